@@ -1,0 +1,186 @@
+"""Events on the wire: CloudEvents 1.0, Kafka protocol binding, binary content mode.
+
+An attribute `name` travels as the header `ce_name`, the content type as `content-type`;
+the value is the image's own bytes, or JSON for events that have no image.  This is the one
+place where an image becomes the bytes of a record and back.
+
+Source: CloudEvents 1.0.2 and its Kafka Protocol Binding, section 3.2.  Attribute names
+are lower-case letters and digits, so underscores of field names are left out.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from erasestream.schemas.consent import ConsentDecision
+from erasestream.schemas.errors import Code, InvalidEvent
+from erasestream.schemas.events import (
+    MAX_CUTOUT_BYTES,
+    MAX_UPLOAD_BYTES,
+    Cutout,
+    Event,
+    Failure,
+    Retained,
+    Upload,
+    as_attributes,
+)
+from erasestream.schemas.ledger import DecisionEntry, ErasureEntry, Finding, Repair
+
+E = TypeVar("E", bound=Event)
+
+Headers = Iterable[tuple[str, bytes | str | None]]
+
+MAX_HEADER_BYTES = 16_384
+"""Names and values of all headers of one record, in bytes."""
+
+MAX_VALUE_BYTES: Mapping[type[Event], int] = {
+    Upload: MAX_UPLOAD_BYTES,
+    Cutout: MAX_CUTOUT_BYTES,
+    Retained: MAX_CUTOUT_BYTES,
+}
+MAX_JSON_BYTES = 16_384
+"""Largest value of an event that has no image, in bytes."""
+
+EVENTS: tuple[type[Event], ...] = (
+    Upload,
+    Cutout,
+    Failure,
+    Retained,
+    ConsentDecision,
+    DecisionEntry,
+    ErasureEntry,
+    Finding,
+    Repair,
+)
+JSON = "application/json"
+
+
+class Wire(NamedTuple):
+    """Headers and value of a record."""
+
+    headers: list[tuple[str, bytes]]
+    value: bytes
+
+
+def max_value_bytes(event: type[Event]) -> int:
+    """Largest value that a record of this event may have, in bytes."""
+    return MAX_VALUE_BYTES.get(event, MAX_JSON_BYTES)
+
+
+def to_wire(event: Event, *, source: str) -> Wire:
+    """The record of an event.  `source` says who wrote it (CloudEvents `source`, a URI path).
+
+    Raises `InvalidEvent` (too_large, result_too_large) above the size limit of the event.
+    """
+    attributes = {"specversion": "1.0", "type": event.type, "source": source}
+    content_type = JSON
+    for field, value in as_attributes(event).items():
+        if field == "content_type":
+            content_type = value
+        else:
+            attributes[field.replace("_", "")] = str(value)
+    headers = [(f"ce_{name}", value.encode()) for name, value in attributes.items()]
+    headers.append(("content-type", content_type.encode()))
+    value = _value(event)
+    if len(value) > max_value_bytes(type(event)):
+        raise InvalidEvent(code=_oversize(type(event)))
+    return Wire(headers, value)
+
+
+def _value(event: Event) -> bytes:
+    if event.body is None:
+        data: bytes = getattr(event, "data")  # noqa: B009 (only image events have the field)
+        return data
+    return event.model_dump_json(include=set(event.body)).encode()
+
+
+def _oversize(event: type[Event]) -> Code:
+    if event is Upload:
+        return Code.TOO_LARGE
+    return Code.RESULT_TOO_LARGE if event in MAX_VALUE_BYTES else Code.INVALID_EVENT
+
+
+def attributes_of(headers: Headers | None) -> dict[str, str]:
+    """The headers as text: `{"ce_id": ...}`.  Raises `InvalidEvent` on what is not UTF-8.
+
+    The first of several headers of one name counts: what was appended later by somebody
+    else changes nothing.
+    """
+    result: dict[str, str] = {}
+    size = 0
+    for name, raw in headers or ():
+        value = raw.encode() if isinstance(raw, str) else raw or b""
+        size += len(name) + len(value)
+        if size > MAX_HEADER_BYTES:
+            raise InvalidEvent(f"headers above {MAX_HEADER_BYTES} bytes")
+        try:
+            result.setdefault(name, value.decode())
+        except UnicodeDecodeError:
+            raise InvalidEvent("a header that is not UTF-8") from None
+    return result
+
+
+def type_of(headers: Headers | None) -> type[Event]:
+    """Which event a record holds.  Raises `InvalidEvent` (unsupported_version) if unknown."""
+    name = attributes_of(headers).get("ce_type", "")
+    for event in EVENTS:
+        if event.type == name:
+            return event
+    stem = name.rpartition(".v")[0]
+    known = any(event.type.rpartition(".v")[0] == stem for event in EVENTS)
+    raise InvalidEvent(
+        "ce_type", code=Code.UNSUPPORTED_VERSION if known else Code.INVALID_EVENT
+    )
+
+
+def from_wire(event: type[E], headers: Headers | None, value: bytes | None) -> E:
+    """The event of a record.
+
+    Raises `InvalidEvent`: unsupported_version for another major version of the event,
+    too_large above its size limit, invalid_account, invalid_options, else invalid_event
+    with the names (never the values) of the attributes that are wrong.
+    """
+    pairs = list(headers or ())
+    attributes = attributes_of(pairs)
+    if type_of(pairs) is not event:
+        raise InvalidEvent("ce_type")
+    if attributes.get("ce_specversion") != "1.0":
+        raise InvalidEvent("ce_specversion", code=Code.UNSUPPORTED_VERSION)
+    value = value or b""
+    if len(value) > max_value_bytes(event):
+        raise InvalidEvent(code=_oversize(event))
+    members = _body(event, value) | {
+        field: attributes[name]
+        for field in event.model_fields
+        if field not in (event.body or ()) and (name := header_of(field)) in attributes
+    }
+    try:
+        return event.model_validate(members)
+    except ValidationError as error:
+        raise _invalid(error) from None
+
+
+def header_of(field: str) -> str:
+    """The header that a field travels in."""
+    return "content-type" if field == "content_type" else f"ce_{field.replace('_', '')}"
+
+
+def _body(event: type[Event], value: bytes) -> dict[str, object]:
+    if event.body is None:
+        return {"data": value}
+    try:
+        body = json.loads(value)
+    except ValueError:
+        raise InvalidEvent("the value is not JSON") from None
+    if not isinstance(body, dict):
+        raise InvalidEvent("the value is not a JSON object")
+    return {name: body[name] for name in event.body if name in body}
+
+
+def _invalid(error: ValidationError) -> InvalidEvent:
+    fields = sorted({str(e["loc"][0]) if e["loc"] else "account" for e in error.errors()})
+    codes = {"account": Code.INVALID_ACCOUNT, "options": Code.INVALID_OPTIONS}
+    code = next((codes[f] for f in fields if f in codes), Code.INVALID_EVENT)
+    return InvalidEvent(", ".join(fields), code=code)

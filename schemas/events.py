@@ -1,0 +1,207 @@
+"""What flows: an image on its way in, its cut-out or its failure, and what is retained.
+
+Every event is an immutable value.  Fields named in `body` form the JSON value of the
+record; an event whose `body` is None carries the image's own bytes as its value (`data`).
+All other fields are CloudEvents attributes, which travel as headers (`cloudevents.py`).
+
+Events ignore members that they do not know, so that older readers survive newer writers.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PlainSerializer,
+    StringConstraints,
+    model_validator,
+)
+
+from erasestream.schemas.errors import Code
+from erasestream.schemas.ids import (
+    INVALID_ACCOUNT,
+    UUID_PATTERN,
+    AccountField,
+    GrantIdField,
+    LaneField,
+    UploadIdField,
+)
+from erasestream.schemas.options import CutoutOptions
+
+MAX_UPLOAD_BYTES = 25_000_000
+"""Largest image that is taken, in bytes."""
+
+MAX_CUTOUT_BYTES = 64_000_000
+"""Largest cut-out that is delivered, in bytes."""
+
+Text = Annotated[str, StringConstraints(max_length=255)]
+Reference = Annotated[str, StringConstraints(max_length=128, min_length=1)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+CONTENT_TYPE_PATTERN = r"^[a-z]+/[a-z0-9.+-]{1,64}$"
+ContentType = Annotated[str, StringConstraints(pattern=CONTENT_TYPE_PATTERN)]
+
+
+def _from_json(value: object) -> object:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+class Position(BaseModel):
+    """Where an upload lies: written `<topic id>/<partition>/<offset>`.
+
+    The topic id tells a topic from another of the same name that was deleted before it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    topic_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{22}$")]
+    partition: NonNegativeInt
+    offset: NonNegativeInt
+
+    @classmethod
+    def parse(cls, value: object) -> object:
+        """Take the written form apart; leave anything else to the model."""
+        if isinstance(value, str) and re.fullmatch(r"[^/]+/(0|[1-9]\d*)/(0|[1-9]\d*)", value):
+            topic_id, partition, offset = value.split("/")
+            return {"topic_id": topic_id, "partition": partition, "offset": offset}
+        return value
+
+    def __str__(self) -> str:
+        return f"{self.topic_id}/{self.partition}/{self.offset}"
+
+
+PositionField = Annotated[
+    Position, BeforeValidator(Position.parse), PlainSerializer(str, return_type=str)
+]
+
+
+class Event(BaseModel):
+    """What all events have: a type, an id that is unique with it, and the writer's time."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    type: ClassVar[str]
+    body: ClassVar[frozenset[str] | None] = None
+
+    id: Annotated[str, StringConstraints(pattern=UUID_PATTERN)]
+    time: AwareDatetime
+
+
+class Upload(Event):
+    """An image on its way in.  `time` is the sender's clock and decides nothing."""
+
+    type: ClassVar[str] = "com.backgrounderase.image.uploaded.v1"
+
+    id: UploadIdField
+    account: AccountField
+    content_type: ContentType
+    reference: Reference | None = None
+    options: Annotated[
+        CutoutOptions,
+        BeforeValidator(lambda v: CutoutOptions.from_json(v) if isinstance(v, str) else v),
+        PlainSerializer(CutoutOptions.to_json, return_type=str),
+    ] = CutoutOptions()
+    data: Annotated[bytes, Field(repr=False)]
+
+    @model_validator(mode="after")
+    def _account_is_somebody(self) -> Self:
+        if self.account == INVALID_ACCOUNT:
+            raise ValueError("account is reserved")
+        return self
+
+
+class Result(Event):
+    """What cut-out and failure share.
+
+    `position` and `uploaded_at` (the broker's clock when it appended the upload) identify
+    the upload that this is the result of.
+    """
+
+    id: UploadIdField
+    account: AccountField
+    reference: Reference | None = None
+    position: PositionField
+    uploaded_at: AwareDatetime
+
+
+class Cutout(Result):
+    """A result: the image without its background."""
+
+    type: ClassVar[str] = "com.backgrounderase.image.cutout.v1"
+
+    content_type: ContentType
+    model: Text
+    model_sha256: Sha256
+    model_version: Text
+    steps_ms: Annotated[
+        Mapping[str, float],
+        BeforeValidator(_from_json),
+        PlainSerializer(lambda v: json.dumps(dict(v), separators=(",", ":")), return_type=str),
+    ] = Field(default_factory=dict)
+    """Milliseconds that each step of the work took, by the step's name."""
+    data: Annotated[bytes, Field(repr=False)]
+
+
+class Failure(Result):
+    """A result: why there is no cut-out.  Never carries pixels."""
+
+    type: ClassVar[str] = "com.backgrounderase.image.failed.v1"
+    body: ClassVar[frozenset[str] | None] = frozenset({"code", "sentence"})
+
+    code: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,64}$")]
+    """One of `Code`; kept as text, so that an older reader takes a newer code."""
+    sentence: Text
+
+    @classmethod
+    def codes(cls) -> tuple[Code, ...]:
+        """The codes that a failure can have today."""
+        return tuple(Code)[: list(Code).index(Code.EXPIRED) + 1]
+
+
+class Part(StrEnum):
+    """Which of the two pictures of an upload."""
+
+    ORIGINAL = "original"
+    CUTOUT = "cutout"
+
+
+class Retained(Event):
+    """A picture on its way to the encryption sink, of an account that opted in.
+
+    `grant` is the grant of consent that it was retained under; `mark` says how much of the
+    consent topic had been applied when that was decided, as `<partition>/<offset>`.
+    """
+
+    type: ClassVar[str] = "com.backgrounderase.image.retained.v1"
+
+    id: UploadIdField
+    lane: LaneField
+    account: AccountField
+    part: Part
+    grant: GrantIdField
+    mark: Annotated[str, StringConstraints(pattern=r"^(0|[1-9]\d*)/(0|[1-9]\d*)$")]
+    position: PositionField
+    uploaded_at: AwareDatetime
+    content_type: ContentType
+    data: Annotated[bytes, Field(repr=False)]
+
+
+def as_attributes(event: Event) -> dict[str, Any]:
+    """The fields of an event that travel as attributes, as JSON values, without the empty."""
+    return event.model_dump(
+        mode="json", exclude={"data", *(event.body or ())}, exclude_none=True
+    )
+
+
+def utc(timestamp_ms: int) -> datetime:
+    """A broker's timestamp (milliseconds since 1970) as a time."""
+    return datetime.fromtimestamp(timestamp_ms / 1000, UTC)

@@ -1,0 +1,76 @@
+"""Names of things: what they look like, and how those that are derived are derived.
+
+No clock and no randomness of its own: callers bring both.
+"""
+
+import hashlib
+import hmac
+import re
+from typing import Annotated, NewType
+from uuid import UUID
+
+from pydantic import StringConstraints
+
+Lane = NewType("Lane", str)
+AccountId = NewType("AccountId", str)
+UploadId = NewType("UploadId", str)
+GrantId = NewType("GrantId", str)
+
+LANE_PATTERN = r"^[a-z][a-z0-9-]{0,31}$"
+ACCOUNT_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+
+LaneField = Annotated[Lane, StringConstraints(pattern=LANE_PATTERN)]
+AccountField = Annotated[AccountId, StringConstraints(pattern=ACCOUNT_PATTERN)]
+UploadIdField = Annotated[UploadId, StringConstraints(pattern=UUID_PATTERN)]
+GrantIdField = Annotated[GrantId, StringConstraints(pattern=UUID_PATTERN)]
+
+INVALID_ACCOUNT = AccountId("_invalid")
+"""The reserved account that failures of uploads without a usable account are reported under."""
+
+
+def is_account(text: str) -> bool:
+    """Whether somebody may be called this: well-formed and not reserved."""
+    return re.fullmatch(ACCOUNT_PATTERN, text) is not None and text != INVALID_ACCOUNT
+
+
+def is_uuid(text: str) -> bool:
+    """Whether this is a UUID in its canonical form (lower case, hyphens)."""
+    return re.fullmatch(UUID_PATTERN, text) is not None
+
+
+def _uuid(raw: bytes, version: int) -> str:
+    value = int.from_bytes(raw, "big")
+    value &= ~(0xF << 76 | 0x3 << 62)
+    return str(UUID(int=value | version << 76 | 0x2 << 62))
+
+
+def new_upload_id(now_ms: int, random: bytes) -> UploadId:
+    """A UUIDv7 (RFC 9562, 5.7) from the time in milliseconds and ten random bytes."""
+    return UploadId(_uuid(now_ms.to_bytes(6, "big") + random[:10], 7))
+
+
+def idempotent_upload_id(lane: Lane, account: AccountId, key: str, time_ms: int) -> UploadId:
+    """The id that the same upload has on every try: a UUIDv8 (RFC 9562, 5.8).
+
+    48 bits of the time that the caller passes, then 74 bits of HMAC-SHA-256 over lane and
+    account with the caller's idempotency key as the HMAC's key.  The same four arguments
+    give the same id for ever.
+    """
+    digest = hmac.digest(key.encode(), f"{lane}\0{account}".encode(), hashlib.sha256)
+    return UploadId(_uuid(time_ms.to_bytes(6, "big") + digest[:10], 8))
+
+
+def upload_id_of_position(topic_id: str, partition: int, offset: int) -> UploadId:
+    """The id of an upload that came without a usable one: the same on every replay."""
+    digest = hashlib.sha256(f"position\0{topic_id}\0{partition}\0{offset}".encode()).digest()
+    return UploadId(_uuid(digest[:16], 8))
+
+
+def grant_id(lane: Lane, account: AccountId, decision_id: str) -> GrantId:
+    """The id of the grant that a decision made: a UUIDv8 over lane, account and decision.
+
+    Derived and never carried, so that no lane can name another's grant as its own.
+    """
+    digest = hashlib.sha256(f"grant\0{lane}\0{account}\0{decision_id}".encode()).digest()
+    return GrantId(_uuid(digest[:16], 8))
