@@ -1,0 +1,184 @@
+"""A role's way to the cluster: client settings, the start-up check, errors in our words.
+
+Nothing hangs silently: what the brokers refuse is learnt from librdkafka's error callback
+and from the answers to explicit questions, each with a deadline.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AclOperation, AdminClient
+
+from erasestream.schemas.errors import Code, ErasestreamError, Fenced, Refused, Unavailable
+from erasestream.topics.catalog import Role
+from erasestream.topics.tls import Identity
+
+log = logging.getLogger(__name__)
+
+Settings = dict[str, Any]
+
+REQUEST_TIMEOUT_S = 20.0
+"""Longest wait for one answer of a broker."""
+
+_NOT_AUTHORIZED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+}
+_FENCED = {
+    KafkaError._FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.FENCED_INSTANCE_ID,
+}
+_UNKNOWN_TOPIC = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_ID,
+}
+
+
+def translate(error: KafkaError, context: str = "") -> ErasestreamError:
+    """The error in our words; `context` says what was tried (topic names, never content)."""
+    code, detail = error.code(), f"{context}: {error.str()}" if context else error.str()
+    if code in _NOT_AUTHORIZED:
+        return Refused(detail, code=Code.NOT_AUTHORIZED)
+    if code in _FENCED:
+        return Fenced(detail)
+    if code in _UNKNOWN_TOPIC:
+        return Refused(detail, code=Code.MISSING_TOPIC)
+    if code == KafkaError._SSL:
+        return Refused(detail, code=Code.CERTIFICATE_REFUSED)
+    return Unavailable(detail)
+
+
+def kafka_error(exception: KafkaException) -> KafkaError:
+    """The error that a client raised."""
+    error = exception.args[0]
+    assert isinstance(error, KafkaError)  # noqa: S101 (what the library documents)
+    return error
+
+
+class ErrorWatch:
+    """What a client's error callback reported: kept, and said once until all is well again."""
+
+    def __init__(self) -> None:
+        self._last: KafkaError | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        """librdkafka's `error_cb`."""
+        first = self._last is None
+        # The cause (a refused certificate) says more than its consequence (all brokers down).
+        if first or error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self._last = error
+        if first:
+            log.warning("broker_trouble", extra={"code": error.name(), "reason": error.str()})
+
+    def settled(self) -> None:
+        """An answer came: the trouble is over."""
+        if self._last is not None:
+            log.warning("broker_back")
+        self._last = None
+
+    def explain(self, otherwise: str) -> ErasestreamError:
+        """The best reason known for an answer that did not come."""
+        return translate(self._last, otherwise) if self._last else Unavailable(otherwise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Where the brokers are, and the folder with the identities (`tls.py`)."""
+
+    bootstrap_servers: tuple[str, ...]
+    identities: Path
+
+
+class Connection:
+    """One role's way to one cluster."""
+
+    def __init__(self, *, cluster: Cluster, role: Role) -> None:
+        self.cluster = cluster
+        self.role = role
+        self.identity = Identity.load(cluster.identities, role)
+
+    def settings(self, watch: ErrorWatch, **more: object) -> Settings:
+        """librdkafka's settings for a client of this role; `more` with `_` for `.`."""
+        return {
+            **self.identity.client_settings(),
+            "bootstrap.servers": ",".join(self.cluster.bootstrap_servers),
+            "client.id": self.role,
+            "error_cb": watch,
+            "log_level": 0,  # what matters comes through error_cb, once
+            "socket.keepalive.enable": True,
+            "reconnect.backoff.max.ms": 2000,
+            **{name.replace("_", "."): value for name, value in more.items()},
+        }
+
+    def admin(self) -> "Admin":
+        """Questions to the brokers, as this role."""
+        return Admin(self)
+
+
+class Admin:
+    """Questions to the brokers, each with a deadline and answered or raised in our words."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.role = connection.role
+        self._watch = ErrorWatch()
+        self.client = AdminClient(connection.settings(self._watch))
+
+    def ask(self, context: str, question: Callable[[], Any]) -> Any:
+        """What the future (or the call) gives.  Raises what `translate` says."""
+        try:
+            answer = question()
+            result = answer.result(REQUEST_TIMEOUT_S) if hasattr(answer, "result") else answer
+        except KafkaException as exception:
+            error = kafka_error(exception)
+            if error.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
+                self.client.poll(0)
+                raise self._watch.explain(f"{context}: no answer") from exception
+            raise translate(error, context) from exception
+        self._watch.settled()
+        return result
+
+    def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
+        """The id that each topic has now, in the form that Kafka prints."""
+        names = list(names)
+        futures = self.client.describe_topics(
+            TopicCollection(names), request_timeout=REQUEST_TIMEOUT_S
+        )
+        return {
+            name: str(self.ask(f"topic {name}", lambda f=futures[name]: f).topic_id)
+            for name in names
+        }
+
+    def check_rights(self, needed: Mapping[str, Iterable[AclOperation]]) -> dict[str, int]:
+        """Make sure that the topics exist and this role may do this to them.
+
+        Returns the number of partitions of each.  Raises `Refused` naming role, topic and
+        operation; `Unavailable` if the brokers do not answer.
+        """
+        futures = self.client.describe_topics(
+            TopicCollection(list(needed)),
+            include_authorized_operations=True,
+            request_timeout=REQUEST_TIMEOUT_S,
+        )
+        counts = {}
+        for name, operations in needed.items():
+            topic = self.ask(
+                f"role {self.role}, topic {name}", lambda f=futures[name]: f
+            )
+            missing = set(operations) - set(topic.authorized_operations)
+            if missing:
+                words = ", ".join(sorted(operation.name.lower() for operation in missing))
+                raise Refused(
+                    f"role {self.role} may not {words} topic {name}", code=Code.NOT_AUTHORIZED
+                )
+            counts[name] = len(topic.partitions)
+        return counts

@@ -1,0 +1,311 @@
+"""Make the cluster what the catalog declares: first a plan, then its application.
+
+A plan lists every difference between what is declared and what is there, so that a person
+can read it before anything changes; applied once, the next plan is empty.  Rights that the
+catalog does not name are taken away.  Topics that it does not name are left alone and
+reported.  Partition counts only grow, cut-outs before uploads; those of `consent.L` never
+change, since the partition of an account is computed from their number.
+
+For every new partition of `cutouts.L` the router's group gets its first offset together
+with its first replay mark (`replay_mark.py`); a partition that holds records but has no offset
+is never mended here, since guessing would lose or repeat records.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ConfigSource,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from erasestream.schemas.errors import Refused
+from erasestream.schemas.ids import Lane
+from erasestream.topics.acl import Match, Operation, Resource, Right, rights
+from erasestream.topics.catalog import ROUTER, Catalog, Role, Topic, cutouts_of, uploads_of
+from erasestream.topics.connection import REQUEST_TIMEOUT_S, Admin
+from erasestream.topics.replay_mark import ReplayMark
+
+
+@dataclass(frozen=True)
+class CreateTopic:
+    """A topic that is missing."""
+
+    topic: Topic
+
+    def __str__(self) -> str:
+        return f"create topic {self.topic.name} with {self.topic.partitions} partitions"
+
+
+@dataclass(frozen=True)
+class AddPartitions:
+    """A topic with fewer partitions than declared."""
+
+    topic: Topic
+    actual: int
+
+    def __str__(self) -> str:
+        return f"grow topic {self.topic.name} from {self.actual} to {self.topic.partitions}"
+
+
+@dataclass(frozen=True)
+class SetConfig:
+    """A setting of a topic that differs from the declared one."""
+
+    topic: str
+    name: str
+    actual: str | None
+    declared: str
+
+    def __str__(self) -> str:
+        return f"set {self.name} of {self.topic} from {self.actual} to {self.declared}"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A right that is missing."""
+
+    right: Right
+
+    def __str__(self) -> str:
+        return f"allow: {self.right}"
+
+
+@dataclass(frozen=True)
+class Withdraw:
+    """A right that nobody declared."""
+
+    binding: AclBinding
+
+    def __str__(self) -> str:
+        b = self.binding
+        return (
+            f"withdraw: {b.principal} {b.permission_type.name.lower()} "
+            f"{b.operation.name.lower()} {b.restype.name.lower()} {b.name}"
+        )
+
+
+@dataclass(frozen=True)
+class StartMark:
+    """A partition of cut-outs that the router has no offset and replay mark for yet."""
+
+    lane: Lane
+    partition: int
+
+    def __str__(self) -> str:
+        return f"start the router at partition {self.partition} of {cutouts_of(self.lane)}"
+
+
+Change = CreateTopic | AddPartitions | SetConfig | Grant | Withdraw | StartMark
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What differs, in the order in which it is changed, and what is not ours."""
+
+    changes: tuple[Change, ...]
+    unknown_topics: tuple[str, ...] = ()
+
+
+def plan(admin: Admin, catalog: Catalog) -> Plan:
+    """What has to change.  Raises `Refused` where the change would break a promise."""
+    counts = _partition_counts(admin)
+    changes: list[Change] = []
+    for topic in catalog.topics:
+        actual = counts.get(topic.name)
+        if actual is None:
+            changes.append(CreateTopic(topic))
+        elif actual < topic.partitions:
+            if topic.compacted:
+                raise Refused(f"{topic.name} has {actual} partitions, and that never changes")
+            changes.append(AddPartitions(topic, actual))
+        elif actual > topic.partitions:
+            raise Refused(f"{topic.name} has {actual} partitions, and counts never shrink")
+    changes += _config_changes(admin, catalog, counts)
+    changes += _right_changes(admin, catalog)
+    changes += _missing_marks(admin, catalog, counts)
+    known = {topic.name for topic in catalog.topics}
+    unknown = sorted(name for name in counts if name not in known and name[:2] != "__")
+    return Plan(tuple(changes), tuple(unknown))
+
+
+def apply(admin: Admin, catalog: Catalog, changes: Iterator[Change] | tuple[Change, ...]) -> None:
+    """Carry the changes out, one after another, in their order."""
+    for change in changes:
+        match change:
+            case CreateTopic(topic):
+                _create(admin, catalog, topic)
+            case AddPartitions(topic):
+                new = NewPartitions(topic.name, topic.partitions)
+                futures = admin.client.create_partitions([new], operation_timeout=20)
+                admin.ask(str(change), lambda f=futures[topic.name]: f)
+            case SetConfig(topic_name, name, _, declared):
+                _set(admin, topic_name, name, declared)
+            case Grant(right):
+                futures = admin.client.create_acls([_binding(right)])
+                admin.ask(str(change), lambda f=futures: next(iter(f.values())))
+            case Withdraw(binding):
+                futures = admin.client.delete_acls([_exactly(binding)])
+                admin.ask(str(change), lambda f=futures: next(iter(f.values())))
+            case StartMark(lane, partition):
+                _start(admin, lane, partition)
+
+
+def _partition_counts(admin: Admin) -> dict[str, int]:
+    metadata = admin.ask("topics", lambda: admin.client.list_topics(timeout=REQUEST_TIMEOUT_S))
+    return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+
+
+def _create(admin: Admin, catalog: Catalog, topic: Topic) -> None:
+    new = NewTopic(
+        topic.name,
+        num_partitions=topic.partitions,
+        replication_factor=catalog.durability.replication,
+        config=dict(catalog.config(topic)),
+    )
+    futures = admin.client.create_topics([new], operation_timeout=REQUEST_TIMEOUT_S)
+    admin.ask(f"create topic {topic.name}", lambda: futures[topic.name])
+
+
+def _config_changes(
+    admin: Admin, catalog: Catalog, counts: dict[str, int]
+) -> Iterator[SetConfig]:
+    topics = [topic for topic in catalog.topics if topic.name in counts]
+    if not topics:
+        return
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, topic.name) for topic in topics]
+    futures = admin.client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
+    for topic, resource in zip(topics, resources, strict=True):
+        actual = admin.ask(f"settings of {topic.name}", lambda r=resource: futures[r])
+        for name, declared in catalog.config(topic).items():
+            entry = actual.get(name)
+            # A value that only happens to be the broker's default is not ours to rely on.
+            dynamic = entry and ConfigSource(entry.source) == ConfigSource.DYNAMIC_TOPIC_CONFIG
+            if entry is None or entry.value != declared or not dynamic:
+                yield SetConfig(topic.name, name, entry and entry.value, declared)
+
+
+def _set(admin: Admin, topic: str, name: str, value: str) -> None:
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(
+        ConfigResource.Type.TOPIC, topic, incremental_configs=[entry]
+    )
+    futures = admin.client.incremental_alter_configs([resource])
+    admin.ask(f"set {name} of {topic}", lambda: futures[resource])
+
+
+def _binding(right: Right) -> AclBinding:
+    return AclBinding(
+        ResourceType[right.resource.name if right.resource is not Resource.CLUSTER else "BROKER"],
+        right.name,
+        ResourcePatternType[right.match.name],
+        f"User:{right.role}",
+        "*",
+        AclOperation[right.operation.name],
+        AclPermissionType.ALLOW,
+    )
+
+
+def _exactly(b: AclBinding) -> AclBindingFilter:
+    return AclBindingFilter(
+        b.restype,
+        b.name,
+        b.resource_pattern_type,
+        b.principal,
+        b.host,
+        b.operation,
+        b.permission_type,
+    )
+
+
+def _right_of(b: AclBinding) -> Right | None:
+    """The right that a binding gives; None for one that we never make."""
+    restypes = {"BROKER": Resource.CLUSTER, **{r.name: r for r in Resource}}
+    try:
+        right = Right(
+            Role(b.principal.removeprefix("User:")),
+            Operation[b.operation.name],
+            restypes[b.restype.name],
+            b.name,
+            Match[b.resource_pattern_type.name],
+        )
+    except KeyError:
+        return None
+    ours = b.host == "*" and b.permission_type is AclPermissionType.ALLOW
+    return right if ours and b.principal.startswith("User:") else None
+
+
+def _right_changes(admin: Admin, catalog: Catalog) -> Iterator[Change]:
+    everything = AclBindingFilter(
+        ResourceType.ANY,
+        None,
+        ResourcePatternType.ANY,
+        None,
+        None,
+        AclOperation.ANY,
+        AclPermissionType.ANY,
+    )
+    bindings = admin.ask("access rights", lambda: admin.client.describe_acls(everything))
+    actual = {_right_of(binding): binding for binding in bindings}
+    declared = rights(catalog)
+    yield from (Grant(right) for right in sorted(declared - actual.keys()))
+    for binding in bindings:
+        if _right_of(binding) not in declared:
+            yield Withdraw(binding)
+
+
+def _missing_marks(
+    admin: Admin, catalog: Catalog, counts: dict[str, int]
+) -> Iterator[StartMark]:
+    for spec in catalog.lanes:
+        name = cutouts_of(spec.name)
+        there = [TopicPartition(name, p) for p in range(counts.get(name, 0))]
+        committed = _committed(admin, there)
+        empty = _empty(admin, there)
+        for partition in range(spec.partitions):
+            if committed.get(partition, -1) < 0 and empty.get(partition, True):
+                yield StartMark(spec.name, partition)
+
+
+def _committed(admin: Admin, partitions: list[TopicPartition]) -> dict[int, int]:
+    if not partitions:
+        return {}
+    request = ConsumerGroupTopicPartitions(ROUTER, partitions)
+    futures = admin.client.list_consumer_group_offsets([request])
+    answer = admin.ask("the router's offsets", lambda: futures[ROUTER])
+    return {tp.partition: tp.offset for tp in answer.topic_partitions}
+
+
+def _empty(admin: Admin, partitions: list[TopicPartition]) -> dict[int, bool]:
+    if not partitions:
+        return {}
+    futures = admin.client.list_offsets({tp: OffsetSpec.latest() for tp in partitions})
+    return {
+        tp.partition: admin.ask("end of the cut-outs", lambda f=future: f).offset == 0
+        for tp, future in futures.items()
+    }
+
+
+def _start(admin: Admin, lane: Lane, partition: int) -> None:
+    topic_id = admin.topic_ids([uploads_of(lane)])[uploads_of(lane)]
+    mark = ReplayMark(topic_id=topic_id, offset=-1)
+    start = TopicPartition(cutouts_of(lane), partition, 0, metadata=str(mark))
+    futures = admin.client.alter_consumer_group_offsets(
+        [ConsumerGroupTopicPartitions(ROUTER, [start])]
+    )
+    answer = admin.ask(f"start mark of {cutouts_of(lane)}", lambda: futures[ROUTER])
+    for tp in answer.topic_partitions:
+        if tp.error:
+            raise Refused(f"start mark of {cutouts_of(lane)}: {tp.error.str()}")
