@@ -1,0 +1,1 @@
+"""WHAT flows.  Pure: pydantic and the standard library; no I/O, no clock, no logging."""

@@ -130,9 +130,7 @@ def type_of(headers: Headers | None) -> type[Event]:
             return event
     stem = name.rpartition(".v")[0]
     known = any(event.type.rpartition(".v")[0] == stem for event in EVENTS)
-    raise InvalidEvent(
-        "ce_type", code=Code.UNSUPPORTED_VERSION if known else Code.INVALID_EVENT
-    )
+    raise InvalidEvent("ce_type", code=Code.UNSUPPORTED_VERSION if known else Code.INVALID_EVENT)
 
 
 def from_wire(event: type[E], headers: Headers | None, value: bytes | None) -> E:

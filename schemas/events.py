@@ -197,9 +197,7 @@ class Retained(Event):
 
 def as_attributes(event: Event) -> dict[str, Any]:
     """The fields of an event that travel as attributes, as JSON values, without the empty."""
-    return event.model_dump(
-        mode="json", exclude={"data", *(event.body or ())}, exclude_none=True
-    )
+    return event.model_dump(mode="json", exclude={"data", *(event.body or ())}, exclude_none=True)
 
 
 def utc(timestamp_ms: int) -> datetime:

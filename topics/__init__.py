@@ -1,0 +1,1 @@
+"""WHERE it flows.  The only package that imports confluent-kafka."""

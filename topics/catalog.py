@@ -152,9 +152,7 @@ class Catalog:
         for topic in topics:
             if topic.lifetime:
                 lifetime.prove(policy, topic.name, topic.lifetime)
-        return cls(
-            lanes=lanes, policy=policy, durability=durability or Durability(), topics=topics
-        )
+        return cls(lanes=lanes, policy=policy, durability=durability or Durability(), topics=topics)
 
     def __getitem__(self, name: str) -> Topic:
         """The topic of that name; `KeyError` if there is none."""
@@ -203,7 +201,7 @@ class Catalog:
 def _check_lanes(lanes: tuple[LaneSpec, ...]) -> None:
     names = [spec.name for spec in lanes]
     for name in names:
-        if not re.fullmatch(LANE_PATTERN, name) or name in STAGE_ROLES:
+        if not re.fullmatch(LANE_PATTERN, name) or Role(name) in STAGE_ROLES:
             raise Refused(f"a lane can not be called {name!r}")
     if len(set(names)) != len(names) or not names:
         raise Refused("lanes need names of their own, and there must be one at least")

@@ -5,10 +5,12 @@ and from the answers to explicit questions, each with a deadline.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient
@@ -20,6 +22,7 @@ from erasestream.topics.tls import Identity
 log = logging.getLogger(__name__)
 
 Settings = dict[str, Any]
+T = TypeVar("T")
 
 REQUEST_TIMEOUT_S = 20.0
 """Longest wait for one answer of a broker."""
@@ -72,7 +75,7 @@ class ErrorWatch:
         self._last: KafkaError | None = None
 
     def __call__(self, error: KafkaError) -> None:
-        """librdkafka's `error_cb`."""
+        """Take one report; this is the `error_cb` of a client."""
         first = self._last is None
         # The cause (a refused certificate) says more than its consequence (all brokers down).
         if first or error.code() != KafkaError._ALL_BROKERS_DOWN:
@@ -108,7 +111,7 @@ class Connection:
         self.identity = Identity.load(cluster.identities, role)
 
     def settings(self, watch: ErrorWatch, **more: object) -> Settings:
-        """librdkafka's settings for a client of this role; `more` with `_` for `.`."""
+        """Settings of librdkafka for a client of this role; `more` with `_` for `.`."""
         return {
             **self.identity.client_settings(),
             "bootstrap.servers": ",".join(self.cluster.bootstrap_servers),
@@ -133,29 +136,40 @@ class Admin:
         self._watch = ErrorWatch()
         self.client = AdminClient(connection.settings(self._watch))
 
-    def ask(self, context: str, question: Callable[[], Any]) -> Any:
-        """What the future (or the call) gives.  Raises what `translate` says."""
+    def ask(self, context: str, answer: Future[T]) -> T:
+        """What the brokers answer.  Raises what `translate` says of their error."""
+        with self._answering(context):
+            return answer.result(REQUEST_TIMEOUT_S)
+
+    def partition_counts(self) -> dict[str, int]:
+        """The topics that this role can see, and how many partitions each has."""
+        with self._answering("topics"):
+            topics = self.client.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+        return {name: len(topic.partitions) for name, topic in topics.items()}
+
+    @contextmanager
+    def _answering(self, context: str) -> Iterator[None]:
         try:
-            answer = question()
-            result = answer.result(REQUEST_TIMEOUT_S) if hasattr(answer, "result") else answer
+            yield
         except KafkaException as exception:
             error = kafka_error(exception)
             if error.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
-                self.client.poll(0)
+                self.client.poll(0)  # serves the error callback, which knows why
                 raise self._watch.explain(f"{context}: no answer") from exception
             raise translate(error, context) from exception
+        except TimeoutError as exception:
+            self.client.poll(0)
+            raise self._watch.explain(f"{context}: no answer") from exception
         self._watch.settled()
-        return result
 
     def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
         """The id that each topic has now, in the form that Kafka prints."""
-        names = list(names)
         futures = self.client.describe_topics(
-            TopicCollection(names), request_timeout=REQUEST_TIMEOUT_S
+            TopicCollection(list(names)), request_timeout=REQUEST_TIMEOUT_S
         )
         return {
-            name: str(self.ask(f"topic {name}", lambda f=futures[name]: f).topic_id)
-            for name in names
+            name: str(self.ask(f"topic {name}", future).topic_id)
+            for name, future in futures.items()
         }
 
     def check_rights(self, needed: Mapping[str, Iterable[AclOperation]]) -> dict[str, int]:
@@ -171,9 +185,7 @@ class Admin:
         )
         counts = {}
         for name, operations in needed.items():
-            topic = self.ask(
-                f"role {self.role}, topic {name}", lambda f=futures[name]: f
-            )
+            topic = self.ask(f"role {self.role}, topic {name}", futures[name])
             missing = set(operations) - set(topic.authorized_operations)
             if missing:
                 words = ", ".join(sorted(operation.name.lower() for operation in missing))

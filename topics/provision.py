@@ -11,15 +11,12 @@ with its first replay mark (`replay_mark.py`); a partition that holds records bu
 is never mended here, since guessing would lose or repeat records.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import assert_never
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import (
-    AclBinding,
-    AclBindingFilter,
-    AclOperation,
-    AclPermissionType,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -27,16 +24,24 @@ from confluent_kafka.admin import (
     NewPartitions,
     NewTopic,
     OffsetSpec,
-    ResourcePatternType,
-    ResourceType,
 )
 
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.ids import Lane
-from erasestream.topics.acl import Match, Operation, Resource, Right, rights
-from erasestream.topics.catalog import ROUTER, Catalog, Role, Topic, cutouts_of, uploads_of
+from erasestream.topics.acl import Right, rights
+from erasestream.topics.bindings import (
+    EVERY_BINDING,
+    AclBinding,
+    binding_of,
+    describe,
+    exactly,
+    right_of,
+)
+from erasestream.topics.catalog import ROUTER, Catalog, Topic, cutouts_of, uploads_of
 from erasestream.topics.connection import REQUEST_TIMEOUT_S, Admin
 from erasestream.topics.replay_mark import ReplayMark
+
+_END: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -90,11 +95,7 @@ class Withdraw:
     binding: AclBinding
 
     def __str__(self) -> str:
-        b = self.binding
-        return (
-            f"withdraw: {b.principal} {b.permission_type.name.lower()} "
-            f"{b.operation.name.lower()} {b.restype.name.lower()} {b.name}"
-        )
+        return f"withdraw: {describe(self.binding)}"
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Plan:
 
 def plan(admin: Admin, catalog: Catalog) -> Plan:
     """What has to change.  Raises `Refused` where the change would break a promise."""
-    counts = _partition_counts(admin)
+    counts = admin.partition_counts()
     changes: list[Change] = []
     for topic in catalog.topics:
         actual = counts.get(topic.name)
@@ -141,31 +142,29 @@ def plan(admin: Admin, catalog: Catalog) -> Plan:
     return Plan(tuple(changes), tuple(unknown))
 
 
-def apply(admin: Admin, catalog: Catalog, changes: Iterator[Change] | tuple[Change, ...]) -> None:
+def apply(admin: Admin, catalog: Catalog, changes: Iterable[Change]) -> None:
     """Carry the changes out, one after another, in their order."""
     for change in changes:
         match change:
             case CreateTopic(topic):
                 _create(admin, catalog, topic)
             case AddPartitions(topic):
-                new = NewPartitions(topic.name, topic.partitions)
-                futures = admin.client.create_partitions([new], operation_timeout=20)
-                admin.ask(str(change), lambda f=futures[topic.name]: f)
+                grown = admin.client.create_partitions(
+                    [NewPartitions(topic.name, topic.partitions)]
+                )
+                admin.ask(str(change), grown[topic.name])
             case SetConfig(topic_name, name, _, declared):
                 _set(admin, topic_name, name, declared)
             case Grant(right):
-                futures = admin.client.create_acls([_binding(right)])
-                admin.ask(str(change), lambda f=futures: next(iter(f.values())))
+                binding = binding_of(right)
+                admin.ask(str(change), admin.client.create_acls([binding])[binding])
             case Withdraw(binding):
-                futures = admin.client.delete_acls([_exactly(binding)])
-                admin.ask(str(change), lambda f=futures: next(iter(f.values())))
+                only = exactly(binding)
+                admin.ask(str(change), admin.client.delete_acls([only])[only])
             case StartMark(lane, partition):
                 _start(admin, lane, partition)
-
-
-def _partition_counts(admin: Admin) -> dict[str, int]:
-    metadata = admin.ask("topics", lambda: admin.client.list_topics(timeout=REQUEST_TIMEOUT_S))
-    return {name: len(topic.partitions) for name, topic in metadata.topics.items()}
+            case _:
+                assert_never(change)
 
 
 def _create(admin: Admin, catalog: Catalog, topic: Topic) -> None:
@@ -176,19 +175,17 @@ def _create(admin: Admin, catalog: Catalog, topic: Topic) -> None:
         config=dict(catalog.config(topic)),
     )
     futures = admin.client.create_topics([new], operation_timeout=REQUEST_TIMEOUT_S)
-    admin.ask(f"create topic {topic.name}", lambda: futures[topic.name])
+    admin.ask(f"create topic {topic.name}", futures[topic.name])
 
 
-def _config_changes(
-    admin: Admin, catalog: Catalog, counts: dict[str, int]
-) -> Iterator[SetConfig]:
+def _config_changes(admin: Admin, catalog: Catalog, counts: dict[str, int]) -> Iterator[SetConfig]:
     topics = [topic for topic in catalog.topics if topic.name in counts]
     if not topics:
         return
     resources = [ConfigResource(ConfigResource.Type.TOPIC, topic.name) for topic in topics]
     futures = admin.client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
     for topic, resource in zip(topics, resources, strict=True):
-        actual = admin.ask(f"settings of {topic.name}", lambda r=resource: futures[r])
+        actual = admin.ask(f"settings of {topic.name}", futures[resource])
         for name, declared in catalog.config(topic).items():
             entry = actual.get(name)
             # A value that only happens to be the broker's default is not ours to rely on.
@@ -199,76 +196,20 @@ def _config_changes(
 
 def _set(admin: Admin, topic: str, name: str, value: str) -> None:
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(
-        ConfigResource.Type.TOPIC, topic, incremental_configs=[entry]
-    )
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
     futures = admin.client.incremental_alter_configs([resource])
-    admin.ask(f"set {name} of {topic}", lambda: futures[resource])
-
-
-def _binding(right: Right) -> AclBinding:
-    return AclBinding(
-        ResourceType[right.resource.name if right.resource is not Resource.CLUSTER else "BROKER"],
-        right.name,
-        ResourcePatternType[right.match.name],
-        f"User:{right.role}",
-        "*",
-        AclOperation[right.operation.name],
-        AclPermissionType.ALLOW,
-    )
-
-
-def _exactly(b: AclBinding) -> AclBindingFilter:
-    return AclBindingFilter(
-        b.restype,
-        b.name,
-        b.resource_pattern_type,
-        b.principal,
-        b.host,
-        b.operation,
-        b.permission_type,
-    )
-
-
-def _right_of(b: AclBinding) -> Right | None:
-    """The right that a binding gives; None for one that we never make."""
-    restypes = {"BROKER": Resource.CLUSTER, **{r.name: r for r in Resource}}
-    try:
-        right = Right(
-            Role(b.principal.removeprefix("User:")),
-            Operation[b.operation.name],
-            restypes[b.restype.name],
-            b.name,
-            Match[b.resource_pattern_type.name],
-        )
-    except KeyError:
-        return None
-    ours = b.host == "*" and b.permission_type is AclPermissionType.ALLOW
-    return right if ours and b.principal.startswith("User:") else None
+    admin.ask(f"set {name} of {topic}", futures[resource])
 
 
 def _right_changes(admin: Admin, catalog: Catalog) -> Iterator[Change]:
-    everything = AclBindingFilter(
-        ResourceType.ANY,
-        None,
-        ResourcePatternType.ANY,
-        None,
-        None,
-        AclOperation.ANY,
-        AclPermissionType.ANY,
-    )
-    bindings = admin.ask("access rights", lambda: admin.client.describe_acls(everything))
-    actual = {_right_of(binding): binding for binding in bindings}
+    bindings = admin.ask("access rights", admin.client.describe_acls(EVERY_BINDING))
     declared = rights(catalog)
-    yield from (Grant(right) for right in sorted(declared - actual.keys()))
-    for binding in bindings:
-        if _right_of(binding) not in declared:
-            yield Withdraw(binding)
+    actual = {right_of(binding) for binding in bindings}
+    yield from (Grant(right) for right in sorted(declared - actual))
+    yield from (Withdraw(binding) for binding in bindings if right_of(binding) not in declared)
 
 
-def _missing_marks(
-    admin: Admin, catalog: Catalog, counts: dict[str, int]
-) -> Iterator[StartMark]:
+def _missing_marks(admin: Admin, catalog: Catalog, counts: dict[str, int]) -> Iterator[StartMark]:
     for spec in catalog.lanes:
         name = cutouts_of(spec.name)
         there = [TopicPartition(name, p) for p in range(counts.get(name, 0))]
@@ -284,16 +225,16 @@ def _committed(admin: Admin, partitions: list[TopicPartition]) -> dict[int, int]
         return {}
     request = ConsumerGroupTopicPartitions(ROUTER, partitions)
     futures = admin.client.list_consumer_group_offsets([request])
-    answer = admin.ask("the router's offsets", lambda: futures[ROUTER])
+    answer = admin.ask("the router's offsets", futures[ROUTER])
     return {tp.partition: tp.offset for tp in answer.topic_partitions}
 
 
 def _empty(admin: Admin, partitions: list[TopicPartition]) -> dict[int, bool]:
     if not partitions:
         return {}
-    futures = admin.client.list_offsets({tp: OffsetSpec.latest() for tp in partitions})
+    futures = admin.client.list_offsets(dict.fromkeys(partitions, _END))
     return {
-        tp.partition: admin.ask("end of the cut-outs", lambda f=future: f).offset == 0
+        tp.partition: admin.ask("end of the cut-outs", future).offset == 0
         for tp, future in futures.items()
     }
 
@@ -305,7 +246,7 @@ def _start(admin: Admin, lane: Lane, partition: int) -> None:
     futures = admin.client.alter_consumer_group_offsets(
         [ConsumerGroupTopicPartitions(ROUTER, [start])]
     )
-    answer = admin.ask(f"start mark of {cutouts_of(lane)}", lambda: futures[ROUTER])
+    answer = admin.ask(f"start mark of {cutouts_of(lane)}", futures[ROUTER])
     for tp in answer.topic_partitions:
         if tp.error:
             raise Refused(f"start mark of {cutouts_of(lane)}: {tp.error.str()}")

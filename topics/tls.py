@@ -42,7 +42,7 @@ class Identity:
         return identity
 
     def client_settings(self) -> dict[str, str | int | float | bool]:
-        """librdkafka's settings."""
+        """Settings of librdkafka."""
         return {
             "security.protocol": "ssl",
             "ssl.ca.location": str(self.ca),
