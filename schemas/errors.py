@@ -181,3 +181,9 @@ class AlreadyExists(ErasestreamError):
     """An object of that name exists already; it is left as it is."""
 
     default = Code.ALREADY_EXISTS
+
+
+class Erased(ErasestreamError):
+    """The grant that this belongs to is revoked and marked erased: drop it, never keep it."""
+
+    default = Code.ERASED

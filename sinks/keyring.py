@@ -1,0 +1,143 @@
+"""Wrap the keys of grants under a master key that never leaves its keyring.
+
+A master key has versions.  New keys are wrapped under the current one; older versions only
+unwrap, until what they wrapped is rewrapped and they are destroyed.  What is wrapped for one
+context (the grant) does not unwrap for another.
+"""
+
+import os
+import re
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, Protocol, Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from erasestream.schemas.errors import Code, Refused, SealBroken, Unavailable
+
+KEY_BYTES = 32
+SALT_BYTES = 32
+WRAPPED_BYTES = SALT_BYTES + KEY_BYTES + 16
+WRAP_INFO = b"erasestream/v1/keyring"
+ZERO_NONCE = bytes(12)
+SUFFIX = ".key"
+VERSION_PATTERN = re.compile(r"[1-9][0-9]{0,8}")
+
+
+class Wrapped(NamedTuple):
+    """A wrapped key, and the master key version that unwraps it."""
+
+    version: str
+    raw: bytes
+
+
+class Keyring(Protocol):
+    """Holder of a master key."""
+
+    def versions(self) -> tuple[str, ...]:
+        """The versions that still unwrap, newest first; the first one wraps."""
+
+    def wrap(self, key: bytes, context: bytes) -> Wrapped:
+        """Wrap a key of 32 bytes under the newest version.  Raises `Unavailable`."""
+
+    def unwrap(self, version: str, wrapped: bytes, context: bytes) -> bytes:
+        """The key.  Raises `SealBroken` for another context, version or changed bytes."""
+
+
+class LocalKeyring:
+    """Master key versions as files `1.key`, `2.key`, ... of 32 raw bytes in a private folder.
+
+    Each wrap derives its own key from the master key and a fresh salt, so the nonce is zero
+    and a version may wrap any number of keys.  The folder is read on every call: a version
+    that another process added or destroyed counts at once.
+    """
+
+    def __init__(self, directory: Path, *, random: Callable[[int], bytes] = os.urandom) -> None:
+        self._directory = directory
+        self._random = random
+        if not self.versions():
+            raise Refused("the keyring's folder holds no master key")
+
+    @classmethod
+    def create(cls, directory: Path) -> Self:
+        """A new keyring with its first master key.  Raises `Refused` if one is there already."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(directory.glob(f"*{SUFFIX}")):
+            raise Refused("the folder holds a master key already; it is left as it is")
+        _write(directory / f"1{SUFFIX}")
+        return cls(directory)
+
+    def versions(self) -> tuple[str, ...]:
+        """The versions in the folder, newest first."""
+        try:
+            names = [p.name.removesuffix(SUFFIX) for p in self._directory.glob(f"*{SUFFIX}")]
+            self._directory.stat()
+        except FileNotFoundError:
+            raise Refused("the keyring's folder is missing") from None
+        except OSError as error:
+            raise Unavailable(code=Code.KEYRING_UNAVAILABLE) from error
+        numbers = (int(name) for name in names if VERSION_PATTERN.fullmatch(name))
+        return tuple(str(number) for number in sorted(numbers, reverse=True))
+
+    def wrap(self, key: bytes, context: bytes) -> Wrapped:
+        """Wrap a key under the newest version."""
+        versions = self.versions()
+        if not versions:
+            raise Refused("the keyring's folder holds no master key")
+        salt = self._random(SALT_BYTES)
+        sealed = self._cipher(versions[0], salt).encrypt(ZERO_NONCE, key, context)
+        return Wrapped(versions[0], salt + sealed)
+
+    def unwrap(self, version: str, wrapped: bytes, context: bytes) -> bytes:
+        """The key that was wrapped for this context."""
+        if len(wrapped) != WRAPPED_BYTES or VERSION_PATTERN.fullmatch(version) is None:
+            raise SealBroken
+        cipher = self._cipher(version, wrapped[:SALT_BYTES])
+        try:
+            return cipher.decrypt(ZERO_NONCE, wrapped[SALT_BYTES:], context)
+        except InvalidTag:
+            raise SealBroken from None
+
+    def rotate(self) -> str:
+        """Add a version, which wraps from now on, and return it.  Older ones still unwrap."""
+        version = str(int(self.versions()[0]) + 1)
+        _write(self._directory / f"{version}{SUFFIX}")
+        return version
+
+    def destroy(self, version: str) -> None:
+        """Remove a version for good.  Whatever it still wraps is lost.
+
+        Raises `Refused` for the newest version and for one that is not there.
+        """
+        if version not in self.versions()[1:]:
+            raise Refused("only an older version of the master key can be destroyed")
+        (self._directory / f"{version}{SUFFIX}").unlink()
+
+    def _cipher(self, version: str, salt: bytes) -> AESGCM:
+        path = self._directory / f"{version}{SUFFIX}"
+        try:
+            with path.open("rb") as file:
+                exposed = os.fstat(file.fileno()).st_mode & 0o077
+                master = file.read(KEY_BYTES + 1)
+        except FileNotFoundError:
+            raise SealBroken from None
+        except OSError as error:
+            raise Unavailable(code=Code.KEYRING_UNAVAILABLE) from error
+        if exposed or len(master) != KEY_BYTES:
+            raise Refused(f"key file {version}{SUFFIX} must hold 32 bytes and have mode 0600")
+        hkdf = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=WRAP_INFO)
+        return AESGCM(hkdf.derive(master))
+
+
+def _write(path: Path) -> None:
+    """A new key file, on the disk before it is used, and never over another."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_bytes(KEY_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+

@@ -1,0 +1,46 @@
+"""What the sinks need of a bucket, and no more.
+
+Objects are written once and never overwritten.  An error says what happens next: `Unavailable`
+is tried again, `Refused` ends the process, `NotFound` and `AlreadyExists` are answers.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+
+class ObjectInfo(NamedTuple):
+    """An object in a listing."""
+
+    name: str
+    size: int  # bytes
+
+
+class ObjectReader(Protocol):
+    """The side of a bucket that changes nothing."""
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """All bytes of an object, checked against the bucket's checksum.
+
+        Raises `NotFound`, and `SealBroken` for an object above `max_bytes`, which is never
+        read whole: nobody who seals by the rules writes one.
+        """
+
+    def exists(self, name: str) -> bool:
+        """Whether the object exists, as of now (strongly consistent)."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """The objects whose name begins with `prefix`, in the order of their names."""
+
+
+class ObjectStore(ObjectReader, Protocol):
+    """A private bucket."""
+
+    def create(self, name: str, data: bytes, content_type: str) -> None:
+        """Create the object: all of it, durably, or nothing.
+
+        Of any number of creators of one name exactly one returns; the others raise
+        `AlreadyExists` and change nothing.
+        """
+
+    def delete(self, name: str) -> None:
+        """Delete the object.  Raises `NotFound` if there is none."""
