@@ -1,0 +1,203 @@
+"""Write and read the owners' decisions about keeping.
+
+Rules of writing, in this order:
+
+1. Look: a grant while granted, and a revocation of what was never granted, change nothing
+   (a revocation is written all the same: it must win every race).
+2. The ledger entry is acknowledged first, so that no decision is without its proof.
+3. The state is a single record outside any transaction, in the partition that we compute.
+4. A grant that the broker appends more than five seconds after its making is void; the
+   writer then says so instead of reporting success.
+
+A revocation that `revoke` returned is *recorded*: every later decision of the pipeline
+honours it.  It is *confirmed* once the erasure markers of all the account's grants stand in
+the vault, which the eraser reports in the ledger.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from erasestream.schemas.cloudevents import Wire, from_wire, to_wire, type_of
+from erasestream.schemas.consent import GRANT_WINDOW, Channel, ConsentDecision, Decision
+from erasestream.schemas.errors import Code, InvalidEvent, Unavailable
+from erasestream.schemas.events import utc
+from erasestream.schemas.ids import AccountId, GrantId, Lane, is_account, new_upload_id
+from erasestream.schemas.ledger import DecisionEntry
+from erasestream.topics.catalog import LEDGER, consent_of
+from erasestream.topics.compacted import CompactedView
+from erasestream.topics.connection import Connection, ErrorWatch, kafka_error, translate
+from erasestream.topics.consent_view import Decisions, Standing
+from erasestream.topics.partitioner import partition_of
+from erasestream.topics.record import Partition, Record
+
+WRITE_TIMEOUT_S = GRANT_WINDOW.total_seconds()
+READ_TIMEOUT_S = 15.0
+
+
+class Recorded(NamedTuple):
+    """A decision that the brokers have acknowledged, or that already stood."""
+
+    decision: Decision
+    grant: GrantId | None
+    at: datetime
+    written: bool
+    """False if nothing had to be written."""
+
+
+class HistoryEntry(NamedTuple):
+    """One decision of the past, as the ledger has it."""
+
+    at: datetime
+    decision: Decision
+    actor: str
+    channel: Channel
+
+
+def ledger_key(lane: Lane, account: AccountId) -> bytes:
+    """The key that all entries about an account have in the ledger."""
+    return f"{lane}/{account}".encode()
+
+
+def _checked(account: str) -> AccountId:
+    if not is_account(account):
+        raise InvalidEvent(code=Code.INVALID_ACCOUNT)
+    return AccountId(account)
+
+
+class ConsentReader:
+    """What stands for an account now, and how that came.
+
+    Every question reads the account's partition up to where it reaches at that moment.
+    """
+
+    def __init__(self, *, connection: Connection, lane: Lane) -> None:
+        self._connection = connection
+        self._lane = lane
+        self.partitions = connection.admin().check_rights({consent_of(lane): (), LEDGER: ()})
+
+    def standing(self, account: str) -> Standing | None:
+        """The grant in force; None if the account is not opted in."""
+        key = _checked(account).encode()
+        topic = consent_of(self._lane)
+        decisions = Decisions(
+            partitions=self.partitions, found=lambda _kind, _partition, _offset: None
+        )
+        self._read(topic, key, decisions.apply)
+        return decisions.standing(self._lane, AccountId(account))
+
+    def history(self, account: str) -> list[HistoryEntry]:
+        """Every decision of this account, oldest first."""
+        key = ledger_key(self._lane, _checked(account))
+        records: list[Record] = []
+        self._read(LEDGER, key, records.append)
+        return list(_history(records, key))
+
+    def _read(self, topic: str, key: bytes, apply: Callable[[Record], None]) -> None:
+        number = partition_of(key, self.partitions[topic])
+        view = CompactedView(
+            connection=self._connection,
+            topics={topic: self.partitions[topic]},
+            only=lambda partition: partition.number == number,
+            apply=apply,
+        )
+        try:
+            view.catch_up(view.mark(), deadline_s=READ_TIMEOUT_S)
+        finally:
+            view.close()
+
+
+def _history(records: list[Record], key: bytes) -> Iterator[HistoryEntry]:
+    for record in records:
+        if record.key == key and type_of(record.headers) is DecisionEntry:
+            entry = from_wire(DecisionEntry, record.headers, record.value)
+            appended_at = utc(record.appended_ms)
+            yield HistoryEntry(appended_at, entry.decision, entry.actor, entry.channel)
+
+
+class ConsentWriter:
+    """Record what an owner decides.  Thread-safe; one per process is enough."""
+
+    def __init__(
+        self,
+        *,
+        connection: Connection,
+        lane: Lane,
+        clock: Callable[[], float] = time.time,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._lane = lane
+        self._clock = clock
+        self._random = random
+        self._watch = ErrorWatch()
+        self.reader = ConsentReader(connection=connection, lane=lane)
+        self._producer = Producer(
+            connection.settings(
+                self._watch,
+                enable_idempotence=True,
+                acks="all",
+                message_timeout_ms=int(WRITE_TIMEOUT_S * 1000),
+                linger_ms=0,
+            )
+        )
+
+    def grant(self, account: str, *, actor: str, channel: Channel) -> Recorded:
+        """Opt in.  Raises `Unavailable` if the decision does not count, whatever was written."""
+        standing = self.reader.standing(account)
+        if standing is not None:
+            return Recorded(Decision.GRANTED, standing.grant, standing.appended_at, written=False)
+        return self._decide(_checked(account), Decision.GRANTED, actor, channel)
+
+    def revoke(self, account: str, *, actor: str, channel: Channel) -> Recorded:
+        """Opt out: *recorded* when this returns."""
+        return self._decide(_checked(account), Decision.REVOKED, actor, channel)
+
+    def _decide(self, account: AccountId, made: Decision, actor: str, channel: Channel) -> Recorded:
+        now_ms = int(self._clock() * 1000)
+        decision = ConsentDecision(
+            id=new_upload_id(now_ms, self._random(10)),
+            time=datetime.fromtimestamp(now_ms / 1000, UTC),
+            account=account,
+            decision=made,
+            actor=actor,
+            channel=channel,
+        )
+        source = f"/lanes/{self._lane}/consent"
+        entry = DecisionEntry(lane=self._lane, **decision.model_dump())
+        self._write(LEDGER, ledger_key(self._lane, account), to_wire(entry, source=source))
+        appended_at = self._write(
+            consent_of(self._lane), account.encode(), to_wire(decision, source=source)
+        )
+        if decision.is_void(appended_at):
+            raise Unavailable("the grant came too late to count; make it again")
+        grant = decision.grant(self._lane) if made is Decision.GRANTED else None
+        return Recorded(made, grant, appended_at, written=True)
+
+    def _write(self, topic: str, key: bytes, wire: Wire) -> datetime:
+        """Write one record; when the broker appended it."""
+        answer: Future[datetime] = Future()
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                answer.set_exception(translate(error, f"writing {topic}"))
+            else:
+                answer.set_result(utc(message.timestamp()[1]))
+
+        at = Partition(topic, partition_of(key, self.reader.partitions[topic]))
+        try:
+            self._producer.produce(
+                at.topic, wire.value, key, at.number, delivered, headers=list(wire.headers)
+            )
+        except KafkaException as exception:
+            raise translate(kafka_error(exception), f"writing {topic}") from exception
+        deadline = time.monotonic() + 2 * WRITE_TIMEOUT_S
+        while not answer.done():
+            self._producer.poll(0.05)
+            if time.monotonic() > deadline:
+                raise self._watch.explain(f"writing {topic}: no answer")
+        return answer.result()

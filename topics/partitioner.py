@@ -1,0 +1,29 @@
+"""Which partition a key lies in: computed here, the same for every writer and reader.
+
+MurmurHash2 (32 bit, seed 0x9747b28c) as Kafka's Java clients use it.  Left to the client
+libraries, librdkafka's default and Java's disagree on 11 of 12 keys (measured), and two
+decisions of one account in two partitions have no order.
+"""
+
+_SEED = 0x9747B28C
+_M = 0x5BD1E995
+_MASK = 0xFFFFFFFF
+
+
+def murmur2(data: bytes) -> int:
+    """MurmurHash2 of the bytes, as an unsigned 32-bit number."""
+    h = (_SEED ^ len(data)) & _MASK
+    whole = len(data) & ~3
+    for i in range(0, whole, 4):
+        k = int.from_bytes(data[i : i + 4], "little") * _M & _MASK
+        k = (k ^ k >> 24) * _M & _MASK
+        h = (h * _M & _MASK) ^ k
+    if tail := data[whole:]:
+        h = (h ^ int.from_bytes(tail, "little")) * _M & _MASK
+    h = (h ^ h >> 13) * _M & _MASK
+    return h ^ h >> 15
+
+
+def partition_of(key: bytes, count: int) -> int:
+    """The partition, of `count`, that a record with this key lies in."""
+    return (murmur2(key) & 0x7FFFFFFF) % count

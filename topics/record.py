@@ -1,0 +1,68 @@
+"""Records as they are read and written, free of any client library."""
+
+from typing import NamedTuple, Self, cast
+
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
+
+from erasestream.schemas.errors import InvariantBroken
+
+Headers = list[tuple[str, bytes]]
+
+
+class Partition(NamedTuple):
+    """One partition of a topic."""
+
+    topic: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.number}"
+
+
+class Record(NamedTuple):
+    """A record that was read.  `appended_ms` is the broker's clock when it was appended."""
+
+    at: Partition
+    offset: int
+    appended_ms: int
+    key: bytes | None
+    headers: Headers
+    value: bytes
+
+    @classmethod
+    def of(cls, message: Message) -> Self:
+        """The record in a message.
+
+        Raises `InvariantBroken` if its time is not the broker's: the 24 hours are counted
+        from it.
+        """
+        topic, number, offset = message.topic(), message.partition(), message.offset()
+        kind, appended_ms = message.timestamp()
+        if topic is None or number is None or offset is None:
+            raise InvariantBroken("a message that is not a record")
+        if kind != TIMESTAMP_LOG_APPEND_TIME:
+            raise InvariantBroken(f"{topic} does not stamp records with the broker's clock")
+        headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
+        key = message.key()
+        return cls(
+            at=Partition(topic, number),
+            offset=offset,
+            appended_ms=appended_ms,
+            key=key.encode() if isinstance(key, str) else key,
+            headers=[(name, value or b"") for name, value in headers],
+            value=_bytes(message.value()),
+        )
+
+
+def _bytes(value: str | bytes | None) -> bytes:
+    return value.encode() if isinstance(value, str) else value or b""
+
+
+class Outgoing(NamedTuple):
+    """A record to be written; partition -1 leaves the choice to the partitioner."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    headers: Headers
+    value: bytes
