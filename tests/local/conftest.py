@@ -1,0 +1,29 @@
+"""Certificates, jars and brokers for the tests of the embedded stack."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from erasestream.pipeline.local.certificates import Authority
+
+
+def now() -> datetime:
+    """The clock of these tests."""
+    return datetime.now(UTC)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """One authority for all tests."""
+    return Authority.create(tmp_path_factory.mktemp("ca") / "authority", now=now)
+
+
+@pytest.fixture(scope="session")
+def identities(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a broker and two clients."""
+    folder = tmp_path_factory.mktemp("identities")
+    authority.issue_broker("broker", folder)
+    for role in ("admin", "shop.producer"):
+        authority.issue_role(role, folder)
+    return folder
