@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from erasestream.pipeline.local.certificates import Authority
+from erasestream.pipeline.local.jars import install_kafka
 
 
 def now() -> datetime:
@@ -27,3 +28,15 @@ def identities(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -
     for role in ("admin", "shop.producer"):
         authority.issue_role(role, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """The cache of this checkout, which `make` fills."""
+    return Path(__file__).parents[2] / ".cache"
+
+
+@pytest.fixture(scope="session")
+def libs(cache: Path) -> Path:
+    """Kafka's jars."""
+    return install_kafka(cache, print)
