@@ -123,23 +123,26 @@ class Connection:
             **{name.replace("_", "."): value for name, value in more.items()},
         }
 
-    def admin(self) -> "Admin":
-        """Questions to the brokers, as this role."""
-        return Admin(self)
+    def admin(self, *, timeout_s: float = REQUEST_TIMEOUT_S) -> "Admin":
+        """Questions to the brokers, as this role, each answered within this time."""
+        return Admin(self, timeout_s=timeout_s)
 
 
 class Admin:
     """Questions to the brokers, each with a deadline and answered or raised in our words."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self, connection: Connection, *, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> None:
         self.role = connection.role
+        self._timeout_s = timeout_s
         self._watch = ErrorWatch()
         self.client = AdminClient(connection.settings(self._watch))
 
     def ask(self, context: str, answer: Future[T]) -> T:
         """What the brokers answer.  Raises what `translate` says of their error."""
         with self._answering(context):
-            return answer.result(REQUEST_TIMEOUT_S)
+            return answer.result(self._timeout_s)
 
     def partition_counts(self) -> dict[str, int]:
         """The topics that this role can see, and how many partitions each has."""
@@ -165,7 +168,7 @@ class Admin:
     def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
         """The id that each topic has now, in the form that Kafka prints."""
         futures = self.client.describe_topics(
-            TopicCollection(list(names)), request_timeout=REQUEST_TIMEOUT_S
+            TopicCollection(list(names)), request_timeout=self._timeout_s
         )
         return {
             name: str(self.ask(f"topic {name}", future).topic_id)
@@ -181,7 +184,7 @@ class Admin:
         futures = self.client.describe_topics(
             TopicCollection(list(needed)),
             include_authorized_operations=True,
-            request_timeout=REQUEST_TIMEOUT_S,
+            request_timeout=self._timeout_s,
         )
         counts = {}
         for name, operations in needed.items():

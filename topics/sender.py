@@ -1,0 +1,240 @@
+"""What the two producers share: a client, its thread, and a bound on what waits.
+
+The steps of one upload: `prepare` checks it, `reserve` asks for room, `hand_over` gives it
+to librdkafka, whose thread serves the acknowledgement into a future and gives the room back.
+"""
+
+import os
+import threading
+import weakref
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import AclOperation
+
+from erasestream.schemas.cloudevents import Wire, to_wire
+from erasestream.schemas.errors import Code, ErasestreamError, InvalidImage, Refused, Unavailable
+from erasestream.schemas.events import MAX_UPLOAD_BYTES, Upload, utc
+from erasestream.schemas.ids import Lane, UploadId
+from erasestream.topics.backpressure import ByteBudget
+from erasestream.topics.catalog import RECORD_OVERHEAD_BYTES, LaneRole, lane_role, uploads_of
+from erasestream.topics.connection import (
+    Cluster,
+    Connection,
+    ErrorWatch,
+    Settings,
+    kafka_error,
+    translate,
+)
+from erasestream.topics.lifetime import JUDGED_TO_APPENDED_S
+
+MAX_RECORD_BYTES = MAX_UPLOAD_BYTES + RECORD_OVERHEAD_BYTES
+"""Largest record of an upload: what the brokers take in `uploads.L`."""
+
+_POLL_S = 0.1
+_PURGE_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendingLimits:
+    """How much may wait, and how long anything may take."""
+
+    max_queued_bytes: int = 128_000_000
+    """What waits to be acknowledged, images with their overhead; one upload at least."""
+    max_wait_s: float = 30.0
+    """Longest wait of a sender for room in the queue."""
+    delivery_s: float = JUDGED_TO_APPENDED_S
+    """Longest time from hand-over to acknowledgement, retries included."""
+    readiness_s: float = 15.0
+    """Longest wait for the brokers' first answer."""
+
+    def __post_init__(self) -> None:
+        if self.max_queued_bytes < MAX_RECORD_BYTES:
+            raise Refused(f"max_queued_bytes must be at least {MAX_RECORD_BYTES}, one upload")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """Where an upload lies, and when the broker appended it: there its 24 hours start.
+
+    `offset` is -1 if a retry found the record appended already and was not told where.
+    """
+
+    upload_id: UploadId
+    partition: int
+    offset: int
+    appended_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """An upload that was checked, as a record; `size` is the room that it takes."""
+
+    upload_id: UploadId
+    wire: Wire
+    size: int
+
+
+class UploadSender:
+    """One client of the role `<lane>.producer`.  Thread-safe; may not cross a fork."""
+
+    def __init__(self, cluster: Cluster, lane: Lane, *, limits: SendingLimits) -> None:
+        self.lane = lane
+        self.limits = limits
+        self._topic = uploads_of(lane)
+        self._role = lane_role(lane, LaneRole.PRODUCER)
+        self._process = os.getpid()
+        self._closed = False
+        self._watch = ErrorWatch()
+        self._budget = ByteBudget(limits.max_queued_bytes)
+        connection = Connection(cluster=cluster, role=self._role)
+        admin = connection.admin(timeout_s=limits.readiness_s)
+        admin.check_rights({self._topic: [AclOperation.WRITE]})
+        self._client = Producer(_settings(connection, self._watch, limits))
+        self._stopped = threading.Event()
+        self._poller = threading.Thread(
+            target=_serve, args=(self._client, self._stopped), name=self._role, daemon=True
+        )
+        self._poller.start()
+        # Whoever forgets close(): the thread must be out of librdkafka when Python ends.
+        weakref.finalize(self, self._stopped.set)
+
+    def check_usable(self) -> None:
+        """Raises `Refused` (used_after_fork, closed)."""
+        if os.getpid() != self._process:
+            raise Refused(code=Code.USED_AFTER_FORK)
+        if self._closed:
+            raise Refused(code=Code.CLOSED)
+
+    def prepare(self, upload: Upload) -> Prepared:
+        """The record of an upload, and the room that it takes."""
+        wire = to_wire(upload, source=f"/lanes/{self.lane}/uploads")
+        size = len(wire.value) + RECORD_OVERHEAD_BYTES
+        return Prepared(upload_id=upload.id, wire=wire, size=size)
+
+    def reserve(self, size: int) -> Future[None]:
+        """Ask for room; done when it is granted.  Then `hand_over` or `withdraw`."""
+        self.check_usable()
+        return self._budget.reserve(size)
+
+    def withdraw(self, room: Future[None], size: int) -> None:
+        """Give up on room that was asked for."""
+        self._budget.withdraw(room, size)
+
+    def queue_full(self) -> Unavailable:
+        """What a sender that waited too long is told."""
+        detail = f"{self._topic}: no room within {self.limits.max_wait_s:g} s"
+        return Unavailable(detail, code=Code.QUEUE_FULL)
+
+    def hand_over(self, prepared: Prepared) -> Future[Receipt]:
+        """Give the record to librdkafka.  The room for it must have been granted."""
+        receipt: Future[Receipt] = Future()
+        receipt.set_running_or_notify_cancel()  # what was sent can not be cancelled
+        try:
+            self.check_usable()
+            self._client.produce(
+                self._topic,
+                prepared.wire.value,
+                headers=list(prepared.wire.headers),
+                on_delivery=partial(self._delivered, receipt, prepared),
+            )
+        except BufferError as error:
+            self._budget.release(prepared.size)
+            raise self.queue_full() from error
+        except KafkaException as exception:
+            self._budget.release(prepared.size)
+            raise self._failure(kafka_error(exception)) from exception
+        except BaseException:
+            self._budget.release(prepared.size)
+            raise
+        return receipt
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until every future is done.  Raises `Unavailable` if that takes longer."""
+        self.check_usable()
+        self._wait_empty(timeout_s)
+
+    def close(self) -> None:
+        """Wait until every future is done, then let go of the brokers.  Twice is once."""
+        if os.getpid() != self._process:
+            raise Refused(code=Code.USED_AFTER_FORK)
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            # Every record is acknowledged or given up within this time.
+            self._wait_empty(self.limits.delivery_s + _PURGE_S)
+        finally:
+            self._client.purge()
+            self._budget.wait_empty(_PURGE_S)
+            self._stopped.set()
+            self._poller.join()
+
+    def _wait_empty(self, timeout_s: float) -> None:
+        if not self._budget.wait_empty(timeout_s):
+            detail = f"{self._topic}: {self._budget.used} bytes wait after {timeout_s:g} s"
+            raise self._watch.explain(detail)
+
+    def _delivered(
+        self,
+        receipt: Future[Receipt],
+        prepared: Prepared,
+        error: KafkaError | None,
+        message: Message,
+    ) -> None:
+        try:
+            if error is None:
+                self._watch.settled()
+                receipt.set_result(_receipt(prepared.upload_id, message))
+            else:
+                receipt.set_exception(self._failure(error))
+        finally:
+            self._budget.release(prepared.size)  # last: an empty budget means all are done
+
+    def _failure(self, error: KafkaError) -> ErasestreamError:
+        code, context = error.code(), f"role {self._role}, topic {self._topic}"
+        if error.fatal():
+            return Refused(f"{context}: {error.str()}", code=Code.CLOSED)
+        if code == KafkaError.MSG_SIZE_TOO_LARGE:
+            return InvalidImage(context, code=Code.TOO_LARGE)
+        if code in (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT):
+            detail = f"{context}: not acknowledged within {self.limits.delivery_s:g} s"
+            return self._watch.explain(detail)
+        return translate(error, context)
+
+
+def _receipt(upload_id: UploadId, message: Message) -> Receipt:
+    partition, offset = message.partition(), message.offset()
+    return Receipt(
+        upload_id=upload_id,
+        partition=-1 if partition is None else partition,
+        offset=-1 if offset is None else max(offset, -1),
+        appended_at=utc(message.timestamp()[1]),
+    )
+
+
+def _settings(connection: Connection, watch: ErrorWatch, limits: SendingLimits) -> Settings:
+    return connection.settings(
+        watch,
+        enable_idempotence=True,
+        acks="all",
+        message_max_bytes=MAX_RECORD_BYTES,
+        # Images do not batch well and are compressed already; senders want the acknowledgement.
+        linger_ms=1,
+        compression_type="none",
+        delivery_timeout_ms=int(limits.delivery_s * 1000),
+        # Room for two more attempts within the delivery timeout.
+        request_timeout_ms=int(limits.delivery_s * 1000 / 3),
+        # The budget is the bound.  librdkafka frees a record just after we release its room.
+        queue_buffering_max_kbytes=(limits.max_queued_bytes + MAX_RECORD_BYTES) // 1024 + 1,
+        queue_buffering_max_messages=0,
+    )
+
+
+def _serve(client: Producer, stopped: threading.Event) -> None:
+    """Serve acknowledgements until told to stop.  Holds nothing but the client."""
+    while not stopped.is_set():
+        client.poll(_POLL_S)
