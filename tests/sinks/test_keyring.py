@@ -51,7 +51,7 @@ def test_an_unknown_version_unwraps_nothing(keyring: LocalKeyring, version: str)
 def test_rotation_keeps_what_was_wrapped_until_the_version_is_destroyed(
     keyring: LocalKeyring, tmp_path: Path
 ) -> None:
-    """A new version wraps, the old one unwraps, and its destruction is the end of what it wrapped."""
+    """A new version wraps, the old one unwraps, its destruction ends what it wrapped."""
     old = keyring.wrap(KEY, b"grant")
     assert keyring.rotate() == "2"
     other_process = LocalKeyring(tmp_path / "master")

@@ -1,0 +1,86 @@
+"""A local bucket server with the project's own policy, and stores for each role."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from erasestream.pipeline.local.bucket import BucketSettings, issue_token
+from erasestream.pipeline.local.bucket_process import BucketProcess
+from erasestream.pipeline.local.certificates import Authority
+from erasestream.pipeline.local.policy import IMAGES, VAULT, Action, Role, Rule
+from erasestream.sinks.gcs import GcsObjectStore, GcsSettings
+
+OPEN = "open"
+OPEN_RULES = (Rule(Role.ROTATOR, frozenset(Action)),)
+
+
+class Stack(NamedTuple):
+    """A running server and what a client of it needs."""
+
+    server: BucketProcess
+    settings: BucketSettings
+    ca_file: Path
+
+    def store(self, bucket: str, role: Role) -> GcsObjectStore:
+        """The bucket as a role sees it, through the real client."""
+        return GcsObjectStore(
+            GcsSettings(
+                bucket=bucket,
+                endpoint=self.server.endpoint,
+                ca_file=self.ca_file,
+                token_file=self.settings.tokens / f"{role}.token",
+            )
+        )
+
+
+def settings_in(folder: Path, authority: Authority) -> BucketSettings:
+    """Settings of a server that keeps everything in `folder`."""
+    authority.issue_server("bucket", folder / "identities")
+    for role in Role:
+        issue_token(folder / "tokens", role)
+    return BucketSettings(
+        host="127.0.0.1",
+        port=0,
+        port_file=folder / "port",
+        certificate=folder / "identities" / "bucket.crt",
+        key=folder / "identities" / "bucket.key",
+        data=folder / "data",
+        tokens=folder / "tokens",
+        buckets={"images": IMAGES, "vault": VAULT, OPEN: OPEN_RULES},
+    )
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The authority that every server of these tests is certified by."""
+    folder = tmp_path_factory.mktemp("ca") / "authority"
+    return Authority.create(folder, now=lambda: datetime.now(UTC))
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Stack]:
+    """A server that all tests share; each uses names of its own."""
+    folder = tmp_path_factory.mktemp("bucket")
+    settings = settings_in(folder, authority)
+    with BucketProcess.start(settings, folder) as server:
+        yield Stack(server, settings, folder / "identities" / "ca.crt")
+        assert server.stop() == 0
+
+
+@pytest.fixture
+def launch(tmp_path: Path, authority: Authority) -> Iterator[Callable[[], Stack]]:
+    """Start (again) a server of this test's own."""
+    running: list[BucketProcess] = []
+
+    def start() -> Stack:
+        folder = tmp_path / "own"
+        settings = settings_in(folder, authority)
+        running.append(BucketProcess.start(settings, folder))
+        return Stack(running[-1], settings, folder / "identities" / "ca.crt")
+
+    yield start
+    for server in running:
+        server.stop()
