@@ -131,9 +131,7 @@ class Connection:
 class Admin:
     """Questions to the brokers, each with a deadline and answered or raised in our words."""
 
-    def __init__(
-        self, connection: Connection, *, timeout_s: float = REQUEST_TIMEOUT_S
-    ) -> None:
+    def __init__(self, connection: Connection, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         self.role = connection.role
         self._timeout_s = timeout_s
         self._watch = ErrorWatch()

@@ -1,6 +1,6 @@
 """What a producer checks before anything travels."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -12,10 +12,10 @@ from erasestream.topics.drafting import Drafter
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
-KEYED = {"account": "acct-17", "idempotency_key": "row-1"}
 
 
 def drafter(lane: str = "shop", now: datetime = NOW) -> Drafter:
+    """A drafter of this lane at this time."""
     return Drafter(lane=Lane(lane), clock=lambda: now, random=lambda n: b"\xa5" * n)
 
 
@@ -105,22 +105,28 @@ def test_a_new_upload_has_a_uuid7_of_the_clock() -> None:
     assert upload.time == NOW
 
 
+def keyed(
+    by: Drafter, key: str = "row-1", account: str = "acct-17", time: datetime | None = None
+) -> str:
+    """The id of an upload with an idempotency key."""
+    return by.draft(PNG, account=account, idempotency_key=key, idempotency_time=time).id
+
+
 def test_the_same_key_and_time_give_the_same_id_later() -> None:
     """A retry tomorrow has the id of today; another lane, account, key or time has not."""
-    tomorrow = drafter(now=NOW + timedelta(days=1))
-    first = drafter().draft(PNG, **KEYED)
-    assert tomorrow.draft(PNG, **KEYED, idempotency_time=NOW).id == first.id
+    today, tomorrow = drafter(), drafter(now=NOW + timedelta(days=1))
+    first = keyed(today)
+    assert keyed(tomorrow, time=NOW) == first
     others = {
-        tomorrow.draft(PNG, **KEYED).id,
-        drafter("bulk").draft(PNG, **KEYED).id,
-        drafter().draft(PNG, account="acct-18", idempotency_key="row-1").id,
-        drafter().draft(PNG, account="acct-17", idempotency_key="row-2").id,
+        keyed(tomorrow),
+        keyed(drafter("bulk")),
+        keyed(today, account="acct-18"),
+        keyed(today, "row-2"),
     }
-    assert len(others | {first.id}) == 5
+    assert len(others | {first}) == 5
 
 
 def test_the_time_zone_of_the_key_does_not_matter() -> None:
     """The same instant written with another offset gives the same id."""
-    elsewhere = NOW.astimezone(tz=datetime.strptime("+0900", "%z").tzinfo)
-    here = drafter().draft(PNG, **KEYED, idempotency_time=NOW)
-    assert drafter().draft(PNG, **KEYED, idempotency_time=elsewhere).id == here.id
+    elsewhere = NOW.astimezone(timezone(timedelta(hours=9)))
+    assert keyed(drafter(), time=NOW) == keyed(drafter(), time=elsewhere)
