@@ -38,7 +38,7 @@ from erasestream.topics.bindings import (
     right_of,
 )
 from erasestream.topics.catalog import ROUTER, Catalog, Topic, cutouts_of, uploads_of
-from erasestream.topics.connection import REQUEST_TIMEOUT_S, Admin
+from erasestream.topics.connection import REQUEST_TIMEOUT_S, Admin, translate
 from erasestream.topics.replay_mark import ReplayMark
 
 _END: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -249,4 +249,5 @@ def _start(admin: Admin, lane: Lane, partition: int) -> None:
     answer = admin.ask(f"start mark of {cutouts_of(lane)}", futures[ROUTER])
     for tp in answer.topic_partitions:
         if tp.error:
-            raise Refused(f"start mark of {cutouts_of(lane)}: {tp.error.str()}")
+            # A broker that has just started says "unavailable" here for a moment.
+            raise translate(tp.error, f"start mark of {cutouts_of(lane)}")

@@ -1,0 +1,100 @@
+"""A real TLS broker with access rights, and a lane of its own for each test that wants one."""
+
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from erasestream.pipeline.local.broker import Broker, free_ports
+from erasestream.pipeline.local.broker_config import single
+from erasestream.pipeline.local.certificates import Authority
+from erasestream.pipeline.local.jars import install_kafka
+from erasestream.schemas.errors import Unavailable
+from erasestream.schemas.ids import Lane
+from erasestream.topics.catalog import ADMIN, Catalog, Durability, LaneSpec
+from erasestream.topics.connection import Admin, Cluster, Connection
+from erasestream.topics.provision import apply, plan
+
+PARTITIONS = 2
+
+
+@dataclass
+class Market:
+    """One broker, its authority, and the lanes that were made so far."""
+
+    broker: Broker
+    authority: Authority
+    identities: Path
+    admin: Admin
+    lanes: list[Lane] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def cluster(self) -> Cluster:
+        """Where the broker is."""
+        return Cluster(bootstrap_servers=(self.broker.bootstrap,), identities=self.identities)
+
+    def connection(self, role: str) -> Connection:
+        """A role's way to it."""
+        return Connection(cluster=self.cluster, role=role)  # type: ignore[arg-type]
+
+    def open_lane(self) -> Lane:
+        """A new lane: certificates, topics and rights."""
+        lane = Lane(f"lane-{next(self.numbers)}")
+        self.lanes.append(lane)
+        catalog = Catalog.build(
+            tuple(LaneSpec(name=name, partitions=PARTITIONS) for name in self.lanes),
+            durability=Durability(replication=1, min_insync=1),
+        )
+        for role in catalog.roles:
+            if not (self.identities / f"{role}.crt").exists():
+                self.authority.issue_role(role, self.identities)
+        self._provision(catalog)
+        return lane
+
+    def _provision(self, catalog: Catalog) -> None:
+        """Apply the plan; a broker that has just started still loads its coordinators."""
+        end = time.monotonic() + 20.0
+        while True:
+            try:
+                return apply(self.admin, catalog, plan(self.admin, catalog).changes)
+            except Unavailable:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+    """One broker for all tests of the topics; they leave it running."""
+    folder = tmp_path_factory.mktemp("market")
+    identities = folder / "identities"
+    authority = Authority.create(folder / "authority", now=lambda: datetime.now(UTC))
+    identities.mkdir()
+    authority.issue_broker("broker", identities)
+    authority.issue_role(ADMIN, identities)
+    port, controller = free_ports(2)
+    config = single(port=port, controller_port=controller, random=os.urandom(16))
+    libs = install_kafka(Path(__file__).parents[2] / ".cache", print)
+    broker = Broker(folder / "broker", identities, libs, config=config)
+    try:
+        broker.start()
+        cluster = Cluster(bootstrap_servers=(broker.bootstrap,), identities=identities)
+        yield Market(
+            broker, authority, identities, Connection(cluster=cluster, role=ADMIN).admin()
+        )
+    finally:
+        broker.stop()
+
+
+@pytest.fixture
+def lane(market: Market) -> Lane:
+    """A lane of the test's own."""
+    return market.open_lane()
+
+
