@@ -101,6 +101,20 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         self._announce()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End once no request is in flight; idle connections need no farewell.
+
+        uvicorn would wait for every client's half of the TLS closing.
+        """
+        waiting = asyncio.create_task(self._leave_when_idle())
+        await super().shutdown(sockets=sockets)
+        await waiting
+
+    async def _leave_when_idle(self) -> None:
+        if requests := list(self.server_state.tasks):
+            await asyncio.wait(requests, timeout=SHUTDOWN_TIMEOUT_S)
+        self.force_exit = True
+
 
 def serve(settings: BucketSettings) -> None:
     """Serve until SIGTERM or SIGINT.  Raises `Refused` if it can not start as it is set up."""
