@@ -1,10 +1,14 @@
 """Certificates, jars and brokers for the tests of the embedded stack."""
 
+import os
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from erasestream.pipeline.local.broker import Broker, free_ports
+from erasestream.pipeline.local.broker_config import single
 from erasestream.pipeline.local.certificates import Authority
 from erasestream.pipeline.local.jars import install_kafka
 
@@ -40,3 +44,32 @@ def cache() -> Path:
 def libs(cache: Path) -> Path:
     """Kafka's jars."""
     return install_kafka(cache, print)
+
+
+NewBroker = Callable[[Path, Path], Broker]
+"""Makes a broker in a folder, with the certificates of a folder."""
+
+
+@pytest.fixture(scope="session")
+def new_broker(libs: Path) -> NewBroker:
+    """Brokers of one's own, on free ports; whoever starts one stops it."""
+
+    def make(folder: Path, identities: Path) -> Broker:
+        port, controller_port = free_ports(2)
+        config = single(port=port, controller_port=controller_port, random=os.urandom(16))
+        return Broker(folder, identities, libs, config=config)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def broker(
+    identities: Path, new_broker: NewBroker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Broker]:
+    """One that all tests share; they leave it running."""
+    started = new_broker(tmp_path_factory.mktemp("broker"), identities)
+    try:
+        started.start()
+        yield started
+    finally:
+        started.stop()

@@ -86,7 +86,9 @@ def pins(tmp_path: Path, line: str) -> Path:
 
 def test_relative_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relative cache lies below the folder that one is in, wherever Maven looks from."""
-    fake_maven(tmp_path, monkeypatch, 'cd /; mkdir -p "$target"; : > "$target/a.jar"')
+    fake_maven(
+        tmp_path, monkeypatch, 'cd "$(dirname "$0")"; mkdir -p "$target"; : > "$target/a.jar"'
+    )
     files = pins(tmp_path, f"{EMPTY}  a.jar\n")
     monkeypatch.chdir(tmp_path)
     libs = install_kafka(Path("cache"), told([]), files=files)
