@@ -7,9 +7,8 @@ The default, not opted in, needs no memory.  Rules, all of them:
 * A record in a partition where its account does not belong makes the account a refusal,
   for as long as this view lives, and is reported: somebody writes with another partitioner,
   and the order of this account's decisions is lost.
-* A grant that the broker appended too late to count (`ConsentDecision.is_void`) changes
-  nothing that came before it but a grant: in doubt the account is not opted in.
-* Among grants the first of an unbroken row counts: its id stays in force.
+* The last record of an account decides alone, so that compaction changes no answer.  A
+  grant that the broker appended too late to count (`ConsentDecision.is_void`) is a refusal.
 """
 
 from collections.abc import Callable, Mapping
@@ -75,8 +74,7 @@ class Decisions:
         if decision.decision is Decision.REVOKED or void or (lane, key) in self._misplaced:
             self._granted.pop((lane, key), None)
         else:
-            grant = decision.grant(lane)
-            self._granted.setdefault((lane, key), Standing(grant, appended_at))
+            self._granted[lane, key] = Standing(decision.grant(lane), appended_at)
 
     def standing(self, lane: Lane, account: AccountId) -> Standing | None:
         """The grant in force of this account; None is a refusal."""

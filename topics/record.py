@@ -43,12 +43,11 @@ class Record(NamedTuple):
         if kind != TIMESTAMP_LOG_APPEND_TIME:
             raise InvariantBroken(f"{topic} does not stamp records with the broker's clock")
         headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
-        key = message.key()
         return cls(
             at=Partition(topic, number),
             offset=offset,
             appended_ms=appended_ms,
-            key=key.encode() if isinstance(key, str) else key,
+            key=message.key(),
             headers=[(name, value or b"") for name, value in headers],
             value=_bytes(message.value()),
         )

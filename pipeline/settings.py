@@ -1,0 +1,201 @@
+"""All settings in one frozen tree; every stage is given plain values from it by the wiring.
+
+Read from a TOML file (`erasestream.toml`, or the path in `ERASESTREAM_SETTINGS`), then from
+environment variables such as `ERASESTREAM_KAFKA__IDENTITIES`, which win.  Secrets are files
+whose paths stand here.  Unknown names are refused, and no host, bucket or key has a default.
+"""
+
+import os
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from erasestream.schemas.errors import Refused
+from erasestream.schemas.ids import Lane, LaneField
+from erasestream.topics.catalog import Catalog, Durability, LaneSpec
+from erasestream.topics.connection import Cluster
+from erasestream.topics.lifetime import BrokerTimes, LaneTimes, Policy
+
+SETTINGS_VARIABLE = "ERASESTREAM_SETTINGS"
+DEFAULT_FILE = Path("erasestream.toml")
+
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveTime = Annotated[timedelta, Field(gt=timedelta(0))]
+
+
+class Environment(StrEnum):
+    """What kind of stack this is: operators may grant consent in a development stack only."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class Section(BaseModel):
+    """Frozen, and without unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(Section):
+    """The brokers, and who we are to them."""
+
+    bootstrap_servers: tuple[str, ...]
+    identities: Path
+    """Folder with `ca.crt` and, per role, `<role>.crt` and `<role>.key`."""
+    replication: PositiveInt = 3
+    min_insync: PositiveInt = 2
+    shared_partitions: PositiveInt = 4
+
+
+class LaneSettings(Section):
+    """One lane: an upstream service, or one class of its traffic."""
+
+    partitions: PositiveInt = 4
+    backlog_limit: PositiveTime = timedelta(hours=4)
+    delivery: PositiveTime | None = None
+    """How long results can be fetched; by default all that the promise leaves."""
+
+
+class LifetimeSettings(Section):
+    """What is promised, which outages records survive, and how the brokers are set."""
+
+    promise: PositiveTime = timedelta(hours=24)
+    reserve: PositiveTime = timedelta(hours=1)
+    segment: PositiveTime = timedelta(minutes=15)
+    router_outage: PositiveTime = timedelta(hours=4)
+    sink_outage: PositiveTime = timedelta(hours=12)
+    pick_up: PositiveTime = timedelta(minutes=30)
+    judged_to_appended: PositiveTime = timedelta(seconds=60)
+    check_interval: PositiveTime = timedelta(minutes=5)
+    delete_delay: PositiveTime = timedelta(minutes=1)
+
+
+class StorageSettings(Section):
+    """The buckets, and the keys that never lie in them."""
+
+    bucket: str
+    vault: str
+    keyring: Path
+    """Folder of the local keyring: the master keys."""
+    name_key: Path
+    """File with the 32 bytes that object names are made with."""
+    endpoint: str | None = None
+    """Another address than Google's; then `ca` and `tokens` are needed."""
+    ca: Path | None = None
+    tokens: Path | None = None
+    """Folder with `<role>.token`; without it Application Default Credentials are used."""
+
+
+class InferenceSettings(Section):
+    """The model and the processes that run it."""
+
+    models: Path
+    model: str = "isnet"
+    children: PositiveInt | None = None
+    """Processes beside the worker; by default one for each core."""
+    deadline: PositiveTime = timedelta(seconds=60)
+
+
+class StageSettings(Section):
+    """What all stages share."""
+
+    instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] = "1"
+    """The name of this member among those of its stage; it stays the same over restarts."""
+    health_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Loopback port of /healthz and /readyz; 0 takes a free one and logs it."""
+    ready_deadline: PositiveTime = timedelta(seconds=60)
+
+
+class Settings(BaseSettings):
+    """The whole tree."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="ERASESTREAM_",
+        env_nested_delimiter="__",
+    )
+
+    environment: Environment = Environment.PRODUCTION
+    kafka: KafkaSettings
+    lanes: dict[LaneField, LaneSettings]
+    lifetimes: LifetimeSettings = LifetimeSettings()
+    storage: StorageSettings | None = None
+    inference: InferenceSettings | None = None
+    stage: StageSettings = StageSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (the library's signature)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is passed wins over the environment, and that over the file."""
+        path = Path(os.environ.get(SETTINGS_VARIABLE, DEFAULT_FILE))
+        toml = TomlConfigSettingsSource(settings_cls, path)
+        return (init_settings, env_settings, toml)
+
+    @property
+    def cluster(self) -> Cluster:
+        """Where the brokers are."""
+        return Cluster(
+            bootstrap_servers=self.kafka.bootstrap_servers, identities=self.kafka.identities
+        )
+
+    def catalog(self) -> Catalog:
+        """All topics.  Raises `Refused` if the lifetimes exceed the promise."""
+        times = self.lifetimes
+        policy = Policy(
+            promise_s=times.promise.total_seconds(),
+            reserve_s=times.reserve.total_seconds(),
+            segment_s=times.segment.total_seconds(),
+            judged_to_appended_s=times.judged_to_appended.total_seconds(),
+            pick_up_s=times.pick_up.total_seconds(),
+            router_outage_s=times.router_outage.total_seconds(),
+            sink_outage_s=times.sink_outage.total_seconds(),
+            broker=BrokerTimes(
+                check_interval_s=times.check_interval.total_seconds(),
+                delete_delay_s=times.delete_delay.total_seconds(),
+            ),
+        )
+        return Catalog.build(
+            tuple(_lane(name, lane) for name, lane in self.lanes.items()),
+            policy=policy,
+            durability=Durability(
+                replication=self.kafka.replication, min_insync=self.kafka.min_insync
+            ),
+            shared_partitions=self.kafka.shared_partitions,
+        )
+
+
+def _lane(name: Lane, lane: LaneSettings) -> LaneSpec:
+    times = LaneTimes(
+        backlog_limit_s=lane.backlog_limit.total_seconds(),
+        delivery_s=lane.delivery.total_seconds() if lane.delivery else None,
+    )
+    return LaneSpec(name=name, partitions=lane.partitions, times=times)
+
+
+def load() -> Settings:
+    """Read the settings.  Raises `Refused` naming what is missing or wrong, never its value."""
+    try:
+        return Settings()  # type: ignore[call-arg]  # the sources bring them
+    except ValidationError as error:
+        wrong = ", ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()
+        )
+        raise Refused(f"settings: {wrong}") from None
+    except (OSError, ValueError) as error:
+        raise Refused(f"settings: {error}") from None
