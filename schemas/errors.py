@@ -25,6 +25,7 @@ class Code(StrEnum):
     EMPTY = "empty"
     UNSUPPORTED_FORMAT = "unsupported_format"
     TRUNCATED = "truncated"
+    CORRUPT = "corrupt"
     TOO_LARGE = "too_large"
     TOO_MANY_PIXELS = "too_many_pixels"
     ANIMATED = "animated"
@@ -69,6 +70,7 @@ SENTENCES: dict[Code, str] = {
     Code.EMPTY: "The upload has no bytes: send the image itself as the value.",
     Code.UNSUPPORTED_FORMAT: "This is not a JPEG, PNG or WebP image: convert it and send it again.",
     Code.TRUNCATED: "The image ends too early: it was probably cut off on its way; send it again.",
+    Code.CORRUPT: "The image is damaged and can not be read: save it anew and send it again.",
     Code.TOO_LARGE: "The image has more than 25 MB: send a smaller file.",
     Code.TOO_MANY_PIXELS: "The image has more than 50 megapixels: send it with fewer pixels.",
     Code.ANIMATED: "The image has several frames: send a single frame.",

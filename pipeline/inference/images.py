@@ -1,0 +1,277 @@
+"""From a stranger's bytes to pixels, and from a mask to the cut-out's bytes.
+
+Rules, all of them:
+
+* What an image is, its content says, never a name.  JPEG, PNG and WebP, nothing else.
+* Every limit is checked on the header, before any pixel is decoded.
+* What comes out of `decode` is upright, 8-bit and sRGB, and carries nothing but pixels: no
+  EXIF, position, comment, profile or text of the photo gets into a cut-out.
+* Where a cut-out is wholly transparent its colour is zero, in every format: PNG and WebP
+  would keep the background there for whoever removes the alpha channel.
+
+Pillow lives here and nowhere else.
+"""
+
+import io
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageChops, ImageCms
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from erasestream.pipeline.inference import webp
+from erasestream.schemas.errors import Code, InvalidImage
+from erasestream.schemas.events import MAX_CUTOUT_BYTES, MAX_UPLOAD_BYTES
+from erasestream.schemas.formats import JPEG, PNG, WEBP, content_type_of
+from erasestream.schemas.options import CutoutOptions, OutputFormat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What is taken at most, and how much is given back."""
+
+    max_bytes: int = MAX_UPLOAD_BYTES
+    max_pixels: int = 50_000_000
+    """More than cameras for products have.  A pixel takes 4 bytes of memory in the picture,
+    4 in its cut-out and, measured, up to 20 in the encoder of WebP: 1.2 GB at the most."""
+    max_profile_bytes: int = 4_000_000
+    """Profiles of printers reach 3 MB; a longer one is ignored, as if there were none."""
+    max_result_bytes: int = MAX_CUTOUT_BYTES
+
+
+LIMITS = Limits()
+
+# What Pillow raises for files that are not what they say (it lets its parsers' errors through).
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError)
+_DAMAGED = (*_BROKEN, struct.error)
+
+_OPENERS: dict[str, type[ImageFile]] = {
+    JPEG: JpegImageFile,
+    PNG: PngImageFile,
+    WEBP: WebPImageFile,
+}
+_TAIL = {JPEG: b"\xff\xd9", PNG: b"IEND\xaeB`\x82", WEBP: b""}
+
+# EXIF 2.32, section 4.6.4: what has to be done so that the picture stands upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_ONLY_ZERO = [255] + [0] * 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """Upright 8-bit sRGB pixels, RGB or RGBA, and nothing else."""
+
+    image: Image.Image = field(repr=False)
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.image.width
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return self.image.height
+
+
+def decode(data: bytes, *, limits: Limits = LIMITS) -> Picture:
+    """The pixels of an untrusted image, upright and in sRGB.
+
+    Raises `InvalidImage`: empty, too_large, unsupported_format, too_many_pixels, animated,
+    truncated or corrupt.
+    """
+    if not data:
+        raise InvalidImage(code=Code.EMPTY)
+    if len(data) > limits.max_bytes:
+        raise InvalidImage(f"{len(data)} bytes", code=Code.TOO_LARGE)
+    content_type = content_type_of(data)
+    if content_type is None:
+        raise InvalidImage(code=Code.UNSUPPORTED_FORMAT)
+    if content_type == WEBP:
+        _check_webp(data, limits)
+    try:
+        image = _OPENERS[content_type](io.BytesIO(data))
+        _check_size(image.width, image.height, limits)
+        if content_type == PNG and getattr(image, "n_frames", 1) > 1:
+            raise InvalidImage(code=Code.ANIMATED)
+        image.load()
+    except _DAMAGED as error:
+        raise InvalidImage(code=_what_is_wrong(data, content_type, error)) from error
+    orientation = _orientation(image)
+    return Picture(image=_upright(_in_srgb(image, limits), orientation))
+
+
+def to_input(
+    picture: Picture, *, size: int, mean: Sequence[float], scale: Sequence[float]
+) -> NDArray[np.float32]:
+    """The picture as a model takes it: 1 x 3 x `size` x `size`, (value - mean) / scale.
+
+    `mean` and `scale` are per colour, in units of 0..255.  What is transparent is seen as
+    the mean colour: colours that nobody sees decide nothing.
+    """
+    small = picture.image.resize((size, size), Image.Resampling.BILINEAR)
+    if small.mode == "RGBA":
+        ground = Image.new("RGB", small.size, tuple(round(value) for value in mean))
+        ground.paste(small, mask=small.getchannel("A"))
+        small = ground
+    pixels = np.asarray(small, dtype=np.float32)
+    scaled = (pixels - np.asarray(mean, np.float32)) / np.asarray(scale, np.float32)
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
+
+
+def compose(picture: Picture, mask: NDArray[np.float32]) -> Picture:
+    """The cut-out: the picture with the mask (height x width, 0..1, of any size) as its alpha.
+
+    A picture that was transparent somewhere stays at least as transparent there.
+    """
+    levels = Image.fromarray(np.rint(mask * 255).astype(np.uint8))
+    alpha = levels.resize(picture.image.size, Image.Resampling.BILINEAR)
+    if picture.image.mode == "RGBA":
+        alpha = ImageChops.multiply(alpha, picture.image.getchannel("A"))
+        colours = picture.image.convert("RGB")
+    else:
+        colours = picture.image.copy()
+    colours.paste((0, 0, 0), mask=alpha.point(_ONLY_ZERO))
+    colours.putalpha(alpha)
+    return Picture(image=colours)
+
+
+def encode(
+    cutout: Picture, options: CutoutOptions, *, limits: Limits = LIMITS
+) -> tuple[bytes, str]:
+    """The cut-out's file and its content type.
+
+    Raises `InvalidImage`: encoding_failed (a format that can not hold it), result_too_large.
+    """
+    file = _BoundedFile(limits.max_result_bytes)
+    try:
+        # The quickest setting of each: the next one takes 2 to 5 times as long for a tenth less.
+        match options.format:
+            case OutputFormat.PNG:
+                cutout.image.save(file, "PNG", compress_level=1)
+                return file.getvalue(), PNG
+            case OutputFormat.WEBP:
+                cutout.image.save(file, "WEBP", lossless=True, method=0, quality=0, exact=True)
+                return file.getvalue(), WEBP
+            case _:
+                assert_never(options.format)
+    except (OSError, ValueError) as error:
+        raise InvalidImage(code=Code.ENCODING_FAILED) from error
+
+
+class _BoundedFile(io.BytesIO):
+    """Refuses what makes it longer than the limit, while it is written and not afterwards."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__()
+        self._max_bytes = max_bytes
+
+    def write(self, data: bytes, /) -> int:  # type: ignore[override]
+        if self.tell() + len(data) > self._max_bytes:
+            raise InvalidImage(code=Code.RESULT_TOO_LARGE)
+        return super().write(data)
+
+
+def _check_webp(data: bytes, limits: Limits) -> None:
+    header = webp.read_header(data)
+    if header is None:
+        raise InvalidImage(code=Code.CORRUPT)
+    _check_size(header.width, header.height, limits)
+    if header.animated:
+        raise InvalidImage(code=Code.ANIMATED)
+    if header.file_bytes > len(data):
+        raise InvalidImage(code=Code.TRUNCATED)
+
+
+def _check_size(width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.max_pixels:
+        raise InvalidImage(f"{width} x {height} pixels", code=Code.TOO_MANY_PIXELS)
+
+
+def _what_is_wrong(data: bytes, content_type: str, error: BaseException) -> Code:
+    """Cut off, or damaged: Pillow's word for it differs from decoder to decoder."""
+    if "truncated" in str(error).lower() or not data.endswith(_TAIL[content_type]):
+        return Code.TRUNCATED
+    return Code.CORRUPT
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except _DAMAGED:
+        return 1  # EXIF that can not be read turns nothing
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    turn = _UPRIGHT.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _in_srgb(image: Image.Image, limits: Limits) -> Image.Image:
+    """8-bit RGB, or RGBA if anything is transparent, by the image's own profile if it has one."""
+    alpha = _alpha(image)
+    match image.mode:
+        case "I;16" | "I;16B" | "I":
+            colours = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        case "LA":
+            colours = image.getchannel("L")
+        case "1":
+            colours = image.convert("L")
+        case "L" | "CMYK" | "RGB":
+            colours = image
+        case _:
+            colours = image.convert("RGB")
+    colours = _converted(colours, image.info.get("icc_profile"), limits)
+    if alpha is not None:
+        colours.putalpha(alpha)
+    colours.info.clear()
+    return colours
+
+
+def _alpha(image: Image.Image) -> Image.Image | None:
+    if image.mode.startswith("I") and isinstance(image.info.get("transparency"), int):
+        opaque = np.asarray(image) != image.info["transparency"]
+        return Image.fromarray(opaque.astype(np.uint8) * 255)
+    if image.has_transparency_data:
+        return image.convert("RGBA").getchannel("A")
+    return None
+
+
+def _converted(colours: Image.Image, profile: object, limits: Limits) -> Image.Image:
+    if isinstance(profile, bytes) and 0 < len(profile) <= limits.max_profile_bytes:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if not _is_srgb(source):
+                done = ImageCms.profileToProfile(colours, source, _srgb(), outputMode="RGB")
+                if done is not None:
+                    return done
+        except (ImageCms.PyCMSError, *_BROKEN):
+            pass  # a profile that can not be used, or is of another kind than the pixels
+    return colours if colours.mode == "RGB" else colours.convert("RGB")
+
+
+def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
+    """By its name: almost every profile is sRGB, and converting it to itself costs as much."""
+    return (profile.profile.profile_description or "").startswith("sRGB")
+
+
+@cache
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))

@@ -1,0 +1,48 @@
+"""What a WebP file says about itself before anything of it is decoded.
+
+Pillow makes room for two whole canvases as soon as it opens a WebP, so its size has to be
+known before that.  Pure; the sizes of PNG and JPEG Pillow reads without making room.
+
+Source: RFC 9649, sections 2.4 (RIFF), 2.7 (VP8X), 3.4 (VP8L); RFC 6386, section 9.1 (VP8).
+"""
+
+from dataclasses import dataclass
+
+_ANIMATION = 0x02
+_KEY_FRAME = b"\x9d\x01\x2a"
+_LOSSLESS = 0x2F
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebpHeader:
+    """Canvas in pixels, whether it is animated, and how long the file says it is, in bytes."""
+
+    width: int
+    height: int
+    animated: bool
+    file_bytes: int
+
+
+def read_header(data: bytes) -> WebpHeader | None:
+    """What the first 30 bytes say; None if they say nothing that makes sense."""
+    head = data[:30].ljust(30, b"\0")
+    match head[12:16]:
+        case b"VP8X":
+            size = _number(head[24:27]) + 1, _number(head[27:30]) + 1
+        case b"VP8L" if head[20] == _LOSSLESS:
+            bits = _number(head[21:25])
+            size = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        case b"VP8 " if head[23:26] == _KEY_FRAME:
+            size = _number(head[26:28]) & 0x3FFF, _number(head[28:30]) & 0x3FFF
+        case _:
+            return None
+    return WebpHeader(
+        width=size[0],
+        height=size[1],
+        animated=head[12:16] == b"VP8X" and bool(head[20] & _ANIMATION),
+        file_bytes=_number(head[4:8]) + 8,
+    )
+
+
+def _number(field: bytes) -> int:
+    return int.from_bytes(field, "little")

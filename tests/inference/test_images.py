@@ -1,0 +1,307 @@
+"""Decoding what strangers send, and writing cut-outs that hold nothing but the product."""
+
+import io
+import os
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import ExifTags, Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
+
+from erasestream.pipeline.inference.images import (
+    Limits,
+    Picture,
+    compose,
+    decode,
+    encode,
+    to_input,
+)
+from erasestream.schemas.errors import Code, InvalidImage
+from erasestream.schemas.formats import content_type_of
+from erasestream.schemas.options import CutoutOptions, OutputFormat
+from tests.inference.pictures import (
+    RED,
+    disc,
+    gradient,
+    jpeg_bomb,
+    png_bomb,
+    saved,
+    webp_bomb,
+)
+
+FORMATS = ["JPEG", "PNG", "WEBP"]
+BOTH = list(OutputFormat)
+
+
+def pixels(picture: Picture) -> np.ndarray:
+    """The picture's values, wide enough to subtract."""
+    return np.asarray(picture.image).astype(int)
+
+
+def refusal(data: bytes, **limits: int) -> Code:
+    """The code that these bytes are refused with."""
+    with pytest.raises(InvalidImage) as refused:
+        decode(data, limits=Limits(**limits))
+    return refused.value.code
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_each_format_is_decoded(kind: str) -> None:
+    """JPEG, PNG and WebP come out with their size and their colours."""
+    picture = decode(saved(gradient(), kind, quality=95))
+    assert (picture.width, picture.height, picture.image.mode) == (96, 64, "RGB")
+    assert np.abs(pixels(picture) - np.asarray(gradient())).mean() < 4
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM"])
+def test_other_formats_are_refused_whatever_pillow_could_read(kind: str) -> None:
+    """A format that is not offered is never given to a decoder."""
+    assert refusal(saved(gradient(), kind)) is Code.UNSUPPORTED_FORMAT
+
+
+def test_empty_and_foreign_bytes_have_codes_of_their_own() -> None:
+    """No bytes, and bytes of no image."""
+    assert refusal(b"") is Code.EMPTY
+    assert refusal(b"<html>not an image</html>") is Code.UNSUPPORTED_FORMAT
+
+
+def test_a_file_over_the_limit_is_refused_before_it_is_opened() -> None:
+    """The limit is in bytes of the file; one byte decides."""
+    data = saved(gradient(), "JPEG")
+    assert refusal(data, max_bytes=len(data) - 1) is Code.TOO_LARGE
+    assert decode(data, limits=Limits(max_bytes=len(data))).width == 96
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_file_that_was_cut_off_is_called_truncated(kind: str, share: float) -> None:
+    """Whatever part is missing, half a picture is never given back."""
+    noise = Image.frombytes("RGB", (64, 64), os.urandom(64 * 64 * 3))
+    data = saved(noise, kind, quality=90)
+    assert refusal(data[: int(len(data) * share)]) is Code.TRUNCATED
+
+
+def test_a_damaged_file_is_called_corrupt() -> None:
+    """A PNG that is complete, with one byte of its pixels changed."""
+    data = bytearray(saved(gradient()))
+    data[data.index(b"IDAT") + 30] ^= 0xFF
+    assert refusal(bytes(data)) is Code.CORRUPT
+    assert refusal(b"RIFF\x10\0\0\0WEBPVP8 \x04\0\0\0\0\0\0\0") is Code.CORRUPT
+
+
+@pytest.mark.parametrize("bomb", [png_bomb, jpeg_bomb, webp_bomb])
+def test_a_bomb_is_refused_by_its_header(bomb: Callable[[int, int], bytes]) -> None:
+    """Small files that declare more pixels than are taken are refused, not decoded."""
+    data = bomb(16_000, 16_000)
+    assert len(data) < 10_000
+    assert refusal(data) is Code.TOO_MANY_PIXELS
+
+
+def test_the_limit_of_pixels_is_exact() -> None:
+    """As many pixels as allowed are taken; one more is not."""
+    data = saved(gradient(50, 20))
+    assert decode(data, limits=Limits(max_pixels=1000)).width == 50
+    assert refusal(data, max_pixels=999) is Code.TOO_MANY_PIXELS
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_an_animation_is_refused(kind: str) -> None:
+    """Several frames are not one photo."""
+    frames = [gradient().rotate(90 * turn) for turn in (1, 2)]
+    data = saved(gradient(), kind, save_all=True, append_images=frames, duration=50)
+    assert refusal(data) is Code.ANIMATED
+
+
+def test_a_phone_photo_with_a_second_picture_inside_is_its_first_picture() -> None:
+    """MPO files (previews, depth or gain maps behind the photo) are JPEGs like others."""
+    data = saved(gradient(), "MPO", save_all=True, append_images=[Image.new("RGB", (96, 64))])
+    assert np.abs(pixels(decode(data)) - np.asarray(gradient())).mean() < 4
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied(kind: str, orientation: int) -> None:
+    """A photo taken with a turned camera comes out upright, as EXIF says."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    picture = decode(saved(gradient(), kind, exif=exif, quality=95))
+    turn = {
+        1: lambda a: a,
+        2: np.fliplr,
+        3: lambda a: np.rot90(a, 2),
+        4: np.flipud,
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+        8: np.rot90,
+    }[orientation]
+    expected = turn(np.asarray(gradient()).astype(int))
+    assert np.abs(pixels(picture) - expected).mean() < 4
+
+
+def test_exif_that_makes_no_sense_turns_nothing() -> None:
+    """A picture with broken EXIF is still a picture."""
+    data = saved(gradient(), "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert np.array_equal(pixels(decode(data)), np.asarray(gradient()))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_opaque_pngs_become_rgb(mode: str) -> None:
+    """Bilevel, grey and palette pictures keep their look."""
+    image = gradient(8, 8).convert(mode)
+    picture = decode(saved(image))
+    assert picture.image.mode == "RGB"
+    assert np.array_equal(pixels(picture), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparent_pngs_become_rgba(mode: str) -> None:
+    """An alpha channel is kept, and the colours beside it."""
+    image = gradient(8, 8)
+    image.putalpha(90)
+    picture = decode(saved(image.convert(mode)))
+    assert picture.image.mode == "RGBA"
+    assert np.array_equal(pixels(picture), np.asarray(image.convert(mode).convert("RGBA")))
+
+
+def test_a_palette_with_a_transparent_entry_is_transparent_there() -> None:
+    """Transparency in PNG's tRNS chunk is kept, in palettes, grey and colour."""
+    palette = gradient(8, 8).quantize(4)
+    for image, entry in ((palette, palette.getpixel((0, 0))), (Image.new("L", (8, 8), 7), 7)):
+        picture = decode(saved(image, transparency=entry))
+        assert picture.image.mode == "RGBA"
+        assert pixels(picture)[0, 0, 3] == 0
+
+
+def test_sixteen_bits_keep_their_brightness() -> None:
+    """16-bit grey is scaled, not cut off at 255."""
+    values = (np.arange(64, dtype=np.uint16) * 1000).reshape(8, 8)
+    picture = decode(saved(Image.fromarray(values)))
+    assert np.array_equal(pixels(picture)[..., 0], values >> 8)
+    marked = decode(saved(Image.fromarray(values), transparency=1000))
+    assert pixels(marked)[0, 1, 3] == 0
+    assert pixels(marked)[0, 2, 3] == 255
+
+
+def test_cmyk_becomes_rgb() -> None:
+    """A JPEG for printing has the colours that a browser shows."""
+    picture = decode(saved(Image.new("RGB", (16, 16), RED).convert("CMYK"), "JPEG", quality=95))
+    assert np.abs(pixels(picture) - np.array(RED)).max() < 12
+
+
+def test_a_profile_is_converted_to_srgb() -> None:
+    """With red and blue swapped in the profile, red and blue are swapped in the picture."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    named = srgb.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
+    swapped = named.replace(b"rXYZ", b"----").replace(b"bXYZ", b"rXYZ").replace(b"----", b"bXYZ")
+    for image in (Image.new("RGB", (8, 8), RED), Image.new("RGBA", (8, 8), (*RED, 90))):
+        seen = pixels(decode(saved(image, icc_profile=swapped)))
+        assert np.abs(seen[0, 0, :3] - RED[::-1]).max() <= 2
+        assert (seen[..., 3:] == 90).all()
+        assert np.array_equal(pixels(decode(saved(image, icc_profile=srgb))), np.asarray(image))
+
+
+def test_a_profile_that_says_nothing_about_the_picture_is_ignored() -> None:
+    """Garbage, a profile for other channels, or one of absurd length."""
+    source = Image.new("RGB", (8, 8), RED)
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    for profile in (b"garbage" * 40, lab, bytes(5_000_000)):
+        data = saved(source, "WEBP", icc_profile=profile, lossless=True)
+        assert np.array_equal(pixels(decode(data)), np.asarray(source))
+
+
+def test_the_model_sees_scaled_values_and_no_hidden_colours() -> None:
+    """(value - mean) / scale in NCHW; what is transparent is the mean, whatever lies below."""
+    mean, scale = (100.0, 110.0, 120.0), (50.0, 100.0, 200.0)
+    seen = to_input(decode(saved(Image.new("RGB", (7, 5), RED))), size=4, mean=mean, scale=scale)
+    assert seen.shape == (1, 3, 4, 4)
+    assert seen.dtype == np.float32
+    assert np.allclose(seen[0, :, 0, 0], [(200 - 100) / 50, (30 - 110) / 100, (40 - 120) / 200])
+    hidden = decode(saved(Image.new("RGBA", (7, 5), (*RED, 0))))
+    assert np.allclose(to_input(hidden, size=4, mean=mean, scale=scale), 0)
+
+
+@pytest.mark.parametrize("output", BOTH)
+def test_no_colour_is_left_where_the_cutout_is_transparent(output: OutputFormat) -> None:
+    """Decoded again and without its alpha channel, the background is black, not the room."""
+    cutout = compose(decode(saved(Image.new("RGB", (120, 90), RED))), disc())
+    data, content_type = encode(cutout, CutoutOptions(format=output))
+    assert content_type_of(data) == content_type == f"image/{output}"
+    values = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
+    hidden = values[..., 3] == 0
+    assert 0.3 < hidden.mean() < 0.9
+    assert not values[hidden].any()
+    assert (values[values[..., 3] == 255][:, :3] == RED).all()
+
+
+@pytest.mark.parametrize("output", BOTH)
+def test_what_was_transparent_stays_transparent(output: OutputFormat) -> None:
+    """The picture's own alpha is multiplied in, and its hidden colour goes too."""
+    source = Image.new("RGBA", (64, 64), (*RED, 128))
+    source.paste((*RED, 0), (0, 0, 64, 32))
+    data, _ = encode(
+        compose(decode(saved(source)), np.ones((8, 8), np.float32)), CutoutOptions(format=output)
+    )
+    values = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
+    assert not values[:32].any()
+    assert (values[32:] == (*RED, 128)).all()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("output", BOTH)
+def test_metadata_is_not_passed_on(kind: str, output: OutputFormat) -> None:
+    """Camera, position, comments, XMP and profile stay behind."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "SECRET-CAMERA"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "SECRET-N"
+    text = PngInfo()
+    text.add_text("Comment", "SECRET-TEXT")
+    extra = {
+        "JPEG": {"comment": b"SECRET-COMMENT", "xmp": b"<x>SECRET-XMP</x>"},
+        "PNG": {"pnginfo": text},
+        "WEBP": {"xmp": b"<x>SECRET-XMP</x>"},
+    }[kind]
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = saved(gradient(), kind, exif=exif, icc_profile=icc, **extra)
+    assert b"SECRET" in data
+    out, _ = encode(compose(decode(data), disc()), CutoutOptions(format=output))
+    result = Image.open(io.BytesIO(out))
+    result.load()
+    assert b"SECRET" not in out
+    assert not set(result.info) & {"exif", "icc_profile", "xmp", "comment", "Comment"}
+    assert not result.getexif()
+
+
+@pytest.mark.parametrize("output", BOTH)
+def test_a_result_over_the_limit_is_refused(output: OutputFormat) -> None:
+    """A cut-out that no topic would take has a code and not a broken pipeline."""
+    noise = Picture(image=Image.frombytes("RGBA", (64, 64), os.urandom(64 * 64 * 4)))
+    with pytest.raises(InvalidImage) as refused:
+        encode(noise, CutoutOptions(format=output), limits=Limits(max_result_bytes=5_000))
+    assert refused.value.code is Code.RESULT_TOO_LARGE
+
+
+def test_a_format_that_can_not_hold_the_size_says_so() -> None:
+    """WebP ends at 16,383 pixels; PNG does not."""
+    wide = Picture(image=Image.new("RGBA", (16_384, 1)))
+    with pytest.raises(InvalidImage) as refused:
+        encode(wide, CutoutOptions(format=OutputFormat.WEBP))
+    assert refused.value.code is Code.ENCODING_FAILED
+    assert encode(wide, CutoutOptions(format=OutputFormat.PNG))
+
+
+@settings(max_examples=150, deadline=None)
+@given(kind=st.sampled_from(FORMATS), data=st.data())
+def test_mutated_files_are_decoded_or_refused(kind: str, data: st.DataObject) -> None:
+    """Whatever bytes are changed, the answer is a picture or a refusal with a code."""
+    file = bytearray(saved(gradient(24, 16), kind, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0"))
+    for _ in range(data.draw(st.integers(1, 6))):
+        file[data.draw(st.integers(0, len(file) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        picture = decode(bytes(file), limits=Limits(max_pixels=1_000_000))
+    except InvalidImage:
+        return
+    assert picture.image.mode in {"RGB", "RGBA"}
