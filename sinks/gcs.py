@@ -110,6 +110,9 @@ class GcsObjectStore:
             _http=session,
             client_options={"api_endpoint": settings.endpoint},
         )
+        # The client would get the bucket's metadata for its traces in threads of its own,
+        # without deadline and with a right that our roles do not have.
+        self._client._bucket_metadata_cache = None
         self._bucket = self._client.bucket(settings.bucket)
 
     def check(self, permissions: Iterable[str]) -> None:

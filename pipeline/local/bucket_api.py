@@ -32,7 +32,7 @@ from erasestream.pipeline.local.bucket_listing import MAX_RESULTS, after, page
 from erasestream.pipeline.local.bucket_store import CHUNK_BYTES
 from erasestream.pipeline.local.bucket_writes import Uploads
 from erasestream.pipeline.local.policy import Action, permissions
-from erasestream.schemas.errors import ErasestreamError, InvalidInput
+from erasestream.schemas.errors import ErasestreamError
 
 ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 B = "/storage/v1/b/{bucket}"
@@ -85,7 +85,11 @@ class _Api:
                 resource(call.bucket.name, call.bucket.objects.get(call.object_name))
             )
         metadata, file = await run_in_threadpool(call.bucket.objects.open, call.object_name)
-        start, end = _range(request.headers.get("range"), metadata.size)
+        span = _range(request.headers.get("range"), metadata.size)
+        if span is None:
+            file.close()
+            return error(416, "requestedRangeNotSatisfiable", "No such bytes.")
+        start, end = span
         headers = {
             "content-length": str(end - start),
             "content-type": metadata.content_type,
@@ -96,7 +100,7 @@ class _Api:
             "x-goog-stored-content-length": str(metadata.size),
             "x-goog-stored-content-encoding": "identity",
         }
-        partial = (start, end) != (0, metadata.size)
+        partial = "range" in request.headers
         if partial:
             headers["content-range"] = f"bytes {start}-{end - 1}/{metadata.size}"
         return StreamingResponse(
@@ -182,12 +186,11 @@ def _chunks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
             yield chunk
 
 
-def _range(header: str | None, size: int) -> tuple[int, int]:
-    """First byte and end of what is asked for."""
+def _range(header: str | None, size: int) -> tuple[int, int] | None:
+    """First byte and end of what is asked for; None if the object has no such bytes."""
     if header is None:
         return 0, size
     match = re.fullmatch(r"bytes=(\d+)-(\d*)", header)
     if match is None or int(match[1]) >= size:
-        raise InvalidInput("range")
+        return None
     return int(match[1]), min(int(match[2]) + 1 if match[2] else size, size)
-

@@ -1,5 +1,7 @@
 """The real client against the local bucket: trust, identity, rights and what errors become."""
 
+import threading
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -223,6 +225,14 @@ def test_the_largest_object_goes_up_in_one_request(stack: Any) -> None:
     """The client's limit for single requests is above everything that we seal."""
     stack.store("open", Role.ROTATOR)
     assert client_blob._MAX_MULTIPART_SIZE >= MAX_SEALED_BYTES
+
+
+def test_the_client_asks_nothing_by_itself(stack: Any) -> None:
+    """No thread of the client's own reads the bucket's configuration behind our back."""
+    store = stack.store("images", Role.SINK)
+    before = set(threading.enumerate())
+    store.create(f"quiet/{uuid.uuid4()}", b"x", OCTETS)
+    assert set(threading.enumerate()) <= before
 
 
 def test_errors_tell_no_names(stack: Any) -> None:
