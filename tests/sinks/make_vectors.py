@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from erasestream.schemas.events import Part
 from erasestream.schemas.ids import GrantId
@@ -60,9 +62,14 @@ def main() -> None:
     def flip(at: int) -> bytes:
         return raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
 
-    # Two keys that both authenticate: only the commitment tells them apart.
-    swapped = hashlib.sha256(b"a body key that nothing commits to").digest()
-    uncommitted = raw[:body_at] + AESGCM(swapped).encrypt(bytes(12), b"other", raw[:body_at])
+    # Authentic under the right key, with another commitment: only comparing it refuses.
+    header, lie = raw[:commitment_at], bytes(32)
+    info = b"erasestream/v1/body" + hashlib.sha256(header).digest()
+    keys = HKDF(
+        algorithm=SHA256(), length=64, salt=bytes.fromhex(base["salt"]), info=info
+    ).derive(bytes.fromhex(base["data_key"]))
+    body = AESGCM(keys[:32]).encrypt(bytes(12), b"other", header + lie)
+    uncommitted = header + lie + body
     bad = [
         fails("empty object", b""),
         fails("magic", flip(0)),
@@ -79,7 +86,7 @@ def main() -> None:
         fails("wrapped data key", flip(wrapped_at)),
         fails("wrapping tag", flip(commitment_at - 1)),
         fails("commitment", flip(commitment_at)),
-        fails("body under a key without commitment", uncommitted),
+        fails("authentic body behind another commitment", uncommitted),
         fails("body", flip(body_at)),
         fails("body tag", flip(len(raw) - 1)),
         fails("one byte too few", raw[:-1]),
