@@ -2,13 +2,23 @@
 
 import itertools
 import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka.admin import (
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from erasestream.pipeline.local.broker import Broker, free_ports
 from erasestream.pipeline.local.broker_config import single
@@ -17,7 +27,7 @@ from erasestream.pipeline.local.jars import install_kafka
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog import ADMIN, Catalog, Durability, LaneSpec
-from erasestream.topics.connection import Admin, Cluster, Connection
+from erasestream.topics.connection import Admin, Cluster, Connection, ErrorWatch
 from erasestream.topics.provision import apply, plan
 
 PARTITIONS = 2
@@ -30,7 +40,6 @@ class Market:
     broker: Broker
     authority: Authority
     identities: Path
-    admin: Admin
     lanes: list[Lane] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -39,9 +48,47 @@ class Market:
         """Where the broker is."""
         return Cluster(bootstrap_servers=(self.broker.bootstrap,), identities=self.identities)
 
+    @property
+    def admin(self) -> Admin:
+        """A new one each time: librdkafka's does not find its coordinator after a restart."""
+        return self.connection(ADMIN).admin()
+
     def connection(self, role: str) -> Connection:
         """A role's way to it."""
         return Connection(cluster=self.cluster, role=role)  # type: ignore[arg-type]
+
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """The broker stands still: connections stay open, and nothing is answered."""
+        running = self.broker.process_id
+        assert running
+        os.kill(running.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(running.pid, signal.SIGCONT)
+
+    @contextmanager
+    def without_rights(self, role: str) -> Iterator[None]:
+        """This role may do nothing for a while."""
+        its = AclBindingFilter(
+            ResourceType.ANY,
+            None,
+            ResourcePatternType.ANY,
+            f"User:{role}",
+            None,
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        client = self.admin.client
+        (deleted,) = client.delete_acls([its]).values()
+        bindings = deleted.result(20.0)
+        assert bindings
+        try:
+            yield
+        finally:
+            for created in client.create_acls(bindings).values():
+                created.result(20.0)
 
     def open_lane(self) -> Lane:
         """A new lane: certificates, topics and rights."""
@@ -62,7 +109,8 @@ class Market:
         end = time.monotonic() + 20.0
         while True:
             try:
-                return apply(self.admin, catalog, plan(self.admin, catalog).changes)
+                admin = self.admin
+                return apply(admin, catalog, plan(admin, catalog).changes)
             except Unavailable:
                 if time.monotonic() > end:
                     raise
@@ -84,10 +132,7 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
     broker = Broker(folder / "broker", identities, libs, config=config)
     try:
         broker.start()
-        cluster = Cluster(bootstrap_servers=(broker.bootstrap,), identities=identities)
-        yield Market(
-            broker, authority, identities, Connection(cluster=cluster, role=ADMIN).admin()
-        )
+        yield Market(broker, authority, identities)
     finally:
         broker.stop()
 
@@ -98,3 +143,20 @@ def lane(market: Market) -> Lane:
     return market.open_lane()
 
 
+@pytest.fixture
+def record_of(market: Market) -> Callable[[str, int, int], Message]:
+    """Reads the record at topic, partition and offset, as somebody who may read everything."""
+
+    def read(topic: str, partition: int, offset: int) -> Message:
+        settings = market.connection(ADMIN).settings(ErrorWatch(), group_id="test")
+        consumer = Consumer(settings | {"fetch.message.max.bytes": 30_000_000})
+        try:
+            consumer.assign([TopicPartition(topic, partition, offset)])
+            message = consumer.poll(20.0)
+            assert message is not None
+            assert message.error() is None
+            return message
+        finally:
+            consumer.close()
+
+    return read

@@ -36,7 +36,9 @@ def test_a_hole_holds_the_commit_back() -> None:
     st.lists(st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=40),
     st.randoms(use_true_random=False),
 )
-def test_no_unacknowledged_result_lies_below_the_commit(steps: list[tuple[int, bool]], random: object) -> None:
+def test_no_unacknowledged_result_lies_below_the_commit(
+    steps: list[tuple[int, bool]], random: object
+) -> None:
     """In any order of acknowledgements: never past an open result, and at the end behind all."""
     progress, offset, open_offsets = Progress(), 0, []
     for gap, handed_out in steps:

@@ -1,0 +1,1 @@
+"""The topics, against a real broker."""
