@@ -59,6 +59,11 @@ class Code(StrEnum):
     PROMISE_EXCEEDED = "promise_exceeded"
     USED_AFTER_FORK = "used_after_fork"
     CLOSED = "closed"
+    CHECKPOINT_REFUSED = "checkpoint_refused"
+    # A row of a manifest, or the file that it names, is at fault.
+    INVALID_ROW = "invalid_row"
+    MISSING_FILE = "missing_file"
+    UNREADABLE_FILE = "unreadable_file"
     # What is sealed can not be opened, or is not there.
     SEAL_BROKEN = "seal_broken"
     ERASED = "erased"
@@ -101,6 +106,10 @@ SENTENCES: dict[Code, str] = {
     Code.PROMISE_EXCEEDED: "With these lifetimes a byte could outlive the promise: shorten them.",
     Code.USED_AFTER_FORK: "Create the client after the fork: it can not cross one.",
     Code.CLOSED: "The client is closed: create a new one.",
+    Code.CHECKPOINT_REFUSED: "The checkpoint can not be used for this upload.",
+    Code.INVALID_ROW: "The row can not be read, or has a column too many or too few.",
+    Code.MISSING_FILE: "The file that the row names does not exist.",
+    Code.UNREADABLE_FILE: "The file that the row names can not be read.",
     Code.SEAL_BROKEN: "The object can not be opened: it is not what was asked for, or was changed.",
     Code.ERASED: "The consent that this object was kept under is revoked: it is erased.",
     Code.NOT_FOUND: "There is no such object.",

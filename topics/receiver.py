@@ -13,14 +13,13 @@ from datetime import datetime
 from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AclOperation
 
 from erasestream.schemas.cloudevents import from_wire, type_of
 from erasestream.schemas.errors import Code, ErasestreamError, InvalidEvent, Refused, Unavailable
 from erasestream.schemas.events import MAX_CUTOUT_BYTES, Cutout, Failure, utc
 from erasestream.schemas.ids import Lane
 from erasestream.topics.acknowledgement import ResultKey, Seen, Session
-from erasestream.topics.acl import group_prefix
+from erasestream.topics.acl import Operation, group_prefix
 from erasestream.topics.catalog import RECORD_OVERHEAD_BYTES, LaneRole, ephemeral_of, lane_role
 from erasestream.topics.connection import (
     Cluster,
@@ -107,7 +106,7 @@ class Receiver:
         self._watch = ErrorWatch()
         connection = Connection(cluster=cluster, role=self._role)
         admin = connection.admin(timeout_s=limits.readiness_s)
-        admin.check_rights({self._topic: [AclOperation.READ]})
+        admin.check_rights({self._topic: [Operation.READ]})
         settings = _settings(connection, self._watch, limits)
         own = {"group.id": self._group, "on_commit": self._on_commit}
         self._consumer = Consumer(settings | own)
@@ -154,13 +153,18 @@ class Receiver:
         self._session.skip(record.at, record.offset)
         log.warning(
             "result_skipped",
-            extra={"code": invalid.code, "partition": str(record.at), "offset": record.offset},
+            extra={
+                "code": invalid.code,
+                "topic": record.at.topic,
+                "partition": record.at.number,
+                "offset": record.offset,
+            },
         )
 
     def _on_error(self, error: KafkaError) -> None:
         """Raise what waiting does not mend; note the rest."""
         if error.code() == KafkaError._MAX_POLL_EXCEEDED:
-            log.warning("polled_too_late", extra={"limit_s": self.limits.max_processing_s})
+            log.warning("polled_too_late", extra={"seconds": self.limits.max_processing_s})
             return  # the next poll joins the group again
         mended = self._in_our_words(error)
         if not isinstance(mended, Unavailable):
