@@ -190,12 +190,13 @@ def _lane(name: Lane, lane: LaneSettings) -> LaneSpec:
 
 def load() -> Settings:
     """Read the settings.  Raises `Refused` naming what is missing or wrong, never its value."""
+    path = Path(os.environ.get(SETTINGS_VARIABLE, DEFAULT_FILE))
+    if SETTINGS_VARIABLE in os.environ and not path.is_file():
+        raise Refused(f"settings: there is no file {path}")
     try:
-        return Settings()  # type: ignore[call-arg]  # the sources bring them
+        return Settings()
     except ValidationError as error:
-        wrong = ", ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()
-        )
+        wrong = ", ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise Refused(f"settings: {wrong}") from None
     except (OSError, ValueError) as error:
         raise Refused(f"settings: {error}") from None

@@ -11,7 +11,8 @@ with its first replay mark (`replay_mark.py`); a partition that holds records bu
 is never mended here, since guessing would lose or repeat records.
 """
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -26,7 +27,7 @@ from confluent_kafka.admin import (
     OffsetSpec,
 )
 
-from erasestream.schemas.errors import Refused
+from erasestream.schemas.errors import Refused, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.acl import Right, rights
 from erasestream.topics.bindings import (
@@ -38,7 +39,8 @@ from erasestream.topics.bindings import (
     right_of,
 )
 from erasestream.topics.catalog import ROUTER, Catalog, Topic, cutouts_of, uploads_of
-from erasestream.topics.connection import REQUEST_TIMEOUT_S, Admin, translate
+from erasestream.topics.connection import REQUEST_TIMEOUT_S, Admin
+from erasestream.topics.record import Partition
 from erasestream.topics.replay_mark import ReplayMark
 
 _END: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -142,6 +144,26 @@ def plan(admin: Admin, catalog: Catalog) -> Plan:
     return Plan(tuple(changes), tuple(unknown))
 
 
+def provision(
+    admin: Admin, catalog: Catalog, *, show: Callable[[Plan], None], deadline_s: float = 30.0
+) -> None:
+    """Plan, show the plan, apply it; again while the brokers are not ready for all of it.
+
+    A broker that has just started still loads its coordinators.  Raises `Unavailable` after
+    the deadline.
+    """
+    end = time.monotonic() + deadline_s
+    while True:
+        try:
+            planned = plan(admin, catalog)
+            show(planned)
+            return apply(admin, catalog, planned.changes)
+        except Unavailable:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
+
+
 def apply(admin: Admin, catalog: Catalog, changes: Iterable[Change]) -> None:
     """Carry the changes out, one after another, in their order."""
     for change in changes:
@@ -242,12 +264,4 @@ def _empty(admin: Admin, partitions: list[TopicPartition]) -> dict[int, bool]:
 def _start(admin: Admin, lane: Lane, partition: int) -> None:
     topic_id = admin.topic_ids([uploads_of(lane)])[uploads_of(lane)]
     mark = ReplayMark(topic_id=topic_id, offset=-1)
-    start = TopicPartition(cutouts_of(lane), partition, 0, metadata=str(mark))
-    futures = admin.client.alter_consumer_group_offsets(
-        [ConsumerGroupTopicPartitions(ROUTER, [start])]
-    )
-    answer = admin.ask(f"start mark of {cutouts_of(lane)}", futures[ROUTER])
-    for tp in answer.topic_partitions:
-        if tp.error:
-            # A broker that has just started says "unavailable" here for a moment.
-            raise translate(tp.error, f"start mark of {cutouts_of(lane)}")
+    admin.commit_for(ROUTER, Partition(cutouts_of(lane), partition), 0, metadata=str(mark))

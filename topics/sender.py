@@ -13,12 +13,12 @@ from datetime import datetime
 from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AclOperation
 
 from erasestream.schemas.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import Code, ErasestreamError, InvalidImage, Refused, Unavailable
 from erasestream.schemas.events import MAX_UPLOAD_BYTES, Upload, utc
 from erasestream.schemas.ids import Lane, UploadId
+from erasestream.topics.acl import Operation
 from erasestream.topics.backpressure import ByteBudget
 from erasestream.topics.catalog import RECORD_OVERHEAD_BYTES, LaneRole, lane_role, uploads_of
 from erasestream.topics.connection import (
@@ -92,7 +92,7 @@ class UploadSender:
         self._budget = ByteBudget(limits.max_queued_bytes)
         connection = Connection(cluster=cluster, role=self._role)
         admin = connection.admin(timeout_s=limits.readiness_s)
-        admin.check_rights({self._topic: [AclOperation.WRITE]})
+        admin.check_rights({self._topic: [Operation.WRITE]})
         self._client = Producer(_settings(connection, self._watch, limits))
         self._stopped = threading.Event()
         self._poller = threading.Thread(

@@ -200,9 +200,15 @@ class TransactionalLoop:
         for record in records:
             if record.at not in self._next:
                 continue  # was taken from us while we waited
-            for outgoing in self._handler.handle(record):
-                if not self._write(outgoing):
-                    return
+            try:
+                written = all(map(self._write, self._handler.handle(record)))
+            except Unavailable as error:
+                # Half a decision is none: everything since the last commit is read again.
+                log.warning("waiting", extra={"code": error.code})
+                self._abort(None)
+                return
+            if not written:
+                return
             self._next[record.at] = record.offset + 1
         self._producer.poll(0)
 

@@ -1,0 +1,1 @@
+"""The consent join: by the freshest consent, exactly once."""

@@ -1,0 +1,257 @@
+"""The consent join: where every result goes, exactly once, by the freshest consent.
+
+Either ... or is about keeping: every result goes to the ephemeral topic of its lane, which
+forgets it.  Whether upload and cut-out also go to the encryption sink is decided here.
+There is no third case, and no default but ephemeral.
+
+Rules, in this order:
+
+1. Replays vanish (`replay.py`).
+2. What was read waits until the consent view reaches the mark that was taken after reading
+   (`barrier.py`).
+3. A result whose upload is older than the lane's backlog limit becomes the failed result
+   *expired*, so that nothing is delivered or retained beyond its time.
+4. A failed result is ephemeral, whatever the consent: no photo is retained without its
+   cut-out.
+5. Retained only if the account's last decision is a grant in force, and the upload was
+   appended after it by more than the skew that two brokers' clocks can have.
+6. Retained only with its original, read again from its place and equal in id and account.
+"""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+
+from erasestream.pipeline.consent import replay
+from erasestream.pipeline.consent.barrier import Barrier, Verdict
+from erasestream.pipeline.consent.replay import Appearance
+from erasestream.schemas.cloudevents import from_wire, to_wire, type_of
+from erasestream.schemas.errors import (
+    SENTENCES,
+    Code,
+    InvalidInput,
+    InvariantBroken,
+    Unavailable,
+)
+from erasestream.schemas.events import Cutout, Failure, Part, Position, Result, Retained, Upload
+from erasestream.schemas.ids import INVALID_ACCOUNT, Lane, upload_id_of_position
+from erasestream.schemas.ledger import Finding, FindingKind
+from erasestream.topics.catalog import (
+    LEDGER,
+    RETAINED,
+    Catalog,
+    cutouts_of,
+    ephemeral_of,
+    lane_of,
+    uploads_of,
+)
+from erasestream.topics.compacted import Mark
+from erasestream.topics.connection import Admin
+from erasestream.topics.consent_view import ConsentView, Standing
+from erasestream.topics.originals import Originals
+from erasestream.topics.record import Outgoing, Partition, Record
+from erasestream.topics.replay_mark import ReplayMark
+from erasestream.topics.transaction import Start
+
+log = logging.getLogger(__name__)
+
+MAX_CLOCK_SKEW = timedelta(seconds=2)
+"""How far two brokers' clocks may be apart; in doubt the result is ephemeral."""
+
+WAIT_S = 1.0
+"""How long one try to catch up takes before the stage looks whether it shall end."""
+
+
+class Router:
+    """Decides per result; run by a `TransactionalLoop`, which makes its decisions atomic."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        view: ConsentView,
+        originals: Originals,
+        admin: Admin,
+        stopping: threading.Event,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._backlog = {
+            spec.name: timedelta(seconds=spec.times.backlog_limit_s) for spec in catalog.lanes
+        }
+        self._view = view
+        self._originals = originals
+        self._admin = admin
+        self._stopping = stopping
+        self._now = now
+        self._barrier: Barrier[Partition] = Barrier()
+        self._mark: Mark | None = None
+        self._marks: dict[Partition, ReplayMark] = {}
+        self.counts: Counter[str] = Counter()
+        """How many results took which way; names of ways only."""
+
+    def assigned(self, starts: Mapping[Partition, Start]) -> None:
+        """Take the marks that were committed with the positions."""
+        self._marks = {
+            at: ReplayMark.parse(start.metadata, where=str(at)) for at, start in starts.items()
+        }
+
+    def metadata(self, partition: Partition) -> str:
+        """The mark of a partition as it is after what was handled."""
+        return str(self._marks[partition])
+
+    def ready(self, records: list[Record]) -> bool:
+        """Whether the view has applied every decision made before these were read."""
+        del records  # the mark covers all partitions of all lanes
+        try:
+            self._mark = self._view.mark()
+        except Unavailable:
+            self._mark = None
+            return False
+        verdict = self._barrier.judge(mark=self._mark, applied=self._view.read())
+        return verdict is Verdict.DECIDE
+
+    def wait(self) -> None:
+        """Wait until it has, however long that takes; says so once.  No transaction is open."""
+        said = False
+        while True:
+            try:
+                if self._mark is None:
+                    self._mark = self._view.mark()
+                self._view.catch_up(self._mark, deadline_s=WAIT_S)
+            except Unavailable as error:
+                if self._stopping.is_set():
+                    raise
+                if not said:
+                    log.warning("waiting_for_consent", extra={"code": error.code})
+                    said = True
+                self._stopping.wait(WAIT_S / 10)
+            else:
+                return
+
+    def handle(self, record: Record) -> Iterable[Outgoing]:
+        """The records that a result becomes: none for a replay, else one or three."""
+        lane = lane_of(record.at.topic)
+        result = _result(record)
+        judgement = replay.judge(
+            self._marks[record.at],
+            result.position,
+            current_topic_id=lambda: self._topic_id(lane),
+            log_start=lambda: self._log_start(lane, record.at.number),
+        )
+        self._marks[record.at] = judgement.mark
+        if judgement.appearance is Appearance.REPLAY:
+            self.counts["replayed"] += 1
+            return
+        if judgement.purged:
+            self.counts["purged"] += judgement.purged
+            yield self._finding(lane, result.position, judgement.purged)
+        yield from self._route(lane, record, result)
+
+    def _route(self, lane: Lane, record: Record, result: Result) -> Iterable[Outgoing]:
+        topic = ephemeral_of(lane)
+        if isinstance(result, Cutout) and self._is_expired(lane, result):
+            self.counts["expired"] += 1
+            wire = to_wire(_expired(result, self._now()), source=f"/lanes/{lane}/router")
+            yield Outgoing(topic, record.at.number, None, wire.headers, wire.value)
+            return
+        yield Outgoing(topic, record.at.number, None, record.headers, record.value)
+        kept = self._retained(lane, result) if isinstance(result, Cutout) else ()
+        self.counts["retained" if kept else "ephemeral"] += 1
+        yield from kept
+
+    def _is_expired(self, lane: Lane, result: Result) -> bool:
+        return self._now() - result.uploaded_at > self._backlog[lane]
+
+    def _retained(self, lane: Lane, cutout: Cutout) -> tuple[Outgoing, ...]:
+        standing = self._view.standing(lane, cutout.account)
+        if standing is None or cutout.account == INVALID_ACCOUNT:
+            return ()
+        if cutout.uploaded_at - standing.appended_at <= MAX_CLOCK_SKEW:
+            return ()
+        original = self._original(lane, cutout)
+        if original is None:
+            self.counts["original_gone"] += 1
+            return ()
+        return (
+            self._keep(lane, cutout, standing, original, Part.ORIGINAL),
+            self._keep(lane, cutout, standing, cutout, Part.CUTOUT),
+        )
+
+    def _original(self, lane: Lane, cutout: Cutout) -> Upload | None:
+        at = Partition(uploads_of(lane), cutout.position.partition)
+        record = self._originals.read(at, cutout.position.offset)
+        if record is None:
+            return None
+        try:
+            upload = from_wire(Upload, record.headers, record.value)
+        except InvalidInput:
+            return None
+        same = (upload.id, upload.account) == (cutout.id, cutout.account)
+        return upload if same else None
+
+    def _keep(
+        self, lane: Lane, cutout: Cutout, standing: Standing, of: Upload | Cutout, part: Part
+    ) -> Outgoing:
+        event = Retained.model_construct(
+            id=cutout.id,
+            time=self._now(),
+            lane=lane,
+            account=cutout.account,
+            part=part,
+            grant=standing.grant,
+            mark=self._view.mark_of(lane, cutout.account),
+            position=cutout.position,
+            uploaded_at=cutout.uploaded_at,
+            content_type=of.content_type,
+            data=of.data,
+        )
+        wire = to_wire(event, source="/router")
+        return Outgoing(RETAINED, -1, cutout.id.encode(), wire.headers, wire.value)
+
+    def _finding(self, lane: Lane, position: Position, count: int) -> Outgoing:
+        event = Finding(
+            id=upload_id_of_position(position.topic_id, position.partition, position.offset),
+            time=self._now(),
+            kind=FindingKind.UPLOADS_PURGED_UNPROCESSED,
+            detail=f"{count} uploads before {uploads_of(lane)} {position}",
+        )
+        wire = to_wire(event, source="/router")
+        return Outgoing(LEDGER, -1, str(lane).encode(), wire.headers, wire.value)
+
+    def _topic_id(self, lane: Lane) -> str:
+        return self._admin.topic_ids([uploads_of(lane)])[uploads_of(lane)]
+
+    def _log_start(self, lane: Lane, partition: int) -> int:
+        return self._admin.log_start(Partition(uploads_of(lane), partition))
+
+
+def _result(record: Record) -> Result:
+    """The result in a record of cut-outs; only inference writes them, so all are readable."""
+    try:
+        event = Failure if type_of(record.headers) is Failure else Cutout
+        result = from_wire(event, record.headers, record.value)
+    except InvalidInput as error:
+        raise InvariantBroken(f"{record.at} at {record.offset}: {error.code}") from error
+    if result.position.partition != record.at.number:
+        raise InvariantBroken(f"{record.at} at {record.offset} is of another partition")
+    return result
+
+
+def _expired(cutout: Cutout, now: datetime) -> Failure:
+    return Failure(
+        id=cutout.id,
+        time=now,
+        account=cutout.account,
+        reference=cutout.reference,
+        position=cutout.position,
+        uploaded_at=cutout.uploaded_at,
+        code=Code.EXPIRED,
+        sentence=SENTENCES[Code.EXPIRED],
+    )
+
+
+def topics_of(catalog: Catalog) -> list[str]:
+    """What the router reads."""
+    return [cutouts_of(lane) for lane in catalog.lane_names]

@@ -1,0 +1,219 @@
+"""The embedded stack: a real Kafka with mutual TLS and a private bucket, in one folder.
+
+Several can run side by side: each has ports, certificates and data of its own.  Everything
+is started and stopped by the process ids that stand in the folder, so that another process
+finds it again.  Start an attached stack from a thread that lives as long as it does.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from erasestream.pipeline.local.broker import Broker, free_ports
+from erasestream.pipeline.local.broker_config import single
+from erasestream.pipeline.local.files import BROKER, StackFiles
+from erasestream.pipeline.local.jars import install_kafka
+from erasestream.pipeline.local.process import Attachment, ChildProcess
+from erasestream.pipeline.local.readiness import check_certificate, client_context
+from erasestream.pipeline.settings import SETTINGS_VARIABLE, LaneSettings, LifetimeSettings
+from erasestream.schemas.errors import Refused, Unavailable
+from erasestream.schemas.ids import Lane
+from erasestream.topics.catalog import ADMIN
+from erasestream.topics.connection import Cluster, Connection
+from erasestream.topics.lifetime import BrokerTimes
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 60.0
+STOP_GRACE_S = 15.0
+POLL_S = 0.05
+
+DEFAULT_LANES: Mapping[Lane, LaneSettings] = {
+    Lane("shop"): LaneSettings(),
+    Lane("bulk"): LaneSettings(),
+}
+
+Progress = Callable[[str], None]
+
+
+class Stack:
+    """One stack: made at its first start, and kept in its folder until that is deleted."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        cache: Path,
+        attachment: Attachment = Attachment.ATTACHED,
+        progress: Progress = lambda _line: None,
+    ) -> None:
+        """`cache`: the folder that Kafka's jars and the models are kept in."""
+        self.files = StackFiles(directory)
+        self._cache = cache
+        self._attachment = attachment
+        self._progress = progress
+        self._notes = self.files.directory / "stack.json"
+        self._started: dict[str, ChildProcess] = {}
+
+    @property
+    def exists(self) -> bool:
+        """Whether it was made."""
+        return self._notes.exists()
+
+    def create(
+        self,
+        *,
+        lanes: Mapping[Lane, LaneSettings] = DEFAULT_LANES,
+        lifetimes: LifetimeSettings | None = None,
+        models: Path | None = None,
+        model: str = "isnet",
+    ) -> None:
+        """Choose ports and write all files; nothing runs yet."""
+        port, controller_port, bucket_port = free_ports(3)
+        lifetimes = lifetimes or LifetimeSettings()
+        self.files.create_identities(lanes)
+        self.files.create_secrets()
+        self.files.write_bucket_settings(host=HOST, port=bucket_port)
+        self.files.write_settings(
+            bootstrap=f"{HOST}:{port}",
+            endpoint=f"https://{HOST}:{bucket_port}",
+            lanes=lanes,
+            lifetimes=lifetimes,
+            models=models or self._cache / "models",
+            model=model,
+        )
+        notes = {
+            "port": port,
+            "controller_port": controller_port,
+            "bucket_port": bucket_port,
+            "random": os.urandom(16).hex(),
+            "check_interval_s": lifetimes.check_interval.total_seconds(),
+            "delete_delay_s": lifetimes.delete_delay.total_seconds(),
+        }
+        self._notes.write_text(json.dumps(notes))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which commands and stages find this stack."""
+        return {**os.environ, SETTINGS_VARIABLE: str(self.files.settings)}
+
+    @property
+    def cluster(self) -> Cluster:
+        """Where the broker is."""
+        bootstrap = f"{HOST}:{self._noted()['port']}"
+        return Cluster(bootstrap_servers=(bootstrap,), identities=self.files.identities)
+
+    @property
+    def broker(self) -> Broker:
+        """The broker, running or not."""
+        notes = self._noted()
+        config = single(
+            port=notes["port"],
+            controller_port=notes["controller_port"],
+            random=bytes.fromhex(notes["random"]),
+            times=BrokerTimes(
+                check_interval_s=notes["check_interval_s"], delete_delay_s=notes["delete_delay_s"]
+            ),
+        )
+        return Broker(
+            self.files.directory / BROKER,
+            self.files.identities,
+            install_kafka(self._cache, self._progress),
+            config=config,
+            name=BROKER,
+            attachment=self._attachment,
+        )
+
+    @property
+    def bucket(self) -> ChildProcess:
+        """The bucket server, running or not."""
+        return self._child("bucket")
+
+    def start_servers(self) -> None:
+        """Start broker and bucket, and wait until both serve."""
+        self.files.logs.mkdir(exist_ok=True)
+        self.start_bucket()
+        self.broker.start(timeout_s=START_TIMEOUT_S)
+
+    def start_bucket(self) -> None:
+        """Start the bucket server and wait until it serves."""
+        module = "erasestream.pipeline.local.bucket"
+        self._launch("bucket", ["-m", module, "--config", str(self.files.bucket_settings)])
+        context = client_context(self.files.identities, str(ADMIN))
+        self._wait("bucket", lambda: check_certificate(HOST, self._noted()["bucket_port"], context))
+
+    def start_stage(self, command: str, *, name: str | None = None, **environment: str) -> None:
+        """Start a stage by the command of the CLI; it is not awaited.
+
+        `name` tells several of a kind apart; `environment` adds to its settings.
+        """
+        module = "erasestream.pipeline.main"
+        self._launch(name or command, ["-m", module, command], environment)
+
+    def stage(self, name: str) -> ChildProcess:
+        """A stage, running or not."""
+        return self._child(name)
+
+    def log_of(self, name: str) -> Path:
+        """What a stage or server wrote."""
+        return self.files.logs / f"{name}.log"
+
+    def stop_stage(self, name: str, *, grace_s: float = STOP_GRACE_S) -> None:
+        """Stop a stage: SIGTERM, and after a while SIGKILL."""
+        self._child(name).stop(grace_s=grace_s)
+
+    def stop(self) -> None:
+        """Stop everything that runs: the stages first, then the servers."""
+        names = [path.stem for path in sorted(self.files.directory.glob("*.pid"))]
+        for name in sorted(names, key=lambda name: name == "bucket"):
+            self._child(name).stop(grace_s=STOP_GRACE_S)
+        ChildProcess(self.files.directory / BROKER / "broker.pid").stop(grace_s=STOP_GRACE_S)
+
+    def running(self) -> dict[str, int]:
+        """What runs, with its process id."""
+        children = {
+            path.stem: self._child(path.stem) for path in self.files.directory.glob("*.pid")
+        }
+        children[BROKER] = ChildProcess(self.files.directory / BROKER / "broker.pid")
+        found = {name: child.process_id for name, child in sorted(children.items())}
+        return {name: process.pid for name, process in found.items() if process}
+
+    def admin(self) -> Connection:
+        """The administrator's way to the broker."""
+        return Connection(cluster=self.cluster, role=ADMIN)
+
+    def _noted(self) -> dict[str, Any]:
+        if not self.exists:
+            raise Refused(f"there is no stack in {self.files.directory}: run `erasestream dev up`")
+        return dict(json.loads(self._notes.read_text()))
+
+    def _child(self, name: str) -> ChildProcess:
+        # The same object while we live: only the parent can reap a child and know how it ended.
+        if name not in self._started:
+            self._started[name] = ChildProcess(self.files.directory / f"{name}.pid")
+        return self._started[name]
+
+    def _launch(
+        self, name: str, arguments: list[str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.files.logs.mkdir(exist_ok=True)
+        self._child(name).start(
+            [sys.executable, *arguments],
+            output=self.log_of(name),
+            attachment=self._attachment,
+            environment=self.environment | dict(environment or {}),
+        )
+
+    def _wait(self, name: str, attempt: Callable[[], None]) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._child(name).process_id is None:
+                raise Refused(f"{name} ended instead of serving: see {self.log_of(name)}")
+            with suppress(OSError):
+                return attempt()
+            time.sleep(POLL_S)
+        raise Unavailable(f"{name} does not serve: see {self.log_of(name)}")

@@ -1,0 +1,112 @@
+"""How a stage lives: start or refuse within a deadline, turn, end cleanly at SIGTERM.
+
+Exit status, after sysexits.h, so that a supervisor can tell: 0 ended as asked, 69 something
+needed is away, 70 it must be started again (fenced, or an invariant is broken), 78 the
+set-up is at fault.
+"""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Protocol
+
+from erasestream.pipeline.telemetry import Health, log_to_stderr
+from erasestream.schemas.errors import ErasestreamError, Refused, Unavailable
+
+log = logging.getLogger(__name__)
+
+EX_OK = 0
+EX_UNAVAILABLE = 69
+EX_SOFTWARE = 70
+EX_CONFIG = 78
+
+RETRY_S = 0.5
+
+
+class Stage(Protocol):
+    """What `run` needs of a stage."""
+
+    def turn(self) -> None:
+        """Do a little work, or wait a little for some."""
+
+    def is_ready(self) -> bool:
+        """Whether it can do its work."""
+
+    def close(self) -> None:
+        """Finish what is begun, and leave."""
+
+
+def run(
+    name: str,
+    build: Callable[[threading.Event], Stage],
+    *,
+    health_port: int,
+    ready_deadline: timedelta,
+) -> int:
+    """Run a stage until SIGTERM or SIGINT; returns the exit status.
+
+    `build` gets the event that says that the stage shall end, and raises `Refused` with a
+    sentence if anything is missing; while it raises `Unavailable` it is tried again, up to
+    the deadline.  Not ready by then, the stage ends too.
+    """
+    log_to_stderr()
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    state: list[Stage] = []
+    health = Health(port=health_port, ready=lambda: bool(state) and state[0].is_ready())
+    log.info("starting", extra={"stage": name, "port": health.port})
+    try:
+        deadline = time.monotonic() + ready_deadline.total_seconds()
+        stage = _built(build, stopping, deadline)
+        if stage is not None:
+            state.append(stage)
+            _turn(name, stage, stopping, deadline)
+            stage.close()
+    except ErasestreamError as error:
+        return _ended(name, error, stopping)
+    finally:
+        health.close()
+    log.info("ended", extra={"stage": name})
+    return EX_OK
+
+
+def _built(
+    build: Callable[[threading.Event], Stage], stopping: threading.Event, deadline: float
+) -> Stage | None:
+    said = False
+    while not stopping.is_set():
+        try:
+            return build(stopping)
+        except Unavailable as error:
+            if time.monotonic() > deadline:
+                raise
+            if not said:
+                log.warning("waiting", extra={"code": error.code, "reason": error.detail})
+                said = True
+            stopping.wait(RETRY_S)
+    return None
+
+
+def _turn(name: str, stage: Stage, stopping: threading.Event, deadline: float) -> None:
+    ready = False
+    while not stopping.is_set():
+        stage.turn()
+        if not ready and stage.is_ready():
+            log.info("ready", extra={"stage": name})
+            ready = True
+        elif not ready and time.monotonic() > deadline:
+            raise Unavailable("no partitions were assigned to this member in time")
+
+
+def _ended(name: str, error: ErasestreamError, stopping: threading.Event) -> int:
+    if stopping.is_set() and isinstance(error, Unavailable):
+        log.info("ended", extra={"stage": name, "code": error.code})
+        return EX_OK
+    log.error("ended", extra={"stage": name, "code": error.code, "reason": error.sentence})
+    if isinstance(error, Refused):
+        return EX_CONFIG
+    return EX_UNAVAILABLE if isinstance(error, Unavailable) else EX_SOFTWARE

@@ -1,0 +1,116 @@
+"""The stage of the encryption sink: check consent again, seal, create, then commit.
+
+Rules, in this order, for each batch:
+
+1. Take a mark of one's own, after reading, and wait until the consent view reaches it.
+2. A picture whose grant is not the one in force is dropped: consent was withdrawn since.
+3. Seal and create; a bucket that is away is waited for, with the same picture.
+4. Look at the erasure markers once more, then commit.
+"""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from erasestream.schemas.cloudevents import from_wire
+from erasestream.schemas.errors import Erased, InvalidInput, InvariantBroken, Unavailable
+from erasestream.schemas.events import Retained
+from erasestream.schemas.ids import GrantId
+from erasestream.sinks.encryption import EncryptionSink
+from erasestream.topics.catalog import RETAINED
+from erasestream.topics.consent_view import ConsentView
+from erasestream.topics.record import Record
+from erasestream.topics.work import WorkQueue
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+BATCH = 8
+"""Pictures that are sealed and sent side by side; a picture has 64 MB at most."""
+RETRY_S = 1.0
+WAIT_S = 1.0
+
+
+class SinkStage:
+    """Stores what the router retained, once, and only while its grant is in force."""
+
+    def __init__(
+        self,
+        *,
+        queue: WorkQueue,
+        view: ConsentView,
+        sink: EncryptionSink,
+        stopping: threading.Event,
+    ) -> None:
+        self._queue = queue
+        self._view = view
+        self._sink = sink
+        self._stopping = stopping
+        self._pool = ThreadPoolExecutor(BATCH, thread_name_prefix="sink")
+        self.counts: Counter[str] = Counter()
+        """How many pictures were stored or dropped."""
+
+    def turn(self, timeout_s: float = 0.2) -> None:
+        """One batch.  Raises `Unavailable` only if the stage shall end."""
+        records = self._queue.read(timeout_s=timeout_s, most=BATCH)
+        if not records:
+            return
+        events = [_event(record) for record in records]
+        self._patiently(self._freshen)
+        kept = [event for event in events if self._is_in_force(event)]
+        self.counts["dropped"] += len(events) - len(kept)
+        stored = self._pool.map(lambda event: self._patiently(lambda: self._store(event)), kept)
+        self.counts.update(stored)
+        self._patiently(lambda: self._look_again(event.grant for event in kept))
+        self._queue.done(records)
+
+    def close(self) -> None:
+        """Let go of threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _freshen(self) -> None:
+        self._view.catch_up(self._view.mark(), deadline_s=WAIT_S)
+
+    def _is_in_force(self, event: Retained) -> bool:
+        standing = self._view.standing(event.lane, event.account)
+        return standing is not None and standing.grant == event.grant
+
+    def _store(self, event: Retained) -> str:
+        try:
+            self._sink.store(event)
+        except Erased:
+            return "dropped"
+        return "stored"
+
+    def _look_again(self, grants: Iterable[GrantId]) -> None:
+        for grant in set(grants):
+            try:
+                self._sink.assert_not_erased(grant)
+            except Erased:
+                # The eraser comes after its marker and takes what was just stored.
+                self.counts["erased"] += 1
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Call; again for as long as something is away, saying so once."""
+        said = False
+        while True:
+            try:
+                return call()
+            except Unavailable as error:
+                if self._stopping.is_set():
+                    raise
+                if not said:
+                    log.warning("waiting", extra={"code": error.code, "reason": error.detail})
+                    said = True
+                self._stopping.wait(RETRY_S)
+
+
+def _event(record: Record) -> Retained:
+    try:
+        return from_wire(Retained, record.headers, record.value)
+    except InvalidInput as error:
+        raise InvariantBroken(f"{RETAINED} at {record.offset}: {error.code}") from error

@@ -1,0 +1,220 @@
+"""From settings to running parts: the only place where the two meet.
+
+Each function makes the parts of one role, checks that it may do what it must and that
+everything is there, and raises `Refused` with a sentence if not.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from threading import Event
+
+from erasestream.pipeline.consent import router
+from erasestream.pipeline.consent.router import Router
+from erasestream.pipeline.settings import Settings, StorageSettings
+from erasestream.pipeline.sink import SinkStage
+from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.ids import Lane
+from erasestream.schemas.ledger import FindingKind
+from erasestream.sinks.encryption import EncryptionSink
+from erasestream.sinks.envelope import KEY_BYTES
+from erasestream.sinks.gcs import GOOGLE, GcsObjectStore, GcsSettings
+from erasestream.sinks.keyring import LocalKeyring
+from erasestream.sinks.reader import RetainedReader
+from erasestream.sinks.vault import Vault, VaultReader
+from erasestream.topics.acl import Operation
+from erasestream.topics.catalog import (
+    LEDGER,
+    OPERATOR,
+    READER,
+    RETAINED,
+    ROUTER,
+    SINK,
+    Catalog,
+    Role,
+    consent_of,
+    cutouts_of,
+    ephemeral_of,
+    uploads_of,
+)
+from erasestream.topics.connection import Connection
+from erasestream.topics.consent import ConsentReader, ConsentWriter
+from erasestream.topics.consent_view import ConsentView
+from erasestream.topics.originals import Originals
+from erasestream.topics.record import Partition
+from erasestream.topics.transaction import TransactionalLoop
+from erasestream.topics.work import WorkQueue
+
+log = logging.getLogger(__name__)
+
+LOAD_DEADLINE_S = 60.0
+
+READ = (Operation.READ,)
+WRITE = (Operation.WRITE,)
+
+
+class RouterStage:
+    """The consent join as a process."""
+
+    def __init__(self, settings: Settings, stopping: Event) -> None:
+        catalog = settings.catalog()
+        connection = Connection(cluster=settings.cluster, role=ROUTER)
+        admin = connection.admin()
+        lanes = catalog.lane_names
+        admin.check_rights(
+            {cutouts_of(lane): READ for lane in lanes}
+            | {uploads_of(lane): READ for lane in lanes}
+            | {consent_of(lane): READ for lane in lanes}
+            | {ephemeral_of(lane): WRITE for lane in lanes}
+            | {RETAINED: WRITE, LEDGER: WRITE}
+        )
+        admin.check_group(ROUTER)
+        self.view = _view(connection, catalog)
+        self._originals = Originals(connection=connection)
+        self.router = Router(
+            catalog=catalog,
+            view=self.view,
+            originals=self._originals,
+            admin=admin,
+            stopping=stopping,
+        )
+        self._loop = TransactionalLoop(
+            connection=connection,
+            topics=router.topics_of(catalog),
+            instance=settings.stage.instance,
+            handler=self.router,
+        )
+        self._loop.start()
+
+    def turn(self) -> None:
+        """One small read and what follows from it."""
+        self._loop.turn()
+
+    def is_ready(self) -> bool:
+        """Whether the group gave it its partitions."""
+        return self._loop.has_partitions
+
+    def close(self) -> None:
+        """Commit what is decided, and leave."""
+        self._loop.close()
+        self._originals.close()
+        self.view.close()
+
+
+class EncryptionStage:
+    """The encryption sink as a process."""
+
+    def __init__(self, settings: Settings, stopping: Event) -> None:
+        catalog = settings.catalog()
+        storage = storage_of(settings)
+        connection = Connection(cluster=settings.cluster, role=SINK)
+        admin = connection.admin()
+        admin.check_rights(
+            {consent_of(lane): READ for lane in catalog.lane_names} | {RETAINED: READ}
+        )
+        admin.check_group(SINK)
+        images = bucket(storage, storage.bucket, SINK, ("storage.objects.create",))
+        vault_store = bucket(
+            storage, storage.vault, SINK, ("storage.objects.create", "storage.objects.get")
+        )
+        vault = Vault(
+            store=vault_store, keyring=LocalKeyring(storage.keyring), clock=time.monotonic
+        )
+        self._view = _view(connection, catalog)
+        self._queue = WorkQueue(
+            connection=connection, topics=[RETAINED], instance=settings.stage.instance
+        )
+        self._stage = SinkStage(
+            queue=self._queue,
+            view=self._view,
+            sink=EncryptionSink(store=images, vault=vault, name_key=_name_key(storage.name_key)),
+            stopping=stopping,
+        )
+
+    def turn(self) -> None:
+        """One batch."""
+        self._stage.turn()
+
+    def is_ready(self) -> bool:
+        """Whether the group has answered."""
+        return self._queue.has_joined
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._queue.close()
+        self._stage.close()
+        self._view.close()
+
+
+def _view(connection: Connection, catalog: Catalog) -> ConsentView:
+    """The consent view, loaded up to where the decisions reach now."""
+
+    def found(kind: FindingKind, at: Partition, offset: int) -> None:
+        fields = {"topic": at.topic, "partition": at.number, "offset": offset, "code": kind}
+        log.warning("finding", extra=fields)
+
+    view = ConsentView(
+        connection=connection, catalog=catalog, lanes=catalog.lane_names, found=found
+    )
+    view.catch_up(view.mark(), deadline_s=LOAD_DEADLINE_S)
+    return view
+
+
+def storage_of(settings: Settings) -> StorageSettings:
+    """The storage section.  Raises `Refused` if the settings have none."""
+    if settings.storage is None:
+        raise Refused("settings: the section storage is missing")
+    return settings.storage
+
+
+def bucket(
+    storage: StorageSettings, name: str, role: Role, permissions: Iterable[str]
+) -> GcsObjectStore:
+    """A bucket as a role, checked.  Raises `Refused` or `Unavailable`."""
+    token = storage.tokens / f"{role}.token" if storage.tokens else None
+    store = GcsObjectStore(
+        GcsSettings(
+            bucket=name,
+            endpoint=storage.endpoint or GOOGLE,
+            ca_file=storage.ca,
+            token_file=token,
+        )
+    )
+    store.check(permissions)
+    return store
+
+
+def _name_key(path: Path) -> bytes:
+    try:
+        key = path.read_bytes()
+    except OSError as error:
+        raise Refused(f"no file {path}", code=Code.MISSING_CERTIFICATE) from error
+    if len(key) != KEY_BYTES:
+        raise Refused(f"{path} does not hold {KEY_BYTES} bytes")
+    return key
+
+
+def reader(settings: Settings) -> RetainedReader:
+    """What a training service reads with, as the role reader."""
+    storage = storage_of(settings)
+    images = bucket(
+        storage, storage.bucket, READER, ("storage.objects.get", "storage.objects.list")
+    )
+    vault_store = bucket(storage, storage.vault, READER, ("storage.objects.get",))
+    vault = VaultReader(
+        store=vault_store, keyring=LocalKeyring(storage.keyring), clock=time.monotonic
+    )
+    return RetainedReader(store=images, vault=vault, clock=time.monotonic)
+
+
+def consent_writer(settings: Settings, lane: Lane, *, role: Role = OPERATOR) -> ConsentWriter:
+    """What records decisions of a lane's accounts, by default as an operator."""
+    settings.catalog().lane(lane)
+    return ConsentWriter(connection=Connection(cluster=settings.cluster, role=role), lane=lane)
+
+
+def consent_reader(settings: Settings, lane: Lane, *, role: Role = OPERATOR) -> ConsentReader:
+    """What shows decisions of a lane's accounts, by default as an operator."""
+    settings.catalog().lane(lane)
+    return ConsentReader(connection=Connection(cluster=settings.cluster, role=role), lane=lane)

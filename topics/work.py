@@ -1,0 +1,99 @@
+"""Records to be worked through at least once: read, work, then say how far one came.
+
+For stages whose work can be repeated without harm.  A static member: a restart within the
+session timeout moves no partitions.
+"""
+
+from collections.abc import Iterable
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from erasestream.schemas.errors import Fenced, Unavailable
+from erasestream.topics.connection import Connection, ErrorWatch, kafka_error, translate
+from erasestream.topics.record import Partition, Record
+from erasestream.topics.transaction import MAX_RECORD_BYTES, QUEUE_KBYTES
+
+
+class WorkQueue:
+    """One member of a group that shares the records of some topics."""
+
+    def __init__(self, *, connection: Connection, topics: list[str], instance: str) -> None:
+        self._topics = topics
+        self._watch = ErrorWatch()
+        self._assigned: set[Partition] = set()
+        self.has_joined = False
+        self._consumer = Consumer(
+            connection.settings(
+                self._watch,
+                group_id=connection.role,
+                group_instance_id=instance,
+                session_timeout_ms=10_000,
+                heartbeat_interval_ms=2_000,
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                fetch_message_max_bytes=4_000_000,
+                fetch_wait_max_ms=100,
+                queued_max_messages_kbytes=QUEUE_KBYTES,
+                message_max_bytes=MAX_RECORD_BYTES,
+                receive_message_max_bytes=2 * MAX_RECORD_BYTES,
+            )
+        )
+        self._consumer.subscribe(
+            topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    def read(self, *, timeout_s: float, most: int) -> list[Record]:
+        """Up to so many records; the caller bounds their bytes by the number it asks for."""
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return []
+        rest = self._consumer.consume(most - 1, 0) if most > 1 else []
+        return [Record.of(message) for message in (first, *rest) if self._is_record(message)]
+
+    def is_ours(self, at: Partition) -> bool:
+        """Whether the partition is still ours: after a long wait it may be another's."""
+        return at in self._assigned
+
+    def done(self, records: Iterable[Record]) -> None:
+        """These are worked through.  If this fails they come again, here or elsewhere."""
+        upto: dict[Partition, int] = {}
+        for record in records:
+            if self.is_ours(record.at):
+                upto[record.at] = max(upto.get(record.at, 0), record.offset + 1)
+        if not upto:
+            return
+        offsets = [TopicPartition(*at, offset) for at, offset in upto.items()]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as exception:
+            error = kafka_error(exception)
+            if error.fatal():
+                raise Fenced(error.str()) from exception
+            self._watch(error)
+        else:
+            self._watch.settled()
+
+    def close(self) -> None:
+        """Leave; what is not done is read again by whoever comes next."""
+        self._consumer.close()
+
+    def _is_record(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        if error.fatal():
+            raise Fenced(error.str())
+        if error.code() != KafkaError._PARTITION_EOF:
+            if not isinstance(translate(error), Unavailable):
+                raise translate(error, f"reading {', '.join(self._topics)}")
+            self._watch(error)
+        return False
+
+    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._assigned = {Partition(tp.topic, tp.partition) for tp in partitions}
+        self.has_joined = True
+
+    def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        self._assigned = set()
