@@ -1,0 +1,161 @@
+"""What passes between the worker and its children: lengths first, and nothing that is code.
+
+A request is the options and the image.  The child says that it has the whole of it, then
+answers with a cut-out or with the code of a refusal.  The worker believes nothing: lengths are
+bounded before anything is read, and every field is checked (`untrusted_` until then), since a
+child that decodes a stranger's bytes may say anything.
+
+    request   options bytes (u32), image bytes (u32), options (JSON), image
+    answer    kind (u8): READY or RECEIVED: nothing more
+                         REFUSED:           code bytes (u8), code
+                         CUTOUT:            width, height, data bytes (u32 each),
+                                            milliseconds per step (f32 each), data
+"""
+
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
+
+from erasestream.schemas.errors import Code
+from erasestream.schemas.events import MAX_CUTOUT_BYTES
+from erasestream.schemas.formats import content_type_of
+from erasestream.schemas.options import CutoutOptions
+
+REQUEST = struct.Struct("<II")
+KIND = struct.Struct("<B")
+CODE = struct.Struct("<B")
+CUTOUT = struct.Struct("<III4f")
+
+MAX_SIDE = 50_000_000
+"""No picture that is taken is wider or higher: it would have more pixels than allowed."""
+
+
+class Kind(IntEnum):
+    """What an answer is."""
+
+    READY = 1
+    RECEIVED = 2
+    REFUSED = 3
+    CUTOUT = 4
+
+
+class Step(StrEnum):
+    """The steps of the work, in order."""
+
+    DECODE = "decode"
+    INFER = "infer"
+    COMPOSE = "compose"
+    ENCODE = "encode"
+
+
+IMAGE_CODES = frozenset(
+    {
+        Code.EMPTY,
+        Code.UNSUPPORTED_FORMAT,
+        Code.TRUNCATED,
+        Code.CORRUPT,
+        Code.TOO_LARGE,
+        Code.TOO_MANY_PIXELS,
+        Code.ANIMATED,
+        Code.INVALID_OPTIONS,
+        Code.ENCODING_FAILED,
+        Code.RESULT_TOO_LARGE,
+    }
+)
+"""What a child may say about an image."""
+
+MODEL_CODES = frozenset({Code.MISSING_MODEL, Code.MODEL_REFUSED})
+"""What a child may say instead of being ready."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutoutImage:
+    """A finished cut-out: its file, its size in pixels, and what each step took."""
+
+    data: bytes = field(repr=False)
+    content_type: str
+    steps_ms: Mapping[str, float]
+    width: int
+    height: int
+
+
+class Untrustworthy(Exception):
+    """The child said what no child of ours would say: it is not to be used again."""
+
+
+def request(image: bytes, options: CutoutOptions) -> tuple[bytes, bytes]:
+    """A request, in two pieces so that the image is not copied."""
+    text = options.to_json().encode()
+    return REQUEST.pack(len(text), len(image)) + text, image
+
+
+def refusal(code: Code) -> bytes:
+    """The answer that carries a code."""
+    return KIND.pack(Kind.REFUSED) + CODE.pack(len(code)) + code.encode()
+
+
+def answer(cutout: CutoutImage) -> tuple[bytes, bytes]:
+    """The answer that carries a cut-out, in two pieces."""
+    times = (cutout.steps_ms[step] for step in Step)
+    head = CUTOUT.pack(cutout.width, cutout.height, len(cutout.data), *times)
+    return KIND.pack(Kind.CUTOUT) + head, cutout.data
+
+
+def kind_of(untrusted_kind: bytes) -> Kind:
+    """Raises `Untrustworthy`."""
+    try:
+        return Kind(KIND.unpack(untrusted_kind)[0])
+    except ValueError as error:
+        raise Untrustworthy("kind") from error
+
+
+def code_of(untrusted_code: bytes, allowed: frozenset[Code]) -> Code:
+    """The code, if it is one that may be said here.  Raises `Untrustworthy`."""
+    for code in allowed:
+        if code.encode() == untrusted_code:
+            return code
+    raise Untrustworthy("code")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announced:
+    """The head of a cut-out: how many bytes follow, and what they are said to be."""
+
+    width: int
+    height: int
+    data_bytes: int
+    steps_ms: Mapping[str, float]
+
+    @classmethod
+    def parse(cls, untrusted_head: bytes) -> "Announced":
+        """Bounded and finite, or `Untrustworthy`."""
+        width, height, data_bytes, *times = CUTOUT.unpack(untrusted_head)
+        if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+            raise Untrustworthy("size")
+        if not 0 < data_bytes <= MAX_CUTOUT_BYTES:
+            raise Untrustworthy("length")
+        if not all(math.isfinite(time) and time >= 0 for time in times):
+            raise Untrustworthy("times")
+        steps = {str(step): round(time, 3) for step, time in zip(Step, times, strict=True)}
+        return cls(
+            width=width,
+            height=height,
+            data_bytes=data_bytes,
+            steps_ms=MappingProxyType(steps),
+        )
+
+    def cutout(self, untrusted_data: bytes, options: CutoutOptions) -> CutoutImage:
+        """The cut-out, if it looks like the format that was asked for; or `Untrustworthy`."""
+        content_type = f"image/{options.format}"
+        if content_type_of(untrusted_data) != content_type:
+            raise Untrustworthy("format")
+        return CutoutImage(
+            data=untrusted_data,
+            content_type=content_type,
+            steps_ms=self.steps_ms,
+            width=self.width,
+            height=self.height,
+        )

@@ -1,0 +1,364 @@
+"""The pool: one image never harms another, and every image gets exactly one answer."""
+
+import asyncio
+import io
+import os
+import signal
+import subprocess
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from erasestream.pipeline.inference import frames
+from erasestream.pipeline.inference.child_process import Child, ChildGone
+from erasestream.pipeline.inference.cutout import cut_out_once
+from erasestream.pipeline.inference.frames import CutoutImage, Kind, Step, Untrustworthy
+from erasestream.pipeline.inference.manifest import Installed
+from erasestream.pipeline.inference.model import Segmenter
+from erasestream.pipeline.inference.pool import Pool
+from erasestream.schemas.errors import Code, InvalidImage, InvariantBroken, Refused
+from erasestream.schemas.options import CutoutOptions, OutputFormat
+from tests.inference.conftest import is_alive, wait_until
+from tests.inference.pictures import gradient, png_bomb, saved
+
+OPTIONS = CutoutOptions()
+PHOTO = saved(gradient(200, 120), "JPEG", quality=90)
+BLACK = saved(Image.new("RGB", (64, 64)))
+"""The stalling model never ends with it."""
+
+
+async def refusal(pool: Pool, image: bytes) -> Code:
+    """The code that the pool refuses this image with."""
+    with pytest.raises(InvalidImage) as refused:
+        await pool.cut_out(image, OPTIONS)
+    return refused.value.code
+
+
+async def stalled(pool: Pool) -> tuple["asyncio.Task[CutoutImage]", int]:
+    """An image that is being worked on for ever, and the child that does it."""
+    before = {pid: psutil.Process(pid).cpu_times().user for pid in pool.pids}
+    task = asyncio.create_task(pool.cut_out(BLACK, OPTIONS))
+
+    def busy() -> list[int]:
+        return [p for p, t in before.items() if psutil.Process(p).cpu_times().user > t + 0.2]
+
+    while not busy():
+        assert not task.done()
+        await asyncio.sleep(0.02)
+    return task, busy()[0]
+
+
+@pytest.mark.parametrize("output", list(OutputFormat))
+async def test_a_cutout_comes_out(pool: Pool, output: OutputFormat) -> None:
+    """The same bytes as the work in one process gives, with its size and steps."""
+    options = CutoutOptions(format=output)
+    cutout = await pool.cut_out(PHOTO, options)
+    assert cutout.data == cut_out_once(Segmenter(pool.model), PHOTO, options).data
+    assert (cutout.content_type, cutout.width, cutout.height) == (f"image/{output}", 200, 120)
+    assert list(cutout.steps_ms) == list(Step)
+    assert all(time > 0 for time in cutout.steps_ms.values())
+    assert Image.open(io.BytesIO(cutout.data)).size == (200, 120)
+
+
+async def test_more_images_than_children_each_get_their_own_cutout(pool: Pool) -> None:
+    """Nobody is handed another's picture, however they overlap."""
+    colours = [(200 + step, 255 - step, 230) for step in range(12)]
+    images = [saved(Image.new("RGB", (40 + i, 30), c)) for i, c in enumerate(colours)]
+    cutouts = await asyncio.gather(*(pool.cut_out(image, OPTIONS) for image in images))
+    for number, (colour, cutout) in enumerate(zip(colours, cutouts, strict=True)):
+        picture = np.asarray(Image.open(io.BytesIO(cutout.data)))
+        assert picture.shape == (30, 40 + number, 4)
+        assert (picture[..., :3] == colour).all()
+
+
+async def test_what_is_wrong_with_an_image_is_told(pool: Pool) -> None:
+    """Refusals cross with their codes, and cost no child its life."""
+    pids = pool.pids
+    assert await refusal(pool, b"") is Code.EMPTY
+    assert await refusal(pool, b"no image") is Code.UNSUPPORTED_FORMAT
+    assert await refusal(pool, PHOTO[:3000]) is Code.TRUNCATED
+    assert await refusal(pool, png_bomb(20_000, 20_000)) is Code.TOO_MANY_PIXELS
+    assert await refusal(pool, PHOTO + bytes(25_000_000)) is Code.TOO_LARGE
+    assert pool.pids == pids
+
+
+async def test_a_child_that_is_killed_costs_one_image(pool: Pool) -> None:
+    """The image that it worked on fails; another at the same time, and all later ones, do not."""
+    task, pid = await stalled(pool)
+    beside = asyncio.create_task(pool.cut_out(PHOTO, OPTIONS))
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(InvalidImage) as refused:
+        await task
+    assert refused.value.code is Code.PROCESSING_CRASHED
+    assert (await beside).width == 200
+    for cutout in await asyncio.gather(*(pool.cut_out(PHOTO, OPTIONS) for _ in range(4))):
+        assert cutout.width == 200
+    assert pid not in pool.pids
+
+
+async def test_children_that_ended_while_idle_cost_no_image(pool: Pool) -> None:
+    """Nobody had the image yet, so it is given to another child."""
+    (first, second) = pool.pids
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: not is_alive(first))
+    for _ in range(3):
+        assert (await pool.cut_out(PHOTO, OPTIONS)).width == 200
+    assert second in pool.pids
+
+
+async def test_an_image_that_takes_too_long_is_given_up(stalling_model: Installed) -> None:
+    """Its child is killed, it gets a code, and the next image a new child."""
+    pool = Pool(model=stalling_model, children=1, deadline_s=1.5)
+    await pool.start()
+    (pid,) = pool.pids
+    assert await refusal(pool, BLACK) is Code.PROCESSING_TIMEOUT
+    assert (await pool.cut_out(PHOTO, OPTIONS)).width == 200
+    assert not is_alive(pid)
+    await pool.close()
+
+
+async def test_an_image_that_nobody_waits_for_leaves_no_answer_behind(
+    stalling_model: Installed,
+) -> None:
+    """After a cancelled call the next image gets its own cut-out, from another child."""
+    pool = Pool(model=stalling_model, children=1)
+    await pool.start()
+    task, pid = await stalled(pool)
+    task.cancel()
+    assert (await pool.cut_out(PHOTO, OPTIONS)).width == 200
+    assert pid not in pool.pids
+    await pool.close()
+
+
+async def test_an_image_that_needs_too_much_memory_fails_alone(tiny_model: Installed) -> None:
+    """The bound is the child's, and so is the end."""
+    probe = Pool(model=tiny_model, children=1)
+    await probe.start()
+    (pid,) = probe.pids
+    needed = psutil.Process(pid).memory_info().vms
+    await probe.close()
+    pool = Pool(model=tiny_model, children=1, memory_bytes=needed + 100_000_000)
+    await pool.start()
+    large = saved(Image.new("RGB", (6000, 5000), "white"))
+    assert await refusal(pool, large) is Code.PROCESSING_CRASHED
+    assert (await pool.cut_out(PHOTO, OPTIONS)).width == 200
+    await pool.close()
+
+
+async def test_a_model_that_is_missing_or_changed_starts_no_pool(tmp_path: Path) -> None:
+    """The code says which, and no process is left."""
+    here = psutil.Process()
+    missing = Installed.model_construct(folder=tmp_path)
+    with pytest.raises(Refused) as refused:
+        await Pool(model=missing, children=2).start()
+    assert refused.value.code is Code.MISSING_MODEL
+    (tmp_path / "installed.json").write_text("{}")
+    with pytest.raises(Refused) as refused:
+        await Pool(model=missing, children=2).start()
+    assert refused.value.code is Code.MODEL_REFUSED
+    assert not here.children()
+
+
+async def test_a_child_that_does_not_get_ready_is_not_waited_for(tiny_model: Installed) -> None:
+    """Starting has a deadline, and too little memory ends it at once."""
+    for limits in ({"start_deadline_s": 0.01}, {"memory_bytes": 1 << 20}):
+        with pytest.raises(Refused, match="ready"):
+            await Pool(model=tiny_model, children=1, **limits).start()  # type: ignore[arg-type]
+    assert not psutil.Process().children()
+
+
+async def test_children_that_can_not_be_replaced_stop_the_pool(
+    stalling_model: Installed, tmp_path: Path
+) -> None:
+    """Nobody waits for ever for a child that will not come."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in stalling_model.folder.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    pool = Pool(model=Installed.read(folder), children=1)
+    await pool.start()
+    (folder / "model.onnx").unlink()
+    (pid,) = pool.pids
+    os.kill(pid, signal.SIGKILL)
+    results = await asyncio.gather(
+        *(pool.cut_out(PHOTO, OPTIONS) for _ in range(3)), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [InvariantBroken] * 3
+    await pool.close()
+
+
+async def test_closing_ends_every_child_and_refuses_what_waits(stalling_model: Installed) -> None:
+    """What was being worked on is not called a crash: it would become a failed result."""
+    pool = Pool(model=stalling_model, children=1)
+    await pool.start()
+    task, pid = await stalled(pool)
+    waiting = asyncio.create_task(pool.cut_out(PHOTO, OPTIONS))
+    await asyncio.sleep(0)
+    await pool.close()
+    for each in (task, waiting, asyncio.create_task(pool.cut_out(PHOTO, OPTIONS))):
+        with pytest.raises(Refused) as refused:
+            await each
+        assert refused.value.code is Code.CLOSED
+    assert not is_alive(pid)
+    assert not pool.pids
+    await pool.close()
+
+
+async def test_a_closed_pool_can_be_started_again(tiny_model: Installed) -> None:
+    """A stage that is restarted within its process gets new children."""
+    pool = Pool(model=tiny_model, children=1)
+    for _ in range(2):
+        await pool.start()
+        await pool.start()
+        assert len(pool.pids) == 1
+        assert (await pool.cut_out(PHOTO, OPTIONS)).width == 200
+        await pool.close()
+
+
+def test_children_end_with_the_worker(tiny_model: Installed) -> None:
+    """However the worker ends, nobody stays behind with a customer's picture."""
+    program = f"""
+import asyncio, time
+from pathlib import Path
+from erasestream.pipeline.inference.manifest import Installed
+from erasestream.pipeline.inference.pool import Pool
+async def main():
+    pool = Pool(model=Installed.read(Path({str(tiny_model.folder)!r})), children=2)
+    await pool.start()
+    print(*pool.pids, flush=True)
+    time.sleep(600)
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as worker:
+        assert worker.stdout is not None
+        pids = [int(pid) for pid in worker.stdout.readline().split()]
+        assert len(pids) == 2
+        assert all(map(is_alive, pids))
+        worker.kill()
+        worker.wait()
+    wait_until(lambda: not any(map(is_alive, pids)))
+
+
+async def test_children_have_given_up_what_they_do_not_need(
+    tiny_model: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No core dump, no new privileges, bounded memory, and none of the worker's environment."""
+    monkeypatch.setenv("ERASESTREAM_SECRET", "the worker's own")
+    pool = Pool(model=tiny_model, children=1, memory_bytes=3 << 30)
+    await pool.start()
+    (pid,) = pool.pids
+    child = Path(f"/proc/{pid}")
+    limits = {
+        line[:26].strip(): line[26:].split() for line in (child / "limits").read_text().splitlines()
+    }
+    assert limits["Max core file size"][:2] == ["0", "0"]
+    assert limits["Max address space"][:2] == [str(3 << 30)] * 2
+    assert "NoNewPrivs:\t1" in (child / "status").read_text()
+    environment = psutil.Process(pid).environ()
+    assert "ERASESTREAM_SECRET" not in environment
+    assert environment["OMP_NUM_THREADS"] == "1"
+    await pool.close()
+
+
+def test_a_restricted_process_can_not_be_dumped(tmp_path: Path) -> None:
+    """Not by a core dump, and not by another process of the same user."""
+    program = """
+import ctypes, os
+from erasestream.pipeline.inference.child import restrict
+restrict(parent=os.getppid(), memory_bytes=1 << 40)
+print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))  # PR_GET_DUMPABLE
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "0"
+
+
+async def test_a_ready_child_prints_nothing(
+    tiny_model: Installed, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What a decoder has to say about a stranger's picture gets into no log."""
+    pool = Pool(model=tiny_model, children=1)
+    await pool.start()
+    warns = saved(gradient(), "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert (await pool.cut_out(warns, OPTIONS)).width == 96
+    await pool.close()
+    assert capfd.readouterr() == ("", "")
+
+
+def whole(cutout: CutoutImage) -> bytes:
+    """An answer that carries this cut-out, after a receipt."""
+    return bytes([Kind.RECEIVED]) + b"".join(frames.answer(cutout))
+
+
+HONEST = CutoutImage(
+    data=saved(Image.new("RGBA", (4, 3))),
+    content_type="image/png",
+    steps_ms=dict.fromkeys(Step, 1.0),
+    width=4,
+    height=3,
+)
+HEAD = 2  # a receipt, and the kind of the answer
+
+
+def changed(at: int, piece: bytes) -> bytes:
+    """The honest answer with some bytes of its head changed."""
+    answer = bytearray(whole(HONEST))
+    answer[HEAD + at : HEAD + at + len(piece)] = piece
+    return bytes(answer)
+
+
+async def said(answer: bytes) -> CutoutImage:
+    """What the worker makes of a child that says this."""
+    program = f"import sys; sys.stdin.buffer.read(10); sys.stdout.buffer.write({answer!r})"
+    child = Child(
+        await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdin=PIPE, stdout=PIPE)
+    )
+    try:
+        return await child.cut_out(PHOTO, OPTIONS)
+    finally:
+        await child.end()
+
+
+async def test_an_honest_answer_is_taken() -> None:
+    """The lies below are changes of this one."""
+    assert await said(whole(HONEST)) == HONEST
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        b"\xff",
+        bytes([Kind.READY]),
+        bytes([Kind.RECEIVED, Kind.RECEIVED]),
+        bytes([Kind.RECEIVED, Kind.REFUSED, 5]) + b"wrong",
+        bytes([Kind.RECEIVED, Kind.REFUSED, 7]) + b"expired",
+        changed(0, b"\0\0\0\0"),
+        changed(4, b"\xff\xff\xff\xff"),
+        changed(8, b"\0\0\0\0"),
+        changed(8, (64_000_001).to_bytes(4, "little")),
+        changed(12, b"\0\0\xc0\x7f"),
+        changed(12, b"\0\0\x80\xbf"),
+        changed(frames.CUTOUT.size, b"GIF89a"),
+    ],
+)
+async def test_what_no_child_of_ours_would_say_is_not_believed(lie: bytes) -> None:
+    """Kinds, order, codes, sizes, lengths, times and the format are checked by the worker."""
+    with pytest.raises(Untrustworthy):
+        await said(lie)
+
+
+@pytest.mark.parametrize(
+    ("answer", "had_image"),
+    [(b"", False), (bytes([Kind.RECEIVED]), True), (whole(HONEST)[:-1], True)],
+)
+async def test_a_child_that_ends_early_is_gone(answer: bytes, had_image: bool) -> None:
+    """And whether it had the image then decides what becomes of that."""
+    with pytest.raises(ChildGone) as gone:
+        await said(answer)
+    assert gone.value.had_image is had_image
