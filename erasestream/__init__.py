@@ -1,0 +1,48 @@
+"""Background removal on Kafka that can prove what it does with a customer's pixels.
+
+What upstream services and those who take results need; the base install has all of it.
+"""
+
+from erasestream.schemas.errors import (
+    Code,
+    ErasestreamError,
+    Fenced,
+    InvalidEvent,
+    InvalidImage,
+    InvalidInput,
+    InvariantBroken,
+    Refused,
+    Unavailable,
+)
+from erasestream.schemas.events import Cutout, Failure
+from erasestream.schemas.ids import AccountId, Lane, UploadId
+from erasestream.schemas.options import CutoutOptions, OutputFormat
+from erasestream.topics.connection import Cluster
+from erasestream.topics.producer import AsyncUploadProducer, Receipt, UploadProducer
+from erasestream.topics.subscription import AsyncResultSubscription, Delivery, ResultSubscription
+
+__all__ = [
+    "UploadProducer",
+    "AsyncUploadProducer",
+    "Receipt",
+    "CutoutOptions",
+    "OutputFormat",
+    "ResultSubscription",
+    "AsyncResultSubscription",
+    "Delivery",
+    "Cutout",
+    "Failure",
+    "Cluster",
+    "Lane",
+    "AccountId",
+    "UploadId",
+    "Code",
+    "ErasestreamError",
+    "InvalidInput",
+    "InvalidImage",
+    "InvalidEvent",
+    "Unavailable",
+    "Fenced",
+    "InvariantBroken",
+    "Refused",
+]

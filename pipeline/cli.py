@@ -1,37 +1,23 @@
-"""The command line, for operators and for people who want to play."""
+"""The command `erasestream`: every command in its place."""
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+from erasestream.pipeline.commands import consent, dev, setup, stages, traffic
 
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Background removal on Kafka that can prove what it does with a customer's pixels.",
+)
 
-@app.command()
-def route() -> None:
-    from erasestream.pipeline import running, wiring
-    from erasestream.pipeline.settings import load
-
-    s = load()
-    raise typer.Exit(
-        running.run(
-            "router",
-            lambda stop: wiring.RouterStage(s, stop),
-            health_port=0,
-            ready_deadline=s.stage.ready_deadline,
-        )
-    )
-
-
-@app.command()
-def sink() -> None:
-    from erasestream.pipeline import running, wiring
-    from erasestream.pipeline.settings import load
-
-    s = load()
-    raise typer.Exit(
-        running.run(
-            "sink",
-            lambda stop: wiring.EncryptionStage(s, stop),
-            health_port=0,
-            ready_deadline=s.stage.ready_deadline,
-        )
-    )
+for command in (stages.infer, stages.route, stages.sink):
+    app.command(rich_help_panel="Stages")(command)
+for command in (traffic.upload, traffic.results):
+    app.command(rich_help_panel="Images")(command)
+for command in (setup.provision, setup.topics, setup.schemas):
+    app.command(rich_help_panel="Set-up")(command)
+app.add_typer(setup.model, name="model", rich_help_panel="Set-up")
+app.add_typer(consent.consent, name="consent", rich_help_panel="Owners")
+app.add_typer(consent.retained, name="retained", rich_help_panel="Owners")
+app.add_typer(dev.dev, name="dev", rich_help_panel="Playing")

@@ -1,17 +1,46 @@
-"""The command `erasestream`; says what to install where its extra is missing."""
+"""The command `erasestream`.
+
+Says what to install where an extra is missing, and ends every error in one sentence.
+"""
 
 import sys
+
+from erasestream.schemas.errors import ErasestreamError
+
+EXTRAS = {
+    "faust": "worker",
+    "aiokafka": "worker",
+    "onnx": "worker",
+    "onnxruntime": "worker",
+    "PIL": "worker",
+    "numpy": "worker",
+    "cryptography": "sink",
+    "google": "sink",
+    "requests": "sink",
+    "starlette": "dev",
+    "uvicorn": "dev",
+    "jinja2": "dev",
+    "skimage": "dev",
+}
 
 
 def main() -> None:
     """Run the command line."""
     try:
         from erasestream.pipeline.cli import app
+
+        app()
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "erasestream":
+        missing = (error.name or "").partition(".")[0]
+        if missing == "erasestream":
             raise
-        sys.exit(f"{error.name} is missing: install erasestream[cli]")
-    app()
+        extra = EXTRAS.get(missing, "cli")
+        sys.exit(f"{missing} is missing: pip install 'erasestream[{extra}]'")
+    except ErasestreamError as error:
+        from erasestream.pipeline.running import status_of
+
+        sys.stderr.write(f"{error.code}: {error.sentence}\n")
+        sys.exit(status_of(error))
 
 
 if __name__ == "__main__":

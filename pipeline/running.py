@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from erasestream.pipeline.telemetry import Health, log_to_stderr
 from erasestream.schemas.errors import ErasestreamError, Refused, Unavailable
@@ -24,6 +24,8 @@ EX_SOFTWARE = 70
 EX_CONFIG = 78
 
 RETRY_S = 0.5
+
+T = TypeVar("T")
 
 
 class Stage(Protocol):
@@ -61,7 +63,7 @@ def run(
     log.info("starting", extra={"stage": name, "port": health.port})
     try:
         deadline = time.monotonic() + ready_deadline.total_seconds()
-        stage = _built(build, stopping, deadline)
+        stage = patiently(build, stopping, deadline)
         if stage is not None:
             state.append(stage)
             _turn(name, stage, stopping, deadline)
@@ -74,9 +76,10 @@ def run(
     return EX_OK
 
 
-def _built(
-    build: Callable[[threading.Event], Stage], stopping: threading.Event, deadline: float
-) -> Stage | None:
+def patiently(
+    build: Callable[[threading.Event], T], stopping: threading.Event, deadline: float
+) -> T | None:
+    """What `build` gives, tried again while something is away; None if the stage shall end."""
     said = False
     while not stopping.is_set():
         try:
@@ -107,6 +110,11 @@ def _ended(name: str, error: ErasestreamError, stopping: threading.Event) -> int
         log.info("ended", extra={"stage": name, "code": error.code})
         return EX_OK
     log.error("ended", extra={"stage": name, "code": error.code, "reason": error.sentence})
+    return status_of(error)
+
+
+def status_of(error: ErasestreamError) -> int:
+    """The exit status of a process that an error ends."""
     if isinstance(error, Refused):
         return EX_CONFIG
     return EX_UNAVAILABLE if isinstance(error, Unavailable) else EX_SOFTWARE

@@ -143,9 +143,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What is passed wins over the environment, and that over the file."""
-        path = Path(os.environ.get(SETTINGS_VARIABLE, DEFAULT_FILE))
-        toml = TomlConfigSettingsSource(settings_cls, path)
-        return (init_settings, env_settings, toml)
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
     @property
     def cluster(self) -> Cluster:
@@ -188,13 +186,23 @@ def _lane(name: Lane, lane: LaneSettings) -> LaneSpec:
     return LaneSpec(name=name, partitions=lane.partitions, times=times)
 
 
-def load() -> Settings:
-    """Read the settings.  Raises `Refused` naming what is missing or wrong, never its value."""
-    path = Path(os.environ.get(SETTINGS_VARIABLE, DEFAULT_FILE))
-    if SETTINGS_VARIABLE in os.environ and not path.is_file():
-        raise Refused(f"settings: there is no file {path}")
+def load(path: Path | None = None) -> Settings:
+    """Read the settings.  Raises `Refused` naming what is missing or wrong, never its value.
+
+    `path`: instead of the file that the environment names.
+    """
+    named = os.environ.get(SETTINGS_VARIABLE)
+    file = path or Path(named or DEFAULT_FILE)
+    if (path or named) and not file.is_file():
+        raise Refused(f"settings: there is no file {file}")
+
+    class Located(Settings):
+        """The settings, read from this file."""
+
+        model_config = SettingsConfigDict(toml_file=file)
+
     try:
-        return Settings()
+        return Located()
     except ValidationError as error:
         wrong = ", ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise Refused(f"settings: {wrong}") from None

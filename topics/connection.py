@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+    Uuid,
+)
 from confluent_kafka.admin import AclOperation, AdminClient, OffsetSpec
 
 from erasestream.schemas.errors import Code, ErasestreamError, Fenced, Refused, Unavailable
@@ -71,6 +78,11 @@ def kafka_error(exception: KafkaException) -> KafkaError:
     error = exception.args[0]
     assert isinstance(error, KafkaError)  # noqa: S101 (what the library documents)
     return error
+
+
+def written_id(topic_id: Uuid) -> str:
+    """A topic's id as Kafka writes it: URL-safe, where librdkafka has `+` and `/`."""
+    return str(topic_id).replace("+", "-").replace("/", "_")
 
 
 class ErrorWatch:
@@ -175,7 +187,7 @@ class Admin:
             TopicCollection(list(names)), request_timeout=self._timeout_s
         )
         return {
-            name: str(self.ask(f"topic {name}", future).topic_id)
+            name: written_id(self.ask(f"topic {name}", future).topic_id)
             for name, future in futures.items()
         }
 

@@ -28,8 +28,9 @@ from faust.transport.drivers.aiokafka import Producer as FaustProducer
 from faust.transport.drivers.aiokafka import Transport as FaustTransport
 
 from erasestream.pipeline.inference.results import ResultMaker, Source
+from erasestream.pipeline.running import EX_SOFTWARE, status_of
 from erasestream.schemas.cloudevents import Wire
-from erasestream.schemas.errors import InvariantBroken
+from erasestream.schemas.errors import ErasestreamError, InvariantBroken
 from erasestream.schemas.events import Position
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog import INFERENCE, cutouts_of, lane_of, uploads_of
@@ -40,9 +41,6 @@ BATCH = 16
 """Uploads that are worked on side by side: enough to keep a pool of children busy."""
 GATHER_S = 0.05
 LOG_APPEND_TIME = 1
-FAILED = 70
-"""Exit status (EX_SOFTWARE) after an exception; the supervisor starts the stage again."""
-
 RAW: dict[str, Any] = {
     "key_type": bytes,
     "value_type": bytes,
@@ -88,7 +86,8 @@ class InferenceStage:
         self._start = start
         self._close = close
         self.count = 0
-        self.is_ready = False
+        self._is_assigned = False
+        self._has_started = False
         self.app = _app(bootstrap_servers, tls, max_record_bytes)
         self._cutouts = {
             lane: self.app.topic(cutouts_of(lane), **RAW, internal=False) for lane in lanes
@@ -100,24 +99,39 @@ class InferenceStage:
     def run(self) -> None:
         """Work until SIGTERM.  Exits the process."""
         worker = faust.Worker(
-            self.app, loglevel="WARNING", redirect_stdouts=False, override_logging=False
+            self.app, loglevel="WARNING", redirect_stdouts=False, override_logging=False, quiet=True
         )
         worker.execute_from_commandline()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the children have started and the group gave it its partitions."""
+        return self._is_assigned and self._has_started
+
+    def _say_if_ready(self) -> None:
+        if self.is_ready:
+            log.info("ready", extra={"stage": "infer"})
+
     async def _on_assigned(self, *_: Any, **__: Any) -> None:
-        self.is_ready = True
+        self._is_assigned = True
+        self._say_if_ready()
 
     async def _infer(self, stream: Any) -> None:
         try:
             await self._start()
+            self._has_started = True
+            self._say_if_ready()
             async for events in stream.take_events(BATCH, within=GATHER_S):
                 await self._batch([event.message for event in events])
         except asyncio.CancelledError:
             await self._close()
             raise
+        except ErasestreamError as error:
+            log.exception("ended", extra={"code": error.code, "reason": error.sentence})
+            _end_at_once(status_of(error))
         except BaseException:
-            log.exception("inference_failed")
-            _end_at_once()
+            log.exception("ended")
+            _end_at_once(EX_SOFTWARE)
 
     async def _batch(self, messages: list[Any]) -> None:
         # Asked after reading: a record of topics made anew can not carry the old id.
@@ -187,8 +201,8 @@ def _app(bootstrap_servers: Sequence[str], tls: ssl.SSLContext, max_record_bytes
     return app
 
 
-def _end_at_once() -> None:
+def _end_at_once(status: int) -> None:
     """End before Faust acknowledges what was not done; children end with this process."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os._exit(FAILED)
+    os._exit(status)

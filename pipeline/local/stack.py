@@ -20,10 +20,10 @@ from erasestream.pipeline.local.files import BROKER, StackFiles
 from erasestream.pipeline.local.jars import install_kafka
 from erasestream.pipeline.local.process import Attachment, ChildProcess
 from erasestream.pipeline.local.readiness import check_certificate, client_context
-from erasestream.pipeline.settings import SETTINGS_VARIABLE, LaneSettings, LifetimeSettings
+from erasestream.pipeline.settings import SETTINGS_VARIABLE, LaneSettings, LifetimeSettings, load
 from erasestream.schemas.errors import Refused, Unavailable
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog import ADMIN
+from erasestream.topics.catalog import ADMIN, Catalog
 from erasestream.topics.connection import Cluster, Connection
 from erasestream.topics.lifetime import BrokerTimes
 
@@ -181,6 +181,10 @@ class Stack:
         children[BROKER] = ChildProcess(self.files.directory / BROKER / "broker.pid")
         found = {name: child.process_id for name, child in sorted(children.items())}
         return {name: process.pid for name, process in found.items() if process}
+
+    def catalog(self) -> Catalog:
+        """The topics that its settings declare."""
+        return load(self.files.settings).catalog()
 
     def admin(self) -> Connection:
         """The administrator's way to the broker."""

