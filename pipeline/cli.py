@@ -11,12 +11,14 @@ app = typer.Typer(
     help="Background removal on Kafka that can prove what it does with a customer's pixels.",
 )
 
-for command in (stages.infer, stages.route, stages.sink):
-    app.command(rich_help_panel="Stages")(command)
-for command in (traffic.upload, traffic.results):
-    app.command(rich_help_panel="Images")(command)
-for command in (setup.provision, setup.topics, setup.schemas):
-    app.command(rich_help_panel="Set-up")(command)
+app.command(rich_help_panel="Stages")(stages.infer)
+app.command(rich_help_panel="Stages")(stages.route)
+app.command(rich_help_panel="Stages")(stages.sink)
+app.command(rich_help_panel="Images")(traffic.upload)
+app.command(rich_help_panel="Images")(traffic.results)
+app.command(rich_help_panel="Set-up")(setup.provision)
+app.command(rich_help_panel="Set-up")(setup.topics)
+app.command(rich_help_panel="Set-up")(setup.schemas)
 app.add_typer(setup.model, name="model", rich_help_panel="Set-up")
 app.add_typer(consent.consent, name="consent", rich_help_panel="Owners")
 app.add_typer(consent.retained, name="retained", rich_help_panel="Owners")

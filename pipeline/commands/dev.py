@@ -70,6 +70,14 @@ def status(*, directory: DirectoryOption = DIRECTORY, cache: CacheOption = CACHE
 
 
 @dev.command()
+def install(*, cache: CacheOption = CACHE) -> None:
+    """Fetch what the embedded broker needs; says its size first, and does nothing twice."""
+    from erasestream.pipeline.local.jars import install_kafka
+
+    install_kafka(cache, console.print)
+
+
+@dev.command()
 def files(
     directory: Annotated[Path, typer.Option(help="A new folder.")],
     *,

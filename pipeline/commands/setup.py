@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
@@ -119,8 +118,8 @@ def model_install(
     cache: CacheOption = CACHE,
 ) -> None:
     """Fetch, check and build a model; says its size and licence first."""
-    from erasestream.pipeline.inference.manifest import Manifest, ModelStore
-    from erasestream.pipeline.inference.model_install import ISNET, announcement, install
+    from erasestream.pipeline.inference.manifest import ISNET, Manifest, ModelStore
+    from erasestream.pipeline.inference.model_install import announcement, install
 
     wanted = Manifest.read(manifest) if manifest else ISNET
     store = ModelStore(cache / "models")

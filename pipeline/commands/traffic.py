@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from erasestream.pipeline import manifest as manifests
 from erasestream.pipeline.commands.console import LaneOption, console, errors
 from erasestream.pipeline.settings import Settings, load
-from erasestream.schemas.errors import Code, ErasestreamError
+from erasestream.schemas.errors import SENTENCES, Code, ErasestreamError
 from erasestream.schemas.events import Cutout, Failure
 from erasestream.schemas.ids import Lane
 from erasestream.schemas.options import CutoutOptions, OutputFormat
@@ -23,6 +23,7 @@ from erasestream.topics.subscription import Delivery, ResultSubscription
 
 EXTENSIONS = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpg"}
 SOME_FAILED = 1
+MAX_REFERENCE = 128
 
 
 def upload(
@@ -62,12 +63,13 @@ def _upload_files(
     with UploadProducer(settings.cluster, lane) as producer:
         for path in files:
             image = manifests.read_image(path)
+            if isinstance(image, Code):
+                failures[image] += 1
+                errors.print(f"{path.name}: {SENTENCES[image]}", highlight=False)
+                continue
+            reference = path.name[-MAX_REFERENCE:]
             try:
-                if isinstance(image, Code):
-                    raise ErasestreamError(path.name, code=image)
-                sent = producer.send(
-                    image, account=account, reference=path.name[-128:], options=options
-                )
+                sent = producer.send(image, account=account, reference=reference, options=options)
                 console.print(f"{sent.result().upload_id}  {path.name}", highlight=False)
             except ErasestreamError as error:
                 failures[error.code] += 1

@@ -1,0 +1,50 @@
+# make demo and make test set up all that they need; a second run sets nothing up again.
+#
+#   MODEL=path    the model's file, where there is no npm
+#   IMAGES=folder photos for the demo
+#   ONLY=group    one group of benchmarks
+
+VENV := .venv
+BIN := $(VENV)/bin
+ONLY ?=
+export ERASESTREAM_CACHE := $(CURDIR)/.cache
+
+.PHONY: demo test check bench faults clean setup venv lock schemas
+
+demo: setup
+	$(BIN)/erasestream demo $(if $(IMAGES),--images "$(IMAGES)")
+
+test: setup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python -m tests.bench $(ONLY)
+
+faults: setup
+	$(BIN)/python -m tests.faults
+
+# What is missing is named before anything is fetched.
+setup:
+	@MODEL="$(MODEL)" ./deploy/setup.sh
+
+venv:
+	@./deploy/setup.sh venv
+
+# Pinned with hashes; requirements name no registry.
+LOCK := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet
+lock: venv
+	$(LOCK) --extra dev --output-file requirements/dev.txt
+	$(LOCK) --extra worker --extra sink --constraint requirements/dev.txt \
+		--output-file requirements/stages.txt
+
+clean:
+	rm -rf $(VENV) .cache demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

