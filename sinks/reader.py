@@ -52,9 +52,7 @@ class RetainedReader:
             if name.grant != current or now - since >= CACHE_LIMIT_S:
                 current, erased, since = name.grant, self._vault.is_erased(name.grant), now
             if not erased:
-                yield RetainedObject(
-                    info.name, name.grant, name.upload_id, name.part, info.size
-                )
+                yield RetainedObject(info.name, name.grant, name.upload_id, name.part, info.size)
 
     def open(self, name: str) -> Opened:
         """Content type and bytes of a picture.

@@ -9,6 +9,7 @@ Started by `pool.py` with exec, never by a fork of a process that has threads.
 """
 
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -64,9 +65,11 @@ def serve(segmenter: Segmenter, requests: BinaryIO, answers: BinaryIO) -> None:
             _say(answers, frames.refusal(error.code))
         else:
             _say(answers, *frames.answer(cutout))
-            # Nothing of a picture is held while the next one is waited for.
             del cutout
+        # Nothing of a picture is held while the next one is waited for: not by a name, and not
+        # by an error whose traceback leads around to itself (measured: 246 MB).
         del image
+        gc.collect()
 
 
 def main(arguments: list[str]) -> int:

@@ -112,4 +112,3 @@ class ContentRange(NamedTuple):
             raise InvalidInput("content-range")
         start, total = match[1], match[3]
         return cls(int(start) if start else None, None if total == "*" else int(total))
-

@@ -117,9 +117,7 @@ class Uploads:
             if incoming.size != asked.total:
                 raise InvalidInput("more bytes than declared")
             session.declared.checksums.update(_hash_header(request))
-            return await self._publish(
-                session.call, session.declared, session.conditions, incoming
-            )
+            return await self._publish(session.call, session.declared, session.conditions, incoming)
         finally:
             incoming.close()
 
