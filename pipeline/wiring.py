@@ -84,6 +84,7 @@ class RouterStage:
             topics=router.topics_of(catalog),
             instance=settings.stage.instance,
             handler=self.router,
+            stopping=stopping,
         )
         self._loop.start()
 

@@ -17,6 +17,7 @@ both or neither.  The rules:
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
@@ -86,12 +87,14 @@ class TransactionalLoop:
         topics: list[str],
         instance: str,
         handler: Handler,
+        stopping: threading.Event,
         interval_s: float = 0.1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._topics = topics
         self._handler = handler
+        self._stopping = stopping
         self._interval_s = interval_s
         self._clock = clock
         self._watch = ErrorWatch()
@@ -264,7 +267,10 @@ class TransactionalLoop:
         return True
 
     def _transactionally(self, call: Callable[[], object]) -> None:
-        """Call; again while the brokers are away.  Raises `Fenced`, `_Abort` or `Refused`."""
+        """Call; again while the brokers are away, unless the process shall end.
+
+        Raises `Fenced`, `_Abort`, `Refused`, or `Unavailable` if it shall end.
+        """
         while True:
             try:
                 call()
@@ -274,7 +280,8 @@ class TransactionalLoop:
                     raise Fenced(error.str()) from exception
                 if error.txn_requires_abort():
                     raise _Abort(error) from exception
-                if not error.retriable() and error.code() != KafkaError._TRANSPORT:
+                again = error.retriable() or error.code() == KafkaError._TRANSPORT
+                if not again or self._stopping.is_set():
                     raise translate(error, "transaction") from exception
                 self._watch(error)
             else:
@@ -311,7 +318,8 @@ class TransactionalLoop:
                 break
             except KafkaException as exception:
                 error = kafka_error(exception)
-                if not isinstance(translate(error), Unavailable):
+                away = isinstance(translate(error), Unavailable)
+                if not away or self._stopping.is_set():
                     raise translate(error, "committed offsets") from exception
                 self._watch(error)
         starts = {}
