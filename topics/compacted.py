@@ -29,6 +29,13 @@ Mark = Mapping[Partition, int]
 _FIRST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _END: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
+_NO_MATTER = {
+    KafkaError._PARTITION_EOF,
+    # librdkafka looks for the group's coordinator although the group is never joined; a role
+    # that reads only through views needs no right to any group.
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+}
+
 
 class CompactedView:
     """Reads topics from their beginning and hands every record to `apply`, in order."""
@@ -86,7 +93,7 @@ class CompactedView:
         for message in messages:
             error = message.error()
             if error is not None:
-                if error.code() == KafkaError._PARTITION_EOF:
+                if error.code() in _NO_MATTER:
                     continue
                 if not isinstance(translate(error), Unavailable):
                     raise translate(error, "reading the view")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from erasestream.pipeline.commands.console import AccountArgument, LaneOption, console
+from erasestream.pipeline.commands.console import AccountArgument, LaneOption, console, say
 from erasestream.pipeline.settings import Environment, load
 from erasestream.schemas.consent import Channel
 from erasestream.schemas.errors import Refused
@@ -39,9 +39,9 @@ def _actor() -> str:
 
 def _tell(recorded: Recorded) -> None:
     if not recorded.written:
-        console.print(f"granted already, since {recorded.at.isoformat()}")
+        say(f"granted already, since {recorded.at.isoformat()}")
     else:
-        console.print(f"{recorded.decision}, recorded at {recorded.at.isoformat()}")
+        say(f"{recorded.decision}, recorded at {recorded.at.isoformat()}")
 
 
 @consent.command()
@@ -64,9 +64,9 @@ def show(account: AccountArgument, lane: LaneOption) -> None:
     reader = _reader(lane)
     standing = reader.standing(account)
     if standing:
-        console.print(f"opted in since {standing.appended_at.isoformat()}: {standing.grant}")
+        say(f"opted in since {standing.appended_at.isoformat()}: {standing.grant}")
     else:
-        console.print("not opted in")
+        say("not opted in")
     table = Table("when", "decision", "by", "through")
     for entry in reader.history(account):
         table.add_row(entry.at.isoformat(), entry.decision, entry.actor, entry.channel)
@@ -79,7 +79,7 @@ def retained_list() -> None:
     from erasestream.pipeline.wiring import reader
 
     for found in reader(load()).list():
-        console.print(f"{found.size:>10}  {found.part:<8}  {found.name}", highlight=False)
+        say(f"{found.size:>10}  {found.part:<8}  {found.name}")
 
 
 @retained.command("open")
@@ -97,4 +97,4 @@ def retained_open(
         sys.stdout.buffer.write(opened.plaintext)
     else:
         output.write_bytes(opened.plaintext)
-        console.print(f"{opened.content_type}, {len(opened.plaintext)} bytes in {output}")
+        say(f"{opened.content_type}, {len(opened.plaintext)} bytes in {output}")

@@ -12,6 +12,12 @@ console = Console()
 errors = Console(stderr=True)
 """For everything else."""
 
+
+def say(line: str) -> None:
+    """One line of what was asked for, never wrapped: others may read it by a program."""
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
 LaneOption = Annotated[str, typer.Option("--lane", "-l", help="The lane of the upstream service.")]
 AccountArgument = Annotated[str, typer.Argument(help="The account's opaque id.")]
 CacheOption = Annotated[

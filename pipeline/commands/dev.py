@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erasestream.pipeline.commands.console import CACHE, CacheOption, console
+from erasestream.pipeline.commands.console import CACHE, CacheOption, console, say
 from erasestream.pipeline.settings import SETTINGS_VARIABLE, LaneSettings, LifetimeSettings
 from erasestream.schemas.ids import Lane
 from erasestream.topics.provision import provision
@@ -49,7 +49,7 @@ def up(
     for stage in STAGES:
         if stage not in running:
             stack.start_stage(stage)
-    console.print(f"Running. Now: export {SETTINGS_VARIABLE}={stack.files.settings}")
+    say(f"Running. Now: export {SETTINGS_VARIABLE}={stack.files.settings}")
 
 
 @dev.command()
@@ -64,9 +64,9 @@ def status(*, directory: DirectoryOption = DIRECTORY, cache: CacheOption = CACHE
     stack = _stack(directory, cache)
     running = stack.running()
     for name, pid in running.items():
-        console.print(f"{name:<8} {pid:>8}  {stack.log_of(name)}", highlight=False)
+        say(f"{name:<8} {pid:>8}  {stack.log_of(name)}")
     if not running:
-        console.print("nothing runs")
+        say("nothing runs")
 
 
 @dev.command()

@@ -8,7 +8,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
-from erasestream.pipeline.commands.console import CACHE, CacheOption, console
+from erasestream.pipeline.commands.console import CACHE, CacheOption, console, say
 from erasestream.pipeline.settings import load
 from erasestream.topics import provision as provisioning
 from erasestream.topics.catalog import ADMIN, Catalog
@@ -33,21 +33,23 @@ def provision(
         _show(provisioning.plan(admin, catalog))
     else:
         provisioning.provision(admin, catalog, show=_show)
-        console.print("The cluster is what the catalog declares.")
+        say("The cluster is what the catalog declares.")
 
 
 def _show(plan: Plan) -> None:
     for change in plan.changes:
-        console.print(f"  {change}", highlight=False)
+        say(f"  {change}")
     for name in plan.unknown_topics:
-        console.print(f"  topic {name} is not in the catalog: left alone", highlight=False)
-    console.print(f"{len(plan.changes)} changes")
+        say(f"  topic {name} is not in the catalog: left alone")
+    say(f"{len(plan.changes)} changes")
 
 
 def topics() -> None:
     """Show every topic: who writes, who reads, how long a byte can live there, and the sum."""
     catalog = load().catalog()
     table = Table("topic", "writers", "readers", "partitions", "largest", "lifetime")
+    for column in (table.columns[0], table.columns[-1]):
+        column.no_wrap = True
     for topic in catalog.topics:
         table.add_row(
             topic.name,
@@ -103,7 +105,7 @@ def schemas(
     output.mkdir(parents=True, exist_ok=True)
     for name, schema in found.items():
         (output / f"{name}.json").write_text(json.dumps(schema, indent=2) + "\n")
-    console.print(f"{len(found)} schemas in {output}")
+    say(f"{len(found)} schemas in {output}")
 
 
 @model.command("install")
@@ -133,7 +135,7 @@ def model_install(
             progress.update(task, description=step, completed=done, total=total or None)
 
         installed = install(store, manifest=wanted, source=source, progress=report)
-    console.print(f"{installed.manifest.label} is installed in {installed.folder}")
+    say(f"{installed.manifest.label} is installed in {installed.folder}")
 
 
 @model.command("list")

@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from erasestream.pipeline import manifest as manifests
-from erasestream.pipeline.commands.console import LaneOption, console, errors
+from erasestream.pipeline.commands.console import LaneOption, console, errors, say
 from erasestream.pipeline.settings import Settings, load
 from erasestream.schemas.errors import SENTENCES, Code, ErasestreamError
 from erasestream.schemas.events import Cutout, Failure
@@ -70,7 +70,7 @@ def _upload_files(
             reference = path.name[-MAX_REFERENCE:]
             try:
                 sent = producer.send(image, account=account, reference=reference, options=options)
-                console.print(f"{sent.result().upload_id}  {path.name}", highlight=False)
+                say(f"{sent.result().upload_id}  {path.name}")
             except ErasestreamError as error:
                 failures[error.code] += 1
                 errors.print(f"{path.name}: {error.sentence}", highlight=False)
