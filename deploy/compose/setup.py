@@ -1,0 +1,101 @@
+"""Make the stack's certificates, tokens and keys once, and hand each service its own.
+
+    python setup.py --settings erasestream.toml --authority DIR --hand-out DIR
+
+`--authority` is a volume that no service but this one mounts: the CA with its key, and
+everything it issued.  `--hand-out` holds one folder per service, each a volume that only that
+service mounts, as /stack.  A second run makes nothing new and replaces nothing.
+
+Nobody gets a key that it does not need (`OF_SERVICE`).  The local bucket gets all tokens: it
+is what they are compared in.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+CA = "identities/ca.crt"
+
+
+def pair(name: str) -> tuple[str, ...]:
+    """Certificate and key of a role or server, and the authority that it trusts."""
+    return (CA, f"identities/{name}.crt", f"identities/{name}.key")
+
+
+OF_SERVICE: dict[str, tuple[str, ...]] = {
+    "kafka": (CA, "identities/broker.pem"),
+    "bucket": (*pair("bucket"), "tokens"),
+    "provision": pair("admin"),
+    "infer": pair("inference"),
+    "route": pair("router"),
+    "sink": (*pair("sink"), "tokens/sink.token", "keyring", "name.key"),
+    "consent": pair("operator"),
+    "retained": (CA, "tokens/reader.token", "keyring"),
+}
+"""What each service gets, as paths below the folder that `erasestream dev files` makes."""
+
+OF_LANE: dict[str, str] = {"upload": "producer", "results": "consumer"}
+"""And per lane: service `<lane>-<this>` gets the certificate of `<lane>.<that>`."""
+
+
+def files_of(lanes: list[str]) -> dict[str, tuple[str, ...]]:
+    """What every service gets."""
+    clients = {
+        f"{lane}-{service}": pair(f"{lane}.{role}")
+        for lane in lanes
+        for service, role in OF_LANE.items()
+    }
+    return OF_SERVICE | clients
+
+
+def make(settings: dict[str, Any], authority: Path) -> Path:
+    """Make everything, unless it is there.  What a kill left half made is made again."""
+    made, draft = authority / "made", authority / "draft"
+    if made.exists():
+        return made
+    shutil.rmtree(draft, ignore_errors=True)
+    command = [sys.executable, "-m", "erasestream.pipeline.main", "dev", "files"]
+    command += ["--directory", str(draft)]
+    command += ["--bootstrap", settings["kafka"]["bootstrap_servers"][0]]
+    command += ["--bucket", settings["storage"]["endpoint"].removeprefix("https://")]
+    command += ["--models", settings["inference"]["models"]]
+    for lane in settings["lanes"]:
+        command += ["--lane", lane]
+    subprocess.run(command, check=True)
+    draft.rename(made)
+    return made
+
+
+def hand_out(made: Path, target: Path, names: tuple[str, ...]) -> None:
+    """Copy what one service gets and does not have yet, as readable as it is to its owner only."""
+    for name in names:
+        source = made / name
+        for path in sorted(source.iterdir()) if source.is_dir() else [source]:
+            copy = target / path.relative_to(made)
+            copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not copy.exists():
+                draft = copy.with_name(f".{copy.name}")
+                shutil.copy(path, draft)
+                draft.rename(copy)
+
+
+def main() -> None:
+    """Make, and hand out."""
+    parser = argparse.ArgumentParser(prog="setup", description=__doc__.partition("\n")[0])
+    for name in ("--settings", "--authority", "--hand-out"):
+        parser.add_argument(name, type=Path, required=True)
+    given = parser.parse_args()
+    os.umask(0o077)
+    settings = tomllib.loads(given.settings.read_text())
+    made = make(settings, given.authority)
+    for service, names in files_of(list(settings["lanes"])).items():
+        hand_out(made, given.hand_out / service, names)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What runs it on other machines: the compose file, the image, their configuration."""

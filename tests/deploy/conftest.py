@@ -1,0 +1,49 @@
+"""The compose file as data, and what its set-up hands out."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "deploy/compose"
+
+Service = Mapping[str, Any]
+
+
+@pytest.fixture(scope="session")
+def document() -> dict[str, Any]:
+    """docker-compose.yml, its merges resolved."""
+    return dict(yaml.safe_load((ROOT / "docker-compose.yml").read_text()))
+
+
+@pytest.fixture(scope="session")
+def services(document: dict[str, Any]) -> dict[str, Service]:
+    """The services by name."""
+    return dict(document["services"])
+
+
+@pytest.fixture(scope="session")
+def set_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the service `setup` leaves: folders `authority` and `hand-out`."""
+    folder = tmp_path_factory.mktemp("setup")
+    run_setup(folder)
+    return folder
+
+
+def run_setup(folder: Path) -> None:
+    """Run what the service `setup` runs."""
+    command = [sys.executable, str(COMPOSE / "setup.py")]
+    command += ["--settings", str(COMPOSE / "erasestream.toml")]
+    command += ["--authority", str(folder / "authority"), "--hand-out", str(folder / "hand-out")]
+    subprocess.run(command, check=True, cwd=ROOT, timeout=60)
+
+
+def mounts(service: Service) -> dict[str, str]:
+    """Volumes of a service: from the name to the target with its options."""
+    pairs = (volume.partition(":") for volume in service.get("volumes", ()))
+    return {name: target for name, _, target in pairs}

@@ -1,0 +1,205 @@
+"""docker-compose.yml: valid, closed, and the same system as the embedded stack.
+
+Docker itself is not needed: the file is read as data.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from erasestream.pipeline.local.broker import DIRECT_MB, HEAP_MB
+from erasestream.pipeline.local.broker_config import properties, single
+from erasestream.pipeline.local.bucket import BucketSettings
+from erasestream.pipeline.local.files import IMAGE_BUCKET, VAULT_BUCKET
+from erasestream.pipeline.local.policy import IMAGES, VAULT
+from erasestream.pipeline.settings import Settings, load
+from tests.deploy.conftest import COMPOSE, ROOT, Service, mounts
+
+ADDRESSES_AND_PATHS = {
+    "advertised.listeners",
+    "controller.quorum.bootstrap.servers",
+    "listeners",
+    "log.dirs",
+    "ssl.keystore.location",
+    "ssl.truststore.location",
+}
+STAGES = {"infer": "infer", "route": "route", "sink": "sink"}
+SETTINGS_FILE = COMPOSE / "erasestream.toml"
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    """The entries of a properties file."""
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
+
+
+def environment(service: Service) -> dict[str, str]:
+    """Settings of a service from its environment."""
+    given = service.get("environment", {})
+    return {name: value for name, value in given.items() if name.startswith("ERASESTREAM_")}
+
+
+def test_the_file_is_valid(document: dict[str, Any]) -> None:
+    """It follows the schema of the Compose Specification."""
+    schema = json.loads(Path(__file__).with_name("compose-spec.json").read_text())
+    jsonschema.Draft7Validator(schema).validate(document)
+
+
+def test_every_service_is_confined(services: dict[str, Service]) -> None:
+    """An ordinary user, a read-only root, no capability, no new privileges, no core dump."""
+    for name, service in services.items():
+        assert service["user"] == "1000:1000", name
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["ulimits"] == {"core": 0}, name
+        # With equal limits nothing of the memory can be swapped out to a disk.
+        assert service["mem_limit"] == service["memswap_limit"], name
+        assert not {"privileged", "cap_add", "devices", "pid", "ipc"} & service.keys(), name
+
+
+def test_nothing_answers_outside(document: dict[str, Any], services: dict[str, Service]) -> None:
+    """No port is published, and no service that has a key reaches beyond the machine."""
+    for name, service in services.items():
+        assert not {"ports", "expose"} & service.keys(), name
+        outside = {n for n in service.get("networks", ()) if n != "download"}
+        assert all(document["networks"][network]["internal"] for network in outside), name
+        has_network = "networks" in service or service.get("network_mode") == "none"
+        assert has_network, name  # else it would join one that leads outside
+    assert [n for n, s in services.items() if "download" in s.get("networks", ())] == ["model"]
+    assert list(mounts(services["model"])) == ["models"]
+
+
+def test_images_are_pinned(services: dict[str, Service]) -> None:
+    """Every image that is used or built upon has a tag that says which, never `latest`."""
+    images = [service["image"] for service in services.values()]
+    built_on = re.findall(r"(?m)^FROM (\S+)", (ROOT / "Dockerfile").read_text())
+    stages = re.findall(r"(?m)^FROM \S+ AS (\S+)", (ROOT / "Dockerfile").read_text())
+    for image in [*images, *(image for image in built_on if image not in stages)]:
+        assert re.fullmatch(r"[a-z/-]+:\d+\.?\S+", image), image
+    assert services["kafka"]["image"] == "apache/kafka:4.4.0"
+    assert {s["build"]["target"] for s in services.values() if "build" in s} <= set(stages)
+
+
+def test_no_service_has_the_keys_of_another(services: dict[str, Service]) -> None:
+    """Each mounts its own volume of identities, read-only; only `setup` mounts the others."""
+    for name, service in services.items():
+        found = {
+            volume: target for volume, target in mounts(service).items() if "identity" in volume
+        }
+        if name == "setup":
+            expected = {
+                f"{n}-identity": f"/hand-out/{n}" for n in services if n not in {"setup", "model"}
+            }
+        else:
+            expected = {} if name == "model" else {f"{name}-identity": "/stack:ro"}
+        assert found == expected, name
+    assert [n for n, s in services.items() if "authority" in mounts(s)] == ["setup"]
+
+
+def test_mount_points_belong_to_the_user(services: dict[str, Service]) -> None:
+    """Each volume of ours has a mount point in the image, whose owner it takes."""
+    dockerfile = (ROOT / "Dockerfile").read_text().split()
+    for service in services.values():
+        if service["image"].startswith("erasestream"):
+            targets = {target.partition(":")[0] for target in mounts(service).values()}
+            assert targets <= set(dockerfile)
+
+
+def test_everything_that_is_named_is_declared(
+    document: dict[str, Any], services: dict[str, Service]
+) -> None:
+    """Volumes, networks and configs, none too many; the files of the configs are there."""
+    used = {name for service in services.values() for name in mounts(service)}
+    assert used == set(document["volumes"])
+    networks = {name for service in services.values() for name in service.get("networks", ())}
+    assert networks == set(document["networks"])
+    configs = {c["source"] for service in services.values() for c in service.get("configs", ())}
+    assert configs == set(document["configs"])
+    assert all((ROOT / config["file"]).is_file() for config in document["configs"].values())
+
+
+def test_settings_load(services: dict[str, Service], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file, with the environment of each service, is a valid tree without unknown names."""
+    for service in services.values():
+        given = environment(service)
+        names = {name.removeprefix("ERASESTREAM_").partition("__")[0].lower() for name in given}
+        assert names <= {"settings", "cache", *Settings.model_fields}
+        with monkeypatch.context() as patch:
+            for name, value in given.items():
+                patch.setenv(name, value)
+            settings = load(SETTINGS_FILE)
+        assert settings.catalog().lane_names == ("shop", "bulk")
+
+
+def test_settings_fit_the_file(services: dict[str, Service]) -> None:
+    """Addresses, paths and ports in the settings are those of the compose file."""
+    settings = load(SETTINGS_FILE)
+    assert settings.kafka.bootstrap_servers == (f"{services['kafka']['hostname']}:9092",)
+    assert settings.storage is not None
+    assert settings.inference is not None
+    assert settings.storage.endpoint == f"https://{services['bucket']['hostname']}:9443"
+    assert {settings.storage.bucket, settings.storage.vault} == {IMAGE_BUCKET, VAULT_BUCKET}
+    paths = [settings.kafka.identities, settings.storage.keyring, settings.storage.name_key]
+    assert all(path.parent == Path("/stack") for path in paths)
+    assert mounts(services["infer"])["models"] == f"{settings.inference.models}:ro"
+    assert mounts(services["model"])["models"] == str(settings.inference.models)
+
+
+def test_stages_run_as_they_do_without_docker(services: dict[str, Service]) -> None:
+    """Each stage is its command, starts after provisioning, and is asked on its loopback."""
+    port = load(SETTINGS_FILE).stage.health_port
+    for name, command in STAGES.items():
+        service = services[name]
+        assert service["command"] == [command]
+        assert "provision" in service["depends_on"]
+        assert f'("127.0.0.1", {port}, ' in service["healthcheck"]["test"][-1]
+        assert service["restart"] == "on-failure"
+
+
+def test_health_checks_are_programs(services: dict[str, Service]) -> None:
+    """Every probe that is written in Python compiles."""
+    for service in services.values():
+        test = service.get("healthcheck", {}).get("test", [])
+        if "python" in test:
+            compile(test[-1], "healthcheck", "exec")
+
+
+def test_broker_is_the_embedded_one() -> None:
+    """Entry for entry the embedded broker's settings, except for addresses and paths."""
+    found = read_properties(COMPOSE / "server.properties")
+    embedded = properties(
+        single(port=9092, controller_port=9093, random=bytes(16)),
+        data=Path("/d"),
+        keystore=Path("/k"),
+        truststore=Path("/t"),
+    )
+    assert {name for name in embedded if found.get(name) != embedded[name]} == ADDRESSES_AND_PATHS
+    assert found.keys() == embedded.keys()
+    for name in ("advertised.listeners", "controller.quorum.bootstrap.servers", "listeners"):
+        assert found[name].replace("kafka:", "127.0.0.1:") == embedded[name]
+
+
+def test_broker_has_what_its_settings_name(services: dict[str, Service]) -> None:
+    """Its data, keys and scripts lie where volumes and configs put them, in bounded memory."""
+    kafka = services["kafka"]
+    found = read_properties(COMPOSE / "server.properties")
+    assert mounts(kafka)["kafka-data"] == found["log.dirs"]
+    assert found["ssl.keystore.location"] == "/stack/identities/broker.pem"
+    targets = {config["target"] for config in kafka["configs"]}
+    assert {kafka["entrypoint"][-1], "/etc/erasestream/server.properties"} <= targets
+    script = (COMPOSE / "kafka.sh").read_text()
+    assert f"-Xmx{HEAP_MB}m -XX:MaxDirectMemorySize={DIRECT_MB}m" in script
+
+
+def test_bucket_is_the_embedded_one(services: dict[str, Service]) -> None:
+    """The same rights in the same buckets, with data and certificate where they are mounted."""
+    found = BucketSettings.model_validate_json((COMPOSE / "bucket.json").read_bytes())
+    assert found.buckets == {IMAGE_BUCKET: IMAGES, VAULT_BUCKET: VAULT}
+    assert mounts(services["bucket"])["bucket-data"] == str(found.data)
+    assert found.certificate == Path("/stack/identities/bucket.crt")
+    assert found.port_file.parent == Path("/tmp")  # noqa: S108 (the only place it may write)

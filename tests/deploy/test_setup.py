@@ -1,0 +1,136 @@
+"""What the service `setup` makes, and that the broker serves with what it was handed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from erasestream.pipeline.local.broker import free_ports
+from erasestream.pipeline.local.jars import install_kafka
+from erasestream.pipeline.local.readiness import brokers_in_service, client_context
+from erasestream.pipeline.settings import load
+from tests.deploy.conftest import COMPOSE, ROOT, run_setup
+
+SECRETS = {
+    "kafka": {"identities/broker.pem"},
+    "bucket": {
+        "identities/bucket.key",
+        *(f"tokens/{role}.token" for role in ("sink", "reader", "eraser", "rotator", "auditor")),
+    },
+    "provision": {"identities/admin.key"},
+    "infer": {"identities/inference.key"},
+    "route": {"identities/router.key"},
+    "sink": {"identities/sink.key", "tokens/sink.token", "keyring/1.key", "name.key"},
+    "consent": {"identities/operator.key"},
+    "retained": {"tokens/reader.token", "keyring/1.key"},
+    "shop-upload": {"identities/shop.producer.key"},
+    "shop-results": {"identities/shop.consumer.key"},
+    "bulk-upload": {"identities/bulk.producer.key"},
+    "bulk-results": {"identities/bulk.consumer.key"},
+}
+DEADLINE_S = 60.0
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Everything in a folder, by path."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def test_each_service_gets_its_own_secrets_only(set_up: Path) -> None:
+    """Beside certificates, which are public, exactly what is listed above."""
+    handed = set_up / "hand-out"
+    assert {folder.name for folder in handed.iterdir()} == SECRETS.keys()
+    for service, expected in SECRETS.items():
+        found = {name for name in files(handed / service) if not name.endswith(".crt")}
+        assert found == expected, service
+
+
+def test_what_is_handed_out_is_private(set_up: Path) -> None:
+    """Nothing is readable by another user of the machine."""
+    for path in (set_up / "hand-out").rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_second_run_changes_nothing(set_up: Path) -> None:
+    """Keys stay the keys that images were sealed with."""
+    before = files(set_up)
+    run_setup(set_up)
+    assert files(set_up) == before
+
+
+def test_an_interrupted_run_is_made_again(tmp_path: Path) -> None:
+    """What a kill left half made is not handed out."""
+    half = tmp_path / "authority/draft/identities"
+    half.mkdir(parents=True)
+    (half / "ca.crt").write_text("half")
+    run_setup(tmp_path)
+    authority = (tmp_path / "hand-out/infer/identities/ca.crt").read_bytes()
+    assert authority == (tmp_path / "authority/made/authority/ca.crt").read_bytes()
+
+
+def test_the_catalog_is_that_of_the_embedded_stack(set_up: Path) -> None:
+    """The same topics, lifetimes and rights as in the settings that the command writes."""
+    written = load(set_up / "authority/made/erasestream.toml")
+    assert load(COMPOSE / "erasestream.toml").catalog() == written.catalog()
+
+
+@pytest.fixture
+def broker_files(set_up: Path, tmp_path: Path) -> tuple[Path, int]:
+    """The broker's configuration with addresses and paths of this machine, and its port."""
+    port, controller_port = free_ports(2)
+    folder = tmp_path / "etc"
+    shutil.copytree(COMPOSE, folder)
+    text = (COMPOSE / "server.properties").read_text()
+    for here, there in (
+        ("kafka:9092", f"127.0.0.1:{port}"),
+        ("kafka:9093", f"127.0.0.1:{controller_port}"),
+        ("/var/lib/kafka/data", str(tmp_path / "data")),
+        ("/stack", str(set_up / "hand-out/kafka")),
+    ):
+        text = text.replace(here, there)
+    (folder / "server.properties").write_text(text)
+    return folder, port
+
+
+def test_the_broker_serves_from_these_files(
+    set_up: Path, broker_files: tuple[Path, int], tmp_path: Path
+) -> None:
+    """The start script formats and starts a broker that answers the administrator over TLS."""
+    folder, port = broker_files
+    log = tmp_path / "broker.log"
+    environment = os.environ | {
+        "ERASESTREAM_FOLDER": str(folder),
+        "KAFKA_LIBS": str(install_kafka(ROOT / ".cache", print)),
+        "KAFKA_DATA": str(tmp_path / "data"),
+    }
+    context = client_context(set_up / "hand-out/provision/identities", "admin")
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            ["sh", str(folder / "kafka.sh")], env=environment, stdout=output, stderr=output
+        ) as process,
+    ):
+        try:
+            assert _in_service(process, port, context) == {1}, log.read_text()[-2000:]
+        finally:
+            process.send_signal(signal.SIGTERM)
+    # Java ends with 143 at SIGTERM: the signal reached it, and no shell that would ignore it.
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "App info kafka.server for 1 unregistered" in log.read_text().splitlines()[-1]
+
+
+def _in_service(process: "subprocess.Popen[bytes]", port: int, context: object) -> frozenset[int]:
+    deadline = time.monotonic() + DEADLINE_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if found := brokers_in_service("127.0.0.1", port, context):  # type: ignore[arg-type]
+                return found
+        except OSError:
+            pass
+        time.sleep(0.2)
+    return frozenset()
