@@ -193,9 +193,16 @@ class Admin:
 
     def log_start(self, at: Partition) -> int:
         """The first offset of a partition that is still there."""
+        return self._offset(at, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+    def log_end(self, at: Partition) -> int:
+        """The offset behind the last record of a partition, committed or not."""
+        return self._offset(at, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    def _offset(self, at: Partition, spec: OffsetSpec) -> int:
         asked = TopicPartition(at.topic, at.number)
-        futures = self.client.list_offsets({asked: OffsetSpec.earliest()})  # type: ignore[no-untyped-call]
-        return int(self.ask(f"start of {at}", futures[asked]).offset)
+        futures = self.client.list_offsets({asked: spec})
+        return int(self.ask(f"offsets of {at}", futures[asked]).offset)
 
     def commit_for(self, group: str, at: Partition, offset: int, *, metadata: str) -> None:
         """Commit an offset for a group none of whose members is there.

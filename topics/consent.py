@@ -17,13 +17,10 @@ the vault, which the eraser reports in the ledger.
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-
-from erasestream.schemas.cloudevents import Wire, from_wire, to_wire, type_of
+from erasestream.schemas.cloudevents import from_wire, to_wire, type_of
 from erasestream.schemas.consent import GRANT_WINDOW, Channel, ConsentDecision, Decision
 from erasestream.schemas.errors import Code, InvalidEvent, Unavailable
 from erasestream.schemas.events import utc
@@ -31,10 +28,11 @@ from erasestream.schemas.ids import AccountId, GrantId, Lane, is_account, new_up
 from erasestream.schemas.ledger import DecisionEntry
 from erasestream.topics.catalog import LEDGER, consent_of
 from erasestream.topics.compacted import CompactedView
-from erasestream.topics.connection import Connection, ErrorWatch, kafka_error, translate
+from erasestream.topics.connection import Connection
 from erasestream.topics.consent_view import Decisions, Standing
 from erasestream.topics.partitioner import partition_of
 from erasestream.topics.record import Partition, Record
+from erasestream.topics.single_writes import SingleWrites
 
 WRITE_TIMEOUT_S = GRANT_WINDOW.total_seconds()
 READ_TIMEOUT_S = 15.0
@@ -134,17 +132,8 @@ class ConsentWriter:
         self._lane = lane
         self._clock = clock
         self._random = random
-        self._watch = ErrorWatch()
         self.reader = ConsentReader(connection=connection, lane=lane)
-        self._producer = Producer(
-            connection.settings(
-                self._watch,
-                enable_idempotence=True,
-                acks="all",
-                message_timeout_ms=int(WRITE_TIMEOUT_S * 1000),
-                linger_ms=0,
-            )
-        )
+        self._writes = SingleWrites(connection=connection, timeout_s=WRITE_TIMEOUT_S)
 
     def grant(self, account: str, *, actor: str, channel: Channel) -> Recorded:
         """Opt in.  Raises `Unavailable` if the decision does not count, whatever was written."""
@@ -169,35 +158,16 @@ class ConsentWriter:
         )
         source = f"/lanes/{self._lane}/consent"
         entry = DecisionEntry(lane=self._lane, **decision.model_dump())
-        self._write(LEDGER, ledger_key(self._lane, account), to_wire(entry, source=source))
-        appended_at = self._write(
-            consent_of(self._lane), account.encode(), to_wire(decision, source=source)
+        about = ledger_key(self._lane, account)
+        self._writes.write(self._at(LEDGER, about), about, to_wire(entry, source=source))
+        key = account.encode()
+        appended_at = self._writes.write(
+            self._at(consent_of(self._lane), key), key, to_wire(decision, source=source)
         )
         if decision.is_void(appended_at):
             raise Unavailable("the grant came too late to count; make it again")
         grant = decision.grant(self._lane) if made is Decision.GRANTED else None
         return Recorded(made, grant, appended_at, written=True)
 
-    def _write(self, topic: str, key: bytes, wire: Wire) -> datetime:
-        """Write one record; when the broker appended it."""
-        answer: Future[datetime] = Future()
-
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            if error is not None:
-                answer.set_exception(translate(error, f"writing {topic}"))
-            else:
-                answer.set_result(utc(message.timestamp()[1]))
-
-        at = Partition(topic, partition_of(key, self.reader.partitions[topic]))
-        try:
-            self._producer.produce(
-                at.topic, wire.value, key, at.number, delivered, headers=list(wire.headers)
-            )
-        except KafkaException as exception:
-            raise translate(kafka_error(exception), f"writing {topic}") from exception
-        deadline = time.monotonic() + 2 * WRITE_TIMEOUT_S
-        while not answer.done():
-            self._producer.poll(0.05)
-            if time.monotonic() > deadline:
-                raise self._watch.explain(f"writing {topic}: no answer")
-        return answer.result()
+    def _at(self, topic: str, key: bytes) -> Partition:
+        return Partition(topic, partition_of(key, self.reader.partitions[topic]))

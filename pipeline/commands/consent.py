@@ -1,7 +1,5 @@
 """`consent` and `retained`: the owners' decisions, and what is kept because of them."""
 
-import getpass
-import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +7,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from erasestream.pipeline.commands.console import AccountArgument, LaneOption, console, say
+from erasestream.pipeline.commands.console import (
+    AccountArgument,
+    LaneOption,
+    console,
+    operator,
+    say,
+)
 from erasestream.pipeline.settings import Environment, load
 from erasestream.schemas.consent import Channel
 from erasestream.schemas.errors import Refused
@@ -32,11 +36,6 @@ def _reader(lane: str) -> ConsentReader:
     return consent_reader(load(), Lane(lane))
 
 
-def _actor() -> str:
-    """Who types: an operator, by the name of the login."""
-    return f"operator:{re.sub('[^A-Za-z0-9_.-]', '', getpass.getuser())[:50]}"
-
-
 def _tell(recorded: Recorded) -> None:
     if not recorded.written:
         say(f"granted already, since {recorded.at.isoformat()}")
@@ -49,13 +48,13 @@ def grant(account: AccountArgument, lane: LaneOption) -> None:
     """Opt an account in; operators may do this in a development stack only."""
     if load().environment is not Environment.DEVELOPMENT:
         raise Refused("operators can only revoke: an opt-in is the owner's own action")
-    _tell(_writer(lane).grant(account, actor=_actor(), channel=Channel.OPERATOR))
+    _tell(_writer(lane).grant(account, actor=operator(), channel=Channel.OPERATOR))
 
 
 @consent.command()
 def revoke(account: AccountArgument, lane: LaneOption) -> None:
     """Opt an account out."""
-    _tell(_writer(lane).revoke(account, actor=_actor(), channel=Channel.OPERATOR))
+    _tell(_writer(lane).revoke(account, actor=operator(), channel=Channel.OPERATOR))
 
 
 @consent.command()

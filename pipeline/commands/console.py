@@ -1,5 +1,7 @@
 """What all commands share: the terminal, and options that several have."""
 
+import getpass
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,11 @@ console = Console()
 
 errors = Console(stderr=True)
 """For everything else."""
+
+
+def operator() -> str:
+    """Who types, by the name of the login, as the ledger names actors."""
+    return f"operator:{re.sub('[^A-Za-z0-9_.-]', '', getpass.getuser())[:50]}"
 
 
 def say(line: str) -> None:

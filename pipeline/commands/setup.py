@@ -8,13 +8,22 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
-from erasestream.pipeline.commands.console import CACHE, CacheOption, console, say
+from erasestream.pipeline.commands.console import (
+    CACHE,
+    CacheOption,
+    LaneOption,
+    console,
+    operator,
+    say,
+)
 from erasestream.pipeline.settings import load
+from erasestream.schemas.ids import Lane
 from erasestream.topics import provision as provisioning
 from erasestream.topics.catalog import ADMIN, Catalog
 from erasestream.topics.connection import Connection
 from erasestream.topics.lifetime import Lifetime
 from erasestream.topics.provision import Plan
+from erasestream.topics.repair import RouterRepair
 
 model = typer.Typer(no_args_is_help=True, help="Install and list models (extra worker).")
 
@@ -34,6 +43,15 @@ def provision(
     else:
         provisioning.provision(admin, catalog, show=_show)
         say("The cluster is what the catalog declares.")
+
+
+def repair(lane: LaneOption) -> None:
+    """Mend the router's lost offsets and marks in a lane; stop the routers first."""
+    settings = load()
+    connection = Connection(cluster=settings.cluster, role=ADMIN)
+    mender = RouterRepair(connection=connection, catalog=settings.catalog(), actor=operator())
+    for line in mender.repair(Lane(lane)):
+        say(line)
 
 
 def _show(plan: Plan) -> None:
