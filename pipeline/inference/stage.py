@@ -101,6 +101,7 @@ class InferenceStage:
         worker = faust.Worker(
             self.app, loglevel="WARNING", redirect_stdouts=False, override_logging=False, quiet=True
         )
+        worker.spinner = None  # it writes to the terminal, in the midst of our log lines
         worker.execute_from_commandline()
 
     @property
