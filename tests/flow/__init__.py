@@ -1,0 +1,1 @@
+"""The whole pipeline against the real broker and the real bucket."""

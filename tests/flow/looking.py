@@ -1,0 +1,95 @@
+"""Looking at what lies in topics and buckets, beside the code that is under test."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from erasestream.schemas.cloudevents import from_wire, type_of
+from erasestream.schemas.events import Cutout, Failure
+from erasestream.schemas.ids import UploadId
+from erasestream.topics.catalog import Role
+from erasestream.topics.connection import Cluster, Connection, ErrorWatch
+from erasestream.topics.record import Record
+from erasestream.topics.transaction import MAX_RECORD_BYTES
+
+COMMITTED = "read_committed"
+UNCOMMITTED = "read_uncommitted"
+
+
+class TopicReader:
+    """Every record of a topic from its beginning: none left out, none recognised again."""
+
+    def __init__(
+        self, cluster: Cluster, role: Role, topic: str, partitions: int, isolation: str = COMMITTED
+    ) -> None:
+        self.records: list[Record] = []
+        self._open_ends = set(range(partitions))
+        self._consumer = Consumer(
+            Connection(cluster=cluster, role=role).settings(
+                ErrorWatch(),
+                group_id=f"{role}.looking",  # never joined: partitions are assigned
+                enable_auto_commit=False,
+                enable_partition_eof=True,
+                isolation_level=isolation,
+                fetch_wait_max_ms=50,
+                fetch_error_backoff_ms=50,
+                receive_message_max_bytes=2 * MAX_RECORD_BYTES,
+            )
+        )
+        self._consumer.assign([TopicPartition(topic, n, 0) for n in range(partitions)])
+
+    def read(self, timeout_s: float = 0.1) -> list[Record]:
+        """What has come so far, with what comes now."""
+        for message in self._consumer.consume(500, timeout_s):
+            error = message.error()
+            if error is None:
+                self.records.append(Record.of(message))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._open_ends.discard(message.partition() or 0)
+        return self.records
+
+    def read_to_end(self) -> list[Record]:
+        """Everything that is there now."""
+        while self._open_ends:
+            self.read()
+        return self.records
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._consumer.close()
+
+
+def event_of(record: Record) -> Cutout | Failure:
+    """The result in a record."""
+    kind = Failure if type_of(record.headers) is Failure else Cutout
+    return from_wire(kind, record.headers, record.value)
+
+
+def results_of(records: Iterable[Record], upload: UploadId) -> list[Cutout | Failure]:
+    """All results of one upload."""
+    wanted = upload.encode()
+    return [event_of(r) for r in records if dict(r.headers).get("ce_id") == wanted]
+
+
+def ids_in(records: Iterable[Record]) -> list[UploadId]:
+    """The upload that each record is about."""
+    return [UploadId(dict(record.headers)["ce_id"].decode()) for record in records]
+
+
+def files_with(folder: Path, needles: Iterable[bytes], pattern: str = "*") -> list[Path]:
+    """The files below the folder in which one of these bytes lies."""
+    wanted = list(needles)
+    assert all(wanted)
+    return [path for path in sorted(folder.rglob(pattern)) if _has_any(path, wanted)]
+
+
+def slices(data: bytes, size: int = 48) -> list[bytes]:
+    """Pieces from the beginning, the middle and the end, none of them mere header."""
+    assert len(data) > 8 * size
+    return [data[at : at + size] for at in (2 * size, len(data) // 2, len(data) - 3 * size)]
+
+
+def _has_any(path: Path, needles: list[bytes]) -> bool:
+    content = path.read_bytes() if path.is_file() else b""
+    return any(needle in content for needle in needles)
