@@ -152,7 +152,7 @@ async def test_an_image_that_needs_too_much_memory_fails_alone(tiny_model: Insta
 
 async def test_a_model_that_is_missing_or_changed_starts_no_pool(tmp_path: Path) -> None:
     """The code says which, and no process is left."""
-    here = psutil.Process()
+    before = psutil.Process().children()
     missing = Installed.model_construct(folder=tmp_path)
     with pytest.raises(Refused) as refused:
         await Pool(model=missing, children=2).start()
@@ -161,15 +161,16 @@ async def test_a_model_that_is_missing_or_changed_starts_no_pool(tmp_path: Path)
     with pytest.raises(Refused) as refused:
         await Pool(model=missing, children=2).start()
     assert refused.value.code is Code.MODEL_REFUSED
-    assert not here.children()
+    assert psutil.Process().children() == before
 
 
 async def test_a_child_that_does_not_get_ready_is_not_waited_for(tiny_model: Installed) -> None:
     """Starting has a deadline, and too little memory ends it at once."""
+    before = psutil.Process().children()
     for limits in ({"start_deadline_s": 0.01}, {"memory_bytes": 1 << 20}):
         with pytest.raises(Refused, match="ready"):
             await Pool(model=tiny_model, children=1, **limits).start()  # type: ignore[arg-type]
-    assert not psutil.Process().children()
+    assert psutil.Process().children() == before
 
 
 async def test_children_that_can_not_be_replaced_stop_the_pool(
