@@ -31,15 +31,14 @@ def told(said: list[str]) -> jars.Progress:
     return said.append
 
 
-def test_installed_once(cache: Path, libs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installed_once(
+    cache: Path, libs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is installed is found again without Maven, and nothing is announced."""
-    only_java = cache.parent / "only-java"
-    only_java.mkdir(exist_ok=True)
     java = shutil.which("java")
     assert java
-    (only_java / "java").unlink(missing_ok=True)
-    (only_java / "java").symlink_to(java)
-    monkeypatch.setenv("PATH", str(only_java))
+    (tmp_path / "java").symlink_to(java)
+    monkeypatch.setenv("PATH", str(tmp_path))
     said: list[str] = []
     assert install_kafka(cache, told(said)) == libs
     assert said == []
