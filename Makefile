@@ -41,8 +41,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --pyt
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet
 lock: venv
 	$(LOCK) --extra dev --output-file requirements/dev.txt
-	$(LOCK) --extra worker --extra sink --constraint requirements/dev.txt \
-		--output-file requirements/stages.txt
+	$(BIN)/python deploy/image_requirements.py > requirements/image.txt
 
 clean:
 	rm -rf $(VENV) .cache demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -14,6 +14,7 @@ app = typer.Typer(
 app.command(rich_help_panel="Stages")(stages.infer)
 app.command(rich_help_panel="Stages")(stages.route)
 app.command(rich_help_panel="Stages")(stages.sink)
+app.command(rich_help_panel="Stages")(stages.purge)
 app.command(rich_help_panel="Images")(traffic.upload)
 app.command(rich_help_panel="Images")(traffic.results)
 app.command(rich_help_panel="Set-up")(setup.provision)

@@ -113,6 +113,8 @@ class StageSettings(Section):
     health_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Loopback port of /healthz and /readyz; 0 takes a free one and logs it."""
     ready_deadline: PositiveTime = timedelta(seconds=60)
+    purge_interval: PositiveTime = timedelta(seconds=60)
+    """How often the purger looks for what is no longer needed."""
 
 
 class Settings(BaseSettings):

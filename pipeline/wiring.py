@@ -12,6 +12,7 @@ from threading import Event
 
 from erasestream.pipeline.consent import router
 from erasestream.pipeline.consent.router import Router
+from erasestream.pipeline.purger import PurgerStage
 from erasestream.pipeline.settings import Settings, StorageSettings
 from erasestream.pipeline.sink import SinkStage
 from erasestream.schemas.errors import Code, Refused
@@ -27,6 +28,7 @@ from erasestream.topics.acl import Operation
 from erasestream.topics.catalog import (
     LEDGER,
     OPERATOR,
+    PURGER,
     READER,
     RETAINED,
     ROUTER,
@@ -42,6 +44,7 @@ from erasestream.topics.connection import Connection
 from erasestream.topics.consent import ConsentReader, ConsentWriter
 from erasestream.topics.consent_view import ConsentView
 from erasestream.topics.originals import Originals
+from erasestream.topics.purge import Purge
 from erasestream.topics.record import Partition
 from erasestream.topics.transaction import TransactionalLoop
 from erasestream.topics.work import WorkQueue
@@ -146,6 +149,19 @@ class EncryptionStage:
         self._queue.close()
         self._stage.close()
         self._view.close()
+
+
+def purger(settings: Settings, stopping: Event) -> PurgerStage:
+    """The early purge as a process."""
+    catalog = settings.catalog()
+    connection = Connection(cluster=settings.cluster, role=PURGER)
+    may = (Operation.DELETE,)
+    connection.admin().check_rights({topic.name: may for topic in catalog.topics if topic.purgers})
+    return PurgerStage(
+        purge=Purge(connection=connection, catalog=catalog),
+        stopping=stopping,
+        interval_s=settings.stage.purge_interval.total_seconds(),
+    )
 
 
 def _view(connection: Connection, catalog: Catalog) -> ConsentView:

@@ -1,9 +1,13 @@
-"""`infer`, `route`, `sink`: each a process of its own, until SIGTERM."""
+"""`infer`, `route`, `sink`, `purge`: each a process of its own, until SIGTERM."""
+
+from collections.abc import Callable
+from threading import Event
+from typing import NoReturn
 
 import typer
 
-from erasestream.pipeline.running import run
-from erasestream.pipeline.settings import load
+from erasestream.pipeline.running import Stage, run
+from erasestream.pipeline.settings import Settings, load
 
 
 def infer() -> None:
@@ -17,26 +21,29 @@ def route() -> None:
     """Join results with consent: to the ephemeral topic, and to the sink if opted in."""
     from erasestream.pipeline.wiring import RouterStage
 
-    settings = load()
-    stage = settings.stage
-    status = run(
-        "route",
-        lambda stopping: RouterStage(settings, stopping),
-        health_port=stage.health_port,
-        ready_deadline=stage.ready_deadline,
-    )
-    raise typer.Exit(status)
+    _run("route", RouterStage)
 
 
 def sink() -> None:
     """Encrypt what is retained into the private bucket (extra sink)."""
     from erasestream.pipeline.wiring import EncryptionStage
 
+    _run("sink", EncryptionStage)
+
+
+def purge() -> None:
+    """Delete what is no longer needed before its time is up."""
+    from erasestream.pipeline.wiring import purger
+
+    _run("purge", purger)
+
+
+def _run(name: str, build: Callable[[Settings, Event], Stage]) -> NoReturn:
     settings = load()
     stage = settings.stage
     status = run(
-        "sink",
-        lambda stopping: EncryptionStage(settings, stopping),
+        name,
+        lambda stopping: build(settings, stopping),
         health_port=stage.health_port,
         ready_deadline=stage.ready_deadline,
     )

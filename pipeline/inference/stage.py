@@ -20,7 +20,9 @@ import logging
 import os
 import ssl
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import faust
@@ -178,6 +180,7 @@ def _app(bootstrap_servers: Sequence[str], tls: ssl.SSLContext, max_record_bytes
         broker_credentials=faust.SSLCredentials(context=tls),
         processing_guarantee="at_least_once",
         store="memory://",
+        datadir=Path(tempfile.gettempdir()) / "erasestream-inference",  # stays empty: no tables
         web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,
