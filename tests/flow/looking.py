@@ -62,8 +62,9 @@ class TopicReader:
 
 def event_of(record: Record) -> Cutout | Failure:
     """The result in a record."""
-    kind = Failure if type_of(record.headers) is Failure else Cutout
-    return from_wire(kind, record.headers, record.value)
+    if type_of(record.headers) is Failure:
+        return from_wire(Failure, record.headers, record.value)
+    return from_wire(Cutout, record.headers, record.value)
 
 
 def results_of(records: Iterable[Record], upload: UploadId) -> list[Cutout | Failure]:

@@ -12,7 +12,7 @@ POLL_S = 0.03
 
 def eventually(
     what: str,
-    condition: Callable[[], T],
+    condition: Callable[[], T | None],
     *,
     deadline_s: float = DEADLINE_S,
     poll_s: float = POLL_S,

@@ -1,0 +1,84 @@
+"""A client that is not ours, and the records that it sends."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from os import urandom
+from typing import NamedTuple
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from erasestream.schemas.cloudevents import to_wire
+from erasestream.schemas.events import Upload
+from erasestream.schemas.formats import content_type_of
+from erasestream.schemas.ids import AccountId, new_upload_id
+from erasestream.topics.catalog import Role
+from erasestream.topics.connection import Cluster, Connection, ErrorWatch
+
+Headers = Mapping[str, bytes | None]
+
+
+class Place(NamedTuple):
+    """Where a record lies."""
+
+    partition: int
+    offset: int
+
+
+class RawRecord(NamedTuple):
+    """What is sent: anything at all."""
+
+    value: bytes | None
+    headers: Headers
+
+    def with_headers(self, **changed: bytes | None) -> "RawRecord":
+        """The same with other headers (`ce_x`); None leaves one out."""
+        headers = {**self.headers, **changed}
+        return RawRecord(self.value, {n: v for n, v in headers.items() if v is not None})
+
+    def with_value(self, value: bytes | None) -> "RawRecord":
+        """The same headers around something else."""
+        return RawRecord(value, self.headers)
+
+
+def upload_record(image: bytes, account: str) -> RawRecord:
+    """An upload as it should be."""
+    now = datetime.now(UTC)
+    event = Upload(
+        id=new_upload_id(int(now.timestamp() * 1000), urandom(10)),
+        time=now,
+        account=AccountId(account),
+        content_type=content_type_of(image) or "image/png",
+        data=image,
+    )
+    return RawRecord(image, dict(to_wire(event, source="/a/stranger").headers))
+
+
+class Stranger:
+    """A plain Kafka client with somebody's certificate."""
+
+    def __init__(self, cluster: Cluster, role: Role) -> None:
+        connection = Connection(cluster=cluster, role=role)
+        self._producer = Producer(
+            connection.settings(ErrorWatch(), message_max_bytes=100_000_000, linger_ms=0)
+        )
+
+    def send(
+        self, topic: str, record: RawRecord, *, partition: int, key: bytes | None = None
+    ) -> Place | KafkaError:
+        """Where the broker put the record, or why it did not."""
+        answers: list[Place | KafkaError] = []
+
+        def answered(error: KafkaError | None, message: Message) -> None:
+            answers.append(error or Place(partition, int(message.offset() or 0)))
+
+        self._producer.produce(
+            topic,
+            record.value,
+            key,
+            partition,
+            on_delivery=answered,
+            headers=list(record.headers.items()),
+        )
+        self._producer.flush(30)
+        (answer,) = answers
+        return answer
