@@ -8,15 +8,14 @@ Rules, in this order, for each batch:
 4. Look at the erasure markers once more, then commit.
 """
 
-import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
+from erasestream.pipeline.patience import Patience
 from erasestream.schemas.cloudevents import from_wire
-from erasestream.schemas.errors import Erased, InvalidInput, InvariantBroken, Unavailable
+from erasestream.schemas.errors import Erased, InvalidInput, InvariantBroken
 from erasestream.schemas.events import Retained
 from erasestream.schemas.ids import GrantId
 from erasestream.sinks.encryption import EncryptionSink
@@ -25,13 +24,8 @@ from erasestream.topics.consent_view import ConsentView
 from erasestream.topics.record import Record
 from erasestream.topics.work import WorkQueue
 
-T = TypeVar("T")
-
-log = logging.getLogger(__name__)
-
 BATCH = 8
 """Pictures that are sealed and sent side by side; a picture has 64 MB at most."""
-RETRY_S = 1.0
 WAIT_S = 1.0
 
 
@@ -49,7 +43,7 @@ class SinkStage:
         self._queue = queue
         self._view = view
         self._sink = sink
-        self._stopping = stopping
+        self._patience = Patience(stopping)
         self._pool = ThreadPoolExecutor(BATCH, thread_name_prefix="sink")
         self.counts: Counter[str] = Counter()
         """How many pictures were stored or dropped."""
@@ -60,12 +54,12 @@ class SinkStage:
         if not records:
             return
         events = [_event(record) for record in records]
-        self._patiently(self._freshen)
+        self._patience.call(self._freshen)
         kept = [event for event in events if self._is_in_force(event)]
         self.counts["dropped"] += len(events) - len(kept)
-        stored = self._pool.map(lambda event: self._patiently(lambda: self._store(event)), kept)
+        stored = self._pool.map(lambda event: self._patience.call(lambda: self._store(event)), kept)
         self.counts.update(stored)
-        self._patiently(lambda: self._look_again(event.grant for event in kept))
+        self._patience.call(lambda: self._look_again(event.grant for event in kept))
         self._queue.done(records)
 
     def close(self) -> None:
@@ -93,20 +87,6 @@ class SinkStage:
             except Erased:
                 # The eraser comes after its marker and takes what was just stored.
                 self.counts["erased"] += 1
-
-    def _patiently(self, call: Callable[[], T]) -> T:
-        """Call; again for as long as something is away, saying so once."""
-        said = False
-        while True:
-            try:
-                return call()
-            except Unavailable as error:
-                if self._stopping.is_set():
-                    raise
-                if not said:
-                    log.warning("waiting", extra={"code": error.code, "reason": error.detail})
-                    said = True
-                self._stopping.wait(RETRY_S)
 
 
 def _event(record: Record) -> Retained:

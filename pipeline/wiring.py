@@ -12,6 +12,7 @@ from threading import Event
 
 from erasestream.pipeline.consent import router
 from erasestream.pipeline.consent.router import Router
+from erasestream.pipeline.eraser import EraserStage
 from erasestream.pipeline.purger import PurgerStage
 from erasestream.pipeline.settings import Settings, StorageSettings
 from erasestream.pipeline.sink import SinkStage
@@ -23,9 +24,10 @@ from erasestream.sinks.envelope import KEY_BYTES
 from erasestream.sinks.gcs import GOOGLE, GcsObjectStore, GcsSettings
 from erasestream.sinks.keyring import LocalKeyring
 from erasestream.sinks.reader import RetainedReader
-from erasestream.sinks.vault import Vault, VaultReader
+from erasestream.sinks.vault import Vault, VaultReader, mark_erased
 from erasestream.topics.acl import Operation
 from erasestream.topics.catalog import (
+    ERASER,
     LEDGER,
     OPERATOR,
     PURGER,
@@ -43,15 +45,18 @@ from erasestream.topics.catalog import (
 from erasestream.topics.connection import Connection
 from erasestream.topics.consent import ConsentReader, ConsentWriter
 from erasestream.topics.consent_view import ConsentView
+from erasestream.topics.ledger_view import LedgerView
 from erasestream.topics.originals import Originals
 from erasestream.topics.purge import Purge
 from erasestream.topics.record import Partition
+from erasestream.topics.single_writes import SingleWrites
 from erasestream.topics.transaction import TransactionalLoop
 from erasestream.topics.work import WorkQueue
 
 log = logging.getLogger(__name__)
 
 LOAD_DEADLINE_S = 60.0
+LEDGER_TIMEOUT_S = 20.0
 
 READ = (Operation.READ,)
 WRITE = (Operation.WRITE,)
@@ -161,6 +166,27 @@ def purger(settings: Settings, stopping: Event) -> PurgerStage:
         purge=Purge(connection=connection, catalog=catalog),
         stopping=stopping,
         interval_s=settings.stage.purge_interval.total_seconds(),
+    )
+
+
+def eraser(settings: Settings, stopping: Event) -> EraserStage:
+    """The eraser's first step as a process."""
+    catalog = settings.catalog()
+    storage = storage_of(settings)
+    connection = Connection(cluster=settings.cluster, role=ERASER)
+    topics = [consent_of(lane) for lane in catalog.lane_names]
+    admin = connection.admin()
+    admin.check_rights(dict.fromkeys(topics, READ) | {LEDGER: (*READ, *WRITE)})
+    admin.check_group(ERASER)
+    vault = bucket(storage, storage.vault, ERASER, ("storage.objects.create",))
+    partitions = catalog[LEDGER].partitions
+    return EraserStage(
+        queue=WorkQueue(connection=connection, topics=topics, instance=settings.stage.instance),
+        ledger=LedgerView(connection=connection, partitions=partitions),
+        ledger_partitions=partitions,
+        writes=SingleWrites(connection=connection, timeout_s=LEDGER_TIMEOUT_S),
+        mark=lambda grant: mark_erased(vault, grant),
+        stopping=stopping,
     )
 
 

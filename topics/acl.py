@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from erasestream.topics.catalog import (
     AUDITOR,
+    ERASER,
     INFERENCE,
     PURGER,
     ROUTER,
@@ -91,7 +92,7 @@ def _topic_rights(catalog: Catalog) -> Iterator[Right]:
 
 
 def _client_rights(catalog: Catalog) -> Iterator[Right]:
-    for role in (INFERENCE, ROUTER, SINK):
+    for role in (INFERENCE, ROUTER, SINK, ERASER):
         yield Right(role, Operation.READ, Resource.GROUP, role)
     prefix = transactional_prefix(ROUTER)
     yield Right(ROUTER, Operation.WRITE, Resource.TRANSACTIONAL_ID, prefix, Match.PREFIXED)

@@ -30,12 +30,14 @@ from erasestream.topics.catalog import LEDGER, consent_of
 from erasestream.topics.compacted import CompactedView
 from erasestream.topics.connection import Connection
 from erasestream.topics.consent_view import Decisions, Standing
+from erasestream.topics.ledger_view import Grants, ledger_key
 from erasestream.topics.partitioner import partition_of
 from erasestream.topics.record import Partition, Record
 from erasestream.topics.single_writes import SingleWrites
 
 WRITE_TIMEOUT_S = GRANT_WINDOW.total_seconds()
 READ_TIMEOUT_S = 15.0
+POLL_S = 0.2
 
 
 class Recorded(NamedTuple):
@@ -55,11 +57,6 @@ class HistoryEntry(NamedTuple):
     decision: Decision
     actor: str
     channel: Channel
-
-
-def ledger_key(lane: Lane, account: AccountId) -> bytes:
-    """The key that all entries about an account have in the ledger."""
-    return f"{lane}/{account}".encode()
 
 
 def _checked(account: str) -> AccountId:
@@ -88,6 +85,13 @@ class ConsentReader:
         )
         self._read(topic, key, decisions.apply)
         return decisions.standing(self._lane, AccountId(account))
+
+    def open_grants(self, account: str) -> list[GrantId]:
+        """Every grant of this account whose erasure the ledger does not have yet."""
+        checked = _checked(account)
+        grants = Grants()
+        self._read(LEDGER, ledger_key(self._lane, checked), grants.apply)
+        return grants.dead(self._lane, checked, current=None)
 
     def history(self, account: str) -> list[HistoryEntry]:
         """Every decision of this account, oldest first."""
@@ -145,6 +149,21 @@ class ConsentWriter:
     def revoke(self, account: str, *, actor: str, channel: Channel) -> Recorded:
         """Opt out: *recorded* when this returns."""
         return self._decide(_checked(account), Decision.REVOKED, actor, channel)
+
+    def await_confirmed(self, account: str, *, timeout_s: float) -> None:
+        """Wait until a revocation is *confirmed*: nothing is kept under any grant any more.
+
+        That is when the ledger has the erasure of every grant that the account had when this
+        was called: call it after `revoke`.
+        Raises `Unavailable` after the timeout: the revocation stays recorded, and is
+        confirmed as soon as the eraser comes to it.
+        """
+        end = time.monotonic() + timeout_s
+        revoked = set(self.reader.open_grants(account))
+        while left := revoked.intersection(self.reader.open_grants(account)):
+            if time.monotonic() > end:
+                raise Unavailable(f"{len(left)} grants are not marked as erased yet")
+            time.sleep(POLL_S)
 
     def _decide(self, account: AccountId, made: Decision, actor: str, channel: Channel) -> Recorded:
         now_ms = int(self._clock() * 1000)

@@ -52,9 +52,18 @@ def grant(account: AccountArgument, lane: LaneOption) -> None:
 
 
 @consent.command()
-def revoke(account: AccountArgument, lane: LaneOption) -> None:
+def revoke(
+    account: AccountArgument,
+    lane: LaneOption,
+    *,
+    wait: Annotated[float, typer.Option(help="Seconds to wait until it is confirmed.")] = 0,
+) -> None:
     """Opt an account out."""
-    _tell(_writer(lane).revoke(account, actor=operator(), channel=Channel.OPERATOR))
+    writer = _writer(lane)
+    _tell(writer.revoke(account, actor=operator(), channel=Channel.OPERATOR))
+    if wait:
+        writer.await_confirmed(account, timeout_s=wait)
+        say("confirmed: nothing is kept under any grant of this account any more")
 
 
 @consent.command()

@@ -17,7 +17,7 @@ dev = typer.Typer(no_args_is_help=True, help="A whole stack on this machine (ext
 
 DirectoryOption = Annotated[Path, typer.Option(help="Folder that the stack lives in.")]
 DIRECTORY = Path(".cache/stack")
-STAGES = ("infer", "route", "sink", "purge")
+STAGES = ("infer", "route", "sink", "purge", "erase")
 
 
 def _stack(directory: Path, cache: Path) -> "Stack":

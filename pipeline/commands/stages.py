@@ -1,4 +1,4 @@
-"""`infer`, `route`, `sink`, `purge`: each a process of its own, until SIGTERM."""
+"""`infer`, `route`, `sink`, `purge`, `erase`: each a process of its own, until SIGTERM."""
 
 from collections.abc import Callable
 from threading import Event
@@ -36,6 +36,13 @@ def purge() -> None:
     from erasestream.pipeline.wiring import purger
 
     _run("purge", purger)
+
+
+def erase() -> None:
+    """Mark what is revoked as erased, in the vault and in the ledger (extra sink)."""
+    from erasestream.pipeline.wiring import eraser
+
+    _run("erase", eraser)
 
 
 def _run(name: str, build: Callable[[Settings, Event], Stage]) -> NoReturn:

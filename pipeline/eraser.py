@@ -1,0 +1,122 @@
+"""The eraser's first step: a revocation becomes a marker in the vault.
+
+For every decision, in this order:
+
+1. Catch up with the ledger: every grant that was ever made stands there before it counts.
+2. Create the marker `erased/<grant>` of each grant that the decision leaves without force;
+   once it stands, no key of that grant is used any more.
+3. Write the erasure to the ledger.  The revocation is *confirmed* with that.
+4. Commit the offset.  A crash before that repeats the steps, which changes nothing.
+
+The decision itself is taken from `consent.L`, whose topic proves the lane; the ledger, which
+all lanes write, only tells which grants there were, and names of grants can not be forged
+(`ids.grant_id`).
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from erasestream.pipeline.patience import Patience
+from erasestream.schemas.cloudevents import from_wire, to_wire
+from erasestream.schemas.consent import HEARTBEAT_KEY, ConsentDecision, Decision
+from erasestream.schemas.errors import InvalidEvent
+from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
+from erasestream.schemas.ledger import ErasureEntry
+from erasestream.topics.catalog import LEDGER, lane_of
+from erasestream.topics.ledger_view import LedgerView, ledger_key
+from erasestream.topics.partitioner import partition_of
+from erasestream.topics.record import Partition, Record
+from erasestream.topics.single_writes import SingleWrites
+from erasestream.topics.work import WorkQueue
+
+log = logging.getLogger(__name__)
+
+BATCH = 100
+CATCH_UP_S = 5.0
+
+
+class EraserStage:
+    """Marks what is revoked; `mark` creates a grant's marker in the vault."""
+
+    def __init__(
+        self,
+        *,
+        queue: WorkQueue,
+        ledger: LedgerView,
+        ledger_partitions: int,
+        writes: SingleWrites,
+        mark: Callable[[GrantId], None],
+        stopping: threading.Event,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._queue = queue
+        self._ledger = ledger
+        self._ledger_partitions = ledger_partitions
+        self._writes = writes
+        self._mark = mark
+        self._now = now
+        self._patience = Patience(stopping)
+        self.count = 0
+        """How many grants were marked."""
+
+    def turn(self) -> None:
+        """One batch of decisions.  Raises `Unavailable` only if the stage shall end."""
+        records = self._queue.read(timeout_s=0.2, most=BATCH)
+        if not records:
+            return
+        self._patience.call(lambda: self._ledger.catch_up(deadline_s=CATCH_UP_S))
+        for record in records:
+            self._decided(record)
+        self._queue.done(records)
+
+    def is_ready(self) -> bool:
+        """Whether the group has answered."""
+        return self._queue.has_joined
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._queue.close()
+        self._ledger.close()
+
+    def _decided(self, record: Record) -> None:
+        lane, account = lane_of(record.at.topic), _account(record)
+        if account is None:
+            return
+        current = _grant(record, lane)
+        for grant in self._ledger.grants.dead(lane, account, current=current):
+            self._patience.call(lambda grant=grant: self._mark(grant))  # type: ignore[misc]
+            self._patience.call(
+                lambda grant=grant: self._note(lane, account, grant)  # type: ignore[misc]
+            )
+            self.count += 1
+
+    def _note(self, lane: Lane, account: AccountId, grant: GrantId) -> None:
+        now = self._now()
+        entry = ErasureEntry(
+            id=new_upload_id(int(now.timestamp() * 1000), os.urandom(10)),
+            time=now,
+            lane=lane,
+            account=account,
+            grant=grant,
+        )
+        key = ledger_key(lane, account)
+        at = Partition(LEDGER, partition_of(key, self._ledger_partitions))
+        self._writes.write(at, key, to_wire(entry, source="/eraser"))
+
+
+def _account(record: Record) -> AccountId | None:
+    """The account that a record decides for, readable or not; None for a heartbeat."""
+    key = record.key or b""
+    return None if key == HEARTBEAT_KEY else AccountId(key.decode(errors="replace"))
+
+
+def _grant(record: Record, lane: Lane) -> GrantId | None:
+    """The grant that a record makes; None for a revocation and for what can not be read."""
+    try:
+        decision = from_wire(ConsentDecision, record.headers, record.value)
+    except InvalidEvent:
+        return None
+    return decision.grant(lane) if decision.decision is Decision.GRANTED else None
