@@ -177,6 +177,18 @@ def encode(
         raise InvalidImage(code=Code.ENCODING_FAILED) from error
 
 
+def preview(data: bytes, *, longest: int) -> bytes:
+    """A small WebP of an image file, `longest` pixels on its longer side at most.
+
+    For pages that show pictures.  Raises as `decode`.
+    """
+    small = decode(data).image
+    small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    small.save(file, "WEBP", quality=82, method=4)
+    return file.getvalue()
+
+
 class _BoundedFile(io.BytesIO):
     """Refuses what makes it longer than the limit, while it is written and not afterwards."""
 

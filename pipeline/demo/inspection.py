@@ -1,0 +1,179 @@
+"""What lies in topics and buckets, each seen by the role that may see it.
+
+Reader and auditor look with their own identities and rights.  Records are counted by the
+administrator, who stands above all rights: nobody else may read the topic to the sink.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+
+from erasestream.pipeline import wiring
+from erasestream.pipeline.demo.evidence import (
+    Attempt,
+    Listed,
+    RetainedRecord,
+    Stored,
+    TopicFound,
+)
+from erasestream.pipeline.demo.scenario import BULK, SHOP
+from erasestream.pipeline.settings import Settings
+from erasestream.schemas.cloudevents import from_wire
+from erasestream.schemas.errors import ErasestreamError, Refused, SealBroken
+from erasestream.schemas.events import Part, Retained
+from erasestream.schemas.ids import UploadId
+from erasestream.sinks.envelope import (
+    COMMITMENT_BYTES,
+    MAX_SEALED_BYTES,
+    PREFIX_BYTES,
+    SALT_BYTES,
+    WRAPPED_BYTES,
+)
+from erasestream.sinks.names import StoredName
+from erasestream.sinks.reader import RetainedObject
+from erasestream.sinks.store import ObjectReader
+from erasestream.topics.acl import Operation
+from erasestream.topics.catalog import (
+    ADMIN,
+    AUDITOR,
+    RETAINED,
+    SINK,
+    Catalog,
+    LaneRole,
+    ephemeral_of,
+    lane_role,
+)
+from erasestream.topics.compacted import CompactedView
+from erasestream.topics.connection import Connection
+from erasestream.topics.record import Record
+
+READ_DEADLINE_S = 60.0
+SHOWN_BYTES = 64
+
+LIST = ("storage.objects.list",)
+GET = ("storage.objects.get",)
+CREATE = ("storage.objects.create",)
+
+
+class Inspector:
+    """Looks at everything once the photos are through."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._storage = wiring.storage_of(settings)
+        self._reader = wiring.reader(settings)
+
+    def retained(self) -> list[RetainedRecord]:
+        """Every record of the topic to the sink, also of a transaction that was given up."""
+        found = set()
+
+        def take(record: Record) -> None:
+            event = from_wire(Retained, record.headers, record.value)
+            found.add(RetainedRecord(event.lane, event.account, event.id, event.part, event.grant))
+
+        self._read({RETAINED: self._settings.catalog()[RETAINED].partitions}, take)
+        return sorted(found)
+
+    def topics(self) -> list[TopicFound]:
+        """Every topic of the catalog, and how many records lie in it."""
+        catalog: Catalog = self._settings.catalog()
+        counts: Counter[str] = Counter()
+
+        def count(record: Record) -> None:
+            counts[record.at.topic] += 1
+
+        self._read({topic.name: topic.partitions for topic in catalog.topics}, count)
+        return [
+            TopicFound(name=topic.name, records=counts[topic.name], lifetime=topic.lifetime)
+            for topic in catalog.topics
+        ]
+
+    def _read(self, topics: Mapping[str, int], apply: Callable[[Record], None]) -> None:
+        connection = Connection(cluster=self._settings.cluster, role=ADMIN)
+        with closing(CompactedView(connection=connection, topics=topics, apply=apply)) as view:
+            view.catch_up(view.mark(), deadline_s=READ_DEADLINE_S)
+
+    def readable(self) -> list[RetainedObject]:
+        """What the reader may open now."""
+        return list(self._reader.list())
+
+    def listing(self) -> list[Listed]:
+        """Everything in the image bucket, as the auditor lists it."""
+        with wiring.bucket(self._storage, self._storage.bucket, AUDITOR, LIST) as store:
+            return [_listed(info.name, info.size) for info in store.list("")]
+
+    def stored(self, expected: Mapping[tuple[UploadId, Part], bytes]) -> Iterator[Stored]:
+        """Every object that is readable, sealed and opened; `expected`: what was kept."""
+        with wiring.bucket(self._storage, self._storage.bucket, AUDITOR, GET) as store:
+            for found in self.readable():
+                sealed = store.read(found.name, MAX_SEALED_BYTES)
+                opened = self._reader.open(found.name)
+                body_at = _body_at(sealed)
+                yield Stored(
+                    name=found.name,
+                    part=found.part,
+                    upload_id=found.upload_id,
+                    head=sealed[:SHOWN_BYTES],
+                    body_at=body_at,
+                    body=sealed[body_at : body_at + SHOWN_BYTES],
+                    opened=opened.plaintext,
+                    content_type=opened.content_type,
+                    sha256=_sha256(opened.plaintext),
+                    is_same=_sha256(opened.plaintext)
+                    == _sha256(expected.get((found.upload_id, found.part), b"")),
+                )
+
+    def attempts(self) -> Sequence[Attempt]:
+        """What roles have no right to do, tried."""
+        images, vault = self._storage.bucket, self._storage.vault
+        consumer = lane_role(SHOP, LaneRole.CONSUMER)
+        shop = Connection(cluster=self._settings.cluster, role=consumer).admin()
+        with (
+            wiring.bucket(self._storage, images, AUDITOR, LIST) as seen,
+            wiring.bucket(self._storage, vault, AUDITOR, LIST) as keys,
+            wiring.bucket(self._storage, images, SINK, CREATE) as sink,
+        ):
+            picture, key = _first_name(seen), _first_name(keys)
+            return (
+                _attempt(
+                    f"{consumer} reads the results of {BULK}",
+                    lambda: shop.check_rights({ephemeral_of(BULK): (Operation.READ,)}),
+                ),
+                _attempt(
+                    "the sink reads what it stored", lambda: sink.read(picture, MAX_SEALED_BYTES)
+                ),
+                _attempt("the auditor reads a key", lambda: keys.read(key, MAX_SEALED_BYTES)),
+            )
+
+
+def _first_name(store: ObjectReader) -> str:
+    return next((info.name for info in store.list("")), "none")
+
+
+def _attempt(what: str, call: Callable[[], object]) -> Attempt:
+    try:
+        call()
+    except ErasestreamError as error:
+        return Attempt(what, error.code, isinstance(error, Refused))
+    return Attempt(what, "allowed", refused=False)
+
+
+def _listed(name: str, size: int) -> Listed:
+    try:
+        parsed = StoredName.parse(name)
+    except SealBroken:
+        return Listed(name, size, None, None)
+    return Listed(name, size, parsed.upload_id, parsed.part)
+
+
+def _body_at(sealed: bytes) -> int:
+    """Where the ciphertext of the picture begins (ENVELOPE.md): behind two lengthy fields."""
+    at = PREFIX_BYTES
+    for _ in ("content type", "name"):
+        at += 2 + int.from_bytes(sealed[at : at + 2], "big")
+    return at + SALT_BYTES + WRAPPED_BYTES + COMMITMENT_BYTES
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
