@@ -170,7 +170,7 @@ def _body(event: type[Event], value: bytes) -> dict[str, object]:
         return {"data": value}
     try:
         body = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidEvent("the value is not JSON") from None
     if not isinstance(body, dict):
         raise InvalidEvent("the value is not a JSON object")

@@ -52,7 +52,10 @@ ContentType = Annotated[str, StringConstraints(pattern=CONTENT_TYPE_PATTERN)]
 
 
 def _from_json(value: object) -> object:
-    return json.loads(value) if isinstance(value, str) else value
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 class Position(BaseModel):

@@ -1,0 +1,81 @@
+"""One event of each type, the same each time: what the golden messages hold."""
+
+from datetime import UTC, datetime
+
+from erasestream.schemas.consent import Channel, ConsentDecision, Decision
+from erasestream.schemas.events import Cutout, Event, Failure, Part, Position, Retained, Upload
+from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
+from erasestream.schemas.ledger import DecisionEntry, ErasureEntry, Finding, FindingKind, Repair
+from erasestream.schemas.options import CutoutOptions, OutputFormat
+
+AT = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
+ID = UploadId("019b7d2c-1d4e-7000-8000-00000000002a")
+GRANT = GrantId("5b1ee0b3-0c1e-8c52-9c2f-3f5f3a2c1d00")
+ACCOUNT = AccountId("acct-17")
+LANE = Lane("shop")
+POSITION = Position(topic_id="bTYs9Br5T5qhZMdsDXX9XA", partition=3, offset=4711)
+PIXELS = b"\x89PNG\r\n\x1a\n not really an image"
+
+RESULT = {
+    "id": ID,
+    "time": AT,
+    "account": ACCOUNT,
+    "reference": "listing-4711 \u00e9",
+    "position": POSITION,
+    "uploaded_at": AT,
+}
+
+SAMPLES: tuple[Event, ...] = (
+    Upload(
+        id=ID,
+        time=AT,
+        account=ACCOUNT,
+        reference="listing-4711 \u00e9",
+        content_type="image/png",
+        options=CutoutOptions(format=OutputFormat.WEBP),
+        data=PIXELS,
+    ),
+    Cutout(
+        **RESULT,
+        content_type="image/webp",
+        model="isnet",
+        model_sha256="ab" * 32,
+        model_version="1.4.5",
+        steps_ms={"decode": 5.0, "infer": 901.25},
+        data=PIXELS,
+    ),
+    Failure(**RESULT, code="truncated", sentence="The image ends too early."),
+    Retained(
+        id=ID,
+        time=AT,
+        lane=LANE,
+        account=ACCOUNT,
+        part=Part.ORIGINAL,
+        grant=GRANT,
+        mark="2/118",
+        position=POSITION,
+        uploaded_at=AT,
+        content_type="image/jpeg",
+        data=PIXELS,
+    ),
+    ConsentDecision(
+        id=ID,
+        time=AT,
+        account=ACCOUNT,
+        decision=Decision.GRANTED,
+        actor="owner",
+        channel=Channel.ACCOUNT_PAGE,
+    ),
+    DecisionEntry(
+        id=ID,
+        time=AT,
+        lane=LANE,
+        account=ACCOUNT,
+        decision=Decision.REVOKED,
+        actor="operator:ann",
+        channel=Channel.OPERATOR,
+    ),
+    ErasureEntry(id=ID, time=AT, lane=LANE, account=ACCOUNT, grant=GRANT),
+    Finding(id=ID, time=AT, kind=FindingKind.UPLOADS_PURGED_UNPROCESSED, detail="3 uploads"),
+    Repair(id=ID, time=AT, command="repair", detail="cutouts.shop/0", actor="operator:ann"),
+)

@@ -1,0 +1,93 @@
+"""Names: their form, and that derived ones are derived from all that they should be."""
+
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erasestream.schemas.errors import SENTENCES, Code
+from erasestream.schemas.events import Failure
+from erasestream.schemas.ids import (
+    AccountId,
+    Lane,
+    grant_id,
+    idempotent_upload_id,
+    is_account,
+    is_uuid,
+    new_upload_id,
+    upload_id_of_position,
+)
+
+MS = st.integers(0, 2**48 - 1)
+LANE, ACCOUNT = Lane("shop"), AccountId("acct")
+
+
+@given(now_ms=MS, random=st.binary(min_size=10, max_size=10))
+def test_new_ids_are_version_7_and_hold_the_time(now_ms: int, random: bytes) -> None:
+    """RFC 9562, 5.7; they sort by time."""
+    upload_id = new_upload_id(now_ms, random)
+    parsed = UUID(upload_id)
+    assert is_uuid(upload_id)
+    assert (parsed.version, parsed.variant) == (7, "specified in RFC 4122")
+    assert parsed.int >> 80 == now_ms
+
+
+@given(now_ms=MS, key=st.text(max_size=200))
+def test_idempotent_ids_are_version_8_and_the_same_each_time(now_ms: int, key: str) -> None:
+    """Of lane, account, key and time."""
+    upload_id = idempotent_upload_id(LANE, ACCOUNT, key, now_ms)
+    assert upload_id == idempotent_upload_id(LANE, ACCOUNT, key, now_ms)
+    assert UUID(upload_id).version == 8
+    assert UUID(upload_id).int >> 80 == now_ms
+
+
+def test_idempotent_ids_differ_in_everything_they_are_made_of() -> None:
+    """Also where the parts only move over a border."""
+    ids = {
+        idempotent_upload_id(LANE, ACCOUNT, "k", 1),
+        idempotent_upload_id(Lane("bulk"), ACCOUNT, "k", 1),
+        idempotent_upload_id(LANE, AccountId("other"), "k", 1),
+        idempotent_upload_id(LANE, ACCOUNT, "l", 1),
+        idempotent_upload_id(LANE, ACCOUNT, "k", 2),
+        idempotent_upload_id(Lane("shopacct"), AccountId(""), "k", 1),
+    }
+    assert len(ids) == 6
+
+
+def test_grant_belongs_to_its_lane() -> None:
+    """The same decision in another lane makes another grant."""
+    decision = new_upload_id(1, bytes(10))
+    ids = {
+        grant_id(LANE, ACCOUNT, decision),
+        grant_id(Lane("bulk"), ACCOUNT, decision),
+        grant_id(LANE, AccountId("other"), decision),
+        grant_id(LANE, ACCOUNT, new_upload_id(2, bytes(10))),
+    }
+    assert len(ids) == 4
+
+
+def test_id_of_a_position_is_the_same_on_every_replay() -> None:
+    """And another for every other position."""
+    ids = {upload_id_of_position(t, p, o) for t in "ab" for p in (0, 1) for o in (0, 1)}
+    assert len(ids) == 8
+    assert all(map(is_uuid, ids))
+
+
+@pytest.mark.parametrize("text", ["", "_invalid", "a b", "a@b", "ä", "a/b", "x" * 65, "a\n"])
+def test_what_is_no_account(text: str) -> None:
+    """E-mail addresses among them."""
+    assert not is_account(text)
+
+
+def test_every_code_has_a_sentence() -> None:
+    """One that says something, and ends."""
+    assert SENTENCES.keys() == set(Code)
+    assert all(len(text) > 20 and text.endswith(".") for text in SENTENCES.values())
+
+
+def test_codes_of_failures_are_those_of_the_input() -> None:
+    """What a customer can see: none that is about our own set-up."""
+    codes = set(Failure.codes())
+    assert {Code.EMPTY, Code.EXPIRED, Code.PROCESSING_CRASHED} <= codes
+    assert not codes & {Code.MISCONFIGURED, Code.BROKER_UNAVAILABLE, Code.FENCED, Code.ERASED}
