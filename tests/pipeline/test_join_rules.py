@@ -126,8 +126,9 @@ def test_interleaved_writers_are_routed_once_and_in_order(
     writers: list[list[int]] = []
     for back, length in runs:
         for writer in writers:  # those that run already append some more
-            for _ in range(data.draw(st.integers(0, len(writer)))):
-                log.append(writer.pop(0))
+            more = data.draw(st.integers(0, len(writer)))
+            log += writer[:more]
+            del writer[:more]
         start = max(0, max(log, default=-1) + 1 - back)
         writers.append(list(range(start, start + length)))
     while any(writers):
