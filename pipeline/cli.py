@@ -2,7 +2,7 @@
 
 import typer
 
-from erasestream.pipeline.commands import consent, dev, setup, stages, traffic
+from erasestream.pipeline.commands import consent, demo, dev, setup, stages, traffic
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,4 +25,5 @@ app.command(rich_help_panel="Set-up")(setup.schemas)
 app.add_typer(setup.model, name="model", rich_help_panel="Set-up")
 app.add_typer(consent.consent, name="consent", rich_help_panel="Owners")
 app.add_typer(consent.retained, name="retained", rich_help_panel="Owners")
+app.command(rich_help_panel="Playing")(demo.demo)
 app.add_typer(dev.dev, name="dev", rich_help_panel="Playing")
