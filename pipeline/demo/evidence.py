@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from erasestream.pipeline.demo.scenario import Order, Sender
+from erasestream.pipeline.demo.scenario import OPTED_IN, Order, Sender
 from erasestream.pipeline.demo.traffic import Sent, Taken
 from erasestream.schemas.events import Cutout, Part
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
@@ -159,3 +159,9 @@ class Evidence:
     def of(self, sender: Sender) -> list[Journey]:
         """The journeys of one account."""
         return [journey for journey in self.journeys if journey.order.sender == sender]
+
+    @property
+    def strangers(self) -> list[RetainedRecord]:
+        """Records of the topic to the sink that are not of the account that opted in."""
+        ours = (OPTED_IN.lane, OPTED_IN.account)
+        return [record for record in self.retained if (record.lane, record.account) != ours]

@@ -18,7 +18,7 @@ from erasestream.pipeline.demo.photos import Photo
 from erasestream.pipeline.demo.scenario import OPTED_IN, SENDERS, Sender
 from erasestream.pipeline.inference import images
 from erasestream.schemas.errors import InvalidImage
-from erasestream.schemas.events import Failure
+from erasestream.schemas.events import Failure, Part
 
 HERE = Path(__file__).parent
 TEMPLATE = "report.html"
@@ -28,6 +28,7 @@ CARD_PX = 640
 THUMBNAIL_PX = 200
 """Longer sides of the pictures in the report, twice what they are shown at."""
 ROW_BYTES = 16
+KINDS = ("uploads", "cutouts", "ephemeral", "retained", "consent", "ledger")
 
 LAPS = {
     "send": "upload to broker",
@@ -109,8 +110,10 @@ def render(evidence: Evidence) -> str:
         flow=Markup((HERE / FLOW).read_text(encoding="utf-8")),  # noqa: S704
         cards=_cards(evidence),
         laps=LAPS,
-        topics=[_topic(topic, evidence.promise.promise_s) for topic in evidence.topics],
-        objects=[_object(each) for each in evidence.stored],
+        topics=[
+            _topic(topic, evidence.promise.promise_s) for topic in _as_it_flows(evidence.topics)
+        ],
+        objects=[_object(each) for each in sorted(evidence.stored, key=_place)],
         opted_in=OPTED_IN,
         others=[sender for sender in SENDERS if sender is not OPTED_IN],
         promise=_hours(evidence.promise.promise_s),
@@ -159,6 +162,12 @@ def _trip(journey: Journey, slowest_ms: float) -> Trip:
     )
 
 
+def _as_it_flows(topics: Sequence[TopicFound]) -> list[TopicFound]:
+    """The topics in the order in which an image meets them."""
+    places = {kind: place for place, kind in enumerate(KINDS)}
+    return sorted(topics, key=lambda each: places.get(each.name.partition(".")[0], len(places)))
+
+
 def _topic(topic: TopicFound, promise_s: float) -> TopicRow:
     life = topic.lifetime
     if life is None:
@@ -174,6 +183,11 @@ def _topic(topic: TopicFound, promise_s: float) -> TopicRow:
         for key, (title, value) in parts.items()
     ]
     return TopicRow(topic.name, topic.records, bars, _hours(life.worst_age_s))
+
+
+def _place(found: Stored) -> tuple[str, bool]:
+    """In the order of the uploads, whose ids begin with their time; the photo first."""
+    return found.upload_id, found.part is Part.CUTOUT
 
 
 def _object(found: Stored) -> ObjectRow:

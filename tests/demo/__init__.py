@@ -1,0 +1,1 @@
+"""The demo, its checks and its report."""
