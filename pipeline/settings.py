@@ -6,6 +6,7 @@ whose paths stand here.  Unknown names are refused, and no host, bucket or key h
 """
 
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -25,7 +26,10 @@ from erasestream.topics.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.connection import Cluster
 from erasestream.topics.lifetime import BrokerTimes, LaneTimes, Policy
 
-SETTINGS_VARIABLE = "ERASESTREAM_SETTINGS"
+PREFIX = "ERASESTREAM_"
+SETTINGS_VARIABLE = f"{PREFIX}SETTINGS"
+CACHE_VARIABLE = f"{PREFIX}CACHE"
+"""Read by the commands that fetch jars and models; the one other variable of this prefix."""
 DEFAULT_FILE = Path("erasestream.toml")
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -123,7 +127,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
-        env_prefix="ERASESTREAM_",
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
     )
 
@@ -197,6 +201,7 @@ def load(path: Path | None = None) -> Settings:
     file = path or Path(named or DEFAULT_FILE)
     if (path or named) and not file.is_file():
         raise Refused(f"settings: there is no file {file}")
+    _check_variables(os.environ)
 
     class Located(Settings):
         """The settings, read from this file."""
@@ -210,3 +215,13 @@ def load(path: Path | None = None) -> Settings:
         raise Refused(f"settings: {wrong}") from None
     except (OSError, ValueError) as error:
         raise Refused(f"settings: {error}") from None
+
+
+def _check_variables(environment: Mapping[str, str]) -> None:
+    """Refuse variables that nobody reads: the library passes over misspelt ones in silence."""
+    ours = {name for name in environment if name.upper().startswith(PREFIX)}
+    sections = {PREFIX + field.upper() for field in Settings.model_fields}
+    known = {SETTINGS_VARIABLE, CACHE_VARIABLE, *sections}
+    unknown = sorted(name for name in ours if name.upper().partition("__")[0] not in known)
+    if unknown:
+        raise Refused(f"settings: no setting is called {', '.join(unknown)}")

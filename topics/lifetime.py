@@ -30,6 +30,9 @@ JUDGED_TO_APPENDED_S = 60.0
 """Longest time from judging that a record is young enough to its append: the request,
 delivery and transaction timeouts of the stages are derived from it."""
 
+ROUNDING_S = 1e-6
+"""What adding the times up can be wrong by; Kafka counts in milliseconds."""
+
 PICK_UP_S = 0.5 * HOUR_S
 """What an upload lives beyond the backlog limit, so that an expired one is still seen."""
 
@@ -157,8 +160,18 @@ def retained(policy: Policy, lanes: tuple[LaneTimes, ...]) -> Lifetime:
 
 
 def prove(policy: Policy, topic: str, lifetime: Lifetime) -> None:
-    """Both sums for one topic.  Raises `Refused` (promise_exceeded) with the sum that fails."""
-    if lifetime.worst_age_s > policy.budget_s:
+    """Both sums for one topic.  Raises `Refused` (promise_exceeded) with the sum that fails.
+
+    Also refuses to promise more than `PROMISE_S`: no setting makes it longer.
+    """
+    if not (policy.promise_s <= PROMISE_S and policy.reserve_s >= 0):
+        raise Refused(
+            f"promised {policy.promise_s:.0f} s with a reserve of {policy.reserve_s:.0f} s, "
+            f"allowed {PROMISE_S:.0f} s",
+            code=Code.PROMISE_EXCEEDED,
+        )
+    # Asked this way round, so that a sum that is no number is refused.
+    if not lifetime.worst_age_s <= policy.budget_s + ROUNDING_S:
         raise Refused(
             f"{topic}: worst age {lifetime.worst_age_s:.0f} s, allowed {policy.budget_s:.0f} s",
             code=Code.PROMISE_EXCEEDED,

@@ -7,7 +7,8 @@ clock: the router brings marks and applied offsets and asks.
 Rules, all of them:
 
 * A view behind the mark answers WAIT, whatever it holds.
-* The mark covers exactly the partitions of the view; another set stops the process.
+* The mark covers exactly the partitions of the view, the same each time; another set stops
+  the process.
 * Marks and applied offsets only grow; one that shrinks stops the process.
 """
 
@@ -45,6 +46,8 @@ class Barrier(Generic[P]):
 
 
 def _grown(before: Mapping[P, int], now: Mapping[P, int], what: str) -> dict[P, int]:
+    if before and before.keys() != now.keys():
+        raise InvariantBroken(f"{what} is of other partitions than before")
     for partition, offset in now.items():
         if offset < before.get(partition, 0):
             raise InvariantBroken(f"{what} of {partition} went back to {offset}")

@@ -1,0 +1,214 @@
+"""Settings: one tree, nothing unknown in it, and errors that name and never quote."""
+
+import os
+import traceback
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from erasestream.pipeline.settings import Environment, load
+from erasestream.schemas.errors import Code, Refused
+
+SECRET = "5ecret-value"
+
+MINIMAL = """
+[kafka]
+bootstrap_servers = ["broker:9093"]
+identities = "/identities"
+
+[lanes.shop]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither a file in the working directory nor a variable of this shell."""
+    for name in list(os.environ):
+        if name.upper().startswith("ERASESTREAM_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def file(folder: Path, text: str = MINIMAL) -> Path:
+    """A settings file with this text."""
+    path = folder / "settings.toml"
+    path.write_text(text)
+    return path
+
+
+def refusal(path: Path | None) -> Refused:
+    """What these settings are refused with; it quotes no value."""
+    with pytest.raises(Refused) as refused:
+        load(path)
+    assert SECRET not in "".join(traceback.format_exception(refused.value))
+    return refused.value
+
+
+def test_defaults_are_the_safe_ones(tmp_path: Path) -> None:
+    """Production, three copies, 24 hours; no bucket and no model unless they are named."""
+    settings = load(file(tmp_path))
+    assert settings.environment is Environment.PRODUCTION
+    assert (settings.kafka.replication, settings.kafka.min_insync) == (3, 2)
+    assert settings.lifetimes.promise == timedelta(hours=24)
+    assert settings.storage is None
+    assert settings.inference is None
+    assert settings.catalog().lane_names == ("shop",)
+
+
+def test_the_file_that_the_environment_names_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And without one, that of the working directory."""
+    monkeypatch.setenv("ERASESTREAM_SETTINGS", str(file(tmp_path)))
+    assert load().kafka.bootstrap_servers == ("broker:9093",)
+    monkeypatch.delenv("ERASESTREAM_SETTINGS")
+    (tmp_path / "erasestream.toml").write_text(MINIMAL.replace("broker", "other"))
+    assert load().kafka.bootstrap_servers == ("other:9093",)
+
+
+def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Value by value: what it does not name stays as the file has it."""
+    monkeypatch.setenv("ERASESTREAM_KAFKA__IDENTITIES", "/elsewhere")
+    monkeypatch.setenv("ERASESTREAM_LANES__SHOP__BACKLOG_LIMIT", "PT2H")
+    monkeypatch.setenv("erasestream_stage__instance", "7")
+    settings = load(file(tmp_path))
+    assert settings.kafka.identities == Path("/elsewhere")
+    assert settings.kafka.bootstrap_servers == ("broker:9093",)
+    assert settings.stage.instance == "7"
+    assert settings.catalog().lanes[0].times.backlog_limit_s == 7200.0
+
+
+@pytest.mark.parametrize(
+    ("addition", "name"),
+    [
+        ("[lifetime]\npromise = 'PT1H'", "lifetime"),
+        ("[lanes.bulk]\nbacklog = 'PT1H'", "lanes.bulk.backlog"),
+        ("[storage]\nbuckets = 'x'", "storage.buckets"),
+        ("[stage]\nport = 1", "stage.port"),
+    ],
+)
+def test_unknown_names_in_the_file_are_refused(tmp_path: Path, addition: str, name: str) -> None:
+    """A misspelt lifetime must not silently be the default."""
+    refused = refusal(file(tmp_path, MINIMAL + addition))
+    assert refused.code is Code.MISCONFIGURED
+    assert f"{name}: Extra inputs" in refused.detail
+
+
+@pytest.mark.parametrize(
+    ("variable", "named"),
+    [
+        ("ERASESTREAM_LIFETIME__PROMISE", "ERASESTREAM_LIFETIME__PROMISE"),
+        ("ERASESTREAM_LIFETIMES_PROMISE", "ERASESTREAM_LIFETIMES_PROMISE"),
+        ("erasestream_promise", "erasestream_promise"),
+        ("ERASESTREAM_KAFKA__IDENTITY", "kafka.identity"),
+    ],
+)
+def test_unknown_variables_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, named: str
+) -> None:
+    """Also those that the library would pass over, since no section is called so."""
+    monkeypatch.setenv(variable, SECRET)
+    assert named in refusal(file(tmp_path)).detail
+
+
+def test_variables_of_the_commands_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache's folder is no setting of a stage, and no mistake."""
+    monkeypatch.setenv("ERASESTREAM_CACHE", "/cache")
+    monkeypatch.setenv("ERASESTREAMER", "somebody else's")
+    assert load(file(tmp_path)).lanes
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [
+        ("ERASESTREAM_ENVIRONMENT", "environment"),
+        ("ERASESTREAM_KAFKA__REPLICATION", "kafka.replication"),
+        ("ERASESTREAM_KAFKA__BOOTSTRAP_SERVERS", "kafka"),
+        ("ERASESTREAM_LIFETIMES__PROMISE", "lifetimes.promise"),
+        ("ERASESTREAM_STAGE__INSTANCE", "stage.instance"),
+        ("ERASESTREAM_STAGE__HEALTH_PORT", "stage.health_port"),
+        ("ERASESTREAM_LANES", "lanes"),
+        ("ERASESTREAM_STORAGE", "storage"),
+    ],
+)
+def test_wrong_values_are_named_and_not_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, name: str
+) -> None:
+    """Somebody may have put a secret where it does not belong."""
+    monkeypatch.setenv(variable, SECRET + " !")
+    assert name in refusal(file(tmp_path)).detail
+
+
+@pytest.mark.parametrize("text", [f"[kafka]\nx = {SECRET}", f"{SECRET}", "[kafka]\n[kafka]\n"])
+def test_what_is_no_toml_is_refused(tmp_path: Path, text: str) -> None:
+    """Saying where, and not what."""
+    assert "(at " in refusal(file(tmp_path, text)).detail
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    """Such as an image in the place of the file."""
+    path = tmp_path / "settings.toml"
+    path.write_bytes(b"\xff\xd8\xff" + SECRET.encode())
+    refusal(path)
+
+
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No host, key or bucket has a default; nor does a file that was named."""
+    assert {"kafka: Field required", "lanes: Field required"} <= set(
+        refusal(None).detail.removeprefix("settings: ").split(", ")
+    )
+    storage = refusal(file(tmp_path, MINIMAL + "[storage]\nbucket = 'b'"))
+    assert "storage.vault: Field required" in storage.detail
+    assert "storage.name_key: Field required" in storage.detail
+    monkeypatch.setenv("ERASESTREAM_SETTINGS", "nothing.toml")
+    assert "no file nothing.toml" in refusal(None).detail
+
+
+@pytest.mark.parametrize(
+    "value", ["PT0S", "-PT1H", "0", "nan", "inf"], ids=["none", "negative", "zero", "nan", "inf"]
+)
+def test_times_are_positive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """No time of nothing, and none that is no number."""
+    monkeypatch.setenv("ERASESTREAM_LIFETIMES__SEGMENT", value)
+    assert "lifetimes.segment" in refusal(file(tmp_path)).detail
+
+
+@pytest.mark.parametrize(
+    "lifetimes",
+    [
+        "promise = 'P2D'",
+        "promise = 'PT24H1S'",
+        "promise = 'PT12H'",
+        "reserve = 'PT20H'",
+        "segment = 'PT8H'",
+        "sink_outage = 'PT20H'",
+        "check_interval = 'P1D'",
+    ],
+)
+def test_lifetimes_beyond_the_promise_are_refused(tmp_path: Path, lifetimes: str) -> None:
+    """By what the times add up to; and nobody can promise more than 24 hours."""
+    settings = load(file(tmp_path, f"{MINIMAL}[lifetimes]\n{lifetimes}"))
+    with pytest.raises(Refused) as refused:
+        settings.catalog()
+    assert refused.value.code is Code.PROMISE_EXCEEDED
+
+
+def test_a_shorter_promise_is_kept_too(tmp_path: Path) -> None:
+    """An operator may promise less than 24 hours, if everything else fits."""
+    shorter = "promise = 'PT12H'\nrouter_outage = 'PT1H'\nsink_outage = 'PT5H'"
+    catalog = load(file(tmp_path, f"{MINIMAL}[lifetimes]\n{shorter}")).catalog()
+    ages = [topic.lifetime.worst_age_s for topic in catalog.topics if topic.lifetime]
+    assert max(ages) == 11 * 3600
+
+
+def test_settings_do_not_change(tmp_path: Path) -> None:
+    """What was loaded is what holds."""
+    settings = load(file(tmp_path))
+    with pytest.raises(ValidationError):
+        settings.environment = Environment.DEVELOPMENT  # type: ignore[misc]
+    with pytest.raises(ValidationError):
+        settings.kafka.replication = 1  # type: ignore[misc]
