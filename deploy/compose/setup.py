@@ -34,6 +34,8 @@ OF_SERVICE: dict[str, tuple[str, ...]] = {
     "infer": pair("inference"),
     "route": pair("router"),
     "sink": (*pair("sink"), "tokens/sink.token", "keyring", "name.key"),
+    "purge": pair("purger"),
+    "erase": (*pair("eraser"), "tokens/eraser.token"),
     "consent": pair("operator"),
     "retained": (CA, "tokens/reader.token", "keyring"),
 }

@@ -27,7 +27,7 @@ ADDRESSES_AND_PATHS = {
     "ssl.keystore.location",
     "ssl.truststore.location",
 }
-STAGES = {"infer": "infer", "route": "route", "sink": "sink"}
+STAGES = {name: name for name in ("infer", "route", "sink", "purge", "erase")}
 SETTINGS_FILE = COMPOSE / "erasestream.toml"
 
 

@@ -25,6 +25,8 @@ SECRETS = {
     "infer": {"identities/inference.key"},
     "route": {"identities/router.key"},
     "sink": {"identities/sink.key", "tokens/sink.token", "keyring/1.key", "name.key"},
+    "purge": {"identities/purger.key"},
+    "erase": {"identities/eraser.key", "tokens/eraser.token"},
     "consent": {"identities/operator.key"},
     "retained": {"tokens/reader.token", "keyring/1.key"},
     "shop-upload": {"identities/shop.producer.key"},
