@@ -14,7 +14,7 @@ RUN groupadd --gid 1000 erasestream \
     && for folder in \
         /stack /authority \
         /hand-out/kafka /hand-out/bucket /hand-out/provision \
-        /hand-out/infer /hand-out/route /hand-out/sink \
+        /hand-out/infer /hand-out/route /hand-out/sink /hand-out/purge /hand-out/erase \
         /hand-out/consent /hand-out/retained \
         /hand-out/shop-upload /hand-out/shop-results \
         /hand-out/bulk-upload /hand-out/bulk-results \
