@@ -13,8 +13,8 @@ HERE = Path(__file__).parent
 SIZE = (440, 294)
 GAP = 16
 SQUARE = 14
-COLOURS = 200
-"""Few enough for 200 KB, enough to look right."""
+COLOURS = 255
+"""Few enough for 200 KB, enough to look right; one more is the gap."""
 
 
 def checkerboard(size: tuple[int, int]) -> Image.Image:
@@ -30,13 +30,16 @@ def main(results: Path, name: str = "coffee") -> None:
     """Write the picture beside this script."""
     (photo,) = (results / "photos").glob(f"{name}.*")
     (cutout,) = (results / "opted-in").glob(f"{name}-*.png")
-    whole = Image.new("RGBA", (2 * SIZE[0] + GAP, SIZE[1]), (0, 0, 0, 0))
+    whole = Image.new("RGB", (2 * SIZE[0] + GAP, SIZE[1]), (255, 255, 255))
     whole.paste(Image.open(photo).convert("RGB").resize(SIZE, Image.Resampling.LANCZOS), (0, 0))
     board = checkerboard(SIZE).convert("RGBA")
     board.alpha_composite(Image.open(cutout).resize(SIZE, Image.Resampling.LANCZOS))
-    whole.paste(board, (SIZE[0] + GAP, 0))
-    small = whole.quantize(COLOURS, dither=Image.Dither.FLOYDSTEINBERG)
-    small.save(HERE / "cutout.png", optimize=True)
+    whole.paste(board.convert("RGB"), (SIZE[0] + GAP, 0))
+    small = whole.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG)
+    # The gap is whatever the page is, light or dark: one colour more, wholly transparent.
+    small.putpalette([*(small.getpalette() or [])[: 3 * COLOURS], 255, 255, 255])
+    small.paste(COLOURS, (SIZE[0], 0, SIZE[0] + GAP, SIZE[1]))
+    small.save(HERE / "cutout.png", transparency=COLOURS, compress_level=9)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def render(evidence: Evidence) -> str:
         topics=[
             _topic(topic, evidence.promise.promise_s) for topic in _as_it_flows(evidence.topics)
         ],
-        objects=[_object(each) for each in sorted(evidence.stored, key=_place)],
+        objects=[_object(each) for each in _in_order(evidence)],
         opted_in=OPTED_IN,
         others=[sender for sender in SENDERS if sender is not OPTED_IN],
         promise=_hours(evidence.promise.promise_s),
@@ -185,9 +185,13 @@ def _topic(topic: TopicFound, promise_s: float) -> TopicRow:
     return TopicRow(topic.name, topic.records, bars, _hours(life.worst_age_s))
 
 
-def _place(found: Stored) -> tuple[str, bool]:
-    """In the order of the uploads, whose ids begin with their time; the photo first."""
-    return found.upload_id, found.part is Part.CUTOUT
+def _in_order(evidence: Evidence) -> list[Stored]:
+    """What is stored, in the order of the uploads; of each the photo first."""
+    places = {journey.upload_id: place for place, journey in enumerate(evidence.journeys)}
+    return sorted(
+        evidence.stored,
+        key=lambda each: (places.get(each.upload_id, len(places)), each.part is Part.CUTOUT),
+    )
 
 
 def _object(found: Stored) -> ObjectRow:
