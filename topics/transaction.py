@@ -99,6 +99,7 @@ class TransactionalLoop:
         self._clock = clock
         self._watch = ErrorWatch()
         self._assigned: list[Partition] = []
+        self._assignments = 0
         self._next: dict[Partition, int] = {}
         self._opened_at: float | None = None
         self._write_error: KafkaError | None = None
@@ -158,7 +159,12 @@ class TransactionalLoop:
     def turn(self, timeout_s: float = 0.2) -> int:
         """One small read and what follows from it.  Returns how many records were handled."""
         wait_s = timeout_s if self._opened_at is None else 0.002
+        before = self._assignments
         records = self._read(wait_s)
+        if self._assignments != before:
+            # Records of the old and of the new assignment can not be told apart: read again.
+            self._assign(self._assigned)
+            return 0
         if records:
             self._handle(records)
         if self._opened_at is not None and (
@@ -292,8 +298,7 @@ class TransactionalLoop:
         if error is not None:
             log.warning("transaction_aborted", extra={"code": error.name()})
         self._undo()
-        if self._assigned:
-            self._assign(self._assigned)
+        self._assign(self._assigned)
 
     def _undo(self) -> None:
         if self._opened_at is not None:
@@ -302,6 +307,9 @@ class TransactionalLoop:
         self._write_error = None
 
     def _assign(self, partitions: list[Partition]) -> None:
+        self._assignments += 1
+        if not partitions:
+            return
         starts = self._committed(partitions)
         self._next = dict.fromkeys(partitions, -1)
         self._assigned = partitions
@@ -338,6 +346,7 @@ class TransactionalLoop:
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         # What is open is undone rather than committed: the next owner reads it again.
         self._undo()
+        self._assignments += 1
         self._assigned = []
         self._next = {}
 
