@@ -9,6 +9,7 @@ are lower-case letters and digits, so underscores of field names are left out.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
@@ -112,7 +113,7 @@ def attributes_of(headers: Headers | None) -> dict[str, str]:
     size = 0
     for name, raw in headers or ():
         value = raw.encode() if isinstance(raw, str) else raw or b""
-        size += len(name) + len(value)
+        size += len(name.encode(errors="surrogatepass")) + len(value)
         if size > MAX_HEADER_BYTES:
             raise InvalidEvent(f"headers above {MAX_HEADER_BYTES} bytes")
         try:
@@ -123,13 +124,18 @@ def attributes_of(headers: Headers | None) -> dict[str, str]:
 
 
 def type_of(headers: Headers | None) -> type[Event]:
-    """Which event a record holds.  Raises `InvalidEvent` (unsupported_version) if unknown."""
+    """Which event a record holds.
+
+    Raises `InvalidEvent`: unsupported_version for another major version of a known event,
+    else invalid_event.
+    """
     name = attributes_of(headers).get("ce_type", "")
     for event in EVENTS:
         if event.type == name:
             return event
-    stem = name.rpartition(".v")[0]
-    known = any(event.type.rpartition(".v")[0] == stem for event in EVENTS)
+    stem, _, major = name.rpartition(".v")
+    is_version = re.fullmatch(r"[1-9][0-9]*", major)
+    known = is_version and any(event.type.rpartition(".v")[0] == stem for event in EVENTS)
     raise InvalidEvent("ce_type", code=Code.UNSUPPORTED_VERSION if known else Code.INVALID_EVENT)
 
 
@@ -169,7 +175,7 @@ def _body(event: type[Event], value: bytes) -> dict[str, object]:
     if event.body is None:
         return {"data": value}
     try:
-        body = json.loads(value)
+        body = json.loads(value.decode())  # given bytes, json would take UTF-16 and UTF-32, too
     except (ValueError, RecursionError):
         raise InvalidEvent("the value is not JSON") from None
     if not isinstance(body, dict):

@@ -20,9 +20,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     NonNegativeInt,
     PlainSerializer,
     StringConstraints,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -64,7 +66,7 @@ class Position(BaseModel):
     The topic id tells a topic from another of the same name that was deleted before it.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     topic_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{22}$")]
     partition: NonNegativeInt
@@ -73,7 +75,7 @@ class Position(BaseModel):
     @classmethod
     def parse(cls, value: object) -> object:
         """Take the written form apart; leave anything else to the model."""
-        if isinstance(value, str) and re.fullmatch(r"[^/]+/(0|[1-9]\d*)/(0|[1-9]\d*)", value):
+        if isinstance(value, str) and re.fullmatch(POSITION_PATTERN, value):
             topic_id, partition, offset = value.split("/")
             return {"topic_id": topic_id, "partition": partition, "offset": offset}
         return value
@@ -82,15 +84,21 @@ class Position(BaseModel):
         return f"{self.topic_id}/{self.partition}/{self.offset}"
 
 
+POSITION_PATTERN = r"^[A-Za-z0-9_-]{22}/(0|[1-9][0-9]*)/(0|[1-9][0-9]*)$"
+
 PositionField = Annotated[
-    Position, BeforeValidator(Position.parse), PlainSerializer(str, return_type=str)
+    Position,
+    BeforeValidator(Position.parse),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": POSITION_PATTERN}),
 ]
 
 
 class Event(BaseModel):
     """What all events have: a type, an id that is unique with it, and the writer's time."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # What an error of pydantic quotes could be an account or an image.
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     type: ClassVar[str]
     body: ClassVar[frozenset[str] | None] = None
@@ -112,6 +120,13 @@ class Upload(Event):
         CutoutOptions,
         BeforeValidator(lambda v: CutoutOptions.from_json(v) if isinstance(v, str) else v),
         PlainSerializer(CutoutOptions.to_json, return_type=str),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "description": "The schema `options`, as JSON text.",
+            }
+        ),
     ] = CutoutOptions()
     data: Annotated[bytes, Field(repr=False)]
 
@@ -146,9 +161,16 @@ class Cutout(Result):
     model_sha256: Sha256
     model_version: Text
     steps_ms: Annotated[
-        Mapping[str, float],
+        Mapping[str, FiniteFloat],
         BeforeValidator(_from_json),
         PlainSerializer(lambda v: json.dumps(dict(v), separators=(",", ":")), return_type=str),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "contentMediaType": "application/json",
+                "description": "Milliseconds of each step, by its name, as a JSON object.",
+            }
+        ),
     ] = Field(default_factory=dict)
     """Milliseconds that each step of the work took, by the step's name."""
     data: Annotated[bytes, Field(repr=False)]
@@ -191,7 +213,7 @@ class Retained(Event):
     account: AccountField
     part: Part
     grant: GrantIdField
-    mark: Annotated[str, StringConstraints(pattern=r"^(0|[1-9]\d*)/(0|[1-9]\d*)$")]
+    mark: Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]*)/(0|[1-9][0-9]*)$")]
     position: PositionField
     uploaded_at: AwareDatetime
     content_type: ContentType

@@ -4,6 +4,7 @@ One schema an event describes the record as it is on the wire: `headers` (text) 
 which is a JSON object, or the image's own bytes.  Drafts are 2020-12.
 """
 
+from inspect import cleandoc
 from typing import Any
 
 from erasestream.schemas.cloudevents import (
@@ -13,7 +14,8 @@ from erasestream.schemas.cloudevents import (
     header_of,
     max_value_bytes,
 )
-from erasestream.schemas.events import CONTENT_TYPE_PATTERN, Event
+from erasestream.schemas.events import CONTENT_TYPE_PATTERN, Event, Upload
+from erasestream.schemas.ids import INVALID_ACCOUNT
 from erasestream.schemas.options import CutoutOptions
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -33,7 +35,7 @@ def _record(event: type[Event]) -> Schema:
     return {
         "$schema": DRAFT,
         "title": event.type,
-        "description": (event.__doc__ or "").strip(),
+        "description": cleandoc(event.__doc__ or ""),
         "type": "object",
         "properties": {"headers": _headers(event, members), "value": _value(event, members)},
         "required": ["headers", "value"],
@@ -54,7 +56,12 @@ def _headers(event: type[Event], members: Schema) -> Schema:
     fields = [name for name in members["properties"] if name not in {"data", *(event.body or ())}]
     for name in fields:
         if name != "content_type":
-            headers[header_of(name)] = _text(members["properties"][name])
+            member = members["properties"][name]
+            headers[header_of(name)] = _text(
+                members["$defs"][_named(member)] if "$ref" in member else member
+            )
+    if event is Upload:
+        headers["ce_account"]["not"] = {"const": INVALID_ACCOUNT}
     required = {header_of(name) for name in fields if event.model_fields[name].is_required()}
     return {
         "type": "object",
@@ -67,15 +74,29 @@ def _headers(event: type[Event], members: Schema) -> Schema:
 def _text(member: Schema) -> Schema:
     """A header is always text; what bounds the member bounds its text."""
     one_of = [m for m in member.get("anyOf", [member]) if m.get("type") != "null"]
-    kept = ("pattern", "format", "maxLength", "minLength", "description")
+    kept = (
+        "pattern",
+        "format",
+        "maxLength",
+        "minLength",
+        "enum",
+        "contentMediaType",
+        "description",
+    )
     return {"type": "string"} | {name: one_of[0][name] for name in kept if name in one_of[0]}
+
+
+def _named(member: Schema) -> str:
+    name: str = member["$ref"].rpartition("/")[2]
+    return name
 
 
 def _value(event: type[Event], members: Schema) -> Schema:
     if event.body is None:
         return {
-            "description": "The image's own bytes.",
+            "description": "The image's own bytes, each of them a character here.",
             "type": "string",
+            "maxLength": max_value_bytes(event),
             "contentEncoding": "binary",
             "contentMediaType": "image/*",
         }

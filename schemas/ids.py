@@ -54,10 +54,12 @@ def idempotent_upload_id(lane: Lane, account: AccountId, key: str, time_ms: int)
     """The id that the same upload has on every try: a UUIDv8 (RFC 9562, 5.8).
 
     48 bits of the time that the caller passes, then 74 bits of HMAC-SHA-256 over lane and
-    account with the caller's idempotency key as the HMAC's key.  The same four arguments
-    give the same id for ever.
+    account with the hash of the caller's idempotency key as the HMAC's key.  The same four
+    arguments give the same id for ever.
     """
-    digest = hmac.digest(key.encode(), f"{lane}\0{account}".encode(), hashlib.sha256)
+    # Hashed first: HMAC fills short keys up with zeros, so "k" and "k\0" would be one key.
+    hashed = hashlib.sha256(key.encode()).digest()
+    digest = hmac.digest(hashed, f"{lane}\0{account}".encode(), hashlib.sha256)
     return UploadId(_uuid(time_ms.to_bytes(6, "big") + digest[:10], 8))
 
 

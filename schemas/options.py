@@ -22,7 +22,7 @@ class OutputFormat(StrEnum):
 class CutoutOptions(BaseModel):
     """What the cut-out shall look like; the defaults are what most people want."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     format: OutputFormat = OutputFormat.PNG
 
