@@ -5,6 +5,7 @@ and from the answers to explicit questions, each with a deadline.
 """
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -55,6 +56,9 @@ _UNKNOWN_TOPIC = {
     KafkaError._UNKNOWN_PARTITION,
     KafkaError.UNKNOWN_TOPIC_ID,
 }
+_CERTIFICATE_ALERT = re.compile(r"SSL routines:.*alert (bad certificate|certificate|unknown ca)")
+"""What a broker says that refuses our certificate.  In TLS 1.3 that comes after the handshake,
+and librdkafka reports it as a lost connection; the words are OpenSSL's."""
 
 
 def translate(error: KafkaError, context: str = "") -> ErasestreamError:
@@ -68,7 +72,7 @@ def translate(error: KafkaError, context: str = "") -> ErasestreamError:
         return Fenced(detail)
     if code in _UNKNOWN_TOPIC:
         return Refused(detail, code=Code.MISSING_TOPIC)
-    if code == KafkaError._SSL:
+    if code == KafkaError._SSL or _CERTIFICATE_ALERT.search(error.str()):
         return Refused(detail, code=Code.CERTIFICATE_REFUSED)
     return Unavailable(detail)
 
