@@ -1,0 +1,160 @@
+"""What each role may do, tried against the real broker: what the catalog says, and no more."""
+
+import itertools
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
+
+from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.ids import Lane
+from erasestream.topics.catalog import (
+    ADMIN,
+    INFERENCE,
+    LEDGER,
+    RETAINED,
+    ROUTER,
+    SINK,
+    STAGE_ROLES,
+    LaneRole,
+    Role,
+    Topic,
+    consent_of,
+    cutouts_of,
+    ephemeral_of,
+    lane_role,
+    uploads_of,
+)
+from erasestream.topics.connection import Cluster, Connection
+from erasestream.topics.consent import ConsentWriter
+from erasestream.topics.producer import UploadProducer
+from erasestream.topics.subscription import ResultSubscription
+from tests.flow.attempts import Answer, Client
+from tests.flow.running import BULK, PARTITIONS, SHOP, Flow
+
+LANES = tuple(PARTITIONS)
+ROLES = tuple(
+    role
+    for role in (*STAGE_ROLES, *(lane_role(lane, role) for lane in LANES for role in LaneRole))
+    if role != ADMIN
+)
+
+
+def expected(topics: tuple[Topic, ...], role: Role, list_of: str) -> dict[str, Answer]:
+    """What the catalog says about this role and each topic."""
+    return {
+        topic.name: Answer.ALLOWED if role in getattr(topic, list_of) else Answer.REFUSED
+        for topic in topics
+    }
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_does_what_the_catalog_says(bare: Flow, role: Role) -> None:
+    """Every role tries to write, read and delete in every topic."""
+    topics = bare.stack.catalog().topics
+    names = [topic.name for topic in topics]
+    client = Client(bare.stack.cluster, role)
+    assert client.write(names) == expected(topics, role, "writers")
+    assert client.read(names) == expected(topics, role, "readers")
+    assert client.delete(names) == expected(topics, role, "purgers")
+
+
+def test_the_table_itself(bare: Flow) -> None:
+    """The catalog names who must read and write, and no lane in another's topics."""
+    catalog = bare.stack.catalog()
+    assert {role for role in catalog.roles if role != ADMIN} == set(ROLES)
+    for lane in LANES:
+        rows = {
+            uploads_of(lane): ({f"{lane}.producer"}, {INFERENCE, ROUTER}),
+            cutouts_of(lane): ({INFERENCE}, {ROUTER}),
+            ephemeral_of(lane): ({ROUTER}, {f"{lane}.consumer"}),
+        }
+        for name, (writers, readers) in rows.items():
+            assert (set(catalog[name].writers), set(catalog[name].readers)) == (writers, readers)
+    assert (set(catalog[RETAINED].writers), set(catalog[RETAINED].readers)) == ({ROUTER}, {SINK})
+    for lane, topic in itertools.product(LANES, catalog.topics):
+        if topic.name.partition(".")[2] not in (lane, ""):
+            everybody = {*topic.writers, *topic.readers, *topic.purgers}
+            assert not {lane_role(lane, role) for role in LaneRole} & everybody
+
+
+@pytest.mark.parametrize(
+    ("role", "topic", "group", "answer"),
+    [
+        ("shop.consumer", ephemeral_of(SHOP), "shop.consumer.mine", Answer.ALLOWED),
+        ("shop.consumer", ephemeral_of(SHOP), "bulk.consumer.theirs", Answer.REFUSED),
+        ("shop.consumer", ephemeral_of(SHOP), "router", Answer.REFUSED),
+        ("sink", RETAINED, "sink", Answer.ALLOWED),
+        ("sink", RETAINED, "router", Answer.REFUSED),
+        ("inference", uploads_of(SHOP), "router", Answer.REFUSED),
+        ("bulk.account", consent_of(BULK), "inference", Answer.REFUSED),
+    ],
+)
+def test_groups_are_ones_own(bare: Flow, role: str, topic: str, group: str, answer: Answer) -> None:
+    """Nobody takes partitions away from a stage or from another lane's readers."""
+    assert Client(bare.stack.cluster, Role(role)).join(group, topic) is answer
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role != ROUTER])
+def test_nobody_fences_the_router(bare: Flow, role: Role) -> None:
+    """The router's transactional ids are the router's."""
+    assert Client(bare.stack.cluster, role).begin_transactions("router.1") is Answer.REFUSED
+
+
+def test_router_has_transactions(bare: Flow) -> None:
+    """The router itself begins transactions, under ids that begin with its name only."""
+    client = Client(bare.stack.cluster, ROUTER)
+    assert client.begin_transactions("router.9") is Answer.ALLOWED
+    assert client.begin_transactions("another") is Answer.REFUSED
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_nobody_but_the_administrator_changes_the_cluster(bare: Flow, role: Role) -> None:
+    """No role makes topics, deletes them, or changes their settings."""
+    client = Connection(cluster=bare.stack.cluster, role=role).admin().client
+    entry = ConfigEntry("retention.ms", "1", incremental_operation=AlterConfigOpType.SET)
+    changed = ConfigResource(ConfigResource.Type.TOPIC, LEDGER, incremental_configs=[entry])
+    attempts = [
+        *client.create_topics([NewTopic("mine", 1, 1)]).values(),
+        *client.delete_topics([LEDGER]).values(),
+        *client.incremental_alter_configs([changed]).values(),
+    ]
+    for attempt in attempts:
+        with pytest.raises(KafkaException, match=r"(?i)authori[sz]"):
+            attempt.result(20)
+
+
+@pytest.fixture
+def impostor(bare: Flow, tmp_path: Path) -> Cluster:
+    """The identities of the lane `shop`, put under the names of the lane `bulk`."""
+    identities = bare.stack.files.identities
+    for name in ("ca.crt", *(f"bulk.{role}.{end}" for role in LaneRole for end in ("crt", "key"))):
+        (tmp_path / name).symlink_to(identities / name.replace("bulk", "shop"))
+    return Cluster(bootstrap_servers=bare.stack.cluster.bootstrap_servers, identities=tmp_path)
+
+
+def test_impostor_is_told_what_he_may_not(impostor: Cluster) -> None:
+    """Our own libraries say in a sentence which role may not use which topic."""
+    attempts: dict[str, Callable[[], object]] = {
+        uploads_of(BULK): lambda: UploadProducer(impostor, BULK),
+        ephemeral_of(BULK): lambda: ResultSubscription(impostor, BULK, group="mine"),
+        consent_of(BULK): lambda: ConsentWriter(
+            connection=Connection(cluster=impostor, role=lane_role(BULK, LaneRole.ACCOUNT)),
+            lane=BULK,
+        ),
+    }
+    for topic, attempt in attempts.items():
+        with pytest.raises(Refused, match=re.escape(topic)) as caught:
+            attempt()
+        assert caught.value.code is Code.NOT_AUTHORIZED
+        assert "role bulk." in caught.value.sentence
+
+
+def test_unknown_lane_is_told_too(bare: Flow) -> None:
+    """A lane that nobody provisioned has no certificate, and that is what is said."""
+    with pytest.raises(Refused, match=r"other\.producer\.crt") as caught:
+        UploadProducer(bare.stack.cluster, Lane("other"))
+    assert caught.value.code is Code.MISSING_CERTIFICATE
