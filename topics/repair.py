@@ -34,7 +34,7 @@ from erasestream.topics.partitioner import partition_of
 from erasestream.topics.record import Partition, Record
 from erasestream.topics.replay_mark import ReplayMark
 from erasestream.topics.single_writes import SingleWrites
-from erasestream.topics.transaction import MAX_RECORD_BYTES
+from erasestream.topics.transactional_writes import MAX_RECORD_BYTES
 
 STEP = 64
 """Offsets to step back by, looking for the last record that is not a transaction's marker."""

@@ -22,30 +22,23 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
-from confluent_kafka import (
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    Producer,
-    TopicPartition,
-)
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from erasestream.schemas.errors import Fenced, InvariantBroken, Unavailable
-from erasestream.schemas.events import MAX_CUTOUT_BYTES
-from erasestream.topics.acl import transactional_prefix
-from erasestream.topics.catalog import RECORD_OVERHEAD_BYTES
 from erasestream.topics.connection import Connection, ErrorWatch, kafka_error, translate
 from erasestream.topics.record import Outgoing, Partition, Record
+from erasestream.topics.transactional_writes import (
+    CALL_TIMEOUT_S,
+    MAX_RECORD_BYTES,
+    QUEUE_KBYTES,
+    MustAbort,
+    TransactionalWrites,
+)
 
 log = logging.getLogger(__name__)
 
-MAX_RECORD_BYTES = MAX_CUTOUT_BYTES + RECORD_OVERHEAD_BYTES
 SMALL_READ = 50
 """Records per small read; small, so that reading and writing overlap."""
-CALL_TIMEOUT_S = 20.0
-QUEUE_KBYTES = 160_000
-"""Bound of the read and of the write queue, in kilobytes: two of the largest records."""
 
 
 class Start(NamedTuple):
@@ -102,7 +95,6 @@ class TransactionalLoop:
         self._assignments = 0
         self._next: dict[Partition, int] = {}
         self._opened_at: float | None = None
-        self._write_error: KafkaError | None = None
         self.transactions = 0
         self._consumer = Consumer(
             connection.settings(
@@ -126,21 +118,13 @@ class TransactionalLoop:
                 receive_message_max_bytes=2 * MAX_RECORD_BYTES,
             )
         )
-        self._producer = Producer(
-            connection.settings(
-                self._watch,
-                transactional_id=f"{transactional_prefix(connection.role)}{instance}",
-                transaction_timeout_ms=30_000,
-                message_timeout_ms=20_000,
-                message_max_bytes=MAX_RECORD_BYTES,
-                queue_buffering_max_kbytes=QUEUE_KBYTES,
-                linger_ms=0,
-            )
+        self._writes = TransactionalWrites(
+            connection=connection, instance=instance, stopping=stopping, watch=self._watch
         )
 
     def start(self) -> None:
         """Fence a predecessor of this name and join the group."""
-        self._transactionally(lambda: self._producer.init_transactions(CALL_TIMEOUT_S))
+        self._writes.start()
         self._consumer.subscribe(
             self._topics,
             on_assign=self._on_assign,
@@ -201,49 +185,25 @@ class TransactionalLoop:
     def _handle(self, records: list[Record]) -> None:
         if not self._handler.ready(records):
             if self._opened_at is not None and not self._commit():
-                return  # aborted: these records are read again
+                return None  # aborted: these records are read again
             self._handler.wait()
         if self._opened_at is None:
-            self._producer.begin_transaction()
+            self._writes.begin()
             self._opened_at = self._clock()
         for record in records:
             if record.at not in self._next:
                 continue  # was taken from us while we waited
             try:
-                written = all(map(self._write, self._handler.handle(record)))
+                for outgoing in self._handler.handle(record):
+                    self._writes.write(outgoing)
+            except MustAbort as abort:
+                return self._abort(abort.error)
             except Unavailable as error:
                 # Half a decision is none: everything since the last commit is read again.
                 log.warning("waiting", extra={"code": error.code})
-                self._abort(None)
-                return
-            if not written:
-                return
+                return self._abort(None)
             self._next[record.at] = record.offset + 1
-        self._producer.poll(0)
-
-    def _write(self, record: Outgoing) -> bool:
-        while True:
-            try:
-                self._producer.produce(
-                    record.topic,
-                    record.value,
-                    record.key,
-                    record.partition,
-                    self._written,
-                    headers=list(record.headers),
-                )
-            except BufferError:
-                self._producer.poll(0.05)
-            except KafkaException as exception:
-                self._write_error = kafka_error(exception)
-                self._abort(self._write_error)
-                return False
-            else:
-                return True
-
-    def _written(self, error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            self._write_error = error
+        return self._writes.serve()
 
     def _commit(self) -> bool:
         """Commit; False if it was aborted instead and everything is read again."""
@@ -253,45 +213,14 @@ class TransactionalLoop:
             if offset >= 0
         ]
         try:
-            if offsets:
-                self._transactionally(
-                    lambda: self._producer.send_offsets_to_transaction(
-                        offsets, self._consumer.consumer_group_metadata(), CALL_TIMEOUT_S
-                    )
-                )
-            self._producer.flush(CALL_TIMEOUT_S)
-            if self._write_error is not None:
-                self._abort(self._write_error)
-                return False
-            self._transactionally(lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
-        except _Abort as abort:
+            self._writes.commit(offsets, self._consumer)
+        except MustAbort as abort:
             self._abort(abort.error)
             return False
         self._opened_at = None
         self.transactions += 1
         self._watch.settled()
         return True
-
-    def _transactionally(self, call: Callable[[], object]) -> None:
-        """Call; again while the brokers are away, unless the process shall end.
-
-        Raises `Fenced`, `_Abort`, `Refused`, or `Unavailable` if it shall end.
-        """
-        while True:
-            try:
-                call()
-            except KafkaException as exception:
-                error = kafka_error(exception)
-                if error.fatal():
-                    raise Fenced(error.str()) from exception
-                if error.txn_requires_abort():
-                    raise _Abort(error) from exception
-                again = error.retriable() or error.code() == KafkaError._TRANSPORT
-                if not again or self._stopping.is_set():
-                    raise translate(error, "transaction") from exception
-                self._watch(error)
-            else:
-                return
 
     def _abort(self, error: KafkaError | None) -> None:
         """Undo what is open, and read it again from where the last commit stands."""
@@ -302,9 +231,8 @@ class TransactionalLoop:
 
     def _undo(self) -> None:
         if self._opened_at is not None:
-            self._transactionally(lambda: self._producer.abort_transaction(CALL_TIMEOUT_S))
+            self._writes.abort()
         self._opened_at = None
-        self._write_error = None
 
     def _assign(self, partitions: list[Partition]) -> None:
         self._assignments += 1
@@ -349,11 +277,3 @@ class TransactionalLoop:
         self._assignments += 1
         self._assigned = []
         self._next = {}
-
-
-class _Abort(Exception):
-    """The transaction can only be aborted."""
-
-    def __init__(self, error: KafkaError) -> None:
-        super().__init__(error.name())
-        self.error = error

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.connection import Connection, ErrorWatch, kafka_error, translate
 from erasestream.topics.record import Partition, Record
-from erasestream.topics.transaction import MAX_RECORD_BYTES, QUEUE_KBYTES
+from erasestream.topics.transactional_writes import MAX_RECORD_BYTES, QUEUE_KBYTES
 
 
 class WorkQueue:

@@ -1,0 +1,138 @@
+"""Writes that become visible together with the offsets they were made from, or not at all."""
+
+import threading
+from collections.abc import Callable
+
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+
+from erasestream.schemas.errors import Fenced
+from erasestream.schemas.events import MAX_CUTOUT_BYTES
+from erasestream.topics.acl import transactional_prefix
+from erasestream.topics.catalog import RECORD_OVERHEAD_BYTES
+from erasestream.topics.connection import Connection, ErrorWatch, kafka_error, translate
+from erasestream.topics.record import Outgoing
+
+MAX_RECORD_BYTES = MAX_CUTOUT_BYTES + RECORD_OVERHEAD_BYTES
+QUEUE_KBYTES = 160_000
+"""Bound of a client's queue, in kilobytes: two of the largest records."""
+CALL_TIMEOUT_S = 20.0
+
+
+class MustAbort(Exception):
+    """The open transaction can only be aborted."""
+
+    def __init__(self, error: KafkaError) -> None:
+        super().__init__(error.name())
+        self.error = error
+
+
+class TransactionalWrites:
+    """One transactional producer; `instance` names it for ever and fences its predecessor.
+
+    Every call waits for the brokers for as long as it takes, unless `stopping` is set; then it
+    raises `Unavailable`.  All raise `Fenced` and `Refused`.
+    """
+
+    def __init__(
+        self,
+        *,
+        connection: Connection,
+        instance: str,
+        stopping: threading.Event,
+        watch: ErrorWatch,
+    ) -> None:
+        self._stopping = stopping
+        self._watch = watch
+        self._error: KafkaError | None = None
+        self._producer = Producer(
+            connection.settings(
+                watch,
+                transactional_id=f"{transactional_prefix(connection.role)}{instance}",
+                transaction_timeout_ms=30_000,
+                message_timeout_ms=20_000,
+                message_max_bytes=MAX_RECORD_BYTES,
+                queue_buffering_max_kbytes=QUEUE_KBYTES,
+                linger_ms=0,
+            )
+        )
+
+    def start(self) -> None:
+        """Fence a predecessor of this name, and end what it left open."""
+        self._patiently(lambda: self._producer.init_transactions(CALL_TIMEOUT_S))
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        self._error = None
+        self._producer.begin_transaction()
+
+    def write(self, record: Outgoing) -> None:
+        """Add a record.  Raises `MustAbort` if the client library refuses it."""
+        while True:
+            try:
+                self._producer.produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    record.partition,
+                    self._written,
+                    headers=list(record.headers),
+                )
+            except BufferError:
+                self._producer.poll(0.05)
+            except KafkaException as exception:
+                raise MustAbort(kafka_error(exception)) from exception
+            else:
+                return
+
+    def serve(self) -> None:
+        """Take acknowledgements that have come."""
+        self._producer.poll(0)
+
+    def commit(self, offsets: list[TopicPartition], consumer: Consumer) -> None:
+        """Commit what was written, together with these offsets of the consumer's group.
+
+        Raises `MustAbort` if a record was refused or the group has moved on.
+        """
+        if offsets:
+            self._patiently(
+                lambda: self._producer.send_offsets_to_transaction(
+                    offsets, consumer.consumer_group_metadata(), CALL_TIMEOUT_S
+                )
+            )
+        self._producer.flush(CALL_TIMEOUT_S)
+        if self._error is not None:
+            # The library would commit the transaction without the record.
+            raise MustAbort(self._error)
+        self._patiently(lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
+
+    def abort(self) -> None:
+        """Undo what was written since `begin`."""
+        self._patiently(lambda: self._producer.abort_transaction(CALL_TIMEOUT_S))
+
+    def _written(self, error: KafkaError | None, _message: Message) -> None:
+        if error is not None:
+            self._error = error
+
+    def _patiently(self, call: Callable[[], object]) -> None:
+        while True:
+            try:
+                call()
+            except KafkaException as exception:
+                error = kafka_error(exception)
+                if error.fatal():
+                    raise Fenced(error.str()) from exception
+                if error.txn_requires_abort():
+                    raise MustAbort(error) from exception
+                again = error.retriable() or error.code() == KafkaError._TRANSPORT
+                if not again or self._stopping.is_set():
+                    raise translate(error, "transaction") from exception
+                self._watch(error)
+            else:
+                return
