@@ -10,7 +10,7 @@ Events ignore members that they do not know, so that older readers survive newer
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
@@ -44,6 +44,8 @@ MAX_UPLOAD_BYTES = 25_000_000
 
 MAX_CUTOUT_BYTES = 64_000_000
 """Largest cut-out that is delivered, in bytes."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Text = Annotated[str, StringConstraints(max_length=255)]
 Reference = Annotated[str, StringConstraints(max_length=128, min_length=1)]
@@ -226,5 +228,5 @@ def as_attributes(event: Event) -> dict[str, Any]:
 
 
 def utc(timestamp_ms: int) -> datetime:
-    """A broker's timestamp (milliseconds since 1970) as a time."""
-    return datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+    """A broker's timestamp (milliseconds since 1970) as a time, exactly."""
+    return _EPOCH + timedelta(milliseconds=timestamp_ms)
