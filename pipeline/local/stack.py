@@ -58,6 +58,7 @@ class Stack:
         self._progress = progress
         self._notes = self.files.directory / "stack.json"
         self._started: dict[str, ChildProcess] = {}
+        self._broker: Broker | None = None
 
     @property
     def exists(self) -> bool:
@@ -109,7 +110,12 @@ class Stack:
 
     @property
     def broker(self) -> Broker:
-        """The broker, running or not."""
+        """The broker, running or not; the same object, since only it can reap its process."""
+        if self._broker is None:
+            self._broker = self._new_broker()
+        return self._broker
+
+    def _new_broker(self) -> Broker:
         notes = self._noted()
         config = single(
             port=notes["port"],
@@ -171,6 +177,8 @@ class Stack:
         names = [path.stem for path in sorted(self.files.directory.glob("*.pid"))]
         for name in sorted(names, key=lambda name: name == "bucket"):
             self._child(name).stop(grace_s=STOP_GRACE_S)
+        if self._broker is not None:
+            self._broker.stop(grace_s=STOP_GRACE_S)
         ChildProcess(self.files.directory / BROKER / "broker.pid").stop(grace_s=STOP_GRACE_S)
 
     def running(self) -> dict[str, int]:
