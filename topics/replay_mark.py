@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from erasestream.schemas.errors import InvariantBroken
 
-_FORM = re.compile(r"1:(?P<topic_id>[A-Za-z0-9_-]{22}):(?P<offset>-1|0|[1-9]\d*)")
+_FORM = re.compile(r"1:(?P<topic_id>[A-Za-z0-9_-]{22}):(?P<offset>-1|0|[1-9][0-9]{0,18})")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,22 @@
 """The sums of the promise: short enough for the customer, long enough for the next stage."""
 
+import math
+
 import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog import RETAINED, Catalog, LaneSpec, ephemeral_of
+from erasestream.topics import lifetime
+from erasestream.topics.catalog import (
+    RETAINED,
+    Catalog,
+    LaneSpec,
+    cutouts_of,
+    ephemeral_of,
+    uploads_of,
+)
 from erasestream.topics.lifetime import HOUR_S, BrokerTimes, LaneTimes, Policy
 
 SHOP = Lane("shop")
@@ -82,3 +92,57 @@ def test_slowest_lane_decides_for_retained() -> None:
     both = Catalog.build((LaneSpec(name=SHOP), slow))[RETAINED].lifetime
     assert both
     assert both.age_when_appended_s == 8 * HOUR_S + 60
+
+
+SECONDS = st.floats(0.001, 100_000).map(lambda s: round(s, 3))
+
+
+@given(promise=st.floats(4000, 86_400), reserve=SECONDS, segment=SECONDS, backlog=SECONDS)
+def test_what_is_left_is_never_too_much_by_a_rounding(
+    promise: float, reserve: float, segment: float, backlog: float
+) -> None:
+    """All that the promise leaves is what may be delivered, whatever adding it up rounds to."""
+    policy = Policy(promise_s=promise, reserve_s=reserve, segment_s=segment)
+    life = lifetime.ephemeral(policy, LaneTimes(backlog_limit_s=backlog))
+    if life.retention_s >= segment:
+        lifetime.prove(policy, "ephemeral.shop", life)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(promise_s=24 * HOUR_S + 1),
+        Policy(promise_s=48 * HOUR_S),
+        Policy(promise_s=48 * HOUR_S, reserve_s=25 * HOUR_S),
+        Policy(reserve_s=-1.0),
+        Policy(promise_s=math.nan),
+        Policy(promise_s=math.inf),
+        Policy(segment_s=math.nan),
+        Policy(router_outage_s=math.nan),
+        Policy(reserve_s=math.nan),
+        Policy(broker=BrokerTimes(delete_delay_s=math.nan)),
+    ],
+)
+def test_nobody_can_promise_more_than_24_hours(policy: Policy) -> None:
+    """Nor take the time from the reserve, nor use what is no number."""
+    with pytest.raises(Refused) as refused:
+        catalog(LaneTimes(), policy)
+    assert refused.value.code is Code.PROMISE_EXCEEDED
+
+
+def test_a_millisecond_too_much_is_refused() -> None:
+    """The bound is exact, but for what adding up rounds."""
+    exact = catalog(LaneTimes())[ephemeral_of(SHOP)].lifetime
+    assert exact
+    catalog(LaneTimes(delivery_s=exact.retention_s))
+    with pytest.raises(Refused, match="worst age"):
+        catalog(LaneTimes(delivery_s=exact.retention_s + 0.001))
+
+
+def test_records_outlive_the_outages_that_we_promise_to_survive() -> None:
+    """Backlog and half an hour for uploads, four hours for cut-outs, twelve for retained."""
+    topics = catalog(LaneTimes())
+    retention = {t.name: t.lifetime.retention_s / HOUR_S for t in topics.topics if t.lifetime}
+    assert retention[uploads_of(SHOP)] == 4.5
+    assert retention[cutouts_of(SHOP)] == 4
+    assert retention[RETAINED] == 12
