@@ -56,9 +56,15 @@ def run(
     """
     log_to_stderr()
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
     state: list[Stage] = []
+
+    def end(*_: object) -> None:
+        stopping.set()
+        if not state:
+            raise SystemExit(EX_OK)  # nothing is begun; no answer of a broker is waited for
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     health = Health(port=health_port, ready=lambda: bool(state) and state[0].is_ready())
     log.info("starting", extra={"stage": name, "port": health.port})
     try:
@@ -70,6 +76,9 @@ def run(
             stage.close()
     except ErasestreamError as error:
         return _ended(name, error, stopping)
+    except SystemExit:
+        log.info("ended", extra={"stage": name})
+        return EX_OK
     finally:
         health.close()
     log.info("ended", extra={"stage": name})

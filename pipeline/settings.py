@@ -23,7 +23,7 @@ from pydantic_settings import (
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.ids import Lane, LaneField
 from erasestream.topics.catalog import Catalog, Durability, LaneSpec
-from erasestream.topics.connection import Cluster
+from erasestream.topics.connection import REQUEST_TIMEOUT_S, Cluster
 from erasestream.topics.lifetime import BrokerTimes, LaneTimes, Policy
 
 PREFIX = "ERASESTREAM_"
@@ -117,6 +117,12 @@ class StageSettings(Section):
     health_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Loopback port of /healthz and /readyz; 0 takes a free one and logs it."""
     ready_deadline: PositiveTime = timedelta(seconds=60)
+
+    @property
+    def answer_timeout_s(self) -> float:
+        """Longest wait for one answer of a broker: no single one may outlast the deadline."""
+        return min(REQUEST_TIMEOUT_S, self.ready_deadline.total_seconds())
+
     purge_interval: PositiveTime = timedelta(seconds=60)
     """How often the purger looks for what is no longer needed."""
 

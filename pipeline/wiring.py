@@ -68,7 +68,7 @@ class RouterStage:
     def __init__(self, settings: Settings, stopping: Event) -> None:
         catalog = settings.catalog()
         connection = Connection(cluster=settings.cluster, role=ROUTER)
-        admin = connection.admin()
+        admin = connection.admin(timeout_s=settings.stage.answer_timeout_s)
         lanes = catalog.lane_names
         admin.check_rights(
             {cutouts_of(lane): READ for lane in lanes}
@@ -118,7 +118,7 @@ class EncryptionStage:
         catalog = settings.catalog()
         storage = storage_of(settings)
         connection = Connection(cluster=settings.cluster, role=SINK)
-        admin = connection.admin()
+        admin = connection.admin(timeout_s=settings.stage.answer_timeout_s)
         admin.check_rights(
             {consent_of(lane): READ for lane in catalog.lane_names} | {RETAINED: READ}
         )

@@ -6,6 +6,7 @@ and from the answers to explicit questions, each with a deadline.
 
 import logging
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ T = TypeVar("T")
 
 REQUEST_TIMEOUT_S = 20.0
 """Longest wait for one answer of a broker."""
+SLICE_S = 0.5
+"""How often somebody who waits for an answer looks whether there is trouble."""
 
 _NOT_AUTHORIZED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -161,8 +164,15 @@ class Admin:
 
     def ask(self, context: str, answer: Future[T]) -> T:
         """What the brokers answer.  Raises what `translate` says of their error."""
+        end = time.monotonic() + self._timeout_s
         with self._answering(context):
-            return answer.result(self._timeout_s)
+            while True:
+                try:
+                    return answer.result(max(0.0, min(SLICE_S, end - time.monotonic())))
+                except TimeoutError:
+                    self.client.poll(0)  # says what the trouble is, long before the deadline
+                    if time.monotonic() >= end:
+                        raise
 
     def partition_counts(self) -> dict[str, int]:
         """The topics that this role can see, and how many partitions each has."""

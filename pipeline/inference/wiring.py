@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import sys
 import threading
 import time
 from datetime import timedelta
@@ -19,7 +21,7 @@ from erasestream.schemas.ids import Lane
 from erasestream.topics.acl import Operation
 from erasestream.topics.catalog import INFERENCE, cutouts_of, uploads_of
 from erasestream.topics.connection import Admin, Connection
-from erasestream.topics.transaction import MAX_RECORD_BYTES
+from erasestream.topics.transactional_writes import MAX_RECORD_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,19 @@ def run_inference(settings: Settings) -> int:
         port=settings.stage.health_port, ready=lambda: bool(ready) and ready[0].is_ready
     )
     log.info("starting", extra={"stage": "infer", "port": health.port})
+    # Until Faust has handlers of its own.  What was begun before is nothing that must be finished.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(EX_OK))
+    try:
+        status = _run(settings, ready)
+    except SystemExit as ending:
+        if ending.code == EX_OK:
+            log.info("ended", extra={"stage": "infer"})
+        raise
+    return status
+
+
+def _run(settings: Settings, ready: list[InferenceStage]) -> int:
     deadline_s = settings.stage.ready_deadline.total_seconds()
     try:
         stage = patiently(lambda _: _build(settings), Event(), time.monotonic() + deadline_s)
@@ -51,7 +66,8 @@ def _build(settings: Settings) -> InferenceStage:
     if inference is None:
         raise Refused("settings: the section inference is missing")
     connection = Connection(cluster=settings.cluster, role=INFERENCE)
-    admin = _checked(connection, catalog.lane_names)
+    admin = connection.admin(timeout_s=settings.stage.answer_timeout_s)
+    _check(admin, catalog.lane_names)
     installed = ModelStore(inference.models).find(inference.model)
     pool = Pool(
         model=installed,
@@ -81,14 +97,12 @@ def _build(settings: Settings) -> InferenceStage:
     )
 
 
-def _checked(connection: Connection, lanes: tuple[Lane, ...]) -> Admin:
-    admin = connection.admin()
+def _check(admin: Admin, lanes: tuple[Lane, ...]) -> None:
     read, write = (Operation.READ,), (Operation.WRITE,)
     admin.check_rights(
         {uploads_of(lane): read for lane in lanes} | {cutouts_of(lane): write for lane in lanes}
     )
     admin.check_group(INFERENCE)
-    return admin
 
 
 def _watch(stage: InferenceStage, deadline_s: float) -> None:
