@@ -11,7 +11,7 @@ from erasestream.schemas.ids import UploadId
 from erasestream.topics.catalog import Role
 from erasestream.topics.connection import Cluster, Connection, ErrorWatch
 from erasestream.topics.record import Record
-from erasestream.topics.transaction import MAX_RECORD_BYTES
+from erasestream.topics.transactional_writes import MAX_RECORD_BYTES
 
 COMMITTED = "read_committed"
 UNCOMMITTED = "read_uncommitted"
