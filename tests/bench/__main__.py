@@ -1,0 +1,28 @@
+"""Run the groups named, or all: `python -m tests.bench [GROUP ...]`."""
+
+import sys
+from collections.abc import Callable, Iterator
+
+from tests.bench import end_to_end, inference
+from tests.bench.figures import Figure, publish
+
+GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
+    "pipeline": end_to_end.measure,
+    "inference": inference.measure,
+}
+
+
+def main(names: list[str]) -> int:
+    """Measure, print, write `docs/figures/bench.json`."""
+    unknown = set(names) - GROUPS.keys()
+    if unknown:
+        sys.stderr.write(f"no group {', '.join(unknown)}; there are {', '.join(GROUPS)}\n")
+        return 2
+    for name in names or GROUPS:
+        sys.stderr.write(f"measuring {name} ...\n")
+        publish("bench.json", GROUPS[name]())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

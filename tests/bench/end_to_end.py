@@ -1,0 +1,102 @@
+"""The whole pipeline with a tiny model: what Kafka, the stages and the codecs can do."""
+
+import io
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import quantiles
+
+import numpy as np
+from PIL import Image
+
+from erasestream.pipeline.local.stack import Stack
+from erasestream.schemas.errors import ErasestreamError
+from erasestream.topics.producer import UploadProducer
+from erasestream.topics.subscription import ResultSubscription
+from tests.bench.figures import Figure, figure
+from tests.bench.running import BULK, SHOP, peak_rss_mb, pipeline
+from tests.inference.tiny_model import build_tiny_model
+
+ROUNDS = 3
+UPLOADS = 300
+RATE = 20
+LATENCIES = 200
+WAIT_S = 120.0
+
+
+def measure() -> Iterator[Figure]:
+    """Throughput, latency and memory."""
+    photo = _photo()
+    with tempfile.TemporaryDirectory() as folder:
+        build_tiny_model(Path(folder))
+        with pipeline(models=Path(folder), model="tiny") as stack:
+            _round(stack, photo, 20, "warm-up")
+            rates = [_round(stack, photo, UPLOADS, f"round-{n}") for n in range(ROUNDS)]
+            latencies = _latencies(stack, photo)
+            peaks = peak_rss_mb(stack)
+    yield figure("pipeline.uploads_per_s", rates, "1/s")
+    cuts = quantiles(latencies, n=100)
+    for name, value in (("p50", cuts[49]), ("p99", cuts[98])):
+        yield Figure(f"pipeline.latency_{name}_ms", round(value, 1), "ms", n=len(latencies))
+    for name, peak in sorted(peaks.items()):
+        yield Figure(f"pipeline.rss_mb.{name}", round(peak, 1), "MB")
+
+
+def _photo() -> bytes:
+    """A JPEG of about 100 KB."""
+    random = np.random.default_rng(7)
+    coarse = Image.fromarray(random.integers(0, 256, (90, 120, 3), np.uint8))
+    file = io.BytesIO()
+    coarse.resize((960, 720), Image.Resampling.BICUBIC).save(file, "JPEG", quality=88)
+    return file.getvalue()
+
+
+def _round(stack: Stack, photo: bytes, count: int, group: str) -> float:
+    """Uploads per second, from the first upload to the last result, over both lanes."""
+    with (
+        ResultSubscription(stack.cluster, SHOP, group=group) as shop,
+        ResultSubscription(stack.cluster, BULK, group=group) as bulk,
+        UploadProducer(stack.cluster, SHOP) as to_shop,
+        UploadProducer(stack.cluster, BULK) as to_bulk,
+    ):
+        wanted = set()
+        started = time.monotonic()
+        futures = [
+            producer.send(photo, account="acct", reference=str(n))
+            for n in range(count // 2)
+            for producer in (to_shop, to_bulk)
+        ]
+        wanted = {future.result().upload_id for future in futures}
+        while wanted:
+            for results in (shop, bulk):
+                delivery = results.poll(0.02)
+                if delivery is not None:
+                    wanted.discard(delivery.event.id)
+                    delivery.ack()
+            if time.monotonic() - started > WAIT_S:
+                raise ErasestreamError(f"{len(wanted)} results did not come")
+        return len(futures) / (time.monotonic() - started)
+
+
+def _latencies(stack: Stack, photo: bytes) -> list[float]:
+    """Milliseconds from the broker's append of an upload to its result in our hands."""
+    found = []
+    with (
+        ResultSubscription(stack.cluster, SHOP, group="latency") as results,
+        UploadProducer(stack.cluster, SHOP) as producer,
+    ):
+        while (old := results.poll(2.0)) is not None:
+            old.ack()
+        start = time.monotonic()
+        sent = 0
+        while len(found) < LATENCIES and time.monotonic() - start < WAIT_S:
+            if sent < LATENCIES and time.monotonic() >= start + sent / RATE:
+                producer.send(photo, account="acct")
+                sent += 1
+            delivery = results.poll(0.005)
+            if delivery is not None:
+                age_s = time.time() - delivery.event.uploaded_at.timestamp()
+                found.append(age_s * 1000)
+                delivery.ack()
+    return found

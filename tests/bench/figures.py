@@ -1,0 +1,86 @@
+"""Figures that can be followed over time: one line each, and a file for programs."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[2]
+FIGURES = ROOT / "docs" / "figures"
+LIBRARIES = ("confluent-kafka", "faust-streaming", "aiokafka", "onnxruntime", "pillow", "numpy")
+
+
+class Figure(NamedTuple):
+    """One figure: `value` is the median of `n` runs; without a goal, `holds` is None."""
+
+    name: str
+    value: float
+    unit: str
+    goal: str | None = None
+    holds: bool | None = None
+    min: float | None = None
+    max: float | None = None
+    n: int = 1
+
+    def __str__(self) -> str:
+        spread = f" (min {self.min:g}, max {self.max:g}, n {self.n})" if self.n > 1 else ""
+        verdict = (
+            "" if self.holds is None else f"  goal {self.goal}: {'' if self.holds else 'not '}met"
+        )
+        return f"{self.name} = {self.value:g} {self.unit}{spread}{verdict}"
+
+
+def figure(
+    name: str, values: Sequence[float], unit: str, *, at_least: float | None = None
+) -> Figure:
+    """The figure of several runs; `at_least` is its goal."""
+    value = median(values)
+    return Figure(
+        name,
+        round(value, 4),
+        unit,
+        None if at_least is None else f">= {at_least:g}",
+        None if at_least is None else value >= at_least,
+        round(min(values), 4),
+        round(max(values), 4),
+        len(values),
+    )
+
+
+def publish(file: str, figures: Iterable[Figure]) -> None:
+    """Print the figures, and put them into the file beside those of other groups."""
+    path = FIGURES / file
+    before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"figures": []}
+    merged = {entry["name"]: entry for entry in before["figures"]}
+    for each in figures:
+        sys.stdout.write(f"{each}\n")
+        merged[each.name] = each._asdict()
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    content = {
+        "commit": _commit(),
+        "machine": _machine(),
+        "figures": [merged[name] for name in sorted(merged)],
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _machine() -> dict[str, Any]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "cpu": names[0] if names else platform.machine(),
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in LIBRARIES},
+    }

@@ -1,0 +1,61 @@
+"""A whole pipeline to be measured: all stages as processes, both lanes."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.settings import LaneSettings
+from erasestream.schemas.ids import Lane
+from erasestream.topics.provision import provision
+
+CACHE = Path(__file__).parents[2] / ".cache"
+SHOP, BULK = Lane("shop"), Lane("bulk")
+READY_S = 90.0
+STAGES = ("infer", "route", "sink")
+
+
+@contextmanager
+def pipeline(*, models: Path, model: str, partitions: int = 4) -> Iterator[Stack]:
+    """A running pipeline, stopped at the end whatever happens."""
+    with tempfile.TemporaryDirectory() as folder:
+        stack = Stack(Path(folder) / "stack", cache=CACHE)
+        lanes = {lane: LaneSettings(partitions=partitions) for lane in (SHOP, BULK)}
+        stack.create(models=models, model=model, lanes=lanes)
+        try:
+            stack.start_servers()
+            provision(stack.admin().admin(), stack.catalog(), show=lambda _plan: None)
+            for stage in STAGES:
+                stack.start_stage(stage)
+            for stage in STAGES:
+                wait_ready(stack, stage)
+            yield stack
+        finally:
+            stack.stop()
+
+
+def wait_ready(stack: Stack, stage: str) -> None:
+    """Until it says so; its log if it does not."""
+    end = time.monotonic() + READY_S
+    while '"ready"' not in stack.log_of(stage).read_text():
+        if stack.stage(stage).process_id is None or time.monotonic() > end:
+            raise RuntimeError(stack.log_of(stage).read_text())
+        time.sleep(0.1)
+
+
+def peak_rss_mb(stack: Stack) -> dict[str, float]:
+    """Peak resident memory of each process, and of the largest child of inference, in MB."""
+    peaks = {name: _peak_mb(pid) for name, pid in stack.running().items()}
+    children = psutil.Process(stack.running()["infer"]).children(recursive=True)
+    peaks["child"] = max((_peak_mb(child.pid) for child in children), default=0.0)
+    return peaks
+
+
+def _peak_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1000
