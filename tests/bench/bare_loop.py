@@ -1,11 +1,6 @@
 """The limit: decode, onnxruntime, encode, in one process with one thread and nothing else."""
 
-import os
 import sys
-
-for library in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[library] = "1"
-
 import time
 from pathlib import Path
 

@@ -29,11 +29,11 @@ class Figure(NamedTuple):
     n: int = 1
 
     def __str__(self) -> str:
-        spread = f" (min {self.min:g}, max {self.max:g}, n {self.n})" if self.n > 1 else ""
-        verdict = (
-            "" if self.holds is None else f"  goal {self.goal}: {'' if self.holds else 'not '}met"
-        )
-        return f"{self.name} = {self.value:g} {self.unit}{spread}{verdict}"
+        """One line."""
+        bounds = "" if self.min is None else f" (min {self.min:g}, max {self.max:g})"
+        runs = f"{bounds}, n {self.n}" if self.n > 1 else ""
+        verdict = {None: "", True: f", goal {self.goal}: met", False: f", goal {self.goal}: missed"}
+        return f"{self.name} = {self.value:g} {self.unit}{runs}{verdict[self.holds]}"
 
 
 def figure(

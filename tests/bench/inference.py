@@ -29,6 +29,7 @@ WIDTH, HEIGHT = 1632, 1224
 """Two megapixels."""
 NAMES = ("astronaut.png", "coffee.png", "chelsea.png", "motorcycle_left.png")
 WAIT_S = 300.0
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 def measure() -> Iterator[Figure]:
@@ -91,7 +92,10 @@ def _bare(files: list[Path], processes: int) -> float:
     command = [sys.executable, "-m", "tests.bench.bare_loop"]
     running = [
         subprocess.Popen(
-            [*command, *map(str, share)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [*command, *map(str, share)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **ONE_THREAD},
         )
         for share in shares
     ]

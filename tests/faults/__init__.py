@@ -1,0 +1,1 @@
+"""Faults: `make faults`."""
