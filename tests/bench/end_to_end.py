@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import quantiles
 
-import numpy as np
+import skimage
 from PIL import Image
 
 from erasestream.pipeline.local.stack import Stack
@@ -20,8 +20,8 @@ from tests.inference.tiny_model import build_tiny_model
 
 ROUNDS = 3
 UPLOADS = 300
-RATE = 20
-LATENCIES = 200
+RATE = 5
+LATENCIES = 150
 WAIT_S = 120.0
 
 
@@ -44,11 +44,10 @@ def measure() -> Iterator[Figure]:
 
 
 def _photo() -> bytes:
-    """A JPEG of about 100 KB."""
-    random = np.random.default_rng(7)
-    coarse = Image.fromarray(random.integers(0, 256, (90, 120, 3), np.uint8))
+    """A JPEG of about 100 KB: a real photo, 900 x 600."""
     file = io.BytesIO()
-    coarse.resize((960, 720), Image.Resampling.BICUBIC).save(file, "JPEG", quality=88)
+    picture = Image.open(Path(skimage.__file__).parent / "data" / "coffee.png").convert("RGB")
+    picture.resize((900, 600), Image.Resampling.BICUBIC).save(file, "JPEG", quality=92)
     return file.getvalue()
 
 
