@@ -22,7 +22,7 @@ from erasestream.topics.catalog import Role
 from erasestream.topics.tls import Identity
 
 NewBroker = Callable[[Path, Path], Broker]
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 
 def settings(broker: Broker, identities: Path, role: str) -> dict[str, str | int | float | bool]:

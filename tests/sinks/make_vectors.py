@@ -30,13 +30,25 @@ def opens(name: str, plaintext: bytes, part: str, content_type: str, obj: str) -
     data_key = hashlib.sha256(f"data key {name}".encode()).digest()
     drawn = iter((salt, data_key))
     raw = seal(
-        plaintext, grant_key=GRANT_KEY, grant=GrantId(GRANT), part=Part(part),
-        content_type=content_type, name=obj, random=lambda _: next(drawn),
+        plaintext,
+        grant_key=GRANT_KEY,
+        grant=GrantId(GRANT),
+        part=Part(part),
+        content_type=content_type,
+        name=obj,
+        random=lambda _: next(drawn),
     )
     return {
-        "name": name, "grant_key": GRANT_KEY.hex(), "grant": GRANT, "part": part,
-        "content_type": content_type, "object": obj, "salt": salt.hex(),
-        "data_key": data_key.hex(), "plaintext": plaintext.hex(), "sealed": raw.hex(),
+        "name": name,
+        "grant_key": GRANT_KEY.hex(),
+        "grant": GRANT,
+        "part": part,
+        "content_type": content_type,
+        "object": obj,
+        "salt": salt.hex(),
+        "data_key": data_key.hex(),
+        "plaintext": plaintext.hex(),
+        "sealed": raw.hex(),
     }
 
 
@@ -44,8 +56,13 @@ def main() -> None:
     """Write the file."""
     good = [
         opens("original", b"\x89PNG of no pixels", "original", "image/png", OBJECT),
-        opens("cutout", bytes(range(256)), "cutout", "image/webp",
-              OBJECT.replace("original", "cutout")),
+        opens(
+            "cutout",
+            bytes(range(256)),
+            "cutout",
+            "image/webp",
+            OBJECT.replace("original", "cutout"),
+        ),
         opens("empty", b"", "original", "image/jpeg", OBJECT),
         opens("name in UTF-8", b"x", "original", "image/png", "grün/☃"),
     ]
@@ -65,9 +82,9 @@ def main() -> None:
     # Authentic under the right key, with another commitment: only comparing it refuses.
     header, lie = raw[:commitment_at], bytes(32)
     info = b"erasestream/v1/body" + hashlib.sha256(header).digest()
-    keys = HKDF(
-        algorithm=SHA256(), length=64, salt=bytes.fromhex(base["salt"]), info=info
-    ).derive(bytes.fromhex(base["data_key"]))
+    keys = HKDF(algorithm=SHA256(), length=64, salt=bytes.fromhex(base["salt"]), info=info).derive(
+        bytes.fromhex(base["data_key"])
+    )
     body = AESGCM(keys[:32]).encrypt(bytes(12), b"other", header + lie)
     uncommitted = header + lie + body
     bad = [
@@ -80,8 +97,10 @@ def main() -> None:
         fails("content type length beyond its bound", raw[:kind_at] + b"\xff\xff" + raw[24:]),
         fails("content type changed", raw.replace(b"image/png", b"image/gif", 1)),
         fails("content type in upper case", raw.replace(b"image/png", b"IMAGE/PNG", 1)),
-        fails("name length off by one",
-              raw[:name_at] + (len(OBJECT) - 1).to_bytes(2, "big") + raw[name_at + 2 :]),
+        fails(
+            "name length off by one",
+            raw[:name_at] + (len(OBJECT) - 1).to_bytes(2, "big") + raw[name_at + 2 :],
+        ),
         fails("salt", flip(wrapped_at - 1)),
         fails("wrapped data key", flip(wrapped_at)),
         fails("wrapping tag", flip(commitment_at - 1)),

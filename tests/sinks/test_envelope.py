@@ -39,9 +39,7 @@ def sealed(plaintext: bytes = b"picture", **changes: Any) -> bytes:
 
 def opened(raw: bytes, **changes: Any) -> tuple[str, bytes]:
     """What the object holds for somebody who expects the ordinary values."""
-    values: dict[str, Any] = {
-        "grant_key": KEY, "grant": GRANT, "part": Part.ORIGINAL, "name": NAME
-    }
+    values: dict[str, Any] = {"grant_key": KEY, "grant": GRANT, "part": Part.ORIGINAL, "name": NAME}
     return open_sealed(raw, **values | changes)
 
 
@@ -58,8 +56,12 @@ def test_what_was_sealed_opens(
 ) -> None:
     """Any picture under any values comes back exactly as it was."""
     raw = seal(
-        plaintext, grant_key=key, grant=GrantId(str(grant)), part=part,
-        content_type=content_type, name=name,
+        plaintext,
+        grant_key=key,
+        grant=GrantId(str(grant)),
+        part=part,
+        content_type=content_type,
+        name=name,
     )
     result = open_sealed(raw, grant_key=key, grant=GrantId(str(grant)), part=part, name=name)
     assert result == (content_type, plaintext)

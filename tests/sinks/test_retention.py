@@ -266,8 +266,12 @@ def test_two_keys_of_one_grant_both_open(world: World, grant: GrantId) -> None:
     vault.create(key_prefix(grant) + wrapped.version, wrapped.raw, "application/octet-stream")
     name = str(Namer(NAME_KEY).name(picture(grant, b"second")))
     sealed = seal(
-        b"second", grant_key=second_key, grant=grant, part=Part.ORIGINAL,
-        content_type="image/png", name=name,
+        b"second",
+        grant_key=second_key,
+        grant=grant,
+        part=Part.ORIGINAL,
+        content_type="image/png",
+        name=name,
     )
     world.stack.store("images", Role.SINK).create(name, sealed, "application/octet-stream")
     assert world.reader().open(first).plaintext == picture(grant).data
@@ -308,8 +312,11 @@ def test_the_reader_creates_nothing(world: World, grant: GrantId) -> None:
 def malformed() -> Iterator[str]:
     """Names that look nearly right."""
     good = StoredName(
-        "a" * 64, GrantId("0" * 8 + "-0000-8000-8000-" + "0" * 12),
-        UploadId("018f3c4e-0000-7000-8000-000000000001"), Part.CUTOUT, "b" * 64,
+        "a" * 64,
+        GrantId("0" * 8 + "-0000-8000-8000-" + "0" * 12),
+        UploadId("018f3c4e-0000-7000-8000-000000000001"),
+        Part.CUTOUT,
+        "b" * 64,
     )
     text = str(good)
     assert StoredName.parse(text) == good

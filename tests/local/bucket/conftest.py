@@ -36,8 +36,12 @@ class Served(NamedTuple):
         with requests.Session() as session:
             session.trust_env = False
             return session.request(
-                method, self.server.endpoint + path, headers=headers, verify=str(self.ca_file),
-                timeout=20, **options,  # type: ignore[arg-type]
+                method,
+                self.server.endpoint + path,
+                headers=headers,
+                verify=str(self.ca_file),
+                timeout=20,
+                **options,  # type: ignore[arg-type]
             )
 
     def context(self) -> ssl.SSLContext:

@@ -35,8 +35,11 @@ def multipart(name: str, data: bytes, **metadata: str) -> dict[str, Any]:
     """Body and headers of a multipart upload, as the client writes them."""
     document = json.dumps({"name": name, **metadata}).encode()
     body = (
-        b"--==B==\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n" + document
-        + b"\r\n--==B==\r\ncontent-type: text/plain\r\n\r\n" + data + b"\r\n--==B==--"
+        b"--==B==\r\ncontent-type: application/json; charset=UTF-8\r\n\r\n"
+        + document
+        + b"\r\n--==B==\r\ncontent-type: text/plain\r\n\r\n"
+        + data
+        + b"\r\n--==B==--"
     )
     headers = {"content-type": 'multipart/related; boundary="==B=="'}
     return {"data": body, "headers": headers}
@@ -99,8 +102,11 @@ def test_the_bucket_reports_how_closed_it_is(served: Any) -> None:
     assert report["iamConfiguration"]["uniformBucketLevelAccess"]["enabled"] is True
     assert report["versioning"] == {"enabled": False}
     assert report["softDeletePolicy"]["retentionDurationSeconds"] == "0"
-    members = {m for b in served.call("GET", f"{path}/iam", Role.AUDITOR).json()["bindings"]
-               for m in b["members"]}
+    members = {
+        m
+        for b in served.call("GET", f"{path}/iam", Role.AUDITOR).json()["bindings"]
+        for m in b["members"]
+    }
     assert members == {"role:sink", "role:reader", "role:eraser", "role:auditor"}
     for role in (Role.SINK, Role.READER, Role.ERASER, Role.ROTATOR):
         assert served.call("GET", path, role).status_code == 403
@@ -160,6 +166,7 @@ def test_overwriting_needs_the_right_to_delete(served: Any, name: str) -> None:
 
 def test_one_of_many_creators_wins_without_the_client(served: Any, name: str) -> None:
     """Of 24 uploads at once exactly one is 200, all others are 412."""
+
     def race(number: int) -> int:
         return int(put(served, name, bytes([number]) * 1000, "&ifGenerationMatch=0").status_code)
 
@@ -262,7 +269,8 @@ def test_names_stay_within_the_folder(served: Any, name: str) -> None:
 def client_of(served: Any, role: Role) -> storage.Client:
     """Google's own client as a role, without our adapter."""
     client = storage.Client(
-        project="p", credentials=AnonymousCredentials(),
+        project="p",
+        credentials=AnonymousCredentials(),
         client_options={"api_endpoint": served.server.endpoint},
         extra_headers={"Authorization": f"Bearer {served.token(role)}"},
     )
@@ -283,8 +291,11 @@ def test_the_client_uploads_in_sessions_too(served: Any, name: str, size: int) -
             chunk = data[start : start + 262_144]
             span = f"{start}-{start + len(chunk) - 1}" if chunk else "*"
             answer = served.call(
-                "PUT", url.removeprefix(served.server.endpoint), data=chunk,
-                headers={"content-range": f"bytes {span}/{size}"}, allow_redirects=False,
+                "PUT",
+                url.removeprefix(served.server.endpoint),
+                data=chunk,
+                headers={"content-range": f"bytes {span}/{size}"},
+                allow_redirects=False,
             )
             codes.append(answer.status_code)
         assert codes[-1] == expected
@@ -337,8 +348,11 @@ def test_token_files_are_private(served: Any, tmp_path: Path) -> None:
     assert len({path.read_text() for path in files}) == len(files) == len(Role)
     issue_token(tmp_path / "tokens", Role.SINK).chmod(0o644)
     settings = served.settings.model_copy(
-        update={"tokens": tmp_path / "tokens", "port_file": tmp_path / "port",
-                "data": tmp_path / "data"}
+        update={
+            "tokens": tmp_path / "tokens",
+            "port_file": tmp_path / "port",
+            "data": tmp_path / "data",
+        }
     )
     with pytest.raises(Refused, match="0600"):
         BucketProcess.start(settings, tmp_path)
