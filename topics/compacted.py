@@ -75,15 +75,7 @@ class CompactedView:
         return self._offsets(_END)
 
     def _offsets(self, spec: OffsetSpec) -> Mark:
-        futures = self._admin.client.list_offsets(dict.fromkeys(self._asked, spec))
-        found = {
-            Partition(tp.topic, tp.partition): self._admin.ask("ends of topics", future).offset
-            for tp, future in futures.items()
-        }
-        # A leader that was lost while it was asked is answered with -1001 and no error.
-        if any(offset < 0 for offset in found.values()):
-            raise Unavailable("ends of topics: no answer")
-        return found
+        return self._admin.offsets(self._asked, spec)
 
     @property
     def applied(self) -> Mark:

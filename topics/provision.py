@@ -254,11 +254,7 @@ def _committed(admin: Admin, partitions: list[TopicPartition]) -> dict[int, int]
 def _empty(admin: Admin, partitions: list[TopicPartition]) -> dict[int, bool]:
     if not partitions:
         return {}
-    futures = admin.client.list_offsets(dict.fromkeys(partitions, _END))
-    return {
-        tp.partition: admin.ask("end of the cut-outs", future).offset == 0
-        for tp, future in futures.items()
-    }
+    return {at.number: end == 0 for at, end in admin.offsets(partitions, _END).items()}
 
 
 def _start(admin: Admin, lane: Lane, partition: int) -> None:

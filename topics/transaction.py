@@ -164,6 +164,7 @@ class TransactionalLoop:
 
     def _read(self, timeout_s: float) -> list[Record]:
         first = self._consumer.poll(timeout_s)
+        self._watch.check()
         if first is None:
             return []
         messages = [first, *self._consumer.consume(SMALL_READ - 1, 0)]

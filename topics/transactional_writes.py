@@ -1,7 +1,9 @@
 """Writes that become visible together with the offsets they were made from, or not at all."""
 
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from confluent_kafka import (
     Consumer,
@@ -12,9 +14,10 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from erasestream.schemas.errors import Fenced
+from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.schemas.events import MAX_CUTOUT_BYTES
 from erasestream.topics.acl import transactional_prefix
+from erasestream.topics.call_thread import CallThread
 from erasestream.topics.catalog import RECORD_OVERHEAD_BYTES
 from erasestream.topics.connection import Connection, ErrorWatch, kafka_error, translate
 from erasestream.topics.record import Outgoing
@@ -22,7 +25,16 @@ from erasestream.topics.record import Outgoing
 MAX_RECORD_BYTES = MAX_CUTOUT_BYTES + RECORD_OVERHEAD_BYTES
 QUEUE_KBYTES = 160_000
 """Bound of a client's queue, in kilobytes: two of the largest records."""
-CALL_TIMEOUT_S = 20.0
+CALL_TIMEOUT_S = 5.0
+"""What librdkafka is asked to wait at most; it goes on where it was when it is called again."""
+TRANSACTION_TIMEOUT_S = 30.0
+"""A transaction that is open for longer the brokers abort."""
+LOST_AFTER_S = TRANSACTION_TIMEOUT_S + CALL_TIMEOUT_S
+"""A call that has not come back by then never will (seen with librdkafka 2.16: a commit of
+offsets after its broker had died and come back), and its transaction is aborted anyway."""
+SLICE_S = 0.5
+DELIVERY_TIMEOUT_S = 20.0
+"""Until then a record is acknowledged, or has failed."""
 
 
 class MustAbort(Exception):
@@ -36,8 +48,8 @@ class MustAbort(Exception):
 class TransactionalWrites:
     """One transactional producer; `instance` names it for ever and fences its predecessor.
 
-    Every call waits for the brokers for as long as it takes, unless `stopping` is set; then it
-    raises `Unavailable`.  All raise `Fenced` and `Refused`.
+    Every call waits for the brokers, unless `stopping` is set; then it raises `Unavailable`.
+    All raise `Fenced`, also when a transaction can not come to an end any more, and `Refused`.
     """
 
     def __init__(
@@ -51,12 +63,13 @@ class TransactionalWrites:
         self._stopping = stopping
         self._watch = watch
         self._error: KafkaError | None = None
+        self._calls = CallThread("transaction")
         self._producer = Producer(
             connection.settings(
                 watch,
                 transactional_id=f"{transactional_prefix(connection.role)}{instance}",
-                transaction_timeout_ms=30_000,
-                message_timeout_ms=20_000,
+                transaction_timeout_ms=int(TRANSACTION_TIMEOUT_S * 1000),
+                message_timeout_ms=int(DELIVERY_TIMEOUT_S * 1000),
                 message_max_bytes=MAX_RECORD_BYTES,
                 queue_buffering_max_kbytes=QUEUE_KBYTES,
                 linger_ms=0,
@@ -106,7 +119,7 @@ class TransactionalWrites:
                     offsets, consumer.consumer_group_metadata(), CALL_TIMEOUT_S
                 )
             )
-        self._producer.flush(CALL_TIMEOUT_S)
+        self._producer.flush(DELIVERY_TIMEOUT_S)
         if self._error is not None:
             # The library would commit the transaction without the record.
             raise MustAbort(self._error)
@@ -123,7 +136,7 @@ class TransactionalWrites:
     def _patiently(self, call: Callable[[], object]) -> None:
         while True:
             try:
-                call()
+                self._wait(self._calls.submit(call))
             except KafkaException as exception:
                 error = kafka_error(exception)
                 if error.fatal():
@@ -134,5 +147,22 @@ class TransactionalWrites:
                 if not again or self._stopping.is_set():
                     raise translate(error, "transaction") from exception
                 self._watch(error)
+                self.serve()
+            else:
+                return
+
+    def _wait(self, answer: Future[object]) -> None:
+        """Until the call has come back; meanwhile trouble is said, and we can be asked to end."""
+        begun = time.monotonic()
+        while True:
+            try:
+                answer.result(SLICE_S)
+            except TimeoutError:
+                self.serve()
+                waited_s = time.monotonic() - begun
+                if self._stopping.is_set() and waited_s > CALL_TIMEOUT_S:
+                    raise Unavailable("transaction: no answer") from None
+                if waited_s > LOST_AFTER_S:
+                    raise Fenced("a call of the transaction did not come back") from None
             else:
                 return

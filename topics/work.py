@@ -21,6 +21,8 @@ class WorkQueue:
         self._topics = topics
         self._watch = ErrorWatch()
         self._assigned: set[Partition] = set()
+        self._done: dict[Partition, int] = {}
+        self._is_committing = False
         self.has_joined = False
         self._consumer = Consumer(
             connection.settings(
@@ -39,6 +41,7 @@ class WorkQueue:
                 message_max_bytes=MAX_RECORD_BYTES,
                 receive_message_max_bytes=2 * MAX_RECORD_BYTES,
             )
+            | {"on_commit": self._on_commit}
         )
         self._consumer.subscribe(
             topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
@@ -46,7 +49,9 @@ class WorkQueue:
 
     def read(self, *, timeout_s: float, most: int) -> list[Record]:
         """Up to so many records; the caller bounds their bytes by the number it asks for."""
+        self._commit()
         first = self._consumer.poll(timeout_s)
+        self._watch.check()
         if first is None:
             return []
         rest = self._consumer.consume(most - 1, 0) if most > 1 else []
@@ -57,23 +62,37 @@ class WorkQueue:
         return at in self._assigned
 
     def done(self, records: Iterable[Record]) -> None:
-        """These are worked through.  If this fails they come again, here or elsewhere."""
-        upto: dict[Partition, int] = {}
+        """These are worked through.  What can not be committed comes again, here or elsewhere.
+
+        Does not wait for the answer: a consumer that waits for brokers that are away can
+        neither say so nor be asked to end.
+        """
         for record in records:
             if self.is_ours(record.at):
-                upto[record.at] = max(upto.get(record.at, 0), record.offset + 1)
-        if not upto:
+                self._done[record.at] = max(self._done.get(record.at, 0), record.offset + 1)
+        self._commit()
+
+    def _commit(self) -> None:
+        if not self._done or self._is_committing:
             return
-        offsets = [TopicPartition(*at, offset) for at, offset in upto.items()]
+        offsets = [TopicPartition(*at, offset) for at, offset in self._done.items()]
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
+            self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as exception:
-            error = kafka_error(exception)
-            if error.fatal():
-                raise Fenced(error.str()) from exception
-            self._watch(error)
+            self._watch(kafka_error(exception))
         else:
-            self._watch.settled()
+            self._is_committing = True
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        self._is_committing = False
+        if error is not None:
+            self._watch(error)  # tried again with the next read
+            return
+        self._watch.settled()
+        for tp in partitions:
+            at = Partition(tp.topic, tp.partition)
+            if tp.error is None and self._done.get(at, tp.offset + 1) <= tp.offset:
+                del self._done[at]
 
     def close(self) -> None:
         """Leave; what is not done is read again by whoever comes next."""
@@ -97,3 +116,4 @@ class WorkQueue:
 
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         self._assigned = set()
+        self._done = {}

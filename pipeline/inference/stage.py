@@ -30,6 +30,7 @@ from faust.transport.drivers.aiokafka import Producer as FaustProducer
 from faust.transport.drivers.aiokafka import Transport as FaustTransport
 
 from erasestream.pipeline.inference.results import ResultMaker, Source
+from erasestream.pipeline.inference.trouble import BrokerTrouble
 from erasestream.pipeline.running import EX_SOFTWARE, status_of
 from erasestream.schemas.cloudevents import Wire
 from erasestream.schemas.errors import ErasestreamError, InvariantBroken
@@ -87,6 +88,7 @@ class InferenceStage:
         self._topic_ids = topic_ids
         self._start = start
         self._close = close
+        self._trouble = BrokerTrouble()
         self.count = 0
         self._is_assigned = False
         self._has_started = False
@@ -104,6 +106,7 @@ class InferenceStage:
             self.app, loglevel="WARNING", redirect_stdouts=False, override_logging=False, quiet=True
         )
         worker.spinner = None  # it writes to the terminal, in the midst of our log lines
+        self._trouble.take_over()
         worker.execute_from_commandline()
 
     @property
@@ -145,6 +148,7 @@ class InferenceStage:
             work = asyncio.ensure_future(self._maker.make(_source(message, ids)))
             partitions.setdefault((message.topic, message.partition), []).append((message, work))
         await asyncio.gather(*map(self._send_in_order, partitions.values()))
+        self._trouble.settled()
 
     async def _send_in_order(self, results: list[tuple[Any, asyncio.Task[Wire]]]) -> None:
         for message, work in results:
