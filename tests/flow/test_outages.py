@@ -1,0 +1,63 @@
+"""Broker away, bucket away: stages wait, say so once, and go on where they were."""
+
+from erasestream.pipeline.running import EX_SOFTWARE, EX_UNAVAILABLE
+from erasestream.schemas.errors import Code
+from tests.flow.running import STAGES, Flow
+from tests.flow.tallies import Tally, opt_in
+from tests.flow.waiting import eventually
+
+UPLOADS = 60
+MOST_CLIENTS = 4
+"""A stage has a client for each of its tasks, and each says so once."""
+TROUBLE = ("broker_trouble", "waiting", "waiting_for_consent")
+
+
+def said(flow: Flow, stage: str, *events: str) -> list[dict[str, object]]:
+    """The lines of a stage that are of these events."""
+    return [line for line in flow.lines(stage) if line["event"] in events]
+
+
+def test_bucket_away(fragile: Flow) -> None:
+    """Results go on being delivered; what is to be kept waits, and is kept once."""
+    flow = fragile
+    opt_in(flow, "bucket-away")
+    flow.wait_until_drained()
+    flow.stack.bucket.stop(grace_s=10)
+    before = len(said(flow, "sink", "waiting"))
+    tally = Tally(flow, keeper="bucket-away", forgetter="bucket-of-no-matter", count=UPLOADS)
+    tally.wait_for_results()
+    flow.wait_for("sink", "waiting")
+    flow.stack.start_bucket()
+    tally.assert_exact()
+    (waited,) = said(flow, "sink", "waiting")[before:]
+    assert waited["code"] == Code.BUCKET_UNAVAILABLE
+    assert flow.stack.stage("sink").process_id
+
+
+def test_broker_away(fragile: Flow) -> None:
+    """A broker that dies and comes back: nothing is lost, and nothing comes twice.
+
+    A stage whose client can not go on (librdkafka fences static members of its own) ends, and
+    its supervisor starts it again; what must not happen is that it lives and does nothing.
+    """
+    flow = fragile
+    opt_in(flow, "broker-away")
+    tally = Tally(flow, keeper="broker-away", forgetter="broker-of-no-matter", count=UPLOADS)
+    eventually("some results", lambda: tally.delivered().total() >= UPLOADS // 6)
+    flow.stack.broker.kill()
+    assert tally.delivered().total() < UPLOADS, "it was not in the midst"
+    for stage in STAGES:
+        eventually("it says so", lambda stage=stage: said(flow, stage, *TROUBLE))  # type: ignore[misc]
+        assert len(said(flow, stage, "broker_trouble")) <= MOST_CLIENTS
+    flow.stack.broker.start()
+
+    def all_delivered() -> bool:
+        """Restarting what has ended, as a supervisor does."""
+        for stage in STAGES:
+            if flow.stack.stage(stage).process_id is None:
+                assert flow.exit_code(stage) in (EX_SOFTWARE, EX_UNAVAILABLE)
+                flow.restart(stage)
+        return tally.delivered().keys() == tally.ids and tally.stored().keys() == tally.objects
+
+    eventually("everything is done", all_delivered, deadline_s=120, poll_s=0.5)
+    tally.assert_exact()
