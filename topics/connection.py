@@ -104,8 +104,8 @@ class ErrorWatch:
         first = self._last is None
         if error.fatal() or error.code() == KafkaError._FATAL:
             self._fatal = error
-        # The cause (a refused certificate) says more than its consequence (all brokers down).
-        if first or error.code() != KafkaError._ALL_BROKERS_DOWN:
+        # A cause (a refused certificate) says more than its consequences (connections lost).
+        if self._last is None or isinstance(translate(self._last), Unavailable):
             self._last = error
         if first:
             log.warning("broker_trouble", extra={"code": error.name(), "reason": error.str()})
