@@ -2,20 +2,16 @@
 
 Either ... or is about keeping: every result goes to the ephemeral topic of its lane, which
 forgets it.  Whether upload and cut-out also go to the encryption sink is decided here.
-There is no third case, and no default but ephemeral.
 
-Rules, in this order:
+For every result, in this order:
 
-1. Replays vanish (`replay.py`).
-2. What was read waits until the consent view reaches the mark that was taken after reading
+1. What was read waits until the consent view reaches the mark that was taken after reading
    (`barrier.py`).
-3. A result whose upload is older than the lane's backlog limit becomes the failed result
-   *expired*, so that nothing is delivered or retained beyond its time.
-4. A failed result is ephemeral, whatever the consent: no photo is retained without its
-   cut-out.
-5. Retained only if the account's last decision is a grant in force, and the upload was
-   appended after it by more than the skew that two brokers' clocks can have.
-6. Retained only with its original, read again from its place and equal in id and account.
+2. Replays vanish (`replay.py`).
+3. The rule of keeping decides (`decision.py`).
+4. What is retained is read again from its place; gone, or another's, it is ephemeral.
+
+The three rules are pure; here is only what asks the brokers for them.
 """
 
 import logging
@@ -23,9 +19,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Protocol, assert_never
 
-from erasestream.pipeline.consent import replay
+from erasestream.pipeline.consent import decision, replay
 from erasestream.pipeline.consent.barrier import Barrier, Verdict
+from erasestream.pipeline.consent.decision import Way
 from erasestream.pipeline.consent.replay import Appearance
 from erasestream.schemas.cloudevents import from_wire, to_wire, type_of
 from erasestream.schemas.errors import (
@@ -36,7 +34,7 @@ from erasestream.schemas.errors import (
     Unavailable,
 )
 from erasestream.schemas.events import Cutout, Failure, Part, Position, Result, Retained, Upload
-from erasestream.schemas.ids import INVALID_ACCOUNT, Lane, upload_id_of_position
+from erasestream.schemas.ids import AccountId, Lane, upload_id_of_position
 from erasestream.schemas.ledger import Finding, FindingKind
 from erasestream.topics.catalog import (
     LEDGER,
@@ -48,20 +46,51 @@ from erasestream.topics.catalog import (
     uploads_of,
 )
 from erasestream.topics.compacted import Mark
-from erasestream.topics.connection import Admin
-from erasestream.topics.consent_view import ConsentView, Standing
-from erasestream.topics.originals import Originals
+from erasestream.topics.consent_view import Standing
 from erasestream.topics.record import Outgoing, Partition, Record
 from erasestream.topics.replay_mark import ReplayMark
 from erasestream.topics.transaction import Start
 
 log = logging.getLogger(__name__)
 
-MAX_CLOCK_SKEW = timedelta(seconds=2)
-"""How far two brokers' clocks may be apart; in doubt the result is ephemeral."""
-
 WAIT_S = 1.0
 """How long one try to catch up takes before the stage looks whether it shall end."""
+
+
+class View(Protocol):
+    """The owners' decisions, and how fresh they are (`ConsentView`)."""
+
+    def mark(self) -> Mark:
+        """How far the decisions reach now."""
+
+    def read(self) -> Mark:
+        """Apply what is there, without waiting; what is applied then."""
+
+    def catch_up(self, mark: Mark, *, deadline_s: float) -> None:
+        """Apply everything below the mark.  Raises `Unavailable` after the deadline."""
+
+    def standing(self, lane: Lane, account: AccountId) -> Standing | None:
+        """The grant in force of this account, as far as is applied."""
+
+    def mark_of(self, lane: Lane, account: AccountId) -> str:
+        """How much of the account's partition is applied."""
+
+
+class Places(Protocol):
+    """Uploads by their place (`Originals`)."""
+
+    def read(self, at: Partition, offset: int) -> Record | None:
+        """The record at this place; None if it is gone.  Raises `Unavailable`."""
+
+
+class Questions(Protocol):
+    """What only the brokers know (`Admin`)."""
+
+    def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
+        """The id that each topic has now."""
+
+    def log_start(self, at: Partition) -> int:
+        """The first offset of a partition that is still there."""
 
 
 class Router:
@@ -71,9 +100,9 @@ class Router:
         self,
         *,
         catalog: Catalog,
-        view: ConsentView,
-        originals: Originals,
-        admin: Admin,
+        view: View,
+        originals: Places,
+        admin: Questions,
         stopping: threading.Event,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -150,34 +179,42 @@ class Router:
         yield from self._route(lane, record, result)
 
     def _route(self, lane: Lane, record: Record, result: Result) -> Iterable[Outgoing]:
-        topic = ephemeral_of(lane)
-        if isinstance(result, Cutout) and self._is_expired(lane, result):
-            self.counts["expired"] += 1
-            wire = to_wire(_expired(result, self._now()), source=f"/lanes/{lane}/router")
-            yield Outgoing(topic, record.at.number, None, wire.headers, wire.value)
-            return
-        yield Outgoing(topic, record.at.number, None, record.headers, record.value)
-        kept = self._retained(lane, result) if isinstance(result, Cutout) else ()
-        self.counts["retained" if kept else "ephemeral"] += 1
-        yield from kept
-
-    def _is_expired(self, lane: Lane, result: Result) -> bool:
-        return self._now() - result.uploaded_at > self._backlog[lane]
-
-    def _retained(self, lane: Lane, cutout: Cutout) -> tuple[Outgoing, ...]:
-        standing = self._view.standing(lane, cutout.account)
-        if standing is None or cutout.account == INVALID_ACCOUNT:
-            return ()
-        if cutout.uploaded_at - standing.appended_at <= MAX_CLOCK_SKEW:
-            return ()
-        original = self._original(lane, cutout)
-        if original is None:
-            self.counts["original_gone"] += 1
-            return ()
-        return (
-            self._keep(lane, cutout, standing, original, Part.ORIGINAL),
-            self._keep(lane, cutout, standing, cutout, Part.CUTOUT),
+        standing = self._view.standing(lane, result.account)
+        now = self._now()
+        way = decision.way_of(
+            result,
+            granted_at=standing.appended_at if standing else None,
+            now=now,
+            backlog_limit=self._backlog[lane],
         )
+        topic, number = ephemeral_of(lane), record.at.number
+        match way:
+            case Way.EXPIRED:
+                self.counts["expired"] += 1
+                wire = to_wire(_expired(result, now), source=f"/lanes/{lane}/router")
+                yield Outgoing(topic, number, None, wire.headers, wire.value)
+            case Way.EPHEMERAL:
+                self.counts["ephemeral"] += 1
+                yield Outgoing(topic, number, None, record.headers, record.value)
+            case Way.RETAINED:
+                yield Outgoing(topic, number, None, record.headers, record.value)
+                yield from self._retained(lane, result, standing)
+            case _:
+                assert_never(way)
+
+    def _retained(
+        self, lane: Lane, result: Result, standing: Standing | None
+    ) -> Iterable[Outgoing]:
+        if not isinstance(result, Cutout) or standing is None:
+            raise InvariantBroken("a result was to be retained that is no cut-out or not granted")
+        original = self._original(lane, result)
+        if original is None:
+            self.counts["ephemeral"] += 1
+            self.counts["original_gone"] += 1
+            return
+        self.counts["retained"] += 1
+        yield self._keep(lane, result, standing, original, Part.ORIGINAL)
+        yield self._keep(lane, result, standing, result, Part.CUTOUT)
 
     def _original(self, lane: Lane, cutout: Cutout) -> Upload | None:
         at = Partition(uploads_of(lane), cutout.position.partition)
@@ -188,8 +225,7 @@ class Router:
             upload = from_wire(Upload, record.headers, record.value)
         except InvalidInput:
             return None
-        same = (upload.id, upload.account) == (cutout.id, cutout.account)
-        return upload if same else None
+        return upload if decision.is_original(upload, cutout) else None
 
     def _keep(
         self, lane: Lane, cutout: Cutout, standing: Standing, of: Upload | Cutout, part: Part
@@ -239,14 +275,14 @@ def _result(record: Record) -> Result:
     return result
 
 
-def _expired(cutout: Cutout, now: datetime) -> Failure:
+def _expired(result: Result, now: datetime) -> Failure:
     return Failure(
-        id=cutout.id,
+        id=result.id,
         time=now,
-        account=cutout.account,
-        reference=cutout.reference,
-        position=cutout.position,
-        uploaded_at=cutout.uploaded_at,
+        account=result.account,
+        reference=result.reference,
+        position=result.position,
+        uploaded_at=result.uploaded_at,
         code=Code.EXPIRED,
         sentence=SENTENCES[Code.EXPIRED],
     )

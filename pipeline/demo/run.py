@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from erasestream.pipeline import wiring
-from erasestream.pipeline.consent.router import MAX_CLOCK_SKEW
+from erasestream.pipeline.consent.decision import MAX_CLOCK_SKEW
 from erasestream.pipeline.demo import report, search
 from erasestream.pipeline.demo.checks import Check, checks
 from erasestream.pipeline.demo.evidence import Evidence, Journey, RetainedRecord

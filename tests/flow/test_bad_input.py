@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 from confluent_kafka import KafkaError
 
-from erasestream.pipeline.consent.router import MAX_CLOCK_SKEW
+from erasestream.pipeline.consent.decision import MAX_CLOCK_SKEW
 from erasestream.schemas.cloudevents import MAX_HEADER_BYTES, to_wire
 from erasestream.schemas.consent import Channel, ConsentDecision, Decision
 from erasestream.schemas.errors import SENTENCES, Code

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from erasestream.pipeline.consent.router import MAX_CLOCK_SKEW
+from erasestream.pipeline.consent.decision import MAX_CLOCK_SKEW
 from erasestream.schemas.events import Part
 from erasestream.schemas.ids import UploadId
 from erasestream.topics.consent import Recorded

@@ -1,0 +1,117 @@
+"""The whole join under everything that can happen, in any order.
+
+A state machine (`join_machine.py`) runs the real router, replay rule, barrier, rule of
+keeping, view state and purge rule over brokers in memory.  And the machine is shown to
+notice: with each rule broken in turn it fails.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, Verbosity, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from erasestream.pipeline.consent import decision, replay
+from erasestream.pipeline.consent.barrier import Barrier, Verdict
+from erasestream.pipeline.consent.replay import Appearance, Judgement
+from erasestream.pipeline.consent.router import Router
+from erasestream.schemas.consent import ConsentDecision
+from erasestream.schemas.errors import InvariantBroken
+from erasestream.schemas.events import Position
+from erasestream.topics.purge import Committed
+from erasestream.topics.record import Partition
+from erasestream.topics.replay_mark import ReplayMark
+from tests.pipeline import join_machine
+from tests.pipeline.join_machine import NAMES, Join
+from tests.pipeline.join_members import Worker
+from tests.pipeline.join_world import ACCOUNTS
+
+EXAMPLES = settings(
+    max_examples=150,
+    stateful_step_count=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+
+
+def test_join_holds_whatever_happens() -> None:
+    """Every invariant, over random histories of everything that is known to happen."""
+    run_state_machine_as_test(Join, settings=EXAMPLES)  # type: ignore[no-untyped-call]
+
+
+def every_result_is_new(
+    mark: ReplayMark, position: Position, **_: Callable[[], object]
+) -> Judgement:
+    """A replay rule that forgets."""
+    return Judgement(Appearance.NEW, ReplayMark(topic_id=position.topic_id, offset=position.offset))
+
+
+def gaps_do_not_matter(
+    mark: ReplayMark, position: Position, *, current_topic_id: Any, log_start: Any
+) -> Judgement:
+    """A replay rule that passes over a gap in silence."""
+    found = REAL_JUDGE(
+        mark, position, current_topic_id=current_topic_id, log_start=lambda: position.offset
+    )
+    return Judgement(found.appearance, found.mark)
+
+
+def too_much(*, routed: dict[Partition, Committed], **others: Any) -> dict[Partition, int]:
+    """A purge rule that is one ahead of what is committed."""
+    found = REAL_NEEDLESS(routed=routed, **others)
+    return {at: offset + (at.topic.startswith("uploads")) for at, offset in found.items()}
+
+
+REAL_JUDGE = replay.judge
+REAL_NEEDLESS = join_machine.needless
+
+BROKEN: dict[str, tuple[object, str, object]] = {
+    "replays are routed": (replay, "judge", every_result_is_new),
+    "gaps are not told": (replay, "judge", gaps_do_not_matter),
+    "view is never behind": (Barrier, "judge", lambda *_, **__: Verdict.DECIDE),
+    "clocks are believed": (decision, "MAX_CLOCK_SKEW", timedelta(0)),
+    "any photo will do": (decision, "is_original", lambda *_: True),
+    "late grants count": (ConsentDecision, "is_void", lambda *_: False),
+    "purged up to what was read": (join_machine, "needless", too_much),
+    "everybody is opted out": (Router, "_retained", lambda *_: ()),
+    "mark is not committed": (
+        Router,
+        "metadata",
+        lambda _, __: str(ReplayMark(topic_id="topic-" + "0" * 16, offset=-1)),
+    ),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_rule_is_noticed(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine finds a history in which it does harm."""
+    owner, name, replacement = BROKEN[broken]
+    monkeypatch.setattr(owner, name, replacement)
+    search = settings(
+        EXAMPLES,
+        max_examples=2000,
+        phases=[Phase.generate],
+        derandomize=True,
+        report_multiple_bugs=False,
+        database=None,
+        verbosity=Verbosity.quiet,
+    )
+    with pytest.raises((AssertionError, InvariantBroken)):
+        run_state_machine_as_test(Join, settings=search)  # type: ignore[no-untyped-call]
+
+
+def test_a_result_that_is_missing_stops_the_router() -> None:
+    """A gap whose uploads are still there is never passed over."""
+    machine = Join()
+    machine.brokers.upload(ACCOUNTS[0], 0)
+    machine.brokers.upload(ACCOUNTS[0], 0)
+    skipping = Worker(machine.brokers, 0, 1)
+    skipping.read(1)
+    skipping.append()
+    router = machine.current[NAMES[0]]
+    router.read(1)
+    with pytest.raises(InvariantBroken, match="missing"):
+        router.handle()
+    assert machine.brokers.ephemeral == []
