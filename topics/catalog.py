@@ -181,6 +181,10 @@ class Catalog:
         config = {
             "max.message.bytes": str(topic.max_record_bytes),
             "message.timestamp.type": "LogAppendTime",
+            # Images are compressed already.  A batch that a client compressed is unfolded once,
+            # by the broker, which refuses it above the limit; stored as it came, its 25 MB could
+            # be 25 GB in every stage that reads it, again and again.
+            "compression.type": "uncompressed",
             "min.insync.replicas": str(self.durability.min_insync),
             "unclean.leader.election.enable": "false",
             "file.delete.delay.ms": str(int(self.policy.broker.delete_delay_s * 1000)),

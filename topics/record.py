@@ -1,5 +1,6 @@
 """Records as they are read and written, free of any client library."""
 
+from collections.abc import Iterable
 from typing import NamedTuple, Self, cast
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
@@ -7,6 +8,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
 from erasestream.schemas.errors import InvariantBroken
 
 Headers = list[tuple[str, bytes]]
+Header = tuple[str, bytes | None]
 
 
 class Partition(NamedTuple):
@@ -42,15 +44,26 @@ class Record(NamedTuple):
             raise InvariantBroken("a message that is not a record")
         if kind != TIMESTAMP_LOG_APPEND_TIME:
             raise InvariantBroken(f"{topic} does not stamp records with the broker's clock")
-        headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
         return cls(
             at=Partition(topic, number),
             offset=offset,
             appended_ms=appended_ms,
             key=message.key(),
-            headers=[(name, value or b"") for name, value in headers],
+            headers=_headers(message),
             value=_bytes(message.value()),
         )
+
+
+def _headers(message: Message) -> Headers:
+    """None at all if one has a name that is not UTF-8."""
+    try:
+        headers = message.headers() or []
+    except SystemError as error:
+        # So the client's C code ends that went on although a name could not be decoded.
+        if isinstance(error.__cause__, UnicodeDecodeError):
+            return []
+        raise
+    return [(name, value or b"") for name, value in cast("Iterable[Header]", headers)]
 
 
 def _bytes(value: str | bytes | None) -> bytes:

@@ -29,6 +29,7 @@ import faust
 from faust.transport.drivers.aiokafka import Producer as FaustProducer
 from faust.transport.drivers.aiokafka import Transport as FaustTransport
 
+from erasestream.pipeline.inference import stage_records
 from erasestream.pipeline.inference.results import ResultMaker, Source
 from erasestream.pipeline.inference.trouble import BrokerTrouble
 from erasestream.pipeline.running import EX_SOFTWARE, status_of
@@ -178,6 +179,7 @@ def _source(message: Any, topic_ids: dict[str, str]) -> Source:
 
 
 def _app(bootstrap_servers: Sequence[str], tls: ssl.SSLContext, max_record_bytes: int) -> faust.App:
+    stage_records.install()
     app = faust.App(
         INFERENCE,
         broker=[f"kafka://{server}" for server in bootstrap_servers],

@@ -1,10 +1,13 @@
 """A client that is not ours, and the records that it sends."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from os import urandom
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as PlainBuilder
 from confluent_kafka import KafkaError, Message, Producer
 
 from erasestream.schemas.cloudevents import to_wire
@@ -53,13 +56,34 @@ def upload_record(image: bytes, account: str) -> RawRecord:
     return RawRecord(image, dict(to_wire(event, source="/a/stranger").headers))
 
 
+class BareName(str):
+    """The name of a header that no text can be."""
+
+    __slots__ = ("bare",)
+
+    def __new__(cls, bare: bytes) -> Self:
+        """Shown with replacements, sent as it is."""
+        name = super().__new__(cls, bare.decode(errors="replace"))
+        name.bare = bare
+        return name
+
+    def encode(self, *_: str) -> bytes:
+        """The bytes themselves."""
+        return self.bare
+
+
 class Stranger:
     """A plain Kafka client with somebody's certificate."""
 
-    def __init__(self, cluster: Cluster, role: Role) -> None:
-        connection = Connection(cluster=cluster, role=role)
+    def __init__(self, cluster: Cluster, role: Role, *, compression: str = "none") -> None:
+        self.connection = Connection(cluster=cluster, role=role)
         self._producer = Producer(
-            connection.settings(ErrorWatch(), message_max_bytes=100_000_000, linger_ms=0)
+            self.connection.settings(
+                ErrorWatch(),
+                message_max_bytes=100_000_000,
+                linger_ms=0,
+                compression_type=compression,
+            )
         )
 
     def send(
@@ -82,3 +106,25 @@ class Stranger:
         self._producer.flush(30)
         (answer,) = answers
         return answer
+
+    def send_with_bare_names(
+        self, topic: str, record: RawRecord, *, partition: int, bare: bytes
+    ) -> Place:
+        """The same, with one header more whose name is these bytes."""
+        return asyncio.run(self._send_with_bare_names(topic, record, partition, bare))
+
+    async def _send_with_bare_names(
+        self, topic: str, record: RawRecord, partition: int, bare: bytes
+    ) -> Place:
+        """With another library: librdkafka's binding takes names as text."""
+        async with AIOKafkaProducer(
+            bootstrap_servers=list(self.connection.cluster.bootstrap_servers),
+            security_protocol="SSL",
+            ssl_context=self.connection.identity.ssl_context(),
+        ) as producer:
+            batch = producer.create_batch()
+            batch._builder = PlainBuilder(2, 0, 0, -1, -1, -1, 1 << 26)
+            headers = [*record.headers.items(), (BareName(bare), b"")]
+            batch.append(timestamp=None, key=None, value=record.value, headers=headers)
+            sent = await producer.send_batch(batch, topic, partition=partition)
+            return Place(partition, (await sent).offset)

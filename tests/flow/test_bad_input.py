@@ -193,6 +193,39 @@ def test_bad_record_fails_alone(
     assert (kept.count(failure.id), kept.count(customer.result(fine).id)) == (0, 2)
 
 
+@pytest.mark.parametrize("compression", ["gzip", "lz4", "zstd", "snappy"])
+def test_compressed_batch_is_served(compression: str, flow: Flow, customer: Customer) -> None:
+    """Whatever a client compresses with: the broker has undone it before a stage reads it."""
+    compressing = Stranger(flow.stack.cluster, PRODUCER, compression=compression)
+    squeezable = photo() + bytes(100_000)
+    place = send(compressing, good().with_value(squeezable))
+    assert isinstance(customer.result(place), Cutout)
+    upload = customer.result(place).id
+    eventually("upload and cut-out are kept", lambda: flow.in_retained().count(upload) == 2)
+
+
+def test_compressed_bomb_never_arrives(flow: Flow, stranger: Stranger, customer: Customer) -> None:
+    """What is above the limit only when unfolded the broker refuses, and goes on."""
+    compressing = Stranger(flow.stack.cluster, PRODUCER, compression="gzip")
+    bomb = good().with_value(photo() + bytes(60_000_000))
+    refusal = compressing.send(uploads_of(SHOP), bomb, partition=PARTITION)
+    assert isinstance(refusal, KafkaError)
+    assert refusal.code() == KafkaError.MSG_SIZE_TOO_LARGE
+    assert isinstance(customer.result(send(stranger, good())), Cutout)
+
+
+def test_header_name_that_is_no_text(flow: Flow, stranger: Stranger, customer: Customer) -> None:
+    """The upload is served, in doubt it is not kept, and the next is as always."""
+    strange = stranger.send_with_bare_names(
+        uploads_of(SHOP), good(), partition=PARTITION, bare=b"\xff\xfe"
+    )
+    fine = send(stranger, good())
+    kept = customer.result(fine).id
+    assert isinstance(customer.result(strange), Cutout)
+    eventually("the next is kept", lambda: flow.in_retained().count(kept) == 2)
+    assert customer.result(strange).id not in flow.in_retained()
+
+
 def test_above_the_limit_never_arrives(flow: Flow, stranger: Stranger, customer: Customer) -> None:
     """What is above the topic's limit the broker refuses, and what comes next is served."""
     before = send(stranger, good())
