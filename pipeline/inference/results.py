@@ -77,16 +77,25 @@ class ResultMaker:
 
     async def make(self, source: Source) -> Wire:
         """The record of the result.  Raises only what is not the input's fault."""
-        from_stage = f"/lanes/{source.lane}/inference"
         try:
-            return to_wire(await self._cutout(source), source=from_stage)
+            self._refuse_expired(source)
+            return to_wire(await self._cutout(source), source=_from(source))
         except InvalidInput as error:
-            return to_wire(self._failure(source, error), source=from_stage)
+            return to_wire(self._failure(source, error), source=_from(source))
+
+    def judged(self, source: Source, made: Wire) -> Wire:
+        """What `made` is by the time that it is handed over: expired, if it waited too long."""
+        try:
+            self._refuse_expired(source)
+        except InvalidInput as error:
+            return to_wire(self._failure(source, error), source=_from(source))
+        return made
+
+    def _refuse_expired(self, source: Source) -> None:
+        if self._now() - utc(source.appended_ms) > self._backlog_limits[source.lane]:
+            raise InvalidInput(code=Code.EXPIRED)
 
     async def _cutout(self, source: Source) -> Cutout:
-        uploaded_at = utc(source.appended_ms)
-        if self._now() - uploaded_at > self._backlog_limits[source.lane]:
-            raise InvalidInput(code=Code.EXPIRED)
         if not source.value:
             raise InvalidInput(code=Code.EMPTY)
         upload = from_wire(Upload, source.headers, source.value)
@@ -97,7 +106,7 @@ class ResultMaker:
             account=upload.account,
             reference=upload.reference,
             position=source.position,
-            uploaded_at=uploaded_at,
+            uploaded_at=utc(source.appended_ms),
             content_type=image.content_type,
             model=self._model.name,
             model_sha256=self._model.sha256,
@@ -125,6 +134,10 @@ class ResultMaker:
             code=error.code,
             sentence=error.sentence[:255],
         )
+
+
+def _from(source: Source) -> str:
+    return f"/lanes/{source.lane}/inference"
 
 
 def _readable(headers: list[tuple[str, bytes]]) -> dict[str, str]:

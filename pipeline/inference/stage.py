@@ -5,10 +5,12 @@ partition of the same number.*  A replay after a crash repeats records; it never
 and never leaves a gap.  What that takes, measured on faust-streaming 0.15 and aiokafka 0.14
 (0 lost under exceptions, rejected sends, kill -9 and rebalances):
 
-* at_least_once, no tables, one agent with concurrency 1 that takes events in batches.
+* at_least_once, no tables, one agent with concurrency 1 that acknowledges each event itself,
+  when its result is.
 * Every send is awaited until it is acknowledged, and per partition record k+1 is handed
-  over only then: sends issued together can leave a gap.  Partitions run in parallel.
-* An unexpected exception ends the process at once, before Faust can acknowledge the batch.
+  over only then: sends issued together can leave a gap.  Partitions run in parallel, and all
+  look ahead (`lookahead.py`).
+* An unexpected exception ends the process at once, before Faust can acknowledge anything.
 * The producer is idempotent, which Faust leaves off outside transactions.
 * No leader topic, no declaration of topics, no web server; buffers of two batches.
 
@@ -22,6 +24,7 @@ import ssl
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +33,7 @@ from faust.transport.drivers.aiokafka import Producer as FaustProducer
 from faust.transport.drivers.aiokafka import Transport as FaustTransport
 
 from erasestream.pipeline.inference import stage_records
+from erasestream.pipeline.inference.lookahead import LookAhead, Work
 from erasestream.pipeline.inference.results import ResultMaker, Source
 from erasestream.pipeline.inference.trouble import BrokerTrouble
 from erasestream.pipeline.running import EX_SOFTWARE, status_of
@@ -42,7 +46,7 @@ from erasestream.topics.catalog import INFERENCE, cutouts_of, lane_of, uploads_o
 log = logging.getLogger(__name__)
 
 BATCH = 16
-"""Uploads that are worked on side by side: enough to keep a pool of children busy."""
+"""Uploads that are read at once."""
 GATHER_S = 0.05
 LOG_APPEND_TIME = 1
 RAW: dict[str, Any] = {
@@ -90,6 +94,7 @@ class InferenceStage:
         self._start = start
         self._close = close
         self._trouble = BrokerTrouble()
+        self._ahead = LookAhead(on_failure=_end_at_once)
         self.count = 0
         self._is_assigned = False
         self._has_started = False
@@ -128,38 +133,38 @@ class InferenceStage:
             await self._start()
             self._has_started = True
             self._say_if_ready()
-            async for events in stream.take_events(BATCH, within=GATHER_S):
-                await self._batch([event.message for event in events])
+            async for events in stream.noack_take(BATCH, within=GATHER_S):
+                await self._begin(stream, events)
         except asyncio.CancelledError:
             await self._close()
             raise
-        except ErasestreamError as error:
-            log.exception("ended", extra={"code": error.code, "reason": error.sentence})
-            _end_at_once(status_of(error))
-        except BaseException:
-            log.exception("ended")
-            _end_at_once(EX_SOFTWARE)
+        except BaseException as error:  # noqa: BLE001 - the process ends
+            _end_at_once(error)
 
-    async def _batch(self, messages: list[Any]) -> None:
+    async def _begin(self, stream: Any, events: list[Any]) -> None:
         # Asked after reading: a record of topics made anew can not carry the old id.
-        names = {message.topic for message in messages}
+        names = {event.message.topic for event in events}
         ids = await asyncio.to_thread(self._topic_ids, names)
-        partitions: dict[tuple[str, int], list[tuple[Any, asyncio.Task[Wire]]]] = {}
-        for message in messages:
-            work = asyncio.ensure_future(self._maker.make(_source(message, ids)))
-            partitions.setdefault((message.topic, message.partition), []).append((message, work))
-        await asyncio.gather(*map(self._send_in_order, partitions.values()))
-        self._trouble.settled()
-
-    async def _send_in_order(self, results: list[tuple[Any, asyncio.Task[Wire]]]) -> None:
-        for message, work in results:
-            wire = await work
-            topic = self._cutouts[lane_of(message.topic)]
-            sent = await topic.send(
-                value=wire.value, partition=message.partition, headers=wire.headers
+        for event in events:
+            source = _source(event.message, ids)
+            await self._ahead.add(
+                Work(
+                    order=event.message.tp,
+                    held_bytes=len(source.value),
+                    make=partial(self._maker.make, source),
+                    hand_over=partial(self._hand_over, stream, event, source),
+                )
             )
-            await sent
-            self.count += 1
+
+    async def _hand_over(self, stream: Any, event: Any, source: Source, made: Wire) -> None:
+        wire = self._maker.judged(source, made)
+        sent = await self._cutouts[source.lane].send(
+            value=wire.value, partition=source.position.partition, headers=wire.headers
+        )
+        await sent
+        await stream.ack(event)
+        self.count += 1
+        self._trouble.settled()
 
 
 def _source(message: Any, topic_ids: dict[str, str]) -> Source:
@@ -211,8 +216,14 @@ def _app(bootstrap_servers: Sequence[str], tls: ssl.SSLContext, max_record_bytes
     return app
 
 
-def _end_at_once(status: int) -> None:
+def _end_at_once(error: BaseException) -> None:
     """End before Faust acknowledges what was not done; children end with this process."""
+    if isinstance(error, ErasestreamError):
+        log.error("ended", extra={"code": error.code, "reason": error.sentence}, exc_info=error)
+        status = status_of(error)
+    else:
+        log.error("ended", exc_info=error)
+        status = EX_SOFTWARE
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(status)

@@ -1,0 +1,89 @@
+"""Works ahead on many records, and hands them over in order: a batch waits for no straggler.
+
+Within a partition results leave in the order of their uploads, so one that takes long holds
+back those behind it, finished as they may be, and nobody else: the children of the pool go on
+with whatever comes next, of any partition, within a budget of bytes and of records.
+
+Pure but for asyncio.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import NamedTuple
+
+from erasestream.schemas.cloudevents import Wire
+
+MAX_BYTES = 128_000_000
+"""Of uploads and of the results held for them; one upload is taken whatever its size.  A result
+is counted when it is there, so each child can exceed this by one (64 MB at most)."""
+MAX_COUNT = 64
+"""Records: what a worker has begun it finishes before it gives its partitions to another."""
+
+
+class Work(NamedTuple):
+    """What is to be done for one record."""
+
+    order: Hashable
+    """Records with the same are handed over one after the other, as they were added."""
+    held_bytes: int
+    make: Callable[[], Awaitable[Wire]]
+    hand_over: Callable[[Wire], Awaitable[None]]
+
+
+class LookAhead:
+    """The records that are worked on, or wait to be handed over."""
+
+    def __init__(
+        self,
+        *,
+        on_failure: Callable[[BaseException], None],
+        max_bytes: int = MAX_BYTES,
+        max_count: int = MAX_COUNT,
+    ) -> None:
+        """`on_failure` is told of an error at once; nothing behind it is handed over."""
+        self._on_failure = on_failure
+        self._max_bytes = max_bytes
+        self._max_count = max_count
+        self._held_bytes = 0
+        self._last: dict[Hashable, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._freed = asyncio.Event()
+
+    @property
+    def held_bytes(self) -> int:
+        """Of uploads and results that are held now."""
+        return self._held_bytes
+
+    async def add(self, work: Work) -> None:
+        """Begin with it as soon as there is room; returns when it has begun.  One caller."""
+        while not self._has_room_for(work.held_bytes):
+            self._freed.clear()
+            await self._freed.wait()
+        self._held_bytes += work.held_bytes
+        task = asyncio.create_task(self._do(work, self._last.get(work.order)))
+        self._tasks.add(task)
+        self._last[work.order] = task
+        task.add_done_callback(self._done)
+
+    def _has_room_for(self, more: int) -> bool:
+        if not self._tasks:
+            return True
+        return self._held_bytes + more <= self._max_bytes and len(self._tasks) < self._max_count
+
+    async def _do(self, work: Work, before: asyncio.Task[None] | None) -> None:
+        held = work.held_bytes
+        try:
+            wire = await work.make()
+            held += len(wire.value)
+            self._held_bytes += len(wire.value)
+            if before:
+                await before
+            await work.hand_over(wire)
+        finally:
+            self._held_bytes -= held
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._freed.set()
+        if not task.cancelled() and (error := task.exception()):
+            self._on_failure(error)
