@@ -1,6 +1,7 @@
 """Records as they are read and written, free of any client library."""
 
 from collections.abc import Iterable
+from operator import methodcaller
 from typing import NamedTuple, Self, cast
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
@@ -9,6 +10,11 @@ from erasestream.schemas.errors import InvariantBroken
 
 Headers = list[tuple[str, bytes]]
 Header = tuple[str, bytes | None]
+
+_CHECKED_HEADERS = methodcaller("headers")
+"""The client (2.16) gives a list with holes in it, and an exception beside it, if a name is not
+UTF-8.  CPython notices when it is called like this; `message.headers()`, once the interpreter
+has made that call a quick one, hands over the list, and the process ends with a segfault."""
 
 
 class Partition(NamedTuple):
@@ -57,9 +63,8 @@ class Record(NamedTuple):
 def _headers(message: Message) -> Headers:
     """None at all if one has a name that is not UTF-8."""
     try:
-        headers = message.headers() or []
+        headers = _CHECKED_HEADERS(message) or []
     except SystemError as error:
-        # So the client's C code ends that went on although a name could not be decoded.
         if isinstance(error.__cause__, UnicodeDecodeError):
             return []
         raise
