@@ -11,11 +11,14 @@ For every decision, in this order:
 The decision itself is taken from `consent.L`, whose topic proves the lane; the ledger, which
 all lanes write, only tells which grants there were, and names of grants can not be forged
 (`ids.grant_id`).
+
+Beside that it writes the heartbeats of the consent topics (`topics/heartbeat.py`).
 """
 
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -49,21 +52,31 @@ class EraserStage:
         ledger_partitions: int,
         writes: SingleWrites,
         mark: Callable[[GrantId], None],
+        beat: Callable[[], None],
+        beat_every_s: float,
         stopping: threading.Event,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
         self._ledger = ledger
         self._ledger_partitions = ledger_partitions
         self._writes = writes
         self._mark = mark
+        self._beat = beat
+        self._beat_every_s = beat_every_s
+        self._beat_due_s = clock()
         self._now = now
+        self._clock = clock
         self._patience = Patience(stopping)
         self.count = 0
         """How many grants were marked."""
 
     def turn(self) -> None:
         """One batch of decisions.  Raises `Unavailable` only if the stage shall end."""
+        if self._clock() >= self._beat_due_s:
+            self._patience.call(self._beat)
+            self._beat_due_s = self._clock() + self._beat_every_s
         records = self._queue.read(timeout_s=0.2, most=BATCH)
         if not records:
             return

@@ -47,8 +47,12 @@ def run(
     *,
     health_port: int,
     ready_deadline: timedelta,
+    renewed: Callable[[], bool] = lambda: False,
 ) -> int:
     """Run a stage until SIGTERM or SIGINT; returns the exit status.
+
+    Once `renewed` says that there is another certificate, the stage is closed, which finishes
+    what is begun, and built anew: all its clients then have it.
 
     `build` gets the event that says that the stage shall end, and raises `Refused` with a
     sentence if anything is missing; while it raises `Unavailable` it is tried again, up to
@@ -68,12 +72,16 @@ def run(
     health = Health(port=health_port, ready=lambda: bool(state) and state[0].is_ready())
     log.info("starting", extra={"stage": name, "port": health.port})
     try:
-        deadline = time.monotonic() + ready_deadline.total_seconds()
-        stage = patiently(build, stopping, deadline)
-        if stage is not None:
-            state.append(stage)
-            _turn(name, stage, stopping, deadline)
-            stage.close()
+        while not stopping.is_set():
+            deadline = time.monotonic() + ready_deadline.total_seconds()
+            stage = patiently(build, stopping, deadline)
+            if stage is not None:
+                state[:] = [stage]
+                _turn(name, stage, deadline, lambda: stopping.is_set() or renewed())
+                stage.close()
+                state.clear()
+                if not stopping.is_set():
+                    log.info("certificate_renewed", extra={"stage": name})
     except ErasestreamError as error:
         return _ended(name, error, stopping)
     except SystemExit:
@@ -103,9 +111,9 @@ def patiently(
     return None
 
 
-def _turn(name: str, stage: Stage, stopping: threading.Event, deadline: float) -> None:
+def _turn(name: str, stage: Stage, deadline: float, shall_end: Callable[[], bool]) -> None:
     ready = False
-    while not stopping.is_set():
+    while not shall_end():
         stage.turn()
         if not ready and stage.is_ready():
             log.info("ready", extra={"stage": name})

@@ -6,15 +6,16 @@ everything is there, and raises `Refused` with a sentence if not.
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Event
 
 from erasestream.pipeline.consent import router
+from erasestream.pipeline.consent.findings import Findings
 from erasestream.pipeline.consent.router import Router
 from erasestream.pipeline.eraser import EraserStage
 from erasestream.pipeline.purger import PurgerStage
-from erasestream.pipeline.settings import Settings, StorageSettings
+from erasestream.pipeline.settings import Environment, Settings, StorageSettings
 from erasestream.pipeline.sink import SinkStage
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.ids import Lane
@@ -43,8 +44,9 @@ from erasestream.topics.catalog import (
     uploads_of,
 )
 from erasestream.topics.connection import Connection
-from erasestream.topics.consent import ConsentReader, ConsentWriter
+from erasestream.topics.consent import ConsentReader, ConsentWriter, Operators
 from erasestream.topics.consent_view import ConsentView
+from erasestream.topics.heartbeat import Heartbeats
 from erasestream.topics.ledger_view import LedgerView
 from erasestream.topics.originals import Originals
 from erasestream.topics.purge import Purge
@@ -57,6 +59,7 @@ log = logging.getLogger(__name__)
 
 LOAD_DEADLINE_S = 60.0
 LEDGER_TIMEOUT_S = 20.0
+FINDING_TIMEOUT_S = 5.0
 
 READ = (Operation.READ,)
 WRITE = (Operation.WRITE,)
@@ -70,7 +73,7 @@ class RouterStage:
         connection = Connection(cluster=settings.cluster, role=ROUTER)
         admin = connection.admin(timeout_s=settings.stage.answer_timeout_s)
         lanes = catalog.lane_names
-        admin.check_rights(
+        counts = admin.check_rights(
             {cutouts_of(lane): READ for lane in lanes}
             | {uploads_of(lane): READ for lane in lanes}
             | {consent_of(lane): READ for lane in lanes}
@@ -78,7 +81,11 @@ class RouterStage:
             | {RETAINED: WRITE, LEDGER: WRITE}
         )
         admin.check_group(ROUTER)
-        self.view = _view(connection, catalog)
+        self._findings = Findings(
+            writes=SingleWrites(connection=connection, timeout_s=FINDING_TIMEOUT_S),
+            ledger_partitions=counts[LEDGER],
+        )
+        self.view = _view(connection, catalog, found=self._findings.found)
         self._originals = Originals(connection=connection)
         self.router = Router(
             catalog=catalog,
@@ -99,6 +106,7 @@ class RouterStage:
     def turn(self) -> None:
         """One small read and what follows from it."""
         self._loop.turn()
+        self._findings.write_some()
 
     def is_ready(self) -> bool:
         """Whether the group gave it its partitions."""
@@ -176,27 +184,41 @@ def eraser(settings: Settings, stopping: Event) -> EraserStage:
     connection = Connection(cluster=settings.cluster, role=ERASER)
     topics = [consent_of(lane) for lane in catalog.lane_names]
     admin = connection.admin()
-    admin.check_rights(dict.fromkeys(topics, READ) | {LEDGER: (*READ, *WRITE)})
+    both = (*READ, *WRITE)
+    counts = admin.check_rights(dict.fromkeys([*topics, LEDGER], both))
     admin.check_group(ERASER)
     vault = bucket(storage, storage.vault, ERASER, ("storage.objects.create",))
-    partitions = catalog[LEDGER].partitions
+    partitions = counts.pop(LEDGER)
+    writes = SingleWrites(connection=connection, timeout_s=LEDGER_TIMEOUT_S)
     return EraserStage(
         queue=WorkQueue(connection=connection, topics=topics, instance=settings.stage.instance),
         ledger=LedgerView(connection=connection, partitions=partitions),
         ledger_partitions=partitions,
-        writes=SingleWrites(connection=connection, timeout_s=LEDGER_TIMEOUT_S),
+        writes=writes,
         mark=lambda grant: mark_erased(vault, grant),
+        beat=Heartbeats(writes=writes, partitions=counts).beat,
+        beat_every_s=catalog.policy.heartbeat_s,
         stopping=stopping,
     )
 
 
-def _view(connection: Connection, catalog: Catalog) -> ConsentView:
-    """The consent view, loaded up to where the decisions reach now."""
+Found = Callable[[FindingKind, Partition, int], None]
 
-    def found(kind: FindingKind, at: Partition, offset: int) -> None:
-        fields = {"topic": at.topic, "partition": at.number, "offset": offset, "code": kind}
-        log.warning("finding", extra=fields)
 
+def _no_matter(_kind: FindingKind, _at: Partition, _offset: int) -> None:
+    """The routers find the same, and write it down."""
+
+
+def _view(connection: Connection, catalog: Catalog, *, found: Found = _no_matter) -> ConsentView:
+    """The consent view, loaded up to where the decisions reach now.
+
+    Raises `Refused` if a consent topic has another number of partitions than declared: what
+    its writers put into the others would not be seen, and that could be a revocation.
+    """
+    topics = [consent_of(lane) for lane in catalog.lane_names]
+    for name, count in connection.admin().check_rights(dict.fromkeys(topics, READ)).items():
+        if count != catalog[name].partitions:
+            raise Refused(f"{name} has {count} partitions, declared {catalog[name].partitions}")
     view = ConsentView(
         connection=connection, catalog=catalog, lanes=catalog.lane_names, found=found
     )
@@ -254,7 +276,12 @@ def reader(settings: Settings) -> RetainedReader:
 def consent_writer(settings: Settings, lane: Lane, *, role: Role = OPERATOR) -> ConsentWriter:
     """What records decisions of a lane's accounts, by default as an operator."""
     settings.catalog().lane(lane)
-    return ConsentWriter(connection=Connection(cluster=settings.cluster, role=role), lane=lane)
+    is_development = settings.environment is Environment.DEVELOPMENT
+    return ConsentWriter(
+        connection=Connection(cluster=settings.cluster, role=role),
+        lane=lane,
+        operators=Operators.DEVELOPERS if is_development else Operators.REVOKE_ONLY,
+    )
 
 
 def consent_reader(settings: Settings, lane: Lane, *, role: Role = OPERATOR) -> ConsentReader:

@@ -20,7 +20,7 @@ from erasestream.schemas.events import Cutout, Event, Failure, Retained, Upload
 from erasestream.schemas.ids import LANE_PATTERN, Lane
 from erasestream.schemas.ledger import DecisionEntry, ErasureEntry, Finding, Repair
 from erasestream.topics import lifetime
-from erasestream.topics.lifetime import LaneTimes, Lifetime, Policy
+from erasestream.topics.lifetime import LaneTimes, Lifetime, Policy, Superseded
 
 Role = NewType("Role", str)
 
@@ -119,7 +119,13 @@ class Topic:
     readers: tuple[Role, ...]
     purgers: tuple[Role, ...] = ()
     lifetime: Lifetime | None = None
-    compacted: bool = False
+    superseded: Superseded | None = None
+    """How soon what is no longer the last of its key is gone; None if nothing ever goes."""
+
+    @property
+    def compacted(self) -> bool:
+        """Whether the brokers keep the last record of each key."""
+        return self.superseded is not None
 
     @property
     def max_record_bytes(self) -> int:
@@ -238,7 +244,7 @@ def _topics(lanes: tuple[LaneSpec, ...], policy: Policy, shared: int) -> Iterato
 def _lane_topics(spec: LaneSpec, policy: Policy, shared: int) -> Iterator[Topic]:
     lane = spec.name
     account = lane_role(lane, LaneRole.ACCOUNT)
-    # The cut-outs come first, so that they have a partition before the uploads do.
+    # What comes behind has a partition before what comes before it does.
     yield Topic(
         name=cutouts_of(lane),
         events=(Cutout, Failure),
@@ -248,6 +254,15 @@ def _lane_topics(spec: LaneSpec, policy: Policy, shared: int) -> Iterator[Topic]
         readers=(ROUTER,),
         purgers=(PURGER,),
         lifetime=lifetime.cutouts(policy, spec.times),
+    )
+    yield Topic(
+        name=ephemeral_of(lane),
+        events=(Cutout, Failure),
+        key=Key.NONE,
+        partitions=spec.partitions,
+        writers=(ROUTER,),
+        readers=(lane_role(lane, LaneRole.CONSUMER),),
+        lifetime=lifetime.ephemeral(policy, spec.times),
     )
     yield Topic(
         name=uploads_of(lane),
@@ -260,20 +275,11 @@ def _lane_topics(spec: LaneSpec, policy: Policy, shared: int) -> Iterator[Topic]
         lifetime=lifetime.uploads(policy, spec.times),
     )
     yield Topic(
-        name=ephemeral_of(lane),
-        events=(Cutout, Failure),
-        key=Key.NONE,
-        partitions=spec.partitions,
-        writers=(ROUTER,),
-        readers=(lane_role(lane, LaneRole.CONSUMER),),
-        lifetime=lifetime.ephemeral(policy, spec.times),
-    )
-    yield Topic(
         name=consent_of(lane),
         events=(ConsentDecision,),
         key=Key.ACCOUNT,
         partitions=shared,
-        writers=(account, OPERATOR),
+        writers=(account, OPERATOR, ERASER),  # the eraser: heartbeats
         readers=(account, OPERATOR, ROUTER, SINK, ERASER),
-        compacted=True,
+        superseded=lifetime.superseded(policy),
     )

@@ -1,11 +1,5 @@
-"""A role's way to the cluster: client settings, the start-up check, errors in our words.
+"""A role's way to the cluster: client settings, and questions each with a deadline."""
 
-Nothing hangs silently: what the brokers refuse is learnt from librdkafka's error callback
-and from the answers to explicit questions, each with a deadline.
-"""
-
-import logging
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -24,13 +18,15 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AclOperation, AdminClient, OffsetSpec
 
-from erasestream.schemas.errors import Code, ErasestreamError, Fenced, Refused, Unavailable
+from erasestream.schemas.errors import Code, Refused, Unavailable
 from erasestream.topics.acl import Operation
 from erasestream.topics.catalog import Role
 from erasestream.topics.record import Partition
+from erasestream.topics.renewal import Renewal
 from erasestream.topics.tls import Identity
+from erasestream.topics.trouble import ErrorWatch, kafka_error, translate
 
-log = logging.getLogger(__name__)
+__all__ = ["Admin", "Cluster", "Connection", "ErrorWatch", "kafka_error", "translate", "written_id"]
 
 Settings = dict[str, Any]
 T = TypeVar("T")
@@ -40,90 +36,10 @@ REQUEST_TIMEOUT_S = 20.0
 SLICE_S = 0.5
 """How often somebody who waits for an answer looks whether there is trouble."""
 
-_NOT_AUTHORIZED = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-}
-_FENCED = {
-    KafkaError._FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.FENCED_INSTANCE_ID,
-}
-_OCCUPIED = {KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION}
-_UNKNOWN_TOPIC = {
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError._UNKNOWN_TOPIC,
-    KafkaError._UNKNOWN_PARTITION,
-    KafkaError.UNKNOWN_TOPIC_ID,
-}
-_CERTIFICATE_ALERT = re.compile(r"SSL routines:.*alert (bad certificate|certificate|unknown ca)")
-"""What a broker says that refuses our certificate.  In TLS 1.3 that comes after the handshake,
-and librdkafka reports it as a lost connection; the words are OpenSSL's."""
-
-
-def translate(error: KafkaError, context: str = "") -> ErasestreamError:
-    """The error in our words; `context` says what was tried (topic names, never content)."""
-    code, detail = error.code(), f"{context}: {error.str()}" if context else error.str()
-    if code in _NOT_AUTHORIZED:
-        return Refused(detail, code=Code.NOT_AUTHORIZED)
-    if code in _OCCUPIED:
-        return Refused(f"{detail}: stop the members of the group first")
-    if code in _FENCED:
-        return Fenced(detail)
-    if code in _UNKNOWN_TOPIC:
-        return Refused(detail, code=Code.MISSING_TOPIC)
-    if code == KafkaError._SSL or _CERTIFICATE_ALERT.search(error.str()):
-        return Refused(detail, code=Code.CERTIFICATE_REFUSED)
-    return Unavailable(detail)
-
-
-def kafka_error(exception: KafkaException) -> KafkaError:
-    """The error that a client raised."""
-    error = exception.args[0]
-    assert isinstance(error, KafkaError)  # noqa: S101 (what the library documents)
-    return error
-
 
 def written_id(topic_id: Uuid) -> str:
     """A topic's id as Kafka writes it: URL-safe, where librdkafka has `+` and `/`."""
     return str(topic_id).replace("+", "-").replace("/", "_")
-
-
-class ErrorWatch:
-    """What a client's error callback reported: kept, and said once until all is well again."""
-
-    def __init__(self) -> None:
-        self._last: KafkaError | None = None
-        self._fatal: KafkaError | None = None
-
-    def __call__(self, error: KafkaError) -> None:
-        """Take one report; this is the `error_cb` of a client."""
-        first = self._last is None
-        if error.fatal() or error.code() == KafkaError._FATAL:
-            self._fatal = error
-        # A cause (a refused certificate) says more than its consequences (connections lost).
-        if self._last is None or isinstance(translate(self._last), Unavailable):
-            self._last = error
-        if first:
-            log.warning("broker_trouble", extra={"code": error.name(), "reason": error.str()})
-
-    def check(self) -> None:
-        """Raises `Fenced` if the client said that it can not go on: reading would be silent."""
-        if self._fatal is not None:
-            raise Fenced(self._fatal.str())
-
-    def settled(self) -> None:
-        """An answer came: the trouble is over."""
-        if self._last is not None:
-            log.warning("broker_back")
-        self._last = None
-
-    def explain(self, otherwise: str) -> ErasestreamError:
-        """The best reason known for an answer that did not come."""
-        return translate(self._last, otherwise) if self._last else Unavailable(otherwise)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +84,7 @@ class Admin:
         self._timeout_s = timeout_s
         self._watch = ErrorWatch()
         self._settings = connection.settings(self._watch)
+        self._renewal = Renewal(connection.identity)
         self.client = AdminClient(self._settings)
 
     def ask(self, context: str, answer: Future[T]) -> T:
@@ -181,6 +98,11 @@ class Admin:
                     self.client.poll(0)  # says what the trouble is, long before the deadline
                     if time.monotonic() >= end:
                         raise
+
+    def _renew(self) -> None:
+        """Before the questions that are asked again and again, for as long as a stage lives."""
+        if self._renewal.is_due():
+            self.client = AdminClient(self._settings)
 
     def partition_counts(self) -> dict[str, int]:
         """The topics that this role can see, and how many partitions each has."""
@@ -205,6 +127,7 @@ class Admin:
 
     def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
         """The id that each topic has now, in the form that Kafka prints."""
+        self._renew()
         futures = self.client.describe_topics(
             TopicCollection(list(names)), request_timeout=self._timeout_s
         )
@@ -233,6 +156,7 @@ class Admin:
         error, and once it is back the client goes on asking with the epoch of before, for
         ever.  So after a failure the next question is asked by a new client.
         """
+        self._renew()
         try:
             return self._offsets(partitions, spec)
         except Unavailable:
@@ -266,6 +190,11 @@ class Admin:
                 raise translate(answer.error, f"offset of {at} for group {group}")
         finally:
             consumer.close()
+
+    def has_members(self, group: str) -> bool:
+        """Whether anybody is, or was until shortly, a member of the group."""
+        futures = self.client.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S)
+        return bool(self.ask(f"group {group}", futures[group]).members)
 
     def check_group(self, group: str) -> None:
         """Make sure that this role may read as a member of the group.  Raises `Refused`."""

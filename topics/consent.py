@@ -2,6 +2,8 @@
 
 Rules of writing, in this order:
 
+0. An opt-in is the owner's own action: an operator may revoke, and grant only where the
+   writer was made for a development stack.  Who has the operator's certificate is one.
 1. Look: a grant while granted, and a revocation of what was never granted, change nothing
    (a revocation is written all the same: it must win every race).
 2. The ledger entry is acknowledged first, so that no decision is without its proof.
@@ -18,15 +20,16 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from enum import Enum, auto
 from typing import NamedTuple
 
 from erasestream.schemas.cloudevents import from_wire, to_wire, type_of
 from erasestream.schemas.consent import GRANT_WINDOW, Channel, ConsentDecision, Decision
-from erasestream.schemas.errors import Code, InvalidEvent, Unavailable
+from erasestream.schemas.errors import Code, InvalidEvent, Refused, Unavailable
 from erasestream.schemas.events import utc
 from erasestream.schemas.ids import AccountId, GrantId, Lane, is_account, new_upload_id
 from erasestream.schemas.ledger import DecisionEntry
-from erasestream.topics.catalog import LEDGER, consent_of
+from erasestream.topics.catalog import LEDGER, OPERATOR, consent_of
 from erasestream.topics.compacted import CompactedView
 from erasestream.topics.connection import Connection
 from erasestream.topics.consent_view import Decisions, Standing
@@ -38,6 +41,14 @@ from erasestream.topics.single_writes import SingleWrites
 WRITE_TIMEOUT_S = GRANT_WINDOW.total_seconds()
 READ_TIMEOUT_S = 15.0
 POLL_S = 0.2
+
+
+class Operators(Enum):
+    """What operators may decide for owners."""
+
+    REVOKE_ONLY = auto()
+    DEVELOPERS = auto()
+    """They may grant as well: a development stack has no owners."""
 
 
 class Recorded(NamedTuple):
@@ -130,17 +141,26 @@ class ConsentWriter:
         *,
         connection: Connection,
         lane: Lane,
+        operators: Operators = Operators.REVOKE_ONLY,
         clock: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._lane = lane
+        self._role = connection.role
+        self._operators = operators
         self._clock = clock
         self._random = random
         self.reader = ConsentReader(connection=connection, lane=lane)
         self._writes = SingleWrites(connection=connection, timeout_s=WRITE_TIMEOUT_S)
 
     def grant(self, account: str, *, actor: str, channel: Channel) -> Recorded:
-        """Opt in.  Raises `Unavailable` if the decision does not count, whatever was written."""
+        """Opt in.  Raises `Unavailable` if the decision does not count, whatever was written.
+
+        Raises `Refused` (before anything is written) if an operator may not.
+        """
+        is_operator = self._role == OPERATOR or channel is Channel.OPERATOR
+        if is_operator and self._operators is Operators.REVOKE_ONLY:
+            raise Refused("operators can only revoke: an opt-in is the owner's own action")
         standing = self.reader.standing(account)
         if standing is not None:
             return Recorded(Decision.GRANTED, standing.grant, standing.appended_at, written=False)

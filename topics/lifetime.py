@@ -33,6 +33,9 @@ delivery and transaction timeouts of the stages are derived from it."""
 ROUNDING_S = 1e-6
 """What adding the times up can be wrong by; Kafka counts in milliseconds."""
 
+CLEANING_S = 60.0
+"""What one round of the log cleaner over all consent topics may take."""
+
 PICK_UP_S = 0.5 * HOUR_S
 """What an upload lives beyond the backlog limit, so that an expired one is still seen."""
 
@@ -43,6 +46,8 @@ class BrokerTimes:
 
     check_interval_s: float = 300.0
     delete_delay_s: float = 60.0
+    cleaner_backoff_s: float = 15.0
+    """How long the log cleaner rests when it has nothing to do; Kafka's default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +85,11 @@ class Policy:
         """The worst age that is allowed."""
         return self.promise_s - self.reserve_s
 
+    @property
+    def heartbeat_s(self) -> float:
+        """How often every partition of a compacted topic gets a record, whatever happens."""
+        return self.segment_s / 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class Lifetime:
@@ -113,6 +123,37 @@ class Lifetime:
     def segment_ms(self) -> int:
         """`segment.ms` of the topic."""
         return int(self.segment_s * 1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Superseded:
+    """How long a record of a compacted topic stays on disk after a newer one of its key.
+
+    The newer one lies in a segment, which ends with the first record after `segment_s`; one
+    comes within `heartbeat_s`.  Then the cleaner wakes and writes the log anew without the
+    older record, and Kafka frees the old files a while later.  `max.compaction.lag.ms` and the
+    least dirty ratio are set such that nothing else is waited for.
+    """
+
+    segment_s: float
+    heartbeat_s: float
+    cleaner_s: float
+    delete_delay_s: float
+
+    @property
+    def worst_age_s(self) -> float:
+        """The longest that it stays, counted from the append of the newer one."""
+        return self.segment_s + self.heartbeat_s + self.cleaner_s + self.delete_delay_s
+
+
+def superseded(policy: Policy) -> Superseded:
+    """Of decisions that are no longer the last of their account."""
+    return Superseded(
+        segment_s=policy.segment_s,
+        heartbeat_s=policy.heartbeat_s,
+        cleaner_s=policy.broker.cleaner_backoff_s + CLEANING_S,
+        delete_delay_s=policy.broker.delete_delay_s,
+    )
 
 
 def _lifetime(policy: Policy, *, age_s: float, retention_s: float, needed_s: float) -> Lifetime:

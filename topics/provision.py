@@ -3,12 +3,13 @@
 A plan lists every difference between what is declared and what is there, so that a person
 can read it before anything changes; applied once, the next plan is empty.  Rights that the
 catalog does not name are taken away.  Topics that it does not name are left alone and
-reported.  Partition counts only grow, cut-outs before uploads; those of `consent.L` never
+reported.  Partition counts only grow, those of uploads last; those of `consent.L` never
 change, since the partition of an account is computed from their number.
 
 For every new partition of `cutouts.L` the router's group gets its first offset together
 with its first replay mark (`replay_mark.py`); a partition that holds records but has no offset
-is never mended here, since guessing would lose or repeat records.
+is never mended here, since guessing would lose or repeat records.  While routers run nobody
+else may commit for their group: then they begin new partitions themselves.
 """
 
 import time
@@ -232,6 +233,8 @@ def _right_changes(admin: Admin, catalog: Catalog) -> Iterator[Change]:
 
 
 def _missing_marks(admin: Admin, catalog: Catalog, counts: dict[str, int]) -> Iterator[StartMark]:
+    if admin.has_members(ROUTER):
+        return
     for spec in catalog.lanes:
         name = cutouts_of(spec.name)
         there = [TopicPartition(name, p) for p in range(counts.get(name, 0))]

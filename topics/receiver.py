@@ -30,6 +30,7 @@ from erasestream.topics.connection import (
     translate,
 )
 from erasestream.topics.record import Partition, Record
+from erasestream.topics.renewal import Renewal
 
 log = logging.getLogger(__name__)
 
@@ -108,12 +109,22 @@ class Receiver:
         admin = connection.admin(timeout_s=limits.readiness_s)
         admin.check_rights({self._topic: [Operation.READ]})
         settings = _settings(connection, self._watch, limits)
-        own = {"group.id": self._group, "on_commit": self._on_commit}
-        self._consumer = Consumer(settings | own)
-        self._consumer.subscribe([self._topic], on_revoke=self._on_revoke, on_lost=self._on_lost)
+        self._settings = settings | {"group.id": self._group, "on_commit": self._on_commit}
+        self._renewal = Renewal(connection.identity)
+        self._consumer = self._join()
+
+    def _join(self) -> Consumer:
+        """A member of the group, with the certificate as it is now."""
+        consumer = Consumer(self._settings)
+        consumer.subscribe([self._topic], on_revoke=self._on_revoke, on_lost=self._on_lost)
+        return consumer
 
     def receive(self, wait_s: float) -> Delivery | None:
         """The next new result; None if nothing came, or nothing that is handed out."""
+        if self._renewal.is_due():
+            # To the group a member leaves and another joins.
+            self.close()
+            self._consumer = self._join()
         self._commit_when_due()
         message = self._consumer.poll(wait_s)
         return None if message is None else self._delivery(message)

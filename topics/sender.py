@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple, Self
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -30,6 +31,7 @@ from erasestream.topics.connection import (
     translate,
 )
 from erasestream.topics.lifetime import JUDGED_TO_APPENDED_S
+from erasestream.topics.renewal import Renewal
 
 MAX_RECORD_BYTES = MAX_UPLOAD_BYTES + RECORD_OVERHEAD_BYTES
 """Largest record of an upload: what the brokers take in `uploads.L`."""
@@ -93,14 +95,26 @@ class UploadSender:
         connection = Connection(cluster=cluster, role=self._role)
         admin = connection.admin(timeout_s=limits.readiness_s)
         admin.check_rights({self._topic: [Operation.WRITE]})
-        self._client = Producer(_settings(connection, self._watch, limits))
-        self._stopped = threading.Event()
-        self._poller = threading.Thread(
-            target=_serve, args=(self._client, self._stopped), name=self._role, daemon=True
-        )
-        self._poller.start()
-        # Whoever forgets close(): the thread must be out of librdkafka when Python ends.
-        weakref.finalize(self, self._stopped.set)
+        self._settings = _settings(connection, self._watch, limits)
+        self._renewal = Renewal(connection.identity)
+        self._handing = threading.Lock()
+        self._clients = [_Client.connected(self._settings, self._role)]
+        # Whoever forgets close(): the threads must be out of librdkafka when Python ends.
+        weakref.finalize(self, _stop, self._clients)
+
+    def _current(self) -> Producer:
+        """The client to send with: made anew if the certificate was renewed.
+
+        One that was used before goes on until what it was given is acknowledged, and is let
+        go at a later renewal.
+        """
+        with self._handing:
+            if self._renewal.is_due():
+                done = [old for old in self._clients[:-1] if not len(old.producer)]
+                _stop(done)
+                self._clients[:] = [each for each in self._clients if each not in done]
+                self._clients.append(_Client.connected(self._settings, self._role))
+            return self._clients[-1].producer
 
     def check_usable(self) -> None:
         """Raises `Refused` (used_after_fork, closed)."""
@@ -135,7 +149,7 @@ class UploadSender:
         receipt.set_running_or_notify_cancel()  # what was sent can not be cancelled
         try:
             self.check_usable()
-            self._client.produce(
+            self._current().produce(
                 self._topic,
                 prepared.wire.value,
                 headers=list(prepared.wire.headers),
@@ -168,10 +182,12 @@ class UploadSender:
             # Every record is acknowledged or given up within this time.
             self._wait_empty(self.limits.delivery_s + _PURGE_S)
         finally:
-            self._client.purge()
+            for client in self._clients:
+                client.producer.purge()
             self._budget.wait_empty(_PURGE_S)
-            self._stopped.set()
-            self._poller.join()
+            for client in self._clients:
+                client.stopped.set()
+                client.poller.join()
 
     def _wait_empty(self, timeout_s: float) -> None:
         if not self._budget.wait_empty(timeout_s):
@@ -232,6 +248,27 @@ def _settings(connection: Connection, watch: ErrorWatch, limits: SendingLimits) 
         queue_buffering_max_kbytes=(limits.max_queued_bytes + MAX_RECORD_BYTES) // 1024 + 1,
         queue_buffering_max_messages=0,
     )
+
+
+class _Client(NamedTuple):
+    """One client of librdkafka, and the thread that serves it."""
+
+    producer: Producer
+    poller: threading.Thread
+    stopped: threading.Event
+
+    @classmethod
+    def connected(cls, settings: Settings, name: str) -> Self:
+        """With the certificate as it is now."""
+        producer, stopped = Producer(settings), threading.Event()
+        poller = threading.Thread(target=_serve, args=(producer, stopped), name=name, daemon=True)
+        poller.start()
+        return cls(producer, poller, stopped)
+
+
+def _stop(clients: list[_Client]) -> None:
+    for client in clients:
+        client.stopped.set()
 
 
 def _serve(client: Producer, stopped: threading.Event) -> None:

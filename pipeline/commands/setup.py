@@ -19,9 +19,9 @@ from erasestream.pipeline.commands.console import (
 from erasestream.pipeline.settings import load
 from erasestream.schemas.ids import Lane
 from erasestream.topics import provision as provisioning
-from erasestream.topics.catalog import ADMIN, Catalog
+from erasestream.topics.catalog import ADMIN, Catalog, Topic
 from erasestream.topics.connection import Connection
-from erasestream.topics.lifetime import Lifetime
+from erasestream.topics.lifetime import Lifetime, Superseded
 from erasestream.topics.provision import Plan
 from erasestream.topics.repair import RouterRepair
 
@@ -75,7 +75,7 @@ def topics() -> None:
             ", ".join(topic.readers),
             str(topic.partitions),
             f"{topic.max_record_bytes / 1e6:.1f} MB",
-            _sum(topic.lifetime) if topic.lifetime else "kept; holds no image",
+            _life(topic),
         )
     console.print(table)
     console.print(_promise(catalog))
@@ -84,6 +84,19 @@ def topics() -> None:
 def _hours(seconds: float) -> str:
     minutes = round(seconds / 60)
     return f"{minutes // 60}:{minutes % 60:02d}"
+
+
+def _life(topic: Topic) -> str:
+    if topic.lifetime:
+        return _sum(topic.lifetime)
+    if topic.superseded:
+        return _until_superseded(topic.superseded)
+    return "kept; holds no image"
+
+
+def _until_superseded(gone: Superseded) -> str:
+    parts = (gone.segment_s, gone.heartbeat_s, gone.cleaner_s, gone.delete_delay_s)
+    return f"superseded: {' + '.join(map(_hours, parts))} = {_hours(gone.worst_age_s)} h"
 
 
 def _sum(life: Lifetime) -> str:
@@ -103,6 +116,8 @@ def _promise(catalog: Catalog) -> str:
         "Lifetime: age when appended + retention + segment + check and deletion = worst age.\n"
         f"Worst of all {_hours(worst)} h; promised {_hours(policy.promise_s)} h from the upload, "
         f"of which {_hours(policy.reserve_s)} h are kept in reserve.\n"
+        "The last decision of an account is kept; one that is superseded is gone from disk after "
+        "segment + heartbeat + cleaner + deletion.\n"
         "What is routed is deleted earlier under traffic; on an idle partition its bytes stay, "
         "hidden, until the lifetime ends."
     )

@@ -8,6 +8,9 @@ import typer
 
 from erasestream.pipeline.running import Stage, run
 from erasestream.pipeline.settings import Settings, load
+from erasestream.topics.catalog import ERASER, PURGER, ROUTER, SINK, Role
+from erasestream.topics.renewal import Renewal
+from erasestream.topics.tls import Identity
 
 
 def infer() -> None:
@@ -21,37 +24,45 @@ def route() -> None:
     """Join results with consent: to the ephemeral topic, and to the sink if opted in."""
     from erasestream.pipeline.wiring import RouterStage
 
-    _run("route", RouterStage)
+    _run("route", RouterStage, ROUTER)
 
 
 def sink() -> None:
     """Encrypt what is retained into the private bucket (extra sink)."""
     from erasestream.pipeline.wiring import EncryptionStage
 
-    _run("sink", EncryptionStage)
+    _run("sink", EncryptionStage, SINK)
 
 
 def purge() -> None:
     """Delete what is no longer needed before its time is up."""
     from erasestream.pipeline.wiring import purger
 
-    _run("purge", purger)
+    _run("purge", purger, PURGER)
 
 
 def erase() -> None:
     """Mark what is revoked as erased, in the vault and in the ledger (extra sink)."""
     from erasestream.pipeline.wiring import eraser
 
-    _run("erase", eraser)
+    _run("erase", eraser, ERASER)
 
 
-def _run(name: str, build: Callable[[Settings, Event], Stage]) -> NoReturn:
+def _run(name: str, build: Callable[[Settings, Event], Stage], role: Role) -> NoReturn:
     settings = load()
     stage = settings.stage
+    renewals: list[Renewal] = []
+
+    def begin(stopping: Event) -> Stage:
+        # What lies there before any client is made: a change in between is noticed.
+        renewals[:] = [Renewal(Identity.load(settings.kafka.identities, role))]
+        return build(settings, stopping)
+
     status = run(
         name,
-        lambda stopping: build(settings, stopping),
+        begin,
         health_port=stage.health_port,
         ready_deadline=stage.ready_deadline,
+        renewed=lambda: any(each.is_due() for each in renewals),
     )
     raise typer.Exit(status)

@@ -19,12 +19,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from erasestream.pipeline.consent import decision, replay
 from erasestream.pipeline.consent.barrier import Barrier, Verdict
 from erasestream.pipeline.consent.decision import Way
 from erasestream.pipeline.consent.replay import Appearance
+from erasestream.pipeline.consent.sources import Places, Questions, View
 from erasestream.schemas.cloudevents import from_wire, to_wire, type_of
 from erasestream.schemas.errors import (
     SENTENCES,
@@ -34,7 +35,7 @@ from erasestream.schemas.errors import (
     Unavailable,
 )
 from erasestream.schemas.events import Cutout, Failure, Part, Position, Result, Retained, Upload
-from erasestream.schemas.ids import AccountId, Lane, upload_id_of_position
+from erasestream.schemas.ids import Lane, upload_id_of_position
 from erasestream.schemas.ledger import Finding, FindingKind
 from erasestream.topics.catalog import (
     LEDGER,
@@ -55,42 +56,6 @@ log = logging.getLogger(__name__)
 
 WAIT_S = 1.0
 """How long one try to catch up takes before the stage looks whether it shall end."""
-
-
-class View(Protocol):
-    """The owners' decisions, and how fresh they are (`ConsentView`)."""
-
-    def mark(self) -> Mark:
-        """How far the decisions reach now."""
-
-    def read(self) -> Mark:
-        """Apply what is there, without waiting; what is applied then."""
-
-    def catch_up(self, mark: Mark, *, deadline_s: float) -> None:
-        """Apply everything below the mark.  Raises `Unavailable` after the deadline."""
-
-    def standing(self, lane: Lane, account: AccountId) -> Standing | None:
-        """The grant in force of this account, as far as is applied."""
-
-    def mark_of(self, lane: Lane, account: AccountId) -> str:
-        """How much of the account's partition is applied."""
-
-
-class Places(Protocol):
-    """Uploads by their place (`Originals`)."""
-
-    def read(self, at: Partition, offset: int) -> Record | None:
-        """The record at this place; None if it is gone.  Raises `Unavailable`."""
-
-
-class Questions(Protocol):
-    """What only the brokers know (`Admin`)."""
-
-    def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
-        """The id that each topic has now."""
-
-    def log_start(self, at: Partition) -> int:
-        """The first offset of a partition that is still there."""
 
 
 class Router:
@@ -125,6 +90,18 @@ class Router:
         self._marks = {
             at: ReplayMark.parse(start.metadata, where=str(at)) for at, start in starts.items()
         }
+
+    def first_start(self, at: Partition) -> Start | None:
+        """Where a partition without a committed offset begins; None if that can not be told.
+
+        Every result that was ever routed left a record in the ephemeral topic.  If that has
+        never held one, nothing was routed: the partition is new, or nobody got to it yet.
+        """
+        lane = lane_of(at.topic)
+        if self._admin.log_end(Partition(ephemeral_of(lane), at.number)) > 0:
+            return None
+        mark = ReplayMark(topic_id=self._topic_id(lane), offset=-1)
+        return Start(self._admin.log_start(at), str(mark))
 
     def metadata(self, partition: Partition) -> str:
         """The mark of a partition as it is after what was handled."""

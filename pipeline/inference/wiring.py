@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -21,6 +22,8 @@ from erasestream.schemas.ids import Lane
 from erasestream.topics.acl import Operation
 from erasestream.topics.catalog import INFERENCE, cutouts_of, uploads_of
 from erasestream.topics.connection import Admin, Connection
+from erasestream.topics.renewal import LOOK_EVERY_S, Renewal
+from erasestream.topics.tls import Identity
 from erasestream.topics.transactional_writes import MAX_RECORD_BYTES
 
 log = logging.getLogger(__name__)
@@ -85,9 +88,11 @@ def _build(settings: Settings) -> InferenceStage:
             spec.name: timedelta(seconds=spec.times.backlog_limit_s) for spec in catalog.lanes
         },
     )
+    tls = connection.identity.ssl_context()
+    _renew(tls, connection.identity)
     return InferenceStage(
         bootstrap_servers=settings.kafka.bootstrap_servers,
-        tls=connection.identity.ssl_context(),
+        tls=tls,
         lanes=catalog.lane_names,
         maker=maker,
         topic_ids=admin.topic_ids,
@@ -103,6 +108,24 @@ def _check(admin: Admin, lanes: tuple[Lane, ...]) -> None:
         {uploads_of(lane): read for lane in lanes} | {cutouts_of(lane): write for lane in lanes}
     )
     admin.check_group(INFERENCE)
+
+
+def _renew(tls: ssl.SSLContext, identity: Identity) -> None:
+    """Put a renewed certificate into the context: connections from then on are made with it.
+
+    Faust and its client keep the context, so nothing has to be made anew.
+    """
+    renewal = Renewal(identity)
+
+    def look() -> None:
+        while True:
+            time.sleep(LOOK_EVERY_S)
+            if renewal.is_due():
+                tls.load_verify_locations(identity.ca)
+                tls.load_cert_chain(identity.certificate, identity.key)
+                log.info("certificate_renewed", extra={"stage": "infer"})
+
+    threading.Thread(target=look, name="renewal", daemon=True).start()
 
 
 def _watch(stage: InferenceStage, deadline_s: float) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from erasestream.pipeline.consent.router import Router
 from erasestream.schemas.cloudevents import from_wire, type_of
+from erasestream.schemas.errors import InvariantBroken
 from erasestream.schemas.events import Cutout, Failure, Position, Retained, Upload, utc
 from erasestream.schemas.ids import AccountId, GrantId, Lane
 from erasestream.schemas.ledger import Finding
@@ -118,7 +119,19 @@ class Process:
             self._is_fresh = self.router.ready(self._read)
 
     def handle(self) -> None:
-        """Decide what was read; if the view was behind, commit first and wait."""
+        """Decide what was read; a deposed one may find that the world has moved on, and end."""
+        try:
+            self._handle()
+        except InvariantBroken:
+            if self.is_member:
+                raise
+            self._end()
+
+    def _end(self) -> None:
+        self._next, self._open, self._read, self._place = {}, [], [], {}
+
+    def _handle(self) -> None:
+        # If the view was behind, what is decided is committed before it is waited for.
         if self._read and not self._is_fresh:
             if not self.commit():
                 return
@@ -139,7 +152,7 @@ class Process:
     def commit(self) -> bool:
         """All or nothing; a deposed one gets nothing, and starts anew."""
         if not self.is_member:
-            self._next, self._open, self._read, self._place = {}, [], [], {}
+            self._end()
             return False
         for outgoing in self._open:
             self._publish(outgoing)

@@ -89,6 +89,10 @@ class Brokers:
         """As an `Admin` answers."""
         return self.uploads_start[at.number]
 
+    def log_end(self, at: Partition) -> int:
+        """As an `Admin` answers for the ephemeral topic."""
+        return sum(place.partition == at.number for place in self.ephemeral)
+
     def read(self, at: Partition, offset: int) -> Record | None:
         """As `Originals` answers: what lies there now, whoever's it is."""
         there = self.uploads_start[at.number] <= offset < len(self.uploads[at.number])

@@ -90,21 +90,29 @@ class Market:
             for created in client.create_acls(bindings).values():
                 created.result(20.0)
 
+    def catalog(self, **partitions: int) -> Catalog:
+        """Of all lanes so far; `partitions` by the name of a lane, where it has more."""
+        lanes = (
+            LaneSpec(name=name, partitions=partitions.get(name, PARTITIONS)) for name in self.lanes
+        )
+        return Catalog.build(tuple(lanes), durability=Durability(replication=1, min_insync=1))
+
     def open_lane(self) -> Lane:
         """A new lane: certificates, topics and rights."""
-        lane = Lane(f"lane-{next(self.numbers)}")
-        self.lanes.append(lane)
-        catalog = Catalog.build(
-            tuple(LaneSpec(name=name, partitions=PARTITIONS) for name in self.lanes),
-            durability=Durability(replication=1, min_insync=1),
-        )
+        return self.open_lanes(1)[0]
+
+    def open_lanes(self, count: int) -> list[Lane]:
+        """Some at once."""
+        opened = [Lane(f"lane-{next(self.numbers)}") for _ in range(count)]
+        self.lanes += opened
+        catalog = self.catalog()
         for role in catalog.roles:
             if not (self.identities / f"{role}.crt").exists():
                 self.authority.issue_role(role, self.identities)
-        self._provision(catalog)
-        return lane
+        self.provision(catalog)
+        return opened
 
-    def _provision(self, catalog: Catalog) -> None:
+    def provision(self, catalog: Catalog) -> None:
         """Apply the plan; a broker that has just started still loads its coordinators."""
         end = time.monotonic() + 20.0
         while True:
@@ -117,10 +125,9 @@ class Market:
                 time.sleep(0.2)
 
 
-@pytest.fixture(scope="session")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
-    """One broker for all tests of the topics; they leave it running."""
-    folder = tmp_path_factory.mktemp("market")
+@contextmanager
+def opened_market(folder: Path) -> Iterator[Market]:
+    """A broker of one's own."""
     identities = folder / "identities"
     authority = Authority.create(folder / "authority", now=lambda: datetime.now(UTC))
     identities.mkdir()
@@ -135,6 +142,13 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
         yield Market(broker, authority, identities)
     finally:
         broker.stop()
+
+
+@pytest.fixture(scope="session")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+    """One broker for all tests of the topics; they leave it running."""
+    with opened_market(tmp_path_factory.mktemp("market")) as market:
+        yield market
 
 
 @pytest.fixture

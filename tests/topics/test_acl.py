@@ -33,7 +33,7 @@ TABLE: dict[str, dict[str, str]] = {
         "describe": "group:router group:sink",
     },
     "reader": {},
-    "eraser": {"read": f"{CONSENTS} ledger group:eraser", "write": "ledger"},
+    "eraser": {"read": f"{CONSENTS} ledger group:eraser", "write": f"{CONSENTS} ledger"},
     "auditor": {
         "read": "ledger",
         "describe": f"{EVERYTHING} {CLUSTER}",

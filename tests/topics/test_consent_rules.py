@@ -1,0 +1,331 @@
+"""Each rule of consent, with somebody who breaks it, on a real broker."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+import pytest
+from confluent_kafka import KafkaError, Message, Producer
+
+from erasestream.pipeline.consent.findings import Findings
+from erasestream.pipeline.eraser import EraserStage
+from erasestream.schemas.cloudevents import from_wire, to_wire
+from erasestream.schemas.consent import Channel, ConsentDecision, Decision
+from erasestream.schemas.errors import Refused, Unavailable
+from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
+from erasestream.schemas.ledger import Finding, FindingKind
+from erasestream.topics.catalog import (
+    ADMIN,
+    ERASER,
+    LEDGER,
+    OPERATOR,
+    ROUTER,
+    Catalog,
+    LaneRole,
+    consent_of,
+    lane_role,
+)
+from erasestream.topics.connection import ErrorWatch
+from erasestream.topics.consent import ConsentReader, ConsentWriter, Operators
+from erasestream.topics.consent_view import ConsentView
+from erasestream.topics.ledger_view import LedgerView
+from erasestream.topics.partitioner import partition_of
+from erasestream.topics.provision import plan
+from erasestream.topics.record import Partition
+from erasestream.topics.single_writes import SingleWrites
+from erasestream.topics.work import WorkQueue
+from tests.flow.looking import TopicReader
+from tests.topics.conftest import Market
+
+OWNER = {"actor": "owner", "channel": Channel.ACCOUNT_PAGE}
+
+
+def writer(market: Market, lane: Lane, clock: Callable[[], float] | None = None) -> ConsentWriter:
+    """The lane's own account service."""
+    connection = market.connection(lane_role(lane, LaneRole.ACCOUNT))
+    return ConsentWriter(connection=connection, lane=lane, **{"clock": clock} if clock else {})
+
+
+def seconds_ago(seconds: float) -> Callable[[], float]:
+    """A clock at the moment when something was begun, before it was held up."""
+    at = datetime.now(UTC).timestamp() - seconds
+    return lambda: at
+
+
+def view(market: Market, lane: Lane, findings: Findings) -> ConsentView:
+    """As the router has it."""
+    view = ConsentView(
+        connection=market.connection(ROUTER),
+        catalog=market.catalog(),
+        lanes=(lane,),
+        found=findings.found,
+    )
+    view.catch_up(view.mark(), deadline_s=20)
+    return view
+
+
+@pytest.fixture
+def findings(market: Market) -> Findings:
+    """What the router writes to the ledger."""
+    writes = SingleWrites(connection=market.connection(ROUTER), timeout_s=10)
+    return Findings(writes=writes, ledger_partitions=market.catalog()[LEDGER].partitions)
+
+
+def test_two_writers_at_once_leave_two_grants_and_a_revocation_ends_both(
+    market: Market, lane: Lane
+) -> None:
+    """Both look before either writes; the last one is in force, and neither is forgotten."""
+    both_have_looked = threading.Barrier(2, timeout=20)
+
+    def clock() -> float:
+        both_have_looked.wait()
+        return datetime.now(UTC).timestamp()
+
+    writers = [writer(market, lane, clock) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda each: each.grant("acct", **OWNER), writers))
+    grants = {each.grant for each in made}
+    reader = ConsentReader(connection=market.connection(OPERATOR), lane=lane)
+    standing = reader.standing("acct")
+    assert len(grants) == 2
+    assert standing
+    assert standing.grant in grants
+    writer(market, lane).revoke("acct", **OWNER)
+    assert reader.standing("acct") is None
+    assert set(reader.open_grants("acct")) == grants
+
+
+def test_a_grant_that_was_held_up_does_not_undo_a_revocation(market: Market, lane: Lane) -> None:
+    """Begun before the revocation and appended after it: void, also for the router."""
+    other = writer(market, lane)
+    other.grant("acct", **OWNER)
+    other.revoke("acct", **OWNER)
+    with pytest.raises(Unavailable, match="too late"):
+        writer(market, lane, seconds_ago(6)).grant("acct", **OWNER)
+    reader = ConsentReader(connection=market.connection(OPERATOR), lane=lane)
+    assert reader.standing("acct") is None
+    made = [entry.decision for entry in reader.history("acct")]
+    assert made == [Decision.GRANTED, Decision.REVOKED, Decision.GRANTED]
+
+
+class Vault:
+    """Where the markers are to stand; away at first."""
+
+    def __init__(self) -> None:
+        self.is_away = True
+        self.marked: set[GrantId] = set()
+
+    def mark(self, grant: GrantId) -> None:
+        """Create a marker."""
+        if self.is_away:
+            raise Unavailable("the vault")
+        self.marked.add(grant)
+
+
+def eraser(market: Market, lane: Lane, vault: Vault, stopping: threading.Event) -> EraserStage:
+    """The stage, on this lane alone."""
+    connection = market.connection(ERASER)
+    partitions = market.catalog()[LEDGER].partitions
+    return EraserStage(
+        queue=WorkQueue(connection=connection, topics=[consent_of(lane)], instance="test"),
+        ledger=LedgerView(connection=connection, partitions=partitions),
+        ledger_partitions=partitions,
+        writes=SingleWrites(connection=connection, timeout_s=20),
+        mark=vault.mark,
+        beat=lambda: None,
+        beat_every_s=60,
+        stopping=stopping,
+    )
+
+
+@pytest.fixture
+def vault() -> Vault:
+    """An empty one."""
+    return Vault()
+
+
+@pytest.fixture
+def erasing(market: Market, lane: Lane, vault: Vault) -> Iterator[EraserStage]:
+    """The eraser at work on the lane."""
+    stopping = threading.Event()
+    stage = eraser(market, lane, vault, stopping)
+
+    def work() -> None:
+        while not stopping.is_set():
+            try:
+                stage.turn()
+            except Unavailable:
+                assert stopping.is_set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield stage
+    finally:
+        stopping.set()
+        thread.join()
+        stage.close()
+
+
+def test_a_revocation_is_confirmed_only_when_its_markers_stand(
+    market: Market, lane: Lane, vault: Vault, erasing: EraserStage
+) -> None:
+    """While the vault is away it is recorded and honoured, but nobody says confirmed."""
+    assert erasing.count == 0
+    writes = writer(market, lane)
+    grant = writes.grant("acct", **OWNER).grant
+    writes.revoke("acct", **OWNER)
+    assert writes.reader.standing("acct") is None
+    with pytest.raises(Unavailable, match="1 grants are not marked"):
+        writes.await_confirmed("acct", timeout_s=1)
+    assert writes.reader.open_grants("acct") == [grant]
+    vault.is_away = False
+    writes.await_confirmed("acct", timeout_s=30)
+    assert vault.marked == {grant}
+    assert writes.reader.open_grants("acct") == []
+
+
+def numbered() -> Iterator[AccountId]:
+    """Accounts, one after another."""
+    return (AccountId(f"acct-{number}") for number in count())
+
+
+def send(market: Market, lane: Lane, account: AccountId, partitioner: str) -> int:
+    """Write a grant as another client would, which picks the partition itself; that."""
+    now = datetime.now(UTC)
+    event = ConsentDecision(
+        id=new_upload_id(int(now.timestamp() * 1000), bytes(10)),
+        time=now,
+        account=account,
+        decision=Decision.GRANTED,
+        actor="owner",
+        channel=Channel.LIBRARY,
+    )
+    wire = to_wire(event, source="/stranger")
+    role = lane_role(lane, LaneRole.ACCOUNT)
+    producer = Producer(market.connection(role).settings(ErrorWatch(), partitioner=partitioner))
+    landed: list[int] = []
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        assert error is None, error
+        landed.append(message.partition() or 0)
+
+    producer.produce(
+        consent_of(lane),
+        wire.value,
+        account.encode(),
+        on_delivery=delivered,
+        headers=list(wire.headers),
+    )
+    assert producer.flush(20) == 0
+    return landed[0]
+
+
+def test_javas_partitioner_is_ours(market: Market, lane: Lane, findings: Findings) -> None:
+    """What a Java service writes with its default lies where we look for it."""
+    accounts = [account for account, _ in zip(numbered(), range(8), strict=False)]
+    partitions = market.catalog()[consent_of(lane)].partitions
+    for account in accounts:
+        landed = send(market, lane, account, "murmur2_random")
+        assert landed == partition_of(account.encode(), partitions)
+    known = view(market, lane, findings)
+    try:
+        assert all(known.standing(lane, account) for account in accounts)
+    finally:
+        known.close()
+
+
+def test_another_partitioner_opts_nobody_in_and_is_a_finding(
+    market: Market, lane: Lane, findings: Findings
+) -> None:
+    """Librdkafka's default: the account is ephemeral, also after a grant in the right place."""
+    partitions = market.catalog()[consent_of(lane)].partitions
+    for account in numbered():
+        landed = send(market, lane, account, "consistent_random")
+        if landed != partition_of(account.encode(), partitions):
+            break
+    writer(market, lane).grant(account, **OWNER)
+    known = view(market, lane, findings)
+    try:
+        assert known.standing(lane, account) is None
+    finally:
+        known.close()
+    findings.write_some()
+    found = [each for each in ledger(market) if f"{consent_of(lane)}/" in each.detail]
+    assert {each.kind for each in found} == {FindingKind.CONSENT_IN_WRONG_PARTITION}
+    assert all(account not in each.detail for each in found)
+
+
+def ledger(market: Market) -> list[Finding]:
+    """All findings."""
+    partitions = market.catalog()[LEDGER].partitions
+    reader = TopicReader(market.cluster, ADMIN, LEDGER, partitions)
+    try:
+        records = reader.read_to_end()
+    finally:
+        reader.close()
+    kind = Finding.type.encode()
+    return [
+        from_wire(Finding, record.headers, record.value)
+        for record in records
+        if dict(record.headers)["ce_type"] == kind
+    ]
+
+
+def test_a_finding_is_the_same_each_time(market: Market, lane: Lane, findings: Findings) -> None:
+    """Two routers, or one twice, find one thing: their entries have one id."""
+    at = Partition(consent_of(lane), 1)
+    for _ in range(2):
+        findings.found(FindingKind.CONSENT_UNREADABLE, at, 7)
+        findings.found(FindingKind.CONSENT_UNREADABLE, at, 8)
+    findings.write_some()
+    found = [each for each in ledger(market) if each.detail.startswith(f"{at} at ")]
+    assert len(found) == 4
+    assert len({each.id for each in found}) == 2
+
+
+def test_consent_topics_never_grow(market: Market, lane: Lane) -> None:
+    """With another count every account would lie elsewhere."""
+    declared = market.catalog()
+    more = Catalog.build(declared.lanes, durability=declared.durability, shared_partitions=5)
+    with pytest.raises(Refused, match=r"consent\.\S+ has 4 partitions, and that never changes"):
+        plan(market.admin, more)
+    assert market.admin.partition_counts()[consent_of(lane)] == 4
+
+
+@pytest.mark.parametrize(
+    ("role", "channel"),
+    [(OPERATOR, Channel.OPERATOR), (OPERATOR, Channel.ACCOUNT_PAGE), (None, Channel.OPERATOR)],
+    ids=["operator", "operator in disguise", "operator's channel"],
+)
+def test_operators_only_revoke(
+    market: Market, lane: Lane, role: str | None, channel: Channel
+) -> None:
+    """Whatever channel they name; nothing is written, and revoking is theirs."""
+    connection = market.connection(role or lane_role(lane, LaneRole.ACCOUNT))
+    operator = ConsentWriter(connection=connection, lane=lane)
+    with pytest.raises(Refused, match="only revoke"):
+        operator.grant("acct", actor="operator:ann", channel=channel)
+    assert operator.reader.history("acct") == []
+    assert operator.revoke("acct", actor="operator:ann", channel=channel).written
+
+
+def test_developers_may_grant(market: Market, lane: Lane) -> None:
+    """In a stack that is marked so; the ledger names who and through what."""
+    developer = ConsentWriter(
+        connection=market.connection(OPERATOR), lane=lane, operators=Operators.DEVELOPERS
+    )
+    assert developer.grant("acct", actor="operator:ann", channel=Channel.OPERATOR).written
+    (entry,) = developer.reader.history("acct")
+    assert (entry.actor, entry.channel) == ("operator:ann", Channel.OPERATOR)
+
+
+def test_a_revocation_that_is_late_counts(market: Market, lane: Lane) -> None:
+    """Only grants are void: a revocation wins every race, however long it took."""
+    writer(market, lane).grant("acct", **OWNER)
+    late = writer(market, lane, seconds_ago(timedelta(hours=1).total_seconds()))
+    late.revoke("acct", **OWNER)
+    reader = ConsentReader(connection=market.connection(OPERATOR), lane=lane)
+    assert reader.standing("acct") is None

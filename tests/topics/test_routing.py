@@ -1,0 +1,221 @@
+"""The router on a real broker, when what it stands on is not as it was left."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from erasestream.pipeline.consent.decision import MAX_CLOCK_SKEW
+from erasestream.schemas.consent import Channel
+from erasestream.schemas.errors import Fenced, InvariantBroken
+from erasestream.schemas.events import Position
+from erasestream.schemas.ids import Lane, UploadId
+from erasestream.schemas.ledger import Finding, FindingKind
+from erasestream.topics.catalog import ROUTER, cutouts_of, uploads_of
+from erasestream.topics.connection import Cluster, Connection, ErrorWatch
+from erasestream.topics.provision import plan
+from erasestream.topics.repair import RouterRepair
+from tests.flow.waiting import eventually
+from tests.topics.conftest import Market, opened_market
+from tests.topics.routing import ACCOUNT, Bench
+
+NO_TOPIC = "A" * 22
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+    """A broker of this module's own: nobody else is in the routers' group."""
+    with opened_market(tmp_path_factory.mktemp("routing")) as market:
+        yield market
+
+
+@pytest.fixture(scope="module")
+def lanes(market: Market) -> Iterator[Lane]:
+    """Lanes that were made before any router ran; each test takes one."""
+    return iter(market.open_lanes(12))
+
+
+@pytest.fixture
+def bench(market: Market, lanes: Iterator[Lane]) -> Iterator[Bench]:
+    """A lane of the test's own."""
+    bench = Bench(market, next(lanes))
+    yield bench
+    bench.close()
+
+
+def wait_until_group_is_empty(market: Market) -> None:
+    """A static member stays in its group until its session has timed out."""
+    eventually("nobody is in the group", lambda: not market.admin.has_members(ROUTER))
+
+
+def delete_uploads(bench: Bench, *, below: int) -> None:
+    """As retention or the purger do."""
+    asked = TopicPartition(uploads_of(bench.lane), 0, below)
+    admin = bench.market.admin
+    (answer,) = admin.client.delete_records([asked]).values()
+    answer.result(20)
+
+
+def assert_it_stops(bench: Bench, why: str) -> None:
+    """A router is started, and ends with this."""
+    routed = bench.router()
+    with pytest.raises(InvariantBroken, match=why):
+        routed.turn_until(lambda: False)
+    routed.close()
+
+
+def keep(bench: Bench) -> tuple[UploadId, Position]:
+    """Opt in, and upload until it is surely after that; the result is written as well."""
+    granted = bench.consent().grant(ACCOUNT, actor="owner", channel=Channel.LIBRARY)
+
+    def after_the_grant() -> tuple[UploadId, Position] | None:
+        upload = bench.upload()
+        bench.infer(*upload)
+        return upload[:2] if upload[2] - granted.at > MAX_CLOCK_SKEW else None
+
+    return eventually("an upload after the grant", after_the_grant, poll_s=0.3)
+
+
+def test_uploads_made_anew_go_on_from_their_beginning(bench: Bench) -> None:
+    """Their offsets start again, and so does the mark; what was routed before stays so."""
+    before = [bench.process() for _ in range(3)]
+    routed = bench.route_until(*before)
+    topic = uploads_of(bench.lane)
+    old_id = bench.topic_id
+    admin = bench.market.admin
+    (deleted,) = admin.client.delete_topics([topic]).values()
+    deleted.result(20)
+    eventually("it is gone", lambda: topic not in admin.partition_counts())
+    bench.market.provision(bench.market.catalog())
+    assert bench.topic_id != old_id
+    after = [bench.process() for _ in range(2)]
+    routed.turn_until(lambda: set(after) <= set(bench.seen()))
+    assert bench.delivered() == before + after
+
+
+def test_a_result_of_a_topic_that_is_not_there_stops_the_router(bench: Bench) -> None:
+    """Nothing tells whether it is a replay."""
+    first = bench.process()
+    upload, position, at = bench.upload()
+    bench.infer(upload, position.model_copy(update={"topic_id": NO_TOPIC}), at)
+    assert_it_stops(bench, "does not have")
+    assert set(bench.delivered()) <= {first}
+
+
+def test_partitions_can_be_added_while_routers_run(bench: Bench) -> None:
+    """Provisioning leaves their beginning to the routers, which begin where nothing was routed."""
+    before = bench.process()
+    running = bench.route_until(before)
+    grown = bench.market.catalog(**{bench.lane: 3})
+    bench.market.provision(grown)
+    assert plan(bench.market.admin, grown).changes == ()
+    newcomer = Bench(bench.market, bench.lane)  # the other knows two partitions
+    added = [newcomer.process(2) for _ in range(2)]
+    running.turn_until(lambda: len(bench.delivered(3)) >= 3)
+    assert sorted(bench.delivered(3), key=str) == sorted([before, *added], key=str)
+
+
+def test_one_automatic_commit_stops_the_router_until_it_is_mended(bench: Bench) -> None:
+    """It wipes the mark; the repair finds it again in what was delivered, and nothing repeats."""
+    before = [bench.process() for _ in range(3)]
+    bench.route_until(*before).close()
+    settings = bench.market.connection(ROUTER).settings(
+        ErrorWatch(), group_id=ROUTER, enable_auto_commit=True
+    )
+    stranger = Consumer(settings | {"auto.offset.reset": "earliest"})
+    stranger.subscribe([cutouts_of(bench.lane)])
+    bench.process()
+    eventually("it reads", lambda: stranger.poll(0.2))
+    stranger.close()
+    assert_it_stops(bench, "no replay mark")
+
+    wait_until_group_is_empty(bench.market)
+    catalog = bench.market.catalog()
+    mender = RouterRepair(
+        connection=bench.market.connection("admin"), catalog=catalog, actor="operator:test"
+    )
+    mender.repair(bench.lane)
+    last = before[-1].model_copy(update={"offset": 3})
+    bench.route_until(last)
+    assert bench.delivered() == [*before, last]
+
+
+def test_deleted_offsets_stop_the_router(bench: Bench) -> None:
+    """What was routed can not be told from what was not: neither from the start nor the end."""
+    before = [bench.process() for _ in range(3)]
+    bench.route_until(*before).close()
+    wait_until_group_is_empty(bench.market)
+    admin = bench.market.admin
+    (deleted,) = admin.client.delete_consumer_groups([ROUTER]).values()
+    deleted.result(20)
+    try:
+        assert_it_stops(bench, "no committed offset")
+        assert bench.delivered() == before
+    finally:
+        wait_until_group_is_empty(bench.market)
+        bench.market.provision(bench.market.catalog())  # the other lanes' marks
+
+
+def test_a_gap_stops_the_router_unless_it_was_purged(bench: Bench) -> None:
+    """A result that is missing is never passed over; uploads that are gone are a finding."""
+    first = bench.process()
+    bench.upload()
+    third = bench.process()
+    assert_it_stops(bench, "1 results are missing")
+    assert set(bench.delivered()) <= {first}
+
+    delete_uploads(bench, below=2)
+    bench.route_until(third)
+    assert bench.delivered() == [first, third]
+    (finding,) = bench.ledger(Finding)
+    assert finding.kind is FindingKind.UPLOADS_PURGED_UNPROCESSED
+    assert finding.detail.startswith("1 uploads before")
+
+
+def test_an_upload_that_is_gone_makes_its_result_ephemeral(bench: Bench) -> None:
+    """And is counted: no cut-out is kept without its photo."""
+    upload, position = keep(bench)
+    delete_uploads(bench, below=position.offset + 1)
+    routed = bench.route_until(position)
+    assert upload not in bench.kept()
+    assert routed.router.counts["original_gone"] >= 1
+    assert routed.router.counts["retained"] == 0
+
+
+def test_an_upload_that_can_not_be_read_now_is_waited_for(bench: Bench) -> None:
+    """Its broker is away: neither delivered nor kept until it is back; then both, once."""
+    upload, position = keep(bench)
+    nowhere = Connection(
+        cluster=Cluster(bootstrap_servers=("127.0.0.1:1",), identities=bench.market.identities),
+        role=ROUTER,
+    )
+    waiting = bench.router(originals_at=nowhere)
+    waiting.turn_until(
+        lambda: waiting.router.counts["ephemeral"] > 0 or waiting.loop.has_partitions
+    )
+    for _ in range(3):
+        waiting.loop.turn()
+    assert position not in bench.delivered()
+    assert upload not in bench.kept()
+    waiting.close()
+    bench.route_until(position)
+    assert bench.delivered().count(position) == 1
+    assert bench.kept().count(upload) == 2
+
+
+def test_a_router_whose_name_another_took_delivers_nothing_more(bench: Bench) -> None:
+    """It is fenced in the midst of its transaction, and what it had decided is its successor's."""
+    first = bench.process()
+    deposed = bench.route_until(first)
+    second = bench.process()
+    committing = threading.Event()
+    commit = deposed.loop._writes.commit
+    deposed.loop._writes.commit = lambda *_: committing.set()  # type: ignore[method-assign]
+    deposed.turn_until(committing.is_set)
+    deposed.loop._writes.commit = commit  # type: ignore[method-assign]
+    deposed.loop._opened_at = 0.0
+    bench.route_until(second)
+    with pytest.raises(Fenced):
+        deposed.turn_until(lambda: False)
+    assert bench.delivered() == [first, second]
