@@ -116,6 +116,13 @@ class Join(RuleBasedStateMachine):
         for _ in range(count):
             worker.append()
 
+    @rule(account=st.sampled_from(ACCOUNTS), number=NUMBERS)
+    def kept_traffic(self, account: AccountId, number: int) -> None:
+        """An owner opts in, and uploads when that surely counts."""
+        self.brokers.decide(account, Decision.GRANTED, late_ms=0)
+        self.brokers.now_ms += 4 * SKEW_MS + 1
+        self.traffic(account, number, 2)
+
     # Routers
 
     @rule(name=st.sampled_from(NAMES), most=FEW)
