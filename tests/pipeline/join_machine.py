@@ -16,6 +16,7 @@ from hypothesis.stateful import (
 from erasestream.schemas.consent import Decision
 from erasestream.schemas.ids import AccountId
 from erasestream.topics.purge import Committed, needless
+from erasestream.topics.record import Partition
 from erasestream.topics.replay_mark import ReplayMark
 from tests.pipeline.join_members import Process, Worker, result_in
 from tests.pipeline.join_world import ACCOUNTS, LANE, PARTITIONS, SKEW_MS, Brokers, Place
@@ -40,6 +41,7 @@ class Join(RuleBasedStateMachine):
         self.workers = [Worker(self.brokers, number, 0) for number in range(len(PARTITIONS))]
         self.inferred = [0 for _ in PARTITIONS]
         self.has_lost_uploads = False
+        self.needless: list[tuple[Partition, int]] = []
 
     def _start(self, name: str) -> Process:
         process = self.current[name] = Process(self.brokers, name)
@@ -176,8 +178,8 @@ class Join(RuleBasedStateMachine):
     # Deletion
 
     @rule()
-    def purger_runs(self) -> None:
-        """By what is committed."""
+    def purger_looks(self) -> None:
+        """At what is committed; much may happen before it deletes."""
         found = needless(
             routed={
                 at: Committed(start.offset, start.metadata)
@@ -186,15 +188,20 @@ class Join(RuleBasedStateMachine):
             stored={},
             topic_ids=self.brokers.topic_ids([f"uploads.{LANE}"]),
         )
+        self.needless = sorted(found.items())
+
+    @rule(count=FEW)
+    def purger_deletes(self, count: int) -> None:
+        """Some of what it found, and may be killed then: the next one looks anew."""
         done = self.brokers.purged | set(self.brokers.ephemeral)
-        for (topic, number), offset in found.items():
-            if topic.startswith("uploads"):
-                for n in range(self.brokers.uploads_start[number], offset):
-                    place = Place(self.brokers.topic_id, number, n)
-                    assert place in done, "purged while it was needed"
-                self.brokers.uploads_start[number] = max(self.brokers.uploads_start[number], offset)
-            else:
-                self.brokers.cutouts_start[number] = offset
+        for (topic, number), offset in self.needless[:count]:
+            is_uploads = topic.startswith("uploads")
+            starts = self.brokers.uploads_start if is_uploads else self.brokers.cutouts_start
+            for n in range(starts[number], offset) if is_uploads else ():
+                place = Place(self.brokers.topic_id, number, n)
+                assert place in done, "purged while it was needed"
+            starts[number] = max(starts[number], offset)
+        self.needless = self.needless[count:]
 
     @rule(number=NUMBERS, count=FEW)
     def uploads_outlive_their_time(self, number: int, count: int) -> None:
@@ -206,7 +213,8 @@ class Join(RuleBasedStateMachine):
     @precondition(lambda self: not self.has_lost_uploads and self._waits_for_one_topic_only())
     @rule()
     def uploads_are_made_anew(self) -> None:
-        """While inference is stopped: results of the old uploads may still wait."""
+        """While inference and purger are stopped: results of the old ones may still wait."""
+        self.needless = []
         self.brokers.incarnation += 1
         for number in range(len(PARTITIONS)):
             self.brokers.uploads[number] = []
