@@ -2,7 +2,7 @@
 #
 #   MODEL=path    the model's file, where there is no npm
 #   IMAGES=folder photos for the demo
-#   ONLY=group    one group of benchmarks
+#   ONLY=group    one group of benchmarks or faults
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +27,7 @@ bench: setup
 	$(BIN)/python -m tests.bench $(ONLY)
 
 faults: setup
-	$(BIN)/python -m tests.faults
+	$(BIN)/python -m tests.faults $(ONLY)
 
 # What is missing is named before anything is fetched.
 setup:

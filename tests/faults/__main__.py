@@ -1,4 +1,4 @@
-"""kill -9 of the stages while uploads flow: `python -m tests.faults [--uploads N] [--seed S]`.
+"""kill -9 of the stages while uploads flow: `python -m tests.faults storm`.
 
 One broker, two workers, two routers, a sink, two lanes, six accounts, of which two have opted
 in and two never do.  Every two seconds one stage is killed and started again.  At the end the
@@ -21,6 +21,7 @@ from erasestream.topics.consent import ConsentWriter
 from erasestream.topics.producer import UploadProducer
 from tests.bench.figures import Figure, publish
 from tests.bench.running import BULK, SHOP, pipeline, wait_ready
+from tests.faults import hostile
 from tests.faults.checker import Verdict, judge, read
 from tests.flow.pictures import noise, photo
 from tests.inference.tiny_model import build_tiny_model
@@ -44,10 +45,13 @@ Sent = dict[str, tuple[str, str]]
 def main() -> int:
     """Run, print, write `docs/figures/faults.json`; 0 if nothing is wrong."""
     parser = argparse.ArgumentParser(prog="faults")
+    parser.add_argument("only", nargs="?", choices=("storm", "hostile"))
     parser.add_argument("--uploads", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
     given = parser.parse_args()
     sys.stderr.write(f"seed {given.seed}\n")
+    if given.only == "hostile":
+        return hostile.run(given.seed)
     with tempfile.TemporaryDirectory() as folder:
         build_tiny_model(Path(folder))
         with pipeline(models=Path(folder), model="tiny") as stack:
@@ -67,7 +71,7 @@ def main() -> int:
             *(Figure(f"faults.{n}", count, "1", "= 0", count == 0) for n, count in wrong.items()),
         ],
     )
-    return int(any(wrong.values()))
+    return int(any(wrong.values())) | (0 if given.only else hostile.run(given.seed))
 
 
 def _storm(stack: Stack, uploads: int, dice: random.Random) -> tuple[int, Sent, Verdict]:

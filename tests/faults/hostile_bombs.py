@@ -105,7 +105,9 @@ def many_scans(dice: random.Random) -> bytes:
 
 def animated(dice: random.Random) -> bytes:
     """Several frames, in the two formats that are taken and can hold them."""
-    frames = [Image.new("RGB", (20, 20), (n, 0, 0)) for n in range(dice.randint(2, 9))]
+    frames = [
+        gradient(20 + n, 20).resize((20, 20)).rotate(90 * n) for n in range(dice.randint(2, 9))
+    ]
     kind = dice.choice(("PNG", "WEBP"))
     return saved(frames[0], kind, save_all=True, append_images=frames[1:])
 

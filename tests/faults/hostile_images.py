@@ -124,7 +124,7 @@ WRITTEN: list[tuple[str, str, dict[str, Any]]] = [
 ]
 FOREIGN = (
     *("GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "ICO", "ICNS", "TGA", "PCX", "PPM", "SGI", "DDS"),
-    *("EPS", "MPO", "QOI", "IM"),
+    *("EPS", "MPO", "QOI"),
 )
 KINDS: dict[str, tuple[float, Callable[[random.Random], bytes]]] = {
     "valid": (20, lambda dice: valid(dice)[0]),
