@@ -188,6 +188,9 @@ class Router:
         if original is None:
             self.counts["ephemeral"] += 1
             self.counts["original_gone"] += 1
+            place = result.position
+            fields = {"partition": place.partition, "offset": place.offset}
+            log.warning("original_gone", extra={"topic": uploads_of(lane), **fields})
             return
         self.counts["retained"] += 1
         yield self._keep(lane, result, standing, original, Part.ORIGINAL)

@@ -120,12 +120,22 @@ def _renew(tls: ssl.SSLContext, identity: Identity) -> None:
     def look() -> None:
         while True:
             time.sleep(LOOK_EVERY_S)
-            if renewal.is_due():
-                tls.load_verify_locations(identity.ca)
-                tls.load_cert_chain(identity.certificate, identity.key)
-                log.info("certificate_renewed", extra={"stage": "infer"})
+            if not renewal.is_due():
+                continue
+            while not _is_loaded(tls, identity):
+                time.sleep(LOOK_EVERY_S)
+            log.info("certificate_renewed", extra={"stage": "infer"})
 
     threading.Thread(target=look, name="renewal", daemon=True).start()
+
+
+def _is_loaded(tls: ssl.SSLContext, identity: Identity) -> bool:
+    try:
+        tls.load_verify_locations(identity.ca)
+        tls.load_cert_chain(identity.certificate, identity.key)
+    except (OSError, ssl.SSLError):
+        return False  # it is being written again; the context keeps what it had
+    return True
 
 
 def _watch(stage: InferenceStage, deadline_s: float) -> None:

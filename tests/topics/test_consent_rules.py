@@ -37,6 +37,7 @@ from erasestream.topics.record import Partition
 from erasestream.topics.single_writes import SingleWrites
 from erasestream.topics.work import WorkQueue
 from tests.flow.looking import TopicReader
+from tests.flow.waiting import eventually
 from tests.topics.conftest import Market
 
 OWNER = {"actor": "owner", "channel": Channel.ACCOUNT_PAGE}
@@ -185,6 +186,46 @@ def test_a_revocation_is_confirmed_only_when_its_markers_stand(
     writes.await_confirmed("acct", timeout_s=30)
     assert vault.marked == {grant}
     assert writes.reader.open_grants("acct") == []
+
+
+class DyingVault(Vault):
+    """The process dies right after the marker was created."""
+
+    def mark(self, grant: GrantId) -> None:
+        """Create it, and die."""
+        self.marked.add(grant)
+        raise KeyboardInterrupt
+
+
+def test_an_eraser_that_dies_before_it_says_so_says_so_later(market: Market, lane: Lane) -> None:
+    """Its successor finds the decision again, and the marker; then it is confirmed."""
+    writes = writer(market, lane)
+    grant = writes.grant("acct", **OWNER).grant
+    writes.revoke("acct", **OWNER)
+    dying, vault = DyingVault(), Vault()
+    first = eraser(market, lane, dying, threading.Event())
+
+    def has_died() -> bool:
+        try:
+            first.turn()
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    eventually("it dies", has_died, poll_s=0)
+    first.close()
+    assert dying.marked == {grant}
+    assert writes.reader.open_grants("acct") == [grant]
+    vault.is_away = False
+    second = eraser(market, lane, vault, threading.Event())
+
+    def has_confirmed() -> bool:
+        second.turn()
+        return not writes.reader.open_grants("acct")
+
+    eventually("it is confirmed", has_confirmed, poll_s=0)
+    second.close()
+    assert vault.marked == {grant}
 
 
 def numbered() -> Iterator[AccountId]:
