@@ -80,8 +80,7 @@ class RouterRepair:
         at = Partition(ephemeral_of(lane), number)
         start, end = self._admin.log_start(at), self._admin.log_end(at)
         if end == 0:
-            topic = uploads_of(lane)
-            return ReplayMark(topic_id=self._admin.topic_ids([topic])[topic], offset=-1)
+            return self._nothing_routed(lane)
         upper = end
         while upper > start:
             lower = max(start, upper - STEP)
@@ -91,7 +90,13 @@ class RouterRepair:
                 position = from_wire(event, record.headers, record.value).position
                 return ReplayMark(topic_id=position.topic_id, offset=position.offset)
             upper = lower
+        if start == 0:
+            return self._nothing_routed(lane)  # all that was ever written there was undone
         raise Refused(f"{at} has forgotten what was routed last, so nothing can be mended")
+
+    def _nothing_routed(self, lane: Lane) -> ReplayMark:
+        topic = uploads_of(lane)
+        return ReplayMark(topic_id=self._admin.topic_ids([topic])[topic], offset=-1)
 
     def _last_record(self, at: Partition, lower: int, upper: int) -> Record | None:
         watch = ErrorWatch()

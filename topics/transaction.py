@@ -21,16 +21,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from erasestream.schemas.errors import Fenced, InvariantBroken, Unavailable
-from erasestream.topics.connection import Connection, ErrorWatch, kafka_error, translate
+from erasestream.topics.connection import Connection, ErrorWatch, translate
 from erasestream.topics.membership import member_name
 from erasestream.topics.record import Outgoing, Partition, Record
+from erasestream.topics.starts import Start, Starts
 from erasestream.topics.transactional_writes import (
-    CALL_TIMEOUT_S,
     MAX_RECORD_BYTES,
     METADATA_S,
     QUEUE_KBYTES,
@@ -42,14 +42,6 @@ log = logging.getLogger(__name__)
 
 SMALL_READ = 50
 """Records per small read; small, so that reading and writing overlap."""
-WAIT_S = 0.5
-
-
-class Start(NamedTuple):
-    """Where a partition is read from, and what was committed together with that."""
-
-    offset: int
-    metadata: str
 
 
 class Handler(Protocol):
@@ -125,6 +117,12 @@ class TransactionalLoop:
                 message_max_bytes=MAX_RECORD_BYTES,
                 receive_message_max_bytes=2 * MAX_RECORD_BYTES,
             )
+        )
+        self._starts = Starts(
+            consumer=self._consumer,
+            first_start=handler.first_start,
+            stopping=stopping,
+            watch=self._watch,
         )
         self._writes = TransactionalWrites(
             connection=connection, instance=instance, stopping=stopping, watch=self._watch
@@ -247,46 +245,11 @@ class TransactionalLoop:
         self._assignments += 1
         if not partitions:
             return
-        starts = self._committed(partitions)
+        starts = self._starts.of(partitions)
         self._next = dict.fromkeys(partitions, -1)
         self._assigned = partitions
         self._handler.assigned(starts)
         self._consumer.assign([TopicPartition(*at, start.offset) for at, start in starts.items()])
-
-    def _committed(self, partitions: list[Partition]) -> dict[Partition, Start]:
-        asked = [TopicPartition(at.topic, at.number) for at in partitions]
-        while True:
-            try:
-                answers = self._consumer.committed(asked, CALL_TIMEOUT_S)
-                break
-            except KafkaException as exception:
-                error = kafka_error(exception)
-                away = isinstance(translate(error), Unavailable)
-                if not away or self._stopping.is_set():
-                    raise translate(error, "committed offsets") from exception
-                self._watch(error)
-        starts = {}
-        for tp in answers:
-            at = Partition(tp.topic, tp.partition)
-            if tp.error is not None:
-                raise translate(tp.error, f"committed offset of {at}")
-            known = tp.offset >= 0
-            starts[at] = Start(tp.offset, tp.metadata or "") if known else self._first_start(at)
-        return starts
-
-    def _first_start(self, at: Partition) -> Start:
-        while True:
-            try:
-                start = self._handler.first_start(at)
-            except Unavailable:
-                if self._stopping.wait(WAIT_S):
-                    raise
-            else:
-                break
-        if start is None:
-            raise InvariantBroken(f"{at} has no committed offset; see `erasestream repair`")
-        log.info("partition_begun", extra={"topic": at.topic, "partition": at.number})
-        return start
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._assign([Partition(tp.topic, tp.partition) for tp in partitions])

@@ -50,7 +50,7 @@ from erasestream.topics.compacted import Mark
 from erasestream.topics.consent_view import Standing
 from erasestream.topics.record import Outgoing, Partition, Record
 from erasestream.topics.replay_mark import ReplayMark
-from erasestream.topics.transaction import Start
+from erasestream.topics.starts import Start
 
 log = logging.getLogger(__name__)
 

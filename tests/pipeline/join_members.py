@@ -19,7 +19,7 @@ from erasestream.topics.compacted import Mark
 from erasestream.topics.consent_view import Decisions, Standing
 from erasestream.topics.partitioner import partition_of
 from erasestream.topics.record import Outgoing, Partition, Record
-from erasestream.topics.transaction import Start
+from erasestream.topics.starts import Start
 from tests.pipeline.join_world import (
     CATALOG,
     CONSENTS,

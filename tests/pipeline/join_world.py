@@ -18,7 +18,7 @@ from erasestream.topics.catalog import Catalog, LaneSpec, consent_of, cutouts_of
 from erasestream.topics.partitioner import partition_of
 from erasestream.topics.record import Partition, Record
 from erasestream.topics.replay_mark import ReplayMark
-from erasestream.topics.transaction import Start
+from erasestream.topics.starts import Start
 
 LANE = Lane("shop")
 CATALOG = Catalog.build((LaneSpec(name=LANE, partitions=2),), shared_partitions=2)

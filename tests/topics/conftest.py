@@ -41,6 +41,8 @@ class Market:
     authority: Authority
     identities: Path
     lanes: list[Lane] = field(default_factory=list)
+    grown: dict[Lane, int] = field(default_factory=dict)
+    """Lanes that have more partitions than at first."""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -90,10 +92,10 @@ class Market:
             for created in client.create_acls(bindings).values():
                 created.result(20.0)
 
-    def catalog(self, **partitions: int) -> Catalog:
-        """Of all lanes so far; `partitions` by the name of a lane, where it has more."""
+    def catalog(self) -> Catalog:
+        """Of all lanes so far."""
         lanes = (
-            LaneSpec(name=name, partitions=partitions.get(name, PARTITIONS)) for name in self.lanes
+            LaneSpec(name=name, partitions=self.grown.get(name, PARTITIONS)) for name in self.lanes
         )
         return Catalog.build(tuple(lanes), durability=Durability(replication=1, min_insync=1))
 

@@ -12,9 +12,10 @@ from erasestream.schemas.errors import Fenced, InvariantBroken
 from erasestream.schemas.events import Position
 from erasestream.schemas.ids import Lane, UploadId
 from erasestream.schemas.ledger import Finding, FindingKind
-from erasestream.topics.catalog import ROUTER, cutouts_of, uploads_of
+from erasestream.topics.catalog import ROUTER, cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.connection import Cluster, Connection, ErrorWatch
 from erasestream.topics.provision import plan
+from erasestream.topics.record import Partition
 from erasestream.topics.repair import RouterRepair
 from tests.flow.waiting import eventually
 from tests.topics.conftest import Market, opened_market
@@ -107,13 +108,32 @@ def test_partitions_can_be_added_while_routers_run(bench: Bench) -> None:
     """Provisioning leaves their beginning to the routers, which begin where nothing was routed."""
     before = bench.process()
     running = bench.route_until(before)
-    grown = bench.market.catalog(**{bench.lane: 3})
+    bench.market.grown[bench.lane] = 3
+    grown = bench.market.catalog()
     bench.market.provision(grown)
     assert plan(bench.market.admin, grown).changes == ()
     newcomer = Bench(bench.market, bench.lane)  # the other knows two partitions
     added = [newcomer.process(2) for _ in range(2)]
     running.turn_until(lambda: len(bench.delivered(3)) >= 3)
     assert sorted(bench.delivered(3), key=str) == sorted([before, *added], key=str)
+
+
+def test_a_router_that_dies_in_its_first_transaction_goes_on(bench: Bench) -> None:
+    """What it left undone in the ephemeral topic does not make a beginning look like a loss."""
+    bench.market.grown[bench.lane] = 3
+    first = bench.router()
+    first.turn_until(lambda: first.loop.has_partitions)
+    bench.market.provision(bench.market.catalog())
+    added = Bench(bench.market, bench.lane).process(2)
+    undone = threading.Event()
+    first.loop._writes.commit = lambda *_: undone.set()  # type: ignore[method-assign]
+    first.turn_until(undone.is_set)
+    first.close()
+    ephemeral = Partition(ephemeral_of(bench.lane), 2)
+    assert bench.market.admin.log_end(ephemeral) > 0
+    assert bench.delivered(3) == []
+    second = bench.router()
+    second.turn_until(lambda: bench.delivered(3) == [added])
 
 
 def test_one_automatic_commit_stops_the_router_until_it_is_mended(bench: Bench) -> None:
