@@ -20,6 +20,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from erasestream.pipeline.inference.sandbox import Enforcement, Isolation
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.ids import Lane, LaneField
 from erasestream.topics.catalog import Catalog, Durability, LaneSpec
@@ -107,6 +108,17 @@ class InferenceSettings(Section):
     children: PositiveInt | None = None
     """Processes beside the worker; by default one for each core."""
     deadline: PositiveTime = timedelta(seconds=60)
+    isolation: Isolation = Isolation.PER_IMAGE
+    """`long_lived` where a GPU forbids forking: see docs/isolation.md."""
+    dangerously_run_without_isolation: bool = False
+    """Where the kernel lacks Landlock or seccomp: do without what it lacks."""
+
+    @property
+    def enforcement(self) -> Enforcement:
+        """The same as a word."""
+        if self.dangerously_run_without_isolation:
+            return Enforcement.AS_FAR_AS_POSSIBLE
+        return Enforcement.REQUIRED
 
 
 class StageSettings(Section):

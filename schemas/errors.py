@@ -56,6 +56,7 @@ class Code(StrEnum):
     MISSING_MODEL = "missing_model"
     MISSING_CERTIFICATE = "missing_certificate"
     MODEL_REFUSED = "model_refused"
+    ISOLATION_MISSING = "isolation_missing"
     PROMISE_EXCEEDED = "promise_exceeded"
     USED_AFTER_FORK = "used_after_fork"
     CLOSED = "closed"
@@ -102,6 +103,7 @@ SENTENCES: dict[Code, str] = {
     Code.MISSING_BUCKET: "A bucket is missing or closed to this role: check settings and rights.",
     Code.MISSING_MODEL: "The model is not installed: run `erasestream model install`.",
     Code.MISSING_CERTIFICATE: "A certificate or key file of this role is missing.",
+    Code.ISOLATION_MISSING: "The kernel can not isolate images: run one that has what is missing.",
     Code.MODEL_REFUSED: "The model file is not the one that its manifest describes.",
     Code.PROMISE_EXCEEDED: "With these lifetimes a byte could outlive the promise: shorten them.",
     Code.USED_AFTER_FORK: "Create the client after the fork: it can not cross one.",

@@ -1,15 +1,18 @@
-"""What passes between the worker and its children: lengths first, and nothing that is code.
+"""What passes between the worker and the processes that work on images: nothing that is code.
 
-A request is the options and the image.  The child says that it has the whole of it, then
-answers with a cut-out or with the code of a refusal.  The worker believes nothing: lengths are
-bounded before anything is read, and every field is checked (`untrusted_` until then), since a
-child that decodes a stranger's bytes may say anything.
+Pixels lie in memory that the worker made: one piece with the request, one for the answer.
+Short messages over a socket tell what to do and what became of it; they carry no word of a
+stranger's, so the zygote reads none.  The worker believes no answer: lengths are bounded before
+anything is copied, the copy is made once, and every field of it is checked (`untrusted_` until
+then), since a child that decodes a stranger's bytes may say anything.
 
+    task      what (u8), number (u32), deadline in seconds (f64); the two pieces of memory with it
+    report    how (u8), number (u32); a code, if it is REFUSED
     request   options bytes (u32), image bytes (u32), options (JSON), image
-    answer    kind (u8): READY or RECEIVED: nothing more
-                         REFUSED:           code bytes (u8), code
-                         CUTOUT:            width, height, data bytes (u32 each),
-                                            milliseconds per step (f32 each), data
+    answer    kind (u8): READY:   nothing more (to a warm-up)
+                         REFUSED: code bytes (u8), code
+                         CUTOUT:  width, height, data bytes (u32 each),
+                                  milliseconds per step (f32 each), data
 """
 
 import math
@@ -27,17 +30,38 @@ from erasestream.schemas.options import CutoutOptions
 REQUEST = struct.Struct("<II")
 KIND = struct.Struct("<B")
 CODE = struct.Struct("<B")
-CUTOUT = struct.Struct("<III4f")
+TASK = struct.Struct("<BId")
+REPORT = struct.Struct("<BI")
 
 MAX_SIDE = 50_000_000
 """No picture that is taken is wider or higher: it would have more pixels than allowed."""
+
+
+class What(IntEnum):
+    """What the worker wants."""
+
+    CUT_OUT = 1
+    WARM_UP = 2
+    CANCEL = 3
+
+
+class How(IntEnum):
+    """What became of it."""
+
+    LOADED = 1
+    """No task: the model is loaded, and the process restricted."""
+    REFUSED = 2
+    """No task: the model or the kernel is not what it should be."""
+    ENDED = 3
+    """The child has ended, and the answer tells whether well."""
+    EXPIRED = 4
+    """The child was killed at its deadline."""
 
 
 class Kind(IntEnum):
     """What an answer is."""
 
     READY = 1
-    RECEIVED = 2
     REFUSED = 3
     CUTOUT = 4
 
@@ -50,6 +74,9 @@ class Step(StrEnum):
     COMPOSE = "compose"
     ENCODE = "encode"
 
+
+CUTOUT = struct.Struct(f"<III{len(Step)}f")
+ANSWER_BYTES = KIND.size + CUTOUT.size + MAX_CUTOUT_BYTES
 
 IMAGE_CODES = frozenset(
     {
@@ -67,7 +94,7 @@ IMAGE_CODES = frozenset(
 )
 """What a child may say about an image."""
 
-MODEL_CODES = frozenset({Code.MISSING_MODEL, Code.MODEL_REFUSED})
+MODEL_CODES = frozenset({Code.MISSING_MODEL, Code.MODEL_REFUSED, Code.ISOLATION_MISSING})
 """What a child may say instead of being ready."""
 
 
@@ -99,7 +126,7 @@ def refusal(code: Code) -> bytes:
 
 def answer(cutout: CutoutImage) -> tuple[bytes, bytes]:
     """The answer that carries a cut-out, in two pieces."""
-    times = (cutout.steps_ms[step] for step in Step)
+    times = (cutout.steps_ms.get(step, 0.0) for step in Step)
     head = CUTOUT.pack(cutout.width, cutout.height, len(cutout.data), *times)
     return KIND.pack(Kind.CUTOUT) + head, cutout.data
 
@@ -110,6 +137,20 @@ def kind_of(untrusted_kind: bytes) -> Kind:
         return Kind(KIND.unpack(untrusted_kind)[0])
     except ValueError as error:
         raise Untrustworthy("kind") from error
+
+
+def allowed_content_types(options: CutoutOptions) -> frozenset[str]:
+    """What a cut-out may be, of what was asked for."""
+    return frozenset({f"image/{options.format}"})
+
+
+def parse_report(untrusted_report: bytes) -> tuple[How, int, bytes]:
+    """How, the task's number, and the rest.  Raises `Untrustworthy`."""
+    try:
+        how, number = REPORT.unpack_from(untrusted_report)
+        return How(how), number, untrusted_report[REPORT.size :]
+    except (struct.error, ValueError) as error:
+        raise Untrustworthy("report") from error
 
 
 def code_of(untrusted_code: bytes, allowed: frozenset[Code]) -> Code:
@@ -149,8 +190,8 @@ class Announced:
 
     def cutout(self, untrusted_data: bytes, options: CutoutOptions) -> CutoutImage:
         """The cut-out, if it looks like the format that was asked for; or `Untrustworthy`."""
-        content_type = f"image/{options.format}"
-        if content_type_of(untrusted_data) != content_type:
+        content_type = content_type_of(untrusted_data)
+        if content_type is None or content_type not in allowed_content_types(options):
             raise Untrustworthy("format")
         return CutoutImage(
             data=untrusted_data,

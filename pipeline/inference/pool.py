@@ -1,18 +1,26 @@
-"""Children that do the work on images, so that no image can harm more than itself.
+"""Processes that do the work on images, so that no image can harm more than itself.
 
-A child that crashes, runs into the deadline or answers nonsense yields one failed result, is
-killed, and is replaced in the background.  It never takes a second image with it: each works
-on one at a time, and an image that a child had not yet taken whole is given to another one.
+One image, one address space: a zygote, which has the model and never sees a picture, forks a
+child for each, and the child ends with its image (`zygote.py`, `sandbox.py`).  A child that
+crashes, runs into the deadline or answers nonsense yields one failed result.  One zygote for
+all: the model's memory, which children share with it, is needed once and not for every core.
 
-What this does not give yet: a child lives for many images, and can open files and sockets.
+A zygote that ended, or is silent, is replaced in the background; the images of its children
+are given to the next one, once.
 """
 
 import asyncio
 import contextlib
 
-from erasestream.pipeline.inference.child_process import Child, ChildGone, ChildSettings
-from erasestream.pipeline.inference.frames import CutoutImage, Untrustworthy
+from erasestream.pipeline.inference.frames import CutoutImage
+from erasestream.pipeline.inference.host import PROGRAM, Host, HostGone, HostSettings
 from erasestream.pipeline.inference.manifest import Installed
+from erasestream.pipeline.inference.sandbox import (
+    Enforcement,
+    Isolation,
+    missing,
+    refuse_unless_enforced,
+)
 from erasestream.schemas.errors import (
     Code,
     ErasestreamError,
@@ -31,13 +39,13 @@ MEMORY_BYTES = 4 << 30
 picture that is taken; that is 0.74 and 1.35 GB of memory."""
 
 _TRIES = 2
-"""An image that two children ended with before they had it whole is at fault itself."""
+"""An image that two zygotes ended with is not given to a third one."""
 _START_TRIES = 3
 _PAUSE_S = 1.0
 
 
 class Pool:
-    """A fixed number of children; as many images are worked on side by side, others wait."""
+    """As many images as there are `children` are worked on side by side, others wait."""
 
     def __init__(
         self,
@@ -47,36 +55,45 @@ class Pool:
         deadline_s: float = DEADLINE_S,
         start_deadline_s: float = START_DEADLINE_S,
         memory_bytes: int = MEMORY_BYTES,
+        isolation: Isolation = Isolation.PER_IMAGE,
+        enforcement: Enforcement = Enforcement.REQUIRED,
+        program: str = PROGRAM,
     ) -> None:
         """`deadline_s` is for one image, and begins when a child is given it."""
         self.model = model
-        self._count = children
-        self._deadline_s = deadline_s
-        self._settings = ChildSettings(
+        per_image = isolation is Isolation.PER_IMAGE
+        self._hosts_wanted, self._slots_of_each = (1, children) if per_image else (children, 1)
+        self._settings = HostSettings(
             model=model.folder.resolve(),
             memory_bytes=memory_bytes,
+            deadline_s=deadline_s,
             start_deadline_s=start_deadline_s,
+            isolation=isolation,
+            enforcement=enforcement,
+            program=program,
         )
-        self._idle: asyncio.Queue[Child | ErasestreamError] = asyncio.Queue()
-        self._children: set[Child] = set()
-        self._replacing: set[asyncio.Task[None]] = set()
+        self._idle: asyncio.Queue[Host | ErasestreamError] = asyncio.Queue()
+        self._hosts: set[Host] = set()
+        self._keeping: set[asyncio.Task[None]] = set()
         self._is_open = False
 
     @property
     def pids(self) -> frozenset[int]:
-        """The processes of the children that live now."""
-        return frozenset(child.pid for child in self._children)
+        """The processes that live as long as the pool: of zygotes, their children do not."""
+        return frozenset(host.pid for host in self._hosts)
 
     async def start(self) -> None:
-        """Start the children; all have run the model once when this returns.
+        """Start the processes; a child of each has run the model once when this returns.
 
-        Raises `Refused` (missing_model, model_refused, misconfigured) if one does not start.
+        Raises `Refused` (missing_model, model_refused, isolation_missing, misconfigured) if
+        one does not start.
         """
         if self._is_open:
             return
+        refuse_unless_enforced(self._settings.enforcement, missing())
         self._idle = asyncio.Queue()
         self._is_open = True
-        starts = (self._add() for _ in range(self._count))
+        starts = (self._add() for _ in range(self._hosts_wanted))
         outcomes = await asyncio.gather(*starts, return_exceptions=True)
         errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if errors:
@@ -84,77 +101,65 @@ class Pool:
             raise errors[0]
 
     async def cut_out(self, image: bytes, options: CutoutOptions) -> CutoutImage:
-        """Cut the background out of an image, as soon as a child is free.
+        """Cut the background out of an image, as soon as a child is free for it.
 
         Raises `InvalidImage` with what is wrong with it, processing_crashed and
-        processing_timeout included; `Refused` (closed); `InvariantBroken` if children that
+        processing_timeout included; `Refused` (closed); `InvariantBroken` if processes that
         ended can not be replaced.
         """
         for _ in range(_TRIES):
-            child = await self._take()
+            host = await self._take()
             try:
-                return await self._work(child, image, options)
-            except ChildGone as gone:
+                return await host.cut_out(image, options)
+            except HostGone as gone:
                 if not self._is_open:
                     raise Refused(code=Code.CLOSED) from gone
-                if gone.had_image:
+                if gone.blames_image:
                     break
+            finally:
+                # Its place in a process that has ended is not used again.
+                if not host.gone.is_set():
+                    self._idle.put_nowait(host)
         raise InvalidImage(code=Code.PROCESSING_CRASHED)
 
     async def close(self) -> None:
-        """End all children, and wait until they have ended.  What waits is refused."""
+        """End all processes, and wait until they have ended.  What waits is refused."""
         self._is_open = False
-        for task in self._replacing:
+        for task in self._keeping:
             task.cancel()
-        await asyncio.gather(*self._replacing, return_exceptions=True)
-        await asyncio.gather(*(child.end() for child in self._children))
-        self._children.clear()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
+        await asyncio.gather(*(host.end() for host in self._hosts))
+        self._hosts.clear()
         self._idle.put_nowait(Refused(code=Code.CLOSED))
 
-    async def _take(self) -> Child:
-        if not self._is_open:
-            raise Refused(code=Code.CLOSED)
-        taken = await self._idle.get()
-        if isinstance(taken, ErasestreamError):
-            # Whoever waits behind us is to know as well.
-            self._idle.put_nowait(taken)
-            raise type(taken)(taken.detail, code=taken.code)
-        return taken
-
-    async def _work(self, child: Child, image: bytes, options: CutoutOptions) -> CutoutImage:
-        is_reusable = False
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                cutout = await child.cut_out(image, options)
-            is_reusable = True
-        except InvalidImage:
-            is_reusable = True
-            raise
-        except TimeoutError as error:
-            raise InvalidImage(code=Code.PROCESSING_TIMEOUT) from error
-        except Untrustworthy as error:
-            raise InvalidImage(code=Code.PROCESSING_CRASHED) from error
-        finally:
-            # Also if our caller gave up: an answer that nobody waits for must not be the next's.
-            if is_reusable:
-                self._idle.put_nowait(child)
-            elif self._is_open:
-                task = asyncio.create_task(self._replace(child))
-                self._replacing.add(task)
-                task.add_done_callback(self._replacing.discard)
-        return cutout
+    async def _take(self) -> Host:
+        while self._is_open:
+            taken = await self._idle.get()
+            if isinstance(taken, ErasestreamError):
+                # Whoever waits behind us is to know as well.
+                self._idle.put_nowait(taken)
+                raise type(taken)(taken.detail, code=taken.code)
+            if not taken.gone.is_set():
+                return taken
+        raise Refused(code=Code.CLOSED)
 
     async def _add(self) -> None:
-        child = await Child.start(self._settings)
-        self._children.add(child)
-        self._idle.put_nowait(child)
+        host = await Host.start(self._settings)
+        self._hosts.add(host)
+        for _ in range(self._slots_of_each):
+            self._idle.put_nowait(host)
+        task = asyncio.create_task(self._keep(host))
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
 
-    async def _replace(self, child: Child) -> None:
-        await child.end()
-        self._children.discard(child)
+    async def _keep(self, host: Host) -> None:
+        """Replace it when it has ended."""
+        await host.gone.wait()
+        await host.end()
+        self._hosts.discard(host)
         for _ in range(_START_TRIES):
             with contextlib.suppress(Refused):
                 await self._add()
                 return
             await asyncio.sleep(_PAUSE_S)
-        self._idle.put_nowait(InvariantBroken("children of the pool do not start any more"))
+        self._idle.put_nowait(InvariantBroken("processes of the pool do not start any more"))

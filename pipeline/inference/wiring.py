@@ -76,6 +76,8 @@ def _build(settings: Settings) -> InferenceStage:
         model=installed,
         children=inference.children or len(os.sched_getaffinity(0)),
         deadline_s=inference.deadline.total_seconds(),
+        isolation=inference.isolation,
+        enforcement=inference.enforcement,
     )
     maker = ResultMaker(
         cut_out=pool.cut_out,

@@ -1,0 +1,35 @@
+"""System calls that Python has no function for."""
+
+import ctypes
+import os
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.syscall.restype = ctypes.c_long
+
+
+def call(number: int, *arguments: int | bytes | None) -> int:
+    """The kernel's answer; negative if it refused."""
+    converted = (
+        each if isinstance(each, bytes | None) else ctypes.c_long(each) for each in arguments
+    )
+    return int(_LIBC.syscall(ctypes.c_long(number), *converted))
+
+
+def prctl(option: int, value: int) -> None:
+    """Raises `OSError`."""
+    arguments = (ctypes.c_ulong(each) for each in (value, 0, 0, 0))
+    checked(int(_LIBC.prctl(ctypes.c_int(option), *arguments)), "prctl")
+
+
+def drop_capabilities() -> None:
+    """Give up all of them: root without capabilities is a user.  Raises `OSError`."""
+    version_3 = (0x20080522).to_bytes(4, "little") + bytes(4)
+    checked(int(_LIBC.capset(version_3, bytes(24))), "capset")
+
+
+def checked(answer: int, what: str) -> int:
+    """Raises `OSError` if it is negative."""
+    if answer < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return answer

@@ -1,0 +1,210 @@
+"""The process that has the model, and forks a child for each image.
+
+It never sees a picture itself, nor runs the model: what it passes on to a child is what was
+there before the first picture.  Memory of a task comes over the socket, goes to the child, and
+is closed here at once.  A child that ends, closes its end of a pipe, or runs into its deadline
+is killed and waited for before its end is reported: nobody writes into an answer any more.
+
+Started with exec, never by a fork of a process with threads; ends with the worker.
+"""
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+
+from erasestream.pipeline.inference import frames, sandbox
+from erasestream.pipeline.inference.child import Desk, Work, do
+from erasestream.pipeline.inference.cutout import cut_out_once
+from erasestream.pipeline.inference.frames import How, What
+from erasestream.pipeline.inference.manifest import Installed
+from erasestream.pipeline.inference.model import Segmenter
+from erasestream.pipeline.inference.preload import preload
+from erasestream.pipeline.inference.sandbox import Isolation
+from erasestream.pipeline.inference.seccomp import Filter
+from erasestream.pipeline.inference.setup import Setup
+from erasestream.schemas.errors import Code, Refused
+
+_HIGHEST_DESCRIPTOR = 1 << 20
+_DESCRIPTORS_OF_A_TASK = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What the worker wants, with the memory for it (none if it wants an end)."""
+
+    what: What
+    number: int
+    deadline_s: float
+    memory: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A child at work: `life` ends when it does."""
+
+    number: int
+    pid: int
+    life: int
+    ends_at: float
+
+
+class Line:
+    """The socket to the worker."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        self._socket = ours
+        self.descriptor = ours.fileno()
+
+    def take(self) -> Task | None:
+        """The next task; None if the worker is gone."""
+        head, memory, _, _ = socket.recv_fds(self._socket, frames.TASK.size, _DESCRIPTORS_OF_A_TASK)
+        if len(head) < frames.TASK.size:
+            return None
+        what, number, deadline_s = frames.TASK.unpack(head)
+        return Task(what=What(what), number=number, deadline_s=deadline_s, memory=tuple(memory))
+
+    def say(self, how: How, number: int = 0, code: Code | None = None) -> None:
+        """Report."""
+        self._socket.sendmsg([frames.REPORT.pack(how, number), (code or "").encode()])
+
+
+class Zygote:
+    """Forks, watches and ends children.  One thread, for ever."""
+
+    def __init__(
+        self, line: Line, segmenter: Segmenter, work: Work, lacks: tuple[str, ...]
+    ) -> None:
+        self._line = line
+        self._segmenter = segmenter
+        self._work = work
+        self._lacks = lacks
+        self._children: dict[int, Running] = {}
+        self._poll = select.poll()
+        self._poll.register(line.descriptor, select.POLLIN)
+
+    def serve(self) -> None:
+        """Until the worker is gone; then no child is left."""
+        while True:
+            for descriptor, _ in self._poll.poll(self._patience_ms()):
+                if descriptor != self._line.descriptor:
+                    self._end(self._children[descriptor], How.ENDED)
+                elif not self._obey():
+                    for child in list(self._children.values()):
+                        self._bury(child)
+                    return
+            now = time.monotonic()
+            for child in [each for each in self._children.values() if each.ends_at <= now]:
+                self._end(child, How.EXPIRED)
+
+    def _patience_ms(self) -> int | None:
+        if not self._children:
+            return None
+        next_end = min(child.ends_at for child in self._children.values())
+        return max(0, int((next_end - time.monotonic()) * 1000) + 1)
+
+    def _obey(self) -> bool:
+        task = self._line.take()
+        if task is None:
+            return False
+        if task.what is What.CANCEL:
+            for child in [c for c in self._children.values() if c.number == task.number]:
+                self._end(child, How.ENDED)
+        else:
+            self._fork(task)
+        return True
+
+    def _fork(self, task: Task) -> None:
+        life, its_end = os.pipe()
+        us = os.getpid()
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._live_and_die(task, us, its_end)
+        finally:
+            for descriptor in (its_end, *task.memory):
+                os.close(descriptor)
+        ends_at = time.monotonic() + task.deadline_s
+        self._children[life] = Running(number=task.number, pid=pid, life=life, ends_at=ends_at)
+        self._poll.register(life, select.POLLIN)
+
+    def _live_and_die(self, task: Task, parent: int, its_end: int) -> None:
+        """In the child.  Never returns: nothing of the zygote's is the child's to do."""
+        status = 1
+        try:
+            sandbox.end_with(parent)
+            desk = Desk(*task.memory)
+            os.closerange(0, its_end)
+            os.closerange(its_end + 1, _HIGHEST_DESCRIPTOR)
+            sandbox.restrict_child(cpu_s=task.deadline_s, lacks=self._lacks)
+            do(task.what, desk, self._segmenter, self._work)
+            status = 0
+        finally:
+            os._exit(status)
+
+    def _end(self, child: Running, how: How) -> None:
+        self._bury(child)
+        self._line.say(how, child.number)
+
+    def _bury(self, child: Running) -> None:
+        self._poll.unregister(child.life)
+        del self._children[child.life]
+        os.kill(child.pid, signal.SIGKILL)
+        os.waitpid(child.pid, 0)
+        os.close(child.life)
+
+
+def serve_alone(line: Line, segmenter: Segmenter, work: Work) -> None:
+    """Do every task in this process, which the worker kills at a deadline."""
+    while (task := line.take()) is not None:
+        with Desk(*task.memory) as desk:
+            for descriptor in task.memory:
+                os.close(descriptor)
+            do(task.what, desk, segmenter, work)
+        line.say(How.ENDED, task.number)
+
+
+def main(argument: str, work: Work = cut_out_once) -> int:
+    """`argument`: the `Setup`.  `work`: what is done with an image."""
+    setup = Setup.model_validate_json(argument)
+    line = Line(socket.socket(fileno=setup.socket))
+    sandbox.end_with(setup.parent)
+    # The terminal's Ctrl-C is for the worker, which ends its processes when it is done.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    lacks = sandbox.missing()
+    try:
+        sandbox.refuse_unless_enforced(setup.enforcement, lacks)
+        segmenter = Segmenter(Installed.read(setup.model))
+    except Refused as error:
+        line.say(How.REFUSED, code=error.code)
+        return 1
+    preload()
+    _fall_silent()
+    forks = setup.isolation is Isolation.PER_IMAGE
+    which = Filter.HOST if forks else Filter.LONG_LIVED
+    sandbox.restrict_host(which, memory_bytes=setup.memory_bytes, lacks=lacks)
+    # What lies there from now on is not touched, and so not copied, by the children's collectors.
+    gc.collect()
+    gc.freeze()
+    line.say(How.LOADED)
+    if forks:
+        Zygote(line, segmenter, work, lacks).serve()
+    else:
+        serve_alone(line, segmenter, work)
+    return 0
+
+
+def _fall_silent() -> None:
+    """What a decoder has to say about a stranger's picture must not get into a log."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    os.close(nothing)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
