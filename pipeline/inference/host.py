@@ -126,7 +126,7 @@ class Host:
             if how is How.EXPIRED:
                 raise InvalidImage(code=Code.PROCESSING_TIMEOUT)
             try:
-                return _cutout(answer, options)
+                return cutout_in(answer, options)
             except Untrustworthy as error:
                 if self._settings.isolation is Isolation.LONG_LIVED:
                     self._kill()
@@ -245,7 +245,7 @@ async def _started(settings: HostSettings, descriptor: int) -> Process:
     )
 
 
-def _cutout(answer: int, options: CutoutOptions) -> CutoutImage:
+def cutout_in(answer: int, options: CutoutOptions) -> CutoutImage:
     """The worker's own copy of what a child that has ended left; or `Untrustworthy`."""
     match frames.kind_of(memory.copied(answer, frames.KIND.size, 0)):
         case Kind.CUTOUT:
