@@ -97,7 +97,7 @@ def files(
     made.create_secrets()
     made.write_bucket_settings(host="0.0.0.0", port=int(port))  # noqa: S104 (TLS and tokens guard it)
     made.write_settings(
-        bootstrap=bootstrap,
+        bootstrap=(bootstrap,),
         endpoint=f"https://{bucket}",
         lanes={name: LaneSettings() for name in names},
         lifetimes=LifetimeSettings(),

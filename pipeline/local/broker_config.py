@@ -8,7 +8,8 @@ Rules, all of them:
 * No leader that misses acknowledged records; copies and acknowledgements as the cluster allows.
 * Every limit follows from the catalog's largest record; queues are bounded by bytes.
 
-One node is the default; `cluster()` gives several, with three copies at most.  No I/O, no clock.
+One node is the default; `cluster()` gives several, with three copies at most.  A node may have
+a second way in, at whose advertised port somebody forwards.  No I/O, no clock.
 """
 
 import base64
@@ -55,6 +56,17 @@ class Voter:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SecondWay:
+    """Another listener for clients: `port` is listened on, `advertised_port` is what they are told.
+
+    Whoever forwards from the one to the other stands between a broker and these clients.
+    """
+
+    port: int
+    advertised_port: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class BrokerConfig:
     """One node, broker and controller in one process.  `single()` and `cluster()` make them.
 
@@ -74,6 +86,8 @@ class BrokerConfig:
 
     session_s: float = 9.0
     """Silence after which a broker counts as gone; one that was killed comes back after it."""
+
+    second_way: SecondWay | None = None
 
     @property
     def controller(self) -> Voter:
@@ -157,19 +171,28 @@ def render(entries: Mapping[str, str]) -> str:
 
 
 def _network(config: BrokerConfig) -> dict[str, str]:
-    broker = f"BROKER://{config.bootstrap}"
+    listeners = {"BROKER": config.bootstrap}
+    advertised = dict(listeners)
+    if second := config.second_way:
+        listeners["SECOND"] = f"{config.host}:{second.port}"
+        advertised["SECOND"] = f"{config.host}:{second.advertised_port}"
+    listeners["CONTROLLER"] = config.controller.address
     return {
         "process.roles": "broker,controller",
         "node.id": str(config.node_id),
         "controller.quorum.bootstrap.servers": ",".join(v.address for v in config.voters),
-        "listeners": f"{broker},CONTROLLER://{config.controller.address}",
-        "advertised.listeners": broker,
+        "listeners": _addresses(listeners),
+        "advertised.listeners": _addresses(advertised),
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "BROKER",
-        "listener.security.protocol.map": "BROKER:SSL,CONTROLLER:SSL",
+        "listener.security.protocol.map": ",".join(f"{name}:SSL" for name in listeners),
         "broker.session.timeout.ms": str(int(config.session_s * 1000)),
         "broker.heartbeat.interval.ms": str(int(config.session_s * 1000) // 6),
     }
+
+
+def _addresses(listeners: Mapping[str, str]) -> str:
+    return ",".join(f"{name}://{address}" for name, address in listeners.items())
 
 
 def _security(config: BrokerConfig, keystore: Path, truststore: Path) -> dict[str, str]:

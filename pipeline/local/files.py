@@ -24,13 +24,14 @@ from erasestream.pipeline.settings import LaneSettings, LifetimeSettings
 from erasestream.schemas.ids import Lane
 from erasestream.sinks.envelope import KEY_BYTES
 from erasestream.sinks.keyring import LocalKeyring
-from erasestream.topics.catalog import Catalog, LaneSpec
+from erasestream.topics.catalog import Catalog, Durability, LaneSpec
 
 IMAGE_BUCKET = "images"
 VAULT_BUCKET = "vault"
 SETTINGS_FILE = "erasestream.toml"
 BROKER = "broker"
 BUCKET = "bucket"
+ONE_COPY = Durability(replication=1, min_insync=1)
 
 
 def now() -> datetime:
@@ -89,21 +90,22 @@ class StackFiles:
     def write_settings(
         self,
         *,
-        bootstrap: str,
+        bootstrap: tuple[str, ...],
+        durability: Durability = ONE_COPY,
         endpoint: str,
         lanes: Mapping[Lane, LaneSettings],
         lifetimes: LifetimeSettings,
         models: Path,
         model: str,
     ) -> None:
-        """Settings of a development stack with one broker."""
+        """Settings of a development stack."""
         sections: dict[str, Mapping[str, object]] = {
             "": {"environment": "development"},
             "kafka": {
-                "bootstrap_servers": [bootstrap],
+                "bootstrap_servers": list(bootstrap),
                 "identities": str(self.identities),
-                "replication": 1,
-                "min_insync": 1,
+                "replication": durability.replication,
+                "min_insync": durability.min_insync,
             },
             "lifetimes": lifetimes.model_dump(mode="json", exclude_defaults=True),
             "storage": {

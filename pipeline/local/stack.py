@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from erasestream.pipeline.local.broker import Broker, free_ports
-from erasestream.pipeline.local.broker_config import single
+from erasestream.pipeline.local.broker import HEAP_MB, Broker, free_ports
+from erasestream.pipeline.local.broker_config import BrokerConfig, SecondWay, cluster
 from erasestream.pipeline.local.files import BROKER, StackFiles
 from erasestream.pipeline.local.jars import install_kafka
 from erasestream.pipeline.local.process import Attachment, ChildProcess
@@ -30,6 +31,8 @@ from erasestream.topics.lifetime import BrokerTimes
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 15.0
+CLUSTER_GRACE_S = 3.0
+"""The last brokers of a cluster wait for a quorum that is gone, and are ended."""
 POLL_S = 0.05
 
 DEFAULT_LANES: Mapping[Lane, LaneSettings] = {
@@ -58,7 +61,7 @@ class Stack:
         self._progress = progress
         self._notes = self.files.directory / "stack.json"
         self._started: dict[str, ChildProcess] = {}
-        self._broker: Broker | None = None
+        self._brokers: tuple[Broker, ...] | None = None
 
     @property
     def exists(self) -> bool:
@@ -72,15 +75,23 @@ class Stack:
         lifetimes: LifetimeSettings | None = None,
         models: Path | None = None,
         model: str = "isnet",
+        nodes: int = 1,
+        heap_mb: int = HEAP_MB,
     ) -> None:
-        """Choose ports and write all files; nothing runs yet."""
-        port, controller_port, bucket_port = free_ports(3)
+        """Choose ports and write all files; nothing runs yet.
+
+        `nodes` brokers, each with `heap_mb` of heap.  Those of a cluster have a second way in
+        each (`SecondWay`): who needs it forwards from `second_ways`.
+        """
+        (bucket_port, *ports) = free_ports(1 + 4 * nodes)
+        nodes_ports = [ports[n : n + 4] for n in range(0, len(ports), 4)]
         lifetimes = lifetimes or LifetimeSettings()
         self.files.create_identities(lanes)
         self.files.create_secrets()
         self.files.write_bucket_settings(host=HOST, port=bucket_port)
         self.files.write_settings(
-            bootstrap=f"{HOST}:{port}",
+            bootstrap=tuple(f"{HOST}:{port}" for port, *_ in nodes_ports),
+            durability=cluster(ports=[(1, 2)] * nodes, random=bytes(16))[0].durability,
             endpoint=f"https://{HOST}:{bucket_port}",
             lanes=lanes,
             lifetimes=lifetimes,
@@ -88,8 +99,8 @@ class Stack:
             model=model,
         )
         notes = {
-            "port": port,
-            "controller_port": controller_port,
+            "nodes": nodes_ports,
+            "heap_mb": heap_mb,
             "bucket_port": bucket_port,
             "random": os.urandom(16).hex(),
             "check_interval_s": lifetimes.check_interval.total_seconds(),
@@ -104,35 +115,55 @@ class Stack:
 
     @property
     def cluster(self) -> Cluster:
-        """Where the broker is."""
-        bootstrap = f"{HOST}:{self._noted()['port']}"
-        return Cluster(bootstrap_servers=(bootstrap,), identities=self.files.identities)
+        """Where the brokers are."""
+        servers = tuple(config.bootstrap for config in self._configs())
+        return Cluster(bootstrap_servers=servers, identities=self.files.identities)
 
     @property
     def broker(self) -> Broker:
-        """The broker, running or not; the same object, since only it can reap its process."""
-        if self._broker is None:
-            self._broker = self._new_broker()
-        return self._broker
+        """The broker, or the first of several, running or not."""
+        return self.brokers[0]
 
-    def _new_broker(self) -> Broker:
+    @property
+    def brokers(self) -> tuple[Broker, ...]:
+        """All brokers; the same objects each time, since only they can reap their processes."""
+        if self._brokers is None:
+            libs = install_kafka(self._cache, self._progress)
+            self._brokers = tuple(
+                Broker(
+                    self._broker_directory(config.node_id),
+                    self.files.identities,
+                    libs,
+                    config=config,
+                    name=BROKER,
+                    attachment=self._attachment,
+                    heap_mb=self._noted()["heap_mb"],
+                )
+                for config in self._configs()
+            )
+        return self._brokers
+
+    @property
+    def second_ways(self) -> tuple[SecondWay, ...]:
+        """The second ways into the brokers of a cluster."""
+        return tuple(config.second_way for config in self._configs() if config.second_way)
+
+    def _configs(self) -> list[BrokerConfig]:
         notes = self._noted()
-        config = single(
-            port=notes["port"],
-            controller_port=notes["controller_port"],
-            random=bytes.fromhex(notes["random"]),
-            times=BrokerTimes(
-                check_interval_s=notes["check_interval_s"], delete_delay_s=notes["delete_delay_s"]
-            ),
+        ports = [(port, controller) for port, controller, _, _ in notes["nodes"]]
+        times = BrokerTimes(
+            check_interval_s=notes["check_interval_s"], delete_delay_s=notes["delete_delay_s"]
         )
-        return Broker(
-            self.files.directory / BROKER,
-            self.files.identities,
-            install_kafka(self._cache, self._progress),
-            config=config,
-            name=BROKER,
-            attachment=self._attachment,
-        )
+        configs = cluster(ports=ports, random=bytes.fromhex(notes["random"]), times=times)
+        if len(configs) == 1:
+            return list(configs)
+        return [
+            replace(config, second_way=SecondWay(port=port, advertised_port=advertised))
+            for config, (_, _, port, advertised) in zip(configs, notes["nodes"], strict=True)
+        ]
+
+    def _broker_directory(self, node_id: int) -> Path:
+        return self.files.directory / (BROKER if node_id == 1 else f"{BROKER}-{node_id}")
 
     @property
     def bucket(self) -> ChildProcess:
@@ -140,10 +171,18 @@ class Stack:
         return self._child("bucket")
 
     def start_servers(self) -> None:
-        """Start broker and bucket, and wait until both serve."""
+        """Start brokers and bucket, and wait until all serve."""
         self.files.logs.mkdir(exist_ok=True)
         self.start_bucket()
-        self.broker.start(timeout_s=START_TIMEOUT_S)
+        try:
+            for broker in self.brokers:
+                broker.launch()  # those of a cluster need each other
+            for broker in self.brokers:
+                broker.wait_until_ready(timeout_s=START_TIMEOUT_S)
+        except BaseException:
+            for broker in self.brokers:
+                broker.kill()
+            raise
 
     def start_bucket(self) -> None:
         """Start the bucket server and wait until it serves."""
@@ -177,18 +216,27 @@ class Stack:
         names = [path.stem for path in sorted(self.files.directory.glob("*.pid"))]
         for name in sorted(names, key=lambda name: name == "bucket"):
             self._child(name).stop(grace_s=STOP_GRACE_S)
-        if self._broker is not None:
-            self._broker.stop(grace_s=STOP_GRACE_S)
-        ChildProcess(self.files.directory / BROKER / "broker.pid").stop(grace_s=STOP_GRACE_S)
+        grace_s = STOP_GRACE_S if self._node_count() == 1 else CLUSTER_GRACE_S
+        for broker in self._brokers or ():
+            broker.stop(grace_s=grace_s)
+        for process in self._broker_processes().values():
+            process.stop(grace_s=grace_s)
 
     def running(self) -> dict[str, int]:
         """What runs, with its process id."""
         children = {
             path.stem: self._child(path.stem) for path in self.files.directory.glob("*.pid")
         }
-        children[BROKER] = ChildProcess(self.files.directory / BROKER / "broker.pid")
+        children |= self._broker_processes()
         found = {name: child.process_id for name, child in sorted(children.items())}
         return {name: process.pid for name, process in found.items() if process}
+
+    def _broker_processes(self) -> dict[str, ChildProcess]:
+        folders = map(self._broker_directory, range(1, self._node_count() + 1))
+        return {folder.name: ChildProcess(folder / "broker.pid") for folder in folders}
+
+    def _node_count(self) -> int:
+        return len(self._noted()["nodes"]) if self.exists else 1
 
     def catalog(self) -> Catalog:
         """The topics that its settings declare."""

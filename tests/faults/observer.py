@@ -1,0 +1,126 @@
+"""Reads along, as somebody of its own, with a bare client and a certificate of its own.
+
+Every record of every topic is noted from the first on, since the purger takes away what is no
+longer needed; of a picture only that it was there.  Nothing is parsed by our own events.
+"""
+
+import json
+import threading
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+BATCH = 500
+
+
+class Seen(NamedTuple):
+    """A record: its CloudEvents attributes, its place, and when the broker appended it."""
+
+    attributes: Mapping[str, str]
+    partition: int
+    offset: int
+    appended_ms: int
+    decision: str = ""
+    """What was decided, of a record of consent."""
+
+
+class Observer:
+    """A thread that reads `topics` (name: partitions) until it is closed."""
+
+    def __init__(self, settings: Mapping[str, Any], topics: Mapping[str, int]) -> None:
+        self.seen: dict[str, dict[tuple[int, int], Seen]] = {topic: {} for topic in topics}
+        self.missed: Counter[str] = Counter()
+        """How often records of a topic were gone before they were read here."""
+        self.results: set[str] = set()
+        """The ids of the uploads that have a result."""
+        self._consumer = Consumer(
+            dict(settings)
+            | {
+                "group.id": "checker",
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": 100,
+                "topic.metadata.refresh.interval.ms": 5000,
+                "queued.max.messages.kbytes": 32_768,
+            }
+        )
+        self._consumer.assign(
+            [TopicPartition(name, n, 0) for name, count in topics.items() for n in range(count)]
+        )
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._closing.set()
+        self._thread.join(30)
+        self._consumer.close()
+
+    def _read(self) -> None:
+        while not self._closing.is_set():
+            for message in self._consumer.consume(BATCH, 0.2):
+                error = message.error()
+                if error is None:
+                    self._note(message)
+                elif error.code() in (
+                    KafkaError._AUTO_OFFSET_RESET,
+                    KafkaError.OFFSET_OUT_OF_RANGE,
+                ):
+                    self._go_on(message)
+
+    def _note(self, message: Message) -> None:
+        topic = str(message.topic())
+        headers = {str(n): bytes(v or b"").decode() for n, v in message.headers() or []}  # type: ignore[arg-type]
+        place = (int(message.partition() or 0), int(message.offset() or 0))
+        decision = ""
+        if topic.startswith("consent."):
+            decision = str(json.loads(message.value() or b"{}").get("decision", ""))
+        self.seen[topic][place] = Seen(headers, *place, message.timestamp()[1], decision)
+        if topic.startswith("ephemeral."):
+            self.results.add(headers["ce_id"])
+
+    def _go_on(self, message: Message) -> None:
+        """What was to be read next is gone: said, and read on where the rest begins."""
+        topic, number = str(message.topic()), int(message.partition() or 0)
+        self.missed[topic] += 1
+        first, _ = self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=20)
+        self._consumer.assign(
+            [
+                TopicPartition(topic, number, first) if (p.topic, p.partition) == (topic, number)
+                else TopicPartition(p.topic, p.partition, max(p.offset, 0))
+                for p in self._consumer.position(self._consumer.assignment())
+            ]
+        )  # fmt: skip
+
+
+def stored(endpoint: str, bucket: str, token: str, context: Any) -> Counter[tuple[str, str, str]]:
+    """Of every object in the bucket: upload, part and grant, by its name."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    page = ""
+    while True:
+        query = urllib.parse.urlencode({"pageToken": page} if page else {})
+        request = urllib.request.Request(  # noqa: S310 (the address is https)
+            f"{endpoint}/storage/v1/b/{bucket}/o?{query}",
+            headers={"Authorization": f"Bearer {token}"},
+        )
+        with urllib.request.urlopen(request, timeout=30, context=context) as answer:  # noqa: S310
+            listed = json.load(answer)
+        for item in listed.get("items", []):
+            _owner, grant, rest = item["name"].split("/")
+            upload, part, _content = rest.split(".")
+            found[upload, part, grant] += 1
+        page = listed.get("nextPageToken", "")
+        if not page:
+            return found
+
+
+def milliseconds(written: str) -> int:
+    """A time of an event, in milliseconds since 1970."""
+    return round(datetime.fromisoformat(written).timestamp() * 1000)

@@ -1,0 +1,53 @@
+"""What goes wrong, and in which order: drawn from a seed, so that a seed replays it.
+
+Pure.  The order is the seed's alone; the moment of a fault of a broker also depends on the
+brokers, since it waits until all copies are in sync.
+"""
+
+import random
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+BROKERS = 3
+STAGES = ("infer", "infer-2", "route", "route-2", "sink", "purge", "erase")
+"""What is killed and stopped: two workers, two routers, and the others."""
+
+
+class Kind(StrEnum):
+    """One kind of fault."""
+
+    KILL_STAGE = "kill -9 of a stage"
+    KILL_BROKER = "kill -9 of a broker"
+    STOP_STAGE = "a stage stopped for 15 s"
+    STOP_BROKER = "a broker stopped for 15 s"
+    SLOW = "a connection slowed"
+    CUT = "a connection cut"
+
+
+WEIGHTS = {
+    Kind.KILL_STAGE: 6,
+    Kind.KILL_BROKER: 3,
+    Kind.STOP_STAGE: 1,
+    Kind.STOP_BROKER: 2,
+    Kind.SLOW: 2,
+    Kind.CUT: 2,
+}
+OF_BROKERS = frozenset({Kind.KILL_BROKER, Kind.STOP_BROKER})
+
+
+class Fault(NamedTuple):
+    """A fault: the name of a stage, or the index of a broker (a proxy is a broker's)."""
+
+    kind: Kind
+    stage: str
+    broker: int
+
+
+def faults(seed: int) -> Iterator[Fault]:
+    """Without end."""
+    dice = random.Random(seed)
+    kinds, weights = list(WEIGHTS), list(WEIGHTS.values())
+    while True:
+        (kind,) = dice.choices(kinds, weights)
+        yield Fault(kind, dice.choice(STAGES), dice.randrange(BROKERS))

@@ -1,0 +1,101 @@
+"""A TCP proxy before the second way into a broker: it can cut a connection, or slow it.
+
+It forwards bytes and sees nothing in them: TLS is between client and broker.
+"""
+
+import asyncio
+import contextlib
+import random
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+HOST = "127.0.0.1"
+CHUNK_BYTES = 16_384
+SLOW_STEP_S = 0.3
+"""Pause after each chunk of a slowed connection: 54 KB/s at most."""
+START_S = 10.0
+
+
+class _Connection:
+    """One client's connection, both ways."""
+
+    def __init__(self, *ends: asyncio.StreamWriter) -> None:
+        self.ends = ends
+        self.slow_until = 0.0
+
+    def close(self) -> None:
+        for end in self.ends:
+            end.transport.abort()
+
+
+class Proxy:
+    """Forwards from `port` to `target`, on a thread of its own."""
+
+    def __init__(self, *, port: int, target: int) -> None:
+        self._port, self._target = port, target
+        self._loop = asyncio.new_event_loop()
+        self._connections: set[_Connection] = set()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def start(self) -> None:
+        """Listen."""
+        self._thread.start()
+        self._run(asyncio.start_server(self._accept, HOST, self._port))
+
+    def stop(self) -> None:
+        """Cut everything and end."""
+        self._run(self._cut_all())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(START_S)
+
+    def cut(self, dice: random.Random) -> None:
+        """Reset one connection."""
+        if connection := self._one(dice):
+            self._loop.call_soon_threadsafe(connection.close)
+
+    def slow(self, dice: random.Random, seconds: float) -> None:
+        """Let one connection crawl for a while."""
+        if connection := self._one(dice):
+            connection.slow_until = self._loop.time() + seconds
+
+    def _one(self, dice: random.Random) -> _Connection | None:
+        return dice.choice(list(self._connections)) if self._connections else None
+
+    def _run(self, step: Coroutine[Any, Any, object]) -> None:
+        asyncio.run_coroutine_threadsafe(step, self._loop).result(START_S)
+
+    async def _cut_all(self) -> None:
+        for connection in list(self._connections):
+            connection.close()
+        mine = asyncio.current_task()
+        for task in asyncio.all_tasks():
+            if task is not mine:
+                task.cancel()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there, back = await asyncio.open_connection(HOST, self._target)
+        except OSError:
+            writer.close()
+            return
+        connection = _Connection(writer, back)
+        self._connections.add(connection)
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._pump(connection, reader, back))
+                both.create_task(self._pump(connection, there, writer))
+        finally:
+            self._connections.discard(connection)
+            connection.close()
+
+    async def _pump(
+        self, of: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(CHUNK_BYTES):
+                writer.write(data)
+                await writer.drain()
+                if self._loop.time() < of.slow_until:
+                    await asyncio.sleep(SLOW_STEP_S)
+        of.close()  # the other way ends with this one
