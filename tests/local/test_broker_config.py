@@ -1,5 +1,6 @@
 """The table of settings: what must never be missing, for one node and for three."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from erasestream.pipeline.local.broker_config import (
     MAX_RECORD_BYTES,
     MAX_REQUEST_BYTES,
     BrokerConfig,
+    SecondWay,
     cluster,
     properties,
     render,
@@ -92,6 +94,20 @@ def test_copies_of_three() -> None:
     assert len({found["listeners"] for found in tables}) == 3
     assert len({voter.directory_id for voter in configs[0].voters}) == 3
     assert len({config.cluster_id for config in configs}) == 1
+
+
+def test_second_way() -> None:
+    """Another way in is mutual TLS like the first, and told by the port of who forwards."""
+    config = replace(
+        cluster(ports=THREE, random=SEED)[1],
+        second_way=SecondWay(port=9302, advertised_port=9402),
+    )
+    found = entries(config)
+    assert "SECOND://127.0.0.1:9302" in found["listeners"]
+    assert "SECOND://127.0.0.1:9402" in found["advertised.listeners"]
+    protocols = dict(p.split(":") for p in found["listener.security.protocol.map"].split(","))
+    assert protocols == dict.fromkeys(("BROKER", "SECOND", "CONTROLLER"), "SSL")
+    assert found["ssl.client.auth"] == "required"
 
 
 def test_not_a_voter() -> None:
