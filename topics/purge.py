@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, TopicPartition
 
-from erasestream.schemas.errors import InvariantBroken, Refused
+from erasestream.schemas.errors import InvariantBroken
 from erasestream.topics.catalog import (
     RETAINED,
     ROUTER,
@@ -24,7 +24,7 @@ from erasestream.topics.catalog import (
     lane_of,
     uploads_of,
 )
-from erasestream.topics.connection import REQUEST_TIMEOUT_S, Connection
+from erasestream.topics.connection import REQUEST_TIMEOUT_S, Connection, translate
 from erasestream.topics.record import Partition
 from erasestream.topics.replay_mark import ReplayMark
 
@@ -112,8 +112,11 @@ class Purge:
         answer = self._admin.ask(f"offsets of group {group}", futures[group])
         result = {}
         for tp in answer.topic_partitions:
-            if tp.error is not None and tp.error.code() != KafkaError.NO_ERROR:
-                raise Refused(f"offsets of group {group}: {tp.error.str()}")
+            code = KafkaError.NO_ERROR if tp.error is None else tp.error.code()
+            if code == KafkaError.UNSTABLE_OFFSET_COMMIT:
+                continue  # a transaction is open on it: the next purge comes to it
+            if tp.error is not None and code != KafkaError.NO_ERROR:
+                raise translate(tp.error, f"offsets of group {group}")
             if tp.offset >= 0:
                 result[Partition(tp.topic, tp.partition)] = Committed(tp.offset, tp.metadata or "")
         return result
