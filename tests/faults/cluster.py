@@ -28,13 +28,12 @@ from erasestream.pipeline.local.files import IMAGE_BUCKET
 from erasestream.pipeline.local.readiness import client_context
 from erasestream.pipeline.local.stack import Stack
 from erasestream.pipeline.settings import LaneSettings
-from erasestream.schemas.errors import Refused
 from erasestream.topics.catalog import Role
 from erasestream.topics.connection import Cluster, Connection, ErrorWatch
 from erasestream.topics.provision import provision
 from tests.bench.running import BULK, CACHE, SHOP, wait_ready
 from tests.faults.observer import Observer, stored
-from tests.faults.plan import BROKERS, OF_BROKERS, STAGES, Fault, Kind
+from tests.faults.plan import BROKERS, STAGES, Fault, Kind
 from tests.faults.proxy import HOST, Proxy
 
 HEAP_MB = 320
@@ -128,8 +127,6 @@ class StormCluster:
 
     def break_(self, fault: Fault) -> None:
         """Do it."""
-        if fault.kind in OF_BROKERS and not self.may_break_a_broker():
-            raise Refused("a broker is away, or a copy behind")
         now = time.monotonic()
         broker, proxy = self.stack.brokers[fault.broker], self._proxies[fault.broker]
         match fault.kind:

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from threading import Thread
 
 from erasestream.topics.catalog import LaneRole, lane_role
 from erasestream.topics.connection import Connection
@@ -124,27 +125,24 @@ class _Run:
             self._cluster.tick()
             if late and time.monotonic() > (began + end) / 2:
                 late = False
-                self._decisions.grant(ONCE)
+                Thread(target=self._decisions.grant, args=(ONCE,), daemon=True).start()
             if time.monotonic() >= fault_at:
-                fault_at += self._size.every_s
-                self._break_next()
-                self._say(began, uploads, observer)
+                fault = self._break_next()
+                fault_at = time.monotonic() + self._size.every_s
+                self._say(time.monotonic() - began, fault, uploads, observer)
 
-    def _break_next(self) -> None:
+    def _break_next(self) -> Fault:
         """The next fault; one of a broker waits for its turn, and others go before it."""
-        if self._held and self._cluster.may_break_a_broker():
+        whole = self._cluster.may_break_a_broker()
+        if self._held and whole:
             fault, self._held = self._held, None
-            self._cluster.break_(fault)
-            return
-        for fault in self._faults:
-            if fault.kind not in OF_BROKERS:
-                self._cluster.break_(fault)
-                return
-            if self._held is None:
-                if self._cluster.may_break_a_broker():
-                    self._cluster.break_(fault)
-                    return
-                self._held = fault
+        else:
+            fault = next(self._faults)
+            while fault.kind in OF_BROKERS and not whole:
+                self._held = self._held or fault
+                fault = next(self._faults)
+        self._cluster.break_(fault)
+        return fault
 
     def _settled(self, uploads: Uploads, observer: Observer) -> Verdict:
         """The verdict once nothing is missing, or after the deadline."""
@@ -171,11 +169,12 @@ class _Run:
             missed=dict(observer.missed),
         )
 
-    def _say(self, began: float, uploads: Uploads, observer: Observer) -> None:
+    def _say(self, at_s: float, fault: Fault, uploads: Uploads, observer: Observer) -> None:
+        what = fault.broker if fault.kind in OF_BROKERS else fault.stage
         sys.stderr.write(
-            f"{time.monotonic() - began:5.0f} s  {len(uploads.sent)} uploads"
-            f"  {len(observer.results)} results  {self._decisions.count} decisions"
-            f"  {self._cluster.done.total()} faults\n"
+            f"{at_s:5.0f} s  {len(uploads.sent)} uploads  {len(observer.results)} results"
+            f"  {self._decisions.count} decisions  {self._cluster.done.total()} faults,"
+            f" now {fault.kind} ({what})\n"
         )
 
 
