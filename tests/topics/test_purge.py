@@ -1,7 +1,7 @@
 """What may be deleted before its time, and that nothing else is."""
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,3 +87,33 @@ def test_purged_up_to_the_mark_and_no_further(market: Market, lane: Lane) -> Non
     assert (admin.log_start(uploads), admin.log_end(uploads)) == (5, 10)
     assert (admin.log_start(cutouts), admin.log_end(cutouts)) == (7, 10)
     assert admin.log_start(Partition(uploads.topic, 1)) == 0
+
+
+def test_open_transaction_is_waited_for(market: Market, lane: Lane) -> None:
+    """A partition whose offset is just being committed is left to the next purge, others not."""
+    catalog = Catalog.build(
+        (LaneSpec(name=lane, partitions=PARTITIONS),),
+        durability=Durability(replication=1, min_insync=1),
+    )
+    admin = market.connection(ADMIN).admin()
+    topic_id = admin.topic_ids([uploads_of(lane)])[uploads_of(lane)]
+    for number in range(PARTITIONS):
+        produce(market, Partition(cutouts_of(lane), number), 10)
+        mark = ReplayMark(topic_id=topic_id, offset=-1)
+        admin.commit_for("router", Partition(cutouts_of(lane), number), 7, metadata=str(mark))
+    purge = Purge(connection=Connection(cluster=market.cluster, role=PURGER), catalog=catalog)
+    router = market.connection(ADMIN)
+    writer = Producer(router.settings(ErrorWatch(), transactional_id=f"open-{lane}"))
+    reader = Consumer(router.settings(ErrorWatch(), group_id="router"))
+    writer.init_transactions(20)
+    writer.begin_transaction()
+    moved = TopicPartition(cutouts_of(lane), 1, 9, metadata=str(mark))
+    writer.send_offsets_to_transaction([moved], reader.consumer_group_metadata(), 20)
+    try:
+        assert purge.once() == 1
+    finally:
+        writer.abort_transaction(20)
+        reader.close()
+    assert [admin.log_start(Partition(cutouts_of(lane), n)) for n in range(PARTITIONS)] == [7, 0]
+    assert purge.once() == 1
+    assert [admin.log_start(Partition(cutouts_of(lane), n)) for n in range(PARTITIONS)] == [7, 7]
