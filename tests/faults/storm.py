@@ -34,7 +34,7 @@ class Size:
 
     uploads: int
     seconds: float
-    deciders: int = 6
+    deciders: int = 10
     every_s: float = EVERY_S
 
 

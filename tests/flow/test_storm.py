@@ -12,7 +12,7 @@ from tests.faults.plan import Kind, faults
 from tests.faults.storm import Size, storm
 
 SEED = 20_261
-MINUTE = Size(uploads=4000, seconds=45.0, deciders=4)
+MINUTE = Size(uploads=2000, seconds=36.0, deciders=3, every_s=3.0)
 
 
 def test_a_minute_of_storm() -> None:
