@@ -185,7 +185,7 @@ def _judge(
     # Offsets are dense and in order: the n-th record is the answer to the n-th upload.
     each, since = waiting[partition].pop(offset)
     outcome.slowest_s = max(outcome.slowest_s, time.monotonic() - since)
-    headers = {str(n): bytes(v or b"").decode() for n, v in message.headers() or []}  # type: ignore[arg-type]
+    headers = _headers(message)
     value = bytes(message.value() or b"")  # type: ignore[arg-type]
     expected = f"acct-{each.name.partition('/')[2].partition(' ')[0]}"
     if headers["ce_account"] != expected:
@@ -198,6 +198,11 @@ def _judge(
         outcome.answers["cut out"] += 1
         complaint = complaint_about_cutout(each, value)
     outcome.complaints += [complaint] if complaint else []
+
+
+def _headers(message: Message) -> dict[str, str]:
+    pairs: list[tuple[str, bytes | None]] = list(message.headers() or [])  # type: ignore[arg-type]
+    return {name: (value or b"").decode() for name, value in pairs}
 
 
 def _is_over(stack: Stack, waiting: list[dict[int, tuple[Case, float]]]) -> bool:
