@@ -186,7 +186,7 @@ def _judge(
     each, since = waiting[partition].pop(offset)
     outcome.slowest_s = max(outcome.slowest_s, time.monotonic() - since)
     headers = _headers(message)
-    value = bytes(message.value() or b"")  # type: ignore[arg-type]
+    value = bytes(message.value() or b"")
     expected = f"acct-{each.name.partition('/')[2].partition(' ')[0]}"
     if headers["ce_account"] != expected:
         outcome.complaints.append(f"{each.name}: the answer of {headers['ce_account']}")
