@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.bench import end_to_end, inference, soak
+from tests.bench import end_to_end, fairness, inference, soak
 from tests.bench.figures import Figure, publish
 
 GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "pipeline": end_to_end.measure,
     "inference": inference.measure,
     "soak": soak.measure,
+    "fairness": fairness.measure,
 }
 
 

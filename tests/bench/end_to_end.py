@@ -27,7 +27,7 @@ WAIT_S = 120.0
 
 def measure() -> Iterator[Figure]:
     """Throughput, latency and memory."""
-    photo = _photo()
+    photo = a_photo()
     with tempfile.TemporaryDirectory() as folder:
         build_tiny_model(Path(folder))
         with pipeline(models=Path(folder), model="tiny") as stack:
@@ -43,7 +43,7 @@ def measure() -> Iterator[Figure]:
         yield Figure(f"pipeline.rss_mb.{name}", round(peak, 1), "MB")
 
 
-def _photo() -> bytes:
+def a_photo() -> bytes:
     """A JPEG of about 100 KB: a real photo, 900 x 600."""
     file = io.BytesIO()
     picture = Image.open(Path(skimage.__file__).parent / "data" / "coffee.png").convert("RGB")

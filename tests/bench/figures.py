@@ -37,20 +37,22 @@ class Figure(NamedTuple):
 
 
 def figure(
-    name: str, values: Sequence[float], unit: str, *, at_least: float | None = None
+    name: str,
+    values: Sequence[float],
+    unit: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
 ) -> Figure:
-    """The figure of several runs; `at_least` is its goal."""
+    """The figure of several runs; `at_least` or `at_most` is its goal."""
     value = median(values)
-    return Figure(
-        name,
-        round(value, 4),
-        unit,
-        None if at_least is None else f">= {at_least:g}",
-        None if at_least is None else value >= at_least,
-        round(min(values), 4),
-        round(max(values), 4),
-        len(values),
-    )
+    goal, holds = None, None
+    if at_least is not None:
+        goal, holds = f">= {at_least:g}", value >= at_least
+    elif at_most is not None:
+        goal, holds = f"<= {at_most:g}", value <= at_most
+    low, high = round(min(values), 4), round(max(values), 4)
+    return Figure(name, round(value, 4), unit, goal, holds, low, high, len(values))
 
 
 def publish(file: str, figures: Iterable[Figure]) -> None:

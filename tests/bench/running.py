@@ -2,9 +2,10 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
@@ -20,8 +21,14 @@ STAGES = ("infer", "route", "sink")
 
 
 @contextmanager
-def pipeline(*, models: Path, model: str, partitions: int = 4) -> Iterator[Stack]:
-    """A running pipeline, stopped at the end whatever happens."""
+def pipeline(
+    *,
+    models: Path,
+    model: str,
+    partitions: int = 4,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Stack]:
+    """A running pipeline, stopped at the end whatever happens; `settings` of its stages."""
     with tempfile.TemporaryDirectory() as folder:
         stack = Stack(Path(folder) / "stack", cache=CACHE)
         lanes = {lane: LaneSettings(partitions=partitions) for lane in (SHOP, BULK)}
@@ -30,7 +37,7 @@ def pipeline(*, models: Path, model: str, partitions: int = 4) -> Iterator[Stack
             stack.start_servers()
             provision(stack.admin().admin(), stack.catalog(), show=lambda _plan: None)
             for stage in STAGES:
-                stack.start_stage(stage)
+                stack.start_stage(stage, **settings)
             for stage in STAGES:
                 wait_ready(stack, stage)
             yield stack
