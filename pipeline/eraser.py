@@ -9,8 +9,8 @@ For every decision, in this order:
 4. Commit the offset.  A crash before that repeats the steps, which changes nothing.
 
 The decision itself is taken from `consent.L`, whose topic proves the lane; the ledger, which
-all lanes write, only tells which grants there were, and names of grants can not be forged
-(`ids.grant_id`).
+all lanes write, only tells which grants there were: names of grants can not be forged
+(`ids.grant_id`), and what it says of erasures is not believed.
 
 Beside that it writes the heartbeats of the consent topics (`topics/heartbeat.py`).
 """
@@ -26,10 +26,11 @@ from erasestream.pipeline.patience import Patience
 from erasestream.schemas.cloudevents import from_wire, to_wire
 from erasestream.schemas.consent import HEARTBEAT_KEY, ConsentDecision, Decision
 from erasestream.schemas.errors import InvalidEvent
+from erasestream.schemas.events import utc
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.schemas.ledger import ErasureEntry
 from erasestream.topics.catalog import LEDGER, lane_of
-from erasestream.topics.ledger_view import LedgerView, ledger_key
+from erasestream.topics.ledger_view import Grants, LedgerView, ledger_key
 from erasestream.topics.partitioner import partition_of
 from erasestream.topics.record import Partition, Record
 from erasestream.topics.single_writes import SingleWrites
@@ -69,6 +70,7 @@ class EraserStage:
         self._now = now
         self._clock = clock
         self._patience = Patience(stopping)
+        self._marked: set[GrantId] = set()
         self.count = 0
         """How many grants were marked."""
 
@@ -98,12 +100,14 @@ class EraserStage:
         lane, account = lane_of(record.at.topic), _account(record)
         if account is None:
             return
-        current = _grant(record, lane)
-        for grant in self._ledger.grants.dead(lane, account, current=current):
+        for grant in _ended(record, self._ledger.grants, lane, account):
+            if grant in self._marked:
+                continue
             self._patience.call(lambda grant=grant: self._mark(grant))  # type: ignore[misc]
             self._patience.call(
                 lambda grant=grant: self._note(lane, account, grant)  # type: ignore[misc]
             )
+            self._marked.add(grant)
             self.count += 1
 
     def _note(self, lane: Lane, account: AccountId, grant: GrantId) -> None:
@@ -126,10 +130,12 @@ def _account(record: Record) -> AccountId | None:
     return None if key == HEARTBEAT_KEY else AccountId(key.decode(errors="replace"))
 
 
-def _grant(record: Record, lane: Lane) -> GrantId | None:
-    """The grant that a record makes; None for a revocation and for what can not be read."""
+def _ended(record: Record, grants: Grants, lane: Lane, account: AccountId) -> list[GrantId]:
+    """The grants that a record ends; one that can not be read is a revocation, in doubt of all."""
     try:
         decision = from_wire(ConsentDecision, record.headers, record.value)
     except InvalidEvent:
-        return None
-    return decision.grant(lane) if decision.decision is Decision.GRANTED else None
+        return grants.ended_by_revocation(lane, account, None)
+    if decision.decision is Decision.GRANTED and not decision.is_void(utc(record.appended_ms)):
+        return grants.ended_by_grant(lane, account, decision.id)
+    return grants.ended_by_revocation(lane, account, decision.id)

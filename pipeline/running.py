@@ -123,7 +123,9 @@ def _turn(name: str, stage: Stage, deadline: float, shall_end: Callable[[], bool
 
 
 def _ended(name: str, error: ErasestreamError, stopping: threading.Event) -> int:
-    if stopping.is_set() and isinstance(error, Unavailable):
+    was_asked = stopping.is_set()
+    stopping.set()  # also for threads of the stage that wait for something
+    if was_asked and isinstance(error, Unavailable):
         log.info("ended", extra={"stage": name, "code": error.code})
         return EX_OK
     log.error("ended", extra={"stage": name, "code": error.code, "reason": error.sentence})

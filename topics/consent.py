@@ -102,7 +102,7 @@ class ConsentReader:
         checked = _checked(account)
         grants = Grants()
         self._read(LEDGER, ledger_key(self._lane, checked), grants.apply)
-        return grants.dead(self._lane, checked, current=None)
+        return grants.open(self._lane, checked)
 
     def history(self, account: str) -> list[HistoryEntry]:
         """Every decision of this account, oldest first."""

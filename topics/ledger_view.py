@@ -1,8 +1,7 @@
-"""What the ledger says of each account's grants: which were made, and which are erased.
+"""What the ledger says of each account's grants: which were made, in which order, and erased."""
 
-Kept per account are only the grants that may still have something kept under them, so that
-memory follows the living grants and not the history.
-"""
+from collections import defaultdict
+from typing import NamedTuple
 
 from erasestream.schemas.cloudevents import from_wire, type_of
 from erasestream.schemas.consent import Decision
@@ -15,14 +14,23 @@ from erasestream.topics.connection import Connection
 from erasestream.topics.record import Record
 
 
+class Decided(NamedTuple):
+    """A decision in the ledger; its grant, if it makes one."""
+
+    id: str
+    grant: GrantId | None
+
+
 class Grants:
     """The state behind the view; pure.
 
-    An account's grants stand in the order of the ledger.  `None` among them is a revocation.
+    What stands in the ledger for ever is kept here for as long: a decision that is come to
+    late must still find what was before it, and what came after.
     """
 
     def __init__(self) -> None:
-        self._made: dict[bytes, list[GrantId | None]] = {}
+        self._decisions: dict[bytes, list[Decided]] = defaultdict(list)
+        self._erased: dict[bytes, set[GrantId]] = defaultdict(set)
 
     def apply(self, record: Record) -> None:
         """Take one entry of the ledger into account; entries of other kinds change nothing."""
@@ -32,42 +40,49 @@ class Grants:
             if event is DecisionEntry:
                 self._decided(key, from_wire(DecisionEntry, record.headers, record.value))
             elif event is ErasureEntry:
-                self._erased(key, from_wire(ErasureEntry, record.headers, record.value))
+                entry = from_wire(ErasureEntry, record.headers, record.value)
+                self._erased[key].add(entry.grant)
         except InvalidEvent:
             return
 
     def _decided(self, key: bytes, entry: DecisionEntry) -> None:
         if key != ledger_key(entry.lane, entry.account):
             return
-        made = self._made.setdefault(key, [])
-        if entry.decision is Decision.GRANTED:
-            made.append(grant_id(entry.lane, entry.account, entry.id))
-        elif made:
-            made.append(None)
-        if not made:
-            del self._made[key]
+        is_grant = entry.decision is Decision.GRANTED
+        grant = grant_id(entry.lane, entry.account, entry.id) if is_grant else None
+        self._decisions[key].append(Decided(entry.id, grant))
 
-    def _erased(self, key: bytes, entry: ErasureEntry) -> None:
-        left = [grant for grant in self._made.get(key, []) if grant != entry.grant]
-        if any(left):
-            self._made[key] = left
-        else:
-            self._made.pop(key, None)
+    def ended_by_revocation(
+        self, lane: Lane, account: AccountId, decision: str | None
+    ) -> list[GrantId]:
+        """The grants that a revocation ends: those before it, and itself if it is a void grant.
 
-    def dead(self, lane: Lane, account: AccountId, *, current: GrantId | None) -> list[GrantId]:
-        """The grants that the account's last decision leaves without force.
-
-        `current` is the grant that this decision made, or None for a revocation.  After a
-        revocation all are dead.  After a grant those are that were made before the last
-        revocation before it: that revocation may be compacted away before it was seen.
+        All of them if the ledger does not have it: it was not written by our writer.  Whether
+        the ledger says that a grant is erased plays no part: every lane can write there.
         """
-        made = self._made.get(ledger_key(lane, account), [])
-        if current is None:
-            return [grant for grant in made if grant is not None]
-        until = made.index(current) if current in made else 0
-        revocations = [i for i, grant in enumerate(made[:until]) if grant is None]
+        made = self._made(lane, account)
+        end = next((n for n, each in enumerate(made, 1) if each.id == decision), len(made))
+        return [each.grant for each in made[:end] if each.grant is not None]
+
+    def ended_by_grant(self, lane: Lane, account: AccountId, decision: str) -> list[GrantId]:
+        """The grants before the last revocation before this grant.
+
+        That revocation may be compacted away before it was come to.
+        """
+        made = self._made(lane, account)
+        until = next((n for n, each in enumerate(made) if each.id == decision), 0)
+        revocations = [n for n, each in enumerate(made[:until]) if each.grant is None]
         end = revocations[-1] if revocations else 0
-        return [grant for grant in made[:end] if grant is not None]
+        return [each.grant for each in made[:end] if each.grant is not None]
+
+    def open(self, lane: Lane, account: AccountId) -> list[GrantId]:
+        """The grants whose erasure the ledger does not have."""
+        erased = self._erased.get(ledger_key(lane, account), set())
+        made = (each.grant for each in self._made(lane, account))
+        return [grant for grant in made if grant is not None and grant not in erased]
+
+    def _made(self, lane: Lane, account: AccountId) -> list[Decided]:
+        return self._decisions.get(ledger_key(lane, account), [])
 
 
 def ledger_key(lane: Lane, account: AccountId) -> bytes:

@@ -30,6 +30,7 @@ class Originals:
         self._watch = ErrorWatch()
         self._held: dict[Partition, deque[Record]] = {}
         self._next: dict[Partition, int] = {}
+        self._aimed: dict[Partition, int] = {}
         self._gone: set[Partition] = set()
         self._consumer = Consumer(
             connection.settings(
@@ -59,8 +60,11 @@ class Originals:
             if held:
                 return held.popleft() if held[0].offset == offset else None
             if at in self._gone:
+                was_aimed_at = self._aimed[at] == offset
                 self._forget(at)
-                return None
+                if was_aimed_at:
+                    return None
+                continue  # what lay before it is gone; whether it is, only asking for it tells
             self._receive()
             if time.monotonic() > deadline:
                 self._forget(at)
@@ -78,7 +82,7 @@ class Originals:
             return
         self._forget(at)
         self._held[at] = deque()
-        self._next[at] = offset
+        self._next[at] = self._aimed[at] = offset
         self._consumer.incremental_assign([TopicPartition(*at, offset)])
 
     def _forget(self, at: Partition) -> None:
@@ -86,6 +90,7 @@ class Originals:
             self._consumer.incremental_unassign([TopicPartition(*at)])
         self._held.pop(at, None)
         self._next.pop(at, None)
+        self._aimed.pop(at, None)
         self._gone.discard(at)
 
     def _receive(self) -> None:

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 SMALL_READ = 50
 """Records per small read; small, so that reading and writing overlap."""
+MAX_OPEN_S = 5.0
+"""A transaction that is open for so long is committed, also in the midst of a small read."""
 
 
 class Handler(Protocol):
@@ -194,12 +196,11 @@ class TransactionalLoop:
             if self._opened_at is not None and not self._commit():
                 return None  # aborted: these records are read again
             self._handler.wait()
-        if self._opened_at is None:
-            self._writes.begin()
-            self._opened_at = self._clock()
         for record in records:
             if record.at not in self._next:
                 continue  # was taken from us while we waited
+            if not self._open():
+                return None  # aborted
             try:
                 for outgoing in self._handler.handle(record):
                     self._writes.write(outgoing)
@@ -211,6 +212,16 @@ class TransactionalLoop:
                 return self._abort(None)
             self._next[record.at] = record.offset + 1
         return self._writes.serve()
+
+    def _open(self) -> bool:
+        """Have a transaction open, and not for too long; False if one was aborted instead."""
+        is_overdue = self._opened_at is not None and self._clock() - self._opened_at > MAX_OPEN_S
+        if is_overdue and not self._commit():
+            return False
+        if self._opened_at is None:
+            self._writes.begin()
+            self._opened_at = self._clock()
+        return True
 
     def _commit(self) -> bool:
         """Commit; False if it was aborted instead and everything is read again."""

@@ -35,6 +35,7 @@ from erasestream.schemas.errors import (
     Unavailable,
 )
 from erasestream.schemas.events import Cutout, Failure, Part, Position, Result, Retained, Upload
+from erasestream.schemas.formats import content_type_of
 from erasestream.schemas.ids import Lane, upload_id_of_position
 from erasestream.schemas.ledger import Finding, FindingKind
 from erasestream.topics.catalog import (
@@ -220,7 +221,8 @@ class Router:
             mark=self._view.mark_of(lane, cutout.account),
             position=cutout.position,
             uploaded_at=cutout.uploaded_at,
-            content_type=of.content_type,
+            # What it is says the image: the header is what a stranger wrote.
+            content_type=content_type_of(of.data) or "application/octet-stream",
             data=of.data,
         )
         wire = to_wire(event, source="/router")

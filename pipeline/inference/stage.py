@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 16
 """Uploads that are read at once."""
+FETCH_BYTES = 4_000_000
 GATHER_S = 0.05
 LOG_APPEND_TIME = 1
 RAW: dict[str, Any] = {
@@ -196,7 +197,8 @@ def _app(bootstrap_servers: Sequence[str], tls: ssl.SSLContext, max_record_bytes
         topic_disable_leader=True,
         topic_allow_declare=False,
         consumer_auto_offset_reset="earliest",
-        consumer_max_fetch_size=max_record_bytes,
+        # Per partition, and aiokafka holds one answer of each; a larger record comes all the same.
+        consumer_max_fetch_size=FETCH_BYTES,
         broker_max_poll_records=BATCH,
         broker_session_timeout=10.0,
         broker_heartbeat_interval=2.0,

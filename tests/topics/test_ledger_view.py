@@ -27,8 +27,8 @@ class Ledger:
         self._count += 1
         return new_upload_id(self._count, bytes(10))
 
-    def decide(self, decision: Decision, *, key: bytes | None = None) -> GrantId:
-        """Write a decision; the grant that it makes if it is one."""
+    def decide(self, decision: Decision, *, key: bytes | None = None) -> str:
+        """Write a decision; its id."""
         entry = DecisionEntry(
             id=self._id(),
             time=NOW,
@@ -39,7 +39,7 @@ class Ledger:
             channel=Channel.LIBRARY,
         )
         self.write(entry, key=key)
-        return grant_id(LANE, ACCOUNT, entry.id)
+        return entry.id
 
     def erase(self, grant: GrantId) -> None:
         """Write an erasure."""
@@ -52,65 +52,114 @@ class Ledger:
         key = key or ledger_key(LANE, ACCOUNT)
         self.grants.apply(Record(at, self._count, 0, key, wire.headers, wire.value))
 
-    def dead(self, current: GrantId | None = None) -> list[GrantId]:
-        """What the last decision leaves without force."""
-        return self.grants.dead(LANE, ACCOUNT, current=current)
+    def ended_by_revocation(self, decision: str | None) -> list[GrantId]:
+        """What a revocation ends."""
+        return self.grants.ended_by_revocation(LANE, ACCOUNT, decision)
+
+    def ended_by_grant(self, decision: str) -> list[GrantId]:
+        """What a grant ends."""
+        return self.grants.ended_by_grant(LANE, ACCOUNT, decision)
+
+    def grant(self) -> str:
+        """Opt in; the decision's id."""
+        return self.decide(Decision.GRANTED)
+
+    def revoke(self) -> str:
+        """Opt out; the decision's id."""
+        return self.decide(Decision.REVOKED)
 
 
-def test_a_revocation_ends_every_grant() -> None:
-    """Also one that a racing writer left behind."""
+def of(*decisions: str) -> list[GrantId]:
+    """The grants that these decisions made."""
+    return [grant_id(LANE, ACCOUNT, decision) for decision in decisions]
+
+
+def test_a_revocation_ends_every_grant_before_it() -> None:
+    """Also one that a racing writer left behind, and one that an earlier revocation ended."""
     ledger = Ledger()
-    first, second = ledger.decide(Decision.GRANTED), ledger.decide(Decision.GRANTED)
-    ledger.decide(Decision.REVOKED)
-    assert ledger.dead() == [first, second]
+    first, revoked, second, third = (
+        ledger.grant(),
+        ledger.revoke(),
+        ledger.grant(),
+        ledger.grant(),
+    )
+    last = ledger.revoke()
+    assert ledger.ended_by_revocation(revoked) == of(first)
+    assert ledger.ended_by_revocation(last) == of(first, second, third)
 
 
-def test_what_is_erased_is_not_erased_again() -> None:
-    """And takes no memory any more."""
+def test_a_revocation_that_is_come_to_late_spares_what_came_after_it() -> None:
+    """Off, then on again, before the eraser came to it: the new grant stands."""
     ledger = Ledger()
-    grant = ledger.decide(Decision.GRANTED)
-    ledger.decide(Decision.REVOKED)
-    ledger.erase(grant)
-    assert ledger.dead() == []
+    ended_nothing = ledger.revoke()
+    first, revoked = ledger.grant(), ledger.revoke()
+    ledger.grant()
+    assert ledger.ended_by_revocation(ended_nothing) == []
+    assert ledger.ended_by_revocation(revoked) == of(first)
+
+
+def test_a_revocation_that_the_ledger_does_not_have_ends_all() -> None:
+    """In doubt everything is over; also if it can not even be read."""
+    ledger = Ledger()
+    first, second = ledger.grant(), ledger.grant()
+    assert ledger.ended_by_revocation(new_upload_id(77, bytes(10))) == of(first, second)
+    assert ledger.ended_by_revocation(None) == of(first, second)
+
+
+def test_a_void_grant_ends_those_before_it_and_itself() -> None:
+    """The account is not opted in after it."""
+    ledger = Ledger()
+    first, void = ledger.grant(), ledger.grant()
+    ledger.grant()
+    assert ledger.ended_by_revocation(void) == of(first, void)
+
+
+def test_an_erasure_in_the_ledger_spares_nothing_from_being_marked() -> None:
+    """Every lane can write one; only what is still open for its owner depends on it."""
+    ledger = Ledger()
+    first, second = ledger.grant(), ledger.grant()
+    ledger.erase(*of(first))
+    revoked = ledger.revoke()
+    assert ledger.ended_by_revocation(revoked) == of(first, second)
+    assert ledger.grants.open(LANE, ACCOUNT) == of(second)
 
 
 def test_a_grant_ends_those_before_a_revocation_that_was_not_seen() -> None:
     """Compaction may have taken the revocation away before the eraser came to it."""
     ledger = Ledger()
-    first = ledger.decide(Decision.GRANTED)
-    ledger.decide(Decision.REVOKED)
-    second = ledger.decide(Decision.GRANTED)
-    assert ledger.dead(second) == [first]
+    first = ledger.grant()
+    ledger.revoke()
+    assert ledger.ended_by_grant(ledger.grant()) == of(first)
 
 
 def test_a_grant_does_not_end_one_that_races_with_it() -> None:
     """Without a revocation between them nothing says that one of them is over."""
     ledger = Ledger()
-    first, second = ledger.decide(Decision.GRANTED), ledger.decide(Decision.GRANTED)
-    assert ledger.dead(first) == []
-    assert ledger.dead(second) == []
+    first, second = ledger.grant(), ledger.grant()
+    assert ledger.ended_by_grant(first) == []
+    assert ledger.ended_by_grant(second) == []
 
 
 def test_a_revocation_after_the_grant_is_left_to_its_own_record() -> None:
     """The ledger is ahead of the consent topic: what is in force there stays until it says so."""
     ledger = Ledger()
-    grant = ledger.decide(Decision.GRANTED)
-    ledger.decide(Decision.REVOKED)
-    assert ledger.dead(grant) == []
+    granted = ledger.grant()
+    ledger.revoke()
+    assert ledger.ended_by_grant(granted) == []
 
 
 def test_entries_under_another_key_count_for_nobody() -> None:
     """A lane can not slip its own entries in among another's."""
     ledger = Ledger()
     ledger.decide(Decision.GRANTED, key=ledger_key(OTHER, ACCOUNT))
-    assert ledger.dead() == []
-    assert ledger.grants.dead(OTHER, ACCOUNT, current=None) == []
+    assert ledger.ended_by_revocation(None) == []
+    assert ledger.grants.ended_by_revocation(OTHER, ACCOUNT, None) == []
 
 
 def test_other_entries_change_nothing() -> None:
     """Findings stand in the same ledger."""
     ledger = Ledger()
-    grant = ledger.decide(Decision.GRANTED)
+    granted = ledger.grant()
     kind = FindingKind.CONSENT_UNREADABLE
     ledger.write(Finding(id=new_upload_id(9, bytes(10)), time=NOW, kind=kind, detail="x"))
-    assert ledger.dead() == [grant]
+    assert ledger.ended_by_revocation(None) == of(granted)
