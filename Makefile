@@ -28,6 +28,7 @@ bench: setup
 
 faults: setup
 	$(BIN)/python -m tests.faults $(ONLY)
+	$(BIN)/python -m pytest -m long
 
 # What is missing is named before anything is fetched.
 setup:

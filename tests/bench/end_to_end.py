@@ -16,6 +16,7 @@ from erasestream.topics.producer import UploadProducer
 from erasestream.topics.subscription import ResultSubscription
 from tests.bench.figures import Figure, figure
 from tests.bench.running import BULK, SHOP, peak_rss_mb, pipeline
+from tests.faults.memory import MemoryWatch
 from tests.inference.tiny_model import build_tiny_model
 
 ROUNDS = 3
@@ -32,9 +33,10 @@ def measure() -> Iterator[Figure]:
         build_tiny_model(Path(folder))
         with pipeline(models=Path(folder), model="tiny") as stack:
             _round(stack, photo, 20, "warm-up")
-            rates = [_round(stack, photo, UPLOADS, f"round-{n}") for n in range(ROUNDS)]
+            with MemoryWatch(stack.running()["infer"]) as watch:
+                rates = [_round(stack, photo, UPLOADS, f"round-{n}") for n in range(ROUNDS)]
             latencies = _latencies(stack, photo)
-            peaks = peak_rss_mb(stack)
+            peaks = peak_rss_mb(stack) | {"child": watch.child_mb}
     yield figure("pipeline.uploads_per_s", rates, "1/s")
     cuts = quantiles(latencies, n=100)
     for name, value in (("p50", cuts[49]), ("p99", cuts[98])):

@@ -21,7 +21,8 @@ from erasestream.pipeline.local.stack import Stack
 from erasestream.topics.producer import UploadProducer
 from erasestream.topics.subscription import ResultSubscription
 from tests.bench.figures import Figure, figure
-from tests.bench.running import CACHE, SHOP, peak_rss_mb, pipeline
+from tests.bench.running import CACHE, SHOP, pipeline
+from tests.faults.memory import MemoryWatch
 
 ROUNDS = 3
 IMAGES = 8
@@ -46,15 +47,15 @@ def measure() -> Iterator[Figure]:
             file.write_bytes(photo)
             files.append(file)
         stage, bare = [], []
-        for number in range(ROUNDS):
-            stage.append(_stage(stack, photos, f"round-{number}"))
-            bare.append(_bare(files, processes))
-        child_mb = peak_rss_mb(stack)["child"]
+        with MemoryWatch(stack.running()["infer"]) as watch:
+            for number in range(ROUNDS):
+                stage.append(_stage(stack, photos, f"round-{number}"))
+                bare.append(_bare(files, processes))
     ratios = [ours / limit for ours, limit in zip(stage, bare, strict=True)]
     yield figure("inference.images_per_s", stage, "1/s")
     yield figure("inference.bare_images_per_s", bare, "1/s")
     yield figure("inference.ratio_to_bare_onnxruntime", ratios, "ratio")
-    yield Figure("inference.rss_mb", round(child_mb, 1), "MB")
+    yield Figure("inference.rss_mb", round(watch.child_mb, 1), "MB")
 
 
 def _photos() -> list[bytes]:

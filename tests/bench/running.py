@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-import psutil
-
 from erasestream.pipeline.local.stack import Stack
 from erasestream.pipeline.settings import LaneSettings
 from erasestream.schemas.ids import Lane
@@ -55,11 +53,8 @@ def wait_ready(stack: Stack, stage: str) -> None:
 
 
 def peak_rss_mb(stack: Stack) -> dict[str, float]:
-    """Peak resident memory of each process, and of the largest child of inference, in MB."""
-    peaks = {name: _peak_mb(pid) for name, pid in stack.running().items()}
-    children = psutil.Process(stack.running()["infer"]).children(recursive=True)
-    peaks["child"] = max((_peak_mb(child.pid) for child in children), default=0.0)
-    return peaks
+    """Peak resident memory of each process, in MB."""
+    return {name: _peak_mb(pid) for name, pid in stack.running().items()}
 
 
 def _peak_mb(pid: int) -> float:

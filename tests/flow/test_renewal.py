@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from erasestream.pipeline.local.certificates import Authority
 from erasestream.pipeline.running import EX_SOFTWARE, EX_UNAVAILABLE
 from erasestream.topics.catalog import INFERENCE, ROUTER, SINK
@@ -34,6 +36,7 @@ def restart_what_ended(flow: Flow) -> None:
             flow.restart(stage)
 
 
+@pytest.mark.long
 def test_stages_outlive_their_certificates(fragile: Flow) -> None:
     """The first ones end, and with the broker every connection; all uploads are routed once."""
     flow = fragile

@@ -15,6 +15,7 @@ SEED = 20_261
 MINUTE = Size(uploads=2000, seconds=36.0, deciders=3, every_s=3.0)
 
 
+@pytest.mark.long
 def test_a_minute_of_storm() -> None:
     """Killed, stopped, cut off and slowed: nothing lost, twice, misrouted or kept wrongly."""
     outcome = storm(MINUTE, SEED)

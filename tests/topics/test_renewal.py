@@ -88,6 +88,7 @@ def short_lived(market: Market, lane: Lane, tmp_path: Path) -> tuple[Cluster, da
     return replace(market.cluster, identities=tmp_path), max(ends)
 
 
+@pytest.mark.long
 def test_clients_outlive_their_certificates(
     market: Market, lane: Lane, short_lived: tuple[Cluster, datetime], tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ def test_clients_outlive_their_certificates(
         delivery.ack()
 
 
+@pytest.mark.long
 def test_without_a_renewal_nobody_gets_in(
     market: Market, lane: Lane, short_lived: tuple[Cluster, datetime]
 ) -> None:
