@@ -192,9 +192,17 @@ class Admin:
             consumer.close()
 
     def has_members(self, group: str) -> bool:
-        """Whether anybody is, or was until shortly, a member of the group."""
+        """Whether anybody is, or was until shortly, a member of the group.
+
+        Seen with librdkafka 2.16: asked of a broker that has just started, the question is not
+        answered, and neither is the next.  So after a failure a new client asks.
+        """
         futures = self.client.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S)
-        return bool(self.ask(f"group {group}", futures[group]).members)
+        try:
+            return bool(self.ask(f"group {group}", futures[group]).members)
+        except Unavailable:
+            self.client = AdminClient(self._settings)
+            raise
 
     def check_group(self, group: str) -> None:
         """Make sure that this role may read as a member of the group.  Raises `Refused`."""

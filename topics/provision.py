@@ -146,7 +146,7 @@ def plan(admin: Admin, catalog: Catalog) -> Plan:
 
 
 def provision(
-    admin: Admin, catalog: Catalog, *, show: Callable[[Plan], None], deadline_s: float = 30.0
+    admin: Admin, catalog: Catalog, *, show: Callable[[Plan], None], deadline_s: float = 90.0
 ) -> None:
     """Plan, show the plan, apply it; again while the brokers are not ready for all of it.
 
