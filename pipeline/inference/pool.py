@@ -123,7 +123,7 @@ class Pool:
         raise InvalidImage(code=Code.PROCESSING_CRASHED)
 
     async def close(self) -> None:
-        """End all processes, and wait until they have ended.  What waits is refused."""
+        """Kill all processes, and wait until the zygotes have ended.  What waits is refused."""
         self._is_open = False
         for task in self._keeping:
             task.cancel()
