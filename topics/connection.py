@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 REQUEST_TIMEOUT_S = 20.0
 """Longest wait for one answer of a broker."""
+GROUP_TIMEOUT_S = 5.0
+"""Longest wait for what a group's coordinator says; the next client may get an answer at once."""
 SLICE_S = 0.5
 """How often somebody who waits for an answer looks whether there is trouble."""
 
@@ -87,9 +89,9 @@ class Admin:
         self._renewal = Renewal(connection.identity)
         self.client = AdminClient(self._settings)
 
-    def ask(self, context: str, answer: Future[T]) -> T:
+    def ask(self, context: str, answer: Future[T], *, timeout_s: float | None = None) -> T:
         """What the brokers answer.  Raises what `translate` says of their error."""
-        end = time.monotonic() + self._timeout_s
+        end = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         with self._answering(context):
             while True:
                 try:
@@ -197,9 +199,11 @@ class Admin:
         Seen with librdkafka 2.16: asked of a broker that has just started, the question is not
         answered, and neither is the next.  So after a failure a new client asks.
         """
-        futures = self.client.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S)
+        futures = self.client.describe_consumer_groups([group], request_timeout=GROUP_TIMEOUT_S)
         try:
-            return bool(self.ask(f"group {group}", futures[group]).members)
+            # The client gives up first, so that no question is open when it is replaced.
+            answer = self.ask(f"group {group}", futures[group], timeout_s=2 * GROUP_TIMEOUT_S)
+            return bool(answer.members)
         except Unavailable:
             self.client = AdminClient(self._settings)
             raise

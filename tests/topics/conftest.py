@@ -116,7 +116,7 @@ class Market:
 
     def provision(self, catalog: Catalog) -> None:
         """Apply the plan; a broker that has just started still loads its coordinators."""
-        end = time.monotonic() + 20.0
+        end = time.monotonic() + 90.0
         while True:
             try:
                 admin = self.admin
