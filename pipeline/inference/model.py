@@ -5,7 +5,7 @@ gives what the run took back after it.  Measured with IS-Net in single precision
 904 MB at the most and 478 MB between two pictures, against 1,379 and 1,413 MB with an arena,
 in the same time; 694 and 259 MB as the pool's children have their allocator set.
 
-onnxruntime lives here and nowhere else.
+onnxruntime lives here, and in `model_quantise.py`, which the workers do not load.
 """
 
 from pathlib import Path
@@ -15,13 +15,14 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from erasestream.pipeline.inference import model_golden
 from erasestream.pipeline.inference.manifest import Activation, Installed, Manifest, Normalisation
 from erasestream.schemas.errors import Code, Refused
 
 _ONLY_ERRORS = 3
+PROVIDERS = ["CPUExecutionProvider"]
 
-# onnxruntime's errors have no base of their own.
-_DOES_NOT_RUN = (
+DOES_NOT_RUN = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
     ort_errors.InvalidGraph,
@@ -32,6 +33,7 @@ _DOES_NOT_RUN = (
     ort_errors.RuntimeException,
     ValueError,
 )
+"""onnxruntime's errors have no base of their own."""
 
 
 class Segmenter:
@@ -49,12 +51,25 @@ class Segmenter:
         return _as_mask(outputs[0], self.manifest)
 
     def warm_up(self) -> None:
-        """Run once.  Raises `Refused` (model_refused) if what comes out is no mask."""
-        size = self.manifest.size
+        """Run once, with the golden picture.
+
+        Raises `Refused` (model_refused) if it does not run, if what comes out is no mask, or not
+        the one that the manifest says (if it says one).
+        """
+        label, golden = self.manifest.label, self.manifest.golden
         try:
-            self.mask(np.zeros((1, 3, size, size), np.float32))
-        except _DOES_NOT_RUN as error:
-            raise Refused(f"{self.manifest.label} does not run", code=Code.MODEL_REFUSED) from error
+            mask = self.mask(model_golden.model_input(self.manifest))
+        except DOES_NOT_RUN as error:
+            raise Refused(f"{label} does not run", code=Code.MODEL_REFUSED) from error
+        if golden is None:
+            return
+        difference = model_golden.difference(mask, golden)
+        if difference > golden.tolerance:
+            raise Refused(
+                f"{label} does not see the golden picture as its manifest says: "
+                f"{difference:.3f} apart, {golden.tolerance:g} allowed",
+                code=Code.MODEL_REFUSED,
+            )
 
 
 def refuse_unless_loadable(path: Path, label: str) -> None:
@@ -62,16 +77,22 @@ def refuse_unless_loadable(path: Path, label: str) -> None:
     _session(path, label)
 
 
-def _session(path: Path, label: str) -> ort.InferenceSession:
+def session_options() -> ort.SessionOptions:
+    """One core for each child: as many pictures as cores are worked on side by side."""
     options = ort.SessionOptions()
-    # One core for each child: as many pictures as cores are worked on side by side.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False
     options.log_severity_level = _ONLY_ERRORS
+    return options
+
+
+def _session(path: Path, label: str) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except _DOES_NOT_RUN as error:
+        return ort.InferenceSession(
+            str(path), session_options(), providers=["CPUExecutionProvider"]
+        )
+    except DOES_NOT_RUN as error:
         raise Refused(f"{label} is no model that can be run", code=Code.MODEL_REFUSED) from error
 
 

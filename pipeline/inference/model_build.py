@@ -21,6 +21,8 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 def build(manifest: Manifest, source: Path, target: Path) -> None:
     """Write what will run, made of the file that the manifest describes.
 
+    For the build in 8 bits that is the one in single precision, of which `model_trial.py` goes on.
+
     Raises `Refused` (model_refused) if the file is no ONNX model or can not be built so.
     The source is gone afterwards.
     """
@@ -29,7 +31,7 @@ def build(manifest: Manifest, source: Path, target: Path) -> None:
     match manifest.build:
         case Build.AS_SHIPPED:
             source.rename(target)
-        case Build.PRUNED_FP32:
+        case Build.PRUNED_FP32 | Build.STATIC_INT8:
             try:
                 model = pruned(onnx.load(str(source)), manifest.output_name)
                 source.unlink()

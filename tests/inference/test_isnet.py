@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
-from erasestream.pipeline.inference.manifest import ISNET, ModelStore
+from erasestream.pipeline.inference.manifest import ModelStore
+from erasestream.pipeline.inference.model_isnet import ISNET
 from erasestream.pipeline.inference.pool import Pool
 from erasestream.schemas.options import CutoutOptions
 from tests.inference.pictures import saved

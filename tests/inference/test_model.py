@@ -18,7 +18,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from erasestream.pipeline.inference.manifest import (
-    ISNET,
     Activation,
     Build,
     Installed,
@@ -29,6 +28,7 @@ from erasestream.pipeline.inference.manifest import (
 from erasestream.pipeline.inference.model import Segmenter
 from erasestream.pipeline.inference.model_build import pruned
 from erasestream.pipeline.inference.model_install import announcement, install
+from erasestream.pipeline.inference.model_isnet import ISNET
 from erasestream.pipeline.local.certificates import Authority
 from erasestream.schemas.errors import Code, Refused
 from tests.inference.tiny_model import SIZE, TINY, build_tiny_model, serialized, tiny
