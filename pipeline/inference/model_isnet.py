@@ -57,7 +57,7 @@ GOLDEN = Golden(
         "0000000000000000000000000000000000000000000000000000000000000000"
     )
 )
-"""Of the build in single precision; 8 bits with VNNI are 0.002 away."""
+"""Of the build in single precision; 8 bits with VNNI are less than 0.001 away."""
 
 ISNET = Manifest(
     name="isnet",

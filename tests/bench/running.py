@@ -1,5 +1,6 @@
 """A whole pipeline to be measured: all stages as processes, both lanes."""
 
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from erasestream.pipeline.settings import LaneSettings
 from erasestream.schemas.ids import Lane
 from erasestream.topics.provision import provision
 
-CACHE = Path(__file__).parents[2] / ".cache"
+CACHE = Path(os.environ.get("ERASESTREAM_CACHE", Path(__file__).parents[2] / ".cache"))
 SHOP, BULK = Lane("shop"), Lane("bulk")
 READY_S = 90.0
 STAGES = ("infer", "route", "sink")
