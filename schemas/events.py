@@ -153,6 +153,13 @@ class Result(Event):
     uploaded_at: AwareDatetime
 
 
+class Adjusted(StrEnum):
+    """What had to be done so that an `auto` cut-out fits: lossy; or smaller, and lossy with it."""
+
+    LOSSY = "lossy"
+    SMALLER = "smaller"
+
+
 class Cutout(Result):
     """A result: the image without its background."""
 
@@ -175,6 +182,9 @@ class Cutout(Result):
         ),
     ] = Field(default_factory=dict)
     """Milliseconds that each step of the work took, by the step's name."""
+    adjusted: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,64}$")] | None = None
+    """Where an `auto` cut-out had to be made less than it could be: one of `Adjusted`, kept as
+    text, so that an older reader takes a newer word."""
     data: Annotated[bytes, Field(repr=False)]
 
 

@@ -21,7 +21,7 @@ from erasestream.schemas.ids import (
     is_account,
     new_upload_id,
 )
-from erasestream.schemas.options import CutoutOptions
+from erasestream.schemas.options import CutoutOptions, what_is_wrong
 
 Options = CutoutOptions | Mapping[str, object] | None
 """The options themselves, or their names and values, or None for the defaults."""
@@ -107,8 +107,7 @@ def checked_options(options: Options) -> CutoutOptions:
     try:
         return CutoutOptions.model_validate(dict(options))
     except ValidationError as error:
-        fields = ", ".join(".".join(map(str, e["loc"])) for e in error.errors())
-        raise InvalidEvent(fields[:100], code=Code.INVALID_OPTIONS) from None
+        raise InvalidEvent(what_is_wrong(error), code=Code.INVALID_OPTIONS) from None
 
 
 def _checked_content_type(image: bytes) -> str:

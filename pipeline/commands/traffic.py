@@ -12,12 +12,14 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from erasestream.pipeline import manifest as manifests
+from erasestream.pipeline.commands import wishes
 from erasestream.pipeline.commands.console import LaneOption, console, errors, say
 from erasestream.pipeline.settings import Settings, load
 from erasestream.schemas.errors import SENTENCES, Code, ErasestreamError
 from erasestream.schemas.events import Cutout, Failure
 from erasestream.schemas.ids import Lane
-from erasestream.schemas.options import CutoutOptions, OutputFormat
+from erasestream.schemas.options import Channels, CutoutOptions, Edges, OutputFormat, Size
+from erasestream.topics.drafting import checked_options
 from erasestream.topics.producer import UploadProducer
 from erasestream.topics.subscription import Delivery, ResultSubscription
 
@@ -39,11 +41,31 @@ def upload(
     checkpoint: Annotated[
         Path | None, typer.Option(help="By default the manifest's name with .checkpoint.")
     ] = None,
-    format: Annotated[OutputFormat, typer.Option(help="Of the cut-outs.")] = OutputFormat.PNG,  # noqa: A002
+    format: wishes.Format = OutputFormat.PNG,  # noqa: A002
+    channels: wishes.Channels = Channels.RGBA,
+    size: wishes.Size = Size.AUTO,
+    max_dimension: wishes.MaxDimension = None,
+    crop: wishes.Crop = False,
+    crop_margin: wishes.CropMargin = None,
+    bg_color: wishes.BgColor = None,
+    quality: wishes.Quality = None,
+    edges: wishes.Edges = Edges.CLEAN,
 ) -> None:
     """Send images, a few or millions; ends when the brokers have acknowledged all of them."""
+    options = checked_options(
+        {
+            "format": format,
+            "channels": channels,
+            "size": size,
+            "max_dimension": max_dimension,
+            "crop": crop,
+            "crop_margin": crop_margin,
+            "bg_color": bg_color,
+            "quality": quality,
+            "edges": edges,
+        }
+    )
     settings = load()
-    options = CutoutOptions(format=format)
     if bool(files) == (manifest is not None):
         raise typer.BadParameter("give either FILES or --manifest")
     if manifest is not None:

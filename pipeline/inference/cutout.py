@@ -1,12 +1,14 @@
-"""The whole work on one picture: decode, infer, compose, encode."""
+"""The whole work on one picture: decode, resize, infer, clean its edges, compose, encode."""
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
-from erasestream.pipeline.inference import images
+from erasestream.pipeline.inference import images, images_compose, images_encode
 from erasestream.pipeline.inference.frames import CutoutImage, Step
+from erasestream.pipeline.inference.images import LIMITS, Limits
 from erasestream.pipeline.inference.model import Segmenter
-from erasestream.schemas.options import CutoutOptions
+from erasestream.schemas.options import Channels, CutoutOptions
 
 Clock = Callable[[], float]
 
@@ -16,6 +18,7 @@ def cut_out_once(
     data: bytes,
     options: CutoutOptions,
     *,
+    limits: Limits = LIMITS,
     clock: Clock = time.perf_counter,
 ) -> CutoutImage:
     """Cut the background out of an image file, in this process.
@@ -24,27 +27,29 @@ def cut_out_once(
     Raises `InvalidImage` with the code of what is wrong.
     """
     manifest = segmenter.manifest
-    begun = clock()
-    picture = images.decode(data)
-    decoded = clock()
-    mask = segmenter.mask(
-        images.to_input(picture, size=manifest.size, mean=manifest.mean, scale=manifest.scale)
-    )
-    inferred = clock()
-    cutout = images.compose(picture, mask)
+    times = [clock()]
+    # Where only the model looks at the photo, it need not be larger than what the model sees.
+    draft = manifest.size if options.channels is Channels.ALPHA else None
+    picture = images.decode(data, limits=limits, draft=draft)
+    times.append(clock())
+    seen = images.to_input(picture, size=manifest.size, mean=manifest.mean, scale=manifest.scale)
+    times.append(clock())
+    mask = segmenter.mask(seen)
+    times.append(clock())
+    cutout = images_compose.cut(picture, mask, options)
     # A large picture need not stay while its cut-out is encoded.
-    del picture
-    composed = clock()
-    encoded, content_type = images.encode(cutout, options)
+    del picture, seen, mask
+    times.append(clock())
+    cutout = images_compose.arrange(cutout, options, limits=limits)
+    times.append(clock())
+    encoded = images_encode.encode(cutout, options, limits=limits)
+    times.append(clock())
+    taken = zip(Step, pairwise(times), strict=True)
     return CutoutImage(
-        data=encoded,
-        content_type=content_type,
-        steps_ms={
-            Step.DECODE: (decoded - begun) * 1000,
-            Step.INFER: (inferred - decoded) * 1000,
-            Step.COMPOSE: (composed - inferred) * 1000,
-            Step.ENCODE: (clock() - composed) * 1000,
-        },
-        width=cutout.width,
-        height=cutout.height,
+        data=encoded.data,
+        content_type=encoded.content_type,
+        steps_ms={step: (end - begin) * 1000 for step, (begin, end) in taken},
+        width=encoded.width,
+        height=encoded.height,
+        adjusted=encoded.adjusted,
     )

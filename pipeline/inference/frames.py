@@ -11,8 +11,8 @@ then), since a child that decodes a stranger's bytes may say anything.
     request   options bytes (u32), image bytes (u32), options (JSON), image
     answer    kind (u8): READY:   nothing more (to a warm-up)
                          REFUSED: code bytes (u8), code
-                         CUTOUT:  width, height, data bytes (u32 each),
-                                  milliseconds per step (f32 each), data
+                         CUTOUT:  width, height, data bytes (u32 each), milliseconds per step
+                                  (f32 each), what was adjusted (u8; 0: nothing), data
 """
 
 import math
@@ -23,7 +23,7 @@ from enum import IntEnum, StrEnum
 from types import MappingProxyType
 
 from erasestream.schemas.errors import Code
-from erasestream.schemas.events import MAX_CUTOUT_BYTES
+from erasestream.schemas.events import MAX_CUTOUT_BYTES, Adjusted
 from erasestream.schemas.formats import content_type_of
 from erasestream.schemas.options import CutoutOptions
 
@@ -70,12 +70,18 @@ class Step(StrEnum):
     """The steps of the work, in order."""
 
     DECODE = "decode"
+    RESIZE = "resize"
+    """To what the model sees."""
     INFER = "infer"
     COMPOSE = "compose"
+    """The mask becomes the alpha channel, and edges lose the colour of what was behind."""
+    ARRANGE = "arrange"
+    """Crop, size and background."""
     ENCODE = "encode"
 
 
-CUTOUT = struct.Struct(f"<III{len(Step)}f")
+ADJUSTMENTS = (None, *Adjusted)
+CUTOUT = struct.Struct(f"<III{len(Step)}fB")
 ANSWER_BYTES = KIND.size + CUTOUT.size + MAX_CUTOUT_BYTES
 
 IMAGE_CODES = frozenset(
@@ -107,6 +113,7 @@ class CutoutImage:
     steps_ms: Mapping[str, float]
     width: int
     height: int
+    adjusted: Adjusted | None = None
 
 
 class Untrustworthy(Exception):
@@ -127,7 +134,8 @@ def refusal(code: Code) -> bytes:
 def answer(cutout: CutoutImage) -> tuple[bytes, bytes]:
     """The answer that carries a cut-out, in two pieces."""
     times = (cutout.steps_ms.get(step, 0.0) for step in Step)
-    head = CUTOUT.pack(cutout.width, cutout.height, len(cutout.data), *times)
+    adjusted = ADJUSTMENTS.index(cutout.adjusted)
+    head = CUTOUT.pack(cutout.width, cutout.height, len(cutout.data), *times, adjusted)
     return KIND.pack(Kind.CUTOUT) + head, cutout.data
 
 
@@ -141,7 +149,7 @@ def kind_of(untrusted_kind: bytes) -> Kind:
 
 def allowed_content_types(options: CutoutOptions) -> frozenset[str]:
     """What a cut-out may be, of what was asked for."""
-    return frozenset({f"image/{options.format}"})
+    return frozenset({options.format.content_type})
 
 
 def parse_report(untrusted_report: bytes) -> tuple[How, int, bytes]:
@@ -169,23 +177,27 @@ class Announced:
     height: int
     data_bytes: int
     steps_ms: Mapping[str, float]
+    adjusted: Adjusted | None
 
     @classmethod
     def parse(cls, untrusted_head: bytes) -> "Announced":
         """Bounded and finite, or `Untrustworthy`."""
-        width, height, data_bytes, *times = CUTOUT.unpack(untrusted_head)
+        width, height, data_bytes, *times, adjusted = CUTOUT.unpack(untrusted_head)
         if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
             raise Untrustworthy("size")
         if not 0 < data_bytes <= MAX_CUTOUT_BYTES:
             raise Untrustworthy("length")
         if not all(math.isfinite(time) and time >= 0 for time in times):
             raise Untrustworthy("times")
+        if adjusted >= len(ADJUSTMENTS):
+            raise Untrustworthy("adjustment")
         steps = {str(step): round(time, 3) for step, time in zip(Step, times, strict=True)}
         return cls(
             width=width,
             height=height,
             data_bytes=data_bytes,
             steps_ms=MappingProxyType(steps),
+            adjusted=ADJUSTMENTS[adjusted],
         )
 
     def cutout(self, untrusted_data: bytes, options: CutoutOptions) -> CutoutImage:
@@ -199,4 +211,5 @@ class Announced:
             steps_ms=self.steps_ms,
             width=self.width,
             height=self.height,
+            adjusted=self.adjusted,
         )

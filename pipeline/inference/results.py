@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from erasestream.schemas.cloudevents import Wire, attributes_of, from_wire, header_of, to_wire
 from erasestream.schemas.errors import Code, ErasestreamError, InvalidInput
-from erasestream.schemas.events import Cutout, Failure, Position, Reference, Upload, utc
+from erasestream.schemas.events import Adjusted, Cutout, Failure, Position, Reference, Upload, utc
 from erasestream.schemas.ids import (
     INVALID_ACCOUNT,
     AccountId,
@@ -49,6 +49,10 @@ class Image(Protocol):
     @property
     def steps_ms(self) -> Mapping[str, float]:
         """Milliseconds of each step."""
+
+    @property
+    def adjusted(self) -> Adjusted | None:
+        """What had to be done so that it fits."""
 
 
 class Model(NamedTuple):
@@ -112,6 +116,7 @@ class ResultMaker:
             model_sha256=self._model.sha256,
             model_version=self._model.version,
             steps_ms=image.steps_ms,
+            adjusted=image.adjusted,
             data=image.data,
         )
 

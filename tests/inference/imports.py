@@ -1,11 +1,12 @@
 """Let pictures through without a model: for the test of what is imported when."""
 
+from itertools import product
 from typing import BinaryIO
 
 import numpy as np
 
-from erasestream.pipeline.inference import images
-from erasestream.schemas.options import CutoutOptions, OutputFormat
+from erasestream.pipeline.inference import images, images_compose, images_encode
+from erasestream.schemas.options import Channels, CutoutOptions, OutputFormat
 
 
 def work(files: BinaryIO) -> None:
@@ -13,6 +14,10 @@ def work(files: BinaryIO) -> None:
     while head := files.read(4):
         picture = images.decode(files.read(int.from_bytes(head, "little")))
         images.to_input(picture, size=64, mean=(0, 0, 0), scale=(1, 1, 1))
-        for output in OutputFormat:
-            cutout = images.compose(picture, np.ones((64, 64), np.float32))
-            images.encode(cutout, CutoutOptions(format=output))
+        mask = np.full((64, 64), 0.5, np.float32)
+        for output, channels in product(OutputFormat, Channels):
+            options = CutoutOptions(
+                format=output, channels=channels, crop=True, crop_margin="5%", max_dimension=16
+            )
+            cutout = images_compose.arrange(images_compose.cut(picture, mask, options), options)
+            images_encode.encode(cutout, options)

@@ -1,6 +1,5 @@
-"""Decoding what strangers send, and writing cut-outs that hold nothing but the product."""
+"""Decoding what strangers send."""
 
-import io
 import os
 from collections.abc import Callable
 
@@ -9,22 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms
-from PIL.PngImagePlugin import PngInfo
 
-from erasestream.pipeline.inference.images import (
-    Limits,
-    Picture,
-    compose,
-    decode,
-    encode,
-    to_input,
-)
+from erasestream.pipeline.inference.images import Limits, Picture, decode, to_input
 from erasestream.schemas.errors import Code, InvalidImage
-from erasestream.schemas.formats import content_type_of
-from erasestream.schemas.options import CutoutOptions, OutputFormat
 from tests.inference.pictures import (
     RED,
-    disc,
     gradient,
     jpeg_bomb,
     png_bomb,
@@ -33,7 +21,6 @@ from tests.inference.pictures import (
 )
 
 FORMATS = ["JPEG", "PNG", "WEBP"]
-BOTH = list(OutputFormat)
 
 
 def pixels(picture: Picture) -> np.ndarray:
@@ -142,6 +129,16 @@ def test_orientation_is_applied(kind: str, orientation: int) -> None:
     assert np.abs(pixels(picture) - expected).mean() < 4
 
 
+def test_a_draft_is_smaller_and_knows_the_size_of_the_photo() -> None:
+    """A JPEG that only the model looks at is decoded in part; a turned one as well."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    picture = decode(saved(gradient(960, 640), "JPEG", exif=exif), draft=100)
+    assert picture.size == (640, 960)
+    assert picture.image.size in ((80, 120), (160, 240))
+    assert decode(saved(gradient(960, 640)), draft=100).image.size == (960, 640)
+
+
 def test_exif_that_makes_no_sense_turns_nothing() -> None:
     """A picture with broken EXIF is still a picture."""
     data = saved(gradient(), "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
@@ -222,75 +219,6 @@ def test_the_model_sees_scaled_values_and_no_hidden_colours() -> None:
     assert np.allclose(seen[0, :, 0, 0], [(200 - 100) / 50, (30 - 110) / 100, (40 - 120) / 200])
     hidden = decode(saved(Image.new("RGBA", (7, 5), (*RED, 0))))
     assert np.allclose(to_input(hidden, size=4, mean=mean, scale=scale), 0)
-
-
-@pytest.mark.parametrize("output", BOTH)
-def test_no_colour_is_left_where_the_cutout_is_transparent(output: OutputFormat) -> None:
-    """Decoded again and without its alpha channel, the background is black, not the room."""
-    cutout = compose(decode(saved(Image.new("RGB", (120, 90), RED))), disc())
-    data, content_type = encode(cutout, CutoutOptions(format=output))
-    assert content_type_of(data) == content_type == f"image/{output}"
-    values = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
-    hidden = values[..., 3] == 0
-    assert 0.3 < hidden.mean() < 0.9
-    assert not values[hidden].any()
-    assert (values[values[..., 3] == 255][:, :3] == RED).all()
-
-
-@pytest.mark.parametrize("output", BOTH)
-def test_what_was_transparent_stays_transparent(output: OutputFormat) -> None:
-    """The picture's own alpha is multiplied in, and its hidden colour goes too."""
-    source = Image.new("RGBA", (64, 64), (*RED, 128))
-    source.paste((*RED, 0), (0, 0, 64, 32))
-    data, _ = encode(
-        compose(decode(saved(source)), np.ones((8, 8), np.float32)), CutoutOptions(format=output)
-    )
-    values = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
-    assert not values[:32].any()
-    assert (values[32:] == (*RED, 128)).all()
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("output", BOTH)
-def test_metadata_is_not_passed_on(kind: str, output: OutputFormat) -> None:
-    """Camera, position, comments, XMP and profile stay behind."""
-    exif = Image.Exif()
-    exif[ExifTags.Base.Make] = "SECRET-CAMERA"
-    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "SECRET-N"
-    text = PngInfo()
-    text.add_text("Comment", "SECRET-TEXT")
-    extra = {
-        "JPEG": {"comment": b"SECRET-COMMENT", "xmp": b"<x>SECRET-XMP</x>"},
-        "PNG": {"pnginfo": text},
-        "WEBP": {"xmp": b"<x>SECRET-XMP</x>"},
-    }[kind]
-    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    data = saved(gradient(), kind, exif=exif, icc_profile=icc, **extra)
-    assert b"SECRET" in data
-    out, _ = encode(compose(decode(data), disc()), CutoutOptions(format=output))
-    result = Image.open(io.BytesIO(out))
-    result.load()
-    assert b"SECRET" not in out
-    assert not set(result.info) & {"exif", "icc_profile", "xmp", "comment", "Comment"}
-    assert not result.getexif()
-
-
-@pytest.mark.parametrize("output", BOTH)
-def test_a_result_over_the_limit_is_refused(output: OutputFormat) -> None:
-    """A cut-out that no topic would take has a code and not a broken pipeline."""
-    noise = Picture(image=Image.frombytes("RGBA", (64, 64), os.urandom(64 * 64 * 4)))
-    with pytest.raises(InvalidImage) as refused:
-        encode(noise, CutoutOptions(format=output), limits=Limits(max_result_bytes=5_000))
-    assert refused.value.code is Code.RESULT_TOO_LARGE
-
-
-def test_a_format_that_can_not_hold_the_size_says_so() -> None:
-    """WebP ends at 16,383 pixels; PNG does not."""
-    wide = Picture(image=Image.new("RGBA", (16_384, 1)))
-    with pytest.raises(InvalidImage) as refused:
-        encode(wide, CutoutOptions(format=OutputFormat.WEBP))
-    assert refused.value.code is Code.ENCODING_FAILED
-    assert encode(wide, CutoutOptions(format=OutputFormat.PNG))
 
 
 @settings(max_examples=150, deadline=None)

@@ -78,6 +78,12 @@ def test_options_are_what_the_model_takes() -> None:
         options = CutoutOptions(format=name)
         assert validator.is_valid(json.loads(options.to_json()))
         assert validator.is_valid({"format": str(name)})
+    everything = CutoutOptions(
+        format=OutputFormat.JPG, crop=True, crop_margin="5%", max_dimension=99, quality=1
+    )
+    assert validator.is_valid(json.loads(everything.to_json()))
     assert not validator.is_valid({"format": "gif"})
+    assert not validator.is_valid({"crop_margin": "5em"})
+    assert not validator.is_valid({"quality": 101})
     assert not validator.is_valid({"colour": "blue"})
     assert not validator.is_valid([])

@@ -54,6 +54,8 @@ def test_the_largest_image_is_taken() -> None:
         ({"reference": "\ud800"}, Code.INVALID_EVENT),
         ({"options": {"format": "gif"}}, Code.INVALID_OPTIONS),
         ({"options": {"fromat": "png"}}, Code.INVALID_OPTIONS),
+        ({"options": {"crop_margin": "5px"}}, Code.INVALID_OPTIONS),
+        ({"options": {"format": "png", "quality": 90}}, Code.INVALID_OPTIONS),
         ({"idempotency_key": ""}, Code.INVALID_EVENT),
         ({"idempotency_key": "\ud800"}, Code.INVALID_EVENT),
         ({"idempotency_time": NOW}, Code.INVALID_EVENT),

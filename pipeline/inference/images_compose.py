@@ -1,0 +1,148 @@
+"""From a picture and its mask to the cut-out that was asked for.
+
+Rules, all of them:
+
+* Where a cut-out is wholly transparent its colour is zero, whatever is done to it afterwards:
+  PNG and WebP would keep the background there for whoever removes the alpha channel.
+* Whatever mixes pixels (a smaller size, a ground of one colour) mixes them by their alpha.
+* What was transparent in the photo stays at least as transparent.
+* The largest picture needs no more memory than itself and its cut-out: the work is done in
+  strips.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops
+
+from erasestream.pipeline.inference import edges
+from erasestream.pipeline.inference.images import LIMITS, Limits, Picture
+from erasestream.schemas.errors import Code, InvalidImage
+from erasestream.schemas.options import Channels, CutoutOptions, Edges
+
+GRID_CELLS = 60_000
+STRIP_PIXELS = 1_000_000
+
+_FAINT = 8
+"""Alpha of 255 below which nobody sees anything: no crop has to make room for it."""
+_VISIBLE = [0] * _FAINT + [255] * (256 - _FAINT)
+
+Box = tuple[int, int, int, int]
+
+
+def cut(picture: Picture, mask: NDArray[np.float32], options: CutoutOptions) -> Picture:
+    """The picture with the mask (height x width, 0..1, of any size) as its alpha.
+
+    With clean edges, if they are asked for; or the alpha alone (L), if only that is.
+    """
+    alpha = _alpha(picture, mask)
+    if options.channels is Channels.ALPHA:
+        return Picture(image=alpha)
+    sides = _sides(picture.image, alpha) if options.edges is Edges.CLEAN else None
+    cutout = Image.new("RGBA", alpha.size)
+    for box in _strips(alpha.size):
+        pixels = np.array(_with_alpha(picture.image, alpha, box))
+        if sides is not None:
+            edges.clean(pixels, sides, top=box[1], height=alpha.height)
+        cutout.paste(_without_hidden_colours(pixels), box)
+    return Picture(image=cutout)
+
+
+def arrange(cutout: Picture, options: CutoutOptions, *, limits: Limits = LIMITS) -> Picture:
+    """Crop, size and background colour, in this order.
+
+    Raises `InvalidImage` (result_too_large) where margins would make more pixels than are taken.
+    """
+    image = cutout.image
+    if options.crop:
+        image = _cropped(image, options, limits)
+    image = _sized(image, options)
+    if image.mode == "RGBA" and options.background is not None:
+        ground = Image.new("RGB", image.size, options.background)
+        ground.paste(image, mask=image.getchannel("A"))
+        image = ground
+    return Picture(image=image)
+
+
+def scaled(cutout: Picture, factor: float) -> Picture:
+    """Smaller by this factor on both sides, with nothing under what is transparent."""
+    return Picture(image=_resized(cutout.image, factor))
+
+
+def _alpha(picture: Picture, mask: NDArray[np.float32]) -> Image.Image:
+    levels = Image.fromarray(np.rint(mask * 255).astype(np.uint8))
+    alpha = levels.resize(picture.size, Image.Resampling.BILINEAR)
+    if picture.image.mode == "RGBA":
+        own = picture.image.getchannel("A")
+        alpha = ImageChops.multiply(
+            alpha, own if own.size == alpha.size else own.resize(alpha.size)
+        )
+    return alpha
+
+
+def _sides(image: Image.Image, alpha: Image.Image) -> edges.Sides:
+    """The means of each cell are exact: both are averaged from full size."""
+    factor = max(1, round(math.sqrt(image.width * image.height / GRID_CELLS)))
+    colours, products = [], []
+    for box in _strips(alpha.size, multiple=factor):
+        seen = _with_alpha(image, alpha, box)
+        colours.append(np.asarray(seen.convert("RGB").reduce(factor)))
+        premultiplied = seen.convert("RGBa").reduce(factor)
+        # Pillow's asarray knows no RGBa: its bytes are what they are.
+        cells = np.frombuffer(premultiplied.tobytes(), np.uint8)
+        products.append(cells.reshape(premultiplied.height, premultiplied.width, 4))
+    return edges.sides(np.concatenate(colours), np.concatenate(products))
+
+
+def _strips(size: tuple[int, int], *, multiple: int = 1) -> Iterator[Box]:
+    """From top to bottom, each of the picture's width and of so many rows, or a multiple."""
+    width, height = size
+    rows = max(1, STRIP_PIXELS // (width * multiple)) * multiple
+    for top in range(0, height, rows):
+        yield 0, top, width, min(top + rows, height)
+
+
+def _with_alpha(image: Image.Image, alpha: Image.Image, box: Box) -> Image.Image:
+    strip = image.crop(box)
+    strip.putalpha(alpha.crop(box))
+    return strip
+
+
+def _without_hidden_colours(pixels: NDArray[np.uint8]) -> Image.Image:
+    """Of pixels (rows x width x RGBA), which are changed."""
+    whole = pixels.view(np.uint32)[..., 0]
+    whole[pixels[..., 3] == 0] = 0
+    return Image.fromarray(pixels)
+
+
+def _cropped(image: Image.Image, options: CutoutOptions, limits: Limits) -> Image.Image:
+    alpha = image if image.mode == "L" else image.getchannel("A")
+    box = alpha.point(_VISIBLE).getbbox()
+    if box is None:
+        return image
+    left, top, right, bottom = box
+    margins = options.margins(right - left, bottom - top)
+    # Beyond the photo's own border it goes on, transparent.
+    left, top = left - margins.left, top - margins.top
+    right, bottom = right + margins.right, bottom + margins.bottom
+    if (right - left) * (bottom - top) > max(limits.max_pixels, image.width * image.height):
+        raise InvalidImage("with its margins", code=Code.RESULT_TOO_LARGE)
+    return image.crop((left, top, right, bottom))
+
+
+def _sized(image: Image.Image, options: CutoutOptions) -> Image.Image:
+    factor = 1.0
+    if options.max_dimension is not None:
+        factor = options.max_dimension / max(image.size)
+    elif options.size.max_pixels is not None:
+        factor = math.sqrt(options.size.max_pixels / (image.width * image.height))
+    return image if factor >= 1 else _resized(image, factor)
+
+
+def _resized(image: Image.Image, factor: float) -> Image.Image:
+    """Pillow weighs the colours by their alpha; what it leaves under none is rounding."""
+    size = max(1, int(image.width * factor + 1e-6)), max(1, int(image.height * factor + 1e-6))
+    small = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return _without_hidden_colours(np.array(small)) if small.mode == "RGBA" else small
