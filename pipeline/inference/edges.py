@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-WIDE, NARROW = 16, 1
-"""Radius in cells.  Forte's 90 and 6 are for pixels of pictures of about two megapixels; a cell
-is six of those across."""
+WIDE, NARROW = 24, 2
+"""Radius in cells, of which a picture is about 300 by 200: 144 and 12 pixels of one of two
+megapixels.  Forte's 90 and 6 leave more of the old background in fur (`docs/edges.md`)."""
 
 _LITTLE = np.float32(1e-4)
 _ONE = np.float32(1)
