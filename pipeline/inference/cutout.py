@@ -32,7 +32,7 @@ def cut_out_once(
     draft = manifest.size if options.channels is Channels.ALPHA else None
     picture = images.decode(data, limits=limits, draft=draft)
     times.append(clock())
-    seen = images.to_input(picture, size=manifest.size, mean=manifest.mean, scale=manifest.scale)
+    seen = images.to_input(picture, manifest)
     times.append(clock())
     mask = segmenter.mask(seen)
     times.append(clock())

@@ -12,7 +12,6 @@ Pillow lives here, in `images_compose` and in `images_encode`, and nowhere else.
 
 import io
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -25,6 +24,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from erasestream.pipeline.inference import webp
+from erasestream.pipeline.inference.manifest import Exposure, Manifest
 from erasestream.schemas.errors import Code, InvalidImage
 from erasestream.schemas.events import MAX_CUTOUT_BYTES, MAX_UPLOAD_BYTES
 from erasestream.schemas.formats import JPEG, PNG, WEBP, content_type_of
@@ -129,22 +129,28 @@ def decode(data: bytes, *, limits: Limits = LIMITS, draft: int | None = None) ->
     return Picture(image=upright, full_size=size[::-1] if is_turned else size)
 
 
-def to_input(
-    picture: Picture, *, size: int, mean: Sequence[float], scale: Sequence[float]
-) -> NDArray[np.float32]:
-    """The picture as a model takes it: 1 x 3 x `size` x `size`, (value - mean) / scale.
+def to_input(picture: Picture, manifest: Manifest) -> NDArray[np.float32]:
+    """The picture as this model takes it.
 
-    `mean` and `scale` are per colour, in units of 0..255.  What is transparent is seen as
-    the mean colour: colours that nobody sees decide nothing.
+    What is transparent is seen as the mean colour: colours that nobody sees decide nothing.
+    The filter is the sharpest there is, as rembg's: with IS-Net a softer one alone moves masks
+    by 0.01 IoU, and a quantised model's by more.
     """
-    small = picture.image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    size, mean = manifest.size, manifest.mean
+    small = picture.image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
     if small.mode == "RGBA":
         ground = Image.new("RGB", small.size, tuple(round(value) for value in mean))
         ground.paste(small, mask=small.getchannel("A"))
         small = ground
-    pixels = np.asarray(small, dtype=np.float32)
-    scaled = (pixels - np.asarray(mean, np.float32)) / np.asarray(scale, np.float32)
-    return np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
+    return scaled(np.asarray(small, dtype=np.float32), manifest)
+
+
+def scaled(pixels: NDArray[np.float32], manifest: Manifest) -> NDArray[np.float32]:
+    """Pixels (`size` x `size` x 3, 0..255) as a tensor, 1 x 3 x `size` x `size`."""
+    if manifest.exposure is Exposure.BRIGHTEST_IS_WHITE:
+        pixels = pixels * (255 / max(float(pixels.max()), 1.0))
+    mean, scale = (np.asarray(each, np.float32) for each in (manifest.mean, manifest.scale))
+    return np.ascontiguousarray(((pixels - mean) / scale).transpose(2, 0, 1)[np.newaxis])
 
 
 def preview(data: bytes, *, longest: int) -> bytes:

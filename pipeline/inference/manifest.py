@@ -58,6 +58,15 @@ class Normalisation(StrEnum):
     """The smallest becomes 0 and the largest 1, in each image anew."""
 
 
+class Exposure(StrEnum):
+    """What is done to an image's values before `mean` and `scale`."""
+
+    AS_IT_IS = "as_it_is"
+    BRIGHTEST_IS_WHITE = "brightest_is_white"
+    """The largest value of the image becomes 255, and the others with it, as the authors of
+    U²-Net and rembg do: an underexposed photo is seen as any other."""
+
+
 class Build(StrEnum):
     """What is done to the file at installation."""
 
@@ -140,6 +149,7 @@ class Manifest(BaseModel):
     mean: PerColour
     scale: tuple[Positive, Positive, Positive]
     """(value - mean) / scale, red, green and blue, in units of 0..255."""
+    exposure: Exposure = Exposure.AS_IT_IS
     output_name: str
     activation: Activation = Activation.NONE
     normalisation: Normalisation = Normalisation.CLIP

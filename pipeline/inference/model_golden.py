@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from erasestream.pipeline.inference.images import scaled
 from erasestream.pipeline.inference.manifest import GOLDEN_SIDE
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ def picture(size: int) -> NDArray[np.uint8]:
 
 def model_input(manifest: "Manifest") -> NDArray[np.float32]:
     """The golden picture as this model takes it."""
-    seen = picture(manifest.size).astype(np.float32)
-    scaled = (seen - np.asarray(manifest.mean, np.float32)) / np.asarray(manifest.scale, np.float32)
-    return np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
+    return scaled(picture(manifest.size).astype(np.float32), manifest)
 
 
 def answer(mask: NDArray[np.float32]) -> str:

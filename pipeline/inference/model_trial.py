@@ -95,6 +95,4 @@ def _inputs(
 ) -> Iterator[NDArray[np.float32]]:
     for number, photo in enumerate(photos):
         count(step, number, len(photos))
-        yield images.to_input(
-            images.decode(photo), size=manifest.size, mean=manifest.mean, scale=manifest.scale
-        )
+        yield images.to_input(images.decode(photo), manifest)

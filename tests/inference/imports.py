@@ -6,14 +6,29 @@ from typing import BinaryIO
 import numpy as np
 
 from erasestream.pipeline.inference import images, images_compose, images_encode
+from erasestream.pipeline.inference.manifest import Exposure, Manifest
 from erasestream.schemas.options import Channels, CutoutOptions, OutputFormat
+
+MANIFEST = Manifest(
+    name="none",
+    version="1",
+    source="none",
+    sha256="0" * 64,
+    licence="CC0",
+    input_name="picture",
+    size=64,
+    mean=(0, 0, 0),
+    scale=(1, 1, 1),
+    exposure=Exposure.BRIGHTEST_IS_WHITE,
+    output_name="mask",
+)
 
 
 def work(files: BinaryIO) -> None:
     """Each picture: its length (u32), its bytes."""
     while head := files.read(4):
         picture = images.decode(files.read(int.from_bytes(head, "little")))
-        images.to_input(picture, size=64, mean=(0, 0, 0), scale=(1, 1, 1))
+        images.to_input(picture, MANIFEST)
         mask = np.full((64, 64), 0.5, np.float32)
         for output, channels in product(OutputFormat, Channels):
             options = CutoutOptions(

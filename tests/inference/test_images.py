@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms
 
 from erasestream.pipeline.inference.images import Limits, Picture, decode, to_input
+from erasestream.pipeline.inference.manifest import Exposure
 from erasestream.schemas.errors import Code, InvalidImage
 from tests.inference.pictures import (
     RED,
@@ -19,8 +20,11 @@ from tests.inference.pictures import (
     saved,
     webp_bomb,
 )
+from tests.inference.tiny_model import TINY
 
 FORMATS = ["JPEG", "PNG", "WEBP"]
+MEAN, SCALE = np.array([100.0, 110.0, 120.0]), np.array([50.0, 100.0, 200.0])
+SCALED = TINY.model_copy(update={"mean": tuple(MEAN), "scale": tuple(SCALE)})
 
 
 def pixels(picture: Picture) -> np.ndarray:
@@ -212,13 +216,22 @@ def test_a_profile_that_says_nothing_about_the_picture_is_ignored() -> None:
 
 def test_the_model_sees_scaled_values_and_no_hidden_colours() -> None:
     """(value - mean) / scale in NCHW; what is transparent is the mean, whatever lies below."""
-    mean, scale = (100.0, 110.0, 120.0), (50.0, 100.0, 200.0)
-    seen = to_input(decode(saved(Image.new("RGB", (7, 5), RED))), size=4, mean=mean, scale=scale)
-    assert seen.shape == (1, 3, 4, 4)
+    seen = to_input(decode(saved(Image.new("RGB", (7, 5), RED))), SCALED)
+    assert seen.shape == (1, 3, 64, 64)
     assert seen.dtype == np.float32
     assert np.allclose(seen[0, :, 0, 0], [(200 - 100) / 50, (30 - 110) / 100, (40 - 120) / 200])
     hidden = decode(saved(Image.new("RGBA", (7, 5), (*RED, 0))))
-    assert np.allclose(to_input(hidden, size=4, mean=mean, scale=scale), 0)
+    assert np.allclose(to_input(hidden, SCALED), 0)
+
+
+def test_an_underexposed_photo_is_seen_as_any_other() -> None:
+    """If the manifest asks for it, the brightest value counts as white; black stays black."""
+    stretched = SCALED.model_copy(update={"exposure": Exposure.BRIGHTEST_IS_WHITE})
+    dark = decode(saved(Image.new("RGB", (7, 5), tuple(value // 2 for value in RED))))
+    bright = np.asarray([value * 255 / 200 for value in RED])
+    assert np.allclose(to_input(dark, stretched)[0, :, 0, 0], (bright - MEAN) / SCALE)
+    black = decode(saved(Image.new("RGB", (7, 5))))
+    assert np.allclose(to_input(black, stretched)[0, :, 0, 0], -MEAN / SCALE)
 
 
 @settings(max_examples=150, deadline=None)
