@@ -85,7 +85,7 @@ SENTENCES: dict[Code, str] = {
     Code.INVALID_EVENT: "A required attribute of the event is missing or malformed.",
     Code.UNSUPPORTED_VERSION: "The event is of a version that this release does not know: upgrade.",
     Code.ENCODING_FAILED: "The cut-out can not be written in the format asked for: ask for png.",
-    Code.RESULT_TOO_LARGE: "The cut-out would be larger than 64 MB: send a smaller image.",
+    Code.RESULT_TOO_LARGE: "The cut-out would be larger than 64 MB: ask for less, or for auto.",
     Code.PROCESSING_CRASHED: "Processing this image failed; it was not kept. Send another version.",
     Code.PROCESSING_TIMEOUT: "Processing this image took too long; it was not kept.",
     Code.EXPIRED: "The upload waited longer than allowed and was not processed: send it again.",

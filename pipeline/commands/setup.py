@@ -1,6 +1,7 @@
 """`provision`, `topics`, `schemas` and `model`: what stands before anything flows."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -139,6 +140,13 @@ def schemas(
     for name, schema in found.items():
         (output / f"{name}.json").write_text(json.dumps(schema, indent=2) + "\n")
     say(f"{len(found)} schemas in {output}")
+
+
+def codes() -> None:
+    """Print every code with its sentence, as Markdown."""
+    from erasestream.schemas.codes import document
+
+    sys.stdout.write(document())
 
 
 @model.command("install")

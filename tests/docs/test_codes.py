@@ -1,0 +1,27 @@
+"""docs/codes.md is what the code says."""
+
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from erasestream.pipeline.cli import app
+from erasestream.schemas.codes import document
+from erasestream.schemas.errors import SENTENCES, Code
+from erasestream.schemas.events import Failure
+
+DOCUMENT = Path(__file__).parents[2] / "docs/codes.md"
+
+
+def test_the_table_of_codes_is_current() -> None:
+    """`erasestream codes > docs/codes.md` writes it."""
+    assert DOCUMENT.read_text() == document()
+    assert CliRunner().invoke(app, ["codes"]).output == document()
+
+
+def test_every_code_stands_there_once_and_customers_codes_first() -> None:
+    """With its sentence, and apart from those that no customer meets."""
+    customers, _, others = document().partition("## What processes")
+    for code in Code:
+        row = f"| `{code}` | {SENTENCES[code]} |\n"
+        assert document().count(row) == 1
+        assert row in (customers if code in Failure.codes() else others)
