@@ -173,7 +173,9 @@ def _show(delivery: Delivery, save: Path | None) -> None:
                 file = save / f"{event.id}.{EXTENSIONS.get(event.content_type, 'bin')}"
                 file.write_bytes(event.data)
                 path = os.fspath(file)
-            line = f"{event.id}  {event.content_type}  {len(event.data)} bytes  {path}"
+            adjusted = f" ({event.adjusted})" if event.adjusted else ""
+            size = f"{len(event.data)} bytes{adjusted}"
+            line = f"{event.id}  {event.content_type}  {size}  {path}"
         case Failure():
             line = f"{event.id}  {event.code}: {event.sentence}"
     sys.stdout.write(line + "\n")

@@ -35,8 +35,8 @@ DEADLINE_S = 60.0
 START_DEADLINE_S = 120.0
 """Loading and warming up IS-Net takes 5 s on a free core."""
 MEMORY_BYTES = 4 << 30
-"""Of address space, of which a child uses 0.9 GB with IS-Net, and 1.6 GB with the largest
-picture that is taken; that is 0.74 and 1.35 GB of memory."""
+"""Of address space, of which a child uses 0.9 GB with IS-Net, and 1.9 GB with the largest
+picture that is taken; that is 0.74 and 1.58 GB of memory."""
 
 _TRIES = 2
 """An image that two zygotes ended with is not given to a third one."""
