@@ -55,10 +55,13 @@ def arrange(cutout: Picture, options: CutoutOptions, *, limits: Limits = LIMITS)
 
     Raises `InvalidImage` (result_too_large) where margins would make more pixels than are taken.
     """
-    image = cutout.image
-    if options.crop:
-        image = _cropped(image, options, limits)
-    image = _sized(image, options)
+    frame = _frame(cutout.image, options)
+    width, height = frame[2] - frame[0], frame[3] - frame[1]
+    factor = _factor(width, height, options)
+    most = max(limits.max_pixels, cutout.width * cutout.height)
+    if width * height * factor * factor > most:
+        raise InvalidImage("with its margins", code=Code.RESULT_TOO_LARGE)
+    image = _framed(cutout.image, frame, factor)
     if image.mode == "RGBA" and options.background is not None:
         ground = Image.new("RGB", image.size, options.background)
         ground.paste(image, mask=image.getchannel("A"))
@@ -117,32 +120,50 @@ def _without_hidden_colours(pixels: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _cropped(image: Image.Image, options: CutoutOptions, limits: Limits) -> Image.Image:
+def _frame(image: Image.Image, options: CutoutOptions) -> Box:
+    """What comes out of it; beyond the photo's own border it goes on, transparent."""
     alpha = image if image.mode == "L" else image.getchannel("A")
-    box = alpha.point(_VISIBLE).getbbox()
+    box = alpha.point(_VISIBLE).getbbox() if options.crop else None
     if box is None:
-        return image
+        return 0, 0, image.width, image.height
     left, top, right, bottom = box
     margins = options.margins(right - left, bottom - top)
-    # Beyond the photo's own border it goes on, transparent.
-    left, top = left - margins.left, top - margins.top
-    right, bottom = right + margins.right, bottom + margins.bottom
-    if (right - left) * (bottom - top) > max(limits.max_pixels, image.width * image.height):
-        raise InvalidImage("with its margins", code=Code.RESULT_TOO_LARGE)
-    return image.crop((left, top, right, bottom))
+    return left - margins.left, top - margins.top, right + margins.right, bottom + margins.bottom
 
 
-def _sized(image: Image.Image, options: CutoutOptions) -> Image.Image:
-    factor = 1.0
+def _factor(width: int, height: int, options: CutoutOptions) -> float:
+    """How much smaller it has to be, or 1."""
     if options.max_dimension is not None:
-        factor = options.max_dimension / max(image.size)
-    elif options.size.max_pixels is not None:
-        factor = math.sqrt(options.size.max_pixels / (image.width * image.height))
-    return image if factor >= 1 else _resized(image, factor)
+        return min(1.0, options.max_dimension / max(width, height))
+    if options.size.max_pixels is not None:
+        return min(1.0, math.sqrt(options.size.max_pixels / (width * height)))
+    return 1.0
+
+
+def _framed(image: Image.Image, frame: Box, factor: float) -> Image.Image:
+    """What lies in the frame, made smaller before there is room around it."""
+    left, top, right, bottom = frame
+    inside = max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height)
+    part = image if inside == (0, 0, *image.size) else image.crop(inside)
+    if factor < 1:
+        part = _resized(part, factor)
+    if inside == frame:
+        return part
+    canvas = Image.new(image.mode, _scaled_size(right - left, bottom - top, factor))
+    corner = (
+        min(round((inside[0] - left) * factor), canvas.width - part.width),
+        min(round((inside[1] - top) * factor), canvas.height - part.height),
+    )
+    canvas.paste(part, corner)
+    return canvas
+
+
+def _scaled_size(width: int, height: int, factor: float) -> tuple[int, int]:
+    return max(1, int(width * factor + 1e-6)), max(1, int(height * factor + 1e-6))
 
 
 def _resized(image: Image.Image, factor: float) -> Image.Image:
     """Pillow weighs the colours by their alpha; what it leaves under none is rounding."""
-    size = max(1, int(image.width * factor + 1e-6)), max(1, int(image.height * factor + 1e-6))
+    size = _scaled_size(*image.size, factor)
     small = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
     return _without_hidden_colours(np.array(small)) if small.mode == "RGBA" else small

@@ -183,6 +183,24 @@ def test_a_crop_of_nothing_is_the_whole_picture() -> None:
     assert not values(done.data).any()
 
 
+@pytest.mark.parametrize("most", [30, 37, 100, 333])
+@pytest.mark.parametrize("margin", ["0px 500px", "50%", "3px 1px 50% 499px"])
+def test_margins_are_as_much_smaller_as_the_product(margin: str, most: int) -> None:
+    """However much of them lies beyond the photo; the limit is on what comes out."""
+    options = CutoutOptions(crop=True, crop_margin=margin, max_dimension=most)
+    whole = cut(decode(saved(gradient())), np.ones((8, 8), np.float32), options)
+    done = arrange(whole, options, limits=Limits(max_pixels=most * most))
+    margins = options.margins(96, 64)
+    width, height = margins.left + 96 + margins.right, margins.top + 64 + margins.bottom
+    factor = min(1, most / max(width, height))
+    assert done.size == (int(width * factor + 1e-6), int(height * factor + 1e-6))
+    alpha = np.asarray(done.image)[..., 3]
+    assert abs((alpha == 255).sum() - 96 * 64 * factor**2) <= (96 + 64) * factor + 1
+    rows, columns = np.nonzero(alpha)
+    assert abs(columns.min() - margins.left * factor) <= 1
+    assert abs(rows.min() - margins.top * factor) <= 1
+
+
 def test_margins_that_make_too_many_pixels_are_refused() -> None:
     """A margin is no way around the limit of pixels."""
     options = CutoutOptions(crop=True, crop_margin="500px")
