@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
-from erasestream.pipeline.inference import images, images_compose, images_encode
+from erasestream.pipeline.inference import images, images_compose, images_encode, kernel
 from erasestream.pipeline.inference.frames import CutoutImage, Step
 from erasestream.pipeline.inference.images import LIMITS, Limits
 from erasestream.pipeline.inference.model import Segmenter
@@ -35,6 +35,7 @@ def cut_out_once(
     seen = images.to_input(picture, manifest)
     times.append(clock())
     mask = segmenter.mask(seen)
+    kernel.trim_heap()  # the model's activations; the encoder of a large picture needs as much
     times.append(clock())
     cutout = images_compose.cut(picture, mask, options)
     # A large picture need not stay while its cut-out is encoded.

@@ -33,3 +33,9 @@ def checked(answer: int, what: str) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), what)
     return answer
+
+
+def trim_heap() -> None:
+    """Give back to the kernel what the allocator keeps; does nothing where it is not glibc's."""
+    if trim := getattr(_LIBC, "malloc_trim", None):
+        trim(ctypes.c_size_t(0))
