@@ -12,6 +12,9 @@ from erasestream.schemas.options import Channels, CutoutOptions
 
 Clock = Callable[[], float]
 
+LARGE_PIXELS = 10_000_000
+"""From here on composing and encoding need more memory than the model had."""
+
 
 def cut_out_once(
     segmenter: Segmenter,
@@ -35,7 +38,8 @@ def cut_out_once(
     seen = images.to_input(picture, manifest)
     times.append(clock())
     mask = segmenter.mask(seen)
-    kernel.trim_heap()  # the model's activations; the encoder of a large picture needs as much
+    if picture.width * picture.height > LARGE_PIXELS:
+        kernel.trim_heap()  # what the model's layers left: encoding will need as much
     times.append(clock())
     cutout = images_compose.cut(picture, mask, options)
     # A large picture need not stay while its cut-out is encoded.

@@ -39,10 +39,13 @@ DOES_NOT_RUN = (
 class Segmenter:
     """A loaded model.  For one thread at a time."""
 
-    def __init__(self, installed: Installed) -> None:
-        """Load it.  Raises `Refused` (model_refused) if it is not as its manifest says."""
+    def __init__(self, installed: Installed, *, options: ort.SessionOptions | None = None) -> None:
+        """Load it, as `session_options` has it or otherwise.
+
+        Raises `Refused` (model_refused) if it is not as its manifest says.
+        """
         self.manifest = installed.manifest
-        self._session = _session(installed.path, installed.manifest.label)
+        self._session = _session(installed.path, installed.manifest.label, options)
         _check_signature(self._session, installed.manifest)
 
     def mask(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -87,11 +90,11 @@ def session_options() -> ort.SessionOptions:
     return options
 
 
-def _session(path: Path, label: str) -> ort.InferenceSession:
+def _session(
+    path: Path, label: str, options: ort.SessionOptions | None = None
+) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(
-            str(path), session_options(), providers=["CPUExecutionProvider"]
-        )
+        return ort.InferenceSession(str(path), options or session_options(), providers=PROVIDERS)
     except DOES_NOT_RUN as error:
         raise Refused(f"{label} is no model that can be run", code=Code.MODEL_REFUSED) from error
 
