@@ -20,8 +20,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from erasestream.pipeline.inference.limits import MAX_PIXELS
 from erasestream.pipeline.inference.sandbox import Enforcement, Isolation
 from erasestream.schemas.errors import Refused
+from erasestream.schemas.events import MAX_UPLOAD_BYTES
 from erasestream.schemas.ids import Lane, LaneField
 from erasestream.topics.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.connection import REQUEST_TIMEOUT_S, Cluster
@@ -108,6 +110,10 @@ class InferenceSettings(Section):
     children: PositiveInt | None = None
     """Processes beside the worker; by default one for each core."""
     deadline: PositiveTime = timedelta(seconds=60)
+    max_image_bytes: Annotated[int, Field(gt=0, le=MAX_UPLOAD_BYTES)] = MAX_UPLOAD_BYTES
+    """Larger files are refused (`too_large`), before anything of them is read."""
+    max_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = MAX_PIXELS
+    """Larger pictures are refused (`too_many_pixels`), before any pixel is decoded."""
     isolation: Isolation = Isolation.PER_IMAGE
     """`long_lived` where a GPU forbids forking: see docs/isolation.md."""
     dangerously_run_without_isolation: bool = False

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from erasestream.pipeline.inference import images, images_compose, images_encode, kernel
 from erasestream.pipeline.inference.frames import CutoutImage, Step
-from erasestream.pipeline.inference.images import LIMITS, Limits
+from erasestream.pipeline.inference.limits import LIMITS, Limits
 from erasestream.pipeline.inference.model import Segmenter
 from erasestream.schemas.options import Channels, CutoutOptions
 

@@ -23,6 +23,7 @@ from erasestream.pipeline.inference.frames import (
     Untrustworthy,
     What,
 )
+from erasestream.pipeline.inference.limits import LIMITS, Limits
 from erasestream.pipeline.inference.sandbox import Enforcement, Isolation
 from erasestream.pipeline.inference.setup import Setup
 from erasestream.schemas.errors import Code, InvalidImage, Refused
@@ -77,6 +78,7 @@ class HostSettings:
     start_deadline_s: float
     isolation: Isolation = Isolation.PER_IMAGE
     enforcement: Enforcement = Enforcement.REQUIRED
+    limits: Limits = LIMITS
     program: str = PROGRAM
 
 
@@ -242,6 +244,7 @@ async def _started(settings: HostSettings, descriptor: int) -> Process:
         memory_bytes=settings.memory_bytes,
         isolation=settings.isolation,
         enforcement=settings.enforcement,
+        limits=settings.limits,
     )
     # -P: what lies in the working directory is not imported by accident.
     return await asyncio.create_subprocess_exec(

@@ -24,27 +24,10 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from erasestream.pipeline.inference import webp
+from erasestream.pipeline.inference.limits import LIMITS, Limits
 from erasestream.pipeline.inference.manifest import Exposure, Manifest
 from erasestream.schemas.errors import Code, InvalidImage
-from erasestream.schemas.events import MAX_CUTOUT_BYTES, MAX_UPLOAD_BYTES
 from erasestream.schemas.formats import JPEG, PNG, WEBP, content_type_of
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What is taken at most, and how much is given back."""
-
-    max_bytes: int = MAX_UPLOAD_BYTES
-    max_pixels: int = 50_000_000
-    """More than cameras for products have.  A pixel takes 4 bytes of memory in the picture,
-    4 in its cut-out and, measured, up to 20 in the encoder of WebP: a child with IS-Net, which
-    needs 0.74 GB for itself, stays below 1.8 GB (1.58 measured, with a noisy photo)."""
-    max_profile_bytes: int = 4_000_000
-    """Profiles of printers reach 3 MB; a longer one is ignored, as if there were none."""
-    max_result_bytes: int = MAX_CUTOUT_BYTES
-
-
-LIMITS = Limits()
 
 # What Pillow raises for files that are not what they say (it lets its parsers' errors through).
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError)

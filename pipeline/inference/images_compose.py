@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from erasestream.pipeline.inference import edges
-from erasestream.pipeline.inference.images import LIMITS, Limits, Picture
+from erasestream.pipeline.inference.images import Picture
+from erasestream.pipeline.inference.limits import LIMITS, Limits
 from erasestream.schemas.errors import Code, InvalidImage
 from erasestream.schemas.options import Channels, CutoutOptions, Edges
 

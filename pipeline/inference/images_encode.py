@@ -8,8 +8,9 @@ import io
 import math
 from typing import NamedTuple, assert_never
 
-from erasestream.pipeline.inference.images import LIMITS, Limits, Picture
+from erasestream.pipeline.inference.images import Picture
 from erasestream.pipeline.inference.images_compose import scaled
+from erasestream.pipeline.inference.limits import LIMITS, Limits
 from erasestream.schemas.errors import Code, InvalidImage
 from erasestream.schemas.events import Adjusted
 from erasestream.schemas.options import CutoutOptions, OutputFormat

@@ -14,6 +14,7 @@ import contextlib
 
 from erasestream.pipeline.inference.frames import CutoutImage
 from erasestream.pipeline.inference.host import PROGRAM, Host, HostGone, HostSettings
+from erasestream.pipeline.inference.limits import LIMITS, Limits
 from erasestream.pipeline.inference.manifest import Installed
 from erasestream.pipeline.inference.sandbox import (
     Enforcement,
@@ -57,6 +58,7 @@ class Pool:
         memory_bytes: int = MEMORY_BYTES,
         isolation: Isolation = Isolation.PER_IMAGE,
         enforcement: Enforcement = Enforcement.REQUIRED,
+        limits: Limits = LIMITS,
         program: str = PROGRAM,
     ) -> None:
         """`deadline_s` is for one image, and begins when a child is given it."""
@@ -70,6 +72,7 @@ class Pool:
             start_deadline_s=start_deadline_s,
             isolation=isolation,
             enforcement=enforcement,
+            limits=limits,
             program=program,
         )
         self._idle: asyncio.Queue[Host | ErasestreamError] = asyncio.Queue()

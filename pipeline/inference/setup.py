@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from erasestream.pipeline.inference.limits import Limits
 from erasestream.pipeline.inference.sandbox import Enforcement, Isolation
 
 
@@ -18,3 +19,4 @@ class Setup(BaseModel):
     memory_bytes: int
     isolation: Isolation
     enforcement: Enforcement
+    limits: Limits

@@ -10,6 +10,7 @@ import time
 from datetime import timedelta
 from threading import Event
 
+from erasestream.pipeline.inference.limits import Limits
 from erasestream.pipeline.inference.manifest import ModelStore
 from erasestream.pipeline.inference.pool import Pool
 from erasestream.pipeline.inference.results import Model, ResultMaker
@@ -78,6 +79,7 @@ def _build(settings: Settings) -> InferenceStage:
         deadline_s=inference.deadline.total_seconds(),
         isolation=inference.isolation,
         enforcement=inference.enforcement,
+        limits=Limits(max_bytes=inference.max_image_bytes, max_pixels=inference.max_pixels),
     )
     maker = ResultMaker(
         cut_out=pool.cut_out,

@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from erasestream.pipeline.inference import frames, sandbox
 from erasestream.pipeline.inference.child import Desk, Work, do
@@ -168,9 +169,10 @@ def serve_alone(line: Line, segmenter: Segmenter, work: Work) -> None:
         line.say(How.ENDED, task.number)
 
 
-def main(argument: str, work: Work = cut_out_once) -> int:
-    """`argument`: the `Setup`.  `work`: what is done with an image."""
+def main(argument: str, work: Work | None = None) -> int:
+    """`argument`: the `Setup`.  `work`: what is done with an image, by default it is cut out."""
     setup = Setup.model_validate_json(argument)
+    work = work or partial(cut_out_once, limits=setup.limits)
     line = Line(socket.socket(fileno=setup.socket))
     sandbox.end_with(setup.parent)
     # The terminal's Ctrl-C is for the worker, which ends its processes when it is done.

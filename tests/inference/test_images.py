@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms
 
-from erasestream.pipeline.inference.images import Limits, Picture, decode, to_input
+from erasestream.pipeline.inference.images import Picture, decode, to_input
+from erasestream.pipeline.inference.limits import Limits
 from erasestream.pipeline.inference.manifest import Exposure
 from erasestream.schemas.errors import Code, InvalidImage
 from tests.inference.pictures import (

@@ -8,9 +8,10 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
-from erasestream.pipeline.inference.images import Limits, Picture, decode
+from erasestream.pipeline.inference.images import Picture, decode
 from erasestream.pipeline.inference.images_compose import arrange, cut
 from erasestream.pipeline.inference.images_encode import Encoded, encode
+from erasestream.pipeline.inference.limits import Limits
 from erasestream.schemas.errors import Code, InvalidImage
 from erasestream.schemas.events import Adjusted
 from erasestream.schemas.formats import content_type_of

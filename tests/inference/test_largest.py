@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from erasestream.pipeline.inference.frames import CutoutImage
-from erasestream.pipeline.inference.images import Limits, decode
+from erasestream.pipeline.inference.images import decode
 from erasestream.pipeline.inference.images_compose import arrange, cut
 from erasestream.pipeline.inference.images_encode import Encoded, encode
+from erasestream.pipeline.inference.limits import Limits
 from erasestream.pipeline.inference.manifest import Installed
 from erasestream.pipeline.inference.pool import Pool
 from erasestream.schemas.errors import Code, InvalidImage

@@ -19,6 +19,7 @@ from erasestream.pipeline.inference import frames, memory
 from erasestream.pipeline.inference.cutout import cut_out_once
 from erasestream.pipeline.inference.frames import CutoutImage, Kind, Step, Untrustworthy
 from erasestream.pipeline.inference.host import cutout_in
+from erasestream.pipeline.inference.limits import Limits
 from erasestream.pipeline.inference.manifest import Installed
 from erasestream.pipeline.inference.model import Segmenter
 from erasestream.pipeline.inference.pool import Pool
@@ -99,6 +100,22 @@ async def test_what_is_wrong_with_an_image_is_told(pool: Pool) -> None:
     assert await refusal(pool, png_bomb(20_000, 20_000)) is Code.TOO_MANY_PIXELS
     assert await refusal(pool, PHOTO + bytes(25_000_000)) is Code.TOO_LARGE
     assert pool.pids == pids
+
+
+async def test_limits_may_be_lowered(tiny_model: Installed) -> None:
+    """What the worker is set to take is what the child refuses beyond, by bytes and pixels."""
+    image = saved(gradient())
+    fewer = Limits(max_pixels=gradient().width * gradient().height - 1)
+    for limits, code in (
+        (fewer, Code.TOO_MANY_PIXELS),
+        (Limits(max_bytes=len(image) - 1), Code.TOO_LARGE),
+    ):
+        pool = Pool(model=tiny_model, children=1, limits=limits)
+        await pool.start()
+        try:
+            assert await refusal(pool, image) is code
+        finally:
+            await pool.close()
 
 
 async def test_a_child_that_is_killed_costs_one_image(pool: Pool) -> None:
