@@ -5,7 +5,8 @@ For every decision, in this order:
 1. Catch up with the ledger: every grant that was ever made stands there before it counts.
 2. Create the marker `erased/<grant>` of each grant that the decision leaves without force;
    once it stands, no key of that grant is used any more.
-3. Write the erasure to the ledger.  The revocation is *confirmed* with that.
+3. Write the erasure to the ledger, for the record, and then to `erasures`, where nobody else
+   can write.  The revocation is *confirmed* with that.
 4. Commit the offset.  A crash before that repeats the steps, which changes nothing.
 
 The decision itself is taken from `consent.L`, whose topic proves the lane; the ledger, which
@@ -19,7 +20,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from erasestream.pipeline.patience import Patience
@@ -29,7 +30,7 @@ from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.events import utc
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.schemas.ledger import ErasureEntry
-from erasestream.topics.catalog import LEDGER, lane_of
+from erasestream.topics.catalog import ERASURES, LEDGER, lane_of
 from erasestream.topics.ledger_view import Grants, LedgerView, ledger_key
 from erasestream.topics.partitioner import partition_of
 from erasestream.topics.record import Partition, Record
@@ -43,14 +44,17 @@ CATCH_UP_S = 5.0
 
 
 class EraserStage:
-    """Marks what is revoked; `mark` creates a grant's marker in the vault."""
+    """Marks what is revoked; `mark` creates a grant's marker in the vault.
+
+    `partitions`: how many the ledger and `erasures` have.
+    """
 
     def __init__(
         self,
         *,
         queue: WorkQueue,
         ledger: LedgerView,
-        ledger_partitions: int,
+        partitions: Mapping[str, int],
         writes: SingleWrites,
         mark: Callable[[GrantId], None],
         beat: Callable[[], None],
@@ -61,7 +65,7 @@ class EraserStage:
     ) -> None:
         self._queue = queue
         self._ledger = ledger
-        self._ledger_partitions = ledger_partitions
+        self._partitions = partitions
         self._writes = writes
         self._mark = mark
         self._beat = beat
@@ -120,8 +124,9 @@ class EraserStage:
             grant=grant,
         )
         key = ledger_key(lane, account)
-        at = Partition(LEDGER, partition_of(key, self._ledger_partitions))
-        self._writes.write(at, key, to_wire(entry, source="/eraser"))
+        for topic in (LEDGER, ERASURES):
+            at = Partition(topic, partition_of(key, self._partitions[topic]))
+            self._writes.write(at, key, to_wire(entry, source="/eraser"))
 
 
 def _account(record: Record) -> AccountId | None:

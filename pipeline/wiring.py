@@ -29,6 +29,7 @@ from erasestream.sinks.vault import Vault, VaultReader, mark_erased
 from erasestream.topics.acl import Operation
 from erasestream.topics.catalog import (
     ERASER,
+    ERASURES,
     LEDGER,
     OPERATOR,
     PURGER,
@@ -185,15 +186,15 @@ def eraser(settings: Settings, stopping: Event) -> EraserStage:
     topics = [consent_of(lane) for lane in catalog.lane_names]
     admin = connection.admin()
     both = (*READ, *WRITE)
-    counts = admin.check_rights(dict.fromkeys([*topics, LEDGER], both))
+    counts = admin.check_rights(dict.fromkeys([*topics, LEDGER], both) | {ERASURES: WRITE})
     admin.check_group(ERASER)
     vault = bucket(storage, storage.vault, ERASER, ("storage.objects.create",))
-    partitions = counts.pop(LEDGER)
+    partitions = {name: counts.pop(name) for name in (LEDGER, ERASURES)}
     writes = SingleWrites(connection=connection, timeout_s=LEDGER_TIMEOUT_S)
     return EraserStage(
         queue=WorkQueue(connection=connection, topics=topics, instance=settings.stage.instance),
-        ledger=LedgerView(connection=connection, partitions=partitions),
-        ledger_partitions=partitions,
+        ledger=LedgerView(connection=connection, partitions=partitions[LEDGER]),
+        partitions=partitions,
         writes=writes,
         mark=lambda grant: mark_erased(vault, grant),
         beat=Heartbeats(writes=writes, partitions=counts).beat,

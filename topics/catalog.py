@@ -4,7 +4,7 @@ Everything else is derived from this table and never written by hand: the topics
 configuration (`config`), the access rights (`acl.py`), what provisioning does
 (`provision.py`) and the sums of the promise (`lifetime.py`).
 
-A lane has four topics of its own; `retained` and `ledger` belong to nobody's lane.
+A lane has four topics of its own; `retained`, `ledger` and `erasures` belong to nobody's lane.
 """
 
 import re
@@ -37,6 +37,8 @@ STAGE_ROLES = (INFERENCE, ROUTER, SINK, PURGER, READER, ERASER, AUDITOR, OPERATO
 
 RETAINED = "retained"
 LEDGER = "ledger"
+ERASURES = "erasures"
+"""What the eraser alone says: everyone can write to the ledger, nobody else to this."""
 
 RECORD_OVERHEAD_BYTES = MAX_HEADER_BYTES + 1024
 """Headers, key and framing of a record batch with one record, beside its value."""
@@ -238,6 +240,14 @@ def _topics(lanes: tuple[LaneSpec, ...], policy: Policy, shared: int) -> Iterato
         partitions=shared,
         writers=(*accounts, OPERATOR, ROUTER, ERASER, ADMIN),
         readers=(*accounts, OPERATOR, ERASER, AUDITOR),
+    )
+    yield Topic(
+        name=ERASURES,
+        events=(ErasureEntry,),
+        key=Key.LANE_AND_ACCOUNT,
+        partitions=shared,
+        writers=(ERASER,),
+        readers=(*accounts, OPERATOR, AUDITOR),
     )
 
 

@@ -13,7 +13,7 @@ Rules of writing, in this order:
 
 A revocation that `revoke` returned is *recorded*: every later decision of the pipeline
 honours it.  It is *confirmed* once the erasure markers of all the account's grants stand in
-the vault, which the eraser reports in the ledger.
+the vault, which the eraser reports in the topic `erasures`, where only it can write.
 """
 
 import os
@@ -29,7 +29,7 @@ from erasestream.schemas.errors import Code, InvalidEvent, Refused, Unavailable
 from erasestream.schemas.events import utc
 from erasestream.schemas.ids import AccountId, GrantId, Lane, is_account, new_upload_id
 from erasestream.schemas.ledger import DecisionEntry
-from erasestream.topics.catalog import LEDGER, OPERATOR, consent_of
+from erasestream.topics.catalog import ERASURES, LEDGER, OPERATOR, consent_of
 from erasestream.topics.compacted import CompactedView
 from erasestream.topics.connection import Connection
 from erasestream.topics.consent_view import Decisions, Standing
@@ -85,7 +85,9 @@ class ConsentReader:
     def __init__(self, *, connection: Connection, lane: Lane) -> None:
         self._connection = connection
         self._lane = lane
-        self.partitions = connection.admin().check_rights({consent_of(lane): (), LEDGER: ()})
+        self.partitions = connection.admin().check_rights(
+            {consent_of(lane): (), LEDGER: (), ERASURES: ()}
+        )
 
     def standing(self, account: str) -> Standing | None:
         """The grant in force; None if the account is not opted in."""
@@ -98,10 +100,11 @@ class ConsentReader:
         return decisions.standing(self._lane, AccountId(account))
 
     def open_grants(self, account: str) -> list[GrantId]:
-        """Every grant of this account whose erasure the ledger does not have yet."""
+        """Every grant of this account whose erasure the eraser has not confirmed yet."""
         checked = _checked(account)
         grants = Grants()
-        self._read(LEDGER, ledger_key(self._lane, checked), grants.apply)
+        for topic in (LEDGER, ERASURES):
+            self._read(topic, ledger_key(self._lane, checked), grants.apply)
         return grants.open(self._lane, checked)
 
     def history(self, account: str) -> list[HistoryEntry]:
@@ -154,8 +157,11 @@ class ConsentWriter:
         self._writes = SingleWrites(connection=connection, timeout_s=WRITE_TIMEOUT_S)
 
     def grant(self, account: str, *, actor: str, channel: Channel) -> Recorded:
-        """Opt in.  Raises `Unavailable` if the decision does not count, whatever was written.
+        """Opt in; the grant counts when this returns.
 
+        Raises `Unavailable` if the brokers did not acknowledge it in time, or appended it too
+        late to count.  In the first case it may have been written all the same, and count:
+        ask `ConsentReader.standing`, or grant again, which changes nothing if it stands.
         Raises `Refused` (before anything is written) if an operator may not.
         """
         is_operator = self._role == OPERATOR or channel is Channel.OPERATOR
@@ -173,8 +179,8 @@ class ConsentWriter:
     def await_confirmed(self, account: str, *, timeout_s: float) -> None:
         """Wait until a revocation is *confirmed*: nothing is kept under any grant any more.
 
-        That is when the ledger has the erasure of every grant that the account had when this
-        was called: call it after `revoke`.
+        That is when the eraser has confirmed the erasure of every grant that the account had
+        when this was called: call it after `revoke`.
         Raises `Unavailable` after the timeout: the revocation stays recorded, and is
         confirmed as soon as the eraser comes to it.
         """

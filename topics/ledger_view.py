@@ -1,4 +1,8 @@
-"""What the ledger says of each account's grants: which were made, in which order, and erased."""
+"""Which grants each account had, in which order, and which of them are erased.
+
+What was decided stands in the ledger.  That a grant is erased is believed only of the topic
+`erasures`: every lane can write to the ledger, and only the eraser to that one.
+"""
 
 from collections import defaultdict
 from typing import NamedTuple
@@ -8,7 +12,7 @@ from erasestream.schemas.consent import Decision
 from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id
 from erasestream.schemas.ledger import DecisionEntry, ErasureEntry
-from erasestream.topics.catalog import LEDGER
+from erasestream.topics.catalog import ERASURES, LEDGER
 from erasestream.topics.compacted import CompactedView
 from erasestream.topics.connection import Connection
 from erasestream.topics.record import Record
@@ -33,13 +37,16 @@ class Grants:
         self._erased: dict[bytes, set[GrantId]] = defaultdict(set)
 
     def apply(self, record: Record) -> None:
-        """Take one entry of the ledger into account; entries of other kinds change nothing."""
+        """Take one entry of the ledger or of `erasures` into account.
+
+        Entries of other kinds change nothing, nor does one in the other topic.
+        """
         key = record.key or b""
         try:
             event = type_of(record.headers)
-            if event is DecisionEntry:
+            if event is DecisionEntry and record.at.topic == LEDGER:
                 self._decided(key, from_wire(DecisionEntry, record.headers, record.value))
-            elif event is ErasureEntry:
+            elif event is ErasureEntry and record.at.topic == ERASURES:
                 entry = from_wire(ErasureEntry, record.headers, record.value)
                 self._erased[key].add(entry.grant)
         except InvalidEvent:
@@ -58,7 +65,7 @@ class Grants:
         """The grants that a revocation ends: those before it, and itself if it is a void grant.
 
         All of them if the ledger does not have it: it was not written by our writer.  Whether
-        the ledger says that a grant is erased plays no part: every lane can write there.
+        a grant is erased already plays no part: marking it again changes nothing.
         """
         made = self._made(lane, account)
         end = next((n for n, each in enumerate(made, 1) if each.id == decision), len(made))
@@ -76,7 +83,7 @@ class Grants:
         return [each.grant for each in made[:end] if each.grant is not None]
 
     def open(self, lane: Lane, account: AccountId) -> list[GrantId]:
-        """The grants whose erasure the ledger does not have."""
+        """The grants whose erasure the eraser has not confirmed."""
         erased = self._erased.get(ledger_key(lane, account), set())
         made = (each.grant for each in self._made(lane, account))
         return [grant for grant in made if grant is not None and grant not in erased]

@@ -42,7 +42,7 @@ def purge() -> None:
 
 
 def erase() -> None:
-    """Mark what is revoked as erased, in the vault and in the ledger (extra sink)."""
+    """Mark what is revoked as erased, in the vault, the ledger and `erasures` (extra sink)."""
     from erasestream.pipeline.wiring import eraser
 
     _run("erase", eraser, ERASER)

@@ -18,7 +18,9 @@ RIGHTS = rights(CATALOG)
 CONSENTS = "consent.shop consent.shops"
 UPLOADS = "uploads.shop uploads.shops"
 CUTOUTS = "cutouts.shop cutouts.shops"
-EVERYTHING = f"{UPLOADS} {CUTOUTS} ephemeral.shop ephemeral.shops {CONSENTS} retained ledger"
+EVERYTHING = (
+    f"{UPLOADS} {CUTOUTS} ephemeral.shop ephemeral.shops {CONSENTS} retained ledger erasures"
+)
 CLUSTER = "broker:kafka-cluster"
 
 TABLE: dict[str, dict[str, str]] = {
@@ -33,13 +35,13 @@ TABLE: dict[str, dict[str, str]] = {
         "describe": "group:router group:sink",
     },
     "reader": {},
-    "eraser": {"read": f"{CONSENTS} ledger group:eraser", "write": f"{CONSENTS} ledger"},
+    "eraser": {"read": f"{CONSENTS} ledger group:eraser", "write": f"{CONSENTS} ledger erasures"},
     "auditor": {
-        "read": "ledger",
+        "read": "ledger erasures",
         "describe": f"{EVERYTHING} {CLUSTER}",
         "describe_configs": f"{EVERYTHING} {CLUSTER}",
     },
-    "operator": {"read": f"{CONSENTS} ledger", "write": f"{CONSENTS} ledger"},
+    "operator": {"read": f"{CONSENTS} ledger erasures", "write": f"{CONSENTS} ledger"},
     "admin": {"write": "ledger"},
 } | {
     f"{lane}.{service}": table
@@ -47,7 +49,7 @@ TABLE: dict[str, dict[str, str]] = {
     for service, table in {
         "producer": {"write": f"uploads.{lane}"},
         "consumer": {"read": f"ephemeral.{lane} group:{lane}.consumer.*"},
-        "account": {"read": f"consent.{lane} ledger", "write": f"consent.{lane} ledger"},
+        "account": {"read": f"consent.{lane} ledger erasures", "write": f"consent.{lane} ledger"},
     }.items()
 }
 

@@ -9,8 +9,11 @@ from erasestream.topics.acl import Operation, Resource, Right, rights
 from erasestream.topics.catalog import (
     ADMIN,
     AUDITOR,
+    ERASER,
+    ERASURES,
     INFERENCE,
     LEDGER,
+    OPERATOR,
     PURGER,
     RETAINED,
     ROUTER,
@@ -116,10 +119,17 @@ def test_purger_deletes_and_reads_nothing() -> None:
 
 
 def test_auditor_reads_no_image() -> None:
-    """It sees settings, and the ledger."""
+    """It sees settings, the ledger, and what the eraser confirmed."""
     its = {right for right in RIGHTS if right.role == AUDITOR}
-    assert {r.name for r in its if r.operation is Operation.READ} == {LEDGER}
+    assert {r.name for r in its if r.operation is Operation.READ} == {LEDGER, ERASURES}
     assert not {r for r in its if r.operation in {Operation.WRITE, Operation.DELETE}}
+
+
+def test_only_the_eraser_says_that_something_is_erased() -> None:
+    """Who awaits it reads it; no lane, no operator and no administrator can write it."""
+    assert who(Operation.WRITE, ERASURES) == {ERASER}
+    accounts = {lane_role(lane, LaneRole.ACCOUNT) for lane in (SHOP, BULK)}
+    assert who(Operation.READ, ERASURES) == accounts | {OPERATOR, AUDITOR}
 
 
 def test_no_lane_touches_another() -> None:

@@ -15,10 +15,11 @@ from erasestream.schemas.cloudevents import from_wire, to_wire
 from erasestream.schemas.consent import Channel, ConsentDecision, Decision
 from erasestream.schemas.errors import Refused, Unavailable
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
-from erasestream.schemas.ledger import Finding, FindingKind
+from erasestream.schemas.ledger import ErasureEntry, Finding, FindingKind
 from erasestream.topics.catalog import (
     ADMIN,
     ERASER,
+    ERASURES,
     LEDGER,
     OPERATOR,
     ROUTER,
@@ -30,7 +31,7 @@ from erasestream.topics.catalog import (
 from erasestream.topics.connection import ErrorWatch
 from erasestream.topics.consent import ConsentReader, ConsentWriter, Operators
 from erasestream.topics.consent_view import ConsentView
-from erasestream.topics.ledger_view import LedgerView
+from erasestream.topics.ledger_view import LedgerView, ledger_key
 from erasestream.topics.partitioner import partition_of
 from erasestream.topics.provision import plan
 from erasestream.topics.record import Partition
@@ -128,11 +129,11 @@ class Vault:
 def eraser(market: Market, lane: Lane, vault: Vault, stopping: threading.Event) -> EraserStage:
     """The stage, on this lane alone."""
     connection = market.connection(ERASER)
-    partitions = market.catalog()[LEDGER].partitions
+    partitions = {name: market.catalog()[name].partitions for name in (LEDGER, ERASURES)}
     return EraserStage(
         queue=WorkQueue(connection=connection, topics=[consent_of(lane)], instance="test"),
-        ledger=LedgerView(connection=connection, partitions=partitions),
-        ledger_partitions=partitions,
+        ledger=LedgerView(connection=connection, partitions=partitions[LEDGER]),
+        partitions=partitions,
         writes=SingleWrites(connection=connection, timeout_s=20),
         mark=vault.mark,
         beat=lambda: None,
@@ -186,6 +187,36 @@ def test_a_revocation_is_confirmed_only_when_its_markers_stand(
     writes.await_confirmed("acct", timeout_s=30)
     assert vault.marked == {grant}
     assert writes.reader.open_grants("acct") == []
+
+
+def test_nobody_believes_a_forged_erasure(market: Market, lane: Lane) -> None:
+    """Another lane's service writes one to the ledger; to `erasures` the broker lets no lane."""
+    writes = writer(market, lane)
+    grant = writes.grant("acct", **OWNER).grant
+    assert grant
+    writes.revoke("acct", **OWNER)
+    now = datetime.now(UTC)
+    account = AccountId("acct")
+    forged = to_wire(
+        ErasureEntry(
+            id=new_upload_id(int(now.timestamp() * 1000), bytes(10)),
+            time=now,
+            lane=lane,
+            account=account,
+            grant=grant,
+        ),
+        source="/eraser",
+    )
+    key = ledger_key(lane, account)
+    role = lane_role(market.open_lane(), LaneRole.ACCOUNT)
+    forger = SingleWrites(connection=market.connection(role), timeout_s=10)
+    number = partition_of(key, market.catalog()[LEDGER].partitions)
+    forger.write(Partition(LEDGER, number), key, forged)
+    with pytest.raises(Refused):
+        forger.write(Partition(ERASURES, number), key, forged)
+    assert writes.reader.open_grants("acct") == [grant]
+    with pytest.raises(Unavailable, match="1 grants are not marked"):
+        writes.await_confirmed("acct", timeout_s=0)
 
 
 class DyingVault(Vault):

@@ -7,7 +7,7 @@ from erasestream.schemas.consent import Channel, Decision
 from erasestream.schemas.events import Event
 from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id, new_upload_id
 from erasestream.schemas.ledger import DecisionEntry, ErasureEntry, Finding, FindingKind
-from erasestream.topics.catalog import LEDGER
+from erasestream.topics.catalog import ERASURES, LEDGER
 from erasestream.topics.ledger_view import Grants, ledger_key
 from erasestream.topics.record import Partition, Record
 
@@ -41,14 +41,15 @@ class Ledger:
         self.write(entry, key=key)
         return entry.id
 
-    def erase(self, grant: GrantId) -> None:
+    def erase(self, grant: GrantId, *, topic: str) -> None:
         """Write an erasure."""
-        self.write(ErasureEntry(id=self._id(), time=NOW, lane=LANE, account=ACCOUNT, grant=grant))
+        entry = ErasureEntry(id=self._id(), time=NOW, lane=LANE, account=ACCOUNT, grant=grant)
+        self.write(entry, topic=topic)
 
-    def write(self, event: Event, *, key: bytes | None = None) -> None:
+    def write(self, event: Event, *, key: bytes | None = None, topic: str = LEDGER) -> None:
         """Write any entry."""
         wire = to_wire(event, source="/test")
-        at = Partition(LEDGER, 0)
+        at = Partition(topic, 0)
         key = key or ledger_key(LANE, ACCOUNT)
         self.grants.apply(Record(at, self._count, 0, key, wire.headers, wire.value))
 
@@ -114,14 +115,23 @@ def test_a_void_grant_ends_those_before_it_and_itself() -> None:
     assert ledger.ended_by_revocation(void) == of(first, void)
 
 
-def test_an_erasure_in_the_ledger_spares_nothing_from_being_marked() -> None:
-    """Every lane can write one; only what is still open for its owner depends on it."""
+def test_an_erasure_spares_nothing_from_being_marked() -> None:
+    """Only what is still open for its owner depends on it."""
     ledger = Ledger()
     first, second = ledger.grant(), ledger.grant()
-    ledger.erase(*of(first))
+    ledger.erase(*of(first), topic=ERASURES)
     revoked = ledger.revoke()
     assert ledger.ended_by_revocation(revoked) == of(first, second)
     assert ledger.grants.open(LANE, ACCOUNT) == of(second)
+
+
+def test_an_erasure_in_the_ledger_is_not_believed() -> None:
+    """Every lane can write one: it is a record, and no confirmation."""
+    ledger = Ledger()
+    first = ledger.grant()
+    ledger.revoke()
+    ledger.erase(*of(first), topic=LEDGER)
+    assert ledger.grants.open(LANE, ACCOUNT) == of(first)
 
 
 def test_a_grant_ends_those_before_a_revocation_that_was_not_seen() -> None:
