@@ -8,7 +8,8 @@ Rules, all of them:
 * Erasing creates the marker first, then deletes the keys.  So whoever has a key in hand must
   see the marker absent *after* that, before using it: in this order one of the two sees the
   other.
-* Key and absence are believed for 5 s at most; then both are fetched again.
+* Key and absence are believed for 5 s at most, counted from before they were asked for; then
+  both are fetched again.  An answer that took longer is too old when it comes: `Unavailable`.
 * Of racing creators one wins, and the others read the winner's key.  A key is looked for
   under every master version before one is made, since rotation moves it: it creates the new
   name before it deletes the old, so looking twice finds it.
@@ -19,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from erasestream.schemas.errors import AlreadyExists, Erased, InvariantBroken, NotFound
+from erasestream.schemas.errors import AlreadyExists, Erased, InvariantBroken, NotFound, Unavailable
 from erasestream.schemas.ids import GrantId, is_uuid
 from erasestream.sinks.envelope import KEY_BYTES
 from erasestream.sinks.keyring import Keyring
@@ -106,6 +107,8 @@ class VaultReader:
             return known.keys
         keys = fetch(grant)
         self.assert_not_erased(grant)
+        if self._clock() - now >= CACHE_LIMIT_S:
+            raise Unavailable("the vault answers too slowly for its answer to be believed")
         with self._lock:
             living = {g: k for g, k in self._known.items() if now - k.since < CACHE_LIMIT_S}
             # Believed since before the marker was asked for, not since the answer came.

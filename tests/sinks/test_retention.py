@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from erasestream.pipeline.local.policy import Role
-from erasestream.schemas.errors import Erased, InvariantBroken, NotFound, Refused, SealBroken
+from erasestream.schemas.errors import (
+    Erased,
+    InvariantBroken,
+    NotFound,
+    Refused,
+    SealBroken,
+    Unavailable,
+)
 from erasestream.schemas.events import Part, Position, Retained
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
 from erasestream.sinks.encryption import EncryptionSink
@@ -207,6 +214,47 @@ def test_a_grant_that_was_erased_before_its_first_use_gets_no_key(
     with pytest.raises(Erased):
         world.vault().key(grant)
     assert list(world.eraser().list(key_prefix(grant))) == []
+
+
+class Slow(GcsObjectStore):
+    """The sink's vault store, in which every question takes a while."""
+
+    clock: Clock
+    takes_s: float
+
+    def exists(self, name: str) -> bool:
+        """Ask, and have the answer later."""
+        answer = super().exists(name)
+        self.clock.now += self.takes_s
+        return answer
+
+
+def slow_vault(world: World, takes_s: float) -> Vault:
+    """A vault that answers after so long."""
+    store = world.stack.store("vault", Role.SINK)
+    store.__class__ = Slow
+    store.clock, store.takes_s = world.clock, takes_s
+    return Vault(store=store, keyring=world.keyring, clock=world.clock)
+
+
+def test_an_answer_ages_while_it_is_waited_for(world: World, grant: GrantId) -> None:
+    """The five seconds begin before the question, so a slow vault hides no marker for longer."""
+    world.vault().key(grant)
+    vault = slow_vault(world, CACHE_LIMIT_S - 1)
+    key = vault.key(grant)
+    mark_erased(world.eraser(), grant)
+    world.clock.now += 0.99
+    assert vault.key(grant) == key
+    world.clock.now += 0.01
+    with pytest.raises(Erased):
+        vault.key(grant)
+
+
+def test_an_answer_that_is_too_old_when_it_comes_is_not_used(world: World, grant: GrantId) -> None:
+    """The marker may stand by now: the sink waits and asks again."""
+    world.vault().key(grant)
+    with pytest.raises(Unavailable, match="too slowly"):
+        slow_vault(world, CACHE_LIMIT_S).key(grant)
 
 
 class Interrupted(GcsObjectStore):
