@@ -17,7 +17,7 @@ from erasestream.schemas.consent import (
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
 from erasestream.schemas.ledger import FindingKind
 from erasestream.topics.catalog import consent_of
-from erasestream.topics.consent_view import Decisions
+from erasestream.topics.consent_view import MAX_MISPLACED, Decisions
 from erasestream.topics.partitioner import murmur2, partition_of
 from erasestream.topics.record import Partition, Record
 
@@ -128,6 +128,22 @@ def test_record_in_the_wrong_partition_ends_the_opt_in_for_good() -> None:
     assert not view.opted_in()
     assert view.decisions.standing(LANE, other)
     assert view.found == [FindingKind.CONSENT_IN_WRONG_PARTITION]
+
+
+def test_a_lane_full_of_misplaced_decisions_is_refused_as_a_whole() -> None:
+    """What is remembered of them is bounded; another lane notices nothing."""
+    view = View()
+    view.write(Decision.GRANTED)
+    view.write(Decision.GRANTED, topic=consent_of(OTHER))
+    for number in range(MAX_MISPLACED + 5):
+        account = AccountId(f"other-{number}")
+        wrong = (partition_of(account.encode(), COUNT) + 1) % COUNT
+        view.write(Decision.GRANTED, account=account, partition=wrong)
+        assert view.opted_in() == (number < MAX_MISPLACED)
+    view.write(Decision.GRANTED)
+    assert not view.opted_in()
+    assert view.opted_in(OTHER)
+    assert len(view.found) == MAX_MISPLACED + 1
 
 
 @pytest.mark.parametrize("value", [b"", b"{", b'{"decision": "perhaps"}'])
