@@ -110,8 +110,8 @@ class RouterStage:
         self._findings.write_some()
 
     def is_ready(self) -> bool:
-        """Whether the group gave it its partitions."""
-        return self._loop.has_partitions
+        """Whether the group said which partitions are its own; that may be none."""
+        return self._loop.is_assigned
 
     def close(self) -> None:
         """Commit what is decided, and leave."""

@@ -7,6 +7,8 @@ Rules, all of them:
 * Acknowledging twice, or after the partition went elsewhere, does nothing.
 * A record that comes again in the same session (a redelivery after a rebalance, or another
   record of the same upload) is not handed out again while it is remembered.
+* The first result of an id is its result, also if it is a failure: a cut-out that comes
+  later under the same id is a duplicate.  Who wants another try uploads under another id.
 
 Thread-safe: records are read in one thread and may be acknowledged in others.
 """

@@ -10,6 +10,7 @@ from datetime import datetime
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from erasestream.schemas.cloudevents import Wire
+from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events import utc
 from erasestream.topics.connection import Connection, ErrorWatch, kafka_error, translate
 from erasestream.topics.record import Partition
@@ -55,6 +56,8 @@ class SingleWrites:
             )
         except KafkaException as exception:
             raise translate(kafka_error(exception), context) from exception
+        except BufferError as exception:
+            raise Unavailable(f"{context}: too many records wait") from exception
         deadline = time.monotonic() + 2 * self._timeout_s
         while not answer.done():
             producer.poll(0.05)

@@ -94,6 +94,7 @@ class TransactionalLoop:
         self._watch = ErrorWatch()
         self._assigned: list[Partition] = []
         self._assignments = 0
+        self._is_assigned = False
         self._next: dict[Partition, int] = {}
         self._opened_at: float | None = None
         self.transactions = 0
@@ -169,6 +170,11 @@ class TransactionalLoop:
     def has_partitions(self) -> bool:
         """Whether the group gave this member its partitions."""
         return bool(self._assigned)
+
+    @property
+    def is_assigned(self) -> bool:
+        """Whether the group has said which partitions are this member's; that may be none."""
+        return self._is_assigned
 
     def _read(self, timeout_s: float) -> list[Record]:
         first = self._consumer.poll(timeout_s)
@@ -264,10 +270,12 @@ class TransactionalLoop:
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._assign([Partition(tp.topic, tp.partition) for tp in partitions])
+        self._is_assigned = True
 
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         # What is open is undone rather than committed: the next owner reads it again.
         self._undo()
         self._assignments += 1
+        self._is_assigned = False
         self._assigned = []
         self._next = {}

@@ -86,7 +86,13 @@ class TransactionalWrites:
     def begin(self) -> None:
         """Open a transaction."""
         self._error = None
-        self._producer.begin_transaction()
+        try:
+            self._producer.begin_transaction()
+        except KafkaException as exception:
+            error = kafka_error(exception)
+            if error.fatal():
+                raise Fenced(error.str()) from exception
+            raise translate(error, "transaction") from exception
 
     def write(self, record: Outgoing) -> None:
         """Add a record.  Raises `MustAbort` if the client library refuses it."""

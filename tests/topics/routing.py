@@ -50,6 +50,7 @@ class Routed:
         *,
         catalog: Catalog | None = None,
         originals_at: Connection | None = None,
+        instance: str = INSTANCE,
     ) -> None:
         connection = market.connection(ROUTER)
         catalog = catalog or market.catalog()
@@ -71,7 +72,7 @@ class Routed:
         self.loop = TransactionalLoop(
             connection=connection,
             topics=topics_of(only),
-            instance=INSTANCE,
+            instance=instance,
             handler=self.router,
             stopping=self._stopping,
         )
@@ -167,10 +168,20 @@ class Bench:
         return upload[1]
 
     def router(
-        self, *, catalog: Catalog | None = None, originals_at: Connection | None = None
+        self,
+        *,
+        catalog: Catalog | None = None,
+        originals_at: Connection | None = None,
+        instance: str = INSTANCE,
     ) -> Routed:
         """Start a router; closed with the test at the latest."""
-        routed = Routed(self.market, self.lane, catalog=catalog, originals_at=originals_at)
+        routed = Routed(
+            self.market,
+            self.lane,
+            catalog=catalog,
+            originals_at=originals_at,
+            instance=instance,
+        )
         self._running.append(routed)
         return routed
 

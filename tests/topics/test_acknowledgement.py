@@ -56,7 +56,10 @@ def test_no_unacknowledged_result_lies_below_the_commit(
 
 
 def test_a_second_result_of_an_upload_is_a_duplicate() -> None:
-    """The same account and id are handed out once; another account's id is another result."""
+    """The same account and id are handed out once, be it failure or cut-out.
+
+    Another account's id is another result.
+    """
     session = Session(remember=10)
     assert session.see(A, 0, key("u")) is Seen.NEW
     assert session.see(B, 7, key("u")) is Seen.HANDED_OUT

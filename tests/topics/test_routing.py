@@ -34,7 +34,7 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
 @pytest.fixture(scope="module")
 def lanes(market: Market) -> Iterator[Lane]:
     """Lanes that were made before any router ran; each test takes one."""
-    return iter(market.open_lanes(12))
+    return iter(market.open_lanes(13))
 
 
 @pytest.fixture
@@ -239,3 +239,17 @@ def test_a_router_whose_name_another_took_delivers_nothing_more(bench: Bench) ->
     with pytest.raises(Fenced):
         deposed.turn_until(lambda: False)
     assert bench.delivered() == [first, second]
+
+
+def test_a_router_that_is_assigned_nothing_is_ready(bench: Bench) -> None:
+    """Three routers on two partitions: the third stands by, and says so."""
+    routers = [bench.router(instance=f"standby-{number}") for number in range(3)]
+    assert not any(each.loop.is_assigned for each in routers)
+
+    def all_are_told() -> bool:
+        for each in routers:
+            each.loop.turn()
+        busy = sum(each.loop.has_partitions for each in routers)
+        return busy == 2 and all(each.loop.is_assigned for each in routers)
+
+    eventually("each is told what is its own", all_are_told, deadline_s=40, poll_s=0)

@@ -1,0 +1,45 @@
+"""What the client library raises does not leave the writers as it came."""
+
+import threading
+
+import pytest
+
+from erasestream.schemas.cloudevents import Wire
+from erasestream.schemas.errors import Unavailable
+from erasestream.schemas.ids import Lane
+from erasestream.topics.catalog import LEDGER, ROUTER
+from erasestream.topics.connection import Connection, ErrorWatch, Settings
+from erasestream.topics.record import Partition
+from erasestream.topics.single_writes import SingleWrites
+from erasestream.topics.transactional_writes import TransactionalWrites
+from tests.topics.conftest import Market
+
+
+class Narrow(Connection):
+    """A connection whose clients have room for one kilobyte."""
+
+    def settings(self, watch: ErrorWatch, **more: object) -> Settings:
+        """The settings, but for that."""
+        return super().settings(watch, queue_buffering_max_kbytes=1, **more)
+
+
+def test_a_full_queue_is_unavailable(market: Market, lane: Lane) -> None:
+    """The caller tries again, as for any other write that did not come through."""
+    assert lane in market.lanes
+    writes = SingleWrites(connection=Narrow(cluster=market.cluster, role=ROUTER), timeout_s=5)
+    large = Wire(headers=(), value=bytes(4_000))
+    with pytest.raises(Unavailable, match="too many records wait"):
+        writes.write(Partition(LEDGER, 0), b"key", large)
+
+
+def test_a_transaction_that_can_not_begin_is_unavailable(market: Market, lane: Lane) -> None:
+    """Before its predecessor is fenced there is none."""
+    assert lane in market.lanes
+    writes = TransactionalWrites(
+        connection=market.connection(ROUTER),
+        instance="never-started",
+        stopping=threading.Event(),
+        watch=ErrorWatch(),
+    )
+    with pytest.raises(Unavailable, match="transaction"):
+        writes.begin()
