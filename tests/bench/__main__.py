@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.bench import end_to_end, fairness, inference, soak
+from tests.bench import end_to_end, fairness, inference, own, soak
 from tests.bench.figures import Figure, publish
 
 GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "pipeline": end_to_end.measure,
     "inference": inference.measure,
+    "own": own.measure,
     "soak": soak.measure,
     "fairness": fairness.measure,
 }

@@ -47,7 +47,7 @@ def measure() -> Iterator[Figure]:
         pipeline(models=CACHE / "models", model=model.manifest.label, partitions=2) as stack,
     ):
         folder = Path(name)
-        files = _photos(folder)
+        files = two_megapixels(folder, IMAGES)
         weights = loops.rembg_weights(folder / "weights")
         seen, theirs = folder / "bare", folder / "rembg"
         seen.mkdir()
@@ -87,10 +87,11 @@ def measure() -> Iterator[Figure]:
     yield figure("inference.rss_ratio_to_rembg", [watch.child_mb / peak], "ratio", at_most=0.5)
 
 
-def _photos(folder: Path) -> list[Path]:
+def two_megapixels(folder: Path, count: int) -> list[Path]:
+    """JPEG files of photos of that size."""
     data = Path(skimage.__file__).parent / "data"
     files = []
-    for number in range(IMAGES):
+    for number in range(count):
         file = folder / f"{number}.jpg"
         picture = Image.open(data / NAMES[number % len(NAMES)]).convert("RGB")
         picture.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS).save(file, "JPEG", quality=90)

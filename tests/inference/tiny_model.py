@@ -39,6 +39,12 @@ def build_tiny_model(directory: Path) -> Path:
     return _installed(directory, TINY, _graph(_mask_nodes()))
 
 
+def build_crisp_model(directory: Path) -> Path:
+    """Install `crisp`, which is `tiny` with little between wholly opaque and transparent."""
+    manifest = TINY.model_copy(update={"name": "crisp", "scale": (4.0, 4.0, 4.0)})
+    return _installed(directory, manifest, _graph(_mask_nodes()))
+
+
 def build_stalling_model(directory: Path) -> Path:
     """Install `stalling`, which is `tiny` but never comes to an end with a black picture."""
     manifest = TINY.model_copy(update={"name": "stalling"})
