@@ -31,7 +31,7 @@ from tests.bench.running import CACHE, SHOP, pipeline
 from tests.faults.memory import MemoryWatch
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
-IMAGES = int(os.environ.get("BENCH_IMAGES", "16"))
+IMAGES = int(os.environ.get("BENCH_IMAGES", "32"))
 WIDTH, HEIGHT = 1632, 1224
 """Two megapixels."""
 NAMES = ("astronaut.png", "coffee.png", "chelsea.png", "motorcycle_left.png")
