@@ -11,7 +11,8 @@ are lower-case letters and digits, so underscores of field names are left out.
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeVar
+from functools import cache, lru_cache
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -31,7 +32,7 @@ from erasestream.schemas.ledger import DecisionEntry, ErasureEntry, Finding, Rep
 
 E = TypeVar("E", bound=Event)
 
-Headers = Iterable[tuple[str, bytes | str | None]]
+Headers = Iterable[tuple[str, bytes | None]]
 
 MAX_HEADER_BYTES = 16_384
 """Names and values of all headers of one record, in bytes."""
@@ -55,6 +56,7 @@ EVENTS: tuple[type[Event], ...] = (
     Finding,
     Repair,
 )
+_BY_TYPE: Mapping[str, type[Event]] = {event.type: event for event in EVENTS}
 JSON = "application/json"
 
 
@@ -75,19 +77,24 @@ def to_wire(event: Event, *, source: str) -> Wire:
 
     Raises `InvalidEvent` (too_large, result_too_large) above the size limit of the event.
     """
-    attributes = {"specversion": "1.0", "type": event.type, "source": source}
-    content_type = JSON
-    for field, value in as_attributes(event).items():
-        if field == "content_type":
-            content_type = value
-        else:
-            attributes[field.replace("_", "")] = str(value)
-    headers = [(f"ce_{name}", value.encode()) for name, value in attributes.items()]
-    headers.append(("content-type", content_type.encode()))
+    attributes = as_attributes(event)
+    content_type = attributes.pop("content_type", JSON)
+    names = _headers_of(type(event))
+    headers = [
+        *_constant_headers(type(event), source),
+        *((names[field], str(value).encode()) for field, value in attributes.items()),
+        ("content-type", content_type.encode()),
+    ]
     value = _value(event)
     if len(value) > max_value_bytes(type(event)):
-        raise InvalidEvent(code=_oversize(type(event)))
+        raise InvalidEvent(_at_most(type(event)), code=_oversize(type(event)))
     return Wire(headers, value)
+
+
+@lru_cache(maxsize=64)  # a process writes few types, for few lanes
+def _constant_headers(event: type[Event], source: str) -> tuple[tuple[str, bytes], ...]:
+    attributes = {"ce_specversion": "1.0", "ce_type": event.type, "ce_source": source}
+    return tuple((name, value.encode()) for name, value in attributes.items())
 
 
 def _value(event: Event) -> bytes:
@@ -103,24 +110,36 @@ def _oversize(event: type[Event]) -> Code:
     return Code.RESULT_TOO_LARGE if event in MAX_VALUE_BYTES else Code.INVALID_EVENT
 
 
-def attributes_of(headers: Headers | None) -> dict[str, str]:
-    """The headers as text: `{"ce_id": ...}`.  Raises `InvalidEvent` on what is not UTF-8.
+def _at_most(event: type[Event]) -> str:
+    return f"at most {max_value_bytes(event) / 1e6:g} MB"
 
+
+def attributes_of(headers: Headers | None) -> dict[str, Any]:
+    """The attributes that our events have, as text, by the names of their fields.
+
+    Those that are no fields stand under their header's name: `{"ce_type": ..., "id": ...}`.
     The first of several headers of one name counts: what was appended later by somebody
-    else changes nothing.
+    else changes nothing.  Another's header is only counted, and need not be UTF-8.
+
+    Raises `InvalidEvent`: one of ours that is not UTF-8, or too many bytes of headers.
     """
-    result: dict[str, str] = {}
+    attributes: dict[str, Any] = {}
     size = 0
     for name, raw in headers or ():
-        value = raw.encode() if isinstance(raw, str) else raw or b""
-        size += len(name.encode(errors="surrogatepass")) + len(value)
-        if size > MAX_HEADER_BYTES:
-            raise InvalidEvent(f"headers above {MAX_HEADER_BYTES} bytes")
-        try:
-            result.setdefault(name, value.decode())
-        except UnicodeDecodeError:
-            raise InvalidEvent("a header that is not UTF-8") from None
-    return result
+        value = raw or b""
+        field = _FIELDS.get(name)
+        if field is None:
+            size += len(name.encode(errors="surrogatepass")) + len(value)
+            continue
+        size += len(name) + len(value)
+        if field not in attributes:
+            try:
+                attributes[field] = value.decode()
+            except UnicodeDecodeError:
+                raise InvalidEvent(f"{name} is not UTF-8") from None
+    if size > MAX_HEADER_BYTES:
+        raise InvalidEvent(f"headers above {MAX_HEADER_BYTES} bytes")
+    return attributes
 
 
 def type_of(headers: Headers | None) -> type[Event]:
@@ -129,10 +148,12 @@ def type_of(headers: Headers | None) -> type[Event]:
     Raises `InvalidEvent`: unsupported_version for another major version of a known event,
     else invalid_event.
     """
-    name = attributes_of(headers).get("ce_type", "")
-    for event in EVENTS:
-        if event.type == name:
-            return event
+    return _type_named(attributes_of(headers).get("ce_type", ""))
+
+
+def _type_named(name: str) -> type[Event]:
+    if (event := _BY_TYPE.get(name)) is not None:
+        return event
     stem, _, major = name.rpartition(".v")
     is_version = re.fullmatch(r"[1-9][0-9]*", major)
     known = is_version and any(event.type.rpartition(".v")[0] == stem for event in EVENTS)
@@ -146,24 +167,36 @@ def from_wire(event: type[E], headers: Headers | None, value: bytes | None) -> E
     too_large above its size limit, invalid_account, invalid_options, else invalid_event
     with the names (never the values) of the attributes that are wrong.
     """
-    pairs = list(headers or ())
-    attributes = attributes_of(pairs)
-    if type_of(pairs) is not event:
+    return one_from_wire((event,), headers, value)
+
+
+def one_from_wire(events: tuple[type[E], ...], headers: Headers | None, value: bytes | None) -> E:
+    """The event of a record that may be any of these.  Raises what `from_wire` raises."""
+    members = attributes_of(headers)
+    event = _type_named(members.get("ce_type", ""))
+    if event not in events:
         raise InvalidEvent("ce_type")
-    if attributes.get("ce_specversion") != "1.0":
+    if members.get("ce_specversion") != "1.0":
         raise InvalidEvent("ce_specversion", code=Code.UNSUPPORTED_VERSION)
     value = value or b""
     if len(value) > max_value_bytes(event):
-        raise InvalidEvent(code=_oversize(event))
-    members = _body(event, value) | {
-        field: attributes[name]
-        for field in event.model_fields
-        if field not in (event.body or ()) and (name := header_of(field)) in attributes
-    }
+        raise InvalidEvent(_at_most(event), code=_oversize(event))
+    if event.body is None:
+        members["data"] = value
+    else:
+        members = {name: members[name] for name in members.keys() - event.body}
+        members |= _body(event.body, value)
     try:
         return event.model_validate(members)
     except ValidationError as error:
         raise _invalid(error) from None
+
+
+@cache
+def _headers_of(event: type[Event]) -> Mapping[str, str]:
+    """The fields of an event that are attributes, each with the header that it travels in."""
+    body = event.body or ("data",)
+    return {field: header_of(field) for field in event.model_fields if field not in body}
 
 
 def header_of(field: str) -> str:
@@ -171,16 +204,20 @@ def header_of(field: str) -> str:
     return "content-type" if field == "content_type" else f"ce_{field.replace('_', '')}"
 
 
-def _body(event: type[Event], value: bytes) -> dict[str, object]:
-    if event.body is None:
-        return {"data": value}
+_FIELDS: Mapping[str, str] = {name: name for name in ("ce_specversion", "ce_type", "ce_source")} | {
+    name: field for event in EVENTS for field, name in _headers_of(event).items()
+}
+"""Headers that events of ours have, and the fields that they carry.  Anybody may add more."""
+
+
+def _body(fields: Iterable[str], value: bytes) -> dict[str, object]:
     try:
         body = json.loads(value.decode())  # given bytes, json would take UTF-16 and UTF-32, too
     except (ValueError, RecursionError):
         raise InvalidEvent("the value is not JSON") from None
     if not isinstance(body, dict):
         raise InvalidEvent("the value is not a JSON object")
-    return {name: body[name] for name in event.body if name in body}
+    return {name: body[name] for name in fields if name in body}
 
 
 def _invalid(error: ValidationError) -> InvalidEvent:

@@ -56,5 +56,9 @@ class ConsentDecision(Event):
 
     def is_void(self, appended_at: datetime) -> bool:
         """Whether this is a grant that the broker appended too late (or too early) to count."""
-        late = abs(appended_at - self.time) > GRANT_WINDOW
-        return self.decision is Decision.GRANTED and late
+        return is_void(self.decision, made_at=self.time, appended_at=appended_at)
+
+
+def is_void(decision: Decision, *, made_at: datetime, appended_at: datetime) -> bool:
+    """Whether this is a grant that the broker appended too late (or too early) to count."""
+    return decision is Decision.GRANTED and abs(appended_at - made_at) > GRANT_WINDOW

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import (
     AwareDatetime,
@@ -21,12 +21,13 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
-    NonNegativeInt,
     PlainSerializer,
+    PlainValidator,
     StringConstraints,
     WithJsonSchema,
     model_validator,
 )
+from pydantic_core import from_json
 
 from erasestream.schemas.errors import Code
 from erasestream.schemas.ids import (
@@ -56,41 +57,44 @@ ContentType = Annotated[str, StringConstraints(pattern=CONTENT_TYPE_PATTERN)]
 
 
 def _from_json(value: object) -> object:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    return from_json(value) if isinstance(value, str) else value
 
 
-class Position(BaseModel):
+POSITION_PATTERN = r"^[A-Za-z0-9_-]{22}/(0|[1-9][0-9]*)/(0|[1-9][0-9]*)$"
+_POSITION = re.compile(POSITION_PATTERN)
+
+
+class Position(NamedTuple):
     """Where an upload lies: written `<topic id>/<partition>/<offset>`.
 
     The topic id tells a topic from another of the same name that was deleted before it.
     """
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-    topic_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{22}$")]
-    partition: NonNegativeInt
-    offset: NonNegativeInt
+    topic_id: str
+    partition: int
+    offset: int
 
     @classmethod
-    def parse(cls, value: object) -> object:
-        """Take the written form apart; leave anything else to the model."""
-        if isinstance(value, str) and re.fullmatch(POSITION_PATTERN, value):
-            topic_id, partition, offset = value.split("/")
-            return {"topic_id": topic_id, "partition": partition, "offset": offset}
-        return value
+    def parse(cls, text: str) -> Self:
+        """The position that is written like this.  Raises `ValueError`."""
+        if _POSITION.fullmatch(text) is None:
+            raise ValueError("not a position")
+        topic_id, partition, offset = text.split("/")
+        return cls(topic_id, int(partition), int(offset))
 
     def __str__(self) -> str:
         return f"{self.topic_id}/{self.partition}/{self.offset}"
 
 
-POSITION_PATTERN = r"^[A-Za-z0-9_-]{22}/(0|[1-9][0-9]*)/(0|[1-9][0-9]*)$"
+def _position(value: object) -> Position:
+    if not isinstance(value, str | Position):
+        raise ValueError("not a position")  # noqa: TRY004 (what pydantic takes as a refusal)
+    return Position.parse(str(value))  # one that was made by hand is looked at, too
+
 
 PositionField = Annotated[
     Position,
-    BeforeValidator(Position.parse),
+    PlainValidator(_position),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "pattern": POSITION_PATTERN}),
 ]
@@ -160,6 +164,9 @@ class Adjusted(StrEnum):
     SMALLER = "smaller"
 
 
+AdjustedField = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,64}$")]
+
+
 class Cutout(Result):
     """A result: the image without its background."""
 
@@ -182,7 +189,7 @@ class Cutout(Result):
         ),
     ] = Field(default_factory=dict)
     """Milliseconds that each step of the work took, by the step's name."""
-    adjusted: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,64}$")] | None = None
+    adjusted: AdjustedField | None = None
     """Where an `auto` cut-out had to be made less than it could be: one of `Adjusted`, kept as
     text, so that an older reader takes a newer word."""
     data: Annotated[bytes, Field(repr=False)]
@@ -202,6 +209,10 @@ class Failure(Result):
     def codes(cls) -> tuple[Code, ...]:
         """The codes that a failure can have today."""
         return tuple(Code)[: list(Code).index(Code.EXPIRED) + 1]
+
+
+RESULTS: tuple[type[Cutout | Failure], ...] = (Cutout, Failure)
+"""What a record of results can be."""
 
 
 class Part(StrEnum):

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import re
 from typing import Annotated, NewType
-from uuid import UUID
 
 from pydantic import StringConstraints
 
@@ -42,7 +41,8 @@ def is_uuid(text: str) -> bool:
 def _uuid(raw: bytes, version: int) -> str:
     value = int.from_bytes(raw, "big")
     value &= ~(0xF << 76 | 0x3 << 62)
-    return str(UUID(int=value | version << 76 | 0x2 << 62))
+    text = f"{value | version << 76 | 0x2 << 62:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def new_upload_id(now_ms: int, random: bytes) -> UploadId:

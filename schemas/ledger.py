@@ -43,7 +43,9 @@ class FindingKind(StrEnum):
 
     CONSENT_IN_WRONG_PARTITION = "consent_in_wrong_partition"
     CONSENT_UNREADABLE = "consent_unreadable"
+    CONSENT_NOT_IN_LEDGER = "consent_not_in_ledger"
     UPLOADS_PURGED_UNPROCESSED = "uploads_purged_unprocessed"
+    RESULTS_PURGED_UNROUTED = "results_purged_unrouted"
 
 
 class Finding(Event):

@@ -92,7 +92,7 @@ class Session:
     def see(self, at: Partition, offset: int, key: ResultKey) -> Seen:
         """A result was read: whether it is new, and so is the user's now."""
         with self._lock:
-            progress = self._progress.setdefault(at, Progress())
+            progress = self._of(at)
             if key not in self._seen:
                 self._seen[key] = (at, offset)
                 if len(self._seen) > self._remember:
@@ -107,10 +107,16 @@ class Session:
                 progress.read(offset)
             return Seen.DONE if holder is None else Seen.HANDED_OUT
 
+    def _of(self, at: Partition) -> Progress:
+        progress = self._progress.get(at)
+        if progress is None:
+            progress = self._progress[at] = Progress()
+        return progress
+
     def skip(self, at: Partition, offset: int) -> None:
         """A record was read that nobody is handed."""
         with self._lock:
-            self._progress.setdefault(at, Progress()).read(offset)
+            self._of(at).read(offset)
 
     def acknowledge(self, at: Partition, offset: int, key: ResultKey) -> None:
         """The user is done with this result."""

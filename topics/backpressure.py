@@ -8,6 +8,10 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 
+_GRANTED: Future[None] = Future()
+"""What is granted at once needs no future of its own: nobody waits for it."""
+_GRANTED.set_result(None)
+
 
 class ByteBudget:
     """Room for `max_bytes`.  Thread-safe.
@@ -34,8 +38,11 @@ class ByteBudget:
         """Ask for room; the future is done when it is granted.  `size` is at most the bound."""
         if not 0 < size <= self.max_bytes:
             raise ValueError(f"{size} bytes can never be granted out of {self.max_bytes}")
-        room: Future[None] = Future()
         with self._changed:
+            if not self._waiting and self._used + size <= self.max_bytes:
+                self._used += size
+                return _GRANTED
+            room: Future[None] = Future()
             self._waiting.append((size, room))
             self._grant()
         return room

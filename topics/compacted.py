@@ -14,7 +14,7 @@ One thread; the view reads only while one of its methods runs.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import OffsetSpec
@@ -49,12 +49,8 @@ class CompactedView:
         only: Callable[[Partition], bool] = lambda _partition: True,
     ) -> None:
         """`topics`: their partition counts; `only` picks some of the partitions."""
-        self._apply = apply
         self._watch = ErrorWatch()
         self._admin = connection.admin()
-        everything = (Partition(t, n) for t, count in topics.items() for n in range(count))
-        self._asked = [TopicPartition(*at) for at in everything if only(at)]
-        self._applied = dict(self._offsets(_FIRST))
         self._consumer = Consumer(
             connection.settings(
                 self._watch,
@@ -65,17 +61,42 @@ class CompactedView:
                 isolation_level="read_uncommitted",
                 fetch_wait_max_ms=100,
                 fetch_error_backoff_ms=50,
+                # The bound on bytes counts keys and values; beside them every record that waits
+                # costs librdkafka some 300 bytes of its own, so their number is bounded, too.
                 queued_max_messages_kbytes=16_384,
+                queued_min_messages=5_000,
+                # How soon fetching goes on after the queue was full; the default is a second.
+                fetch_queue_backoff_ms=5,
             )
         )
+        everything = (Partition(t, n) for t, count in topics.items() for n in range(count))
+        self.begin(filter(only, everything), apply)
+
+    def begin(
+        self,
+        partitions: Iterable[Partition],
+        apply: Callable[[Record], None],
+        *,
+        start: Mark | None = None,
+    ) -> None:
+        """Read these, and no others, as a new view would, with the same clients.
+
+        From their beginning, or from `start`, which then names all of them.
+        """
+        self._apply = apply
+        self._asked = [TopicPartition(*at) for at in partitions]
+        first = start or (self._admin.offsets(self._asked, _FIRST) if self._asked else {})
+        self._applied = dict(first)
         self._consumer.assign([TopicPartition(*at, offset) for at, offset in self._applied.items()])
 
-    def mark(self) -> Mark:
-        """How far the topics reach now.  Raises `Unavailable` if a leader does not answer."""
-        return self._offsets(_END)
+    def rest(self) -> None:
+        """Read nothing, and keep nothing, until the next `begin`."""
+        self._consumer.unassign()
+        self._apply, self._asked, self._applied = _nothing, [], {}
 
-    def _offsets(self, spec: OffsetSpec) -> Mark:
-        return self._admin.offsets(self._asked, spec)
+    def mark(self, *, timeout_s: float | None = None) -> Mark:
+        """How far the topics reach now.  Raises `Unavailable` if a leader does not answer."""
+        return self._admin.offsets(self._asked, _END, timeout_s=timeout_s)
 
     @property
     def applied(self) -> Mark:
@@ -85,8 +106,12 @@ class CompactedView:
     def read(self, timeout_s: float) -> int:
         """Apply what is there, waiting up to the timeout for the first record."""
         messages = self._consumer.consume(1000, timeout_s)
+        messages.reverse()
         count = 0
-        for message in messages:
+        while messages:
+            # Let go one by one: looking after the headers of a thousand takes the garbage
+            # collector as long as half of all the rest (measured).
+            message = messages.pop()
             error = message.error()
             if error is not None:
                 if error.code() in _NO_MATTER:
@@ -118,3 +143,7 @@ class CompactedView:
     def close(self) -> None:
         """Stop reading."""
         self._consumer.close()
+
+
+def _nothing(_record: Record) -> None:
+    """A view that rests applies nothing."""

@@ -1,7 +1,7 @@
 """A role's way to the cluster: client settings, and questions each with a deadline."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +21,22 @@ from confluent_kafka.admin import AclOperation, AdminClient, OffsetSpec
 from erasestream.schemas.errors import Code, Refused, Unavailable
 from erasestream.topics.acl import Operation
 from erasestream.topics.catalog import Role
+from erasestream.topics.group_offsets import Committed, committed
 from erasestream.topics.record import Partition
 from erasestream.topics.renewal import Renewal
 from erasestream.topics.tls import Identity
-from erasestream.topics.trouble import ErrorWatch, kafka_error, translate
+from erasestream.topics.trouble import ErrorWatch, is_fatal, kafka_error, translate
 
-__all__ = ["Admin", "Cluster", "Connection", "ErrorWatch", "kafka_error", "translate", "written_id"]
+__all__ = [
+    "Admin",
+    "Cluster",
+    "Connection",
+    "ErrorWatch",
+    "is_fatal",
+    "kafka_error",
+    "translate",
+    "written_id",
+]
 
 Settings = dict[str, Any]
 T = TypeVar("T")
@@ -37,6 +47,10 @@ GROUP_TIMEOUT_S = 5.0
 """Longest wait for what a group's coordinator says; the next client may get an answer at once."""
 SLICE_S = 0.5
 """How often somebody who waits for an answer looks whether there is trouble."""
+
+
+_NONE = -1
+"""What brokers answer if no record is as young as asked for."""
 
 
 def written_id(topic_id: Uuid) -> str:
@@ -70,6 +84,8 @@ class Connection:
             "log_level": 0,  # what matters comes through error_cb, once
             "socket.keepalive.enable": True,
             "reconnect.backoff.max.ms": 2000,
+            # A broker that accepts and stays silent is given up for another sooner than in 30 s.
+            "socket.connection.setup.timeout.ms": 10_000,
             **{name.replace("_", "."): value for name, value in more.items()},
         }
 
@@ -85,7 +101,9 @@ class Admin:
         self.role = connection.role
         self._timeout_s = timeout_s
         self._watch = ErrorWatch()
-        self._settings = connection.settings(self._watch)
+        # Connected to all brokers: else a question to one that is away keeps two cores busy until
+        # it is answered.  librdkafka connects again at once whenever it was refused (2.16).
+        self._settings = connection.settings(self._watch, enable_sparse_connections=False)
         self._renewal = Renewal(connection.identity)
         self.client = AdminClient(self._settings)
 
@@ -133,14 +151,29 @@ class Admin:
         futures = self.client.describe_topics(
             TopicCollection(list(names)), request_timeout=self._timeout_s
         )
-        return {
-            name: written_id(self.ask(f"topic {name}", future).topic_id)
-            for name, future in futures.items()
-        }
+        try:
+            return {
+                name: written_id(self.ask(f"topic {name}", future).topic_id)
+                for name, future in futures.items()
+            }
+        except Unavailable:
+            self.client = AdminClient(self._settings)  # see `offsets`
+            raise
 
     def log_start(self, at: Partition) -> int:
         """The first offset of a partition that is still there."""
         return self._offset(at, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+    def log_starts(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The first offset of each that is still there, asked in one question."""
+        asked = [TopicPartition(*at) for at in partitions]
+        return self.offsets(asked, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+    def first_after(self, at: Partition, moment_ms: int) -> int:
+        """The offset of the first record appended after this; of the next one if there is none."""
+        spec: OffsetSpec = OffsetSpec.for_timestamp(moment_ms + 1)
+        found = self.offsets([TopicPartition(*at)], spec, least=_NONE)[at]
+        return self.log_end(at) if found == _NONE else found
 
     def log_end(self, at: Partition) -> int:
         """The offset behind the last record of a partition, committed or not."""
@@ -150,29 +183,43 @@ class Admin:
         return self.offsets([TopicPartition(at.topic, at.number)], spec)[at]
 
     def offsets(
-        self, partitions: Iterable[TopicPartition], spec: OffsetSpec
+        self,
+        partitions: Sequence[TopicPartition],
+        spec: OffsetSpec,
+        *,
+        timeout_s: float | None = None,
+        least: int = 0,
     ) -> dict[Partition, int]:
-        """The offsets that this means, each of them known, in one question.
+        """The offsets that this means, each of them known, in one question and one timeout.
 
         Seen with librdkafka 2.16: a leader that is lost while it is asked gives -1001 and no
         error, and once it is back the client goes on asking with the epoch of before, for
         ever.  So after a failure the next question is asked by a new client.
         """
         self._renew()
+        wait_s = timeout_s or self._timeout_s
         try:
-            return self._offsets(partitions, spec)
+            return self._offsets(partitions, spec, wait_s, least)
         except Unavailable:
             self.client = AdminClient(self._settings)
             raise
+        except Refused as error:
+            if error.code is not Code.MISSING_TOPIC:
+                raise
+            # It judges by what it knew of the topic; partitions may have been added since.
+            self.client = AdminClient(self._settings)
+            return self._offsets(partitions, spec, wait_s, least)
 
     def _offsets(
-        self, partitions: Iterable[TopicPartition], spec: OffsetSpec
+        self, partitions: Sequence[TopicPartition], spec: OffsetSpec, timeout_s: float, least: int
     ) -> dict[Partition, int]:
         found = {}
+        end = time.monotonic() + timeout_s
         for tp, future in self.client.list_offsets(dict.fromkeys(partitions, spec)).items():
             at = Partition(tp.topic, tp.partition)
-            found[at] = int(self.ask(f"offsets of {at}", future).offset)
-            if found[at] < 0:
+            left_s = max(0.0, end - time.monotonic())
+            found[at] = int(self.ask(f"offsets of {at}", future, timeout_s=left_s).offset)
+            if found[at] < least:
                 raise Unavailable(f"offsets of {at}: no answer")
         return found
 
@@ -208,14 +255,24 @@ class Admin:
             self.client = AdminClient(self._settings)
             raise
 
-    def check_group(self, group: str) -> None:
-        """Make sure that this role may read as a member of the group.  Raises `Refused`."""
-        futures = self.client.describe_consumer_groups(
-            [group], include_authorized_operations=True, request_timeout=REQUEST_TIMEOUT_S
+    def committed(self, group: str, partitions: Iterable[Partition]) -> dict[Partition, Committed]:
+        """What a group has committed; see `group_offsets.py`.  Raises `Unavailable`, `Refused`."""
+        return committed(
+            group,
+            partitions,
+            settings=self._settings,
+            watch=self._watch,
+            context=f"role {self.role}, group {group}",
+            timeout_s=self._timeout_s,
         )
-        answer = self.ask(f"role {self.role}, group {group}", futures[group])
-        if AclOperation.READ not in (answer.authorized_operations or ()):
-            raise Refused(f"role {self.role} may not join group {group}", code=Code.NOT_AUTHORIZED)
+
+    def check_group(self, group: str, at: Partition) -> None:
+        """Make sure that this role may see the group, and so its offset of this partition.
+
+        Whether it may also be a member it learns when it joins.
+        Raises `Refused` naming role and group, or `Unavailable`.
+        """
+        self.committed(group, [at])
 
     def check_rights(self, needed: Mapping[str, Iterable[Operation]]) -> dict[str, int]:
         """Make sure that the topics exist and this role may do this to them.

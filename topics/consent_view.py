@@ -8,29 +8,35 @@ The default, not opted in, needs no memory.  Rules, all of them:
   for as long as this view lives, and is reported: somebody writes with another partitioner,
   and the order of this account's decisions is lost.  A lane with more than 10,000 such
   accounts has lost it altogether: all its accounts are refusals, so that memory is bounded.
+* What is wrong is reported once per kind and key, of up to 10,000 keys per lane: the report is
+  kept for ever, and whoever writes nonsense must not fill it.
 * The last record of an account decides alone, so that compaction changes no answer.  A
   grant that the broker appended too late to count (`ConsentDecision.is_void`) is a refusal.
 """
 
-from collections import defaultdict
+import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from erasestream.schemas.cloudevents import from_wire
-from erasestream.schemas.consent import HEARTBEAT_KEY, ConsentDecision, Decision
+from erasestream.schemas.consent import HEARTBEAT_KEY, Decision
+from erasestream.schemas.decision_wire import Decided, read_decision
 from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.events import utc
-from erasestream.schemas.ids import AccountId, GrantId, Lane, is_account
+from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id, is_account
 from erasestream.schemas.ledger import FindingKind
-from erasestream.topics.catalog import Catalog, consent_of, lane_of
+from erasestream.topics.catalog import Catalog, consent_of
 from erasestream.topics.compacted import CompactedView, Mark
 from erasestream.topics.connection import Connection
+from erasestream.topics.grant_table import GrantTable
 from erasestream.topics.partitioner import partition_of
 from erasestream.topics.record import Partition, Record
 
 MAX_MISPLACED = 10_000
 """Accounts per lane with a decision in a wrong partition that are told apart."""
+
+MAX_REPORTED = 10_000
+"""Findings per lane that are reported one by one."""
 
 
 class Standing(NamedTuple):
@@ -46,58 +52,80 @@ class Decisions:
     def __init__(
         self, *, partitions: Mapping[str, int], found: Callable[[FindingKind, Partition, int], None]
     ) -> None:
-        self._partitions = partitions
+        self._lanes = {topic: _LaneState(partitions=n) for topic, n in partitions.items()}
         self._found = found
-        self._granted: dict[tuple[Lane, bytes], Standing] = {}
-        self._misplaced: dict[Lane, set[bytes]] = defaultdict(set)
-        self._lost: set[Lane] = set()
 
     def apply(self, record: Record) -> None:
         """Take one record of a consent topic into account."""
-        lane = lane_of(record.at.topic)
-        key = record.key or b""
-        if key == HEARTBEAT_KEY or lane in self._lost:
+        lane, key = self._lanes[record.at.topic], record.key or b""
+        if key == HEARTBEAT_KEY or lane.is_lost:
             return
-        if partition_of(key, self._partitions[record.at.topic]) != record.at.number:
-            self._misplace(lane, key)
-            self._found(FindingKind.CONSENT_IN_WRONG_PARTITION, record.at, record.offset)
+        if partition_of(key, lane.partitions) != record.at.number:
+            lane.misplace(key)
+            self._report(FindingKind.CONSENT_IN_WRONG_PARTITION, record)
             return
         try:
-            decision = from_wire(ConsentDecision, record.headers, record.value)
+            decided = read_decision(record.headers, record.value)
         except InvalidEvent:
-            decision = None
-        if decision is None or decision.account.encode() != key:
-            self._granted.pop((lane, key), None)
-            self._found(FindingKind.CONSENT_UNREADABLE, record.at, record.offset)
+            decided = None
+        if decided is None or decided.account != key:
+            lane.granted.drop(key)
+            self._report(FindingKind.CONSENT_UNREADABLE, record)
             return
-        self._decide(lane, key, decision, utc(record.appended_ms))
+        lane.decide(key, decided, record.appended_ms)
 
-    def _decide(
-        self, lane: Lane, key: bytes, decision: ConsentDecision, appended_at: datetime
-    ) -> None:
-        void = decision.is_void(appended_at)
-        if decision.decision is Decision.REVOKED or void or key in self._misplaced[lane]:
-            self._granted.pop((lane, key), None)
-        else:
-            self._granted[lane, key] = Standing(decision.grant(lane), appended_at)
-
-    def _misplace(self, lane: Lane, key: bytes) -> None:
-        self._granted.pop((lane, key), None)
-        if not is_account(key.decode(errors="replace")):
-            return  # nobody is called this, so nobody is ever asked for
-        self._misplaced[lane].add(key)
-        if len(self._misplaced[lane]) > MAX_MISPLACED:
-            self._lost.add(lane)
-            del self._misplaced[lane]
-            self._granted = {of: each for of, each in self._granted.items() if of[0] != lane}
+    def _report(self, kind: FindingKind, record: Record) -> None:
+        if self._lanes[record.at.topic].is_first(kind, record.key or b""):
+            self._found(kind, record.at, record.offset)
 
     def standing(self, lane: Lane, account: AccountId) -> Standing | None:
         """The grant in force of this account; None is a refusal."""
-        return self._granted.get((lane, account.encode()))
+        state = self._lanes.get(consent_of(lane))
+        granted = state.granted.get(account.encode()) if state else None
+        if granted is None:
+            return None
+        return Standing(grant_id(lane, account, granted.decision_id), utc(granted.appended_ms))
 
     def __len__(self) -> int:
         """How many accounts are granted."""
-        return len(self._granted)
+        return sum(len(state.granted) for state in self._lanes.values())
+
+
+class _LaneState:
+    """What is known of the accounts of one lane."""
+
+    def __init__(self, *, partitions: int) -> None:
+        self.partitions = partitions
+        self.granted = GrantTable()
+        self.is_lost = False
+        self._misplaced: set[bytes] = set()
+        self._reported: set[bytes] = set()
+
+    def is_first(self, kind: FindingKind, key: bytes) -> bool:
+        """Whether this is to be reported, and not for the second time."""
+        # A key can be as large as a record: what is remembered of it is short.
+        name = hashlib.blake2b(f"{kind}:".encode() + key, digest_size=16).digest()
+        if name in self._reported or len(self._reported) >= MAX_REPORTED:
+            return False
+        self._reported.add(name)
+        return True
+
+    def decide(self, key: bytes, decided: Decided, appended_ms: int) -> None:
+        revoked = decided.decision is Decision.REVOKED
+        if revoked or decided.is_void(utc(appended_ms)) or key in self._misplaced:
+            self.granted.drop(key)
+        else:
+            self.granted.put(key, decision_id=decided.id, appended_ms=appended_ms)
+
+    def misplace(self, key: bytes) -> None:
+        self.granted.drop(key)
+        if not is_account(key.decode(errors="replace")):
+            return  # nobody is called this, so nobody is ever asked for
+        self._misplaced.add(key)
+        if len(self._misplaced) > MAX_MISPLACED:
+            self.is_lost = True
+            self._misplaced.clear()
+            self.granted.clear()
 
 
 class ConsentView:
@@ -118,9 +146,9 @@ class ConsentView:
         )
         self._partitions = partitions
 
-    def mark(self) -> Mark:
-        """How far the decisions reach now."""
-        return self._view.mark()
+    def mark(self, *, timeout_s: float | None = None) -> Mark:
+        """How far the decisions reach now.  Raises `Unavailable`, after the timeout if given."""
+        return self._view.mark(timeout_s=timeout_s)
 
     def read(self) -> Mark:
         """Apply what is there, without waiting; what is applied then."""
@@ -140,6 +168,10 @@ class ConsentView:
         topic = consent_of(lane)
         number = partition_of(account.encode(), self._partitions[topic])
         return f"{number}/{self._view.applied[Partition(topic, number)]}"
+
+    def __len__(self) -> int:
+        """How many accounts are granted."""
+        return len(self._decisions)
 
     def close(self) -> None:
         """Stop reading."""

@@ -27,6 +27,7 @@ Options = CutoutOptions | Mapping[str, object] | None
 """The options themselves, or their names and values, or None for the defaults."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _DEFAULT_OPTIONS = CutoutOptions()
 
 
@@ -34,7 +35,7 @@ def milliseconds(time: datetime) -> int:
     """Whole milliseconds since 1970.  Raises `InvalidEvent` without a time zone."""
     if time.tzinfo is None:
         raise InvalidEvent("a time without a time zone")
-    since = (time - _EPOCH) // timedelta(milliseconds=1)
+    since = (time - _EPOCH) // _MILLISECOND
     if not 0 <= since < 1 << 48:
         raise InvalidEvent("a time that does not fit into an id")
     return since
@@ -114,7 +115,7 @@ def _checked_content_type(image: bytes) -> str:
     if not image:
         raise InvalidImage(code=Code.EMPTY)
     if len(image) > MAX_UPLOAD_BYTES:
-        raise InvalidImage(f"{len(image)} bytes", code=Code.TOO_LARGE)
+        raise InvalidImage(f"at most {MAX_UPLOAD_BYTES / 1e6:g} MB", code=Code.TOO_LARGE)
     content_type = content_type_of(image)
     if content_type is None:
         raise InvalidImage(code=Code.UNSUPPORTED_FORMAT)

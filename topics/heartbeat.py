@@ -6,10 +6,12 @@ superseded would stay on disk for ever.  So every partition gets a record of its
 then, under a key that no account can have; all readers pass over it.
 """
 
+from collections import deque
 from collections.abc import Mapping
 
 from erasestream.schemas.cloudevents import Wire
 from erasestream.schemas.consent import HEARTBEAT_KEY
+from erasestream.schemas.errors import Unavailable
 from erasestream.topics.record import Partition
 from erasestream.topics.single_writes import SingleWrites
 
@@ -26,8 +28,18 @@ class Heartbeats:
         self._places = [
             Partition(topic, n) for topic, count in partitions.items() for n in range(count)
         ]
+        self._left: deque[Partition] = deque()
 
     def beat(self) -> None:
-        """One record in every partition.  Raises `Unavailable` or `Refused`."""
-        for place in self._places:
-            self._writes.write(place, HEARTBEAT_KEY, _NOTHING)
+        """One record in every partition.  Raises `Unavailable` or `Refused`.
+
+        The next call goes on with those that are left, and comes last to the one that failed.
+        """
+        self._left = self._left or deque(self._places)
+        while self._left:
+            try:
+                self._writes.write(self._left[0], HEARTBEAT_KEY, _NOTHING)
+            except Unavailable:
+                self._left.rotate(-1)
+                raise
+            self._left.popleft()

@@ -4,8 +4,10 @@ What was decided stands in the ledger.  That a grant is erased is believed only 
 `erasures`: every lane can write to the ledger, and only the eraser to that one.
 """
 
+import struct
 from collections import defaultdict
 from typing import NamedTuple
+from uuid import UUID
 
 from erasestream.schemas.cloudevents import from_wire, type_of
 from erasestream.schemas.consent import Decision
@@ -19,21 +21,27 @@ from erasestream.topics.record import Record
 
 
 class Decided(NamedTuple):
-    """A decision in the ledger; its grant, if it makes one."""
+    """A decision in the ledger: its id, when its entry was appended, and whether it grants."""
 
-    id: str
-    grant: GrantId | None
+    id: bytes
+    appended_ms: int
+    grants: bool
+
+
+_PACKED = struct.Struct("<16sQ?")
 
 
 class Grants:
     """The state behind the view; pure.
 
     What stands in the ledger for ever is kept here for as long: a decision that is come to
-    late must still find what was before it, and what came after.
+    late must still find what was before it, and what came after.  That is 25 bytes for each
+    decision and some 170 for each account: 203 MB for the decisions of a million accounts that
+    made one each, 27 MB for as many of a thousand accounts (measured).
     """
 
     def __init__(self) -> None:
-        self._decisions: dict[bytes, list[Decided]] = defaultdict(list)
+        self._decisions: dict[bytes, bytearray] = {}
         self._erased: dict[bytes, set[GrantId]] = defaultdict(set)
 
     def apply(self, record: Record) -> None:
@@ -45,31 +53,34 @@ class Grants:
         try:
             event = type_of(record.headers)
             if event is DecisionEntry and record.at.topic == LEDGER:
-                self._decided(key, from_wire(DecisionEntry, record.headers, record.value))
+                entry = from_wire(DecisionEntry, record.headers, record.value)
+                self._decided(key, entry, record.appended_ms)
             elif event is ErasureEntry and record.at.topic == ERASURES:
-                entry = from_wire(ErasureEntry, record.headers, record.value)
-                self._erased[key].add(entry.grant)
+                erasure = from_wire(ErasureEntry, record.headers, record.value)
+                self._erased[key].add(erasure.grant)
         except InvalidEvent:
             return
 
-    def _decided(self, key: bytes, entry: DecisionEntry) -> None:
+    def _decided(self, key: bytes, entry: DecisionEntry, appended_ms: int) -> None:
         if key != ledger_key(entry.lane, entry.account):
             return
-        is_grant = entry.decision is Decision.GRANTED
-        grant = grant_id(entry.lane, entry.account, entry.id) if is_grant else None
-        self._decisions[key].append(Decided(entry.id, grant))
+        grants = entry.decision is Decision.GRANTED
+        packed = _PACKED.pack(UUID(entry.id).bytes, appended_ms, grants)
+        self._decisions.setdefault(key, bytearray()).extend(packed)
 
-    def ended_by_revocation(
-        self, lane: Lane, account: AccountId, decision: str | None
-    ) -> list[GrantId]:
+    def has(self, lane: Lane, account: AccountId, decision: str) -> bool:
+        """Whether the entry of this decision was applied, and so all that were before it."""
+        return self._place(self._made(lane, account), decision) is not None
+
+    def ended_by_revocation(self, lane: Lane, account: AccountId, decision: str) -> list[GrantId]:
         """The grants that a revocation ends: those before it, and itself if it is a void grant.
 
-        All of them if the ledger does not have it: it was not written by our writer.  Whether
-        a grant is erased already plays no part: marking it again changes nothing.
+        None if the ledger does not have it.  Whether a grant is erased already plays no part:
+        marking it again changes nothing.
         """
         made = self._made(lane, account)
-        end = next((n for n, each in enumerate(made, 1) if each.id == decision), len(made))
-        return [each.grant for each in made[:end] if each.grant is not None]
+        place = self._place(made, decision)
+        return [] if place is None else _grants(lane, account, made[: place + 1])
 
     def ended_by_grant(self, lane: Lane, account: AccountId, decision: str) -> list[GrantId]:
         """The grants before the last revocation before this grant.
@@ -77,19 +88,51 @@ class Grants:
         That revocation may be compacted away before it was come to.
         """
         made = self._made(lane, account)
-        until = next((n for n, each in enumerate(made) if each.id == decision), 0)
-        revocations = [n for n, each in enumerate(made[:until]) if each.grant is None]
-        end = revocations[-1] if revocations else 0
-        return [each.grant for each in made[:end] if each.grant is not None]
+        until = self._place(made, decision) or 0
+        revocations = [n for n, each in enumerate(made[:until]) if not each.grants]
+        return _grants(lane, account, made[: revocations[-1]] if revocations else [])
+
+    def ended_in_doubt(self, lane: Lane, account: AccountId, until_ms: int) -> list[GrantId]:
+        """The grants whose entries were appended until then.
+
+        For a record that says nothing, or that the ledger does not have.
+        """
+        made = self._made(lane, account)
+        return _grants(lane, account, [each for each in made if each.appended_ms <= until_ms])
 
     def open(self, lane: Lane, account: AccountId) -> list[GrantId]:
         """The grants whose erasure the eraser has not confirmed."""
+        return self._not_erased(lane, account, self._made(lane, account))
+
+    def open_before(self, lane: Lane, account: AccountId, decision: str) -> list[GrantId] | None:
+        """Those among them that were made before this decision.
+
+        None if the ledger does not have it (yet): then nothing can be said.
+        """
+        made = self._made(lane, account)
+        place = self._place(made, decision)
+        return None if place is None else self._not_erased(lane, account, made[:place])
+
+    def is_erased(self, lane: Lane, account: AccountId, grant: GrantId) -> bool:
+        """Whether the eraser has confirmed the erasure of this grant."""
+        return grant in self._erased.get(ledger_key(lane, account), ())
+
+    def _not_erased(self, lane: Lane, account: AccountId, made: list[Decided]) -> list[GrantId]:
         erased = self._erased.get(ledger_key(lane, account), set())
-        made = (each.grant for each in self._made(lane, account))
-        return [grant for grant in made if grant is not None and grant not in erased]
+        return [grant for grant in _grants(lane, account, made) if grant not in erased]
 
     def _made(self, lane: Lane, account: AccountId) -> list[Decided]:
-        return self._decisions.get(ledger_key(lane, account), [])
+        packed = self._decisions.get(ledger_key(lane, account), b"")
+        return list(map(Decided._make, _PACKED.iter_unpack(packed)))
+
+    @staticmethod
+    def _place(made: list[Decided], decision: str) -> int | None:
+        wanted = UUID(decision).bytes
+        return next((n for n, each in enumerate(made) if each.id == wanted), None)
+
+
+def _grants(lane: Lane, account: AccountId, made: list[Decided]) -> list[GrantId]:
+    return [grant_id(lane, account, str(UUID(bytes=each.id))) for each in made if each.grants]
 
 
 def ledger_key(lane: Lane, account: AccountId) -> bytes:

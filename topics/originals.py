@@ -9,6 +9,7 @@ in bytes.  One thread.
 
 import time
 from collections import deque
+from collections.abc import Callable
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
@@ -20,18 +21,26 @@ MAX_HELD_BYTES = 64_000_000
 """Bound of what was read ahead, beside librdkafka's own queue of the same size."""
 MAX_SKIP = 64
 """A place further on than this many records is sought, nearer ones are read through to."""
+MAX_SKIP_BYTES = 4_000_000
+"""Once so much was read through to a place, it is sought after all: uploads can be large."""
 ANSWER_TIMEOUT_S = 10.0
+"""How long nothing of the partition may come, until its broker counts as away."""
 
 
 class Originals:
     """Uploads by their place."""
 
-    def __init__(self, *, connection: Connection) -> None:
+    def __init__(
+        self, *, connection: Connection, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
+        self.received = 0
+        """How many records came from the brokers, also those that nobody asked for."""
         self._watch = ErrorWatch()
         self._held: dict[Partition, deque[Record]] = {}
         self._next: dict[Partition, int] = {}
         self._aimed: dict[Partition, int] = {}
-        self._gone: set[Partition] = set()
+        self._out_of_range: dict[Partition, int | None] = {}
         self._consumer = Consumer(
             connection.settings(
                 self._watch,
@@ -51,22 +60,29 @@ class Originals:
         Raises `Unavailable` if the broker does not answer: that says nothing about whether
         it is there.
         """
-        deadline = time.monotonic() + ANSWER_TIMEOUT_S
+        deadline = self._clock() + ANSWER_TIMEOUT_S
+        skipped_bytes = 0
         while True:
             self._aim(at, offset)
             held = self._held[at]
             while held and held[0].offset < offset:
-                held.popleft()
+                skipped_bytes += len(held.popleft().value)
             if held:
                 return held.popleft() if held[0].offset == offset else None
-            if at in self._gone:
-                was_aimed_at = self._aimed[at] == offset
+            if at in self._out_of_range:
+                is_gone = self._out_of_range[at] == offset
                 self._forget(at)
-                if was_aimed_at:
+                if is_gone:
                     return None
-                continue  # what lay before it is gone; whether it is, only asking for it tells
-            self._receive()
-            if time.monotonic() > deadline:
+                # Another place is, on the way to this one or of an earlier aim: librdkafka
+                # lets such an error outlive its assignment, and may stop the next one with it.
+                continue
+            if skipped_bytes > MAX_SKIP_BYTES and self._aimed[at] != offset:
+                self._forget(at)
+                continue
+            if self._receive(at) == at:
+                deadline = self._clock() + ANSWER_TIMEOUT_S
+            elif self._clock() > deadline:
                 self._forget(at)
                 raise self._watch.explain(f"reading {at} again: no answer")
 
@@ -91,28 +107,34 @@ class Originals:
         self._held.pop(at, None)
         self._next.pop(at, None)
         self._aimed.pop(at, None)
-        self._gone.discard(at)
+        self._out_of_range.pop(at, None)
 
-    def _receive(self) -> None:
+    def _receive(self, asked: Partition) -> Partition | None:
+        """Take what comes next; the partition that a record came of."""
         message = self._consumer.poll(0.1)
         if message is None:
-            return
+            return None
         error = message.error()
         if error is None:
+            self.received += 1
             record = Record.of(message)
             if record.at in self._held:
                 self._held[record.at].append(record)
                 self._next[record.at] = record.offset + 1
-                self._bound()
-        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._gone.add(Partition(str(message.topic()), message.partition() or 0))
+                self._bound(asked)
+            return record.at
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            at = Partition(str(message.topic()), message.partition() or 0)
+            self._out_of_range[at] = message.offset()
         elif not isinstance(translate(error), Unavailable):
             raise translate(error, "reading uploads again")
         else:
             self._watch(error)
+        return None
 
-    def _bound(self) -> None:
+    def _bound(self, asked: Partition) -> None:
         """Let go of the largest heap of records that nobody asked for yet."""
         sizes = {at: sum(len(r.value) for r in held) for at, held in self._held.items()}
-        if sum(sizes.values()) > MAX_HELD_BYTES:
-            self._forget(max(sizes, key=lambda at: sizes[at]))
+        others = [at for at in sizes if at != asked]
+        if others and sum(sizes.values()) > MAX_HELD_BYTES:
+            self._forget(max(others, key=lambda at: sizes[at]))

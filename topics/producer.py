@@ -191,8 +191,9 @@ class AsyncUploadProducer:
         prepared = sender.prepare(upload)
         room = sender.reserve(prepared.size)
         try:
-            async with asyncio.timeout(self._limits.max_wait_s):
-                await asyncio.wrap_future(room)
+            if not room.done():
+                async with asyncio.timeout(self._limits.max_wait_s):
+                    await asyncio.wrap_future(room)
         except TimeoutError:
             sender.withdraw(room, prepared.size)
             raise sender.queue_full() from None

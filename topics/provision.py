@@ -7,9 +7,11 @@ reported.  Partition counts only grow, those of uploads last; those of `consent.
 change, since the partition of an account is computed from their number.
 
 For every new partition of `cutouts.L` the router's group gets its first offset together
-with its first replay mark (`replay_mark.py`); a partition that holds records but has no offset
-is never mended here, since guessing would lose or repeat records.  While routers run nobody
-else may commit for their group: then they begin new partitions themselves.
+with its first replay mark (`replay_mark.py`), by the proof that the router asks for, too: the
+partition of `ephemeral.L` never held a record, so nothing was routed.  Any other that has no
+offset is never mended here, since guessing would lose or repeat records: it is reported, for
+`erasestream repair`.  While routers run nobody else may commit for their group: then they begin
+new partitions themselves.
 """
 
 import time
@@ -17,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
@@ -39,7 +41,14 @@ from erasestream.topics.bindings import (
     exactly,
     right_of,
 )
-from erasestream.topics.catalog import ROUTER, Catalog, Topic, cutouts_of, uploads_of
+from erasestream.topics.catalog import (
+    ROUTER,
+    Catalog,
+    Topic,
+    cutouts_of,
+    ephemeral_of,
+    uploads_of,
+)
 from erasestream.topics.connection import REQUEST_TIMEOUT_S, Admin
 from erasestream.topics.record import Partition
 from erasestream.topics.replay_mark import ReplayMark
@@ -121,6 +130,8 @@ class Plan:
 
     changes: tuple[Change, ...]
     unknown_topics: tuple[str, ...] = ()
+    for_repair: tuple[Partition, ...] = ()
+    """Partitions that the router has no offset for, though results of them were delivered."""
 
 
 def plan(admin: Admin, catalog: Catalog) -> Plan:
@@ -139,10 +150,11 @@ def plan(admin: Admin, catalog: Catalog) -> Plan:
             raise Refused(f"{topic.name} has {actual} partitions, and counts never shrink")
     changes += _config_changes(admin, catalog, counts)
     changes += _right_changes(admin, catalog)
-    changes += _missing_marks(admin, catalog, counts)
+    starts, for_repair = _missing_marks(admin, catalog, counts)
+    changes += starts
     known = {topic.name for topic in catalog.topics}
     unknown = sorted(name for name in counts if name not in known and name[:2] != "__")
-    return Plan(tuple(changes), tuple(unknown))
+    return Plan(tuple(changes), tuple(unknown), tuple(for_repair))
 
 
 def provision(
@@ -232,32 +244,37 @@ def _right_changes(admin: Admin, catalog: Catalog) -> Iterator[Change]:
     yield from (Withdraw(binding) for binding in bindings if right_of(binding) not in declared)
 
 
-def _missing_marks(admin: Admin, catalog: Catalog, counts: dict[str, int]) -> Iterator[StartMark]:
+def _missing_marks(
+    admin: Admin, catalog: Catalog, counts: dict[str, int]
+) -> tuple[list[StartMark], list[Partition]]:
+    """What can be begun, and what only a repair can tell the mark of."""
+    starts: list[StartMark] = []
+    for_repair: list[Partition] = []
     if admin.has_members(ROUTER):
-        return
+        return starts, for_repair
     for spec in catalog.lanes:
-        name = cutouts_of(spec.name)
-        there = [TopicPartition(name, p) for p in range(counts.get(name, 0))]
-        committed = _committed(admin, there)
-        empty = _empty(admin, there)
-        for partition in range(spec.partitions):
-            if committed.get(partition, -1) < 0 and empty.get(partition, True):
-                yield StartMark(spec.name, partition)
+        cutouts, ephemeral = cutouts_of(spec.name), ephemeral_of(spec.name)
+        begun = admin.committed(ROUTER, _partitions(cutouts, counts))
+        held = _held_records(admin, _partitions(cutouts, counts) + _partitions(ephemeral, counts))
+        for number in range(spec.partitions):
+            if Partition(cutouts, number) in begun:
+                continue
+            if Partition(ephemeral, number) in held:
+                for_repair.append(Partition(cutouts, number))
+            elif Partition(cutouts, number) not in held:
+                starts.append(StartMark(spec.name, number))
+    return starts, for_repair
 
 
-def _committed(admin: Admin, partitions: list[TopicPartition]) -> dict[int, int]:
+def _partitions(topic: str, counts: dict[str, int]) -> list[Partition]:
+    return [Partition(topic, number) for number in range(counts.get(topic, 0))]
+
+
+def _held_records(admin: Admin, partitions: list[Partition]) -> set[Partition]:
     if not partitions:
-        return {}
-    request = ConsumerGroupTopicPartitions(ROUTER, partitions)
-    futures = admin.client.list_consumer_group_offsets([request])
-    answer = admin.ask("the router's offsets", futures[ROUTER])
-    return {tp.partition: tp.offset for tp in answer.topic_partitions}
-
-
-def _empty(admin: Admin, partitions: list[TopicPartition]) -> dict[int, bool]:
-    if not partitions:
-        return {}
-    return {at.number: end == 0 for at, end in admin.offsets(partitions, _END).items()}
+        return set()
+    asked = [TopicPartition(*at) for at in partitions]
+    return {at for at, end in admin.offsets(asked, _END).items() if end > 0}
 
 
 def _start(admin: Admin, lane: Lane, partition: int) -> None:

@@ -10,9 +10,8 @@ does no harm: what it deletes is decided by what was committed, never by what it
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, TopicPartition
+from confluent_kafka import TopicPartition
 
 from erasestream.schemas.errors import InvariantBroken
 from erasestream.topics.catalog import (
@@ -24,17 +23,10 @@ from erasestream.topics.catalog import (
     lane_of,
     uploads_of,
 )
-from erasestream.topics.connection import REQUEST_TIMEOUT_S, Connection, translate
+from erasestream.topics.connection import REQUEST_TIMEOUT_S, Connection
+from erasestream.topics.group_offsets import Committed
 from erasestream.topics.record import Partition
 from erasestream.topics.replay_mark import ReplayMark
-
-
-@dataclass(frozen=True)
-class Committed:
-    """What a stage has committed for one partition."""
-
-    offset: int
-    metadata: str = ""
 
 
 def needless(
@@ -86,8 +78,8 @@ class Purge:
         Raises `Unavailable` or `Refused`.
         """
         found = needless(
-            routed=self._committed(ROUTER, self._cutouts),
-            stored=self._committed(SINK, self._retained),
+            routed=self._admin.committed(ROUTER, self._cutouts),
+            stored=self._admin.committed(SINK, self._retained),
             topic_ids=self._admin.topic_ids(self._uploads),
         )
         # What was deleted before is remembered only to ask for less.
@@ -103,20 +95,3 @@ class Purge:
             self._admin.ask(f"deleting records of {at}", future)
             self._deleted[at] = new[at]
         return len(new)
-
-    def _committed(self, group: str, partitions: list[Partition]) -> dict[Partition, Committed]:
-        asked = [TopicPartition(*at) for at in partitions]
-        futures = self._admin.client.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, asked)], require_stable=True
-        )
-        answer = self._admin.ask(f"offsets of group {group}", futures[group])
-        result = {}
-        for tp in answer.topic_partitions:
-            code = KafkaError.NO_ERROR if tp.error is None else tp.error.code()
-            if code == KafkaError.UNSTABLE_OFFSET_COMMIT:
-                continue  # a transaction is open on it: the next purge comes to it
-            if tp.error is not None and code != KafkaError.NO_ERROR:
-                raise translate(tp.error, f"offsets of group {group}")
-            if tp.offset >= 0:
-                result[Partition(tp.topic, tp.partition)] = Committed(tp.offset, tp.metadata or "")
-        return result

@@ -14,9 +14,9 @@ from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from erasestream.schemas.cloudevents import from_wire, type_of
+from erasestream.schemas.cloudevents import one_from_wire
 from erasestream.schemas.errors import Code, ErasestreamError, InvalidEvent, Refused, Unavailable
-from erasestream.schemas.events import MAX_CUTOUT_BYTES, Cutout, Failure, utc
+from erasestream.schemas.events import MAX_CUTOUT_BYTES, RESULTS, Cutout, Failure, utc
 from erasestream.schemas.ids import Lane
 from erasestream.topics.acknowledgement import ResultKey, Seen, Session
 from erasestream.topics.acl import Operation, group_prefix
@@ -142,7 +142,7 @@ class Receiver:
         self._watch.settled()
         record = Record.of(message)
         try:
-            event = _event(record)
+            event = one_from_wire(RESULTS, record.headers, record.value)
         except InvalidEvent as invalid:
             self._skip(record, invalid)
             return None
@@ -229,15 +229,6 @@ class Receiver:
 
     def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._session.lose(Partition(tp.topic, tp.partition) for tp in partitions)
-
-
-def _event(record: Record) -> Cutout | Failure:
-    kind = type_of(record.headers)
-    if kind is Cutout:
-        return from_wire(Cutout, record.headers, record.value)
-    if kind is Failure:
-        return from_wire(Failure, record.headers, record.value)
-    raise InvalidEvent("not a result")
 
 
 def _offsets(due: dict[Partition, int]) -> list[TopicPartition]:

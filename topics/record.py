@@ -1,6 +1,5 @@
 """Records as they are read and written, free of any client library."""
 
-from collections.abc import Iterable
 from operator import methodcaller
 from typing import NamedTuple, Self, cast
 
@@ -12,7 +11,7 @@ Headers = list[tuple[str, bytes]]
 Header = tuple[str, bytes | None]
 
 _CHECKED_HEADERS = methodcaller("headers")
-"""The client (2.16) gives a list with holes in it, and an exception beside it, if a name is not
+"""The client gives (2.16) a list with holes in it, and an exception beside it, if a name is not
 UTF-8.  CPython notices when it is called like this; `message.headers()`, once the interpreter
 has made that call a quick one, hands over the list, and the process ends with a segfault."""
 
@@ -50,29 +49,22 @@ class Record(NamedTuple):
             raise InvariantBroken("a message that is not a record")
         if kind != TIMESTAMP_LOG_APPEND_TIME:
             raise InvariantBroken(f"{topic} does not stamp records with the broker's clock")
-        return cls(
-            at=Partition(topic, number),
-            offset=offset,
-            appended_ms=appended_ms,
-            key=message.key(),
-            headers=_headers(message),
-            value=_bytes(message.value()),
-        )
+        key, value = message.key(), message.value() or b""
+        return cls(Partition(topic, number), offset, appended_ms, key, _headers(message), value)
 
 
 def _headers(message: Message) -> Headers:
     """None at all if one has a name that is not UTF-8."""
     try:
-        headers = _CHECKED_HEADERS(message) or []
+        headers = cast("list[Header]", _CHECKED_HEADERS(message) or [])
     except SystemError as error:
         if isinstance(error.__cause__, UnicodeDecodeError):
             return []
         raise
-    return [(name, value or b"") for name, value in cast("Iterable[Header]", headers)]
-
-
-def _bytes(value: str | bytes | None) -> bytes:
-    return value.encode() if isinstance(value, str) else value or b""
+    for _, value in headers:
+        if value is None:
+            return [(name, value or b"") for name, value in headers]
+    return cast("Headers", headers)
 
 
 class Outgoing(NamedTuple):

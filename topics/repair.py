@@ -3,7 +3,9 @@
 Without its replay mark the router can not tell a replay from a first appearance, and stops.
 What it routed last still stands in the ephemeral topic: the last committed record of each
 partition names the upload that it is the result of.  So the mark is read from there, and the
-cut-outs are read again from their start; what was routed before is dropped as a replay.
+cut-outs are read again from their start; what was routed before is dropped as a replay.  Whether
+what was deleted before that start had been read nothing tells, so the router is to take it for a
+loss: results of uploads that are older may be missing then, and are counted.
 
 Where the ephemeral topic has forgotten that already, nothing tells, and nothing is mended.
 Every repair stands in the ledger.  The routers must be stopped.
@@ -72,7 +74,8 @@ class RouterRepair:
             start = self._admin.log_start(at)
             line = f"{at}: from {start} with mark {mark}"
             self._note(lane, line)
-            self._admin.commit_for(ROUTER, at, start, metadata=str(mark))
+            # An offset that is deleted already is what tells the router of a loss.
+            self._admin.commit_for(ROUTER, at, max(0, start - 1), metadata=str(mark))
             lines.append(line)
         return lines
 

@@ -1,19 +1,17 @@
-"""What the two producers share: a client, its thread, and a bound on what waits.
+"""What the two producers share: clients, and a bound on what waits.
 
 The steps of one upload: `prepare` checks it, `reserve` asks for room, `hand_over` gives it
 to librdkafka, whose thread serves the acknowledgement into a future and gives the room back.
 """
 
 import os
-import threading
-import weakref
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from erasestream.schemas.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import Code, ErasestreamError, InvalidImage, Refused, Unavailable
@@ -27,16 +25,17 @@ from erasestream.topics.connection import (
     Connection,
     ErrorWatch,
     Settings,
+    is_fatal,
     kafka_error,
     translate,
 )
 from erasestream.topics.lifetime import JUDGED_TO_APPENDED_S
 from erasestream.topics.renewal import Renewal
+from erasestream.topics.sending_clients import SendingClients
 
 MAX_RECORD_BYTES = MAX_UPLOAD_BYTES + RECORD_OVERHEAD_BYTES
 """Largest record of an upload: what the brokers take in `uploads.L`."""
 
-_POLL_S = 0.1
 _PURGE_S = 5.0
 
 
@@ -71,8 +70,7 @@ class Receipt:
     appended_at: datetime
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
+class Prepared(NamedTuple):
     """An upload that was checked, as a record; `size` is the room that it takes."""
 
     upload_id: UploadId
@@ -81,7 +79,7 @@ class Prepared:
 
 
 class UploadSender:
-    """One client of the role `<lane>.producer`.  Thread-safe; may not cross a fork."""
+    """Sends as the role `<lane>.producer`.  Thread-safe; may not cross a fork."""
 
     def __init__(self, cluster: Cluster, lane: Lane, *, limits: SendingLimits) -> None:
         self.lane = lane
@@ -95,26 +93,11 @@ class UploadSender:
         connection = Connection(cluster=cluster, role=self._role)
         admin = connection.admin(timeout_s=limits.readiness_s)
         admin.check_rights({self._topic: [Operation.WRITE]})
-        self._settings = _settings(connection, self._watch, limits)
-        self._renewal = Renewal(connection.identity)
-        self._handing = threading.Lock()
-        self._clients = [_Client.connected(self._settings, self._role)]
-        # Whoever forgets close(): the threads must be out of librdkafka when Python ends.
-        weakref.finalize(self, _stop, self._clients)
-
-    def _current(self) -> Producer:
-        """The client to send with: made anew if the certificate was renewed.
-
-        One that was used before goes on until what it was given is acknowledged, and is let
-        go at a later renewal.
-        """
-        with self._handing:
-            if self._renewal.is_due():
-                done = [old for old in self._clients[:-1] if not len(old.producer)]
-                _stop(done)
-                self._clients[:] = [each for each in self._clients if each not in done]
-                self._clients.append(_Client.connected(self._settings, self._role))
-            return self._clients[-1].producer
+        self._clients = SendingClients(
+            _settings(connection, self._watch, limits),
+            renewal=Renewal(connection.identity),
+            name=self._role,
+        )
 
     def check_usable(self) -> None:
         """Raises `Refused` (used_after_fork, closed)."""
@@ -149,12 +132,9 @@ class UploadSender:
         receipt.set_running_or_notify_cancel()  # what was sent can not be cancelled
         try:
             self.check_usable()
-            self._current().produce(
-                self._topic,
-                prepared.wire.value,
-                headers=list(prepared.wire.headers),
-                on_delivery=partial(self._delivered, receipt, prepared),
-            )
+            # Not the record itself: librdkafka has a copy, and ours would stay until it is sent.
+            delivered = partial(self._delivered, receipt, prepared.upload_id, prepared.size)
+            self._clients.produce(self._topic, prepared.wire, delivered)
         except BufferError as error:
             self._budget.release(prepared.size)
             raise self.queue_full() from error
@@ -182,12 +162,9 @@ class UploadSender:
             # Every record is acknowledged or given up within this time.
             self._wait_empty(self.limits.delivery_s + _PURGE_S)
         finally:
-            for client in self._clients:
-                client.producer.purge()
+            self._clients.purge()
             self._budget.wait_empty(_PURGE_S)
-            for client in self._clients:
-                client.stopped.set()
-                client.poller.join()
+            self._clients.close()
 
     def _wait_empty(self, timeout_s: float) -> None:
         if not self._budget.wait_empty(timeout_s):
@@ -197,23 +174,24 @@ class UploadSender:
     def _delivered(
         self,
         receipt: Future[Receipt],
-        prepared: Prepared,
+        upload_id: UploadId,
+        size: int,
         error: KafkaError | None,
         message: Message,
     ) -> None:
         try:
             if error is None:
                 self._watch.settled()
-                receipt.set_result(_receipt(prepared.upload_id, message))
+                receipt.set_result(_receipt(upload_id, message))
             else:
                 receipt.set_exception(self._failure(error))
         finally:
-            self._budget.release(prepared.size)  # last: an empty budget means all are done
+            self._budget.release(size)  # last: an empty budget means all are done
 
     def _failure(self, error: KafkaError) -> ErasestreamError:
         code, context = error.code(), f"role {self._role}, topic {self._topic}"
-        if error.fatal():
-            return Refused(f"{context}: {error.str()}", code=Code.CLOSED)
+        if is_fatal(error):
+            return Unavailable(f"{context}: {error.str()}")  # the next one gets a new client
         if code == KafkaError.MSG_SIZE_TOO_LARGE:
             return InvalidImage(context, code=Code.TOO_LARGE)
         if code in (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT):
@@ -248,30 +226,3 @@ def _settings(connection: Connection, watch: ErrorWatch, limits: SendingLimits) 
         queue_buffering_max_kbytes=(limits.max_queued_bytes + MAX_RECORD_BYTES) // 1024 + 1,
         queue_buffering_max_messages=0,
     )
-
-
-class _Client(NamedTuple):
-    """One client of librdkafka, and the thread that serves it."""
-
-    producer: Producer
-    poller: threading.Thread
-    stopped: threading.Event
-
-    @classmethod
-    def connected(cls, settings: Settings, name: str) -> Self:
-        """With the certificate as it is now."""
-        producer, stopped = Producer(settings), threading.Event()
-        poller = threading.Thread(target=_serve, args=(producer, stopped), name=name, daemon=True)
-        poller.start()
-        return cls(producer, poller, stopped)
-
-
-def _stop(clients: list[_Client]) -> None:
-    for client in clients:
-        client.stopped.set()
-
-
-def _serve(client: Producer, stopped: threading.Event) -> None:
-    """Serve acknowledgements until told to stop.  Holds nothing but the client."""
-    while not stopped.is_set():
-        client.poll(_POLL_S)

@@ -35,6 +35,9 @@ offsets after its broker had died and come back), and its transaction is aborted
 SLICE_S = 0.5
 METADATA_S = 10.0
 """Partitions that were added are seen within this time."""
+LINGER_MS = 5
+"""Records wait so long for others that go with them, since brokers work per request; nothing
+waits once the transaction is being committed."""
 DELIVERY_TIMEOUT_S = 20.0
 """Until then a record is acknowledged, or has failed."""
 
@@ -74,7 +77,8 @@ class TransactionalWrites:
                 message_timeout_ms=int(DELIVERY_TIMEOUT_S * 1000),
                 message_max_bytes=MAX_RECORD_BYTES,
                 queue_buffering_max_kbytes=QUEUE_KBYTES,
-                linger_ms=0,
+                linger_ms=LINGER_MS,
+                delivery_report_only_error=True,
                 topic_metadata_refresh_interval_ms=int(METADATA_S * 1000),
             )
         )
@@ -126,7 +130,8 @@ class TransactionalWrites:
             self._patiently(
                 lambda: self._producer.send_offsets_to_transaction(
                     offsets, consumer.consumer_group_metadata(), CALL_TIMEOUT_S
-                )
+                ),
+                meanwhile=lambda: self._producer.flush(SLICE_S),
             )
         self._producer.flush(DELIVERY_TIMEOUT_S)
         if self._error is not None:
@@ -142,13 +147,18 @@ class TransactionalWrites:
         if error is not None:
             self._error = error
 
-    def _patiently(self, call: Callable[[], object]) -> None:
+    def _patiently(
+        self, call: Callable[[], object], *, meanwhile: Callable[[], object] = lambda: None
+    ) -> None:
         while True:
             try:
-                self._wait(self._calls.submit(call))
+                answer = self._calls.submit(call)
+                meanwhile()
+                self._wait(answer)
             except KafkaException as exception:
                 error = kafka_error(exception)
                 if error.fatal():
+                    self._watch(error)  # it is raised once; the call may never come back
                     raise Fenced(error.str()) from exception
                 if error.txn_requires_abort():
                     raise MustAbort(error) from exception
@@ -168,6 +178,7 @@ class TransactionalWrites:
                 answer.result(SLICE_S)
             except TimeoutError:
                 self.serve()
+                self._watch.check()  # nobody waits behind a call that a fenced client keeps
                 waited_s = time.monotonic() - begun
                 if self._stopping.is_set() and waited_s > CALL_TIMEOUT_S:
                     raise Unavailable("transaction: no answer") from None

@@ -60,6 +60,11 @@ def kafka_error(exception: KafkaException) -> KafkaError:
     return error
 
 
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the client that said so will do nothing any more: make another."""
+    return error.fatal() or error.code() == KafkaError._FATAL
+
+
 class ErrorWatch:
     """What a client's error callback reported: kept, and said once until all is well again."""
 
@@ -70,7 +75,7 @@ class ErrorWatch:
     def __call__(self, error: KafkaError) -> None:
         """Take one report; this is the `error_cb` of a client."""
         first = self._last is None
-        if error.fatal() or error.code() == KafkaError._FATAL:
+        if is_fatal(error):
             self._fatal = error
         # A cause (a refused certificate) says more than its consequences (connections lost).
         if self._last is None or isinstance(translate(self._last), Unavailable):

@@ -4,15 +4,15 @@ For stages whose work can be repeated without harm.  A static member: a restart 
 session timeout moves no partitions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.connection import Connection, ErrorWatch, kafka_error, translate
-from erasestream.topics.membership import member_name
+from erasestream.topics.membership import member_settings
 from erasestream.topics.record import Partition, Record
-from erasestream.topics.transactional_writes import MAX_RECORD_BYTES, QUEUE_KBYTES
+from erasestream.topics.transactional_writes import QUEUE_KBYTES
 
 
 class WorkQueue:
@@ -26,21 +26,13 @@ class WorkQueue:
         self._is_committing = False
         self.has_joined = False
         self._consumer = Consumer(
-            connection.settings(
+            member_settings(
+                connection,
                 self._watch,
-                group_id=connection.role,
-                group_instance_id=member_name(connection, instance=instance, topics=topics),
-                session_timeout_ms=10_000,
-                heartbeat_interval_ms=2_000,
-                enable_auto_commit=False,
-                enable_auto_offset_store=False,
+                instance=instance,
+                topics=topics,
                 auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                fetch_message_max_bytes=4_000_000,
-                fetch_wait_max_ms=100,
                 queued_max_messages_kbytes=QUEUE_KBYTES,
-                message_max_bytes=MAX_RECORD_BYTES,
-                receive_message_max_bytes=2 * MAX_RECORD_BYTES,
             )
             | {"on_commit": self._on_commit}
         )
@@ -63,14 +55,21 @@ class WorkQueue:
         return at in self._assigned
 
     def done(self, records: Iterable[Record]) -> None:
-        """These are worked through.  What can not be committed comes again, here or elsewhere.
+        """These are worked through, and all that was read before them.  See `done_below`."""
+        below: dict[Partition, int] = {}
+        for record in records:
+            below[record.at] = max(below.get(record.at, 0), record.offset + 1)
+        self.done_below(below)
+
+    def done_below(self, offsets: Mapping[Partition, int]) -> None:
+        """All before these is worked through.  What can not be committed comes again, somewhere.
 
         Does not wait for the answer: a consumer that waits for brokers that are away can
         neither say so nor be asked to end.
         """
-        for record in records:
-            if self.is_ours(record.at):
-                self._done[record.at] = max(self._done.get(record.at, 0), record.offset + 1)
+        for at, offset in offsets.items():
+            if self.is_ours(at):
+                self._done[at] = max(self._done.get(at, 0), offset)
         self._commit()
 
     def _commit(self) -> None:

@@ -1,6 +1,7 @@
 """Events on the wire: what was written is read, and what is wrong is named."""
 
 import base64
+import itertools
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +12,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erasestream.schemas import cloudevents
-from erasestream.schemas.cloudevents import EVENTS, from_wire, to_wire, type_of
+from erasestream.schemas.cloudevents import (
+    EVENTS,
+    from_wire,
+    header_of,
+    one_from_wire,
+    to_wire,
+    type_of,
+)
 from erasestream.schemas.errors import Code, InvalidEvent
-from erasestream.schemas.events import MAX_UPLOAD_BYTES, Cutout, Event, Failure, Upload
+from erasestream.schemas.events import (
+    MAX_CUTOUT_BYTES,
+    MAX_UPLOAD_BYTES,
+    Cutout,
+    Event,
+    Failure,
+    Upload,
+)
 from erasestream.schemas.export import json_schemas
 from erasestream.schemas.options import CutoutOptions
 from tests.schemas.samples import SAMPLES
@@ -99,6 +114,16 @@ def test_every_required_header_is_missed(sample: Event) -> None:
         assert refusal(type(sample), changed(headers, name, None), value)
 
 
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda event: type(event).__name__)
+def test_one_of_several_events_is_told_by_its_type(sample: Event) -> None:
+    """And what is none of them is refused."""
+    headers, value = golden(type(sample))
+    others = tuple(event for event in EVENTS if event is not type(sample))
+    assert one_from_wire(EVENTS, headers, value) == sample
+    with pytest.raises(InvalidEvent, match="ce_type"):
+        one_from_wire(others, headers, value)
+
+
 def test_unknown_versions_are_named() -> None:
     """Another major of a known event, and another CloudEvents."""
     headers, value = golden(Upload)
@@ -137,16 +162,32 @@ def test_default_options_are_those_of_a_message_without() -> None:
     assert upload.options == CutoutOptions()
 
 
-def test_header_that_is_no_text() -> None:
+@pytest.mark.parametrize("name", ["ce_reference", "ce_source", "content-type"])
+def test_header_that_is_no_text(name: str) -> None:
     """Is an error of the event, not of ours."""
     headers, value = golden(Upload)
-    assert refusal(Upload, changed(headers, "ce_reference", b"\xff"), value) is Code.INVALID_EVENT
+    assert refusal(Upload, changed(headers, name, b"\xff"), value) is Code.INVALID_EVENT
+
+
+@pytest.mark.parametrize("name", ["x-trace", "ce_traceparent", "ce_account"])
+def test_what_others_append_need_not_be_text(name: str) -> None:
+    """A header that no event has, or that is there already, fails no upload."""
+    headers, value = golden(Upload)
+    assert from_wire(Upload, [*headers, (name, b"\xff")], value) == UPLOAD
 
 
 def test_first_of_several_headers_counts() -> None:
     """What somebody appends later changes nothing."""
     headers, value = golden(Upload)
     assert from_wire(Upload, [*headers, ("ce_account", b"mallory")], value) == UPLOAD
+
+
+def test_headers_replace_no_part_of_the_value() -> None:
+    """Neither an image nor a member of a body, not even one that is missing there."""
+    headers, value = golden(Upload)
+    assert from_wire(Upload, [*headers, ("ce_data", b"another image")], value) == UPLOAD
+    headers, _ = golden(Failure)
+    assert refusal(Failure, [*headers, ("ce_code", b"corrupt")], b'{"sentence": "x"}')
 
 
 def test_headers_are_bounded() -> None:
@@ -156,14 +197,27 @@ def test_headers_are_bounded() -> None:
     assert refusal(Upload, large, value) is Code.INVALID_EVENT
 
 
-def test_values_are_bounded_both_ways() -> None:
-    """25 MB of an upload are taken, one byte more is not; a body has a bound of its own."""
-    headers, _ = golden(Upload)
-    assert len(from_wire(Upload, headers, bytes(MAX_UPLOAD_BYTES)).data) == MAX_UPLOAD_BYTES
-    assert refusal(Upload, headers, bytes(MAX_UPLOAD_BYTES + 1)) is Code.TOO_LARGE
+@pytest.mark.parametrize(
+    ("sample", "limit", "code"),
+    [
+        (UPLOAD, MAX_UPLOAD_BYTES, Code.TOO_LARGE),
+        (CUTOUT, MAX_CUTOUT_BYTES, Code.RESULT_TOO_LARGE),
+    ],
+    ids=["upload", "cutout"],
+)
+def test_values_are_bounded_both_ways(sample: Upload | Cutout, limit: int, code: Code) -> None:
+    """So many bytes are taken, one more is not."""
+    event = type(sample)
+    headers, _ = golden(event)
+    assert len(from_wire(event, headers, bytes(limit)).data) == limit
+    assert refusal(event, headers, bytes(limit + 1)) is code
     with pytest.raises(InvalidEvent) as refused:
-        to_wire(UPLOAD.model_copy(update={"data": bytes(MAX_UPLOAD_BYTES + 1)}), source="/x")
-    assert refused.value.code is Code.TOO_LARGE
+        to_wire(sample.model_copy(update={"data": bytes(limit + 1)}), source="/x")
+    assert refused.value.code is code
+
+
+def test_bodies_are_bounded() -> None:
+    """By less than images are."""
     headers, _ = golden(Failure)
     large = json.dumps({"code": "x", "sentence": "x" * 20_000}).encode()
     assert refusal(Failure, headers, large) is Code.INVALID_EVENT
@@ -178,21 +232,59 @@ def test_bodies_that_are_not_what_they_should_be(value: bytes) -> None:
     assert refusal(Failure, headers, value) is Code.INVALID_EVENT
 
 
-@given(
-    headers=st.lists(
-        st.tuples(
-            st.sampled_from([name for name, _ in golden(Upload)[0]]) | st.text(max_size=5),
-            st.binary(max_size=40),
-        ),
-        max_size=12,
-    ),
-    value=st.binary(max_size=40),
+OURS = sorted(header_of(field) for event in EVENTS for field in event.model_fields)
+ODD = (
+    *sorted({value for sample in SAMPLES for _, value in to_wire(sample, source="/s").headers}),
+    b"1.00",
+    b"acct-17\n",
+    b"\xff",
+    b"\xed\xa0\x80",
+    "é".encode() * 256,
+    b"A" * 22 + b"/3/" + b"9" * 4500,
+    b"A" * 22 + b"/03/1",
+    b"A" * 22 + b"/3/1\n",
+    b"2026-01-02T03:04:05",
+    b"2026-02-30T03:04:05Z",
+    b"1767323045",
+    b"nan",
+    b'{"a":NaN}',
+    b'{"a":1e999}',
+    b'{"\\ud800":1}',
+    b'{"a":1,}',
+    b"[" * 9000,
+    b"\xef\xbb\xbf{}",
 )
-def test_nothing_but_typed_errors(headers: Pairs, value: bytes) -> None:
+"""What is right in another header, and what hardly is anywhere."""
+
+
+@given(
+    sample=st.sampled_from(SAMPLES),
+    replaced=st.lists(
+        st.tuples(
+            st.sampled_from(OURS) | st.text(max_size=5),
+            st.binary(max_size=40) | st.sampled_from(ODD),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    body=st.none() | st.binary(max_size=40),
+)
+def test_nothing_but_typed_errors(sample: Event, replaced: Pairs, body: bytes | None) -> None:
     """Whatever a stranger sends."""
-    for event in EVENTS:
+    headers, value = golden(type(sample))
+    for name, other in replaced:
+        headers = changed(headers, name, other)
+    with suppress(InvalidEvent):
+        from_wire(type(sample), headers, value if body is None else body)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda event: type(event).__name__)
+def test_no_header_that_is_odd_does_more_harm(sample: Event) -> None:
+    """Each of them with each of these."""
+    headers, value = golden(type(sample))
+    for name, odd in itertools.product(OURS, ODD):
         with suppress(InvalidEvent):
-            from_wire(event, [*golden(event)[0][:2], *headers], value)
+            from_wire(type(sample), changed(headers, name, odd), value)
 
 
 @given(

@@ -55,6 +55,17 @@ MADE = {
     "channel": st.sampled_from(Channel),
 }
 
+CUTOUTS = st.builds(
+    Cutout,
+    **RESULT | IMAGE,
+    model=TEXT,
+    model_sha256=st.from_regex(r"\A[0-9a-f]{64}\Z"),
+    model_version=TEXT,
+    steps_ms=st.dictionaries(TEXT, FINITE, max_size=3),
+)
+FAILURES = st.builds(
+    Failure, **RESULT, code=st.sampled_from(Failure.codes()).map(str), sentence=TEXT
+)
 ANY: tuple[st.SearchStrategy[Event], ...] = (
     st.builds(
         Upload,
@@ -62,15 +73,8 @@ ANY: tuple[st.SearchStrategy[Event], ...] = (
         reference=REFERENCES,
         options=st.builds(CutoutOptions, format=st.sampled_from(OutputFormat)),
     ),
-    st.builds(
-        Cutout,
-        **RESULT | IMAGE,
-        model=TEXT,
-        model_sha256=st.from_regex(r"\A[0-9a-f]{64}\Z"),
-        model_version=TEXT,
-        steps_ms=st.dictionaries(TEXT, FINITE, max_size=3),
-    ),
-    st.builds(Failure, **RESULT, code=st.sampled_from(Failure.codes()).map(str), sentence=TEXT),
+    CUTOUTS,
+    FAILURES,
     st.builds(
         Retained,
         **OF_ACCOUNT | IMAGE,

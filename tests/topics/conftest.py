@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from confluent_kafka.admin import (
 )
 
 from erasestream.pipeline.local.broker import Broker, free_ports
-from erasestream.pipeline.local.broker_config import single
+from erasestream.pipeline.local.broker_config import SecondWay, single
 from erasestream.pipeline.local.certificates import Authority
 from erasestream.pipeline.local.jars import install_kafka
 from erasestream.schemas.errors import Unavailable
@@ -128,8 +128,8 @@ class Market:
 
 
 @contextmanager
-def opened_market(folder: Path) -> Iterator[Market]:
-    """A broker of one's own."""
+def opened_market(folder: Path, *, second_way: SecondWay | None = None) -> Iterator[Market]:
+    """A broker of one's own; with another listener if there is to be one."""
     identities = folder / "identities"
     authority = Authority.create(folder / "authority", now=lambda: datetime.now(UTC))
     identities.mkdir()
@@ -137,6 +137,7 @@ def opened_market(folder: Path) -> Iterator[Market]:
     authority.issue_role(ADMIN, identities)
     port, controller = free_ports(2)
     config = single(port=port, controller_port=controller, random=os.urandom(16))
+    config = replace(config, second_way=second_way)
     libs = install_kafka(Path(__file__).parents[2] / ".cache", print)
     broker = Broker(folder / "broker", identities, libs, config=config)
     try:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -92,10 +92,11 @@ class Routed:
         if self._stopping.is_set():
             return
         self._stopping.set()
-        with contextlib.suppress(Fenced):
-            self.loop.close()
-        self._originals.close()
-        self._view.close()
+        with contextlib.ExitStack() as closing:
+            closing.callback(self._view.close)
+            closing.callback(self._originals.close)
+            with contextlib.suppress(Fenced):
+                self.loop.close()
 
 
 class Bench:
@@ -121,6 +122,16 @@ class Bench:
         )
         assert self._producer.flush(20) == 0
         return written[0]
+
+    def put(self, topic: str, values: Iterable[bytes]) -> None:
+        """Records that are no events, in the first partition."""
+        errors: list[object] = []
+        for value in values:
+            self._producer.produce(
+                topic, value, None, 0, on_delivery=lambda error, _: errors.append(error)
+            )
+        assert self._producer.flush(20) == 0
+        assert not any(errors), errors
 
     @property
     def topic_id(self) -> str:
@@ -234,8 +245,9 @@ class Bench:
         ]
 
     def close(self) -> None:
-        """Stop every router."""
-        for routed in self._running:
-            routed.close()
-        if self._customer is not None:
-            self._customer.close()
+        """Stop every router, also if one of them does not end well: the next test begins alone."""
+        with contextlib.ExitStack() as closing:
+            if self._customer is not None:
+                closing.callback(self._customer.close)
+            for routed in self._running:
+                closing.callback(routed.close)

@@ -6,7 +6,7 @@ import pytest
 
 from erasestream.schemas.consent import Channel, Decision
 from erasestream.schemas.errors import Code, InvalidEvent, Unavailable
-from erasestream.schemas.ids import Lane
+from erasestream.schemas.ids import AccountId, Lane
 from erasestream.topics.catalog import OPERATOR, LaneRole, lane_role
 from erasestream.topics.consent import ConsentReader, ConsentWriter
 from tests.topics.conftest import Market
@@ -58,7 +58,10 @@ def test_a_new_grant_is_another_grant(market: Market, lane: Lane) -> None:
 
 
 def test_grant_that_comes_too_late_is_not_reported_as_one(market: Market, lane: Lane) -> None:
-    """Made by a clock that is a minute off, it is void for everybody, and the writer says so."""
+    """Made by a clock that is a minute off, it would be void: the writer says so.
+
+    The ledger's broker has told what time it is; no state is written that might count later.
+    """
     off = (datetime.now(UTC) - timedelta(minutes=1)).timestamp()
     late = ConsentWriter(
         connection=market.connection(lane_role(lane, LaneRole.ACCOUNT)),
@@ -69,6 +72,7 @@ def test_grant_that_comes_too_late_is_not_reported_as_one(market: Market, lane: 
         late.grant("acct-1", actor="owner", channel=Channel.LIBRARY)
     reader = ConsentReader(connection=market.connection(OPERATOR), lane=lane)
     assert reader.standing("acct-1") is None
+    assert set(reader.reach(AccountId("acct-1")).values()) == {0}
 
 
 @pytest.mark.parametrize("account", ["", "a b", "_invalid", "x" * 65])

@@ -11,14 +11,12 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from erasestream.pipeline.consent.findings import Findings
 from erasestream.pipeline.eraser import EraserStage
-from erasestream.schemas.cloudevents import from_wire, to_wire
+from erasestream.schemas.cloudevents import to_wire
 from erasestream.schemas.consent import Channel, ConsentDecision, Decision
 from erasestream.schemas.errors import Refused, Unavailable
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
-from erasestream.schemas.ledger import ErasureEntry, Finding, FindingKind
+from erasestream.schemas.ledger import ErasureEntry, FindingKind
 from erasestream.topics.catalog import (
-    ADMIN,
-    ERASER,
     ERASURES,
     LEDGER,
     OPERATOR,
@@ -31,23 +29,14 @@ from erasestream.topics.catalog import (
 from erasestream.topics.connection import ErrorWatch
 from erasestream.topics.consent import ConsentReader, ConsentWriter, Operators
 from erasestream.topics.consent_view import ConsentView
-from erasestream.topics.ledger_view import LedgerView, ledger_key
+from erasestream.topics.ledger_view import ledger_key
 from erasestream.topics.partitioner import partition_of
 from erasestream.topics.provision import plan
 from erasestream.topics.record import Partition
 from erasestream.topics.single_writes import SingleWrites
-from erasestream.topics.work import WorkQueue
-from tests.flow.looking import TopicReader
 from tests.flow.waiting import eventually
 from tests.topics.conftest import Market
-
-OWNER = {"actor": "owner", "channel": Channel.ACCOUNT_PAGE}
-
-
-def writer(market: Market, lane: Lane, clock: Callable[[], float] | None = None) -> ConsentWriter:
-    """The lane's own account service."""
-    connection = market.connection(lane_role(lane, LaneRole.ACCOUNT))
-    return ConsentWriter(connection=connection, lane=lane, **{"clock": clock} if clock else {})
+from tests.topics.deciding import OWNER, Vault, at_work, eraser, ledger, writer
 
 
 def seconds_ago(seconds: float) -> Callable[[], float]:
@@ -112,36 +101,6 @@ def test_a_grant_that_was_held_up_does_not_undo_a_revocation(market: Market, lan
     assert made == [Decision.GRANTED, Decision.REVOKED, Decision.GRANTED]
 
 
-class Vault:
-    """Where the markers are to stand; away at first."""
-
-    def __init__(self) -> None:
-        self.is_away = True
-        self.marked: set[GrantId] = set()
-
-    def mark(self, grant: GrantId) -> None:
-        """Create a marker."""
-        if self.is_away:
-            raise Unavailable("the vault")
-        self.marked.add(grant)
-
-
-def eraser(market: Market, lane: Lane, vault: Vault, stopping: threading.Event) -> EraserStage:
-    """The stage, on this lane alone."""
-    connection = market.connection(ERASER)
-    partitions = {name: market.catalog()[name].partitions for name in (LEDGER, ERASURES)}
-    return EraserStage(
-        queue=WorkQueue(connection=connection, topics=[consent_of(lane)], instance="test"),
-        ledger=LedgerView(connection=connection, partitions=partitions[LEDGER]),
-        partitions=partitions,
-        writes=SingleWrites(connection=connection, timeout_s=20),
-        mark=vault.mark,
-        beat=lambda: None,
-        beat_every_s=60,
-        stopping=stopping,
-    )
-
-
 @pytest.fixture
 def vault() -> Vault:
     """An empty one."""
@@ -151,24 +110,8 @@ def vault() -> Vault:
 @pytest.fixture
 def erasing(market: Market, lane: Lane, vault: Vault) -> Iterator[EraserStage]:
     """The eraser at work on the lane."""
-    stopping = threading.Event()
-    stage = eraser(market, lane, vault, stopping)
-
-    def work() -> None:
-        while not stopping.is_set():
-            try:
-                stage.turn()
-            except Unavailable:
-                assert stopping.is_set()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    with at_work(market, lane, vault) as stage:
         yield stage
-    finally:
-        stopping.set()
-        thread.join()
-        stage.close()
 
 
 def test_a_revocation_is_confirmed_only_when_its_markers_stand(
@@ -178,13 +121,13 @@ def test_a_revocation_is_confirmed_only_when_its_markers_stand(
     assert erasing.count == 0
     writes = writer(market, lane)
     grant = writes.grant("acct", **OWNER).grant
-    writes.revoke("acct", **OWNER)
+    revoked = writes.revoke("acct", **OWNER)
     assert writes.reader.standing("acct") is None
     with pytest.raises(Unavailable, match="1 grants are not marked"):
-        writes.await_confirmed("acct", timeout_s=1)
+        writes.await_confirmed("acct", revoked, timeout_s=1)
     assert writes.reader.open_grants("acct") == [grant]
     vault.is_away = False
-    writes.await_confirmed("acct", timeout_s=30)
+    writes.await_confirmed("acct", revoked, timeout_s=30)
     assert vault.marked == {grant}
     assert writes.reader.open_grants("acct") == []
 
@@ -194,7 +137,7 @@ def test_nobody_believes_a_forged_erasure(market: Market, lane: Lane) -> None:
     writes = writer(market, lane)
     grant = writes.grant("acct", **OWNER).grant
     assert grant
-    writes.revoke("acct", **OWNER)
+    revoked = writes.revoke("acct", **OWNER)
     now = datetime.now(UTC)
     account = AccountId("acct")
     forged = to_wire(
@@ -216,7 +159,7 @@ def test_nobody_believes_a_forged_erasure(market: Market, lane: Lane) -> None:
         forger.write(Partition(ERASURES, number), key, forged)
     assert writes.reader.open_grants("acct") == [grant]
     with pytest.raises(Unavailable, match="1 grants are not marked"):
-        writes.await_confirmed("acct", timeout_s=0)
+        writes.await_confirmed("acct", revoked, timeout_s=0)
 
 
 class DyingVault(Vault):
@@ -324,26 +267,16 @@ def test_another_partitioner_opts_nobody_in_and_is_a_finding(
         assert known.standing(lane, account) is None
     finally:
         known.close()
-    findings.write_some()
+    write_all(findings)
     found = [each for each in ledger(market) if f"{consent_of(lane)}/" in each.detail]
     assert {each.kind for each in found} == {FindingKind.CONSENT_IN_WRONG_PARTITION}
     assert all(account not in each.detail for each in found)
 
 
-def ledger(market: Market) -> list[Finding]:
-    """All findings."""
-    partitions = market.catalog()[LEDGER].partitions
-    reader = TopicReader(market.cluster, ADMIN, LEDGER, partitions)
-    try:
-        records = reader.read_to_end()
-    finally:
-        reader.close()
-    kind = Finding.type.encode()
-    return [
-        from_wire(Finding, record.headers, record.value)
-        for record in records
-        if dict(record.headers)["ce_type"] == kind
-    ]
+def write_all(findings: Findings) -> None:
+    """More often than anything waits."""
+    for _ in range(20):
+        findings.write_one()
 
 
 def test_a_finding_is_the_same_each_time(market: Market, lane: Lane, findings: Findings) -> None:
@@ -352,10 +285,37 @@ def test_a_finding_is_the_same_each_time(market: Market, lane: Lane, findings: F
     for _ in range(2):
         findings.found(FindingKind.CONSENT_UNREADABLE, at, 7)
         findings.found(FindingKind.CONSENT_UNREADABLE, at, 8)
-    findings.write_some()
+    write_all(findings)
     found = [each for each in ledger(market) if each.detail.startswith(f"{at} at ")]
     assert len(found) == 4
     assert len({each.id for each in found}) == 2
+
+
+def test_findings_without_end_become_one_that_counts(market: Market, lane: Lane) -> None:
+    """Beyond the bound nothing more is kept than how many and from where; others stand alone."""
+    writes = SingleWrites(connection=market.connection(ROUTER), timeout_s=10)
+    partitions = market.catalog()[LEDGER].partitions
+    findings = Findings(writes=writes, ledger_partitions=partitions, max_waiting=2)
+    unreadable, misplaced = (
+        FindingKind.CONSENT_UNREADABLE,
+        FindingKind.CONSENT_IN_WRONG_PARTITION,
+    )
+    for offset in range(100):
+        findings.found(unreadable, Partition(consent_of(lane), offset % 2), offset)
+    findings.found(misplaced, Partition(consent_of(lane), 3), 7)
+    write_all(findings)
+    findings.found(unreadable, Partition(consent_of(lane), 1), 101)
+    write_all(findings)
+    topic = consent_of(lane)
+    found = [each for each in ledger(market) if f"{topic}/" in each.detail]
+    assert [(each.kind, each.detail) for each in found] == [
+        (unreadable, f"{topic}/0 at 0"),
+        (unreadable, f"{topic}/1 at 1"),
+        (unreadable, f"98 records from {topic}/0 at 2 on"),
+        (misplaced, f"{topic}/3 at 7"),
+        (unreadable, f"{topic}/1 at 101"),
+    ]
+    assert len({each.id for each in found}) == len(found)
 
 
 def test_consent_topics_never_grow(market: Market, lane: Lane) -> None:

@@ -17,7 +17,7 @@ from erasestream.schemas.consent import (
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
 from erasestream.schemas.ledger import FindingKind
 from erasestream.topics.catalog import consent_of
-from erasestream.topics.consent_view import MAX_MISPLACED, Decisions
+from erasestream.topics.consent_view import MAX_MISPLACED, MAX_REPORTED, Decisions
 from erasestream.topics.partitioner import murmur2, partition_of
 from erasestream.topics.record import Partition, Record
 
@@ -130,6 +130,30 @@ def test_record_in_the_wrong_partition_ends_the_opt_in_for_good() -> None:
     assert view.found == [FindingKind.CONSENT_IN_WRONG_PARTITION]
 
 
+def test_what_is_wrong_with_an_account_is_reported_once() -> None:
+    """However often somebody writes it: the ledger keeps every report."""
+    view = View()
+    wrong = (partition_of(ACCOUNT.encode(), COUNT) + 1) % COUNT
+    for _ in range(100):
+        view.write(Decision.GRANTED, partition=wrong)
+        view.write(Decision.GRANTED, value=b"nonsense")
+    view.write(Decision.GRANTED, account=AccountId("acct-2"), value=b"nonsense")
+    assert view.found == [
+        FindingKind.CONSENT_IN_WRONG_PARTITION,
+        FindingKind.CONSENT_UNREADABLE,
+        FindingKind.CONSENT_UNREADABLE,
+    ]
+
+
+def test_nonsense_without_end_is_reported_up_to_a_bound() -> None:
+    """Also under keys that no account has, and that are refused without being remembered."""
+    view = View()
+    for number in range(MAX_REPORTED + 10):
+        key = b"\xff%d" % number
+        view.write(Decision.GRANTED, key=key, partition=(partition_of(key, COUNT) + 1) % COUNT)
+    assert len(view.found) == MAX_REPORTED
+
+
 def test_a_lane_full_of_misplaced_decisions_is_refused_as_a_whole() -> None:
     """What is remembered of them is bounded; another lane notices nothing."""
     view = View()
@@ -143,7 +167,7 @@ def test_a_lane_full_of_misplaced_decisions_is_refused_as_a_whole() -> None:
     view.write(Decision.GRANTED)
     assert not view.opted_in()
     assert view.opted_in(OTHER)
-    assert len(view.found) == MAX_MISPLACED + 1
+    assert len(view.found) == MAX_REPORTED
 
 
 @pytest.mark.parametrize("value", [b"", b"{", b'{"decision": "perhaps"}'])

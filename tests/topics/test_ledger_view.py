@@ -51,11 +51,15 @@ class Ledger:
         wire = to_wire(event, source="/test")
         at = Partition(topic, 0)
         key = key or ledger_key(LANE, ACCOUNT)
-        self.grants.apply(Record(at, self._count, 0, key, wire.headers, wire.value))
+        self.grants.apply(Record(at, self._count, self._count, key, wire.headers, wire.value))
 
-    def ended_by_revocation(self, decision: str | None) -> list[GrantId]:
+    def ended_by_revocation(self, decision: str) -> list[GrantId]:
         """What a revocation ends."""
         return self.grants.ended_by_revocation(LANE, ACCOUNT, decision)
+
+    def ended_in_doubt(self, until_ms: int = 1_000) -> list[GrantId]:
+        """What a record ends that says nothing."""
+        return self.grants.ended_in_doubt(LANE, ACCOUNT, until_ms)
 
     def ended_by_grant(self, decision: str) -> list[GrantId]:
         """What a grant ends."""
@@ -99,12 +103,46 @@ def test_a_revocation_that_is_come_to_late_spares_what_came_after_it() -> None:
     assert ledger.ended_by_revocation(revoked) == of(first)
 
 
-def test_a_revocation_that_the_ledger_does_not_have_ends_all() -> None:
-    """In doubt everything is over; also if it can not even be read."""
+def test_a_decision_that_the_ledger_does_not_have_ends_nothing() -> None:
+    """The ledger is not up to date: what it is asked then is asked again later."""
     ledger = Ledger()
-    first, second = ledger.grant(), ledger.grant()
-    assert ledger.ended_by_revocation(new_upload_id(77, bytes(10))) == of(first, second)
-    assert ledger.ended_by_revocation(None) == of(first, second)
+    known = ledger.grant()
+    missing = new_upload_id(77, bytes(10))
+    assert ledger.grants.has(LANE, ACCOUNT, known)
+    assert not ledger.grants.has(LANE, ACCOUNT, missing)
+    assert not ledger.grants.has(OTHER, ACCOUNT, known)
+    assert ledger.ended_by_revocation(missing) == ledger.ended_by_grant(missing) == []
+
+
+def test_in_doubt_all_is_over_that_was_there_then() -> None:
+    """A grant that was made later is not what a record could have meant that says nothing."""
+    ledger = Ledger()
+    first, second, third = ledger.grant(), ledger.grant(), ledger.grant()
+    assert ledger.ended_in_doubt(until_ms=2) == of(first, second)
+    assert ledger.ended_in_doubt() == of(first, second, third)
+
+
+def test_what_is_open_before_a_revocation_does_not_count_what_came_after() -> None:
+    """A new grant, or a forged one, keeps nobody from being told that the old ones are gone."""
+    ledger = Ledger()
+    first, revoked = ledger.grant(), ledger.revoke()
+    second = ledger.grant()
+
+    def before(decision: str) -> list[GrantId] | None:
+        return ledger.grants.open_before(LANE, ACCOUNT, decision)
+
+    assert before(revoked) == of(first)
+    assert ledger.grants.open(LANE, ACCOUNT) == of(first, second)
+    ledger.erase(*of(first), topic=ERASURES)
+    assert before(revoked) == []
+    assert ledger.grants.is_erased(LANE, ACCOUNT, *of(first))
+    assert not ledger.grants.is_erased(LANE, ACCOUNT, *of(second))
+
+
+def test_nothing_is_said_of_a_revocation_that_the_ledger_does_not_show() -> None:
+    """A ledger of before has neither the revocation nor the grants, which is not 'none open'."""
+    ledger = Ledger()
+    assert ledger.grants.open_before(LANE, ACCOUNT, new_upload_id(77, bytes(10))) is None
 
 
 def test_a_void_grant_ends_those_before_it_and_itself() -> None:
@@ -162,8 +200,8 @@ def test_entries_under_another_key_count_for_nobody() -> None:
     """A lane can not slip its own entries in among another's."""
     ledger = Ledger()
     ledger.decide(Decision.GRANTED, key=ledger_key(OTHER, ACCOUNT))
-    assert ledger.ended_by_revocation(None) == []
-    assert ledger.grants.ended_by_revocation(OTHER, ACCOUNT, None) == []
+    assert ledger.ended_in_doubt() == []
+    assert ledger.grants.ended_in_doubt(OTHER, ACCOUNT, 1_000) == []
 
 
 def test_other_entries_change_nothing() -> None:
@@ -172,4 +210,4 @@ def test_other_entries_change_nothing() -> None:
     granted = ledger.grant()
     kind = FindingKind.CONSENT_UNREADABLE
     ledger.write(Finding(id=new_upload_id(9, bytes(10)), time=NOW, kind=kind, detail="x"))
-    assert ledger.ended_by_revocation(None) == of(granted)
+    assert ledger.ended_in_doubt() == of(granted)

@@ -17,7 +17,8 @@ from erasestream.topics.catalog import (
     uploads_of,
 )
 from erasestream.topics.connection import Connection, ErrorWatch
-from erasestream.topics.purge import Committed, Purge, needless
+from erasestream.topics.group_offsets import Committed
+from erasestream.topics.purge import Purge, needless
 from erasestream.topics.record import Partition
 from erasestream.topics.replay_mark import ReplayMark
 from tests.flow.waiting import eventually
@@ -73,6 +74,8 @@ def test_purged_up_to_the_mark_and_no_further(market: Market, lane: Lane) -> Non
         (LaneSpec(name=lane, partitions=PARTITIONS),),
         durability=Durability(replication=1, min_insync=1),
     )
+    purge = Purge(connection=Connection(cluster=market.cluster, role=PURGER), catalog=catalog)
+    purge.once()  # what other tests' sink has stored
     admin = market.connection(ADMIN).admin()
     uploads, cutouts = Partition(uploads_of(lane), 0), Partition(cutouts_of(lane), 0)
     for at in (uploads, cutouts):
@@ -80,7 +83,6 @@ def test_purged_up_to_the_mark_and_no_further(market: Market, lane: Lane) -> Non
     topic_id = admin.topic_ids([uploads.topic])[uploads.topic]
     mark = ReplayMark(topic_id=topic_id, offset=4)
     admin.commit_for("router", cutouts, 7, metadata=str(mark))
-    purge = Purge(connection=Connection(cluster=market.cluster, role=PURGER), catalog=catalog)
 
     assert purge.once() == 2
     assert purge.once() == 0
@@ -90,8 +92,28 @@ def test_purged_up_to_the_mark_and_no_further(market: Market, lane: Lane) -> Non
     assert admin.log_start(Partition(uploads.topic, 1)) == 0
 
 
-def test_open_transaction_is_waited_for(market: Market, lane: Lane) -> None:
-    """A partition whose offset is just being committed is left to the next purge: no error."""
+def test_retained_goes_as_far_as_it_is_stored(market: Market, lane: Lane) -> None:
+    """By the sink's place; what waits for the sink stays, and so do its neighbours."""
+    catalog = market.catalog()
+    admin = market.connection(ADMIN).admin()
+    stored, waiting = Partition(RETAINED, 0), Partition(RETAINED, 1)
+    for at in (stored, waiting):
+        produce(market, at, 10)
+    end = {at: admin.log_end(at) for at in (stored, waiting)}
+    eventually("no sink of another test is left", lambda: not admin.has_members("sink"))
+    admin.commit_for("sink", stored, end[stored] - 3, metadata="")
+    purge = Purge(connection=Connection(cluster=market.cluster, role=PURGER), catalog=catalog)
+    try:
+        purge.once()
+    finally:  # the other tests' sink has stored nothing
+        (deleted,) = admin.client.delete_consumer_groups(["sink"]).values()
+        deleted.result(20)
+    assert admin.log_start(stored) == end[stored] - 3
+    assert admin.log_start(waiting) <= end[waiting] - 10
+
+
+def test_open_transaction_does_not_count(market: Market, lane: Lane) -> None:
+    """What was committed before is purged meanwhile; what is just being committed is not."""
     catalog = Catalog.build(
         (LaneSpec(name=lane, partitions=PARTITIONS),),
         durability=Durability(replication=1, min_insync=1),
@@ -112,14 +134,8 @@ def test_open_transaction_is_waited_for(market: Market, lane: Lane) -> None:
     writer.send_offsets_to_transaction([moved], reader.consumer_group_metadata(), 20)
     try:
         purge.once()
+        places = [Partition(cutouts_of(lane), number) for number in range(PARTITIONS)]
+        assert [admin.log_start(at) for at in places] == [7, 7]
     finally:
         writer.abort_transaction(20)
         reader.close()
-    assert admin.log_start(Partition(cutouts_of(lane), 1)) == 0
-
-    def purged() -> bool:
-        purge.once()
-        places = [Partition(cutouts_of(lane), number) for number in range(PARTITIONS)]
-        return [admin.log_start(at) for at in places] == [7, 7]
-
-    eventually("both are purged once the transaction is over", purged)

@@ -24,6 +24,7 @@ from erasestream.topics.connection import ErrorWatch
 from erasestream.topics.record import Partition
 from erasestream.topics.repair import RouterRepair
 from erasestream.topics.replay_mark import ReplayMark
+from erasestream.topics.starts import Start
 from tests.topics.conftest import PARTITIONS, Market
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -91,6 +92,23 @@ def test_mark_is_the_last_result_that_was_committed(market: Market, lane: Lane) 
     assert committed(market, lane, 0) == (0, str(ReplayMark(topic_id=topic_id, offset=89)))
     assert committed(market, lane, 1) == (0, str(ReplayMark(topic_id=topic_id, offset=-1)))
     assert len(lines) == PARTITIONS
+
+
+def test_what_was_deleted_may_have_been_lost(market: Market, lane: Lane) -> None:
+    """Nobody knows whether it was read, so the router is left to find a loss before the start."""
+    producer = Producer(market.connection(ADMIN).settings(ErrorWatch()))
+    for _ in range(5):
+        producer.produce(cutouts_of(lane), b"x", None, 0)
+    assert producer.flush(20) == 0
+    admin = market.connection(ADMIN).admin()
+    for deleted in admin.client.delete_records([TopicPartition(cutouts_of(lane), 0, 3)]).values():
+        deleted.result(20)
+    lines = mender(market, lane).repair(lane)
+    assert lines[0].startswith(f"{cutouts_of(lane)}/0: from 3 with mark")
+    offset, metadata = committed(market, lane, 0)
+    assert Start(offset, metadata).among(admin.log_start(Partition(cutouts_of(lane), 0))) == Start(
+        3, metadata, after_loss=True
+    )
 
 
 def test_nothing_is_guessed_when_the_results_are_gone(market: Market, lane: Lane) -> None:

@@ -22,6 +22,14 @@ def test_is_read_as_it_was_written(topic_id: str, offset: int) -> None:
     assert str(mark) == f"1:{topic_id}:{offset}"
 
 
+@given(offset=st.integers(-1, 2**62), beyond=st.integers(-5, 1000))
+def test_a_loss_is_written_until_the_mark_is_past_it(offset: int, beyond: int) -> None:
+    """So that every mark has one written form."""
+    mark = ReplayMark(topic_id=TOPIC, offset=offset, unread_below=offset + 1 + beyond)
+    assert ReplayMark.parse(str(mark), where=WHERE) == mark
+    assert str(mark) == f"1:{TOPIC}:{offset}" + (f":{offset + 1 + beyond}" if beyond > 0 else "")
+
+
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -39,6 +47,10 @@ def test_is_read_as_it_was_written(topic_id: str, offset: int) -> None:
         f"1:{TOPIC}:1٣",
         f"1:{TOPIC}:1_0",
         f"1:{TOPIC}:1:2",
+        f"1:{TOPIC}:1:03",
+        f"1:{TOPIC}:1:0",
+        f"1:{TOPIC}:1:",
+        f"1:{TOPIC}:1:3:4",
         f"2:{TOPIC}:1",
         f"0:{TOPIC}:1",
         f"1:{TOPIC[1:]}:1",

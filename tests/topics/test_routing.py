@@ -7,10 +7,12 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from erasestream.pipeline.consent.decision import MAX_CLOCK_SKEW
+from erasestream.pipeline.settings import KafkaSettings, LaneSettings, Settings, StageSettings
+from erasestream.pipeline.wiring import RouterStage
 from erasestream.schemas.consent import Channel
 from erasestream.schemas.errors import Fenced, InvariantBroken
 from erasestream.schemas.events import Position
-from erasestream.schemas.ids import Lane, UploadId
+from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.schemas.ledger import Finding, FindingKind
 from erasestream.topics.catalog import ROUTER, cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.connection import Cluster, Connection, ErrorWatch
@@ -18,8 +20,8 @@ from erasestream.topics.provision import plan
 from erasestream.topics.record import Partition
 from erasestream.topics.repair import RouterRepair
 from tests.flow.waiting import eventually
-from tests.topics.conftest import Market, opened_market
-from tests.topics.routing import ACCOUNT, Bench
+from tests.topics.conftest import PARTITIONS, Market, opened_market
+from tests.topics.routing import ACCOUNT, INSTANCE, Bench
 
 NO_TOPIC = "A" * 22
 
@@ -34,7 +36,7 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
 @pytest.fixture(scope="module")
 def lanes(market: Market) -> Iterator[Lane]:
     """Lanes that were made before any router ran; each test takes one."""
-    return iter(market.open_lanes(13))
+    return iter(market.open_lanes(16))
 
 
 @pytest.fixture
@@ -52,7 +54,12 @@ def wait_until_group_is_empty(market: Market) -> None:
 
 def delete_uploads(bench: Bench, *, below: int) -> None:
     """As retention or the purger do."""
-    asked = TopicPartition(uploads_of(bench.lane), 0, below)
+    delete(bench, uploads_of(bench.lane), below=below)
+
+
+def delete(bench: Bench, topic: str, *, below: int) -> None:
+    """Of the topic's first partition."""
+    asked = TopicPartition(topic, 0, below)
     admin = bench.market.admin
     (answer,) = admin.client.delete_records([asked]).values()
     answer.result(20)
@@ -64,6 +71,21 @@ def assert_it_stops(bench: Bench, why: str) -> None:
     with pytest.raises(InvariantBroken, match=why):
         routed.turn_until(lambda: False)
     routed.close()
+
+
+def grow(bench: Bench) -> None:
+    """A third partition, which every client that asks from now on is told of."""
+    bench.market.grown[bench.lane] = 3
+    catalog = bench.market.catalog()
+    bench.market.provision(catalog)
+    assert plan(bench.market.admin, catalog).changes == ()
+    topics = [topic(bench.lane) for topic in (uploads_of, cutouts_of, ephemeral_of)]
+
+    def is_known() -> bool:
+        counts = bench.market.admin.partition_counts()
+        return all(counts[topic] == 3 for topic in topics)
+
+    eventually("it is known", is_known)
 
 
 def keep(bench: Bench) -> tuple[UploadId, Position]:
@@ -99,7 +121,7 @@ def test_a_result_of_a_topic_that_is_not_there_stops_the_router(bench: Bench) ->
     """Nothing tells whether it is a replay."""
     first = bench.process()
     upload, position, at = bench.upload()
-    bench.infer(upload, position.model_copy(update={"topic_id": NO_TOPIC}), at)
+    bench.infer(upload, position._replace(topic_id=NO_TOPIC), at)
     assert_it_stops(bench, "does not have")
     assert set(bench.delivered()) <= {first}
 
@@ -108,10 +130,7 @@ def test_partitions_can_be_added_while_routers_run(bench: Bench) -> None:
     """Provisioning leaves their beginning to the routers, which begin where nothing was routed."""
     before = bench.process()
     running = bench.route_until(before)
-    bench.market.grown[bench.lane] = 3
-    grown = bench.market.catalog()
-    bench.market.provision(grown)
-    assert plan(bench.market.admin, grown).changes == ()
+    grow(bench)
     newcomer = Bench(bench.market, bench.lane)  # the other knows two partitions
     added = [newcomer.process(2) for _ in range(2)]
     running.turn_until(lambda: len(bench.delivered(3)) >= 3)
@@ -120,13 +139,17 @@ def test_partitions_can_be_added_while_routers_run(bench: Bench) -> None:
 
 def test_a_router_that_dies_in_its_first_transaction_goes_on(bench: Bench) -> None:
     """What it left undone in the ephemeral topic does not make a beginning look like a loss."""
-    bench.market.grown[bench.lane] = 3
     first = bench.router()
     first.turn_until(lambda: first.loop.has_partitions)
-    bench.market.provision(bench.market.catalog())
+    grow(bench)
     added = Bench(bench.market, bench.lane).process(2)
     undone = threading.Event()
-    first.loop._writes.commit = lambda *_: undone.set()  # type: ignore[method-assign]
+
+    def dies(*_: object) -> None:
+        first.loop._writes._producer.flush(20)  # what is undone has been sent
+        undone.set()
+
+    first.loop._writes.commit = dies  # type: ignore[method-assign]
     first.turn_until(undone.is_set)
     first.close()
     ephemeral = Partition(ephemeral_of(bench.lane), 2)
@@ -156,7 +179,7 @@ def test_one_automatic_commit_stops_the_router_until_it_is_mended(bench: Bench) 
         connection=bench.market.connection("admin"), catalog=catalog, actor="operator:test"
     )
     mender.repair(bench.lane)
-    last = before[-1].model_copy(update={"offset": 3})
+    last = before[-1]._replace(offset=3)
     bench.route_until(last)
     assert bench.delivered() == [*before, last]
 
@@ -191,6 +214,31 @@ def test_a_gap_stops_the_router_unless_it_was_purged(bench: Bench) -> None:
     (finding,) = bench.ledger(Finding)
     assert finding.kind is FindingKind.UPLOADS_PURGED_UNPROCESSED
     assert finding.detail.startswith("1 uploads before")
+
+
+def test_results_that_retention_took_from_the_router_are_counted(bench: Bench) -> None:
+    """It was away for too long: it goes on with what is left, and a gap after that still counts."""
+    first = bench.process()
+    bench.route_until(first).close()
+    for _ in range(3):
+        bench.process()
+    left = bench.process()
+    topic = cutouts_of(bench.lane)
+    delete(bench, topic, below=bench.market.admin.log_end(Partition(topic, 0)) - 1)
+    bench.route_until(left).close()
+    assert bench.delivered() == [first, left]
+    (finding,) = bench.ledger(Finding)
+    assert finding.kind is FindingKind.RESULTS_PURGED_UNROUTED
+    assert finding.detail.startswith("3 results before")
+
+    _, _, then = bench.upload()
+
+    def surely_younger() -> bool:
+        return bench.upload()[2] > then + MAX_CLOCK_SKEW
+
+    eventually("an upload after what was lost", surely_younger, poll_s=0.3)
+    bench.process()
+    assert_it_stops(bench, "results are missing")
 
 
 def test_an_upload_that_is_gone_makes_its_result_ephemeral(bench: Bench) -> None:
@@ -253,3 +301,54 @@ def test_a_router_that_is_assigned_nothing_is_ready(bench: Bench) -> None:
         return busy == 2 and all(each.loop.is_assigned for each in routers)
 
     eventually("each is told what is its own", all_are_told, deadline_s=40, poll_s=0)
+
+
+def test_all_decisions_are_known_before_the_first_result_is_looked_at(bench: Bench) -> None:
+    """The stage reads them up to their mark while it starts, and has made no turn yet."""
+    accounts = [AccountId(f"acct-{number}") for number in range(5)]
+    owners = bench.consent()
+    for account in accounts:
+        owners.grant(account, actor="owner", channel=Channel.LIBRARY)
+    owners.revoke(accounts[0], actor="owner", channel=Channel.LIBRARY)
+    cluster = bench.market.cluster
+    settings = Settings(
+        kafka=KafkaSettings(
+            bootstrap_servers=cluster.bootstrap_servers, identities=cluster.identities
+        ),
+        lanes={bench.lane: LaneSettings(partitions=PARTITIONS)},
+        stage=StageSettings(instance=INSTANCE),
+    )
+    stage = RouterStage(settings, threading.Event())
+    try:
+        opted_in = [each for each in accounts if stage.view.standing(bench.lane, each)]
+    finally:
+        stage.close()
+    assert opted_in == accounts[1:]
+
+
+def test_cutouts_made_anew_are_left_to_the_repair(bench: Bench) -> None:
+    """Provisioning begins nothing of which results were delivered; it names it instead."""
+    before = [bench.process() for _ in range(3)]
+    bench.route_until(*before).close()
+    wait_until_group_is_empty(bench.market)
+    admin, topic = bench.market.admin, cutouts_of(bench.lane)
+    (deleted,) = admin.client.delete_topics([topic]).values()
+    deleted.result(20)
+    eventually("it is gone", lambda: topic not in admin.partition_counts())
+    catalog = bench.market.catalog()
+    bench.market.provision(catalog)
+    planned = plan(bench.market.admin, catalog)
+    assert planned.changes == ()
+    assert Partition(topic, 0) in planned.for_repair
+    assert Partition(topic, 1) not in planned.for_repair
+    assert_it_stops(bench, "no committed offset")
+
+    wait_until_group_is_empty(bench.market)
+    mender = RouterRepair(
+        connection=bench.market.connection("admin"), catalog=catalog, actor="operator:test"
+    )
+    mender.repair(bench.lane)
+    assert Partition(topic, 0) not in plan(bench.market.admin, catalog).for_repair
+    for upload in (bench.process(), bench.process()):
+        bench.route_until(upload).close()
+    assert len(bench.delivered()) == len(before) + 2

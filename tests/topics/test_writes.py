@@ -3,9 +3,10 @@
 import threading
 
 import pytest
+from confluent_kafka import KafkaError
 
 from erasestream.schemas.cloudevents import Wire
-from erasestream.schemas.errors import Unavailable
+from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog import LEDGER, ROUTER
 from erasestream.topics.connection import Connection, ErrorWatch, Settings
@@ -43,3 +44,20 @@ def test_a_transaction_that_can_not_begin_is_unavailable(market: Market, lane: L
     )
     with pytest.raises(Unavailable, match="transaction"):
         writes.begin()
+
+
+def test_a_call_that_a_fenced_client_keeps_is_given_up(market: Market, lane: Lane) -> None:
+    """The client has said that it can not go on: nobody waits for its answer any more."""
+    assert lane in market.lanes
+    watch = ErrorWatch()
+    writes = TransactionalWrites(
+        connection=market.connection(ROUTER),
+        instance="fenced",
+        stopping=threading.Event(),
+        watch=watch,
+    )
+    watch(KafkaError(KafkaError._FATAL, "another took its name", fatal=True))
+    never = threading.Event()
+    with pytest.raises(Fenced, match="another took its name"):
+        writes._patiently(never.wait)
+    never.set()

@@ -1,0 +1,144 @@
+"""Somebody who decides, a vault, and an eraser, for tests on a real broker."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from erasestream.pipeline.consent.findings import Findings
+from erasestream.pipeline.eraser import EraserStage
+from erasestream.schemas.cloudevents import from_wire, to_wire
+from erasestream.schemas.consent import Channel, ConsentDecision, Decision
+from erasestream.schemas.errors import Unavailable
+from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
+from erasestream.schemas.ledger import Finding
+from erasestream.topics.catalog import (
+    ADMIN,
+    ERASER,
+    ERASURES,
+    LEDGER,
+    LaneRole,
+    consent_of,
+    lane_role,
+)
+from erasestream.topics.consent import ConsentWriter
+from erasestream.topics.ledger_view import LedgerView
+from erasestream.topics.single_writes import SingleWrites
+from erasestream.topics.work import WorkQueue
+from tests.flow.looking import TopicReader
+from tests.topics.conftest import Market
+
+ACCOUNT = AccountId("acct")
+OWNER = {"actor": "owner", "channel": Channel.ACCOUNT_PAGE}
+
+
+def writer(market: Market, lane: Lane, clock: Callable[[], float] | None = None) -> ConsentWriter:
+    """The lane's own account service."""
+    connection = market.connection(lane_role(lane, LaneRole.ACCOUNT))
+    return ConsentWriter(connection=connection, lane=lane, **{"clock": clock} if clock else {})
+
+
+class Vault:
+    """Where the markers are to stand; away at first."""
+
+    def __init__(self) -> None:
+        self.is_away = True
+        self.marked: set[GrantId] = set()
+
+    def mark(self, grant: GrantId) -> None:
+        """Create a marker."""
+        if self.is_away:
+            raise Unavailable("the vault")
+        self.marked.add(grant)
+
+
+def eraser(
+    market: Market,
+    lane: Lane,
+    vault: Vault,
+    stopping: threading.Event,
+    *,
+    ledger: type[LedgerView] = LedgerView,
+    beat: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> EraserStage:
+    """The stage, on this lane alone."""
+    connection = market.connection(ERASER)
+    partitions = {name: market.catalog()[name].partitions for name in (LEDGER, ERASURES)}
+    writes = SingleWrites(connection=connection, timeout_s=20)
+    return EraserStage(
+        queue=WorkQueue(connection=connection, topics=[consent_of(lane)], instance="test"),
+        ledger=ledger(connection=connection, partitions=partitions[LEDGER]),
+        partitions=partitions,
+        writes=writes,
+        findings=Findings(writes=writes, ledger_partitions=partitions[LEDGER], source="/eraser"),
+        mark=vault.mark,
+        beat=beat,
+        beat_every_s=60,
+        stopping=stopping,
+        clock=clock,
+    )
+
+
+@contextmanager
+def at_work(
+    market: Market, lane: Lane, vault: Vault, *, beat: Callable[[], None] = lambda: None
+) -> Iterator[EraserStage]:
+    """The eraser, in a thread of its own."""
+    stopping = threading.Event()
+    stage = eraser(market, lane, vault, stopping, beat=beat)
+
+    def work() -> None:
+        while not stopping.is_set():
+            try:
+                stage.turn()
+            except Unavailable:
+                assert stopping.is_set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield stage
+    finally:
+        stopping.set()
+        thread.join()
+        stage.close()
+
+
+def ledger(market: Market) -> list[Finding]:
+    """All findings."""
+    partitions = market.catalog()[LEDGER].partitions
+    reader = TopicReader(market.cluster, ADMIN, LEDGER, partitions)
+    try:
+        records = reader.read_to_end()
+    finally:
+        reader.close()
+    kind = Finding.type.encode()
+    return [
+        from_wire(Finding, record.headers, record.value)
+        for record in records
+        if dict(record.headers).get("ce_type") == kind
+    ]
+
+
+def foreign_grant(market: Market, lane: Lane, account: str, key: bytes | None = None) -> GrantId:
+    """A grant that somebody wrote without an entry in the ledger; under its key it counts."""
+    now = datetime.now(UTC)
+    event = ConsentDecision(
+        id=new_upload_id(int(now.timestamp() * 1000), os.urandom(10)),
+        time=now,
+        account=AccountId(account),
+        decision=Decision.GRANTED,
+        actor="owner",
+        channel=Channel.LIBRARY,
+    )
+    reader = writer(market, lane).reader
+    role = lane_role(lane, LaneRole.ACCOUNT)
+    stranger = SingleWrites(connection=market.connection(role), timeout_s=10)
+    place = reader.place(event.account)
+    stranger.write(place, key or event.account.encode(), to_wire(event, source="/stranger"))
+    standing = reader.standing(account)
+    assert (standing is None) is (key is not None)
+    return event.grant(lane)

@@ -1,0 +1,259 @@
+"""The eraser where something is away or out of date, on a real broker."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from erasestream.pipeline import eraser as stage
+from erasestream.pipeline.eraser import LEDGER_LAG_S, EraserStage
+from erasestream.schemas.cloudevents import Wire
+from erasestream.schemas.consent import HEARTBEAT_KEY
+from erasestream.schemas.errors import Unavailable
+from erasestream.schemas.ids import GrantId, Lane, new_upload_id
+from erasestream.schemas.ledger import FindingKind
+from erasestream.topics.catalog import ERASER, LaneRole, consent_of, lane_role
+from erasestream.topics.heartbeat import Heartbeats
+from erasestream.topics.ledger_view import LedgerView
+from erasestream.topics.record import Partition
+from erasestream.topics.single_writes import SingleWrites, Written
+from tests.flow.waiting import eventually
+from tests.topics.conftest import Market
+from tests.topics.deciding import (
+    ACCOUNT,
+    OWNER,
+    Vault,
+    at_work,
+    eraser,
+    foreign_grant,
+    ledger,
+    writer,
+)
+
+
+class Deposed(LedgerView):
+    """A view that is told the mark of before, by a leader that does not know better."""
+
+    is_deposed = True
+
+    def catch_up(self, *, deadline_s: float) -> None:
+        """Go nowhere, as long as nobody says that there is more."""
+        if not self.is_deposed:
+            super().catch_up(deadline_s=deadline_s)
+
+
+class Clock:
+    """Time as the test wants it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """Now."""
+        return self.now
+
+
+@pytest.fixture
+def vault() -> Vault:
+    """One that is there."""
+    vault = Vault()
+    vault.is_away = False
+    return vault
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The stage's."""
+    return Clock()
+
+
+Start = Callable[[], EraserStage]
+
+
+@pytest.fixture
+def start(
+    market: Market, lane: Lane, vault: Vault, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Start]:
+    """Starts erasers whose ledger is shown by a deposed leader; the one before ends."""
+    monkeypatch.setattr(Deposed, "is_deposed", True)
+    running: list[EraserStage] = []
+
+    def started() -> EraserStage:
+        end()
+        stopping = threading.Event()
+        running.append(eraser(market, lane, vault, stopping, ledger=Deposed, clock=clock))
+        return running[-1]
+
+    def end() -> None:
+        while running:
+            running.pop().close()
+
+    yield started
+    end()
+
+
+def early(working: EraserStage) -> int:
+    """How many decisions wait for their entries."""
+    return len(working.early)
+
+
+def test_a_decision_waits_for_a_ledger_that_shows_it(
+    market: Market, lane: Lane, vault: Vault, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old mark is no reason to find that there was nothing to erase, nor to commit that."""
+    writes = writer(market, lane)
+    grant = writes.grant("acct", **OWNER).grant
+    revoked = writes.revoke("acct", **OWNER)
+    first = start()
+
+    def both_wait() -> bool:
+        first.turn()
+        return early(first) == 2
+
+    eventually("both decisions wait", both_wait, poll_s=0)
+    assert vault.marked == set()
+    with pytest.raises(Unavailable, match="1 grants are not marked"):
+        writes.await_confirmed("acct", revoked, timeout_s=0)
+    second = start()
+    monkeypatch.setattr(Deposed, "is_deposed", False)
+
+    def is_marked() -> bool:
+        second.turn()
+        return bool(vault.marked)
+
+    eventually("it is marked: nothing was committed", is_marked, poll_s=0)
+    assert vault.marked == {grant}
+    writes.await_confirmed("acct", revoked, timeout_s=30)
+
+
+def test_one_that_waits_holds_up_no_other(
+    market: Market,
+    lane: Lane,
+    vault: Vault,
+    start: Start,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A record without an entry, by whoever; after its time it ends what it grants itself."""
+    monkeypatch.setattr(Deposed, "is_deposed", False)
+    foreign = foreign_grant(market, lane, "stranger")
+    nobodys = foreign_grant(market, lane, "stranger-2", key=b"nobody can be called so")
+    writes = writer(market, lane)
+    writes.grant("acct", **OWNER)
+    revoked = writes.revoke("acct", **OWNER)
+    working = start()
+
+    def is_confirmed() -> bool:
+        working.turn()
+        return not writes.reader.open_grants("acct")
+
+    eventually("the other is confirmed", is_confirmed, poll_s=0)
+    writes.await_confirmed("acct", revoked, timeout_s=0)
+    assert early(working) == 1
+    assert foreign not in vault.marked
+    clock.now += LEDGER_LAG_S + 1
+
+    def is_over() -> bool:
+        working.turn()
+        return not early(working)
+
+    eventually("it is over", is_over, poll_s=0)
+    working.turn()
+    assert foreign in vault.marked
+    assert nobodys not in vault.marked
+    found = [each for each in ledger(market) if f"{consent_of(lane)}/" in each.detail]
+    assert [each.kind for each in found] == [FindingKind.CONSENT_NOT_IN_LEDGER]
+
+
+def test_nothing_is_confirmed_that_the_ledger_does_not_show(market: Market, lane: Lane) -> None:
+    """Asked of a leader that has neither the revocation nor the grant: not 'nothing is open'."""
+    writes = writer(market, lane)
+    revoked = writes.revoke("acct", **OWNER)
+    unseen = revoked._replace(decision_id=new_upload_id(77, bytes(10)))
+    with pytest.raises(Unavailable, match="does not show"):
+        writes.await_confirmed("acct", unseen, timeout_s=0)
+
+
+def test_an_unreadable_record_does_not_end_what_comes_later(
+    market: Market, lane: Lane, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The eraser comes late: the grant after the record stands in the ledger already."""
+    monkeypatch.setattr(stage, "MAX_CLOCK_SKEW", stage.MAX_CLOCK_SKEW * 0)
+    writes = writer(market, lane)
+    first = writes.grant("acct", **OWNER)
+    role = lane_role(lane, LaneRole.ACCOUNT)
+    stranger = SingleWrites(connection=market.connection(role), timeout_s=10)
+    stranger.write(writes.reader.place(ACCOUNT), b"acct", Wire(headers=[], value=b"?"))
+    assert writes.reader.standing("acct") is None
+    second = writes.grant("acct", **OWNER)
+    with at_work(market, lane, vault) as working:
+        eventually("the first is marked", lambda: first.grant in vault.marked)
+        writes.grant("later", **OWNER)
+        writes.revoke("later", **OWNER)
+        eventually("what came later is handled", lambda: working.count == 2)
+    assert second.grant not in vault.marked
+
+
+def test_a_partition_without_a_heartbeat_holds_up_no_decision(
+    market: Market, lane: Lane, vault: Vault
+) -> None:
+    """The beat fails, which is said; the revocation is confirmed."""
+
+    def beat() -> None:
+        raise Unavailable("a consent partition")
+
+    writes = writer(market, lane)
+    writes.grant("acct", **OWNER)
+    revoked = writes.revoke("acct", **OWNER)
+    with at_work(market, lane, vault, beat=beat):
+        writes.await_confirmed("acct", revoked, timeout_s=30)
+    assert len(vault.marked) == 1
+
+
+class OneAway(SingleWrites):
+    """One partition is away."""
+
+    away: Partition | None = None
+
+    def write(self, at: Partition, key: bytes, wire: Wire) -> Written:
+        """Write, if it is another one."""
+        if at == self.away:
+            raise Unavailable(str(at))
+        assert key == HEARTBEAT_KEY
+        return super().write(at, key, wire)
+
+
+def test_all_but_the_partition_that_is_away_get_their_heartbeats(
+    market: Market, lane: Lane
+) -> None:
+    """It comes last, and is tried again with the next call."""
+    topic = consent_of(lane)
+    count = market.catalog()[topic].partitions
+    writes = OneAway(connection=market.connection(ERASER), timeout_s=20)
+    writes.away = Partition(topic, 1)
+    beats = Heartbeats(writes=writes, partitions={topic: count})
+    ends = [market.admin.log_end(Partition(topic, n)) for n in range(count)]
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=f"{topic}/1"):
+            beats.beat()
+    now = [market.admin.log_end(Partition(topic, n)) for n in range(count)]
+    assert [b - a for a, b in zip(ends, now, strict=True)] == [1, 0] + [1] * (count - 2)
+    writes.away = None
+    beats.beat()
+    assert market.admin.log_end(Partition(topic, 1)) == ends[1] + 1
+
+
+def test_marks_that_are_forgotten_are_made_again(
+    market: Market, lane: Lane, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is bounded, and a marker that is made twice is one."""
+    monkeypatch.setattr(stage, "MAX_MARKED", 1)
+    writes = writer(market, lane)
+    grants: set[GrantId | None] = set()
+    for _ in range(3):
+        grants.add(writes.grant("acct", **OWNER).grant)
+        revoked = writes.revoke("acct", **OWNER)
+    with at_work(market, lane, vault) as working:
+        writes.await_confirmed("acct", revoked, timeout_s=30)
+        assert working.count > len(grants)
+    assert vault.marked == grants
