@@ -2,7 +2,9 @@
 
 For every decision, in this order:
 
-1. Catch up with the ledger: every grant that was ever made stands there before it counts.
+1. Catch up with the ledger: every decision stands there before it counts.  Where its entry is
+   missing, the ledger is not up to date (a leader that was deposed and does not know it yet
+   shows the one of before), and the decision waits for a later look.
 2. Create the marker `erased/<grant>` of each grant that the decision leaves without force;
    once it stands, no key of that grant is used any more.
 3. Write the erasure to the ledger, for the record, and then to `erasures`, where nobody else
@@ -13,6 +15,9 @@ The decision itself is taken from `consent.L`, whose topic proves the lane; the 
 all lanes write, only tells which grants there were: names of grants can not be forged
 (`ids.grant_id`), and what it says of erasures is not believed.
 
+A decision whose entry never comes, or that can not be read, was not written by our writer.  In
+doubt it ends everything that the account had until then.
+
 Beside that it writes the heartbeats of the consent topics (`topics/heartbeat.py`).
 """
 
@@ -22,16 +27,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import NamedTuple
 
+from erasestream.pipeline.consent.decision import MAX_CLOCK_SKEW
+from erasestream.pipeline.consent.findings import Findings
 from erasestream.pipeline.patience import Patience
 from erasestream.schemas.cloudevents import from_wire, to_wire
 from erasestream.schemas.consent import HEARTBEAT_KEY, ConsentDecision, Decision
-from erasestream.schemas.errors import InvalidEvent
+from erasestream.schemas.errors import InvalidEvent, Unavailable
 from erasestream.schemas.events import utc
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
-from erasestream.schemas.ledger import ErasureEntry
+from erasestream.schemas.ledger import ErasureEntry, FindingKind
 from erasestream.topics.catalog import ERASURES, LEDGER, lane_of
-from erasestream.topics.ledger_view import Grants, LedgerView, ledger_key
+from erasestream.topics.ledger_view import LedgerView, ledger_key
 from erasestream.topics.partitioner import partition_of
 from erasestream.topics.record import Partition, Record
 from erasestream.topics.single_writes import SingleWrites
@@ -41,12 +49,29 @@ log = logging.getLogger(__name__)
 
 BATCH = 100
 CATCH_UP_S = 5.0
+POLL_S = 0.2
+BEAT_AGAIN_S = 60.0
+"""How soon a heartbeat is tried again that did not come through."""
+LEDGER_LAG_S = 60.0
+"""How long a decision waits for its entry: much longer than a deposed leader goes unnoticed."""
+MAX_EARLY = 1_000
+"""Decisions that wait for their entries; beyond that nothing more is read."""
+MAX_MARKED = 100_000
+"""Grants that are known to be marked.  To forget them costs only time: a marker is made once."""
+
+
+class Early(NamedTuple):
+    """A decision that the ledger did not show yet, and until when it waits for that."""
+
+    record: Record
+    until_s: float
 
 
 class EraserStage:
     """Marks what is revoked; `mark` creates a grant's marker in the vault.
 
-    `partitions`: how many the ledger and `erasures` have.
+    `partitions`: how many the ledger and `erasures` have.  One that waits for its ledger entry
+    holds up nobody else's; only its offset, and those behind it, are committed later.
     """
 
     def __init__(
@@ -56,6 +81,7 @@ class EraserStage:
         ledger: LedgerView,
         partitions: Mapping[str, int],
         writes: SingleWrites,
+        findings: Findings,
         mark: Callable[[GrantId], None],
         beat: Callable[[], None],
         beat_every_s: float,
@@ -67,29 +93,63 @@ class EraserStage:
         self._ledger = ledger
         self._partitions = partitions
         self._writes = writes
+        self._findings = findings
         self._mark = mark
         self._beat = beat
         self._beat_every_s = beat_every_s
         self._beat_due_s = clock()
         self._now = now
         self._clock = clock
+        self._stopping = stopping
         self._patience = Patience(stopping)
+        self.early: list[Early] = []
+        """What waits for its ledger entry."""
+        self._reached: dict[Partition, int] = {}
         self._marked: set[GrantId] = set()
         self.count = 0
         """How many grants were marked."""
 
     def turn(self) -> None:
         """One batch of decisions.  Raises `Unavailable` only if the stage shall end."""
-        if self._clock() >= self._beat_due_s:
-            self._patience.call(self._beat)
-            self._beat_due_s = self._clock() + self._beat_every_s
-        records = self._queue.read(timeout_s=0.2, most=BATCH)
-        if not records:
+        self._beat_if_due()
+        self._findings.write_one()
+        work = [*self.early, *self._read()]
+        if not work:
             return
         self._patience.call(lambda: self._ledger.catch_up(deadline_s=CATCH_UP_S))
+        self.early = [each for each in work if not self._decided(each)]
+        self._commit([each.record for each in work])
+
+    def _beat_if_due(self) -> None:
+        """A consent partition that is away must not keep the others' decisions waiting."""
+        if self._clock() < self._beat_due_s:
+            return
+        try:
+            self._beat()
+        except Unavailable as error:
+            log.warning("beat_missed", extra={"code": error.code, "reason": error.detail})
+            self._beat_due_s = self._clock() + min(BEAT_AGAIN_S, self._beat_every_s)
+        else:
+            self._beat_due_s = self._clock() + self._beat_every_s
+
+    def _read(self) -> list[Early]:
+        if len(self.early) >= MAX_EARLY:
+            self._stopping.wait(POLL_S)
+            return []
+        records = self._queue.read(timeout_s=POLL_S, most=BATCH)
+        until_s = self._clock() + LEDGER_LAG_S
+        return [Early(record, until_s) for record in records]
+
+    def _commit(self, records: list[Record]) -> None:
+        """Up to the first decision of each partition that still waits for its entry."""
+        waiting: dict[Partition, int] = {}
+        for record, _ in self.early:
+            waiting[record.at] = min(record.offset, waiting.get(record.at, record.offset))
         for record in records:
-            self._decided(record)
-        self._queue.done(records)
+            behind = max(record.offset + 1, self._reached.get(record.at, 0))
+            self._reached[record.at] = behind
+        self._queue.done_below({at: waiting.get(at, end) for at, end in self._reached.items()})
+        self._reached = {at: self._reached[at] for at in waiting}
 
     def is_ready(self) -> bool:
         """Whether the group has answered."""
@@ -100,19 +160,52 @@ class EraserStage:
         self._queue.close()
         self._ledger.close()
 
-    def _decided(self, record: Record) -> None:
+    def _decided(self, early: Early) -> bool:
+        """Erase what a decision ends; False if that can not be said yet."""
+        record = early.record
         lane, account = lane_of(record.at.topic), _account(record)
         if account is None:
+            return True
+        ended = self._ended(record, lane, account)
+        if ended is None and self._clock() < early.until_s:
+            return False
+        if ended is None:
+            self._findings.found(FindingKind.CONSENT_NOT_IN_LEDGER, record.at, record.offset)
+            ended = self._ended_in_doubt(record, lane, account)
+        for grant in ended:
+            self._erase(lane, account, grant)
+        return True
+
+    def _ended(self, record: Record, lane: Lane, account: AccountId) -> list[GrantId] | None:
+        """The grants that a record ends; None if the ledger does not have its decision."""
+        grants, decision = self._ledger.grants, _decision(record)
+        if decision is None:
+            return self._ended_in_doubt(record, lane, account)
+        if not grants.has(lane, account, decision.id):
+            return None
+        if _opts_in(decision, record):
+            return grants.ended_by_grant(lane, account, decision.id)
+        return grants.ended_by_revocation(lane, account, decision.id)
+
+    def _ended_in_doubt(self, record: Record, lane: Lane, account: AccountId) -> list[GrantId]:
+        """All that the account had when the record was appended, by two brokers' clocks.
+
+        And what the record itself grants: later revocations would not find that in the ledger.
+        """
+        until_ms = record.appended_ms + int(MAX_CLOCK_SKEW.total_seconds() * 1000)
+        ended = self._ledger.grants.ended_in_doubt(lane, account, until_ms)
+        decision = _decision(record)
+        return [*ended, decision.grant(lane)] if decision and _opts_in(decision, record) else ended
+
+    def _erase(self, lane: Lane, account: AccountId, grant: GrantId) -> None:
+        if grant in self._marked:
             return
-        for grant in _ended(record, self._ledger.grants, lane, account):
-            if grant in self._marked:
-                continue
-            self._patience.call(lambda grant=grant: self._mark(grant))  # type: ignore[misc]
-            self._patience.call(
-                lambda grant=grant: self._note(lane, account, grant)  # type: ignore[misc]
-            )
-            self._marked.add(grant)
-            self.count += 1
+        self._patience.call(lambda: self._mark(grant))
+        self._patience.call(lambda: self._note(lane, account, grant))
+        if len(self._marked) >= MAX_MARKED:
+            self._marked.clear()
+        self._marked.add(grant)
+        self.count += 1
 
     def _note(self, lane: Lane, account: AccountId, grant: GrantId) -> None:
         now = self._now()
@@ -135,12 +228,16 @@ def _account(record: Record) -> AccountId | None:
     return None if key == HEARTBEAT_KEY else AccountId(key.decode(errors="replace"))
 
 
-def _ended(record: Record, grants: Grants, lane: Lane, account: AccountId) -> list[GrantId]:
-    """The grants that a record ends; one that can not be read is a revocation, in doubt of all."""
+def _decision(record: Record) -> ConsentDecision | None:
+    """What a record says of the account that is its key; None if that can not be read."""
     try:
         decision = from_wire(ConsentDecision, record.headers, record.value)
     except InvalidEvent:
-        return grants.ended_by_revocation(lane, account, None)
-    if decision.decision is Decision.GRANTED and not decision.is_void(utc(record.appended_ms)):
-        return grants.ended_by_grant(lane, account, decision.id)
-    return grants.ended_by_revocation(lane, account, decision.id)
+        return None
+    return decision if decision.account.encode() == record.key else None
+
+
+def _opts_in(decision: ConsentDecision, record: Record) -> bool:
+    """Whether this is a grant that counts."""
+    is_void = decision.is_void(utc(record.appended_ms))
+    return decision.decision is Decision.GRANTED and not is_void

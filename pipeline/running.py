@@ -5,6 +5,7 @@ needed is away, 70 it must be started again (fenced, or an invariant is broken),
 set-up is at fault.
 """
 
+import gc
 import logging
 import signal
 import threading
@@ -59,6 +60,9 @@ def run(
     the deadline.  Not ready by then, the stage ends too.
     """
     log_to_stderr()
+    # What is imported stays: no collection needs to look through all of it, again and again.
+    gc.collect()
+    gc.freeze()
     stopping = threading.Event()
     state: list[Stage] = []
 

@@ -131,7 +131,10 @@ class StageSettings(Section):
     """What all stages share."""
 
     instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] = "1"
-    """The name of this member among those of its stage; it stays the same over restarts."""
+    """The name of this member among those of its stage; it stays the same over restarts.
+
+    Give each worker one of its own too: then a restart moves no partitions.
+    """
     health_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Loopback port of /healthz and /readyz; 0 takes a free one and logs it."""
     ready_deadline: PositiveTime = timedelta(seconds=60)

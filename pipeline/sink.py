@@ -2,7 +2,9 @@
 
 Rules, in this order, for each batch:
 
-1. Take a mark of one's own, after reading, and wait until the consent view reaches it.
+1. Take a mark of one's own, after reading, and wait until the consent view reaches it, and
+   what the router knew when it decided: a leader that was deposed and does not know it yet
+   answers the mark of before, in which the very grant of a picture can be missing.
 2. A picture whose grant is not the one in force is dropped: consent was withdrawn since.
 3. Seal and create; a bucket that is away is waited for, with the same picture.
 4. Look at the erasure markers once more, then commit.
@@ -19,9 +21,9 @@ from erasestream.schemas.errors import Erased, InvalidInput, InvariantBroken
 from erasestream.schemas.events import Retained
 from erasestream.schemas.ids import GrantId
 from erasestream.sinks.encryption import EncryptionSink
-from erasestream.topics.catalog import RETAINED
+from erasestream.topics.catalog import RETAINED, consent_of
 from erasestream.topics.consent_view import ConsentView
-from erasestream.topics.record import Record
+from erasestream.topics.record import Partition, Record
 from erasestream.topics.work import WorkQueue
 
 BATCH = 8
@@ -54,7 +56,7 @@ class SinkStage:
         if not records:
             return
         events = [_event(record) for record in records]
-        self._patience.call(self._freshen)
+        self._patience.call(lambda: self._freshen(events))
         kept = [event for event in events if self._is_in_force(event)]
         self.counts["dropped"] += len(events) - len(kept)
         stored = self._pool.map(lambda event: self._patience.call(lambda: self._store(event)), kept)
@@ -66,8 +68,13 @@ class SinkStage:
         """Let go of threads."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _freshen(self) -> None:
-        self._view.catch_up(self._view.mark(), deadline_s=WAIT_S)
+    def _freshen(self, events: Iterable[Retained]) -> None:
+        mark = dict(self._view.mark())
+        for event in events:
+            at, offset = _known(event)
+            if at in mark:  # else its lane is gone, and nothing of it is in force
+                mark[at] = max(mark[at], offset)
+        self._view.catch_up(mark, deadline_s=WAIT_S)
 
     def _is_in_force(self, event: Retained) -> bool:
         standing = self._view.standing(event.lane, event.account)
@@ -94,3 +101,9 @@ def _event(record: Record) -> Retained:
         return from_wire(Retained, record.headers, record.value)
     except InvalidInput as error:
         raise InvariantBroken(f"{RETAINED} at {record.offset}: {error.code}") from error
+
+
+def _known(event: Retained) -> tuple[Partition, int]:
+    """How much of the account's consent partition the router had applied."""
+    number, _, offset = event.mark.partition("/")
+    return Partition(consent_of(event.lane), int(number)), int(offset)

@@ -8,8 +8,11 @@ is written, so that no pixel, account or key can reach a log by accident:
 * A field is text, a number or nothing; bytes and other objects are named by their type.
 * Of an exception, the code (if it is ours) or its type, and the place.  What ends the
   process or a thread is written the same way, and never as a traceback.
+* If a signal ends the process (a segfault, an abort), the lines of code that its threads were
+  at are written as they are: files, functions and numbers, and no value.
 """
 
+import faulthandler
 import json
 import logging
 import re
@@ -25,7 +28,7 @@ from erasestream.schemas.errors import ErasestreamError, Refused
 
 FIELDS = (
     "stage", "instance", "code", "reason", "topic", "partition", "offset", "count", "port",
-    "lane", "model", "children", "seconds",
+    "lane", "model", "children", "seconds", "committed", "aborted",
 )  # fmt: skip
 
 MAX_TEXT = 500
@@ -85,6 +88,7 @@ def log_to_stderr(level: int = logging.INFO) -> None:
     root.setLevel(logging.WARNING)
     logging.getLogger("erasestream").setLevel(level)
     logging.raiseExceptions = False  # its report of a line that fails shows the arguments
+    faulthandler.enable()
     sys.excepthook = _process_died
     threading.excepthook = _thread_died
 

@@ -61,6 +61,9 @@ log = logging.getLogger(__name__)
 LOAD_DEADLINE_S = 60.0
 LEDGER_TIMEOUT_S = 20.0
 FINDING_TIMEOUT_S = 5.0
+BEAT_TIMEOUT_S = 5.0
+OPEN_ANSWER_S = 5.0
+"""What the router waits for an answer with a transaction open: several fit into its timeout."""
 
 READ = (Operation.READ,)
 WRITE = (Operation.WRITE,)
@@ -81,7 +84,7 @@ class RouterStage:
             | {ephemeral_of(lane): WRITE for lane in lanes}
             | {RETAINED: WRITE, LEDGER: WRITE}
         )
-        admin.check_group(ROUTER)
+        admin.check_group(ROUTER, Partition(cutouts_of(lanes[0]), 0))
         self._findings = Findings(
             writes=SingleWrites(connection=connection, timeout_s=FINDING_TIMEOUT_S),
             ledger_partitions=counts[LEDGER],
@@ -92,7 +95,7 @@ class RouterStage:
             catalog=catalog,
             view=self.view,
             originals=self._originals,
-            admin=admin,
+            admin=connection.admin(timeout_s=OPEN_ANSWER_S),
             stopping=stopping,
         )
         self._loop = TransactionalLoop(
@@ -107,7 +110,8 @@ class RouterStage:
     def turn(self) -> None:
         """One small read and what follows from it."""
         self._loop.turn()
-        self._findings.write_some()
+        if not self._loop.is_open:
+            self._findings.write_one()
 
     def is_ready(self) -> bool:
         """Whether the group said which partitions are its own; that may be none."""
@@ -131,7 +135,7 @@ class EncryptionStage:
         admin.check_rights(
             {consent_of(lane): READ for lane in catalog.lane_names} | {RETAINED: READ}
         )
-        admin.check_group(SINK)
+        admin.check_group(SINK, Partition(RETAINED, 0))
         images = bucket(storage, storage.bucket, SINK, ("storage.objects.create",))
         vault_store = bucket(
             storage, storage.vault, SINK, ("storage.objects.create", "storage.objects.get")
@@ -187,17 +191,19 @@ def eraser(settings: Settings, stopping: Event) -> EraserStage:
     admin = connection.admin()
     both = (*READ, *WRITE)
     counts = admin.check_rights(dict.fromkeys([*topics, LEDGER], both) | {ERASURES: WRITE})
-    admin.check_group(ERASER)
+    admin.check_group(ERASER, Partition(topics[0], 0))
     vault = bucket(storage, storage.vault, ERASER, ("storage.objects.create",))
     partitions = {name: counts.pop(name) for name in (LEDGER, ERASURES)}
     writes = SingleWrites(connection=connection, timeout_s=LEDGER_TIMEOUT_S)
+    beats = SingleWrites(connection=connection, timeout_s=BEAT_TIMEOUT_S)
     return EraserStage(
         queue=WorkQueue(connection=connection, topics=topics, instance=settings.stage.instance),
         ledger=LedgerView(connection=connection, partitions=partitions[LEDGER]),
         partitions=partitions,
         writes=writes,
+        findings=Findings(writes=writes, ledger_partitions=partitions[LEDGER], source="/eraser"),
         mark=lambda grant: mark_erased(vault, grant),
-        beat=Heartbeats(writes=writes, partitions=counts).beat,
+        beat=Heartbeats(writes=beats, partitions=counts).beat,
         beat_every_s=catalog.policy.heartbeat_s,
         stopping=stopping,
     )

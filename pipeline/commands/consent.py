@@ -57,10 +57,11 @@ def revoke(
 ) -> None:
     """Opt an account out."""
     writer = _writer(lane)
-    _tell(writer.revoke(account, actor=operator(), channel=Channel.OPERATOR))
+    recorded = writer.revoke(account, actor=operator(), channel=Channel.OPERATOR)
+    _tell(recorded)
     if wait:
-        writer.await_confirmed(account, timeout_s=wait)
-        say("confirmed: nothing is kept under any grant of this account any more")
+        writer.await_confirmed(account, recorded, timeout_s=wait)
+        say("confirmed: nothing is kept under any grant of before any more")
 
 
 @consent.command()

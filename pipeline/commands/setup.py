@@ -60,6 +60,8 @@ def _show(plan: Plan) -> None:
         say(f"  {change}")
     for name in plan.unknown_topics:
         say(f"  topic {name} is not in the catalog: left alone")
+    for at in plan.for_repair:
+        say(f"  the router has no offset for {at}: run `erasestream repair` for its lane")
     say(f"{len(plan.changes)} changes")
 
 

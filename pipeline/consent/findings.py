@@ -4,6 +4,9 @@ A finding's id is derived from the record that it is about: every router finds t
 record, again after each restart, and all their entries are one.  Ledger entries wait until
 the router has time for them; brokers that are away lose none while the process lives, and
 the next process finds the same.
+
+Somebody who writes nothing but nonsense fills no memory: beyond a bound findings of one kind
+in one topic are counted, and become one entry that names the first.
 """
 
 import logging
@@ -11,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from erasestream.schemas.cloudevents import to_wire
 from erasestream.schemas.errors import Unavailable
@@ -23,9 +27,18 @@ from erasestream.topics.single_writes import SingleWrites
 
 log = logging.getLogger(__name__)
 
-MOST_AT_ONCE = 10
-"""Entries per call, so that routing goes on whatever somebody wrote."""
 RETRY_S = 10.0
+MAX_WAITING = 1000
+"""Findings that wait one by one."""
+
+
+class _Entry(NamedTuple):
+    """What is to be written: about one record, or about so many from this one on."""
+
+    kind: FindingKind
+    at: Partition
+    offset: int
+    records: int = 1
 
 
 class Findings:
@@ -36,41 +49,65 @@ class Findings:
         *,
         writes: SingleWrites,
         ledger_partitions: int,
+        source: str = "/router",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
         self._writes = writes
         self._ledger_partitions = ledger_partitions
+        self._source = source
         self._now = now
         self._clock = clock
-        self._waiting: deque[tuple[FindingKind, Partition, int]] = deque()
+        self._max_waiting = max_waiting
+        self._waiting: deque[_Entry] = deque()
+        self._beyond: dict[tuple[FindingKind, str], _Entry] = {}
         self._not_before_s = 0.0
 
     def found(self, kind: FindingKind, at: Partition, offset: int) -> None:
         """Take a finding about one record."""
+        beyond = self._beyond.get((kind, at.topic))
+        if beyond is not None:
+            self._beyond[kind, at.topic] = beyond._replace(records=beyond.records + 1)
+            return
         fields = {"topic": at.topic, "partition": at.number, "offset": offset, "code": kind}
         log.warning("finding", extra=fields)
-        self._waiting.append((kind, at, offset))
+        entry = _Entry(kind, at, offset)
+        if len(self._waiting) < self._max_waiting:
+            self._waiting.append(entry)
+        else:
+            self._beyond[kind, at.topic] = entry
 
-    def write_some(self) -> None:
-        """Write a few of those that wait; those that can not be written wait on."""
+    def write_one(self) -> None:
+        """Write one of those that wait, if any; one that can not be written waits on.
+
+        It waits for the brokers: not to be called with a transaction open.
+        """
+        if not self._waiting:
+            self._waiting.extend(self._beyond.values())
+            self._beyond.clear()
         if not self._waiting or self._clock() < self._not_before_s:
             return
-        for _ in range(min(len(self._waiting), MOST_AT_ONCE)):
-            try:
-                self._write(*self._waiting[0])
-            except Unavailable:
-                self._not_before_s = self._clock() + RETRY_S
-                return
+        try:
+            self._write(self._waiting[0])
+        except Unavailable:
+            self._not_before_s = self._clock() + RETRY_S
+        else:
             self._waiting.popleft()
 
-    def _write(self, kind: FindingKind, about: Partition, offset: int) -> None:
+    def _write(self, entry: _Entry) -> None:
+        kind, about, offset, records = entry
+        many = records > 1
         event = Finding(
-            id=upload_id_of_position(f"{kind}:{about.topic}", about.number, offset),
+            id=upload_id_of_position(
+                f"{kind}:{about.topic}{':many' if many else ''}", about.number, offset
+            ),
             time=self._now(),
             kind=kind,
-            detail=f"{about} at {offset}",
+            detail=f"{records} records from {about} at {offset} on"
+            if many
+            else f"{about} at {offset}",
         )
         key = str(lane_of(about.topic)).encode()
         at = Partition(LEDGER, partition_of(key, self._ledger_partitions))
-        self._writes.write(at, key, to_wire(event, source="/router"))
+        self._writes.write(at, key, to_wire(event, source=self._source))

@@ -26,15 +26,18 @@ from erasestream.pipeline.consent.barrier import Barrier, Verdict
 from erasestream.pipeline.consent.decision import Way
 from erasestream.pipeline.consent.replay import Appearance
 from erasestream.pipeline.consent.sources import Places, Questions, View
-from erasestream.schemas.cloudevents import from_wire, to_wire, type_of
-from erasestream.schemas.errors import (
-    SENTENCES,
-    Code,
-    InvalidInput,
-    InvariantBroken,
-    Unavailable,
+from erasestream.schemas.cloudevents import from_wire, one_from_wire, to_wire
+from erasestream.schemas.errors import SENTENCES, Code, InvalidInput, InvariantBroken, Unavailable
+from erasestream.schemas.events import (
+    RESULTS,
+    Cutout,
+    Failure,
+    Part,
+    Position,
+    Result,
+    Retained,
+    Upload,
 )
-from erasestream.schemas.events import Cutout, Failure, Part, Position, Result, Retained, Upload
 from erasestream.schemas.formats import content_type_of
 from erasestream.schemas.ids import Lane, upload_id_of_position
 from erasestream.schemas.ledger import Finding, FindingKind
@@ -55,6 +58,10 @@ from erasestream.topics.starts import Start
 
 log = logging.getLogger(__name__)
 
+MAX_SKEW_MS = round(decision.MAX_CLOCK_SKEW.total_seconds() * 1000)
+"""How far the clocks of two brokers may be apart."""
+MARK_TIMEOUT_S = 2.0
+"""How long an open transaction waits for the mark; after that it is committed first."""
 WAIT_S = 1.0
 """How long one try to catch up takes before the stage looks whether it shall end."""
 
@@ -83,14 +90,20 @@ class Router:
         self._barrier: Barrier[Partition] = Barrier()
         self._mark: Mark | None = None
         self._marks: dict[Partition, ReplayMark] = {}
+        self._after_loss: set[Partition] = set()
+        """Partitions of which no record was read yet since unread ones were deleted."""
         self.counts: Counter[str] = Counter()
-        """How many results took which way; names of ways only."""
+        """How many results took which way; names of ways only.
+
+        Decisions, not deliveries: one that was undone and made again counts twice.
+        """
 
     def assigned(self, starts: Mapping[Partition, Start]) -> None:
         """Take the marks that were committed with the positions."""
         self._marks = {
             at: ReplayMark.parse(start.metadata, where=str(at)) for at, start in starts.items()
         }
+        self._after_loss = {at for at, start in starts.items() if start.after_loss}
 
     def first_start(self, at: Partition) -> Start | None:
         """Where a partition without a committed offset begins; None if that can not be told.
@@ -112,7 +125,7 @@ class Router:
         """Whether the view has applied every decision made before these were read."""
         del records  # the mark covers all partitions of all lanes
         try:
-            self._mark = self._view.mark()
+            self._mark = self._view.mark(timeout_s=MARK_TIMEOUT_S)
         except Unavailable:
             self._mark = None
             return False
@@ -142,19 +155,34 @@ class Router:
         lane = lane_of(record.at.topic)
         result = _result(record)
         judgement = replay.judge(
-            self._marks[record.at],
+            self._mark_before(record, lane),
             result.position,
             current_topic_id=lambda: self._topic_id(lane),
             log_start=lambda: self._log_start(lane, record.at.number),
         )
         self._marks[record.at] = judgement.mark
+        self._after_loss.discard(record.at)
         if judgement.appearance is Appearance.REPLAY:
             self.counts["replayed"] += 1
             return
         if judgement.purged:
             self.counts["purged"] += judgement.purged
-            yield self._finding(lane, result.position, judgement.purged)
+            kind = FindingKind.UPLOADS_PURGED_UNPROCESSED
+            yield self._finding(kind, lane, result.position, f"{judgement.purged} uploads")
+        if judgement.unrouted:
+            self.counts["unrouted"] += judgement.unrouted
+            kind = FindingKind.RESULTS_PURGED_UNROUTED
+            yield self._finding(kind, lane, result.position, f"{judgement.unrouted} results")
         yield from self._route(lane, record, result)
+
+    def _mark_before(self, record: Record, lane: Lane) -> ReplayMark:
+        """The mark of a record's partition; of the first one after a loss, with what may miss."""
+        mark = self._marks[record.at]
+        if record.at not in self._after_loss:
+            return mark
+        surely_ms = record.appended_ms + MAX_SKEW_MS
+        younger = self._admin.first_after(Partition(uploads_of(lane), record.at.number), surely_ms)
+        return replay.after_loss(mark, current_topic_id=self._topic_id(lane), younger=younger)
 
     def _route(self, lane: Lane, record: Record, result: Result) -> Iterable[Outgoing]:
         standing = self._view.standing(lane, result.account)
@@ -184,7 +212,7 @@ class Router:
         self, lane: Lane, result: Result, standing: Standing | None
     ) -> Iterable[Outgoing]:
         if not isinstance(result, Cutout) or standing is None:
-            raise InvariantBroken("a result was to be retained that is no cut-out or not granted")
+            raise InvariantBroken("what was to be retained is no cut-out, or not granted")
         original = self._original(lane, result)
         if original is None:
             self.counts["ephemeral"] += 1
@@ -228,12 +256,12 @@ class Router:
         wire = to_wire(event, source="/router")
         return Outgoing(RETAINED, -1, cutout.id.encode(), wire.headers, wire.value)
 
-    def _finding(self, lane: Lane, position: Position, count: int) -> Outgoing:
+    def _finding(self, kind: FindingKind, lane: Lane, position: Position, what: str) -> Outgoing:
         event = Finding(
             id=upload_id_of_position(position.topic_id, position.partition, position.offset),
             time=self._now(),
-            kind=FindingKind.UPLOADS_PURGED_UNPROCESSED,
-            detail=f"{count} uploads before {uploads_of(lane)} {position}",
+            kind=kind,
+            detail=f"{what} before {uploads_of(lane)} {position}",
         )
         wire = to_wire(event, source="/router")
         return Outgoing(LEDGER, -1, str(lane).encode(), wire.headers, wire.value)
@@ -246,10 +274,9 @@ class Router:
 
 
 def _result(record: Record) -> Result:
-    """The result in a record of cut-outs; only inference writes them, so all are readable."""
+    """The result in a record; only inference writes them, so all are readable."""
     try:
-        event = Failure if type_of(record.headers) is Failure else Cutout
-        result = from_wire(event, record.headers, record.value)
+        result = one_from_wire(RESULTS, record.headers, record.value)
     except InvalidInput as error:
         raise InvariantBroken(f"{record.at} at {record.offset}: {error.code}") from error
     if result.position.partition != record.at.number:

@@ -12,8 +12,8 @@ from erasestream.topics.record import Partition, Record
 class View(Protocol):
     """The owners' decisions, and how fresh they are (`ConsentView`)."""
 
-    def mark(self) -> Mark:
-        """How far the decisions reach now."""
+    def mark(self, *, timeout_s: float | None = None) -> Mark:
+        """How far the decisions reach now.  Raises `Unavailable`, after the timeout if given."""
 
     def read(self) -> Mark:
         """Apply what is there, without waiting; what is applied then."""
@@ -46,3 +46,6 @@ class Questions(Protocol):
 
     def log_end(self, at: Partition) -> int:
         """The offset behind the last record of a partition, committed or not."""
+
+    def first_after(self, at: Partition, moment_ms: int) -> int:
+        """The offset of the first record appended after this; of the next one if there is none."""

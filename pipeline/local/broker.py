@@ -16,6 +16,7 @@ import socket
 import ssl
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from erasestream.pipeline.local.broker_config import BrokerConfig, properties, render
@@ -60,7 +61,9 @@ class Broker:
         name: str = "broker",
         attachment: Attachment = Attachment.ATTACHED,
         heap_mb: int = HEAP_MB,
+        java_options: Sequence[str] = (),
     ) -> None:
+        """`java_options`: more of Java's own."""
         self.config = config
         self._directory = directory.resolve()
         self._identities = identities.resolve()
@@ -68,6 +71,7 @@ class Broker:
         self._name = name
         self._attachment = attachment
         self._heap_mb = heap_mb
+        self._java_options = java_options
         self._process = ChildProcess(self._directory / "broker.pid")
 
     @property
@@ -213,6 +217,7 @@ class Broker:
             f"-XX:ErrorFile={self.log.parent}/java-error.log",
             "-XX:-UsePerfData",
             "-Djava.awt.headless=true",
+            *self._java_options,
             f"-Dlog4j2.configurationFile={FILES / 'log4j2.properties'}",
             f"-Derasestream.log={self.log}",
             "-cp",

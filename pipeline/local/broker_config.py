@@ -143,8 +143,9 @@ def cluster(
             voters=voters,
             durability=durability,
             times=times or BrokerTimes(),
-            # Its controller is the same process: nobody else's silence can be misread.
-            session_s=3.0 if len(ports) == 1 else 9.0,
+            # For so long a leader that is gone is waited for.  A single node's controller is
+            # the same process: nobody else's silence can be misread.
+            session_s=3.0 if len(ports) == 1 else 4.0,
         )
         for node_id, (port, _) in enumerate(ports, start=1)
     )

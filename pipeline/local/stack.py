@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -77,11 +77,13 @@ class Stack:
         model: str = "isnet",
         nodes: int = 1,
         heap_mb: int = HEAP_MB,
+        java_options: Sequence[str] = (),
     ) -> None:
         """Choose ports and write all files; nothing runs yet.
 
-        `nodes` brokers, each with `heap_mb` of heap.  Those of a cluster have a second way in
-        each (`SecondWay`): who needs it forwards from `second_ways`.
+        `nodes` brokers, each with `heap_mb` of heap and these options of Java's own.  Those of
+        a cluster have a second way in each (`SecondWay`): who needs it forwards from
+        `second_ways`.
         """
         (bucket_port, *ports) = free_ports(1 + 4 * nodes)
         nodes_ports = [ports[n : n + 4] for n in range(0, len(ports), 4)]
@@ -101,6 +103,7 @@ class Stack:
         notes = {
             "nodes": nodes_ports,
             "heap_mb": heap_mb,
+            "java_options": list(java_options),
             "bucket_port": bucket_port,
             "random": os.urandom(16).hex(),
             "check_interval_s": lifetimes.check_interval.total_seconds(),
@@ -138,6 +141,7 @@ class Stack:
                     name=BROKER,
                     attachment=self._attachment,
                     heap_mb=self._noted()["heap_mb"],
+                    java_options=self._noted().get("java_options", ()),
                 )
                 for config in self._configs()
             )

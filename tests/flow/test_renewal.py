@@ -1,5 +1,6 @@
 """Certificates are renewed under running stages: each takes the new one up, and loses nothing."""
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -7,23 +8,37 @@ import pytest
 
 from erasestream.pipeline.local.certificates import Authority
 from erasestream.pipeline.running import EX_SOFTWARE, EX_UNAVAILABLE
-from erasestream.topics.catalog import INFERENCE, ROUTER, SINK
-from tests.flow.running import STAGES, Flow
+from erasestream.schemas.errors import Unavailable
+from erasestream.topics.catalog import (
+    ERASER,
+    INFERENCE,
+    PURGER,
+    ROUTER,
+    SINK,
+    Role,
+    uploads_of,
+)
+from erasestream.topics.consent import Recorded
+from erasestream.topics.record import Partition
+from tests.flow.running import SHOP, STAGES, Flow
 from tests.flow.tallies import Tally, opt_in
 from tests.flow.waiting import eventually
 
+ROLES = (INFERENCE, ROUTER, SINK)
+TIDYING = {"purge": PURGER, "erase": ERASER}
+"""The stages that delete, and their roles."""
 VALID = timedelta(seconds=45)
 UPLOADS = 20
 
 
-def issue(flow: Flow, *, valid: timedelta = timedelta(days=1)) -> datetime:
-    """New certificates for the stages, and when they end."""
+def issue(flow: Flow, *roles: Role, valid: timedelta = timedelta(days=1)) -> datetime:
+    """New certificates for these, and when they end."""
     authority = Authority.load(
         flow.stack.files.directory / "authority", now=lambda: datetime.now(UTC)
     )
     begun = datetime.now(UTC) - timedelta(days=authority.days) + valid
     issuer = replace(authority, now=lambda: begun)
-    for role in (INFERENCE, ROUTER, SINK):
+    for role in roles:
         issuer.issue_role(role, flow.stack.files.identities)
     return datetime.now(UTC) + valid
 
@@ -42,11 +57,11 @@ def test_stages_outlive_their_certificates(fragile: Flow) -> None:
     flow = fragile
     for stage in STAGES:
         flow.stack.stop_stage(stage)
-    ends = issue(flow, valid=VALID)
+    ends = issue(flow, *ROLES, valid=VALID)
     flow.start_stages()
     opt_in(flow, "renewal")
     processes = {stage: flow.stack.stage(stage).process_id for stage in STAGES}
-    issue(flow)
+    issue(flow, *ROLES)
     before = Tally(flow, keeper="renewal", forgetter="renewal-of-no-matter", count=UPLOADS)
     for stage in STAGES:
         flow.wait_for(stage, "certificate_renewed")
@@ -65,3 +80,53 @@ def test_stages_outlive_their_certificates(fragile: Flow) -> None:
     eventually("all are routed", is_done, deadline_s=120, poll_s=0.5)
     after.assert_exact()
     before.assert_exact()
+
+
+def await_purged(flow: Flow) -> None:
+    """Upload, and wait until that is routed and gone from the brokers."""
+    receipt = flow.upload("renewal-of-no-matter")
+    at, admin = Partition(uploads_of(SHOP), receipt.partition), flow.stack.admin().admin()
+    end = admin.log_end(at)
+
+    def is_gone() -> bool:
+        restart_what_ended(flow)
+        return admin.log_start(at) >= end
+
+    eventually("the upload is purged", is_gone, deadline_s=120, poll_s=0.5)
+
+
+def await_erased(flow: Flow, account: str) -> None:
+    """Opt in and out, and wait until that is confirmed."""
+
+    def revoked() -> Recorded | None:
+        with suppress(Unavailable):  # the writer's clients too have lost their broker
+            flow.grant(account)
+            return flow.revoke(account)
+        return None
+
+    revocation = eventually("a revocation is recorded", revoked, poll_s=0.5)
+    flow.consent().await_confirmed(account, revocation, timeout_s=60)
+
+
+@pytest.mark.long
+def test_purger_and_eraser_outlive_their_certificates(fragile: Flow) -> None:
+    """Before and after the first ones have ended each does its work, in one process all along."""
+    flow = fragile
+    ends = issue(flow, *TIDYING.values(), valid=VALID)
+    flow.start_stages(TIDYING, ERASESTREAM_STAGE__PURGE_INTERVAL="PT1S")
+    try:
+        processes = {stage: flow.stack.stage(stage).process_id for stage in TIDYING}
+        await_purged(flow)
+        await_erased(flow, "erased-before")
+        issue(flow, *TIDYING.values())
+        for stage in TIDYING:
+            flow.wait_for(stage, "certificate_renewed")
+        eventually("the first have ended", lambda: datetime.now(UTC) > ends + timedelta(seconds=1))
+        flow.stack.broker.stop()
+        flow.stack.broker.start()
+        await_purged(flow)
+        await_erased(flow, "erased-after")
+        assert processes == {stage: flow.stack.stage(stage).process_id for stage in TIDYING}
+    finally:
+        for stage in TIDYING:
+            flow.stack.stop_stage(stage)

@@ -1,29 +1,41 @@
-"""The storm in a minute; and that its checker notices what it is there to notice."""
+"""The storm in a minute."""
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.faults.checker import Evidence, Sent, judge
-from tests.faults.observer import Seen
+from tests.faults.checker import GRANTED, REVOKED
+from tests.faults.endings import Ending, transactions
 from tests.faults.plan import Kind, faults
 from tests.faults.storm import Size, storm
 
-SEED = 20_261
-MINUTE = Size(uploads=2000, seconds=36.0, deciders=3, every_s=3.0)
+SEED = 23_450
+"""Its first faults are of every kind, and kill a stage of every kind."""
+MINUTE = Size(
+    uploads=400,
+    max_waiting=100,
+    faults=15,
+    seconds=600.0,
+    deciders=3,
+    every_s=3.0,
+    waits_for_stages=True,
+)
+"""A minute on two quiet cores; on busy ones it goes on until all of that is done."""
 
 
-@pytest.mark.long
 def test_a_minute_of_storm() -> None:
     """Killed, stopped, cut off and slowed: nothing lost, twice, misrouted or kept wrongly."""
     outcome = storm(MINUTE, SEED)
     verdict = outcome.verdict
-    assert set(verdict.wrong.values()) == {0}, (verdict.wrong, verdict.details)
-    assert outcome.uploads > 100
-    assert outcome.kills > 0
-    assert verdict.bound["made after a confirmed grant"] > 0
+    wrong = {name: count for name, count in outcome.wrong.items() if count}
+    # In a minute there may be no upload that two writers leave to be judged; the storm has some.
+    wrong.pop("two_writers_not_judged", None)
+    assert not wrong, (wrong, verdict, outcome.endings)
+    assert outcome.uploads >= MINUTE.uploads
+    assert set(outcome.faults) == set(Kind)
+    assert outcome.transactions.committed > 0
+    assert verdict.bound[GRANTED] > 0
+    assert verdict.bound[REVOKED] > 0
     assert verdict.bound["must not be retained"] > 0
 
 
@@ -36,109 +48,37 @@ def test_seed_replays_the_faults() -> None:
     assert {fault.kind for fault in first} == set(Kind)
 
 
-UPLOAD, ACCOUNT, LANE = "u", "a", "shop"
-T = 1_000_000
-
-
-def _iso(at_ms: int) -> str:
-    return f"1970-01-01T00:{at_ms // 60000:02}:{at_ms // 1000 % 60:02}.{at_ms % 1000:03}Z"
-
-
-def _decided(offset: int, at_ms: int, decision: str) -> Seen:
-    attributes = {"ce_id": f"d{offset}", "ce_account": ACCOUNT, "ce_time": _iso(at_ms)}
-    return Seen(attributes, 0, offset, at_ms, decision)
-
-
-def _seen(at_ms: int, kind: str = "cutout", offset: int = 0, **more: str) -> Seen:
-    type_ = f"com.backgrounderase.image.{kind}.v1"
-    given = {"ce_id": UPLOAD, "ce_account": ACCOUNT, "ce_type": type_, **more}
-    return Seen(given, 0, offset, at_ms)
-
-
-def _evidence(*decisions: tuple[int, str], kept: bool, confirmed: int | None = None) -> Evidence:
-    """One upload at T, its cut-out and its result; decisions are acknowledged when appended."""
-    consent = {(0, n): _decided(n, at, what) for n, (at, what) in enumerate(decisions)}
-    parts = {
-        (0, n): _seen(T + 30, "retained", n, ce_part=part, ce_lane=LANE)
-        for n, part in enumerate(("original", "cutout"))
-    }
-    return Evidence(
-        sent={UPLOAD: Sent(LANE, ACCOUNT, T)},
-        topics={
-            "uploads.shop": {(0, 0): _seen(T, "uploaded")},
-            "cutouts.shop": {(0, 0): _seen(T + 20)},
-            "ephemeral.shop": {(0, 0): _seen(T + 30)},
-            "ephemeral.bulk": {},
-            "retained": parts if kept else {},
-            "consent.shop": consent,
-            "ledger": dict(consent),
-        },
-        stored=Counter({(UPLOAD, p, "g"): 1 for p in ("original", "cutout")} if kept else {}),
-        known={(LANE, ACCOUNT, at): at for at, _ in decisions},
-        confirmed={(LANE, ACCOUNT): [confirmed]} if confirmed else {},
-    )
-
-
-GRANTED, REVOKED = (T - 9000, "granted"), (T - 5000, "revoked")
+ENDED = '{"event": "ended", "code": "%s", "reason": "why"}'
 
 
 @pytest.mark.parametrize(
-    "evidence",
+    ("status", "last_line", "is_expected"),
     [
-        _evidence(kept=False),
-        _evidence(GRANTED, kept=True),
-        _evidence(GRANTED, REVOKED, kept=False, confirmed=T - 4000),
-        _evidence(GRANTED, (T + 25, "revoked"), kept=True),
-        _evidence(GRANTED, (T + 25, "revoked"), kept=False),
-        _evidence((T - 1000, "granted"), kept=False),
+        (70, ENDED % "fenced", True),
+        (69, ENDED % "broker_unavailable", True),
+        (70, ENDED % "invariant_broken", False),
+        (70, '{"event": "ended", "error": "ValueError"}', False),
+        (78, ENDED % "misconfigured", False),
+        (1, '{"event": "died", "error": "KeyError"}', False),
+        (-11, "Fatal Python error: Segmentation fault", False),
+        (-9, "", False),
+        (0, "", False),
     ],
 )
-def test_right_is_right(evidence: Evidence) -> None:
-    """What follows the rules is not found fault with; a decision in between may go either way."""
-    verdict = judge(evidence)
-    assert set(verdict.wrong.values()) == {0}, (verdict.wrong, verdict.details)
+def test_endings_are_told_apart(
+    tmp_path: Path, status: int, last_line: str, is_expected: bool
+) -> None:
+    """What a storm explains, and what is a fault of ours."""
+    log = tmp_path / "route.log"
+    log.write_text('{"event": "ready"}\n' + last_line)
+    ending = Ending.of("route", status, log)
+    assert ending.is_expected is is_expected, ending
 
 
-def _with(evidence: Evidence, topic: str, *records: Seen) -> Evidence:
-    changed = {(0, n): record._replace(offset=n) for n, record in enumerate(records)}
-    return replace(evidence, topics={**evidence.topics, topic: changed})
-
-
-WRONG: dict[str, tuple[Callable[[], Evidence], str]] = {
-    "no result": (lambda: _with(_evidence(kept=False), "ephemeral.shop"), "lost"),
-    "two results": (
-        lambda: _with(_evidence(kept=False), "ephemeral.shop", _seen(T + 30), _seen(T + 31)),
-        "duplicated",
-    ),
-    "another account's": (
-        lambda: _with(_evidence(kept=False), "ephemeral.shop", _seen(T + 30, ce_account="b")),
-        "misrouted",
-    ),
-    "another lane's": (
-        lambda: _with(_evidence(kept=False), "ephemeral.bulk", _seen(T + 30)),
-        "across_lanes",
-    ),
-    "kept without a grant": (lambda: _evidence(kept=True), "misrouted"),
-    "kept after a revocation": (
-        lambda: _evidence(GRANTED, REVOKED, kept=True, confirmed=T - 4000),
-        "retained_after_revocation",
-    ),
-    "kept within the skew": (lambda: _evidence((T - 1999, "granted"), kept=True), "misrouted"),
-    "not kept after a grant": (lambda: _evidence(GRANTED, kept=False), "not_retained_after_grant"),
-    "one part only": (
-        lambda: _with(
-            _evidence(GRANTED, kept=True),
-            "retained",
-            _seen(T + 30, "retained", ce_part="cutout", ce_lane=LANE),
-        ),
-        "misrouted",
-    ),
-    "no proof": (lambda: _with(_evidence(GRANTED, kept=True), "ledger"), "misrouted"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_wrong_is_noticed(name: str) -> None:
-    """Each kind of wrong is counted under its name."""
-    build, counted = WRONG[name]
-    assert judge(build()).wrong[counted] > 0
+def test_transactions_of_all_routers_are_added(tmp_path: Path) -> None:
+    """The last thing that each of them said counts; half a line does not."""
+    said = ['{"event": "ready"}', '{"committed": 3, "aborted": 0}']
+    said += ['{"committed": 7, "aborted": 1}', '{"committed": 9, "abor']
+    for name in ("route.log", "route-2.1.killed"):
+        (tmp_path / name).write_text("\n".join(said))
+    assert transactions(tmp_path.glob("route*")) == (14, 2)

@@ -40,7 +40,7 @@ class Join(RuleBasedStateMachine):
             self._start(name)
         self.workers = [Worker(self.brokers, number, 0) for number in range(len(PARTITIONS))]
         self.inferred = [0 for _ in PARTITIONS]
-        self.has_lost_uploads = False
+        self.has_lost_records = False
         self.needless: list[tuple[Partition, int]] = []
 
     def _start(self, name: str) -> Process:
@@ -208,9 +208,17 @@ class Join(RuleBasedStateMachine):
         """Some are deleted before anybody worked on them."""
         starts = self.brokers.uploads_start
         starts[number] = min(starts[number] + count, len(self.brokers.uploads[number]))
-        self.has_lost_uploads = True
+        self.has_lost_records = True
 
-    @precondition(lambda self: not self.has_lost_uploads and self._waits_for_one_topic_only())
+    @precondition(lambda self: self._waits_for_current_topic_only())
+    @rule(number=NUMBERS, count=FEW)
+    def cutouts_outlive_their_time(self, number: int, count: int) -> None:
+        """Some are deleted before a router has read them: it was away for too long."""
+        starts = self.brokers.cutouts_start
+        starts[number] = min(starts[number] + count, len(self.brokers.cutouts[number]))
+        self.has_lost_records = True
+
+    @precondition(lambda self: not self.has_lost_records and self._waits_for_one_topic_only())
     @rule()
     def uploads_are_made_anew(self) -> None:
         """While inference and purger are stopped: results of the old ones may still wait."""
@@ -230,6 +238,14 @@ class Join(RuleBasedStateMachine):
         }
         return all(
             result_in(record).position.topic_id == marks[at].topic_id
+            for at, start in self.brokers.commits.items()
+            for record in self.brokers.cutouts[at.number][start.offset :]
+        )
+
+    def _waits_for_current_topic_only(self) -> bool:
+        """What waits of uploads that are not there any more can not be told from what is lost."""
+        return all(
+            result_in(record).position.topic_id == self.brokers.topic_id
             for at, start in self.brokers.commits.items()
             for record in self.brokers.cutouts[at.number][start.offset :]
         )

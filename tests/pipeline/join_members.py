@@ -42,8 +42,9 @@ class LocalView:
         self.arrived = dict.fromkeys(CONSENTS, 0)
         self.applied = dict.fromkeys(CONSENTS, 0)
 
-    def mark(self) -> Mark:
+    def mark(self, *, timeout_s: float | None = None) -> Mark:
         """How far the decisions reach."""
+        assert timeout_s is None or timeout_s > 0
         return {at: len(self._brokers.consent[at.number]) for at in CONSENTS}
 
     def read(self) -> Mark:
@@ -100,7 +101,10 @@ class Process:
     def assign(self, partitions: Iterable[Partition]) -> None:
         """Join or join again: forget what is open, start from what is committed."""
         self.generation = self._brokers.generation
-        starts = {at: self._brokers.commits[at] for at in partitions}
+        starts = {
+            at: self._brokers.commits[at].among(self._brokers.cutouts_start[at.number])
+            for at in partitions
+        }
         self.router.assigned(starts)
         self._place = {at: start.offset for at, start in starts.items()}
         self._next, self._open, self._read = {}, [], []
@@ -108,9 +112,14 @@ class Process:
     def read(self, most: int) -> None:
         """A small read; then the mark is taken."""
         self.handle()
+        starts = self._brokers.cutouts_start
+        if any(place < starts[at.number] for at, place in self._place.items()):
+            # What it would read next is deleted: it gets an error, ends, and starts again.
+            places = list(self._place)
+            self._end()
+            if self.is_member:
+                self.assign(places)
         for at, place in self._place.items():
-            if place < self._brokers.cutouts_start[at.number]:
-                continue  # a deposed one whose place was purged: it gets an error, and ends
             found = self._brokers.cutouts[at.number][place : place + most]
             self._place[at] += len(found)
             self._read += found

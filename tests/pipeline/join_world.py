@@ -69,7 +69,7 @@ class Brokers:
     ephemeral: list[Place] = field(default_factory=list)
     retained: Counter[UploadId] = field(default_factory=Counter)
     purged: set[Place] = field(default_factory=set)
-    """What the findings say was purged unprocessed."""
+    """What the findings say was purged unprocessed, or unrouted."""
     serial: int = 0
 
     def __post_init__(self) -> None:
@@ -88,6 +88,12 @@ class Brokers:
     def log_start(self, at: Partition) -> int:
         """As an `Admin` answers."""
         return self.uploads_start[at.number]
+
+    def first_after(self, at: Partition, moment_ms: int) -> int:
+        """As an `Admin` answers."""
+        log = self.uploads[at.number]
+        after = (n for n, r in enumerate(log) if r.appended_ms > moment_ms)
+        return max(next(after, len(log)), self.uploads_start[at.number])
 
     def log_end(self, at: Partition) -> int:
         """As an `Admin` answers for the ephemeral topic."""

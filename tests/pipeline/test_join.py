@@ -17,7 +17,7 @@ from erasestream.pipeline.consent import decision, replay
 from erasestream.pipeline.consent.barrier import Barrier, Verdict
 from erasestream.pipeline.consent.replay import Appearance, Judgement
 from erasestream.pipeline.consent.router import Router
-from erasestream.schemas.consent import ConsentDecision
+from erasestream.schemas.decision_wire import Decided
 from erasestream.schemas.errors import InvariantBroken
 from erasestream.schemas.events import Position
 from erasestream.topics.purge import Committed
@@ -65,6 +65,7 @@ def too_much(*, routed: dict[Partition, Committed], **others: Any) -> dict[Parti
 
 
 REAL_JUDGE = replay.judge
+REAL_AFTER_LOSS = replay.after_loss
 REAL_NEEDLESS = join_machine.needless
 
 BROKEN: dict[str, tuple[object, str, object]] = {
@@ -73,9 +74,17 @@ BROKEN: dict[str, tuple[object, str, object]] = {
     "view is never behind": (Barrier, "judge", lambda *_, **__: Verdict.DECIDE),
     "clocks are believed": (decision, "MAX_CLOCK_SKEW", timedelta(0)),
     "any photo will do": (decision, "is_original", lambda *_: True),
-    "late grants count": (ConsentDecision, "is_void", lambda *_: False),
+    "late grants count": (Decided, "is_void", lambda *_: False),
     "purged up to what was read": (join_machine, "needless", too_much),
     "everybody is opted out": (Router, "_retained", lambda *_: ()),
+    "a loss is not told": (replay, "after_loss", lambda mark, **_: mark),
+    "a loss is of what is left only": (
+        replay,
+        "after_loss",
+        lambda mark, *, younger, **_: REAL_AFTER_LOSS(
+            mark, current_topic_id=mark.topic_id, younger=younger // 2
+        ),
+    ),
     "mark is not committed": (
         Router,
         "metadata",
@@ -115,3 +124,24 @@ def test_a_result_that_is_missing_stops_the_router() -> None:
     with pytest.raises(InvariantBroken, match="missing"):
         router.handle()
     assert machine.brokers.ephemeral == []
+
+
+def test_a_loss_is_remembered_until_the_gap_it_left() -> None:
+    """What is left begins with a replay: the router commits that and is killed before the gap."""
+    machine = Join()
+    for _ in range(4):
+        machine.brokers.upload(ACCOUNTS[0], 0)
+    worker, zombie = (Worker(machine.brokers, 0, start) for start in (0, 1))
+    worker.read(4)
+    zombie.read(1)
+    for each in (worker, worker):
+        each.append()
+    machine.router_works(NAMES[0], 2)
+    for each in (worker, zombie, worker):
+        each.append()
+    machine.cutouts_outlive_their_time(0, 3)
+    for _ in ("a replay", "what comes after the gap"):
+        machine.router_is_killed(NAMES[0])
+        machine.router_works(NAMES[0], 1)
+    assert [place.offset for place in machine.brokers.ephemeral] == [0, 1, 3]
+    assert [place.offset for place in machine.brokers.purged] == [2]

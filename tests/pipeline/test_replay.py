@@ -1,14 +1,14 @@
 """Every upload is routed exactly once, in order, whatever inference repeats."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erasestream.pipeline.consent.replay import Appearance, Judgement, judge
+from erasestream.pipeline.consent.replay import Appearance, Judgement, after_loss, judge
 from erasestream.schemas.errors import InvariantBroken
 from erasestream.schemas.events import Position
 from erasestream.topics.replay_mark import ReplayMark
@@ -73,6 +73,47 @@ def test_a_gap_must_have_been_purged_to_its_last_offset(
     else:
         with pytest.raises(InvariantBroken, match=rf"\b{missing} results are missing"):
             judged(mark(last), position, log_start=start)
+
+
+@given(
+    last=st.integers(-1, 1000),
+    younger=st.integers(0, 1000),
+    steps=st.lists(st.integers(1, 30), min_size=1, max_size=20),
+)
+def test_after_a_loss_gaps_among_what_is_older_are_counted(
+    last: int, younger: int, steps: list[int]
+) -> None:
+    """And above it a gap stops the process, as ever; the mark tells, also read again."""
+    known, at_offset = after_loss(mark(last), current_topic_id=TOPIC, younger=younger), last
+    for step in steps:
+        at_offset += step
+        if step > 1 and at_offset > younger:
+            with pytest.raises(InvariantBroken, match=rf"\b{step - 1} results are missing"):
+                judged(known, at(at_offset))
+            return
+        found = judged(known, at(at_offset))
+        assert (found.purged, found.unrouted) == (0, step - 1)
+        known = ReplayMark.parse(str(found.mark), where="cutouts.shop/0")
+        assert known.offset == at_offset
+
+
+@given(last=st.integers(0, 1000), younger=st.integers(2, 1000))
+def test_after_a_loss_uploads_made_anew_start_again(last: int, younger: int) -> None:
+    """What is older than the loss is then counted among the new ones, and never of the old."""
+    found = after_loss(mark(last), current_topic_id=ANEW, younger=younger)
+    assert found == ReplayMark(topic_id=ANEW, offset=-1, unread_below=younger)
+    assert judged(found, at(younger, ANEW), current=ANEW).unrouted == younger
+    with pytest.raises(InvariantBroken, match="does not have"):
+        judged(found, at(last), current=ANEW)
+    with pytest.raises(InvariantBroken, match="missing"):
+        judged(replace(mark(last), unread_below=2000), at(2, ANEW), current=ANEW)
+
+
+def test_a_second_loss_forgets_nothing_of_the_first() -> None:
+    """Whichever bound is further on counts."""
+    once = after_loss(mark(3), current_topic_id=TOPIC, younger=90)
+    twice = after_loss(once, current_topic_id=TOPIC, younger=80)
+    assert twice.unread_below == 90
 
 
 def test_uploads_made_anew_start_again() -> None:

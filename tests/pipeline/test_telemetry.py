@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -180,6 +181,25 @@ def test_what_ends_a_process_or_thread_is_a_line_too() -> None:
     assert ended.stdout == ""
     lines = [json.loads(text) for text in ended.stderr.splitlines()]
     assert [(line["event"], line["error"]) for line in lines] == [("died", "ValueError")] * 2
+    assert not any(secret in ended.stderr for secret in SECRETS)
+
+
+ABORTS = """
+import os
+from erasestream.pipeline.telemetry import log_to_stderr
+log_to_stderr()
+def in_the_midst_of(value): os.abort()
+in_the_midst_of("pixels of acct-of-ann")
+"""
+
+
+def test_a_signal_that_ends_a_process_leaves_the_place() -> None:
+    """Where it was, so that an abort of a library can be explained; and no value."""
+    ended = subprocess.run(
+        [sys.executable, "-c", ABORTS], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == -signal.SIGABRT
+    assert "in in_the_midst_of" in ended.stderr
     assert not any(secret in ended.stderr for secret in SECRETS)
 
 
