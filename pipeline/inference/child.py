@@ -38,10 +38,15 @@ class Desk:
         options = self._request[frames.REQUEST.size : image_at].decode()
         return options, self._request[image_at : image_at + image_bytes]
 
-    def write(self, *pieces: bytes) -> None:
-        """Leave the answer."""
+    def write(self, kind: Kind, *pieces: bytes) -> None:
+        """Leave the answer.  It is none until its kind is there, which comes last.
+
+        The kernel may end a child in the midst of it, for want of the pages that it fills.
+        """
+        self._answer.seek(frames.KIND.size)
         for piece in pieces:
             self._answer.write(piece)
+        frames.KIND.pack_into(self._answer, 0, kind)
 
 
 def do(what: What, desk: Desk, segmenter: Segmenter, work: Work) -> None:
@@ -49,10 +54,10 @@ def do(what: What, desk: Desk, segmenter: Segmenter, work: Work) -> None:
     try:
         if what is What.WARM_UP:
             segmenter.warm_up()
-            desk.write(frames.KIND.pack(Kind.READY))
+            desk.write(Kind.READY)
         else:
             options, image = desk.read()
             cutout = work(segmenter, image, CutoutOptions.from_json(options))
-            desk.write(*frames.answer(cutout))
+            desk.write(Kind.CUTOUT, *frames.answer(cutout))
     except (InvalidInput, Refused) as error:
-        desk.write(frames.refusal(error.code))
+        desk.write(Kind.REFUSED, frames.refusal(error.code))

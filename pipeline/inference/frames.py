@@ -9,7 +9,8 @@ then), since a child that decodes a stranger's bytes may say anything.
     task      what (u8), number (u32), deadline in seconds (f64); the two pieces of memory with it
     report    how (u8), number (u32); a code, if it is REFUSED
     request   options bytes (u32), image bytes (u32), options (JSON), image
-    answer    kind (u8): READY:   nothing more (to a warm-up)
+    answer    kind (u8), written last: 0 until all the rest is there
+                         READY:   nothing more (to a warm-up)
                          REFUSED: code bytes (u8), code
                          CUTOUT:  width, height, data bytes (u32 each), milliseconds per step
                                   (f32 each), what was adjusted (u8; 0: nothing), data
@@ -53,9 +54,16 @@ class How(IntEnum):
     REFUSED = 2
     """No task: the model or the kernel is not what it should be."""
     ENDED = 3
-    """The child has ended, and the answer tells whether well."""
+    """The child has ended as it should, and left an answer."""
     EXPIRED = 4
     """The child was killed at its deadline."""
+    CRASHED = 5
+    """The child ended in another way: what it left is not looked at."""
+    NOT_BEGUN = 6
+    """The system had no process for a child: the worker may ask again."""
+
+
+NO_TASK = frozenset({How.LOADED, How.REFUSED})
 
 
 class Kind(IntEnum):
@@ -127,16 +135,16 @@ def request(image: bytes, options: CutoutOptions) -> tuple[bytes, bytes]:
 
 
 def refusal(code: Code) -> bytes:
-    """The answer that carries a code."""
-    return KIND.pack(Kind.REFUSED) + CODE.pack(len(code)) + code.encode()
+    """What follows the kind of an answer that carries a code."""
+    return CODE.pack(len(code)) + code.encode()
 
 
 def answer(cutout: CutoutImage) -> tuple[bytes, bytes]:
-    """The answer that carries a cut-out, in two pieces."""
+    """What follows the kind of an answer that carries a cut-out, in two pieces."""
     times = (cutout.steps_ms.get(step, 0.0) for step in Step)
     adjusted = ADJUSTMENTS.index(cutout.adjusted)
     head = CUTOUT.pack(cutout.width, cutout.height, len(cutout.data), *times, adjusted)
-    return KIND.pack(Kind.CUTOUT) + head, cutout.data
+    return head, cutout.data
 
 
 def kind_of(untrusted_kind: bytes) -> Kind:
@@ -153,12 +161,19 @@ def allowed_content_types(options: CutoutOptions) -> frozenset[str]:
 
 
 def parse_report(untrusted_report: bytes) -> tuple[How, int, bytes]:
-    """How, the task's number, and the rest.  Raises `Untrustworthy`."""
+    """How, the task's number, and the rest.  Raises `Untrustworthy`.
+
+    Only a process that has no task yet may refuse: one that works itself, on a stranger's bytes,
+    must not end the worker.
+    """
     try:
-        how, number = REPORT.unpack_from(untrusted_report)
-        return How(how), number, untrusted_report[REPORT.size :]
+        untrusted_how, number = REPORT.unpack_from(untrusted_report)
+        how = How(untrusted_how)
     except (struct.error, ValueError) as error:
         raise Untrustworthy("report") from error
+    if (how in NO_TASK) != (number == 0):
+        raise Untrustworthy("number")
+    return how, number, untrusted_report[REPORT.size :]
 
 
 def code_of(untrusted_code: bytes, allowed: frozenset[Code]) -> Code:

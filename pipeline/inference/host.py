@@ -26,7 +26,7 @@ from erasestream.pipeline.inference.frames import (
 from erasestream.pipeline.inference.limits import LIMITS, Limits
 from erasestream.pipeline.inference.sandbox import Enforcement, Isolation
 from erasestream.pipeline.inference.setup import Setup
-from erasestream.schemas.errors import Code, InvalidImage, Refused
+from erasestream.schemas.errors import Code, InvalidImage, InvariantBroken, Refused
 from erasestream.schemas.options import CutoutOptions
 
 PROGRAM = "erasestream.pipeline.inference.zygote"
@@ -47,6 +47,9 @@ _ALLOCATOR = {
     Isolation.PER_IMAGE: {
         "MALLOC_MMAP_MAX_": "0",
         "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+        # And takes it in pages of 2 MB, where the system lets programs ask for them: a child
+        # faults in 200 MB, and by 4 KB that costs another sixth.
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     },
     # Pixels of a finished picture go back to the kernel and not into the allocator's stock.
     Isolation.LONG_LIVED: {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)},
@@ -54,6 +57,7 @@ _ALLOCATOR = {
 _GRACE_S = 5.0
 """A zygote that has not ended a child so long after its deadline is silent."""
 _END_DEADLINE_S = 10.0
+_FORK_TRIES, _PAUSE_S = 60, 0.5
 _REPORT_BYTES = frames.REPORT.size + 256
 
 
@@ -89,6 +93,7 @@ class Host:
         self._process = process
         self._socket = ours
         self._settings = settings
+        self._is_alone = settings.isolation is Isolation.LONG_LIVED
         self._number = 0
         self._waiting: dict[int, asyncio.Future[How]] = {}
         self.gone = asyncio.Event()
@@ -108,8 +113,10 @@ class Host:
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(0)
-        with theirs:
+        with theirs, contextlib.ExitStack() as if_it_fails:
+            if_it_fails.enter_context(ours)
             process = await _started(settings, theirs.fileno())
+            if_it_fails.pop_all()
         host = cls(process, ours, settings)
         try:
             async with asyncio.timeout(settings.start_deadline_s):
@@ -132,13 +139,15 @@ class Host:
             memory.holding(*frames.request(image, options)) as request,
             memory.room_for(frames.ANSWER_BYTES) as answer,
         ):
-            how = await self._done(What.CUT_OUT, self._settings.deadline_s, request, answer)
+            how = await self._begun(What.CUT_OUT, self._settings.deadline_s, request, answer)
             if how is How.EXPIRED:
                 raise InvalidImage(code=Code.PROCESSING_TIMEOUT)
+            if how is How.CRASHED:
+                raise InvalidImage(code=Code.PROCESSING_CRASHED)
             try:
-                return cutout_in(answer, options)
+                return cutout_in(answer, options, self._settings.limits)
             except Untrustworthy as error:
-                if self._settings.isolation is Isolation.LONG_LIVED:
+                if self._is_alone:
                     self._kill()
                 raise InvalidImage(code=Code.PROCESSING_CRASHED) from error
 
@@ -158,18 +167,29 @@ class Host:
             memory.holding(b"\0") as request,
             memory.room_for(frames.ANSWER_BYTES) as answer,
         ):
-            await self._done(What.WARM_UP, self._settings.start_deadline_s, request, answer)
+            await self._begun(What.WARM_UP, self._settings.start_deadline_s, request, answer)
             kind = frames.kind_of(memory.copied(answer, frames.KIND.size, 0))
             if kind is Kind.REFUSED:
                 raise Refused(code=_code(answer, frames.MODEL_CODES))
             if kind is not Kind.READY:
                 raise Untrustworthy("order")
 
+    async def _begun(self, what: What, deadline_s: float, *descriptors: int) -> How:
+        """As `_done`; asks again while there is no process, and then raises `InvariantBroken`."""
+        for _ in range(_FORK_TRIES):
+            how = await self._done(what, deadline_s, *descriptors)
+            if how is not How.NOT_BEGUN:
+                return how
+            if self._is_alone:  # it needs no child, and must not end the worker
+                self._kill()
+                raise HostGone(blames_image=True)
+            await asyncio.sleep(_PAUSE_S)
+        raise InvariantBroken("the system has no process for a child any more")
+
     async def _done(self, what: What, deadline_s: float, *descriptors: int) -> How:
         """Have a task done.  Raises `HostGone`."""
         self._number += 1
         number = self._number
-        alone = self._settings.isolation is Isolation.LONG_LIVED
         try:
             socket.send_fds(self._socket, [frames.TASK.pack(what, number, deadline_s)], descriptors)
         except OSError as error:
@@ -177,7 +197,7 @@ class Host:
             raise HostGone(blames_image=False) from error
         self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(deadline_s + (0 if alone else _GRACE_S)):
+            async with asyncio.timeout(deadline_s + (0 if self._is_alone else _GRACE_S)):
                 return await self._waiting[number]
         except TimeoutError:
             self._kill()
@@ -189,7 +209,7 @@ class Host:
             self._waiting.pop(number, None)
 
     def _give_up(self, number: int) -> None:
-        if self._settings.isolation is Isolation.LONG_LIVED:
+        if self._is_alone:
             self._kill()
         else:
             with contextlib.suppress(OSError):
@@ -230,10 +250,9 @@ class Host:
             return
         asyncio.get_running_loop().remove_reader(self._socket.fileno())
         self._socket.close()
-        alone = self._settings.isolation is Isolation.LONG_LIVED
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(HostGone(blames_image=alone))
+                future.set_exception(HostGone(blames_image=self._is_alone))
 
 
 async def _started(settings: HostSettings, descriptor: int) -> Process:
@@ -256,7 +275,7 @@ async def _started(settings: HostSettings, descriptor: int) -> Process:
     )
 
 
-def cutout_in(answer: int, options: CutoutOptions) -> CutoutImage:
+def cutout_in(answer: int, options: CutoutOptions, limits: Limits = LIMITS) -> CutoutImage:
     """The worker's own copy of what a child that has ended left; or `Untrustworthy`."""
     match frames.kind_of(memory.copied(answer, frames.KIND.size, 0)):
         case Kind.CUTOUT:
@@ -265,7 +284,8 @@ def cutout_in(answer: int, options: CutoutOptions) -> CutoutImage:
             data = memory.copied(answer, head.data_bytes, head_at + frames.CUTOUT.size)
             return head.cutout(data, options)
         case Kind.REFUSED:
-            raise InvalidImage(code=_code(answer, frames.IMAGE_CODES))
+            code = _code(answer, frames.IMAGE_CODES)
+            raise InvalidImage(limits.said_of(code), code=code)
         case _:
             raise Untrustworthy("order")
 

@@ -21,10 +21,11 @@ from erasestream.pipeline.inference import edges
 from erasestream.pipeline.inference.images import Picture
 from erasestream.pipeline.inference.limits import LIMITS, Limits
 from erasestream.schemas.errors import Code, InvalidImage
-from erasestream.schemas.options import Channels, CutoutOptions, Edges
+from erasestream.schemas.events import Adjusted
+from erasestream.schemas.options import Channels, CutoutOptions, Edges, OutputFormat
 
 GRID_CELLS = 60_000
-STRIP_PIXELS = 1_000_000
+STRIP_PIXELS = 100_000
 
 _FAINT = 8
 """Alpha of 255 below which nobody sees anything: no crop has to make room for it."""
@@ -38,15 +39,20 @@ def cut(picture: Picture, mask: NDArray[np.float32], options: CutoutOptions) -> 
 
     With clean edges, if they are asked for; or the alpha alone (L), if only that is.
     """
-    alpha = _alpha(picture, mask)
+    masked = _levels(mask, picture.size)
+    alpha = _with_own(masked, picture.image)
     if options.channels is Channels.ALPHA:
         return Picture(image=alpha)
     sides = _sides(picture.image, alpha) if options.edges is Edges.CLEAN else None
     cutout = Image.new("RGBA", alpha.size)
-    for box in _strips(alpha.size):
-        pixels = np.array(_with_alpha(picture.image, alpha, box))
+    for box in strips(alpha.size):
+        # Only where the mask is soft is the old background mixed in: what the photo itself has
+        # of transparency was mixed with nothing.
+        pixels = np.array(_with_alpha(picture.image, masked, box))
         if sides is not None:
             edges.clean(pixels, sides, top=box[1], height=alpha.height)
+        if alpha is not masked:
+            pixels[..., 3] = np.asarray(alpha.crop(box))
         cutout.paste(_without_hidden_colours(pixels), box)
     return Picture(image=cutout)
 
@@ -54,20 +60,24 @@ def cut(picture: Picture, mask: NDArray[np.float32], options: CutoutOptions) -> 
 def arrange(cutout: Picture, options: CutoutOptions, *, limits: Limits = LIMITS) -> Picture:
     """Crop, size and background colour, in this order.
 
-    Raises `InvalidImage` (result_too_large) where margins would make more pixels than are taken.
+    Where margins would make more pixels than are taken, all is made smaller for `auto`, and said;
+    for another format `InvalidImage` (result_too_large) is raised.
     """
     frame = _frame(cutout.image, options)
     width, height = frame[2] - frame[0], frame[3] - frame[1]
     factor = _factor(width, height, options)
+    adjusted: Adjusted | None = None
     most = max(limits.max_pixels, cutout.width * cutout.height)
     if width * height * factor * factor > most:
-        raise InvalidImage("with its margins", code=Code.RESULT_TOO_LARGE)
+        if options.format is not OutputFormat.AUTO:
+            raise InvalidImage("with its margins", code=Code.RESULT_TOO_LARGE)
+        factor, adjusted = math.sqrt(most / (width * height)), Adjusted.SMALLER
     image = _framed(cutout.image, frame, factor)
     if image.mode == "RGBA" and options.background is not None:
         ground = Image.new("RGB", image.size, options.background)
         ground.paste(image, mask=image.getchannel("A"))
         image = ground
-    return Picture(image=image)
+    return Picture(image=image, adjusted=adjusted)
 
 
 def scaled(cutout: Picture, factor: float) -> Picture:
@@ -75,32 +85,44 @@ def scaled(cutout: Picture, factor: float) -> Picture:
     return Picture(image=_resized(cutout.image, factor))
 
 
-def _alpha(picture: Picture, mask: NDArray[np.float32]) -> Image.Image:
+def _levels(mask: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
+    """The mask as an alpha channel of this size."""
     levels = Image.fromarray(np.rint(mask * 255).astype(np.uint8))
-    alpha = levels.resize(picture.size, Image.Resampling.BILINEAR)
-    if picture.image.mode == "RGBA":
-        own = picture.image.getchannel("A")
-        alpha = ImageChops.multiply(
-            alpha, own if own.size == alpha.size else own.resize(alpha.size)
-        )
-    return alpha
+    return levels.resize(size, Image.Resampling.BILINEAR)
+
+
+def _with_own(masked: Image.Image, image: Image.Image) -> Image.Image:
+    """The alpha channel, made as transparent as the photo's own."""
+    if image.mode != "RGBA":
+        return masked
+    own = image.getchannel("A")
+    return ImageChops.multiply(masked, own if own.size == masked.size else own.resize(masked.size))
 
 
 def _sides(image: Image.Image, alpha: Image.Image) -> edges.Sides:
     """The means of each cell are exact: both are averaged from full size."""
     factor = max(1, round(math.sqrt(image.width * image.height / GRID_CELLS)))
     colours, products = [], []
-    for box in _strips(alpha.size, multiple=factor):
-        seen = _with_alpha(image, alpha, box)
-        colours.append(np.asarray(seen.convert("RGB").reduce(factor)))
-        premultiplied = seen.convert("RGBa").reduce(factor)
-        # Pillow's asarray knows no RGBa: its bytes are what they are.
-        cells = np.frombuffer(premultiplied.tobytes(), np.uint8)
-        products.append(cells.reshape(premultiplied.height, premultiplied.width, 4))
+    for box in strips(alpha.size, multiple=factor):
+        strip = image.crop(box)
+        # What is hidden under the photo's own transparency weighs nothing, on either side.
+        is_own = strip.mode == "RGBA"
+        colours.append(
+            _premultiplied(strip, factor) if is_own else np.asarray(strip.reduce(factor))
+        )
+        products.append(_premultiplied(_with_alpha(image, alpha, box), factor))
     return edges.sides(np.concatenate(colours), np.concatenate(products))
 
 
-def _strips(size: tuple[int, int], *, multiple: int = 1) -> Iterator[Box]:
+def _premultiplied(strip: Image.Image, factor: int) -> NDArray[np.uint8]:
+    """The means of alpha times colour, and of alpha."""
+    means = strip.convert("RGBa").reduce(factor)
+    # Pillow's asarray knows no RGBa: its bytes are what they are.
+    cells = np.frombuffer(means.tobytes(), np.uint8)
+    return cells.reshape(means.height, means.width, 4)
+
+
+def strips(size: tuple[int, int], *, multiple: int = 1) -> Iterator[Box]:
     """From top to bottom, each of the picture's width and of so many rows, or a multiple."""
     width, height = size
     rows = max(1, STRIP_PIXELS // (width * multiple)) * multiple

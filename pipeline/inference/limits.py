@@ -5,6 +5,7 @@
 
 from dataclasses import dataclass
 
+from erasestream.schemas.errors import Code
 from erasestream.schemas.events import MAX_CUTOUT_BYTES, MAX_UPLOAD_BYTES
 
 MAX_PIXELS = 50_000_000
@@ -22,6 +23,16 @@ class Limits:
     max_profile_bytes: int = 4_000_000
     """Profiles of printers reach 3 MB; a longer one is ignored, as if there were none."""
     max_result_bytes: int = MAX_CUTOUT_BYTES
+
+    def said_of(self, code: Code) -> str:
+        """The limit behind a refusal, as it is set; empty if there is none."""
+        match code:
+            case Code.TOO_LARGE:
+                return f"at most {self.max_bytes / 1e6:g} MB"
+            case Code.TOO_MANY_PIXELS:
+                return f"at most {self.max_pixels / 1e6:g} megapixels"
+            case _:
+                return ""
 
 
 LIMITS = Limits()

@@ -4,6 +4,10 @@ Within a partition results leave in the order of their uploads, so one that take
 back those behind it, finished as they may be, and nobody else: the children of the pool go on
 with whatever comes next, of any partition, within a budget of bytes and of records.
 
+The budget is looked at before a record is begun, and again when a child is free for it: small
+uploads may have large results.  The first of each partition is always made, since what is held
+may wait for nothing else; so nothing waits for ever.
+
 Pure but for asyncio.
 """
 
@@ -15,7 +19,8 @@ from erasestream.schemas.cloudevents import Wire
 
 MAX_BYTES = 128_000_000
 """Of uploads and of the results held for them; one upload is taken whatever its size.  A result
-is counted when it is there, so each child can exceed this by one (64 MB at most)."""
+is counted when it is there: each child can exceed this by one, and so can the first of each
+partition (64 MB at most)."""
 MAX_COUNT = 64
 """Records: what a worker has begun it finishes before it gives its partitions to another."""
 
@@ -37,11 +42,16 @@ class LookAhead:
         self,
         *,
         on_failure: Callable[[BaseException], None],
+        children: int,
         max_bytes: int = MAX_BYTES,
         max_count: int = MAX_COUNT,
     ) -> None:
-        """`on_failure` is told of an error at once; nothing behind it is handed over."""
+        """`children`: as many are made at once.
+
+        `on_failure` is told of an error at once; nothing behind it is handed over.
+        """
         self._on_failure = on_failure
+        self._free = children
         self._max_bytes = max_bytes
         self._max_count = max_count
         self._held_bytes = 0
@@ -57,7 +67,6 @@ class LookAhead:
     async def add(self, work: Work) -> None:
         """Begin with it as soon as there is room; returns when it has begun.  One caller."""
         while not self._has_room_for(work.held_bytes):
-            self._freed.clear()
             await self._freed.wait()
         self._held_bytes += work.held_bytes
         task = asyncio.create_task(self._do(work, self._last.get(work.order)))
@@ -73,17 +82,36 @@ class LookAhead:
     async def _do(self, work: Work, before: asyncio.Task[None] | None) -> None:
         held = work.held_bytes
         try:
-            wire = await work.make()
+            wire = await self._made(work, before)
             held += len(wire.value)
-            self._held_bytes += len(wire.value)
             if before:
                 await before
             await work.hand_over(wire)
         finally:
             self._held_bytes -= held
 
+    async def _made(self, work: Work, before: asyncio.Task[None] | None) -> Wire:
+        """Its result, which is counted; when a child is free, and there is room or it is first."""
+        while not self._free or not (
+            self._held_bytes <= self._max_bytes or before is None or before.done()
+        ):
+            await self._freed.wait()
+        self._free -= 1
+        try:
+            wire = await work.make()
+            self._held_bytes += len(wire.value)
+        finally:
+            self._free += 1
+            self._tell()
+        return wire
+
+    def _tell(self) -> None:
+        """Those that wait look again, the oldest first."""
+        freed, self._freed = self._freed, asyncio.Event()
+        freed.set()
+
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._freed.set()
+        self._tell()
         if not task.cancelled() and (error := task.exception()):
             self._on_failure(error)

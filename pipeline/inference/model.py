@@ -80,12 +80,18 @@ def refuse_unless_loadable(path: Path, label: str) -> None:
     _session(path, label)
 
 
-def session_options() -> ort.SessionOptions:
-    """One core for each child: as many pictures as cores are worked on side by side."""
+def session_options(*, reuse: bool = False) -> ort.SessionOptions:
+    """One core for each child: as many pictures as cores are worked on side by side.
+
+    `reuse`: whether what a layer needed is kept for a later one that needs as much, or free at
+    once.  Kept, it spares the kernel work where large pieces go back to it; a child of one
+    image, whose memory is all new, takes 245 MB instead of 190 then.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.enable_cpu_mem_arena = False
+    options.enable_mem_reuse = reuse
     options.log_severity_level = _ONLY_ERRORS
     return options
 
@@ -123,7 +129,9 @@ def _check_signature(session: ort.InferenceSession, manifest: Manifest) -> None:
 
 def _as_mask(output: NDArray[np.float32], manifest: Manifest) -> NDArray[np.float32]:
     height, width = output.shape[-2:]
-    values: NDArray[np.float32] = np.nan_to_num(output.reshape(height, width), nan=0.0)
+    values: NDArray[np.float32] = output.reshape(height, width)
+    if not np.isfinite(values).all():  # what there is to replace is hardly ever there
+        values = np.nan_to_num(values, nan=0.0)
     if manifest.activation is Activation.SIGMOID:
         values = (1 / (1 + np.exp(-values))).astype(np.float32)
     if manifest.normalisation is Normalisation.MIN_MAX:

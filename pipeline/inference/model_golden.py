@@ -29,7 +29,7 @@ def picture(size: int) -> NDArray[np.uint8]:
 
 def model_input(manifest: "Manifest") -> NDArray[np.float32]:
     """The golden picture as this model takes it."""
-    return scaled(picture(manifest.size).astype(np.float32), manifest)
+    return scaled(picture(manifest.size), manifest)
 
 
 def answer(mask: NDArray[np.float32]) -> str:

@@ -24,6 +24,7 @@ from onnxruntime.quantization.calibrate import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from erasestream.pipeline.inference import model_tune
 from erasestream.pipeline.inference.model import DOES_NOT_RUN, PROVIDERS, session_options
 from erasestream.schemas.errors import Code, Refused
 
@@ -37,8 +38,9 @@ def quantise(
     """
     try:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            prepared = Path(folder) / "prepared.onnx"
-            quant_pre_process(str(single), str(prepared), skip_symbolic_shape=True)
+            wide, prepared = Path(folder) / "wide.onnx", Path(folder) / "prepared.onnx"
+            model_tune.widen(single, wide)
+            quant_pre_process(str(wide), str(prepared), skip_symbolic_shape=True)
             ranges = Path(folder) / "ranges.json"
             save_tensors_data(_ranges(prepared, _Reader(input_name, pictures)), ranges)
             quantize_static(
@@ -52,12 +54,15 @@ def quantise(
                 calibrate_method=CalibrationMethod.MinMax,
                 calibration_cache_path=ranges,
             )
+            model_tune.settle(target)
     except DOES_NOT_RUN as error:
         raise Refused("the model can not be quantised", code=Code.MODEL_REFUSED) from error
 
 
 def _ranges(prepared: Path, reader: "_Reader") -> TensorsData:
-    calibrater = _Calibrater(prepared, augmented_model_path=str(prepared.with_name("wide.onnx")))
+    calibrater = _Calibrater(
+        prepared, augmented_model_path=str(prepared.with_name("augmented.onnx"))
+    )
     calibrater.augment_graph()
     calibrater.create_inference_session()
     calibrater.collect_data(reader)

@@ -141,7 +141,7 @@ class Pool:
             if isinstance(taken, ErasestreamError):
                 # Whoever waits behind us is to know as well.
                 self._idle.put_nowait(taken)
-                raise type(taken)(taken.detail, code=taken.code)
+                raise type(taken)(taken.detail, code=taken.code) from taken
             if not taken.gone.is_set():
                 return taken
         raise Refused(code=Code.CLOSED)
@@ -153,16 +153,24 @@ class Pool:
             self._idle.put_nowait(host)
         task = asyncio.create_task(self._keep(host))
         self._keeping.add(task)
-        task.add_done_callback(self._keeping.discard)
+        task.add_done_callback(self._kept)
 
     async def _keep(self, host: Host) -> None:
-        """Replace it when it has ended."""
+        """Replace it when it has ended; what has no room for another may have it in a while."""
         await host.gone.wait()
         await host.end()
         self._hosts.discard(host)
-        for _ in range(_START_TRIES):
-            with contextlib.suppress(Refused):
+        for _ in range(_START_TRIES - 1):
+            with contextlib.suppress(Refused, OSError):
                 await self._add()
                 return
             await asyncio.sleep(_PAUSE_S)
-        self._idle.put_nowait(InvariantBroken("processes of the pool do not start any more"))
+        await self._add()
+
+    def _kept(self, task: asyncio.Task[None]) -> None:
+        """Whatever it failed with, nobody waits for what will not come."""
+        self._keeping.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            broken = InvariantBroken("processes of the pool do not start any more")
+            broken.__cause__ = error
+            self._idle.put_nowait(broken)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from erasestream.schemas.cloudevents import Wire, attributes_of, from_wire, header_of, to_wire
+from erasestream.schemas.cloudevents import Wire, from_wire, header_of, to_wire
 from erasestream.schemas.errors import Code, ErasestreamError, InvalidInput
 from erasestream.schemas.events import Adjusted, Cutout, Failure, Position, Reference, Upload, utc
 from erasestream.schemas.ids import (
@@ -122,10 +122,9 @@ class ResultMaker:
 
     def _failure(self, source: Source, error: ErasestreamError) -> Failure:
         """The failed result, with as much of the upload's attributes as can be used."""
-        attributes = _readable(source.headers)
-        account = attributes.get(header_of("account"), "")
-        upload_id = attributes.get(header_of("id"), "")
-        reference: Reference | None = attributes.get(header_of("reference"))
+        account = _readable(source, "account")
+        upload_id = _readable(source, "id")
+        reference: Reference | None = _readable(source, "reference")
         position = source.position
         return Failure(
             id=UploadId(upload_id)
@@ -145,8 +144,11 @@ def _from(source: Source) -> str:
     return f"/lanes/{source.lane}/inference"
 
 
-def _readable(headers: list[tuple[str, bytes]]) -> dict[str, str]:
+def _readable(source: Source, field: str) -> str:
+    """One attribute, whatever is wrong with the others; empty if it is missing or no text."""
+    name = header_of(field)
+    raw = next((value for each, value in source.headers if each == name), b"")
     try:
-        return attributes_of(headers)
-    except InvalidInput:
-        return {}
+        return raw.decode()
+    except UnicodeDecodeError:
+        return ""

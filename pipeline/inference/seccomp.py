@@ -52,7 +52,6 @@ _WORK = (
 _WORK_MEMORY = (("mmap", 9, 222), ("mprotect", 10, 226))
 _HOST = (
     ("close_range", 436, 436),
-    ("fcntl", 72, 25),
     ("fstat", 5, 80),
     ("getppid", 110, 173),
     ("mmap", 9, 222),
@@ -67,13 +66,14 @@ _HOST = (
     ("set_tid_address", 218, 96),
     ("wait4", 61, 260),
 )
-_CLONE, _CLONE3, _KILL = (56, 220), (435, 435), (62, 129)
+_CLONE, _CLONE3, _FCNTL, _KILL = (56, 220), (435, 435), (72, 25), (62, 129)
 _NEWFSTATAT, _PRCTL, _PRLIMIT, _SECCOMP = (262, 79), (157, 167), (302, 261), (317, 277)
 
 _CLONE_CHILD_CLEARTID, _CLONE_CHILD_SETTID = 0x00200000, 0x01000000
 _FORK = signal.SIGCHLD | _CLONE_CHILD_CLEARTID | _CLONE_CHILD_SETTID
 _PROT_EXEC = 4
 _AT_EMPTY_PATH = 0x1000
+_F_DUPFD_CLOEXEC = 1030
 _PR_SET_PDEATHSIG = 1
 _SET_MODE_FILTER, _GET_ACTION_AVAIL = 1, 2
 
@@ -97,7 +97,7 @@ def program(architecture: Architecture, which: Filter) -> bytes:
             memory = [Rule(number=rule.number, conditions=without) for rule in memory]
             return assemble(architecture, [*work, *memory], unknown=unknown)
         case Filter.LONG_LIVED:
-            return assemble(architecture, [*work, *host, _stat(column)], unknown=unknown)
+            return assemble(architecture, [*work, *host, *_mapping(column)], unknown=unknown)
         case Filter.HOST:
             return assemble(architecture, [*work, *host, *_guarded(column)], unknown=unknown)
 
@@ -140,10 +140,18 @@ def _guarded(column: int) -> list[Rule]:
         Rule(number=numbers[column], conditions=(condition,))
         for numbers, condition in conditions.items()
     ]
-    return [*rules, _stat(column)]
+    return [*rules, *_mapping(column)]
 
 
-def _stat(column: int) -> Rule:
-    """How the C library asks for the size of what is open, which a mapping needs."""
-    condition = Condition(argument=3, equals=_AT_EMPTY_PATH)
-    return Rule(number=_NEWFSTATAT[column], conditions=(condition,))
+def _mapping(column: int) -> list[Rule]:
+    """What a mapping of something open needs: its size, and a descriptor of its own.
+
+    No other way to look at a file, and none to have the owner of a descriptor sent a signal,
+    who may be the worker.
+    """
+    size = Condition(argument=3, equals=_AT_EMPTY_PATH)
+    duplicate = Condition(argument=1, equals=_F_DUPFD_CLOEXEC)
+    return [
+        Rule(number=_NEWFSTATAT[column], conditions=(size,)),
+        Rule(number=_FCNTL[column], conditions=(duplicate,)),
+    ]

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import faust
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 from faust.transport.drivers.aiokafka import Producer as FaustProducer
 from faust.transport.drivers.aiokafka import Transport as FaustTransport
 
@@ -36,9 +37,9 @@ from erasestream.pipeline.inference import stage_records
 from erasestream.pipeline.inference.lookahead import LookAhead, Work
 from erasestream.pipeline.inference.results import ResultMaker, Source
 from erasestream.pipeline.inference.trouble import BrokerTrouble
-from erasestream.pipeline.running import EX_SOFTWARE, status_of
+from erasestream.pipeline.running import EX_SOFTWARE, RETRY_S, status_of
 from erasestream.schemas.cloudevents import Wire
-from erasestream.schemas.errors import ErasestreamError, InvariantBroken
+from erasestream.schemas.errors import ErasestreamError, InvariantBroken, Unavailable
 from erasestream.schemas.events import Position
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog import INFERENCE, cutouts_of, lane_of, uploads_of
@@ -49,6 +50,8 @@ BATCH = 16
 """Uploads that are read at once."""
 FETCH_BYTES = 4_000_000
 GATHER_S = 0.05
+METADATA_MS = 10_000
+"""How often a worker looks who leads what."""
 LOG_APPEND_TIME = 1
 RAW: dict[str, Any] = {
     "key_type": bytes,
@@ -81,13 +84,19 @@ class InferenceStage:
         tls: ssl.SSLContext,
         lanes: Sequence[Lane],
         maker: ResultMaker,
+        children: int,
         topic_ids: Callable[[Iterable[str]], dict[str, str]],
         max_record_bytes: int,
+        member: str | None = None,
         start: Callable[[], Awaitable[None]],
         close: Callable[[], Awaitable[None]],
     ) -> None:
-        """`topic_ids` asks the brokers for the ids that topics have now; it may block.
+        """`children`: as many uploads are worked on at once.
 
+        `topic_ids` asks the brokers for the ids that topics have now; it may block.
+
+        `member`: the name that the group knows this worker by for ever; without one it is a new
+        member each time, and its partitions wait until the old one's session has ended.
         `start` and `close` bring up and end what the maker needs.
         """
         self._maker = maker
@@ -95,11 +104,11 @@ class InferenceStage:
         self._start = start
         self._close = close
         self._trouble = BrokerTrouble()
-        self._ahead = LookAhead(on_failure=_end_at_once)
+        self._ahead = LookAhead(on_failure=_end_at_once, children=children)
         self.count = 0
         self._is_assigned = False
         self._has_started = False
-        self.app = _app(bootstrap_servers, tls, max_record_bytes)
+        self.app = _app(bootstrap_servers, tls, max_record_bytes, member)
         self._cutouts = {
             lane: self.app.topic(cutouts_of(lane), **RAW, internal=False) for lane in lanes
         }
@@ -144,8 +153,7 @@ class InferenceStage:
 
     async def _begin(self, stream: Any, events: list[Any]) -> None:
         # Asked after reading: a record of topics made anew can not carry the old id.
-        names = {event.message.topic for event in events}
-        ids = await asyncio.to_thread(self._topic_ids, names)
+        ids = await self._ids({event.message.topic for event in events})
         for event in events:
             source = _source(event.message, ids)
             await self._ahead.add(
@@ -157,15 +165,41 @@ class InferenceStage:
                 )
             )
 
+    async def _ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """The ids that topics have now; brokers that do not answer are waited for."""
+        said = False
+        while True:
+            try:
+                return await asyncio.to_thread(self._topic_ids, topics)
+            except Unavailable as error:
+                if not said:
+                    log.warning("waiting", extra={"code": error.code, "reason": error.detail})
+                said = True
+                await asyncio.sleep(RETRY_S)
+
     async def _hand_over(self, stream: Any, event: Any, source: Source, made: Wire) -> None:
         wire = self._maker.judged(source, made)
-        sent = await self._cutouts[source.lane].send(
-            value=wire.value, partition=source.position.partition, headers=wire.headers
-        )
-        await sent
+        try:
+            sent = await self._cutouts[source.lane].send(
+                value=wire.value, partition=source.position.partition, headers=wire.headers
+            )
+            await sent
+        except KafkaError as error:
+            raise _translated(error) from error
         await stream.ack(event)
         self.count += 1
         self._trouble.settled()
+
+
+def _translated(error: Exception) -> Exception:
+    """What a send that failed means: brokers that are away, or something nobody foresaw.
+
+    Either ends the process: whether the record was appended after all, nobody knows, and only
+    a producer made anew may send it again in its order.
+    """
+    if isinstance(error, KafkaTimeoutError) or getattr(error, "retriable", False):
+        return Unavailable(f"sending a result: {type(error).__name__}")
+    return error
 
 
 def _source(message: Any, topic_ids: dict[str, str]) -> Source:
@@ -184,7 +218,9 @@ def _source(message: Any, topic_ids: dict[str, str]) -> Source:
     )
 
 
-def _app(bootstrap_servers: Sequence[str], tls: ssl.SSLContext, max_record_bytes: int) -> faust.App:
+def _app(
+    bootstrap_servers: Sequence[str], tls: ssl.SSLContext, max_record_bytes: int, member: str | None
+) -> faust.App:
     stage_records.install()
     app = faust.App(
         INFERENCE,
@@ -197,6 +233,7 @@ def _app(bootstrap_servers: Sequence[str], tls: ssl.SSLContext, max_record_bytes
         topic_disable_leader=True,
         topic_allow_declare=False,
         consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=member,
         # Per partition, and aiokafka holds one answer of each; a larger record comes all the same.
         consumer_max_fetch_size=FETCH_BYTES,
         broker_max_poll_records=BATCH,
@@ -206,6 +243,11 @@ def _app(bootstrap_servers: Sequence[str], tls: ssl.SSLContext, max_record_bytes
         broker_request_timeout=30.0,
         producer_request_timeout=30.0,
         producer_max_request_size=max_record_bytes,
+        # aiokafka asks for a partition's position where it believes its leader to be.  If that has
+        # moved it asks there again, and again, and only the next look at the cluster ends that;
+        # by default that comes after five minutes.
+        consumer_metadata_max_age_ms=METADATA_MS,
+        producer_metadata_max_age_ms=METADATA_MS,
         stream_buffer_maxsize=2 * BATCH,
         stream_wait_empty=True,
         stream_recovery_delay=0.0,

@@ -23,6 +23,8 @@ from erasestream.schemas.ids import Lane
 from erasestream.topics.acl import Operation
 from erasestream.topics.catalog import INFERENCE, cutouts_of, uploads_of
 from erasestream.topics.connection import Admin, Connection
+from erasestream.topics.membership import member_name
+from erasestream.topics.record import Partition
 from erasestream.topics.renewal import LOOK_EVERY_S, Renewal
 from erasestream.topics.tls import Identity
 from erasestream.topics.transactional_writes import MAX_RECORD_BYTES
@@ -73,9 +75,10 @@ def _build(settings: Settings) -> InferenceStage:
     admin = connection.admin(timeout_s=settings.stage.answer_timeout_s)
     _check(admin, catalog.lane_names)
     installed = ModelStore(inference.models).find(inference.model)
+    children = inference.children or len(os.sched_getaffinity(0))
     pool = Pool(
         model=installed,
-        children=inference.children or len(os.sched_getaffinity(0)),
+        children=children,
         deadline_s=inference.deadline.total_seconds(),
         isolation=inference.isolation,
         enforcement=inference.enforcement,
@@ -99,8 +102,10 @@ def _build(settings: Settings) -> InferenceStage:
         tls=tls,
         lanes=catalog.lane_names,
         maker=maker,
+        children=children,
         topic_ids=admin.topic_ids,
         max_record_bytes=MAX_RECORD_BYTES,
+        member=_member(settings, connection, catalog.lane_names),
         start=pool.start,
         close=pool.close,
     )
@@ -111,7 +116,15 @@ def _check(admin: Admin, lanes: tuple[Lane, ...]) -> None:
     admin.check_rights(
         {uploads_of(lane): read for lane in lanes} | {cutouts_of(lane): write for lane in lanes}
     )
-    admin.check_group(INFERENCE)
+    admin.check_group(INFERENCE, Partition(uploads_of(lanes[0]), 0))
+
+
+def _member(settings: Settings, connection: Connection, lanes: tuple[Lane, ...]) -> str | None:
+    """The name of this worker in its group, if it was given one: else all have the default."""
+    if "instance" not in settings.stage.model_fields_set:
+        return None
+    topics = [uploads_of(lane) for lane in lanes]
+    return member_name(connection, instance=settings.stage.instance, topics=topics)
 
 
 def _renew(tls: ssl.SSLContext, identity: Identity) -> None:

@@ -18,12 +18,12 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-from erasestream.pipeline.inference import frames, sandbox
+from erasestream.pipeline.inference import frames, kernel, sandbox
 from erasestream.pipeline.inference.child import Desk, Work, do
 from erasestream.pipeline.inference.cutout import cut_out_once
 from erasestream.pipeline.inference.frames import How, What
 from erasestream.pipeline.inference.manifest import Installed
-from erasestream.pipeline.inference.model import Segmenter
+from erasestream.pipeline.inference.model import Segmenter, session_options
 from erasestream.pipeline.inference.preload import preload
 from erasestream.pipeline.inference.sandbox import Isolation
 from erasestream.pipeline.inference.seccomp import Filter
@@ -92,12 +92,13 @@ class Zygote:
         """Until the worker is gone; then no child is left."""
         while True:
             for descriptor, _ in self._poll.poll(self._patience_ms()):
-                if descriptor != self._line.descriptor:
-                    self._end(self._children[descriptor], How.ENDED)
-                elif not self._obey():
-                    for child in list(self._children.values()):
-                        self._bury(child)
-                    return
+                if descriptor == self._line.descriptor:
+                    if not self._obey():
+                        for child in list(self._children.values()):
+                            self._bury(child)
+                        return
+                elif ended := self._children.get(descriptor):  # else cancelled a moment ago
+                    self._end(ended, How.ENDED)
             now = time.monotonic()
             for child in [each for each in self._children.values() if each.ends_at <= now]:
                 self._end(child, How.EXPIRED)
@@ -116,22 +117,36 @@ class Zygote:
             for child in [c for c in self._children.values() if c.number == task.number]:
                 self._end(child, How.ENDED)
         else:
-            self._fork(task)
+            self._begin(task)
         return True
 
-    def _fork(self, task: Task) -> None:
-        life, its_end = os.pipe()
-        us = os.getpid()
+    def _begin(self, task: Task) -> None:
         try:
-            pid = os.fork()
-            if pid == 0:
-                self._live_and_die(task, us, its_end)
+            pid, life = self._fork(task)
+        except OSError:
+            self._line.say(How.NOT_BEGUN, task.number)
+            return
         finally:
-            for descriptor in (its_end, *task.memory):
+            for descriptor in task.memory:
                 os.close(descriptor)
         ends_at = time.monotonic() + task.deadline_s
         self._children[life] = Running(number=task.number, pid=pid, life=life, ends_at=ends_at)
         self._poll.register(life, select.POLLIN)
+
+    def _fork(self, task: Task) -> tuple[int, int]:
+        """The child's id, and what ends with it.  Raises `OSError` if the system has no room."""
+        us = os.getpid()
+        life, its_end = os.pipe()
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._live_and_die(task, us, its_end)
+        except OSError:
+            os.close(life)
+            raise
+        finally:
+            os.close(its_end)
+        return pid, life
 
     def _live_and_die(self, task: Task, parent: int, its_end: int) -> None:
         """In the child.  Never returns: nothing of the zygote's is the child's to do."""
@@ -148,15 +163,19 @@ class Zygote:
             os._exit(status)
 
     def _end(self, child: Running, how: How) -> None:
-        self._bury(child)
+        status = self._bury(child)
+        if how is How.ENDED and status:
+            how = How.CRASHED
         self._line.say(how, child.number)
 
-    def _bury(self, child: Running) -> None:
+    def _bury(self, child: Running) -> int:
+        """Its status; one that is ending already keeps its own, whatever it is sent."""
         self._poll.unregister(child.life)
         del self._children[child.life]
         os.kill(child.pid, signal.SIGKILL)
-        os.waitpid(child.pid, 0)
+        _, status = os.waitpid(child.pid, 0)
         os.close(child.life)
+        return status
 
 
 def serve_alone(line: Line, segmenter: Segmenter, work: Work) -> None:
@@ -177,21 +196,23 @@ def main(argument: str, work: Work | None = None) -> int:
     sandbox.end_with(setup.parent)
     # The terminal's Ctrl-C is for the worker, which ends its processes when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    forks = setup.isolation is Isolation.PER_IMAGE
     lacks = sandbox.missing()
     try:
         sandbox.refuse_unless_enforced(setup.enforcement, lacks)
-        segmenter = Segmenter(Installed.read(setup.model))
+        segmenter = Segmenter(Installed.read(setup.model), options=session_options(reuse=not forks))
     except Refused as error:
         line.say(How.REFUSED, code=error.code)
         return 1
     preload()
     _fall_silent()
-    forks = setup.isolation is Isolation.PER_IMAGE
     which = Filter.HOST if forks else Filter.LONG_LIVED
     sandbox.restrict_host(which, memory_bytes=setup.memory_bytes, lacks=lacks)
     # What lies there from now on is not touched, and so not copied, by the children's collectors.
     gc.collect()
     gc.freeze()
+    if forks:
+        kernel.occupy_heap()
     line.say(How.LOADED)
     if forks:
         Zygote(line, segmenter, work, lacks).serve()

@@ -1,6 +1,6 @@
 """Try every escape in real children, as the user that this runs as, and print what came of it.
 
-`python -m tests.inference.escapes MODEL [UID]`.  With UID, root becomes
+`python -m tests.inference.escapes MODEL ISOLATION [UID]`.  With UID, root becomes
 that user first, in the worker; a right to read is kept for as long as programs are started
 (where the interpreter lies in root's home), which the children prove not to have any more.
 """
@@ -9,18 +9,26 @@ import asyncio
 import ctypes
 import json
 import os
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from erasestream.pipeline.inference.manifest import Installed
 from erasestream.pipeline.inference.pool import Pool
+from erasestream.pipeline.inference.sandbox import Isolation
 from erasestream.schemas.errors import InvalidImage
 from erasestream.schemas.options import CutoutOptions
 from tests.inference.hostile_zygote import ENDS, ESCAPES, PNG
 
 PROGRAM = "tests.inference.hostile_zygote"
+ROOT = Path(__file__).parents[2]
+NOBODY = 65534
+USERS = ("root", "user") if os.getuid() == 0 else ("user",)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _READ_SEARCH = 1 << 2
 _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _RAISE = 8, 47, 2
@@ -58,32 +66,57 @@ def status_of(pid: int) -> dict[str, str]:
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
-async def main(model: str) -> None:
-    """Each escape in a child of its own; afterwards the zygote must still be the same."""
+async def main(model: str, isolation: Isolation) -> None:
+    """Each escape, then each end; a process of the pool that did not end is the same."""
     pool = Pool(
         model=Installed.read(Path(model)),
         children=1,
-        deadline_s=3.0,
+        deadline_s=5.0,
         memory_bytes=1 << 30,
         program=PROGRAM,
+        isolation=isolation,
     )
     await pool.start()
-    zygotes = pool.pids
-    outcomes = {name: await attempt(pool, name) for name in (*ESCAPES, *ENDS)}
+    first = pool.pids
+    outcomes = {name: await attempt(pool, name) for name in ESCAPES}
     children = [await attempt(pool, "who am i") for _ in range(3)]
-    (zygote,) = zygotes
+    memory = [await attempt(pool, name) for name in ("remember", "recall")]
+    outlives_escapes = pool.pids == first
+    (pid,) = pool.pids
+    status = status_of(pid)
+    outcomes |= {name: await attempt(pool, name) for name in ENDS}
+    await attempt(pool, "who am i")  # whoever ended is replaced by then
     report = {
         "outcomes": outcomes,
         "children": children,
-        "same_zygote": zygotes == pool.pids,
-        "left": len(psutil.Process(zygote).children()),
-        "status": status_of(zygote),
+        "memory": memory,
+        "outlives_escapes": outlives_escapes,
+        "outlives_ends": pool.pids == first,
+        "left": sum(len(psutil.Process(pid).children()) for pid in pool.pids),
+        "status": status,
     }
     await pool.close()
     sys.stdout.write(json.dumps(report))
 
 
+def report_of(model: Installed, *, user: str, isolation: Isolation) -> dict[str, Any]:
+    """What came of every attack, as root or as an ordinary user."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "model"
+        shutil.copytree(model.folder, copy)
+        for path in (Path(folder), copy):
+            path.chmod(0o755)
+        become = [str(NOBODY)] if user == "user" and os.getuid() == 0 else []
+        command = [sys.executable, "-m", "tests.inference.escapes", str(copy), isolation, *become]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout) | {"uid": NOBODY if become else os.getuid()}
+
+
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        become(int(sys.argv[2]))
-    asyncio.run(main(sys.argv[1]))
+    if len(sys.argv) > 3:
+        become(int(sys.argv[3]))
+    asyncio.run(main(sys.argv[1], Isolation(sys.argv[2])))

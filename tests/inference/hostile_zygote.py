@@ -5,7 +5,10 @@ Everything but the work is production's: start, restrictions, fork, limits, filt
 
 import ctypes
 import errno
+import fcntl
+import gc
 import json
+import mmap
 import os
 import signal
 import socket
@@ -13,10 +16,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
-from erasestream.pipeline.inference import zygote
-from erasestream.pipeline.inference.frames import CutoutImage, Step
+from erasestream.pipeline.inference import frames, zygote
+from erasestream.pipeline.inference.child import Desk
+from erasestream.pipeline.inference.frames import CutoutImage, How, Kind, Step
 from erasestream.pipeline.inference.model import Segmenter
+from erasestream.schemas.errors import Code
 from erasestream.schemas.options import CutoutOptions
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -50,8 +56,8 @@ def _fork_bomb() -> None:
 
 def _memory_bomb() -> None:
     kept = []
-    while True:
-        kept.append(bytearray(64 << 20))
+    while True:  # what is bounded is the address space: to touch it would only take longer
+        kept.append(mmap.mmap(-1, 64 << 20))
 
 
 def _forever() -> None:
@@ -60,8 +66,6 @@ def _forever() -> None:
 
 
 def _executable_memory() -> None:
-    import mmap
-
     mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
 
 
@@ -98,6 +102,9 @@ ESCAPES: dict[str, Callable[[], object]] = {
     "queue a signal": lambda: syscall(
         129, 138, ctypes.c_long(PARENT), ctypes.c_long(9), bytes(128)
     ),
+    # A socket or pipe whose owner is sent a signal of our choice when it has something to read.
+    "own a signal": lambda: _every_descriptor(lambda fd: fcntl.fcntl(fd, 8, PARENT)),
+    "choose the signal": lambda: _every_descriptor(lambda fd: fcntl.fcntl(fd, 10, 9)),
     "leave the group": os.setsid,
     "ptrace": lambda: syscall(101, 117, ctypes.c_long(16), ctypes.c_long(PARENT), None, None),
     "process_vm_readv": lambda: syscall(
@@ -141,6 +148,33 @@ ESCAPES: dict[str, Callable[[], object]] = {
 }
 """Each raises `OSError` where it is refused."""
 
+
+def _answer_and_crash() -> None:
+    (desk,) = (each for each in gc.get_objects() if isinstance(each, Desk))
+    desk.write(Kind.CUTOUT, *frames.answer(_cutout(PNG + b'"crashed"')))
+    os.abort()
+
+
+def _cutout(data: bytes) -> CutoutImage:
+    return CutoutImage(
+        data=data,
+        content_type="image/png",
+        steps_ms=dict.fromkeys(Step, 0.0),
+        width=1,
+        height=1,
+    )
+
+
+def _report(how: How) -> None:
+    """Say what became of the task, as a long-lived process can: it has the socket."""
+    frame: FrameType | None = sys._getframe()
+    while frame and "task" not in frame.f_locals:
+        frame = frame.f_back
+    assert frame is not None
+    line, task = frame.f_locals["line"], frame.f_locals["task"]
+    line.say(how, task.number, Code.MODEL_REFUSED if how is How.REFUSED else None)
+
+
 ENDS: dict[str, Callable[[], object]] = {
     "memory bomb": _memory_bomb,
     "endless loop": _forever,
@@ -148,10 +182,13 @@ ENDS: dict[str, Callable[[], object]] = {
     "abort": os.abort,
     "exit in silence": lambda: os._exit(0),
     "sleep": lambda: time.sleep(3600),
+    "an answer and a crash": _answer_and_crash,
 }
 """Each ends the child, or lasts for ever."""
 
 PARENT = 0
+REMEMBERED: list[str] = []
+"""What one image leaves in the process for the next."""
 
 
 def hostile(_: Segmenter, image: bytes, _options: CutoutOptions) -> CutoutImage:
@@ -159,23 +196,22 @@ def hostile(_: Segmenter, image: bytes, _options: CutoutOptions) -> CutoutImage:
     global PARENT  # noqa: PLW0603 (the escapes are lambdas that ask for it late)
     PARENT = os.getppid() if image != b"who am i" else os.getpid()
     name = image.decode()
+    if name in How.__members__:
+        _report(How[name])
     if name in ENDS:
         ENDS[name]()
     outcome = "succeeded"
-    if name == "who am i":
+    if name == "who am i" or name in How.__members__:
         outcome = f"{os.getpid()}"
+    elif name in {"remember", "recall"}:
+        outcome = ",".join(REMEMBERED)
+        REMEMBERED.append(name)
     else:
         try:
             ESCAPES[name]()
         except OSError as error:
             outcome = errno.errorcode.get(error.errno or 0, "unknown")
-    return CutoutImage(
-        data=PNG + json.dumps(outcome).encode(),
-        content_type="image/png",
-        steps_ms=dict.fromkeys(Step, 0.0),
-        width=1,
-        height=1,
-    )
+    return _cutout(PNG + json.dumps(outcome).encode())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from erasestream.pipeline.inference.images import Picture
 from erasestream.pipeline.inference.images_compose import cut
 from erasestream.schemas.options import CutoutOptions, Edges
 from tests.inference.composites import Composite, composites
+from tests.inference.pictures import disc, gradient
 
 MOST = 1 / 3
 """Of the error that a cut-out has which keeps the photo's colours."""
@@ -52,6 +53,37 @@ def test_clean_edges_are_the_default() -> None:
     assert CutoutOptions().edges is Edges.CLEAN
     as_is = colours(scene, Edges.AS_IS)
     assert (as_is[scene.edge][:, :3] == np.asarray(scene.photo)[scene.edge]).all()
+
+
+def own_disc(hidden: int) -> Image.Image:
+    """A picture that is cut out already: soft at its rim, and noise under what is transparent."""
+    pixels = np.random.default_rng(hidden).integers(0, 256, (96, 96, 4), np.uint8)
+    pixels[..., 3] = np.rint(disc(96) * 255)
+    visible = pixels[..., 3] > 0
+    pixels[visible, :3] = np.asarray(gradient(96, 96))[visible]
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("hidden", [1, 2])
+def test_what_is_cut_out_already_keeps_its_colours(hidden: int) -> None:
+    """Its own soft rim was mixed with nothing, whatever colours are hidden behind it."""
+    photo = own_disc(hidden)
+    done = np.asarray(cut(Picture(image=photo), np.ones((8, 8), np.float32), CutoutOptions()).image)
+    expected = np.asarray(photo).copy()
+    expected[expected[..., 3] == 0] = 0
+    assert (done == expected).all()
+
+
+def test_hidden_colours_get_into_no_edge() -> None:
+    """Where the mask is soft as well, what is under the transparent makes no difference."""
+    mask = np.tile(np.linspace(0, 1, 96, dtype=np.float32), (96, 1))
+    one, other = (
+        np.asarray(cut(Picture(image=own_disc(hidden)), mask, CutoutOptions()).image)
+        for hidden in (1, 2)
+    )
+    assert (one == other).all()
+    soft = (one[..., 3] > 0) & (one[..., 3] < 255)
+    assert (one[soft][:, :3] != np.asarray(own_disc(1))[soft][:, :3]).any()
 
 
 def _halves(height: int) -> Iterator[slice]:

@@ -1,6 +1,10 @@
 """Decoding what strangers send."""
 
+import io
 import os
+import struct
+import tracemalloc
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -18,6 +22,7 @@ from tests.inference.pictures import (
     gradient,
     jpeg_bomb,
     png_bomb,
+    png_chunk,
     saved,
     webp_bomb,
 )
@@ -204,6 +209,128 @@ def test_a_profile_is_converted_to_srgb() -> None:
         assert np.abs(seen[0, 0, :3] - RED[::-1]).max() <= 2
         assert (seen[..., 3:] == 90).all()
         assert np.array_equal(pixels(decode(saved(image, icc_profile=srgb))), np.asarray(image))
+
+
+def test_a_profile_is_judged_by_its_curve_and_not_by_its_name() -> None:
+    """Linear light is called sRGB as well; the middle of it is brighter to the eye."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    linear = bytearray(srgb)
+    tags = {bytes(srgb[at : at + 4]): at for at in range(132, 132 + 12 * srgb[131], 12)}
+    for tag in (b"rTRC", b"gTRC", b"bTRC"):
+        at = int.from_bytes(srgb[tags[tag] + 4 : tags[tag] + 8])
+        linear[at : at + 12] = b"curv" + bytes(8)  # no entries: the identity
+    assert ImageCms.ImageCmsProfile(io.BytesIO(bytes(linear))).profile.profile_description == (
+        "sRGB built-in"
+    )
+    image = Image.new("RGB", (8, 8), (128, 128, 128))
+    assert pixels(decode(saved(image, icc_profile=bytes(linear))))[0, 0, 0] == 188
+    assert pixels(decode(saved(image, icc_profile=srgb)))[0, 0, 0] == 128
+
+
+def with_chunks(*chunks: bytes, image: Image.Image | None = None) -> bytes:
+    """A PNG with these chunks behind its header."""
+    data = saved(image or gradient())
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+def packed(text: bytes) -> bytes:
+    """A method (there is one) and the text."""
+    return b"\0" + zlib.compress(text)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        png_chunk(b"zTXt", b"Comment\0" + packed(bytes(3_000_000))),
+        png_chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(bytes(3_000_000))),
+        png_chunk(b"zTXt", b"Raw profile type exif\0" + packed(bytes(3_000_000))),
+        png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(3_000_000))),
+        png_chunk(b"tEXt", b"Comment\0" + bytes(3_000_000)),
+        png_chunk(b"iCCP", b"long\0" + packed(bytes(5_000_000))),
+        png_chunk(b"iCCP", b"no profile"),
+    ],
+    ids=["text", "international", "exif", "xmp", "plain", "profile", "nothing"],
+)
+def test_what_a_png_says_at_length_is_left_out(chunk: bytes) -> None:
+    """A picture is not refused for a history of its editing, or for a profile of that length."""
+    picture = decode(with_chunks(chunk, chunk))
+    assert np.array_equal(pixels(picture), np.asarray(gradient()))
+
+
+def test_bombs_of_text_get_no_memory() -> None:
+    """However many there are: 64 of them would be a gigabyte."""
+    bomb = png_chunk(b"zTXt", b"XML:com.adobe.xmp\0" + packed(bytes(16 << 20)))
+    data = with_chunks(*[bomb] * 64)
+    tracemalloc.start()
+    try:
+        assert np.array_equal(pixels(decode(data)), np.asarray(gradient()))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+def test_a_long_profile_of_a_png_is_used() -> None:
+    """Those of printers are longer than Pillow takes from a PNG; the bound is every format's."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = srgb.replace(b"rXYZ", b"----").replace(b"bXYZ", b"rXYZ").replace(b"----", b"bXYZ")
+    long = (3_000_000).to_bytes(4) + swapped[4:] + bytes(3_000_000 - len(swapped))
+    image = Image.new("RGB", (8, 8), RED)
+    seen = pixels(decode(saved(image, icc_profile=long)))
+    assert np.abs(seen[0, 0] - RED[::-1]).max() <= 2
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"tEXt"])
+def test_text_that_says_which_way_is_up_is_read(kind: bytes) -> None:
+    """As Pillow reads it: in XMP, or as an old program's copy of EXIF."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    raw = f"\nexif\n{len(exif.tobytes())}\n{exif.tobytes().hex()}\n".encode()
+    xmp = b'<x:xmpmeta tiff:Orientation="6"/>'
+    chunk = {
+        b"zTXt": png_chunk(kind, b"Raw profile type exif\0" + packed(raw)),
+        b"iTXt": png_chunk(kind, b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp)),
+        b"tEXt": png_chunk(kind, b"Raw profile type exif\0" + raw),
+    }[kind]
+    assert decode(with_chunks(chunk)).size == (64, 96)
+
+
+def raw_png(bits: int, colour: int, row: bytes, transparent: bytes, width: int) -> bytes:
+    """A PNG of one row, with the value that is transparent."""
+    header = struct.pack(">IIBBBBB", width, 1, bits, colour, 0, 0, 0)
+    rows = zlib.compress(b"\0" + row)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        png_chunk(kind, content)
+        for kind, content in (
+            (b"IHDR", header), (b"tRNS", transparent), (b"IDAT", rows), (b"IEND", b"")
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("bits", "row", "values"),
+    [
+        (1, b"\x40", [0, 255]),
+        (2, b"\x10", [0, 85]),
+        (4, b"\x0d", [0, 221]),
+        (8, b"\x07\xc8", [7, 200]),
+        (16, b"\x00\x07\x80\x01", [0, 128]),
+    ],
+)
+def test_the_transparent_grey_of_every_depth(bits: int, row: bytes, values: list[int]) -> None:
+    """The second pixel's value is, and the first one's is not."""
+    whole = int.from_bytes(row) >> (len(row) * 8 - 2 * bits)
+    second = whole & (2**bits - 1)
+    seen = pixels(decode(raw_png(bits, 0, row, struct.pack(">H", second), 2)))
+    assert seen[0, :, 3].tolist() == [255, 0]
+    assert seen[0, :, 0].tolist() == values
+
+
+def test_the_transparent_colour_of_sixteen_bits() -> None:
+    """Judged by the 8 bits that are left of each value."""
+    colours = struct.pack(">6H", 0x1234, 0x5678, 0x9ABC, 0x1334, 0x5678, 0x9ABC)
+    seen = pixels(decode(raw_png(16, 2, colours, colours[:6], 2)))
+    assert seen[0, :, 3].tolist() == [0, 255]
 
 
 def test_a_profile_that_says_nothing_about_the_picture_is_ignored() -> None:

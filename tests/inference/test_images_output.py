@@ -202,6 +202,19 @@ def test_margins_are_as_much_smaller_as_the_product(margin: str, most: int) -> N
     assert abs(rows.min() - margins.top * factor) <= 1
 
 
+def test_auto_fits_with_its_margins_too() -> None:
+    """It is a WebP that always fits: all is made smaller, which is said."""
+    options = CutoutOptions(format=OutputFormat.AUTO, crop=True, crop_margin="50%")
+    limits = Limits(max_pixels=100 * 80)
+    photo = decode(saved(gradient(100, 80)), limits=limits)
+    arranged = arrange(cut(photo, np.ones((8, 8), np.float32), options), options, limits=limits)
+    done = encode(arranged, options, limits=limits)
+    assert done.adjusted is Adjusted.SMALLER
+    assert (done.width, done.height) == (100, 80)
+    columns = np.nonzero(np.asarray(arranged.image)[40, :, 3])[0]
+    assert (columns.min(), columns.max()) == (25, 74)
+
+
 def test_margins_that_make_too_many_pixels_are_refused() -> None:
     """A margin is no way around the limit of pixels."""
     options = CutoutOptions(crop=True, crop_margin="500px")

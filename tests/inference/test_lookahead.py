@@ -13,12 +13,16 @@ from erasestream.schemas.cloudevents import Wire
 class Bench:
     """Works whose end the test decides, and what was handed over."""
 
-    def __init__(self, *, max_bytes: int = 1000, max_count: int = 100) -> None:
+    def __init__(self, *, max_bytes: int = 1000, max_count: int = 100, children: int = 100) -> None:
         self.handed_over: list[tuple[str, int]] = []
         self.errors: list[BaseException] = []
         self.gates: dict[tuple[str, int], asyncio.Future[bytes]] = {}
+        self.making: set[tuple[str, int]] = set()
         self.ahead = LookAhead(
-            on_failure=self.errors.append, max_bytes=max_bytes, max_count=max_count
+            on_failure=self.errors.append,
+            children=children,
+            max_bytes=max_bytes,
+            max_count=max_count,
         )
 
     def work(self, order: str, number: int, *, held_bytes: int = 1) -> Work:
@@ -26,7 +30,11 @@ class Bench:
         gate = self.gates[order, number] = asyncio.get_running_loop().create_future()
 
         async def make() -> Wire:
-            return Wire([], await gate)
+            self.making.add((order, number))
+            try:
+                return Wire([], await gate)
+            finally:
+                self.making.remove((order, number))
 
         async def hand_over(_: Wire) -> None:
             await asyncio.sleep(0)
@@ -34,9 +42,14 @@ class Bench:
 
         return Work(order=order, held_bytes=held_bytes, make=make, hand_over=hand_over)
 
+    async def add_all(self, works: list[Work]) -> None:
+        """One after the other, each when there is room."""
+        for work in works:
+            await self.ahead.add(work)
+
     async def settle(self) -> None:
         """Let everything run that can."""
-        for _ in range(20):
+        for _ in range(200):
             await asyncio.sleep(0)
 
 
@@ -106,6 +119,70 @@ def test_waits_for_room() -> None:
         assert bench.ahead.held_bytes == 1
         bench.gates["b", 0].set_result(b"")
         await bench.settle()
+
+    run(scenario)
+
+
+MAX_BYTES, MAX_RESULT = 200, 100
+uploads = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 60), st.integers(1, MAX_RESULT)),
+    min_size=1,
+    max_size=40,
+)
+"""Partition, bytes, and bytes of the result."""
+
+
+@settings(deadline=None, max_examples=300)
+@given(uploads=uploads, children=st.integers(1, 3), data=st.data())
+def test_bytes_are_bounded_whatever_ends_when(
+    uploads: list[tuple[str, int, int]], children: int, data: st.DataObject
+) -> None:
+    """Beyond the budget there is one result for each child and each partition, and no more.
+
+    All are handed over, in order, and no more are made at once than there are children.
+    """
+
+    async def scenario() -> None:
+        bench = Bench(max_bytes=MAX_BYTES, children=children)
+        most = MAX_BYTES + (children + len({order for order, _, _ in uploads})) * MAX_RESULT
+        works = [
+            bench.work(order, number, held_bytes=held)
+            for number, (order, held, _) in enumerate(uploads)
+        ]
+        adding = asyncio.create_task(bench.add_all(works))
+        await bench.settle()
+        while bench.making:
+            assert len(bench.making) <= children
+            order, number = data.draw(st.sampled_from(sorted(bench.making)))
+            bench.gates[order, number].set_result(bytes(uploads[number][2]))
+            await bench.settle()
+            assert bench.ahead.held_bytes <= most
+        await adding
+        assert (bench.ahead.held_bytes, bench.errors) == (0, [])
+        for each in "abc":
+            expected = [n for n, (order, _, _) in enumerate(uploads) if order == each]
+            assert [n for order, n in bench.handed_over if order == each] == expected
+
+    run(scenario)
+
+
+def test_small_uploads_with_large_results_are_not_all_made() -> None:
+    """Behind one that takes long, only so many are made as there is room for."""
+
+    async def scenario() -> None:
+        bench = Bench(max_bytes=MAX_BYTES, children=2)
+        await bench.add_all([bench.work("a", number) for number in range(64)])
+        await bench.settle()
+        while behind := sorted(bench.making - {("a", 0)}):
+            bench.gates[behind[0]].set_result(bytes(MAX_RESULT))
+            await bench.settle()
+        assert bench.ahead.held_bytes <= MAX_BYTES + 2 * MAX_RESULT
+        bench.gates["a", 0].set_result(b"")
+        await bench.settle()
+        while bench.making:
+            bench.gates[min(bench.making)].set_result(bytes(MAX_RESULT))
+            await bench.settle()
+        assert [number for _, number in bench.handed_over] == list(range(64))
 
     run(scenario)
 

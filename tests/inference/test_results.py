@@ -6,10 +6,10 @@ import pytest
 
 from erasestream.pipeline.inference.frames import CutoutImage, Step
 from erasestream.pipeline.inference.results import Model, ResultMaker, Source
-from erasestream.schemas.cloudevents import Wire, from_wire, to_wire
+from erasestream.schemas.cloudevents import MAX_HEADER_BYTES, Wire, from_wire, to_wire
 from erasestream.schemas.errors import Code
 from erasestream.schemas.events import Adjusted, Cutout, Failure, Position, Upload
-from erasestream.schemas.ids import AccountId, Lane, UploadId
+from erasestream.schemas.ids import INVALID_ACCOUNT, AccountId, Lane, UploadId
 from erasestream.schemas.options import CutoutOptions, OutputFormat
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -74,3 +74,18 @@ async def test_options_that_the_model_refuses_are_a_failed_result(options: bytes
     assert failure.code == Code.INVALID_OPTIONS
     assert failure.id == UPLOAD.id
     assert not asked
+
+
+@pytest.mark.parametrize("wrong", ["ce_options", "ce_id", "ce_account", "ce_reference", "ce_more"])
+async def test_a_failed_result_keeps_all_that_can_be_read(wrong: str) -> None:
+    """One header that is no text, or headers that are too long, cost the others nothing."""
+    upload = UPLOAD.model_copy(update={"reference": "shelf 3"})
+    wire = to_wire(upload, source="/test")
+    text = b"\xff" * (MAX_HEADER_BYTES if wrong == "ce_more" else 1)
+    headers = [pair for pair in wire.headers if pair[0] != wrong] + [(wrong, text)]
+    failed, _ = await made(wire._replace(headers=headers))
+    failure = from_wire(Failure, failed.headers, failed.value)
+    assert failure.code == Code.INVALID_EVENT
+    assert (failure.id == UPLOAD.id) is (wrong != "ce_id")
+    assert failure.account == (INVALID_ACCOUNT if wrong == "ce_account" else UPLOAD.account)
+    assert failure.reference == (None if wrong == "ce_reference" else "shelf 3")
