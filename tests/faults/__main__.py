@@ -6,10 +6,12 @@ What is done and what is counted: `docs/faults.md`.
 import argparse
 import secrets
 import sys
+from collections import Counter
 from pathlib import Path
 
 from tests.bench.figures import Figure, publish
 from tests.faults import hostile
+from tests.faults.checker import GRANTED, MISSED, REVOKED, Verdict
 from tests.faults.storm import Outcome, Size, storm
 
 UPLOADS = 20_000
@@ -29,15 +31,21 @@ def main() -> int:
     if given.only == "hostile":
         return hostile.run(given.seed)
     outcome = storm(Size(uploads=given.uploads, seconds=given.seconds), given.seed, given.keep)
-    for name, count in (outcome.faults + outcome.restarts).items():
+    for name, count in outcome.faults.items():
         sys.stderr.write(f"{count:6} {name}\n")
+    for ending, count in Counter(outcome.endings).items():
+        unexplained = "" if ending.is_expected else ": UNEXPLAINED"
+        sys.stderr.write(f"{count:6} {ending}{unexplained}\n")
     for name, count in (outcome.verdict.bound + outcome.verdict.details).items():
         sys.stderr.write(f"{count:6} uploads: {name}\n")
-    publish("faults.json", _figures(outcome, given.seed))
-    short = outcome.uploads < given.uploads
-    if short:
+    figures = _figures(outcome, given.seed)
+    if outcome.uploads < given.uploads:
         sys.stderr.write(f"the time was over after {outcome.uploads} of {given.uploads} uploads\n")
-    wrong = int(any(outcome.verdict.wrong.values()))
+    if given.uploads < UPLOADS:
+        sys.stderr.write("".join(f"{figure}\n" for figure in figures))  # a trial, not the storm
+    else:
+        publish("faults.json", figures)
+    wrong = int(any(outcome.wrong.values()))
     return wrong | (0 if given.only else hostile.run(given.seed))
 
 
@@ -50,11 +58,28 @@ def _figures(outcome: Outcome, seed: int) -> list[Figure]:
         Figure("faults.seconds", round(outcome.seconds), "s"),
         Figure("faults.decisions_per_s", round(per_s, 1), "1/s", ">= 20", per_s >= 20),
         Figure("faults.confirmed_revocations", outcome.confirmed, "1"),
+        *_judged(outcome.verdict),
         Figure("faults.seed", seed, "1"),
         *(
             Figure(f"faults.{name}", count, "1", "= 0", count == 0)
-            for name, count in outcome.verdict.wrong.items()
+            for name, count in outcome.wrong.items()
         ),
+        Figure("faults.ended_by_themselves", len(outcome.endings), "1"),
+        Figure("faults.transactions_committed", outcome.transactions.committed, "1"),
+        Figure("faults.transactions_aborted", outcome.transactions.aborted, "1"),
+        Figure("faults.missed_by_the_checker", outcome.verdict.details[MISSED], "1"),
+    ]
+
+
+def _judged(verdict: Verdict) -> list[Figure]:
+    """How many uploads were judged by what their owners were told."""
+    return [
+        *(
+            Figure(f"faults.judged_by_{what}{whose}", counted[claim], "1")
+            for what, claim in (("revocation", REVOKED), ("grant", GRANTED))
+            for whose, counted in (("", verdict.bound), (".two_writers", verdict.shared))
+        ),
+        Figure("faults.mended_decisions", verdict.mended, "1"),
     ]
 
 

@@ -1,27 +1,29 @@
 """What came of it: judged from what was sent and what was seen, without the router's code.
 
-Pure.  The rule of keeping is written here a second time, from its words, and by the brokers'
-times alone: a result is decided between the moment its cut-out was appended and the moment
-the result was.  What stood in all of that time binds; a decision made within it may or may
-not have been seen.
+Pure.  The rule of keeping is written here a second time, from its words, and twice.  By what
+owners were told (`claims.py`); and by the brokers' times alone: a result is decided between
+the moment its cut-out was appended and the moment the result was.  What stood in all of that
+time binds; a decision made within it may or may not have been seen.
 """
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.faults.observer import Seen, milliseconds
+from tests.faults import claims, decisions
+from tests.faults.claims import NEVER, SKEW_MS, Account, Call, Windows
+from tests.faults.observer import Seen, Topics, milliseconds, of_kind
 
-SKEW_MS = 2000
-"""An upload counts as made after a grant only if it was appended later by more than this."""
 VOID_MS = 5000
 """A grant that was appended this long after its making (or before it) does not count."""
 PARTS = ("original", "cutout")
-NEVER = 2**62
-
-Account = tuple[str, str]
-"""Lane and account."""
+MISSED = "missed by the checker"
+REVOKED = "made after a recorded revocation"
+CONFIRMED = "made after a confirmed revocation"
+GRANTED = "made after a recorded grant"
+NOT_WRONG = frozenset({"result of an unconfirmed upload", MISSED})
 
 
 class Sent(NamedTuple):
@@ -45,13 +47,11 @@ class Evidence:
     """All that was sent and seen."""
 
     sent: Mapping[str, Sent]
-    topics: Mapping[str, Mapping[tuple[int, int], Seen]]
+    topics: Topics
     stored: Counter[tuple[str, str, str]]
     """Objects in the bucket, by upload, part and grant."""
-    known: Mapping[tuple[str, str, int], int]
-    """When a decision was acknowledged, by lane, account and its time in the topic."""
-    confirmed: Mapping[Account, list[int]]
-    """When revocations were confirmed."""
+    calls: Mapping[Account, Sequence[Call]]
+    """All calls of the writers."""
     missed: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -67,6 +67,10 @@ class Verdict:
     not_retained_after_grant: int = 0
     bound: Counter[str] = field(default_factory=Counter)
     """How many uploads the strict rules were about; not an error."""
+    shared: Counter[str] = field(default_factory=Counter)
+    """How many of these were for accounts that two writers decided for."""
+    mended: int = 0
+    """Decisions that met an opposite one, and were made again or taken back."""
     details: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -81,32 +85,31 @@ class Verdict:
             "not_retained_after_grant": self.not_retained_after_grant,
         }
 
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether something is missing that may still be on its way."""
+        halves = self.details["one part without the other"]
+        return bool(self.lost or self.not_retained_after_grant or halves)
+
 
 def judge(evidence: Evidence) -> Verdict:
     """Compare what was sent with what lies in the topics and in the bucket."""
     verdict = Verdict()
     _results(evidence, verdict)
     retained = _retained(evidence, verdict)
+    _pictures(evidence, verdict)
     _keeping(evidence, verdict, retained)
     _proofs(evidence, verdict)
-    for what, count in verdict.details.items():
-        if what not in ("result of an unconfirmed upload", "missed by the checker"):
-            verdict.misrouted += count
-    verdict.details["missed by the checker"] += sum(evidence.missed.values())
+    verdict.details += decisions.wrong(evidence.topics, evidence.calls, evidence.missed)
+    verdict.mended = decisions.mended(evidence.topics, evidence.calls)
+    verdict.misrouted = sum(n for what, n in verdict.details.items() if what not in NOT_WRONG)
+    verdict.details[MISSED] += sum(evidence.missed.values())
     return verdict
-
-
-def _records(evidence: Evidence, kind: str) -> Iterable[tuple[str, Seen]]:
-    """Lane and record of all topics of a kind, in the order of their offsets."""
-    for topic, records in evidence.topics.items():
-        name, _, lane = topic.partition(".")
-        if name == kind:
-            yield from ((lane, records[place]) for place in sorted(records))
 
 
 def _results(evidence: Evidence, verdict: Verdict) -> None:
     seen: Counter[str] = Counter()
-    for lane, record in _records(evidence, "ephemeral"):
+    for lane, record in of_kind(evidence.topics, "ephemeral"):
         upload = record.attributes["ce_id"]
         seen[upload] += 1
         sent = evidence.sent.get(upload)
@@ -125,7 +128,7 @@ def _results(evidence: Evidence, verdict: Verdict) -> None:
 def _retained(evidence: Evidence, verdict: Verdict) -> Counter[tuple[str, str]]:
     """How often each part of each upload was handed to the sink."""
     parts: Counter[tuple[str, str]] = Counter()
-    for _, record in _records(evidence, "retained"):
+    for _, record in of_kind(evidence.topics, "retained"):
         given = record.attributes
         parts[given["ce_id"], given["ce_part"]] += 1
         sent = evidence.sent.get(given["ce_id"])
@@ -147,49 +150,105 @@ def _retained(evidence: Evidence, verdict: Verdict) -> Counter[tuple[str, str]]:
     return parts
 
 
-def _decisions(evidence: Evidence) -> dict[Account, list[Made]]:
-    """Every account's decisions, in their order."""
-    found: dict[Account, list[Made]] = defaultdict(list)
-    for lane, record in _records(evidence, "consent"):
-        if "ce_account" not in record.attributes:
-            continue  # a heartbeat
-        account = record.attributes["ce_account"]
-        age = record.appended_ms - milliseconds(record.attributes["ce_time"])
-        known = evidence.known.get((lane, account, record.appended_ms), NEVER)
-        grants = record.decision == "granted" and abs(age) <= VOID_MS
-        found[lane, account].append(Made(record.appended_ms, known, grants))
+def _pictures(evidence: Evidence, verdict: Verdict) -> None:
+    """What is delivered and kept are the very bytes that were uploaded and cut out."""
+    uploads, cutouts = _digests(evidence, "uploads"), _digests(evidence, "cutouts")
+    for _, record in of_kind(evidence.topics, "ephemeral"):
+        verdict.details["another picture"] += _is_another(record, cutouts)
+    for _, record in of_kind(evidence.topics, "retained"):
+        origin = uploads if record.attributes["ce_part"] == "original" else cutouts
+        verdict.details["another picture"] += _is_another(record, origin)
+
+
+def _digests(evidence: Evidence, kind: str) -> dict[str, set[bytes]]:
+    found: dict[str, set[bytes]] = defaultdict(set)
+    for _, record in of_kind(evidence.topics, kind):
+        found[record.attributes["ce_id"]].add(record.digest)
     return found
 
 
+def _is_another(record: Seen, origin: Mapping[str, set[bytes]]) -> bool:
+    known = origin.get(record.attributes["ce_id"])
+    return known is not None and record.digest not in known  # unknown: gone before it was seen
+
+
+def _decisions(evidence: Evidence) -> dict[Account, list[Made]]:
+    """Every account's decisions, in their order."""
+    answered = {c.decision_id: c.answered_ms for made in evidence.calls.values() for c in made}
+    found: dict[Account, list[Made]] = defaultdict(list)
+    for lane, record in of_kind(evidence.topics, "consent"):
+        if "ce_account" not in record.attributes:
+            continue  # a heartbeat
+        age = record.appended_ms - milliseconds(record.attributes["ce_time"])
+        known = answered.get(record.attributes["ce_id"], NEVER)
+        grants = record.body["decision"] == "granted" and abs(age) <= VOID_MS
+        account = lane, record.attributes["ce_account"]
+        found[account].append(Made(record.appended_ms, known, grants))
+    return found
+
+
+class _Told(NamedTuple):
+    """What the owner of an account was told, and whether by two writers."""
+
+    revoked: Windows
+    confirmed: Windows
+    granted: Windows
+    is_shared: bool
+
+
+def _told(evidence: Evidence) -> dict[Account, _Told]:
+    landed: dict[str, int] = {}
+    for kind in ("consent", "ledger"):
+        for _, record in of_kind(evidence.topics, kind):
+            actor = record.body.get("actor", "")
+            landed[actor] = max(record.appended_ms, landed.get(actor, 0))
+    return {
+        account: _Told(
+            claims.revoked(calls),
+            claims.confirmed(calls),
+            claims.granted(calls, landed),
+            len({call.writer for call in calls}) > 1,
+        )
+        for account, calls in evidence.calls.items()
+    }
+
+
 def _keeping(evidence: Evidence, verdict: Verdict, retained: Counter[tuple[str, str]]) -> None:
-    decisions = _decisions(evidence)
+    decided, told = _decisions(evidence), _told(evidence)
     appended = _first(evidence, "cutouts")
     routed = _first(evidence, "ephemeral")
     uploads = _first(evidence, "uploads")
     stored = _objects(evidence)
     for upload, sent in evidence.sent.items():
-        made = decisions.get((sent.lane, sent.account), [])
-        since_ms = uploads.get(upload, sent.appended_ms)
-        standing = _standing(made, appended.get(upload, since_ms), routed.get(upload, NEVER))
-        keeps = {_keeps(each, since_ms) for each in standing}
+        account = sent.lane, sent.account
+        since_ms, routed_ms = uploads.get(upload, sent.appended_ms), routed.get(upload, NEVER)
         handed = any(retained[upload, part] for part in PARTS)
         objects = stored.get(upload, set())
-        if keeps == {False}:
+        is_kept = handed or bool(objects)
+        standing = _standing(decided.get(account, []), appended.get(upload, since_ms), routed_ms)
+        if not any(_keeps(each, since_ms) for each in standing):
             verdict.bound["must not be retained"] += 1
-            verdict.details["retained without a grant"] += handed or bool(objects)
-        if _revoked(evidence, made, sent, since_ms):
-            verdict.bound["made after a confirmed revocation"] += 1
-            verdict.retained_after_revocation += handed or bool(objects)
-        if keeps == {True} and upload in routed:
-            verdict.bound["made after a confirmed grant"] += 1
-            later = any(not d.grants and d.appended_ms > since_ms for d in made)
-            missing = len(objects) < len(PARTS) and (not later or _unseen(evidence, handed))
-            verdict.not_retained_after_grant += missing
+            verdict.details["retained without a grant"] += is_kept
+        if account not in told:
+            continue
+        for claim, until_ms in _claims(told[account], since_ms, routed_ms):
+            verdict.bound[claim] += 1
+            verdict.shared[claim] += told[account].is_shared
+            if claim == REVOKED:  # and every confirmed one was recorded
+                verdict.retained_after_revocation += is_kept
+            elif claim == GRANTED and len(objects) < len(PARTS):
+                is_unseen = not handed and not evidence.missed.get("retained")
+                verdict.not_retained_after_grant += is_unseen or until_ms == NEVER
 
 
-def _unseen(evidence: Evidence, handed: bool) -> bool:
-    """Whether a record was surely never handed to the sink."""
-    return not handed and not evidence.missed.get("retained")
+def _claims(told: _Told, since_ms: int, routed_ms: int) -> Iterator[tuple[str, int]]:
+    """What binds an upload, and until when."""
+    for claim, windows in ((REVOKED, told.revoked), (CONFIRMED, told.confirmed)):
+        if (until_ms := windows.until(since_ms)) > since_ms:
+            yield claim, until_ms
+    until_ms = told.granted.until(since_ms - SKEW_MS)
+    if routed_ms < NEVER and until_ms > routed_ms:
+        yield GRANTED, until_ms
 
 
 def _objects(evidence: Evidence) -> dict[str, set[str]]:
@@ -200,11 +259,13 @@ def _objects(evidence: Evidence) -> dict[str, set[str]]:
     return found
 
 
-def _standing(made: list[Made], from_ms: int, to_ms: int) -> list[Made | None]:
+def _standing(made: list[Made], from_ms: int, to_ms: int) -> Iterator[Made | None]:
     """The decisions that may have been the last one somewhere between these moments."""
-    certain = max((n for n, each in enumerate(made) if each.known_ms < from_ms), default=-1)
-    last = [made[certain] if certain >= 0 else None]
-    return [*last, *(each for each in made[certain + 1 :] if each.appended_ms <= to_ms)]
+    for each in reversed(made[: bisect_right(made, to_ms, key=lambda each: each.appended_ms)]):
+        yield each
+        if each.known_ms < from_ms:
+            return
+    yield None
 
 
 def _keeps(decision: Made | None, since_ms: int) -> bool:
@@ -213,23 +274,10 @@ def _keeps(decision: Made | None, since_ms: int) -> bool:
     return since_ms - decision.appended_ms > SKEW_MS
 
 
-def _revoked(evidence: Evidence, made: list[Made], sent: Sent, since_ms: int) -> bool:
-    """Whether it was made after a confirmed revocation, and no grant came in between."""
-    times = evidence.confirmed.get((sent.lane, sent.account), [])
-    before = [at for at in times if at < since_ms]
-    if not before:
-        return False
-    revoked = [n for n, each in enumerate(made) if each.known_ms <= max(before)]
-    later = made[max(revoked, default=-1) + 1 :]
-    return not made[max(revoked, default=-1)].grants and not any(
-        each.grants and each.appended_ms <= since_ms for each in later
-    )
-
-
 def _first(evidence: Evidence, kind: str) -> dict[str, int]:
     """When each upload first appeared in topics of a kind."""
     found: dict[str, int] = {}
-    for _, record in _records(evidence, kind):
+    for _, record in of_kind(evidence.topics, kind):
         upload = record.attributes["ce_id"]
         found[upload] = min(record.appended_ms, found.get(upload, NEVER))
     return found
@@ -237,7 +285,7 @@ def _first(evidence: Evidence, kind: str) -> dict[str, int]:
 
 def _proofs(evidence: Evidence, verdict: Verdict) -> None:
     """Every decision has its proof in the ledger."""
-    proven = {record.attributes.get("ce_id") for _, record in _records(evidence, "ledger")}
-    for _, record in _records(evidence, "consent"):
+    proven = {record.attributes.get("ce_id") for _, record in of_kind(evidence.topics, "ledger")}
+    for _, record in of_kind(evidence.topics, "consent"):
         if "ce_account" in record.attributes:
             verdict.details["decision without a proof"] += record.attributes["ce_id"] not in proven

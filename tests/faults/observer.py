@@ -4,18 +4,21 @@ Every record of every topic is noted from the first on, since the purger takes a
 longer needed; of a picture only that it was there.  Nothing is parsed by our own events.
 """
 
+import hashlib
 import json
 import threading
 import urllib.parse
 import urllib.request
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 BATCH = 500
+OF_PICTURES = ("uploads.", "cutouts.", "ephemeral.", "retained")
 
 
 class Seen(NamedTuple):
@@ -25,8 +28,22 @@ class Seen(NamedTuple):
     partition: int
     offset: int
     appended_ms: int
-    decision: str = ""
-    """What was decided, of a record of consent."""
+    body: Mapping[str, str] = MappingProxyType({})
+    """Of a record without a picture."""
+    digest: bytes = b""
+    """Of the bytes, of a record of a picture: whether it is the same one later."""
+
+
+Topics = Mapping[str, Mapping[tuple[int, int], Seen]]
+"""Of each topic the records by their partition and offset."""
+
+
+def of_kind(topics: Topics, kind: str) -> Iterator[tuple[str, Seen]]:
+    """Lane and record of all topics of a kind, in the order of their offsets."""
+    for topic, records in topics.items():
+        name, _, lane = topic.partition(".")
+        if name == kind:
+            yield from ((lane, records[place]) for place in sorted(records))
 
 
 class Observer:
@@ -36,6 +53,8 @@ class Observer:
         self.seen: dict[str, dict[tuple[int, int], Seen]] = {topic: {} for topic in topics}
         self.missed: Counter[str] = Counter()
         """How often records of a topic were gone before they were read here."""
+        self.count = 0
+        """Records of pictures, and of what became of them, that were read."""
         self.results: set[str] = set()
         """The ids of the uploads that have a result."""
         self._consumer = Consumer(
@@ -79,10 +98,15 @@ class Observer:
         topic = str(message.topic())
         headers = {str(n): bytes(v or b"").decode() for n, v in message.headers() or []}  # type: ignore[arg-type]
         place = (int(message.partition() or 0), int(message.offset() or 0))
-        decision = ""
-        if topic.startswith("consent."):
-            decision = str(json.loads(message.value() or b"{}").get("decision", ""))
-        self.seen[topic][place] = Seen(headers, *place, message.timestamp()[1], decision)
+        value = bytes(message.value() or b"")  # type: ignore[arg-type]
+        body: dict[str, str] = {}
+        digest = b""
+        if topic.startswith(OF_PICTURES):
+            digest = hashlib.blake2b(value, digest_size=8).digest()
+            self.count += 1
+        else:
+            body = json.loads(value or b"{}")
+        self.seen[topic][place] = Seen(headers, *place, message.timestamp()[1], body, digest)
         if topic.startswith("ephemeral."):
             self.results.add(headers["ce_id"])
 

@@ -26,13 +26,14 @@ class Kind(StrEnum):
 
 
 WEIGHTS = {
-    Kind.KILL_STAGE: 6,
-    Kind.KILL_BROKER: 3,
+    Kind.KILL_STAGE: 4,
+    Kind.KILL_BROKER: 1,
     Kind.STOP_STAGE: 1,
-    Kind.STOP_BROKER: 2,
-    Kind.SLOW: 2,
-    Kind.CUT: 2,
+    Kind.STOP_BROKER: 1,
+    Kind.SLOW: 5,
+    Kind.CUT: 6,
 }
+"""So that between two that cost seconds of recovery there is traffic for the next to hit."""
 OF_BROKERS = frozenset({Kind.KILL_BROKER, Kind.STOP_BROKER})
 
 

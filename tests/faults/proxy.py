@@ -36,12 +36,13 @@ class Proxy:
         self._port, self._target = port, target
         self._loop = asyncio.new_event_loop()
         self._connections: set[_Connection] = set()
+        self._server: asyncio.Server | None = None
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def start(self) -> None:
         """Listen."""
         self._thread.start()
-        self._run(asyncio.start_server(self._accept, HOST, self._port))
+        self._run(self._listen())
 
     def stop(self) -> None:
         """Cut everything and end."""
@@ -54,6 +55,10 @@ class Proxy:
         if connection := self._one(dice):
             self._loop.call_soon_threadsafe(connection.close)
 
+    def cut_all(self) -> None:
+        """Reset every connection, and return when that is done."""
+        self._run(self._reset())
+
     def slow(self, dice: random.Random, seconds: float) -> None:
         """Let one connection crawl for a while."""
         if connection := self._one(dice):
@@ -65,9 +70,17 @@ class Proxy:
     def _run(self, step: Coroutine[Any, Any, object]) -> None:
         asyncio.run_coroutine_threadsafe(step, self._loop).result(START_S)
 
-    async def _cut_all(self) -> None:
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._accept, HOST, self._port)
+
+    async def _reset(self) -> None:
         for connection in list(self._connections):
             connection.close()
+
+    async def _cut_all(self) -> None:
+        if self._server:
+            self._server.close()
+        await self._reset()
         mine = asyncio.current_task()
         for task in asyncio.all_tasks():
             if task is not mine:

@@ -1,0 +1,74 @@
+"""Which uploads a recorded decision binds: against the rule in its plain words."""
+
+from collections.abc import Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.faults.claims import NEVER, Call, confirmed, granted, revoked
+
+MOMENTS = st.integers(0, 12)
+MANY = settings(max_examples=500)
+
+
+@st.composite
+def calls(draw: st.DrawFn, actor: int = 0) -> Call:
+    """One that is recorded, or given up, or not answered yet."""
+    begun, took = draw(MOMENTS), draw(st.integers(0, 4))
+    call = Call(f"owner-{actor}", draw(st.integers(0, 1)), draw(st.booleans()), begun)
+    match draw(st.sampled_from(("recorded", "stood", "given up", "open"))):
+        case "recorded":
+            done = begun + took + draw(st.integers(0, 3)) if draw(st.booleans()) else NEVER
+            is_confirmed = not call.grants and done < NEVER
+            return call._replace(
+                answered_ms=begun + took,
+                decision_id="id",
+                confirmed_ms=done if is_confirmed else NEVER,
+            )
+        case "stood":
+            return call._replace(answered_ms=begun + took, grants=True)
+        case "given up":
+            return call._replace(answered_ms=begun + took, is_given_up=True)
+        case _:
+            return call
+
+
+HISTORIES = st.integers(0, 4).flatmap(lambda count: st.tuples(*map(calls, range(count))))
+
+
+def _is_free(own: Call, ends: Sequence[tuple[Call, int]], until_ms: int) -> bool:
+    """Whether none of these was open since it began."""
+    return not any(end >= own.begun_ms and call.begun_ms <= until_ms for call, end in ends)
+
+
+@MANY
+@given(HISTORIES, MOMENTS)
+def test_a_revocation_binds_until_somebody_begins_to_grant(
+    history: tuple[Call, ...], at_ms: int
+) -> None:
+    """From its answer on; but not if a call to grant was open when it began."""
+    grants = [(call, call.answered_ms) for call in history if call.grants]
+    mine = [c for c in history if not c.grants and c.decision_id and _is_free(c, grants, at_ms)]
+    assert (revoked(history).until(at_ms) > at_ms) == any(c.answered_ms < at_ms for c in mine)
+    assert (confirmed(history).until(at_ms) > at_ms) == any(c.confirmed_ms < at_ms for c in mine)
+
+
+@MANY
+@given(HISTORIES, MOMENTS, st.integers(0, 4), st.dictionaries(st.integers(0, 3), MOMENTS))
+def test_a_grant_binds_until_somebody_begins_to_revoke(
+    history: tuple[Call, ...], at_ms: int, more_ms: int, landed: dict[int, int]
+) -> None:
+    """A call that was given up counts as one, until its last record has landed."""
+    landings = {f"owner-{n}": at for n, at in landed.items()}
+    harmful = [
+        (c, max(c.answered_ms, landings.get(c.actor, 0)) if c.is_given_up else c.answered_ms)
+        for c in history
+        if not c.grants or c.is_given_up or c.answered_ms == NEVER
+    ]
+    routed_ms = at_ms + more_ms
+    binds = any(
+        c.answered_ms < at_ms and _is_free(c, harmful, routed_ms)
+        for c in history
+        if c.grants and c.decision_id
+    )
+    assert (granted(history, landings).until(at_ms) > routed_ms) == binds
