@@ -42,6 +42,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --pyt
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet
 lock: venv
 	$(LOCK) --extra dev --output-file requirements/dev.txt
+	@./deploy/setup.sh venv
 	$(BIN)/python deploy/image_requirements.py > requirements/image.txt
 
 clean:

@@ -3,15 +3,18 @@
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.bench import end_to_end, fairness, inference, own, soak
+from tests.bench import clients, consent, end_to_end, fairness, inference, join, own, soak
 from tests.bench.figures import Figure, publish
 
 GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "pipeline": end_to_end.measure,
     "inference": inference.measure,
+    "join": join.measure,
     "own": own.measure,
     "soak": soak.measure,
     "fairness": fairness.measure,
+    "clients": clients.measure,
+    "consent": consent.measure,
 }
 
 

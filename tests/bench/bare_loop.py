@@ -15,7 +15,7 @@ from erasestream.schemas.options import CutoutOptions
 
 def main(model: str, seen: str, files: list[str]) -> None:
     """Load, say so, wait for the word, work, say so; then leave the cut-outs in `seen`."""
-    options = session_options()
+    options = session_options(reuse=True)
     options.enable_cpu_mem_arena = True
     segmenter = Segmenter(Installed.read(Path(model)), options=options)
     segmenter.warm_up()

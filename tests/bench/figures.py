@@ -56,13 +56,22 @@ def figure(
 
 
 def publish(file: str, figures: Iterable[Figure]) -> None:
-    """Print the figures, and put them into the file beside those of other groups."""
+    """Print the figures, and put them into the file beside those of other groups.
+
+    Those that were measured before something failed are kept.
+    """
     path = FIGURES / file
     before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"figures": []}
     merged = {entry["name"]: entry for entry in before["figures"]}
-    for each in figures:
-        sys.stdout.write(f"{each}\n")
-        merged[each.name] = each._asdict()
+    try:
+        for each in figures:
+            sys.stdout.write(f"{each}\n")
+            merged[each.name] = each._asdict()
+    finally:
+        _write(path, merged)
+
+
+def _write(path: Path, merged: dict[str, Any]) -> None:
     FIGURES.mkdir(parents=True, exist_ok=True)
     content = {
         "commit": _commit(),

@@ -4,87 +4,141 @@ The loops are as many processes as the stage has children, each with one thread.
 has the same model, decoding and encoding, and nothing else; rembg has the same weights in
 single precision, in an environment of its own.  All see the same photos, in turn, in one run.
 
+First the stage alone, as `stage_alone.py` has it; then from end to end, with the other stages,
+a producer and a subscriber on the same cores, against the bare loop again.
+
 BENCH_ROUNDS and BENCH_IMAGES make it smaller, to try it out.
 """
 
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import skimage
 from PIL import Image
 
-from erasestream.pipeline.inference.manifest import ModelStore
+from erasestream.pipeline.inference.manifest import Installed, ModelStore
 from erasestream.pipeline.inference.model_choice import iou, multiplies_bytes
 from erasestream.pipeline.inference.model_trial import CPUINFO
 from erasestream.pipeline.local.stack import Stack
 from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.events import Cutout
+from erasestream.schemas.ids import UploadId
 from erasestream.topics.producer import UploadProducer
 from erasestream.topics.subscription import ResultSubscription
 from tests.bench import loops
 from tests.bench.figures import Figure, figure
-from tests.bench.running import CACHE, SHOP, pipeline
+from tests.bench.running import CACHE, SHOP, pipeline, start
+from tests.bench.stage_alone import StageAlone, StageRound
 from tests.faults.memory import MemoryWatch
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
-IMAGES = int(os.environ.get("BENCH_IMAGES", "32"))
+IMAGES = int(os.environ.get("BENCH_IMAGES", "64"))
+WARM_UP = 32
+"""Photos, at most: by then Java has compiled what the broker runs all the time."""
+CORES = len(os.sched_getaffinity(0))
 WIDTH, HEIGHT = 1632, 1224
 """Two megapixels."""
 NAMES = ("astronaut.png", "coffee.png", "chelsea.png", "motorcycle_left.png")
-WAIT_S = 600.0
+WAIT_S = 900.0
 
 
 def measure() -> Iterator[Figure]:
-    """Images per second of all three, their ratios round by round, likeness, memory."""
+    """Images per second of all, their ratios round by round, likeness, memory."""
     model = ModelStore(CACHE / "models").find("isnet")
-    python = loops.rembg_python()
+    label = model.manifest.label
     with (
         tempfile.TemporaryDirectory() as name,
-        pipeline(models=CACHE / "models", model=model.manifest.label, partitions=2) as stack,
+        pipeline(models=CACHE / "models", model=label, partitions=2, stages=("infer",)) as stack,
     ):
         folder = Path(name)
         files = two_megapixels(folder, IMAGES)
-        weights = loops.rembg_weights(folder / "weights")
-        seen, theirs = folder / "bare", folder / "rembg"
-        seen.mkdir()
-        theirs.mkdir()
-        _stage(stack, files[:2], "warm-up")
+        alone = StageAlone(stack)
         with MemoryWatch(stack.running()["infer"]) as watch:
-            stage = []
-            bare, rembg = [], []
-            for number in range(ROUNDS):
-                stage.append(_stage(stack, files, f"round-{number}"))
-                bare.append(loops.bare(model, files, seen))
-                rembg.append(loops.rembg(python, weights, files, theirs))
-        likeness = [_likeness(seen / f"{f.stem}.png", theirs / f"{f.stem}.png") for f in files]
-    rates, idle = [rate for rate, _ in stage], [share for _, share in stage]
-    yield figure("inference.images_per_s", rates, "1/s")
+            alone.round([file.read_bytes() for file in files[:WARM_UP]])
+        rembg = yield from _alone(alone, model, files, folder, watch)
+        start(stack, ("route", "sink"))
+        rates = yield from _end_to_end(stack, model, files, folder / "bare", alone.sent)
+    yield figure("inference.end_to_end_ratio_to_rembg", _ratios(rates, rembg), "ratio")
+
+
+def _alone(
+    alone: StageAlone, model: Installed, files: list[Path], folder: Path, watch: MemoryWatch
+) -> Generator[Figure, None, list[loops.Round]]:
+    """Against the loops in turn; returns the rounds of rembg."""
+    photos = [file.read_bytes() for file in files]
+    python, weights = loops.rembg_python(), loops.rembg_weights(folder / "weights")
+    seen, theirs = folder / "bare", folder / "rembg"
+    seen.mkdir()
+    theirs.mkdir()
+    stage, bare, tuned, rembg = [], [], [], []
+    for _ in range(ROUNDS):
+        alone.round(photos[: 2 * CORES])  # as the loops do before they say that they are ready
+        stage.append(alone.round(photos))
+        bare.append(loops.bare(model, files, seen))
+        tuned.append(loops.bare(model, files, seen, loops.HUGE_PAGES))
+        rembg.append(loops.rembg(python, weights, files, theirs))
+    rates = [len(photos) / each.elapsed_s for each in stage]
+    yield figure("inference.stage_images_per_s", rates, "1/s")
     yield figure("inference.bare_images_per_s", [each.images_per_s for each in bare], "1/s")
     yield figure("inference.rembg_images_per_s", [each.images_per_s for each in rembg], "1/s")
+    yield figure("inference.ratio_to_bare_onnxruntime", _ratios(rates, bare), "ratio", at_least=0.9)
     yield figure(
-        "inference.ratio_to_bare_onnxruntime",
-        [ours / limit.images_per_s for ours, limit in zip(rates, bare, strict=True)],
-        "ratio",
-        at_least=0.90,
+        "inference.ratio_to_bare_onnxruntime_with_huge_pages", _ratios(rates, tuned), "ratio"
     )
-    yield figure("inference.share_outside_children", idle, "ratio")
     yield figure(
         "inference.ratio_to_rembg",
-        [ours / peer.images_per_s for ours, peer in zip(rates, rembg, strict=True)],
+        _ratios(rates, rembg),
         "ratio",
         at_least=2.5 if multiplies_bytes(CPUINFO.read_text()) else None,
     )
-    worst = min(likeness)
+    yield from _where_time_goes(stage, bare, len(photos))
+    worst = min(_likeness(seen / f"{f.stem}.png", theirs / f"{f.stem}.png") for f in files)
     yield Figure("inference.iou_with_rembg", round(worst, 4), "IoU", ">= 0.98", worst >= 0.98)
     peak = max(each.peak_mb for each in rembg)
     yield Figure("inference.rss_mb", round(watch.child_mb, 1), "MB")
     yield Figure("inference.worker_rss_mb", round(watch.worker_mb, 1), "MB")
     yield Figure("inference.rembg_rss_mb", round(peak, 1), "MB")
     yield figure("inference.rss_ratio_to_rembg", [watch.child_mb / peak], "ratio", at_most=0.5)
+    return rembg
+
+
+def _where_time_goes(
+    stage: list[StageRound], bare: list[loops.Round], photos: int
+) -> Iterator[Figure]:
+    """Milliseconds of a core for an image: the whole, each process, and what none of them had."""
+    whole = [each.elapsed_s * CORES * 1000 / photos for each in stage]
+    parts = {name: [each.cpu_s[name] * 1000 / photos for each in stage] for name in stage[0].cpu_s}
+    rest = [total - sum(used) for total, *used in zip(whole, *parts.values(), strict=True)]
+    for name, values in {"whole": whole, **parts, "rest": rest}.items():
+        yield figure(f"inference.stage_core_ms.{name}", values, "ms")
+    yield figure(
+        "inference.bare_core_ms.whole", [CORES * 1000 / each.images_per_s for each in bare], "ms"
+    )
+    yield figure("inference.bare_core_ms.cpu", [each.cpu_ms for each in bare], "ms")
+
+
+def _end_to_end(
+    stack: Stack, model: Installed, files: list[Path], seen: Path, before: set[UploadId]
+) -> Generator[Figure, None, list[float]]:
+    """Against the bare loop in turn; returns images per second."""
+    photos = [file.read_bytes() for file in files]
+    with (
+        ResultSubscription(stack.cluster, SHOP, group="bench") as results,
+        UploadProducer(stack.cluster, SHOP) as producer,
+    ):
+        _sent_and_taken(producer, results, photos[:WARM_UP], before)
+        rates, bare = [], []
+        for _ in range(ROUNDS):
+            _sent_and_taken(producer, results, photos[: 2 * CORES])
+            rates.append(_sent_and_taken(producer, results, photos))
+            bare.append(loops.bare(model, files, seen))
+    yield figure("inference.images_per_s", rates, "1/s")
+    yield figure("inference.end_to_end_ratio_to_bare_onnxruntime", _ratios(rates, bare), "ratio")
+    return rates
 
 
 def two_megapixels(folder: Path, count: int) -> list[Path]:
@@ -99,33 +153,32 @@ def two_megapixels(folder: Path, count: int) -> list[Path]:
     return files
 
 
-def _stage(stack: Stack, files: list[Path], group: str) -> tuple[float, float]:
-    """Images per second, and the share of the cores' time that no child worked on an image."""
-    photos = [file.read_bytes() for file in files]
-    busy_s = 0.0
-    with (
-        ResultSubscription(stack.cluster, SHOP, group=group) as results,
-        UploadProducer(stack.cluster, SHOP) as producer,
-    ):
-        started = time.monotonic()
-        futures = [producer.send(photo, account="acct") for photo in photos]
-        wanted = {future.result().upload_id for future in futures}
-        while wanted and time.monotonic() - started < WAIT_S:
-            delivery = results.poll(0.1)
-            if delivery is None:
-                continue
-            event = delivery.event
-            if event.id in wanted:
-                if not isinstance(event, Cutout):
-                    raise ErasestreamError(f"a photo failed: {event.code}")
-                busy_s += sum(event.steps_ms.values()) / 1000
-                wanted.discard(event.id)
-            delivery.ack()
-        elapsed_s = time.monotonic() - started
+def _sent_and_taken(
+    producer: UploadProducer,
+    results: ResultSubscription,
+    photos: list[bytes],
+    before: Iterable[UploadId] = (),
+) -> float:
+    """Images per second, until their cut-outs are there and those of the uploads of `before`."""
+    started = time.monotonic()
+    futures = [producer.send(photo, account="acct") for photo in photos]
+    wanted = {future.result().upload_id for future in futures}.union(before)
+    while wanted and time.monotonic() - started < WAIT_S:
+        delivery = results.poll(0.1)
+        if delivery is None:
+            continue
+        event = delivery.event
+        if not isinstance(event, Cutout):
+            raise ErasestreamError(f"a photo failed: {event.code}")
+        wanted.discard(event.id)
+        delivery.ack()
     if wanted:
         raise ErasestreamError(f"{len(wanted)} results did not come")
-    cores = len(os.sched_getaffinity(0))
-    return len(photos) / elapsed_s, 1 - busy_s / (elapsed_s * cores)
+    return len(photos) / (time.monotonic() - started)
+
+
+def _ratios(rates: Sequence[float], limits: Sequence[loops.Round]) -> list[float]:
+    return [ours / limit.images_per_s for ours, limit in zip(rates, limits, strict=True)]
 
 
 def _likeness(one: Path, other: Path) -> float:

@@ -1,12 +1,12 @@
 """What our own work costs: everything about an image but the model.
 
 * CPU time of each step for a photo of two megapixels, in one process, with a model so small
-  that it does not count; and of its PNG with the encoder's default setting, which is what the
-  setting in use replaced.
+  that it does not count; and of its PNG by Pillow, with its default setting.
 * Of the stage's processes, per image, with the broker: the worker (transport), the zygote
   (forking) and the children (the steps, and what a process of its own costs).
-* An image in a child of its own against one in a child that lives on, with the installed IS-Net,
-  in turn.
+* An image in a child of its own against one in a child that lives on, with the installed IS-Net:
+  a few in a row each, in turn.  In a row, as in a worker that has work to do: a virtual machine may
+  give memory that is free for a second back to its host, and is slow when it takes it again.
 """
 
 import asyncio
@@ -77,10 +77,10 @@ def _steps(model: Installed, photos: Sequence[bytes]) -> Iterator[Figure]:
 
 def _processes(stack: Stack, photos: Sequence[bytes]) -> Iterator[Figure]:
     worker = psutil.Process(stack.running()["infer"])
-    _send(stack, photos, "warm-up")
+    _send(stack, photos)
     (zygote,) = worker.children()
     before = worker.cpu_times(), zygote.cpu_times()
-    _send(stack, [photos[n % len(photos)] for n in range(IMAGES)], "measured")
+    _send(stack, [photos[n % len(photos)] for n in range(IMAGES)])
     after = worker.cpu_times(), zygote.cpu_times()
     both = list(zip(before, after, strict=True))
     for name, (begin, end), fields in (
@@ -92,10 +92,10 @@ def _processes(stack: Stack, photos: Sequence[bytes]) -> Iterator[Figure]:
         yield Figure(f"inference.own_ms_per_2mp.{name}", round(spent_s * 1000 / IMAGES, 2), "ms")
 
 
-def _send(stack: Stack, photos: Sequence[bytes], group: str) -> None:
+def _send(stack: Stack, photos: Sequence[bytes]) -> None:
     """All of them through the stages, and their results taken."""
     with (
-        ResultSubscription(stack.cluster, SHOP, group=group) as results,
+        ResultSubscription(stack.cluster, SHOP, group="own") as results,
         UploadProducer(stack.cluster, SHOP) as producer,
     ):
         futures = [producer.send(photo, account="acct") for photo in photos]
@@ -116,11 +116,12 @@ async def _isolation(model: Installed, photos: Sequence[bytes]) -> list[Figure]:
         for pool in pools.values():
             await pool.start()
             await pool.cut_out(photos[0], OPTIONS)
-        for number in range(ROUNDS):
+        for _ in range(ROUNDS):
             for isolation, pool in pools.items():
-                begun = time.perf_counter()
-                await pool.cut_out(photos[number % len(photos)], OPTIONS)
-                taken[isolation].append((time.perf_counter() - begun) * 1000)
+                for photo in photos:
+                    begun = time.perf_counter()
+                    await pool.cut_out(photo, OPTIONS)
+                    taken[isolation].append((time.perf_counter() - begun) * 1000)
     finally:
         for pool in pools.values():
             await pool.close()

@@ -3,7 +3,7 @@
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +25,7 @@ def pipeline(
     models: Path,
     model: str,
     partitions: int = 4,
+    stages: Sequence[str] = STAGES,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Stack]:
     """A running pipeline, stopped at the end whatever happens; `settings` of its stages."""
@@ -35,13 +36,20 @@ def pipeline(
         try:
             stack.start_servers()
             provision(stack.admin().admin(), stack.catalog(), show=lambda _plan: None)
-            for stage in STAGES:
-                stack.start_stage(stage, **settings)
-            for stage in STAGES:
-                wait_ready(stack, stage)
+            start(stack, stages, settings)
             yield stack
         finally:
             stack.stop()
+
+
+def start(
+    stack: Stack, stages: Sequence[str], settings: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Start these stages; returns when all are ready."""
+    for stage in stages:
+        stack.start_stage(stage, **settings)
+    for stage in stages:
+        wait_ready(stack, stage)
 
 
 def wait_ready(stack: Stack, stage: str) -> None:
@@ -55,10 +63,11 @@ def wait_ready(stack: Stack, stage: str) -> None:
 
 def peak_rss_mb(stack: Stack) -> dict[str, float]:
     """Peak resident memory of each process, in MB."""
-    return {name: _peak_mb(pid) for name, pid in stack.running().items()}
+    return {name: peak_mb(pid) for name, pid in stack.running().items()}
 
 
-def _peak_mb(pid: int) -> float:
+def peak_mb(pid: int) -> float:
+    """Peak resident memory of a process, in MB."""
     status = Path(f"/proc/{pid}/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) / 1000

@@ -1,0 +1,110 @@
+"""One turn of sending uploads: from the first handed over to the last acknowledged."""
+
+import asyncio
+import os
+import sys
+from datetime import UTC, datetime
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from erasestream.pipeline.settings import load
+from erasestream.schemas.cloudevents import to_wire
+from erasestream.schemas.ids import Lane
+from erasestream.topics.catalog import LaneRole, lane_role, uploads_of
+from erasestream.topics.connection import Cluster, Connection, ErrorWatch
+from erasestream.topics.drafting import Drafter
+from erasestream.topics.producer import AsyncUploadProducer, UploadProducer
+from erasestream.topics.sender import MAX_RECORD_BYTES, SendingLimits
+from tests.bench.turn import Turn, pictures
+
+ACCOUNT = "acct-4711"
+
+
+def ours(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Turn:
+    """`UploadProducer`, as its documentation shows it."""
+    with UploadProducer(cluster, lane) as producer:
+        producer.send(images[0], account=ACCOUNT).result()
+        with Turn() as turn:
+            sent = [
+                producer.send(images[n % len(images)], account=ACCOUNT, reference=str(n))
+                for n in range(count)
+            ]
+            for future in sent:
+                future.result()
+    return turn
+
+
+def twin(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Turn:
+    """`AsyncUploadProducer`, as its documentation shows it."""
+
+    async def send() -> Turn:
+        async with AsyncUploadProducer(cluster, lane) as producer:
+            await producer.send(images[0], account=ACCOUNT)
+            with Turn() as turn:
+                async with asyncio.TaskGroup() as tasks:
+                    for n in range(count):
+                        image, reference = images[n % len(images)], str(n)
+                        tasks.create_task(
+                            producer.send(image, account=ACCOUNT, reference=reference)
+                        )
+        return turn
+
+    return asyncio.run(send())
+
+
+def bare(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Turn:
+    """Produce, poll, flush; the same settings and headers, and nothing made anew per record."""
+    acknowledged = 0
+
+    def delivered(error: KafkaError | None, _message: Message) -> None:
+        nonlocal acknowledged
+        assert error is None, error
+        acknowledged += 1
+
+    connection = Connection(cluster=cluster, role=lane_role(lane, LaneRole.PRODUCER))
+    limits = SendingLimits()
+    producer = Producer(
+        connection.settings(
+            ErrorWatch(),
+            enable_idempotence=True,
+            acks="all",
+            message_max_bytes=MAX_RECORD_BYTES,
+            linger_ms=1,
+            compression_type="none",
+            queue_buffering_max_kbytes=limits.max_queued_bytes // 1024,
+            queue_buffering_max_messages=0,
+        )
+    )
+    topic, headers = uploads_of(lane), _headers(lane, images[0])
+    producer.produce(topic, images[0], headers=headers, on_delivery=delivered)
+    producer.flush()
+    with Turn() as turn:
+        for n in range(count):
+            image = images[n % len(images)]
+            while True:
+                try:
+                    producer.produce(topic, image, headers=headers, on_delivery=delivered)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+            producer.poll(0)
+        producer.flush()
+    assert acknowledged == count + 1
+    return turn
+
+
+def _headers(lane: Lane, image: bytes) -> list[tuple[str, bytes]]:
+    """Of one upload of ours."""
+    drafter = Drafter(lane=lane, clock=lambda: datetime.now(UTC), random=os.urandom)
+    upload = drafter.draft(image, account=ACCOUNT, reference="1")
+    return to_wire(upload, source=f"/lanes/{lane}/uploads").headers
+
+
+def main(side: str, lane: str, size: str, count: str) -> None:
+    """One of the three."""
+    turns = {"ours": ours, "twin": twin, "bare": bare}
+    turns[side](load().cluster, Lane(lane), pictures(int(size)), int(count)).say()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:5])

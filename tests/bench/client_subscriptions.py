@@ -1,0 +1,149 @@
+"""One turn of receiving results: from the first in hand to the last committed."""
+
+import asyncio
+import sys
+import time
+from datetime import UTC, datetime
+
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+
+from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.settings import load
+from erasestream.schemas.cloudevents import to_wire
+from erasestream.schemas.events import Cutout, Position
+from erasestream.schemas.ids import AccountId, Lane, new_upload_id
+from erasestream.topics.acl import group_prefix
+from erasestream.topics.catalog import ROUTER, LaneRole, ephemeral_of, lane_role
+from erasestream.topics.connection import Cluster, Connection, ErrorWatch
+from erasestream.topics.receiver import MAX_RECORD_BYTES, ReceivingLimits
+from erasestream.topics.subscription import AsyncResultSubscription, ResultSubscription
+from tests.bench.turn import Turn, pictures
+
+BATCH_BYTES = 8_000_000
+WAIT_S = 60.0
+
+
+def fill(stack: Stack, lane: Lane, size: int, count: int) -> None:
+    """So many cut-outs of that size, one more for the first, as the router writes them."""
+    connection = Connection(cluster=stack.cluster, role=ROUTER)
+    settings = connection.settings(
+        ErrorWatch(), enable_idempotence=True, acks="all", message_max_bytes=MAX_RECORD_BYTES
+    )
+    producer = Producer(settings)
+    images = pictures(size)
+    partitions = stack.catalog()[ephemeral_of(lane)].partitions
+    for n in range(count + 1):
+        now = datetime.now(UTC)
+        event = Cutout(
+            id=new_upload_id(int(now.timestamp() * 1000), n.to_bytes(10, "big")),
+            time=now,
+            account=AccountId("acct-4711"),
+            reference=str(n),
+            position=Position(topic_id="bTYs9Br5T5qhZMdsDXX9XA", partition=0, offset=n),
+            uploaded_at=now,
+            content_type="image/png",
+            model="isnet",
+            model_sha256="ab" * 32,
+            model_version="1.4.5",
+            steps_ms={"decode": 5.0, "infer": 901.25, "encode": 30.5},
+            data=images[n % len(images)],
+        )
+        headers, value = to_wire(event, source="/inference")
+        producer.produce(ephemeral_of(lane), value, None, n % partitions, headers=headers)
+        while len(producer) * size > 2 * BATCH_BYTES:
+            producer.poll(0.01)
+    assert producer.flush(WAIT_S) == 0
+
+
+def ours(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Turn:
+    """`ResultSubscription`, as its documentation shows it."""
+    del size
+    results = ResultSubscription(cluster, lane, group=group)
+    deliveries = iter(results)
+    next(deliveries).ack()
+    with Turn() as turn:
+        for _, delivery in zip(range(count), deliveries, strict=False):
+            assert delivery.event.reference
+            delivery.ack()
+        results.close()
+    return turn
+
+
+def twin(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Turn:
+    """`AsyncResultSubscription`, as its documentation shows it."""
+    del size
+
+    async def receive() -> Turn:
+        results = await AsyncResultSubscription(cluster, lane, group=group).open()
+        deliveries = aiter(results)
+        (await anext(deliveries)).ack()
+        with Turn() as turn:
+            for _ in range(count):
+                delivery = await anext(deliveries)
+                assert delivery.event.reference
+                delivery.ack()
+            await results.close()
+        return turn
+
+    return asyncio.run(receive())
+
+
+def bare(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Turn:
+    """Consume batches, look at value and headers, commit as often as ours does."""
+    role = lane_role(lane, LaneRole.CONSUMER)
+    limits = ReceivingLimits()
+    consumer = Consumer(
+        Connection(cluster=cluster, role=role).settings(
+            ErrorWatch(),
+            group_id=group_prefix(role) + group,
+            enable_auto_commit=False,
+            enable_auto_offset_store=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            partition_assignment_strategy="cooperative-sticky",
+            fetch_max_bytes=16_000_000,
+            fetch_message_max_bytes=4_000_000,
+            receive_message_max_bytes=MAX_RECORD_BYTES + 16_000_000,
+            queued_max_messages_kbytes=limits.max_queued_bytes // 1024,
+            fetch_queue_backoff_ms=10,
+        )
+    )
+    consumer.subscribe([ephemeral_of(lane)])
+    batch = max(1, BATCH_BYTES // size)
+    places: dict[int, int] = {}
+    seen = len(_taken(consumer.consume(1, WAIT_S), places))
+    with Turn() as turn:
+        due_s = time.monotonic() + limits.commit_every_s
+        while seen < count + 1:
+            # No more than there are: it waits until it has as many as it is asked for.
+            most = min(batch, count + 1 - seen)
+            seen += len(_taken(consumer.consume(most, 0.2), places))
+            if time.monotonic() >= due_s:
+                due_s = time.monotonic() + limits.commit_every_s
+                consumer.commit(offsets=_offsets(lane, places), asynchronous=True)
+        consumer.commit(offsets=_offsets(lane, places), asynchronous=False)
+        consumer.close()
+    return turn
+
+
+def _taken(messages: list[Message], places: dict[int, int]) -> list[Message]:
+    for message in messages:
+        assert message.error() is None, message.error()
+        assert message.value()
+        assert message.headers()
+        places[message.partition()] = message.offset() + 1
+    return messages
+
+
+def _offsets(lane: Lane, places: dict[int, int]) -> list[TopicPartition]:
+    return [TopicPartition(ephemeral_of(lane), *each) for each in places.items()]
+
+
+def main(side: str, lane: str, size: str, count: str, group: str) -> None:
+    """One of the three."""
+    turns = {"ours": ours, "twin": twin, "bare": bare}
+    turns[side](load().cluster, Lane(lane), int(size), int(count), group).say()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:6])

@@ -1,0 +1,101 @@
+"""The loop that decides nothing: a plain transactional copy, as a process.
+
+    python -m tests.bench.join_copy BOOTSTRAP IDENTITIES
+
+It is the product's own loop, run in the product's own way, with a handler that hands every
+record on.  What the router is slower than this is the price of deciding.
+"""
+
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from erasestream.pipeline.local.process import ChildProcess
+from erasestream.pipeline.running import run
+from erasestream.topics.catalog import Role
+from erasestream.topics.connection import Cluster, Connection
+from erasestream.topics.record import Outgoing, Partition, Record
+from erasestream.topics.starts import Start
+from erasestream.topics.transaction import TransactionalLoop
+from tests.bench.join_bed import Bed, Contender
+
+NAME = "copy"
+
+
+class Copy:
+    """Hands every record on, to the partition of the same number."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+
+    def assigned(self, starts: Mapping[Partition, Start]) -> None:
+        """There is nothing to remember."""
+
+    def ready(self, records: list[Record]) -> bool:
+        """There is nothing to wait for."""
+        del records
+        return True
+
+    def wait(self) -> None:
+        """There is nothing to wait for."""
+
+    def handle(self, record: Record) -> Iterable[Outgoing]:
+        """The same record."""
+        return [Outgoing(self._target, record.at.number, None, record.headers, record.value)]
+
+    def first_start(self, at: Partition) -> Start:
+        """At the beginning."""
+        del at
+        return Start(0, "")
+
+    def metadata(self, partition: Partition) -> str:
+        """None."""
+        del partition
+        return ""
+
+
+class CopyStage:
+    """What `run` needs of a stage."""
+
+    def __init__(self, cluster: Cluster, stopping: threading.Event) -> None:
+        self._loop = TransactionalLoop(
+            connection=Connection(cluster=cluster, role=Role(NAME)),
+            topics=[f"{NAME}.in"],
+            instance="1",
+            handler=Copy(f"{NAME}.out"),
+            stopping=stopping,
+        )
+        self._loop.start()
+
+    def turn(self) -> None:
+        """One small read and what follows from it."""
+        self._loop.turn()
+
+    def is_ready(self) -> bool:
+        """Whether its partitions are its own."""
+        return self._loop.is_assigned
+
+    def close(self) -> None:
+        """Leave."""
+        self._loop.close()
+
+
+def start_copy(bed: Bed, peer: Contender) -> ChildProcess:
+    """The copy as a process, ready."""
+    cluster = bed.stack.cluster
+    arguments = [cluster.bootstrap_servers[0], str(cluster.identities)]
+    command = [sys.executable, "-m", "tests.bench.join_copy", *arguments]
+    return bed.start(peer.group, command, ready='"ready"')
+
+
+def main(bootstrap: str, identities: str) -> int:
+    """Copy until SIGTERM."""
+    cluster = Cluster(bootstrap_servers=(bootstrap,), identities=Path(identities))
+    deadline = timedelta(seconds=60)
+    return run(NAME, lambda s: CopyStage(cluster, s), health_port=0, ready_deadline=deadline)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,34 @@
+"""Roles of those that the router is compared with: certificate, topics and rights of their own.
+
+Their topics have the partitions, settings and records of the router's own.
+"""
+
+from dataclasses import replace
+
+from erasestream.pipeline.local.certificates import Authority
+from erasestream.pipeline.local.files import now
+from erasestream.topics.acl import Match, Operation, Resource, Right
+from erasestream.topics.catalog import Role
+from erasestream.topics.provision import CreateTopic, Grant, apply
+from tests.bench.join_bed import OURS, Bed, Contender
+
+
+def open_peer(
+    bed: Bed, name: str, *, also_reads: tuple[str, ...] = (), kept: str = ""
+) -> Contender:
+    """A role that reads its own results and writes its own output; `kept` is a second one."""
+    role = Role(name)
+    peer = Contender(role, f"{name}.in", f"{name}.out")
+    files, catalog = bed.stack.files, bed.stack.catalog()
+    Authority.load(files.directory / "authority", now=now).issue_role(name, files.identities)
+    topics = {peer.source: OURS.source, peer.target: OURS.target}
+    topics |= {kept: OURS.target} if kept else {}
+    rights = [
+        *(Right(role, Operation.READ, Resource.TOPIC, each) for each in (peer.source, *also_reads)),
+        *(Right(role, Operation.WRITE, Resource.TOPIC, each) for each in list(topics)[1:]),
+        Right(role, Operation.READ, Resource.GROUP, name),
+        Right(role, Operation.WRITE, Resource.TRANSACTIONAL_ID, name, Match.PREFIXED),
+    ]
+    made = (CreateTopic(replace(catalog[like], name=topic)) for topic, like in topics.items())
+    apply(bed.admin, catalog, [*made, *map(Grant, rights)])
+    return peer

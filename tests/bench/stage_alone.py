@@ -1,0 +1,97 @@
+"""The inference stage by itself: uploads lie there, cut-outs are appended, nobody reads them.
+
+The worker runs all the time, warm and connected, and is halted (SIGSTOP) while the uploads of a
+round are written; that it goes on is the starting gun.  A round ends when the broker has appended
+the last cut-out, by the broker's own clock, which is ours: it is one machine.  Until then the
+broker is only asked, now and then, how many there are.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import psutil
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from erasestream.pipeline.local.files import BROKER
+from erasestream.pipeline.local.stack import Stack
+from erasestream.schemas.errors import ErasestreamError
+from erasestream.schemas.ids import UploadId
+from erasestream.topics.catalog import cutouts_of
+from erasestream.topics.producer import UploadProducer
+from tests.bench.running import SHOP
+
+LOOK_EVERY_S = 0.5
+WAIT_S = 900.0
+
+
+class StageRound(NamedTuple):
+    """How long it took, and the processor time of each that took part; children are one."""
+
+    elapsed_s: float
+    cpu_s: Mapping[str, float]
+
+
+class StageAlone:
+    """`erasestream infer` of a running stack, and what it writes."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._admin = stack.admin().admin()
+        self._cluster = stack.cluster
+        self._worker = psutil.Process(stack.running()["infer"])
+        self._broker = psutil.Process(stack.running()[BROKER])
+        self.sent: set[UploadId] = set()
+        """The uploads of all rounds: their results are still to be looked at."""
+        topic = cutouts_of(SHOP)
+        partitions = self._admin.partition_counts()[topic]
+        self._asked = [TopicPartition(topic, number) for number in range(partitions)]
+
+    def round(self, photos: Sequence[bytes]) -> StageRound:
+        """From the worker's first look at these uploads to the last cut-out."""
+        wanted = self._written() + len(photos)
+        with self._halted():
+            with UploadProducer(self._cluster, SHOP) as producer:
+                sent = [producer.send(photo, account="acct") for photo in photos]
+            self.sent |= {future.result().upload_id for future in sent}
+            before = self._cpu_s()
+            begun_s = time.time()
+        while self._written() < wanted:
+            if time.time() - begun_s > WAIT_S:
+                raise ErasestreamError(f"{wanted - self._written()} cut-outs did not come")
+            time.sleep(LOOK_EVERY_S)
+        after = self._cpu_s()
+        used = {name: after[name] - before[name] for name in after}
+        return StageRound(self._last_append_s() - begun_s, used)
+
+    @contextmanager
+    def _halted(self) -> Iterator[None]:
+        os.kill(self._worker.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._worker.pid, signal.SIGCONT)
+
+    def _written(self) -> int:
+        return sum(self._admin.offsets(self._asked, OffsetSpec.latest()).values())
+
+    def _last_append_s(self) -> float:
+        futures = self._admin.client.list_offsets(
+            dict.fromkeys(self._asked, OffsetSpec.max_timestamp())
+        )
+        return max(future.result().timestamp for future in futures.values()) / 1000
+
+    def _cpu_s(self) -> dict[str, float]:
+        (zygote,) = self._worker.children()
+        broker, worker, forking = (
+            each.cpu_times() for each in (self._broker, self._worker, zygote)
+        )
+        return {
+            "children": forking.children_user + forking.children_system,
+            "broker": broker.user + broker.system,
+            "worker": worker.user + worker.system,
+            "zygote": forking.user + forking.system,
+        }
