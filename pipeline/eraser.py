@@ -5,8 +5,8 @@ For every decision, in this order:
 1. Catch up with the ledger: every decision stands there before it counts.  Where its entry is
    missing, the ledger is not up to date (a leader that was deposed and does not know it yet
    shows the one of before), and the decision waits for a later look.
-2. Create the marker `erased/<grant>` of each grant that the decision leaves without force;
-   once it stands, no key of that grant is used any more.
+2. Create the marker `erased/<grant>` of each grant that the decision leaves without force and
+   that is not erased yet; once it stands, no key of that grant is used any more.
 3. Write the erasure to the ledger, for the record, and then to `erasures`, where nobody else
    can write.  The revocation is *confirmed* with that.
 4. Commit the offset.  A crash before that repeats the steps, which changes nothing.
@@ -25,8 +25,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import chain
 from typing import NamedTuple
 
 from erasestream.pipeline.consent.decision import MAX_CLOCK_SKEW
@@ -56,8 +58,8 @@ LEDGER_LAG_S = 60.0
 """How long a decision waits for its entry: much longer than a deposed leader goes unnoticed."""
 MAX_EARLY = 1_000
 """Decisions that wait for their entries; beyond that nothing more is read."""
-MAX_MARKED = 100_000
-"""Grants that are known to be marked.  To forget them costs only time: a marker is made once."""
+AT_ONCE = 8
+"""Grants that are erased at the same time: each waits for the bucket and twice for the brokers."""
 
 
 class Early(NamedTuple):
@@ -65,6 +67,14 @@ class Early(NamedTuple):
 
     record: Record
     until_s: float
+
+
+class Ended(NamedTuple):
+    """A grant without force."""
+
+    lane: Lane
+    account: AccountId
+    grant: GrantId
 
 
 class EraserStage:
@@ -105,7 +115,7 @@ class EraserStage:
         self.early: list[Early] = []
         """What waits for its ledger entry."""
         self._reached: dict[Partition, int] = {}
-        self._marked: set[GrantId] = set()
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="eraser")
         self.count = 0
         """How many grants were marked."""
 
@@ -117,7 +127,9 @@ class EraserStage:
         if not work:
             return
         self._patience.call(lambda: self._ledger.catch_up(deadline_s=CATCH_UP_S))
-        self.early = [each for each in work if not self._decided(each)]
+        ended = [(each, self._ended_now(each)) for each in work]
+        self._erase_all(chain.from_iterable(grants or () for _, grants in ended))
+        self.early = [each for each, grants in ended if grants is None]
         self._commit([each.record for each in work])
 
     def _beat_if_due(self) -> None:
@@ -157,24 +169,23 @@ class EraserStage:
 
     def close(self) -> None:
         """Leave the group."""
+        self._pool.shutdown()
         self._queue.close()
         self._ledger.close()
 
-    def _decided(self, early: Early) -> bool:
-        """Erase what a decision ends; False if that can not be said yet."""
+    def _ended_now(self, early: Early) -> list[Ended] | None:
+        """What a decision ends; None if that can not be said yet."""
         record = early.record
         lane, account = lane_of(record.at.topic), _account(record)
         if account is None:
-            return True
+            return []
         ended = self._ended(record, lane, account)
         if ended is None and self._clock() < early.until_s:
-            return False
+            return None
         if ended is None:
             self._findings.found(FindingKind.CONSENT_NOT_IN_LEDGER, record.at, record.offset)
             ended = self._ended_in_doubt(record, lane, account)
-        for grant in ended:
-            self._erase(lane, account, grant)
-        return True
+        return [Ended(lane, account, grant) for grant in ended]
 
     def _ended(self, record: Record, lane: Lane, account: AccountId) -> list[GrantId] | None:
         """The grants that a record ends; None if the ledger does not have its decision."""
@@ -197,17 +208,19 @@ class EraserStage:
         decision = _decision(record)
         return [*ended, decision.grant(lane)] if decision and _opts_in(decision, record) else ended
 
-    def _erase(self, lane: Lane, account: AccountId, grant: GrantId) -> None:
-        if grant in self._marked:
-            return
-        self._patience.call(lambda: self._mark(grant))
-        self._patience.call(lambda: self._note(lane, account, grant))
-        if len(self._marked) >= MAX_MARKED:
-            self._marked.clear()
-        self._marked.add(grant)
-        self.count += 1
+    def _erase_all(self, ended: Iterable[Ended]) -> None:
+        """All of these that are not erased yet, some at a time; each once."""
+        grants = self._ledger.grants
+        left = [each for each in dict.fromkeys(ended) if not grants.is_erased(each.grant)]
+        for _ in self._pool.map(self._erase, left):
+            self.count += 1
 
-    def _note(self, lane: Lane, account: AccountId, grant: GrantId) -> None:
+    def _erase(self, ended: Ended) -> None:
+        self._patience.call(lambda: self._mark(ended.grant))
+        self._patience.call(lambda: self._note(ended))
+
+    def _note(self, ended: Ended) -> None:
+        lane, account, grant = ended
         now = self._now()
         entry = ErasureEntry(
             id=new_upload_id(int(now.timestamp() * 1000), os.urandom(10)),

@@ -6,7 +6,7 @@ everything is there, and raises `Refused` with a sentence if not.
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from threading import Event
 
@@ -19,7 +19,6 @@ from erasestream.pipeline.settings import Environment, Settings, StorageSettings
 from erasestream.pipeline.sink import SinkStage
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.ids import Lane
-from erasestream.schemas.ledger import FindingKind
 from erasestream.sinks.encryption import EncryptionSink
 from erasestream.sinks.envelope import KEY_BYTES
 from erasestream.sinks.gcs import GOOGLE, GcsObjectStore, GcsSettings
@@ -46,7 +45,7 @@ from erasestream.topics.catalog import (
 )
 from erasestream.topics.connection import Connection
 from erasestream.topics.consent import ConsentReader, ConsentWriter, Operators
-from erasestream.topics.consent_view import ConsentView
+from erasestream.topics.consent_view import ConsentView, Found, unreported
 from erasestream.topics.heartbeat import Heartbeats
 from erasestream.topics.ledger_view import LedgerView
 from erasestream.topics.originals import Originals
@@ -189,8 +188,7 @@ def eraser(settings: Settings, stopping: Event) -> EraserStage:
     connection = Connection(cluster=settings.cluster, role=ERASER)
     topics = [consent_of(lane) for lane in catalog.lane_names]
     admin = connection.admin()
-    both = (*READ, *WRITE)
-    counts = admin.check_rights(dict.fromkeys([*topics, LEDGER], both) | {ERASURES: WRITE})
+    counts = admin.check_rights(dict.fromkeys([*topics, LEDGER, ERASURES], (*READ, *WRITE)))
     admin.check_group(ERASER, Partition(topics[0], 0))
     vault = bucket(storage, storage.vault, ERASER, ("storage.objects.create",))
     partitions = {name: counts.pop(name) for name in (LEDGER, ERASURES)}
@@ -198,7 +196,7 @@ def eraser(settings: Settings, stopping: Event) -> EraserStage:
     beats = SingleWrites(connection=connection, timeout_s=BEAT_TIMEOUT_S)
     return EraserStage(
         queue=WorkQueue(connection=connection, topics=topics, instance=settings.stage.instance),
-        ledger=LedgerView(connection=connection, partitions=partitions[LEDGER]),
+        ledger=LedgerView(connection=connection, partitions=partitions),
         partitions=partitions,
         writes=writes,
         findings=Findings(writes=writes, ledger_partitions=partitions[LEDGER], source="/eraser"),
@@ -209,14 +207,7 @@ def eraser(settings: Settings, stopping: Event) -> EraserStage:
     )
 
 
-Found = Callable[[FindingKind, Partition, int], None]
-
-
-def _no_matter(_kind: FindingKind, _at: Partition, _offset: int) -> None:
-    """The routers find the same, and write it down."""
-
-
-def _view(connection: Connection, catalog: Catalog, *, found: Found = _no_matter) -> ConsentView:
+def _view(connection: Connection, catalog: Catalog, *, found: Found = unreported) -> ConsentView:
     """The consent view, loaded up to where the decisions reach now.
 
     Raises `Refused` if a consent topic has another number of partitions than declared: what

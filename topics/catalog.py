@@ -247,7 +247,7 @@ def _topics(lanes: tuple[LaneSpec, ...], policy: Policy, shared: int) -> Iterato
         key=Key.LANE_AND_ACCOUNT,
         partitions=shared,
         writers=(ERASER,),
-        readers=(*accounts, OPERATOR, AUDITOR),
+        readers=(*accounts, OPERATOR, ERASER, AUDITOR),
     )
 
 

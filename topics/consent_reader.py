@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from erasestream.schemas.cloudevents import from_wire, type_of
 from erasestream.schemas.consent import Channel, Decision
@@ -14,12 +14,14 @@ from erasestream.topics.catalog import ERASURES, LEDGER, consent_of
 from erasestream.topics.compacted import Mark
 from erasestream.topics.connection import Connection
 from erasestream.topics.consent_view import Decisions, Standing
-from erasestream.topics.ledger_view import Grants, ledger_key
-from erasestream.topics.partition_reads import PartitionReads
+from erasestream.topics.ledger_view import Erasures, Grants, ledger_key
+from erasestream.topics.partition_reads import Followed, PartitionReads, State
 from erasestream.topics.partitioner import partition_of
 from erasestream.topics.record import Partition, Record
 
 READ_TIMEOUT_S = 15.0
+
+S = TypeVar("S", bound=State)
 
 
 class HistoryEntry(NamedTuple):
@@ -39,9 +41,11 @@ def checked(account: str) -> AccountId:
 
 
 class ConsentReader:
-    """What stands for an account now, and how that came.
+    """What stands for an account now, and how that came.  Thread-safe.
 
-    Every question reads the account's partition up to where it reaches at that moment.
+    Every question reads the account's partition up to where it reaches at that moment.  What
+    stands, and what is erased, is kept between questions, some 80 bytes for each account that
+    is granted and for each grant that was erased: the next question reads only what is new.
     """
 
     def __init__(self, *, connection: Connection, lane: Lane) -> None:
@@ -49,6 +53,25 @@ class ConsentReader:
         self._lane = lane
         self._admin = connection.admin()
         self.partitions = self._admin.check_rights({consent_of(lane): (), LEDGER: (), ERASURES: ()})
+        self._decisions = self._followed(consent_of(lane), self._no_decisions)
+        self._erasures = self._followed(ERASURES, Erasures)
+
+    def _followed(self, topic: str, make: Callable[[], S]) -> list[Followed[S]]:
+        """Each partition of the topic."""
+        return [
+            Followed(
+                self._reads,
+                Partition(topic, number),
+                make=make,
+                log_end=self._admin.log_end,
+                deadline_s=READ_TIMEOUT_S,
+            )
+            for number in range(self.partitions[topic])
+        ]
+
+    def _no_decisions(self) -> Decisions:
+        topic = consent_of(self._lane)
+        return Decisions(partitions={topic: self.partitions[topic]})
 
     def standing(self, account: str) -> Standing | None:
         """The grant in force; None if the account is not opted in.
@@ -59,11 +82,8 @@ class ConsentReader:
 
     def look(self, account: AccountId) -> tuple[Standing | None, Mark]:
         """What stands, and how far the account's partition was read for that."""
-        decisions = Decisions(
-            partitions=self.partitions, found=lambda _kind, _partition, _offset: None
-        )
-        mark = self.read(consent_of(self._lane), key=account.encode(), apply=decisions.apply)
-        standing = decisions.standing(self._lane, account)
+        with self._decisions[self.place(account).number].now() as (decisions, mark):
+            standing = decisions.standing(self._lane, account)
         if standing is not None and self._is_erased(account, standing.grant):
             standing = None
         return standing, mark
@@ -90,9 +110,9 @@ class ConsentReader:
         return Partition(topic, partition_of(account.encode(), self.partitions[topic]))
 
     def _is_erased(self, account: AccountId, grant: GrantId) -> bool:
-        grants = Grants()
-        self.read(ERASURES, key=ledger_key(self._lane, account), apply=grants.apply)
-        return grants.is_erased(self._lane, account, grant)
+        number = partition_of(ledger_key(self._lane, account), self.partitions[ERASURES])
+        with self._erasures[number].now() as (erasures, _):
+            return grant in erasures
 
     def grants_of(self, account: str) -> "GrantsOfOne":
         """Every grant of this account."""

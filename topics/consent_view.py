@@ -46,12 +46,18 @@ class Standing(NamedTuple):
     appended_at: datetime
 
 
+Found = Callable[[FindingKind, Partition, int], None]
+"""Told of what is wrong, and where it lies."""
+
+
+def unreported(_kind: FindingKind, _at: Partition, _offset: int) -> None:
+    """For whoever reads beside the routers: they find the same, and write it down."""
+
+
 class Decisions:
     """The state behind the view; pure, so that its rules can be tested without a broker."""
 
-    def __init__(
-        self, *, partitions: Mapping[str, int], found: Callable[[FindingKind, Partition, int], None]
-    ) -> None:
+    def __init__(self, *, partitions: Mapping[str, int], found: Found = unreported) -> None:
         self._lanes = {topic: _LaneState(partitions=n) for topic, n in partitions.items()}
         self._found = found
 
@@ -137,7 +143,7 @@ class ConsentView:
         connection: Connection,
         catalog: Catalog,
         lanes: tuple[Lane, ...],
-        found: Callable[[FindingKind, Partition, int], None],
+        found: Found = unreported,
     ) -> None:
         partitions = {consent_of(lane): catalog[consent_of(lane)].partitions for lane in lanes}
         self._decisions = Decisions(partitions=partitions, found=found)

@@ -5,7 +5,7 @@ What was decided stands in the ledger.  That a grant is erased is believed only 
 """
 
 import struct
-from collections import defaultdict
+from collections.abc import Mapping
 from typing import NamedTuple
 from uuid import UUID
 
@@ -31,6 +31,31 @@ class Decided(NamedTuple):
 _PACKED = struct.Struct("<16sQ?")
 
 
+class Erasures:
+    """The grants that the eraser says are erased; pure.
+
+    Some 85 bytes each.  A grant's id names lane and account (`ids.grant_id`), so that nothing
+    else is kept of them.
+    """
+
+    def __init__(self) -> None:
+        self._erased: set[bytes] = set()
+
+    def apply(self, record: Record) -> None:
+        """Take one record into account; only those of the topic `erasures` say anything."""
+        if record.at.topic != ERASURES:
+            return
+        try:
+            entry = from_wire(ErasureEntry, record.headers, record.value)
+        except InvalidEvent:
+            return
+        self._erased.add(UUID(entry.grant).bytes)
+
+    def __contains__(self, grant: GrantId) -> bool:
+        """Whether this one is erased."""
+        return UUID(grant).bytes in self._erased
+
+
 class Grants:
     """The state behind the view; pure.
 
@@ -42,7 +67,7 @@ class Grants:
 
     def __init__(self) -> None:
         self._decisions: dict[bytes, bytearray] = {}
-        self._erased: dict[bytes, set[GrantId]] = defaultdict(set)
+        self._erased = Erasures()
 
     def apply(self, record: Record) -> None:
         """Take one entry of the ledger or of `erasures` into account.
@@ -55,9 +80,8 @@ class Grants:
             if event is DecisionEntry and record.at.topic == LEDGER:
                 entry = from_wire(DecisionEntry, record.headers, record.value)
                 self._decided(key, entry, record.appended_ms)
-            elif event is ErasureEntry and record.at.topic == ERASURES:
-                erasure = from_wire(ErasureEntry, record.headers, record.value)
-                self._erased[key].add(erasure.grant)
+            else:
+                self._erased.apply(record)
         except InvalidEvent:
             return
 
@@ -113,13 +137,12 @@ class Grants:
         place = self._place(made, decision)
         return None if place is None else self._not_erased(lane, account, made[:place])
 
-    def is_erased(self, lane: Lane, account: AccountId, grant: GrantId) -> bool:
+    def is_erased(self, grant: GrantId) -> bool:
         """Whether the eraser has confirmed the erasure of this grant."""
-        return grant in self._erased.get(ledger_key(lane, account), ())
+        return grant in self._erased
 
     def _not_erased(self, lane: Lane, account: AccountId, made: list[Decided]) -> list[GrantId]:
-        erased = self._erased.get(ledger_key(lane, account), set())
-        return [grant for grant in _grants(lane, account, made) if grant not in erased]
+        return [g for g in _grants(lane, account, made) if g not in self._erased]
 
     def _made(self, lane: Lane, account: AccountId) -> list[Decided]:
         packed = self._decisions.get(ledger_key(lane, account), b"")
@@ -141,13 +164,13 @@ def ledger_key(lane: Lane, account: AccountId) -> bytes:
 
 
 class LedgerView:
-    """The grants of all accounts, as fresh as the mark that is asked for."""
+    """The grants of all accounts, and which are erased, as fresh as the mark that is asked for."""
 
-    def __init__(self, *, connection: Connection, partitions: int) -> None:
+    def __init__(self, *, connection: Connection, partitions: Mapping[str, int]) -> None:
+        """`partitions`: how many the ledger and `erasures` have."""
         self.grants = Grants()
-        self._view = CompactedView(
-            connection=connection, topics={LEDGER: partitions}, apply=self.grants.apply
-        )
+        topics = {name: partitions[name] for name in (LEDGER, ERASURES)}
+        self._view = CompactedView(connection=connection, topics=topics, apply=self.grants.apply)
 
     def catch_up(self, *, deadline_s: float) -> None:
         """Apply all that was acknowledged before this call.  Raises `Unavailable`."""

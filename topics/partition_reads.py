@@ -1,12 +1,16 @@
 """Read partitions of compacted topics as they are now, from the beginning or from a mark.
 
 For questions about one account among many.  Clients are kept between questions: making them
-costs a TLS handshake with every broker, which is most of what a question would cost.
+costs a TLS handshake with every broker, which is most of what a question would cost.  What was
+read can be kept, too (`Followed`): the next question reads only what is new.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Generic, Protocol, TypeVar
 
+from erasestream.schemas.errors import Unavailable
 from erasestream.topics.compacted import CompactedView, Mark
 from erasestream.topics.connection import Connection
 from erasestream.topics.record import Partition, Record
@@ -77,3 +81,65 @@ class PartitionReads:
                 self._idle.append(view)
         if not is_of_use:
             view.close()
+
+
+class State(Protocol):
+    """What records add up to.  The same records again, in their order, change nothing."""
+
+    def apply(self, record: Record) -> None:
+        """Take one record into account."""
+
+
+S = TypeVar("S", bound=State)
+
+
+class Followed(Generic[S]):
+    """The state of one partition, kept between questions.  Thread-safe.
+
+    A partition that reaches less far than what was read is read from its beginning: it was made
+    anew, or its leader was deposed and does not know that yet.
+    """
+
+    def __init__(
+        self,
+        reads: PartitionReads,
+        at: Partition,
+        *,
+        make: Callable[[], S],
+        log_end: Callable[[Partition], int],
+        deadline_s: float,
+    ) -> None:
+        """`make`: a state to which nothing was applied yet; `log_end` asks the brokers."""
+        self._reads, self._at, self._deadline_s = reads, at, deadline_s
+        self._make, self._log_end = make, log_end
+        self._lock = threading.Lock()
+        self._state, self._reached = make(), 0
+
+    @contextmanager
+    def now(self) -> Iterator[tuple[S, Mark]]:
+        """The state as of now, for as long as this lasts, and how far it was read for that.
+
+        Raises `Unavailable` after the deadline, or `Refused`.
+        """
+        if not self._lock.acquire(timeout=self._deadline_s):
+            raise Unavailable("many ask about the same partition")
+        try:
+            self._catch_up()
+            yield self._state, {self._at: self._reached}
+        finally:
+            self._lock.release()
+
+    def _catch_up(self) -> None:
+        # Asked by one at a time: a mark that is older than what was read would look like a loss.
+        end = self._log_end(self._at)
+        if end < self._reached:
+            self._state, self._reached = self._make(), 0
+        if end > self._reached:
+            reached = self._reads.read(
+                self._at,
+                self._state.apply,
+                begin={self._at: self._reached} if self._reached else None,
+                end={self._at: end},
+                deadline_s=self._deadline_s,
+            )
+            self._reached = reached[self._at]

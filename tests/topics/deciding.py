@@ -61,16 +61,17 @@ def eraser(
     stopping: threading.Event,
     *,
     ledger: type[LedgerView] = LedgerView,
+    writes: SingleWrites | None = None,
     beat: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> EraserStage:
     """The stage, on this lane alone."""
     connection = market.connection(ERASER)
     partitions = {name: market.catalog()[name].partitions for name in (LEDGER, ERASURES)}
-    writes = SingleWrites(connection=connection, timeout_s=20)
+    writes = writes or SingleWrites(connection=connection, timeout_s=20)
     return EraserStage(
         queue=WorkQueue(connection=connection, topics=[consent_of(lane)], instance="test"),
-        ledger=ledger(connection=connection, partitions=partitions[LEDGER]),
+        ledger=ledger(connection=connection, partitions=partitions),
         partitions=partitions,
         writes=writes,
         findings=Findings(writes=writes, ledger_partitions=partitions[LEDGER], source="/eraser"),

@@ -129,7 +129,7 @@ def test_only_the_eraser_says_that_something_is_erased() -> None:
     """Who awaits it reads it; no lane, no operator and no administrator can write it."""
     assert who(Operation.WRITE, ERASURES) == {ERASER}
     accounts = {lane_role(lane, LaneRole.ACCOUNT) for lane in (SHOP, BULK)}
-    assert who(Operation.READ, ERASURES) == accounts | {OPERATOR, AUDITOR}
+    assert who(Operation.READ, ERASURES) == accounts | {OPERATOR, ERASER, AUDITOR}
 
 
 def test_no_lane_touches_another() -> None:

@@ -8,13 +8,14 @@ import pytest
 from erasestream.pipeline import eraser as stage
 from erasestream.pipeline.eraser import LEDGER_LAG_S, EraserStage
 from erasestream.schemas.cloudevents import Wire
-from erasestream.schemas.consent import HEARTBEAT_KEY
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import GrantId, Lane, new_upload_id
 from erasestream.schemas.ledger import FindingKind
-from erasestream.topics.catalog import ERASER, LaneRole, consent_of, lane_role
+from erasestream.topics.catalog import ERASER, ERASURES, LaneRole, consent_of, lane_role
+from erasestream.topics.consent import Recorded
 from erasestream.topics.heartbeat import Heartbeats
-from erasestream.topics.ledger_view import LedgerView
+from erasestream.topics.ledger_view import LedgerView, ledger_key
+from erasestream.topics.partitioner import partition_of
 from erasestream.topics.record import Partition
 from erasestream.topics.single_writes import SingleWrites, Written
 from tests.flow.waiting import eventually
@@ -219,7 +220,6 @@ class OneAway(SingleWrites):
         """Write, if it is another one."""
         if at == self.away:
             raise Unavailable(str(at))
-        assert key == HEARTBEAT_KEY
         return super().write(at, key, wire)
 
 
@@ -243,17 +243,56 @@ def test_all_but_the_partition_that_is_away_get_their_heartbeats(
     assert market.admin.log_end(Partition(topic, 1)) == ends[1] + 1
 
 
-def test_marks_that_are_forgotten_are_made_again(
-    market: Market, lane: Lane, vault: Vault, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Memory is bounded, and a marker that is made twice is one."""
-    monkeypatch.setattr(stage, "MAX_MARKED", 1)
+def test_what_is_erased_is_not_erased_again(market: Market, lane: Lane, vault: Vault) -> None:
+    """Not by the next revocation, nor by the next eraser, which reads what was confirmed."""
     writes = writer(market, lane)
     grants: set[GrantId | None] = set()
-    for _ in range(3):
+
+    def decide() -> Recorded:
         grants.add(writes.grant("acct", **OWNER).grant)
-        revoked = writes.revoke("acct", **OWNER)
-    with at_work(market, lane, vault) as working:
-        writes.await_confirmed("acct", revoked, timeout_s=30)
-        assert working.count > len(grants)
+        return writes.revoke("acct", **OWNER)
+
+    with at_work(market, lane, vault) as first:
+        for _ in range(2):
+            writes.await_confirmed("acct", decide(), timeout_s=30)
+    assert first.count == len(grants)
+    with at_work(market, lane, vault) as second:
+        writes.await_confirmed("acct", decide(), timeout_s=30)
+        assert second.count == 1
     assert vault.marked == grants
+
+
+def erasures_of(market: Market, lane: Lane) -> Partition:
+    """Where it is said what was erased of the account."""
+    count = market.catalog()[ERASURES].partitions
+    return Partition(ERASURES, partition_of(ledger_key(lane, ACCOUNT), count))
+
+
+def test_an_erasure_that_was_not_confirmed_is_made_again(
+    market: Market, lane: Lane, vault: Vault
+) -> None:
+    """The marker stands, and the eraser ended before it could say so."""
+    writes = writer(market, lane)
+    grant = writes.grant("acct", **OWNER).grant
+    revoked = writes.revoke("acct", **OWNER)
+    stopping = threading.Event()
+    writes_one = OneAway(connection=market.connection(ERASER), timeout_s=20)
+    writes_one.away = erasures_of(market, lane)
+    first = eraser(market, lane, vault, stopping, writes=writes_one)
+    stopping.set()
+
+    def is_ended() -> bool:
+        try:
+            first.turn()
+        except Unavailable:
+            return True
+        return False
+
+    eventually("it ends", is_ended, poll_s=0)
+    first.close()
+    assert vault.marked == {grant}
+    with pytest.raises(Unavailable, match="1 grants are not marked"):
+        writes.await_confirmed("acct", revoked, timeout_s=0)
+    with at_work(market, lane, vault) as second:
+        writes.await_confirmed("acct", revoked, timeout_s=30)
+        assert second.count == 1

@@ -135,8 +135,8 @@ def test_what_is_open_before_a_revocation_does_not_count_what_came_after() -> No
     assert ledger.grants.open(LANE, ACCOUNT) == of(first, second)
     ledger.erase(*of(first), topic=ERASURES)
     assert before(revoked) == []
-    assert ledger.grants.is_erased(LANE, ACCOUNT, *of(first))
-    assert not ledger.grants.is_erased(LANE, ACCOUNT, *of(second))
+    assert ledger.grants.is_erased(*of(first))
+    assert not ledger.grants.is_erased(*of(second))
 
 
 def test_nothing_is_said_of_a_revocation_that_the_ledger_does_not_show() -> None:
