@@ -28,7 +28,7 @@ bench: setup
 
 faults: setup
 	$(BIN)/python -m tests.faults $(ONLY)
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m long --timeout 3600
 
 # What is missing is named before anything is fetched.
 setup:
