@@ -5,6 +5,7 @@ binding does not name: it is called in the library that the binding brings along
 """
 
 import ctypes
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from erasestream.topics import sending_clients, single_writes
 from erasestream.topics.catalog import LEDGER, ROUTER
 from erasestream.topics.producer import UploadProducer
 from erasestream.topics.record import Partition
+from erasestream.topics.sender import SendingLimits
 from erasestream.topics.single_writes import SingleWrites
 from tests.flow.pictures import photo
 from tests.flow.waiting import eventually
@@ -88,12 +90,20 @@ def test_a_single_write_that_waits_is_given_up(
     assert writes.write(*RECORD)
 
 
-def test_uploads_that_wait_are_given_up(market: Market, lane: Lane, clients: Clients) -> None:
-    """None of their futures stays open, and what is sent then arrives."""
-    with UploadProducer(market.cluster, lane) as producer:
+@pytest.mark.parametrize("until_broken_s", [0.0, 0.5])
+def test_uploads_that_wait_are_given_up(
+    market: Market, lane: Lane, clients: Clients, until_broken_s: float
+) -> None:
+    """None of their futures stays open, on its way or not yet, and what is sent then arrives.
+
+    What is on its way to a broker that says nothing is given up with its time of delivery.
+    """
+    limits = SendingLimits(delivery_s=15)
+    with UploadProducer(market.cluster, lane, limits=limits) as producer:
         producer.send(photo(), account="acct").result(30)
         with market.silence():
             waiting = [producer.send(photo(), account="acct") for _ in range(3)]
+            time.sleep(until_broken_s)
             clients.break_last()
             eventually("all are given up", lambda: all(each.done() for each in waiting))
         assert {type(each.exception()) for each in waiting} == {Unavailable}
