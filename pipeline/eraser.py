@@ -15,6 +15,9 @@ The decision itself is taken from `consent.L`, whose topic proves the lane; the 
 all lanes write, only tells which grants there were: names of grants can not be forged
 (`ids.grant_id`), and what it says of erasures is not believed.
 
+What can not be done because a partition or the vault is away waits for a later look, with all
+that lies behind it in its own partition of `consent.L`; the rest goes on.
+
 A decision whose entry never comes, or that can not be read, was not written by our writer.  In
 doubt it ends everything that the account had until then.
 
@@ -33,8 +36,7 @@ from typing import NamedTuple
 
 from erasestream.pipeline.consent.decision import MAX_CLOCK_SKEW
 from erasestream.pipeline.consent.findings import Findings
-from erasestream.pipeline.patience import Patience
-from erasestream.schemas.cloudevents import from_wire, to_wire
+from erasestream.schemas.cloudevents import Wire, from_wire, to_wire
 from erasestream.schemas.consent import HEARTBEAT_KEY, ConsentDecision, Decision
 from erasestream.schemas.errors import InvalidEvent, Unavailable
 from erasestream.schemas.events import utc
@@ -56,14 +58,14 @@ BEAT_AGAIN_S = 60.0
 """How soon a heartbeat is tried again that did not come through."""
 LEDGER_LAG_S = 60.0
 """How long a decision waits for its entry: much longer than a deposed leader goes unnoticed."""
-MAX_EARLY = 1_000
-"""Decisions that wait for their entries; beyond that nothing more is read."""
+MAX_WAITING = 1_000
+"""Decisions that wait; beyond that nothing more is read."""
 AT_ONCE = 8
-"""Grants that are erased at the same time: each waits for the bucket and twice for the brokers."""
+"""Markers that are made at the same time."""
 
 
-class Early(NamedTuple):
-    """A decision that the ledger did not show yet, and until when it waits for that."""
+class Waiting(NamedTuple):
+    """A decision that is not done, and until when it waits for its entry in the ledger."""
 
     record: Record
     until_s: float
@@ -80,8 +82,8 @@ class Ended(NamedTuple):
 class EraserStage:
     """Marks what is revoked; `mark` creates a grant's marker in the vault.
 
-    `partitions`: how many the ledger and `erasures` have.  One that waits for its ledger entry
-    holds up nobody else's; only its offset, and those behind it, are committed later.
+    `partitions`: how many the ledger and `erasures` have.  A decision that waits holds up nobody
+    else's; only its offset, and those behind it, are committed later.
     """
 
     def __init__(
@@ -111,25 +113,26 @@ class EraserStage:
         self._now = now
         self._clock = clock
         self._stopping = stopping
-        self._patience = Patience(stopping)
-        self.early: list[Early] = []
-        """What waits for its ledger entry."""
+        self.waiting: list[Waiting] = []
+        """What was read and is not done."""
+        self._has_said = False
         self._reached: dict[Partition, int] = {}
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="eraser")
         self.count = 0
         """How many grants were marked."""
 
     def turn(self) -> None:
-        """One batch of decisions.  Raises `Unavailable` only if the stage shall end."""
+        """One batch of decisions, and another look at those that wait."""
         self._beat_if_due()
         self._findings.write_one()
-        work = [*self.early, *self._read()]
+        work = [*self.waiting, *self._read()]
         if not work:
             return
-        self._patience.call(lambda: self._ledger.catch_up(deadline_s=CATCH_UP_S))
-        ended = [(each, self._ended_now(each)) for each in work]
-        self._erase_all(chain.from_iterable(grants or () for _, grants in ended))
-        self.early = [each for each, grants in ended if grants is None]
+        shown = self._ledger.catch_up(deadline_s=CATCH_UP_S)
+        looked = [self._look(each, shown) for each in work]
+        erased = self._erased(chain.from_iterable(ended or () for _, ended in looked))
+        self.waiting = [each for each, ended in looked if ended is None or not erased >= set(ended)]
+        self._has_said = self._has_said and bool(self.waiting)
         self._commit([each.record for each in work])
 
     def _beat_if_due(self) -> None:
@@ -144,18 +147,18 @@ class EraserStage:
         else:
             self._beat_due_s = self._clock() + self._beat_every_s
 
-    def _read(self) -> list[Early]:
-        if len(self.early) >= MAX_EARLY:
+    def _read(self) -> list[Waiting]:
+        if len(self.waiting) >= MAX_WAITING:
             self._stopping.wait(POLL_S)
             return []
         records = self._queue.read(timeout_s=POLL_S, most=BATCH)
         until_s = self._clock() + LEDGER_LAG_S
-        return [Early(record, until_s) for record in records]
+        return [Waiting(record, until_s) for record in records]
 
     def _commit(self, records: list[Record]) -> None:
-        """Up to the first decision of each partition that still waits for its entry."""
+        """Up to the first decision of each partition that still waits."""
         waiting: dict[Partition, int] = {}
-        for record, _ in self.early:
+        for record, _ in self.waiting:
             waiting[record.at] = min(record.offset, waiting.get(record.at, record.offset))
         for record in records:
             behind = max(record.offset + 1, self._reached.get(record.at, 0))
@@ -173,19 +176,25 @@ class EraserStage:
         self._queue.close()
         self._ledger.close()
 
-    def _ended_now(self, early: Early) -> list[Ended] | None:
-        """What a decision ends; None if that can not be said yet."""
-        record = early.record
+    def _look(self, waiting: Waiting, shown: set[Partition]) -> tuple[Waiting, list[Ended] | None]:
+        """What a decision ends; None if that can not be said yet.
+
+        `shown`: the partitions of the ledger of which a leader said how far they reach.  As
+        long as nobody does, no entry is missing.
+        """
+        record = waiting.record
         lane, account = lane_of(record.at.topic), _account(record)
         if account is None:
-            return []
+            return waiting, []
+        if self._place(LEDGER, lane, account) not in shown:
+            return waiting._replace(until_s=self._clock() + LEDGER_LAG_S), None
         ended = self._ended(record, lane, account)
-        if ended is None and self._clock() < early.until_s:
-            return None
+        if ended is None and self._clock() < waiting.until_s:
+            return waiting, None
         if ended is None:
             self._findings.found(FindingKind.CONSENT_NOT_IN_LEDGER, record.at, record.offset)
             ended = self._ended_in_doubt(record, lane, account)
-        return [Ended(lane, account, grant) for grant in ended]
+        return waiting, [Ended(lane, account, grant) for grant in ended]
 
     def _ended(self, record: Record, lane: Lane, account: AccountId) -> list[GrantId] | None:
         """The grants that a record ends; None if the ledger does not have its decision."""
@@ -208,18 +217,51 @@ class EraserStage:
         decision = _decision(record)
         return [*ended, decision.grant(lane)] if decision and _opts_in(decision, record) else ended
 
-    def _erase_all(self, ended: Iterable[Ended]) -> None:
-        """All of these that are not erased yet, some at a time; each once."""
-        grants = self._ledger.grants
-        left = [each for each in dict.fromkeys(ended) if not grants.is_erased(each.grant)]
-        for _ in self._pool.map(self._erase, left):
-            self.count += 1
+    def _erased(self, ended: Iterable[Ended]) -> set[Ended]:
+        """Erase these; which of them are erased now."""
+        asked = set(ended)
+        erased = {each for each in asked if self._ledger.grants.is_erased(each.grant)}
+        left = list(asked - erased)
+        marked = self._pool.map(self._is_marked, left)
+        left = [each for each, is_marked in zip(left, marked, strict=True) if is_marked]
+        for topic in (LEDGER, ERASURES):
+            left = self._noted(topic, left)
+        self.count += len(left)
+        return erased.union(left)
 
-    def _erase(self, ended: Ended) -> None:
-        self._patience.call(lambda: self._mark(ended.grant))
-        self._patience.call(lambda: self._note(ended))
+    def _is_marked(self, ended: Ended) -> bool:
+        try:
+            self._mark(ended.grant)
+        except Unavailable as error:
+            self._say(error)
+            return False
+        return True
 
-    def _note(self, ended: Ended) -> None:
+    def _noted(self, topic: str, erased: list[Ended]) -> list[Ended]:
+        """Say in the topic that these are erased; of which of them it is acknowledged."""
+        entries = [self._entry(topic, each) for each in erased]
+        try:
+            answers = self._writes.write_all(entries)
+        except Unavailable as error:
+            self._say(error)
+            return []
+        noted = []
+        for each, answer in zip(erased, answers, strict=True):
+            try:
+                answer.result()
+            except Unavailable as error:
+                self._say(error)
+            else:
+                noted.append(each)
+        return noted
+
+    def _say(self, error: Unavailable) -> None:
+        """Once, until nothing waits any more."""
+        if not self._has_said:
+            log.warning("waiting", extra={"code": error.code, "reason": error.detail})
+        self._has_said = True
+
+    def _entry(self, topic: str, ended: Ended) -> tuple[Partition, bytes, Wire]:
         lane, account, grant = ended
         now = self._now()
         entry = ErasureEntry(
@@ -230,9 +272,10 @@ class EraserStage:
             grant=grant,
         )
         key = ledger_key(lane, account)
-        for topic in (LEDGER, ERASURES):
-            at = Partition(topic, partition_of(key, self._partitions[topic]))
-            self._writes.write(at, key, to_wire(entry, source="/eraser"))
+        return self._place(topic, lane, account), key, to_wire(entry, source="/eraser")
+
+    def _place(self, topic: str, lane: Lane, account: AccountId) -> Partition:
+        return Partition(topic, partition_of(ledger_key(lane, account), self._partitions[topic]))
 
 
 def _account(record: Record) -> AccountId | None:

@@ -15,6 +15,7 @@ One thread; the view reads only while one of its methods runs.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import OffsetSpec
@@ -132,6 +133,16 @@ class CompactedView:
         while any(self._applied[at] < offset for at, offset in mark.items()):
             if not self.read(0.05) and not self._settled(mark) and time.monotonic() > end:
                 raise self._watch.explain("the view is behind its mark")
+
+    def catch_up_with_known(self, *, deadline_s: float) -> set[Partition]:
+        """Apply all that was acknowledged before this call, where the leader answers.
+
+        Which partitions these are.  One that is away holds up the others for half of the time.
+        """
+        mark = self._admin.known_ends(self._asked, timeout_s=deadline_s / 2)
+        with suppress(Unavailable):
+            self.catch_up(mark, deadline_s=deadline_s / 2)
+        return {at for at, offset in mark.items() if self._applied[at] >= offset}
 
     def _settled(self, mark: Mark) -> bool:
         """Whether what is missing are offsets that hold no record any more (compacted away)."""

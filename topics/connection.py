@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -209,6 +209,28 @@ class Admin:
             # It judges by what it knew of the topic; partitions may have been added since.
             self.client = AdminClient(self._settings)
             return self._offsets(partitions, spec, wait_s, least)
+
+    def known_ends(
+        self, partitions: Sequence[TopicPartition], *, timeout_s: float
+    ) -> dict[Partition, int]:
+        """The offset behind the last record, of each partition whose leader answers in time.
+
+        Raises `Refused`.
+        """
+        self._renew()
+        end = time.monotonic() + timeout_s
+        spec: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        # Each in a question of its own: one answers only once all that it asks are answered.
+        answers = [(tp, self.client.list_offsets({tp: spec})[tp]) for tp in partitions]
+        known = {}
+        for tp, answer in answers:
+            at = Partition(tp.topic, tp.partition)
+            with suppress(Unavailable):
+                left_s = max(0.0, end - time.monotonic())
+                known[at] = int(self.ask(f"offsets of {at}", answer, timeout_s=left_s).offset)
+        if len(known) < len(answers) or min(known.values(), default=0) < 0:
+            self.client = AdminClient(self._settings)  # see `offsets`
+        return {at: offset for at, offset in known.items() if offset >= 0}
 
     def _offsets(
         self, partitions: Sequence[TopicPartition], spec: OffsetSpec, timeout_s: float, least: int

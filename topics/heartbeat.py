@@ -6,12 +6,10 @@ superseded would stay on disk for ever.  So every partition gets a record of its
 then, under a key that no account can have; all readers pass over it.
 """
 
-from collections import deque
 from collections.abc import Mapping
 
 from erasestream.schemas.cloudevents import Wire
 from erasestream.schemas.consent import HEARTBEAT_KEY
-from erasestream.schemas.errors import Unavailable
 from erasestream.topics.record import Partition
 from erasestream.topics.single_writes import SingleWrites
 
@@ -28,18 +26,16 @@ class Heartbeats:
         self._places = [
             Partition(topic, n) for topic, count in partitions.items() for n in range(count)
         ]
-        self._left: deque[Partition] = deque()
+        self._left: list[Partition] = []
 
     def beat(self) -> None:
-        """One record in every partition.  Raises `Unavailable` or `Refused`.
+        """One record in every partition.
 
-        The next call goes on with those that are left, and comes last to the one that failed.
+        Raises `Unavailable` or `Refused` if one failed; the next call is about those only.
         """
-        self._left = self._left or deque(self._places)
-        while self._left:
-            try:
-                self._writes.write(self._left[0], HEARTBEAT_KEY, _NOTHING)
-            except Unavailable:
-                self._left.rotate(-1)
-                raise
-            self._left.popleft()
+        self._left = self._left or self._places
+        answers = self._writes.write_all([(at, HEARTBEAT_KEY, _NOTHING) for at in self._left])
+        failures = [answer.exception() for answer in answers]
+        self._left = [at for at, failure in zip(self._left, failures, strict=True) if failure]
+        for failure in filter(None, failures):
+            raise failure

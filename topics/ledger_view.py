@@ -17,7 +17,7 @@ from erasestream.schemas.ledger import DecisionEntry, ErasureEntry
 from erasestream.topics.catalog import ERASURES, LEDGER
 from erasestream.topics.compacted import CompactedView
 from erasestream.topics.connection import Connection
-from erasestream.topics.record import Record
+from erasestream.topics.record import Partition, Record
 
 
 class Decided(NamedTuple):
@@ -172,9 +172,12 @@ class LedgerView:
         topics = {name: partitions[name] for name in (LEDGER, ERASURES)}
         self._view = CompactedView(connection=connection, topics=topics, apply=self.grants.apply)
 
-    def catch_up(self, *, deadline_s: float) -> None:
-        """Apply all that was acknowledged before this call.  Raises `Unavailable`."""
-        self._view.catch_up(self._view.mark(), deadline_s=deadline_s)
+    def catch_up(self, *, deadline_s: float) -> set[Partition]:
+        """Apply all that was acknowledged before this call; of which partitions that is known.
+
+        Those whose leader does not answer in time are not among them.
+        """
+        return self._view.catch_up_with_known(deadline_s=deadline_s)
 
     def close(self) -> None:
         """Stop reading."""

@@ -1,4 +1,4 @@
-"""Write one record at a time, each acknowledged before the caller goes on.
+"""Write records that are acknowledged, one and all, before the caller goes on.
 
 For what must stand before the next step may be taken: decisions and the ledger.
 
@@ -7,6 +7,7 @@ everything from then on.  It is made anew, and the caller hears `Unavailable` on
 """
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import NamedTuple
@@ -58,26 +59,22 @@ class SingleWrites:
 
         Raises `Unavailable` or `Refused`; the record may then have been written or not.
         """
+        (answer,) = self.write_all([(at, key, wire)])
+        return answer.result()
+
+    def write_all(self, records: Sequence[tuple[Partition, bytes, Wire]]) -> list[Future[Written]]:
+        """Write these, and wait until what became of each is known: all futures are done.
+
+        Raises `Unavailable` or `Refused` if that is known of none.
+        """
         if self._renewal.is_due():
             self._producer = Producer(self._settings)
         producer = self._producer  # the same to the end, whatever other threads renew
-        answer: Future[Written] = Future()
-        context = f"writing {at.topic}"
-
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            if error is not None:
-                answer.set_exception(_failure(error, context))
-            else:
-                offset = message.offset()
-                where = -1 if offset is None else max(offset, -1)
-                answer.set_result(Written(utc(message.timestamp()[1]), where))
-
+        context = f"writing {', '.join(sorted({at.topic for at, _, _ in records}))}"
         try:
-            producer.produce(
-                at.topic, wire.value, key, at.number, delivered, headers=list(wire.headers)
-            )
+            answers = [_hand_over(producer, *record) for record in records]
             deadline = time.monotonic() + 2 * self._timeout_s
-            while not answer.done():
+            while not all(answer.done() for answer in answers):
                 producer.poll(0.05)
                 if time.monotonic() > deadline:
                     raise self._watch.explain(f"{context}: no answer")
@@ -88,7 +85,22 @@ class SingleWrites:
             raise _failure(error, context) from exception
         except BufferError as exception:
             raise Unavailable(f"{context}: too many records wait") from exception
-        return answer.result()
+        return answers
+
+
+def _hand_over(producer: Producer, at: Partition, key: bytes, wire: Wire) -> Future[Written]:
+    answer: Future[Written] = Future()
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            answer.set_exception(_failure(error, f"writing {at.topic}"))
+        else:
+            offset = message.offset()
+            where = -1 if offset is None else max(offset, -1)
+            answer.set_result(Written(utc(message.timestamp()[1]), where))
+
+    producer.produce(at.topic, wire.value, key, at.number, delivered, headers=list(wire.headers))
+    return answer
 
 
 def _failure(error: KafkaError, context: str) -> ErasestreamError:

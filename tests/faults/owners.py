@@ -25,12 +25,12 @@ from tests.faults.claims import Account, Call
 ALWAYS = ("always-1", "always-2")
 NEVER = ("never-1", "never-2")
 ONCE = ("once-1", "once-2")
-FLIPPING = tuple(f"flips-{number}" for number in range(1, 21))
+FLIPPING = tuple(f"flips-{number}" for number in range(1, 31))
 CONFIRMING = ("confirms-1", "confirms-2", "confirms-3")
 """These change their mind as well, and wait until a revocation is confirmed."""
 SHARED = ("shared-1", "shared-2", "shared-3")
 """Two writers decide for these at once; then one of them alone, and that stands for a while."""
-ACCOUNTS = 2 * (ALWAYS + NEVER + ONCE) + 2 * FLIPPING + 4 * CONFIRMING + 8 * SHARED
+ACCOUNTS = 2 * (ALWAYS + NEVER + ONCE) + FLIPPING + 4 * CONFIRMING + 8 * SHARED
 """Drawn from evenly; the shared ones most often, as there is most to be judged."""
 
 FLIPS_PER_S = 80.0

@@ -85,18 +85,20 @@ def eraser(
 
 @contextmanager
 def at_work(
-    market: Market, lane: Lane, vault: Vault, *, beat: Callable[[], None] = lambda: None
+    market: Market,
+    lane: Lane,
+    vault: Vault,
+    *,
+    beat: Callable[[], None] = lambda: None,
+    writes: SingleWrites | None = None,
 ) -> Iterator[EraserStage]:
     """The eraser, in a thread of its own."""
     stopping = threading.Event()
-    stage = eraser(market, lane, vault, stopping, beat=beat)
+    stage = eraser(market, lane, vault, stopping, beat=beat, writes=writes)
 
     def work() -> None:
         while not stopping.is_set():
-            try:
-                stage.turn()
-            except Unavailable:
-                assert stopping.is_set()
+            stage.turn()
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -1,7 +1,9 @@
 """The eraser where something is away or out of date, on a real broker."""
 
+import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 
 import pytest
 
@@ -9,7 +11,7 @@ from erasestream.pipeline import eraser as stage
 from erasestream.pipeline.eraser import LEDGER_LAG_S, EraserStage
 from erasestream.schemas.cloudevents import Wire
 from erasestream.schemas.errors import Unavailable
-from erasestream.schemas.ids import GrantId, Lane, new_upload_id
+from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.schemas.ledger import FindingKind
 from erasestream.topics.catalog import ERASER, ERASURES, LaneRole, consent_of, lane_role
 from erasestream.topics.consent import Recorded
@@ -36,11 +38,13 @@ class Deposed(LedgerView):
     """A view that is told the mark of before, by a leader that does not know better."""
 
     is_deposed = True
+    is_away = False
 
-    def catch_up(self, *, deadline_s: float) -> None:
+    def catch_up(self, *, deadline_s: float) -> set[Partition]:
         """Go nowhere, as long as nobody says that there is more."""
         if not self.is_deposed:
-            super().catch_up(deadline_s=deadline_s)
+            return super().catch_up(deadline_s=deadline_s)
+        return set() if self.is_away else set(self._view.applied)
 
 
 class Clock:
@@ -93,9 +97,9 @@ def start(
     end()
 
 
-def early(working: EraserStage) -> int:
-    """How many decisions wait for their entries."""
-    return len(working.early)
+def waiting(working: EraserStage) -> int:
+    """How many decisions wait."""
+    return len(working.waiting)
 
 
 def test_a_decision_waits_for_a_ledger_that_shows_it(
@@ -109,7 +113,7 @@ def test_a_decision_waits_for_a_ledger_that_shows_it(
 
     def both_wait() -> bool:
         first.turn()
-        return early(first) == 2
+        return waiting(first) == 2
 
     eventually("both decisions wait", both_wait, poll_s=0)
     assert vault.marked == set()
@@ -150,13 +154,13 @@ def test_one_that_waits_holds_up_no_other(
 
     eventually("the other is confirmed", is_confirmed, poll_s=0)
     writes.await_confirmed("acct", revoked, timeout_s=0)
-    assert early(working) == 1
+    assert waiting(working) == 1
     assert foreign not in vault.marked
     clock.now += LEDGER_LAG_S + 1
 
     def is_over() -> bool:
         working.turn()
-        return not early(working)
+        return not waiting(working)
 
     eventually("it is over", is_over, poll_s=0)
     working.turn()
@@ -216,17 +220,22 @@ class OneAway(SingleWrites):
 
     away: Partition | None = None
 
-    def write(self, at: Partition, key: bytes, wire: Wire) -> Written:
-        """Write, if it is another one."""
-        if at == self.away:
-            raise Unavailable(str(at))
-        return super().write(at, key, wire)
+    def write_all(self, records: Sequence[tuple[Partition, bytes, Wire]]) -> list[Future[Written]]:
+        """Write those that belong into another one."""
+        return [self._answer(record) for record in records]
+
+    def _answer(self, record: tuple[Partition, bytes, Wire]) -> Future[Written]:
+        if record[0] != self.away:
+            return super().write_all([record])[0]
+        away: Future[Written] = Future()
+        away.set_exception(Unavailable(str(self.away)))
+        return away
 
 
 def test_all_but_the_partition_that_is_away_get_their_heartbeats(
     market: Market, lane: Lane
 ) -> None:
-    """It comes last, and is tried again with the next call."""
+    """The next call is about that one alone."""
     topic = consent_of(lane)
     count = market.catalog()[topic].partitions
     writes = OneAway(connection=market.connection(ERASER), timeout_s=20)
@@ -262,10 +271,10 @@ def test_what_is_erased_is_not_erased_again(market: Market, lane: Lane, vault: V
     assert vault.marked == grants
 
 
-def erasures_of(market: Market, lane: Lane) -> Partition:
-    """Where it is said what was erased of the account."""
+def erasures_of(market: Market, lane: Lane, account: AccountId) -> Partition:
+    """Where it is said what was erased of an account."""
     count = market.catalog()[ERASURES].partitions
-    return Partition(ERASURES, partition_of(ledger_key(lane, ACCOUNT), count))
+    return Partition(ERASURES, partition_of(ledger_key(lane, account), count))
 
 
 def test_an_erasure_that_was_not_confirmed_is_made_again(
@@ -276,19 +285,15 @@ def test_an_erasure_that_was_not_confirmed_is_made_again(
     grant = writes.grant("acct", **OWNER).grant
     revoked = writes.revoke("acct", **OWNER)
     stopping = threading.Event()
-    writes_one = OneAway(connection=market.connection(ERASER), timeout_s=20)
-    writes_one.away = erasures_of(market, lane)
-    first = eraser(market, lane, vault, stopping, writes=writes_one)
-    stopping.set()
+    speechless = OneAway(connection=market.connection(ERASER), timeout_s=20)
+    speechless.away = erasures_of(market, lane, ACCOUNT)
+    first = eraser(market, lane, vault, stopping, writes=speechless)
 
-    def is_ended() -> bool:
-        try:
-            first.turn()
-        except Unavailable:
-            return True
-        return False
+    def is_marked() -> bool:
+        first.turn()
+        return bool(vault.marked) and waiting(first) == 1
 
-    eventually("it ends", is_ended, poll_s=0)
+    eventually("it is marked", is_marked, poll_s=0)
     first.close()
     assert vault.marked == {grant}
     with pytest.raises(Unavailable, match="1 grants are not marked"):
@@ -296,3 +301,61 @@ def test_an_erasure_that_was_not_confirmed_is_made_again(
     with at_work(market, lane, vault) as second:
         writes.await_confirmed("acct", revoked, timeout_s=30)
         assert second.count == 1
+
+
+def test_a_partition_that_is_away_holds_up_only_what_lies_there(
+    market: Market, lane: Lane, vault: Vault
+) -> None:
+    """And is done once it is back, although nothing new comes."""
+    writes = writer(market, lane)
+    away = erasures_of(market, lane, ACCOUNT)
+    names = (AccountId(f"acct-{number}") for number in itertools.count())
+    other = next(name for name in names if erasures_of(market, lane, name) != away)
+    for account in (ACCOUNT, other):
+        writes.grant(account, **OWNER)
+    held_up, revoked = writes.revoke(ACCOUNT, **OWNER), writes.revoke(other, **OWNER)
+    notes = OneAway(connection=market.connection(ERASER), timeout_s=20)
+    notes.away = away
+    with at_work(market, lane, vault, writes=notes) as working:
+        writes.await_confirmed(other, revoked, timeout_s=30)
+        eventually("the first waits", lambda: waiting(working) == 1)
+        with pytest.raises(Unavailable, match="1 grants are not marked"):
+            writes.await_confirmed(ACCOUNT, held_up, timeout_s=0)
+        notes.away = None
+        writes.await_confirmed(ACCOUNT, held_up, timeout_s=30)
+        eventually("nothing waits", lambda: waiting(working) == 0)
+
+
+def test_no_entry_is_missing_as_long_as_no_leader_shows_the_ledger(
+    market: Market,
+    lane: Lane,
+    vault: Vault,
+    start: Start,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However long that is: what is granted meanwhile stands."""
+    monkeypatch.setattr(Deposed, "is_away", True)
+    writes = writer(market, lane)
+    granted = writes.grant("acct", **OWNER)
+    working = start()
+
+    def waits() -> bool:
+        working.turn()
+        return waiting(working) == 1
+
+    eventually("it waits", waits, poll_s=0)
+    clock.now += 2 * LEDGER_LAG_S
+    working.turn()
+    monkeypatch.setattr(Deposed, "is_away", False)
+    working.turn()
+    assert waiting(working) == 1
+    monkeypatch.setattr(Deposed, "is_deposed", False)
+
+    def is_done() -> bool:
+        working.turn()
+        return waiting(working) == 0
+
+    eventually("it is done", is_done, poll_s=0)
+    assert vault.marked == set()
+    assert writes.reader.standing("acct") == (granted.grant, granted.at)
