@@ -106,7 +106,11 @@ class CompactedView:
 
     def read(self, timeout_s: float) -> int:
         """Apply what is there, waiting up to the timeout for the first record."""
-        messages = self._consumer.consume(1000, timeout_s)
+        first = self._consumer.poll(timeout_s)
+        if first is None:
+            return 0
+        # Not `consume` alone, which waits for as many as it was asked for.
+        messages = [first, *self._consumer.consume(1000, 0)]
         messages.reverse()
         count = 0
         while messages:

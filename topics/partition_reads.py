@@ -5,7 +5,9 @@ costs a TLS handshake with every broker, which is most of what a question would 
 read can be kept, too (`Followed`): the next question reads only what is new.
 """
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
@@ -113,7 +115,7 @@ class Followed(Generic[S]):
         self._reads, self._at, self._deadline_s = reads, at, deadline_s
         self._make, self._log_end = make, log_end
         self._lock = threading.Lock()
-        self._state, self._reached = make(), 0
+        self._state, self._reached, self._fresh_s = make(), 0, -math.inf
 
     @contextmanager
     def now(self) -> Iterator[tuple[S, Mark]]:
@@ -121,10 +123,15 @@ class Followed(Generic[S]):
 
         Raises `Unavailable` after the deadline, or `Refused`.
         """
+        asked_s = time.monotonic()
         if not self._lock.acquire(timeout=self._deadline_s):
             raise Unavailable("many ask about the same partition")
         try:
-            self._catch_up()
+            # What somebody else began to read after we had asked answers us, too.
+            if self._fresh_s <= asked_s:
+                begun_s = time.monotonic()
+                self._catch_up()
+                self._fresh_s = begun_s
             yield self._state, {self._at: self._reached}
         finally:
             self._lock.release()
@@ -133,7 +140,7 @@ class Followed(Generic[S]):
         # Asked by one at a time: a mark that is older than what was read would look like a loss.
         end = self._log_end(self._at)
         if end < self._reached:
-            self._state, self._reached = self._make(), 0
+            self._state, self._reached, self._fresh_s = self._make(), 0, -math.inf
         if end > self._reached:
             reached = self._reads.read(
                 self._at,

@@ -143,6 +143,36 @@ def test_many_ask_at_once(market: Market, at: Partition, write: Write) -> None:
         list(pool.map(ask, range(200)))
 
 
+def test_those_who_wait_are_answered_together(market: Market, at: Partition, write: Write) -> None:
+    """By the question that is asked next, since it is newer than all of theirs."""
+    log_end = market.connection(OPERATOR).admin().log_end
+    asked, may_ask = threading.Semaphore(0), threading.Event()
+    questions: list[int] = []
+
+    def slow(at: Partition) -> int:
+        questions.append(1)
+        asked.release()
+        may_ask.wait(20)
+        return log_end(at)
+
+    follows = followed(market, at, slow)
+
+    def ask() -> list[int]:
+        with follows.now() as (told, _):
+            return list(told.offsets)
+
+    with ThreadPoolExecutor(5) as pool:
+        first = pool.submit(ask)
+        assert asked.acquire(timeout=20)
+        write()
+        others = [pool.submit(ask) for _ in range(4)]
+        eventually("they wait", lambda: all(each.running() for each in others))
+        may_ask.set()
+        assert [each.result(20) for each in others] == [[0]] * 4
+        assert first.result(20) in ([], [0])
+    assert len(questions) < 1 + len(others)
+
+
 def test_who_waits_for_others_is_told_so_in_time(market: Market, at: Partition) -> None:
     """While one question is asked, another about the same partition waits, and not for ever."""
     follows = followed(market, at)
