@@ -28,7 +28,7 @@ bench: setup
 
 faults: setup
 	$(BIN)/python -m tests.faults $(ONLY)
-	$(BIN)/python -m pytest -m long --timeout 3600
+	$(BIN)/python -m pytest -m long --timeout 3600 -o faulthandler_timeout=3700
 
 # What is missing is named before anything is fetched.
 setup:

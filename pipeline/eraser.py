@@ -28,7 +28,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import chain
@@ -58,17 +58,22 @@ BEAT_AGAIN_S = 60.0
 """How soon a heartbeat is tried again that did not come through."""
 LEDGER_LAG_S = 60.0
 """How long a decision waits for its entry: much longer than a deposed leader goes unnoticed."""
-MAX_WAITING = 1_000
-"""Decisions that wait; beyond that nothing more is read."""
+MAX_WAITING = 10_000
+"""Decisions that wait; beyond that nothing more is read, in no lane."""
+RETRY_S = 1.0
+"""How soon what failed is tried again."""
 AT_ONCE = 8
 """Markers that are made at the same time."""
 
 
 class Waiting(NamedTuple):
-    """A decision that is not done, and until when it waits for its entry in the ledger."""
+    """A decision that is not done."""
 
     record: Record
-    until_s: float
+    until_s: float | None = None
+    """Until when it waits for its entry, which the ledger was shown not to have; else None."""
+    is_reported: bool = False
+    """Whether it is in the findings that its entry never came."""
 
 
 class Ended(NamedTuple):
@@ -115,7 +120,9 @@ class EraserStage:
         self._stopping = stopping
         self.waiting: list[Waiting] = []
         """What was read and is not done."""
-        self._has_said = False
+        self._has_said = self._is_in_trouble = self._is_vault_away = False
+        self._in_ledger: set[Ended] = set()
+        """What is marked and in the ledger, and not in `erasures` yet."""
         self._reached: dict[Partition, int] = {}
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="eraser")
         self.count = 0
@@ -128,12 +135,16 @@ class EraserStage:
         work = [*self.waiting, *self._read()]
         if not work:
             return
+        self._is_in_trouble = self._is_vault_away = False
         shown = self._ledger.catch_up(deadline_s=CATCH_UP_S)
         looked = [self._look(each, shown) for each in work]
-        erased = self._erased(chain.from_iterable(ended or () for _, ended in looked))
+        ended = chain.from_iterable(ended or () for _, ended in looked)
+        erased = self._erased(list(dict.fromkeys(ended)), shown)
         self.waiting = [each for each, ended in looked if ended is None or not erased >= set(ended)]
-        self._has_said = self._has_said and bool(self.waiting)
         self._commit([each.record for each in work])
+        self._has_said = self._has_said and bool(self.waiting)
+        if self._is_in_trouble:
+            self._stopping.wait(RETRY_S)
 
     def _beat_if_due(self) -> None:
         """A consent partition that is away must not keep the others' decisions waiting."""
@@ -151,14 +162,12 @@ class EraserStage:
         if len(self.waiting) >= MAX_WAITING:
             self._stopping.wait(POLL_S)
             return []
-        records = self._queue.read(timeout_s=POLL_S, most=BATCH)
-        until_s = self._clock() + LEDGER_LAG_S
-        return [Waiting(record, until_s) for record in records]
+        return [Waiting(record) for record in self._queue.read(timeout_s=POLL_S, most=BATCH)]
 
     def _commit(self, records: list[Record]) -> None:
         """Up to the first decision of each partition that still waits."""
         waiting: dict[Partition, int] = {}
-        for record, _ in self.waiting:
+        for record in (each.record for each in self.waiting):
             waiting[record.at] = min(record.offset, waiting.get(record.at, record.offset))
         for record in records:
             behind = max(record.offset + 1, self._reached.get(record.at, 0))
@@ -179,20 +188,26 @@ class EraserStage:
     def _look(self, waiting: Waiting, shown: set[Partition]) -> tuple[Waiting, list[Ended] | None]:
         """What a decision ends; None if that can not be said yet.
 
-        `shown`: the partitions of the ledger of which a leader said how far they reach.  As
-        long as nobody does, no entry is missing.
+        `shown`: the partitions of which a leader said how far they reach.  As long as nobody
+        says so of the ledger's, no entry is missing.
         """
         record = waiting.record
         lane, account = lane_of(record.at.topic), _account(record)
         if account is None:
             return waiting, []
-        if self._place(LEDGER, lane, account) not in shown:
-            return waiting._replace(until_s=self._clock() + LEDGER_LAG_S), None
+        place = self._place(LEDGER, lane, account)
+        if place not in shown:
+            self._say(Unavailable(f"{place}: no answer"))
+            return waiting._replace(until_s=None), None
         ended = self._ended(record, lane, account)
-        if ended is None and self._clock() < waiting.until_s:
-            return waiting, None
         if ended is None:
-            self._findings.found(FindingKind.CONSENT_NOT_IN_LEDGER, record.at, record.offset)
+            until_s = waiting.until_s or self._clock() + LEDGER_LAG_S
+            waiting = waiting._replace(until_s=until_s)
+            if self._clock() < until_s:
+                return waiting, None
+            if not waiting.is_reported:
+                self._findings.found(FindingKind.CONSENT_NOT_IN_LEDGER, record.at, record.offset)
+            waiting = waiting._replace(is_reported=True)
             ended = self._ended_in_doubt(record, lane, account)
         return waiting, [Ended(lane, account, grant) for grant in ended]
 
@@ -217,22 +232,35 @@ class EraserStage:
         decision = _decision(record)
         return [*ended, decision.grant(lane)] if decision and _opts_in(decision, record) else ended
 
-    def _erased(self, ended: Iterable[Ended]) -> set[Ended]:
-        """Erase these; which of them are erased now."""
-        asked = set(ended)
+    def _erased(self, asked: list[Ended], shown: set[Partition]) -> set[Ended]:
+        """Erase these; which of them are erased now.
+
+        What is marked and in the ledger is neither again, however long `erasures` is away.
+        """
         erased = {each for each in asked if self._ledger.grants.is_erased(each.grant)}
-        left = list(asked - erased)
-        marked = self._pool.map(self._is_marked, left)
-        left = [each for each, is_marked in zip(left, marked, strict=True) if is_marked]
-        for topic in (LEDGER, ERASURES):
-            left = self._noted(topic, left)
-        self.count += len(left)
-        return erased.union(left)
+        left = [each for each in asked if each not in erased and self._may_note(each, shown)]
+        new = [each for each in left if each not in self._in_ledger]
+        marked = list(self._pool.map(self._is_marked, new))
+        new = [each for each, is_marked in zip(new, marked, strict=True) if is_marked]
+        self._in_ledger.update(self._noted(LEDGER, new))
+        noted = self._noted(ERASURES, [each for each in left if each in self._in_ledger])
+        self._in_ledger.difference_update(noted)
+        self.count += len(noted)
+        return erased.union(noted)
+
+    def _may_note(self, ended: Ended, shown: set[Partition]) -> bool:
+        place = self._place(ERASURES, ended.lane, ended.account)
+        if place not in shown:
+            self._say(Unavailable(f"{place}: no answer"))
+        return place in shown
 
     def _is_marked(self, ended: Ended) -> bool:
+        if self._is_vault_away or self._stopping.is_set():
+            return False  # a vault that does not answer is not asked a thousand times
         try:
             self._mark(ended.grant)
         except Unavailable as error:
+            self._is_vault_away = True
             self._say(error)
             return False
         return True
@@ -257,6 +285,7 @@ class EraserStage:
 
     def _say(self, error: Unavailable) -> None:
         """Once, until nothing waits any more."""
+        self._is_in_trouble = True
         if not self._has_said:
             log.warning("waiting", extra={"code": error.code, "reason": error.detail})
         self._has_said = True

@@ -149,6 +149,12 @@ class Session:
                 self._progress.pop(at, None)
                 self._committed.pop(at, None)
 
+    def lose_all(self) -> None:
+        """All partitions are another's now."""
+        with self._lock:
+            self._progress.clear()
+            self._committed.clear()
+
     @property
     def open(self) -> int:
         """How many results are handed out and not acknowledged, in partitions that are ours."""

@@ -15,13 +15,14 @@ One thread; the view reads only while one of its methods runs.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from erasestream.schemas.errors import Unavailable
 from erasestream.topics.connection import Connection, ErrorWatch, translate
+from erasestream.topics.known_ends import known_ends
+from erasestream.topics.lifeline import Lifeline
 from erasestream.topics.record import Partition, Record
 
 Mark = Mapping[Partition, int]
@@ -52,24 +53,24 @@ class CompactedView:
         """`topics`: their partition counts; `only` picks some of the partitions."""
         self._watch = ErrorWatch()
         self._admin = connection.admin()
-        self._consumer = Consumer(
-            connection.settings(
-                self._watch,
-                group_id=connection.role,  # never joined: partitions are assigned
-                enable_auto_commit=False,
-                enable_auto_offset_store=False,
-                auto_offset_reset="earliest",
-                isolation_level="read_uncommitted",
-                fetch_wait_max_ms=100,
-                fetch_error_backoff_ms=50,
-                # The bound on bytes counts keys and values; beside them every record that waits
-                # costs librdkafka some 300 bytes of its own, so their number is bounded, too.
-                queued_max_messages_kbytes=16_384,
-                queued_min_messages=5_000,
-                # How soon fetching goes on after the queue was full; the default is a second.
-                fetch_queue_backoff_ms=5,
-            )
+        self._lifeline = Lifeline(connection, self._watch)
+        self._settings = connection.settings(
+            self._watch,
+            group_id=connection.role,  # never joined: partitions are assigned
+            enable_auto_commit=False,
+            enable_auto_offset_store=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_uncommitted",
+            fetch_wait_max_ms=100,
+            fetch_error_backoff_ms=50,
+            # The bound on bytes counts keys and values; beside them every record that waits
+            # costs librdkafka some 300 bytes of its own, so their number is bounded, too.
+            queued_max_messages_kbytes=16_384,
+            queued_min_messages=5_000,
+            # How soon fetching goes on after the queue was full; the default is a second.
+            fetch_queue_backoff_ms=5,
         )
+        self._consumer = Consumer(self._settings)
         everything = (Partition(t, n) for t, count in topics.items() for n in range(count))
         self.begin(filter(only, everything), apply)
 
@@ -88,6 +89,9 @@ class CompactedView:
         self._asked = [TopicPartition(*at) for at in partitions]
         first = start or (self._admin.offsets(self._asked, _FIRST) if self._asked else {})
         self._applied = dict(first)
+        self._assign()
+
+    def _assign(self) -> None:
         self._consumer.assign([TopicPartition(*at, offset) for at, offset in self._applied.items()])
 
     def rest(self) -> None:
@@ -136,17 +140,28 @@ class CompactedView:
         end = time.monotonic() + deadline_s
         while any(self._applied[at] < offset for at, offset in mark.items()):
             if not self.read(0.05) and not self._settled(mark) and time.monotonic() > end:
-                raise self._watch.explain("the view is behind its mark")
+                trouble = self._watch.explain("the view is behind its mark")
+                self._mend()
+                raise trouble
 
     def catch_up_with_known(self, *, deadline_s: float) -> set[Partition]:
         """Apply all that was acknowledged before this call, where the leader answers.
 
-        Which partitions these are.  One that is away holds up the others for half of the time.
+        Which partitions these are.  One that is away holds up the others for half of the time,
+        by a question of its own to each leader.
         """
-        mark = self._admin.known_ends(self._asked, timeout_s=deadline_s / 2)
-        with suppress(Unavailable):
-            self.catch_up(mark, deadline_s=deadline_s / 2)
+        mark = known_ends(self._admin, self._asked, timeout_s=deadline_s / 2)
+        end = time.monotonic() + deadline_s / 2
+        while not self._settled(mark) and time.monotonic() < end:
+            self.read(0.05)
+        self._mend()
         return {at for at, offset in mark.items() if self._applied[at] >= offset}
+
+    def _mend(self) -> None:
+        """Go on with another client if this one is lost."""
+        if self._lifeline.is_lost(self._consumer):
+            self._consumer = Consumer(self._settings)
+            self._assign()
 
     def _settled(self, mark: Mark) -> bool:
         """Whether what is missing are offsets that hold no record any more (compacted away)."""

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -107,6 +107,11 @@ class Admin:
         self._renewal = Renewal(connection.identity)
         self.client = AdminClient(self._settings)
 
+    def begin_anew(self, client: AdminClient) -> None:
+        """Ask through another client than this; other threads may have seen to that already."""
+        if self.client is client:
+            self.client = AdminClient(self._settings)
+
     def ask(self, context: str, answer: Future[T], *, timeout_s: float | None = None) -> T:
         """What the brokers answer.  Raises what `translate` says of their error."""
         end = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
@@ -119,7 +124,7 @@ class Admin:
                     if time.monotonic() >= end:
                         raise
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
         """Before the questions that are asked again and again, for as long as a stage lives."""
         if self._renewal.is_due():
             self.client = AdminClient(self._settings)
@@ -147,8 +152,9 @@ class Admin:
 
     def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
         """The id that each topic has now, in the form that Kafka prints."""
-        self._renew()
-        futures = self.client.describe_topics(
+        self.renew()
+        client = self.client  # the same to the end, whatever other threads do
+        futures = client.describe_topics(
             TopicCollection(list(names)), request_timeout=self._timeout_s
         )
         try:
@@ -157,7 +163,7 @@ class Admin:
                 for name, future in futures.items()
             }
         except Unavailable:
-            self.client = AdminClient(self._settings)  # see `offsets`
+            self.begin_anew(client)  # see `offsets`
             raise
 
     def log_start(self, at: Partition) -> int:
@@ -196,48 +202,32 @@ class Admin:
         error, and once it is back the client goes on asking with the epoch of before, for
         ever.  So after a failure the next question is asked by a new client.
         """
-        self._renew()
+        self.renew()
         wait_s = timeout_s or self._timeout_s
+        client = self.client
         try:
-            return self._offsets(partitions, spec, wait_s, least)
+            return self._offsets(client, partitions, spec, wait_s, least)
         except Unavailable:
-            self.client = AdminClient(self._settings)
+            self.begin_anew(client)
             raise
         except Refused as error:
             if error.code is not Code.MISSING_TOPIC:
                 raise
             # It judges by what it knew of the topic; partitions may have been added since.
-            self.client = AdminClient(self._settings)
-            return self._offsets(partitions, spec, wait_s, least)
-
-    def known_ends(
-        self, partitions: Sequence[TopicPartition], *, timeout_s: float
-    ) -> dict[Partition, int]:
-        """The offset behind the last record, of each partition whose leader answers in time.
-
-        Raises `Refused`.
-        """
-        self._renew()
-        end = time.monotonic() + timeout_s
-        spec: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        # Each in a question of its own: one answers only once all that it asks are answered.
-        answers = [(tp, self.client.list_offsets({tp: spec})[tp]) for tp in partitions]
-        known = {}
-        for tp, answer in answers:
-            at = Partition(tp.topic, tp.partition)
-            with suppress(Unavailable):
-                left_s = max(0.0, end - time.monotonic())
-                known[at] = int(self.ask(f"offsets of {at}", answer, timeout_s=left_s).offset)
-        if len(known) < len(answers) or min(known.values(), default=0) < 0:
-            self.client = AdminClient(self._settings)  # see `offsets`
-        return {at: offset for at, offset in known.items() if offset >= 0}
+            self.begin_anew(client)
+            return self._offsets(self.client, partitions, spec, wait_s, least)
 
     def _offsets(
-        self, partitions: Sequence[TopicPartition], spec: OffsetSpec, timeout_s: float, least: int
+        self,
+        client: AdminClient,
+        partitions: Sequence[TopicPartition],
+        spec: OffsetSpec,
+        timeout_s: float,
+        least: int,
     ) -> dict[Partition, int]:
         found = {}
         end = time.monotonic() + timeout_s
-        for tp, future in self.client.list_offsets(dict.fromkeys(partitions, spec)).items():
+        for tp, future in client.list_offsets(dict.fromkeys(partitions, spec)).items():
             at = Partition(tp.topic, tp.partition)
             left_s = max(0.0, end - time.monotonic())
             found[at] = int(self.ask(f"offsets of {at}", future, timeout_s=left_s).offset)
@@ -268,13 +258,14 @@ class Admin:
         Seen with librdkafka 2.16: asked of a broker that has just started, the question is not
         answered, and neither is the next.  So after a failure a new client asks.
         """
-        futures = self.client.describe_consumer_groups([group], request_timeout=GROUP_TIMEOUT_S)
+        client = self.client
+        futures = client.describe_consumer_groups([group], request_timeout=GROUP_TIMEOUT_S)
         try:
             # The client gives up first, so that no question is open when it is replaced.
             answer = self.ask(f"group {group}", futures[group], timeout_s=2 * GROUP_TIMEOUT_S)
             return bool(answer.members)
         except Unavailable:
-            self.client = AdminClient(self._settings)
+            self.begin_anew(client)
             raise
 
     def committed(self, group: str, partitions: Iterable[Partition]) -> dict[Partition, Committed]:

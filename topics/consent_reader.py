@@ -45,7 +45,8 @@ class ConsentReader:
 
     Every question reads the account's partition up to where it reaches at that moment.  What
     stands, and what is erased, is kept between questions, some 80 bytes for each account that
-    is granted and for each grant that was erased: the next question reads only what is new.
+    is granted and for each grant of any lane that was erased: the next question reads only what
+    is new.
     """
 
     def __init__(self, *, connection: Connection, lane: Lane) -> None:
@@ -63,7 +64,7 @@ class ConsentReader:
                 self._reads,
                 Partition(topic, number),
                 make=make,
-                log_end=self._admin.log_end,
+                admin=self._admin,
                 deadline_s=READ_TIMEOUT_S,
             )
             for number in range(self.partitions[topic])

@@ -26,16 +26,10 @@ class Heartbeats:
         self._places = [
             Partition(topic, n) for topic, count in partitions.items() for n in range(count)
         ]
-        self._left: list[Partition] = []
 
     def beat(self) -> None:
-        """One record in every partition.
-
-        Raises `Unavailable` or `Refused` if one failed; the next call is about those only.
-        """
-        self._left = self._left or self._places
-        answers = self._writes.write_all([(at, HEARTBEAT_KEY, _NOTHING) for at in self._left])
-        failures = [answer.exception() for answer in answers]
-        self._left = [at for at, failure in zip(self._left, failures, strict=True) if failure]
-        for failure in filter(None, failures):
-            raise failure
+        """One record in every partition.  Raises `Unavailable` or `Refused` if one failed."""
+        for answer in self._writes.write_all(
+            [(at, HEARTBEAT_KEY, _NOTHING) for at in self._places]
+        ):
+            answer.result()

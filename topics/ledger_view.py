@@ -164,7 +164,7 @@ def ledger_key(lane: Lane, account: AccountId) -> bytes:
 
 
 class LedgerView:
-    """The grants of all accounts, and which are erased, as fresh as the mark that is asked for."""
+    """The grants of all accounts, and which are erased."""
 
     def __init__(self, *, connection: Connection, partitions: Mapping[str, int]) -> None:
         """`partitions`: how many the ledger and `erasures` have."""

@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from erasestream.schemas.errors import Unavailable
 from erasestream.topics.connection import Connection, ErrorWatch, translate
+from erasestream.topics.lifeline import Lifeline
 from erasestream.topics.record import Partition, Record
 
 MAX_HELD_BYTES = 64_000_000
@@ -37,22 +38,22 @@ class Originals:
         self.received = 0
         """How many records came from the brokers, also those that nobody asked for."""
         self._watch = ErrorWatch()
+        self._lifeline = Lifeline(connection, self._watch)
         self._held: dict[Partition, deque[Record]] = {}
         self._next: dict[Partition, int] = {}
         self._aimed: dict[Partition, int] = {}
         self._out_of_range: dict[Partition, int | None] = {}
-        self._consumer = Consumer(
-            connection.settings(
-                self._watch,
-                group_id=connection.role,  # never joined: partitions are assigned
-                enable_auto_commit=False,
-                enable_auto_offset_store=False,
-                auto_offset_reset="error",
-                fetch_wait_max_ms=100,
-                queued_max_messages_kbytes=MAX_HELD_BYTES // 1000,
-                fetch_message_max_bytes=4_000_000,
-            )
+        self._settings = connection.settings(
+            self._watch,
+            group_id=connection.role,  # never joined: partitions are assigned
+            enable_auto_commit=False,
+            enable_auto_offset_store=False,
+            auto_offset_reset="error",
+            fetch_wait_max_ms=100,
+            queued_max_messages_kbytes=MAX_HELD_BYTES // 1000,
+            fetch_message_max_bytes=4_000_000,
         )
+        self._consumer = Consumer(self._settings)
 
     def read(self, at: Partition, offset: int) -> Record | None:
         """The record at this place; None if it is not there any more.
@@ -83,8 +84,9 @@ class Originals:
             if self._receive(at) == at:
                 deadline = self._clock() + ANSWER_TIMEOUT_S
             elif self._clock() > deadline:
-                self._forget(at)
-                raise self._watch.explain(f"reading {at} again: no answer")
+                trouble = self._watch.explain(f"reading {at} again: no answer")
+                self._let_go(at)
+                raise trouble
 
     def close(self) -> None:
         """Stop reading."""
@@ -100,6 +102,14 @@ class Originals:
         self._held[at] = deque()
         self._next[at] = self._aimed[at] = offset
         self._consumer.incremental_assign([TopicPartition(*at, offset)])
+
+    def _let_go(self, at: Partition) -> None:
+        """Of a partition that does not answer, and of a client that can not."""
+        self._forget(at)
+        if self._lifeline.is_lost(self._consumer):
+            for each in list(self._next):
+                self._forget(each)
+            self._consumer = Consumer(self._settings)
 
     def _forget(self, at: Partition) -> None:
         if at in self._next:

@@ -8,7 +8,7 @@ read can be kept, too (`Followed`): the next question reads only what is new.
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
@@ -95,11 +95,21 @@ class State(Protocol):
 S = TypeVar("S", bound=State)
 
 
+class Questions(Protocol):
+    """What is asked of the brokers (`Admin`)."""
+
+    def log_end(self, at: Partition) -> int:
+        """The offset behind the last record of a partition."""
+
+    def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
+        """The id that each topic has now."""
+
+
 class Followed(Generic[S]):
     """The state of one partition, kept between questions.  Thread-safe.
 
-    A partition that reaches less far than what was read is read from its beginning: it was made
-    anew, or its leader was deposed and does not know that yet.
+    A partition that reaches less far than what was read has a leader that was deposed and does
+    not know that yet: it is not believed.  Or its topic was made anew: then so is the state.
     """
 
     def __init__(
@@ -108,12 +118,13 @@ class Followed(Generic[S]):
         at: Partition,
         *,
         make: Callable[[], S],
-        log_end: Callable[[Partition], int],
+        admin: Questions,
         deadline_s: float,
     ) -> None:
-        """`make`: a state to which nothing was applied yet; `log_end` asks the brokers."""
+        """`make`: a state to which nothing was applied yet."""
         self._reads, self._at, self._deadline_s = reads, at, deadline_s
-        self._make, self._log_end = make, log_end
+        self._make, self._admin = make, admin
+        self._topic_id: str | None = None
         self._lock = threading.Lock()
         self._state, self._reached, self._fresh_s = make(), 0, -math.inf
 
@@ -138,15 +149,30 @@ class Followed(Generic[S]):
 
     def _catch_up(self) -> None:
         # Asked by one at a time: a mark that is older than what was read would look like a loss.
-        end = self._log_end(self._at)
+        end = self._admin.log_end(self._at)
+        if self._topic_id is None:
+            self._topic_id = self._id_now()
         if end < self._reached:
-            self._state, self._reached, self._fresh_s = self._make(), 0, -math.inf
-        if end > self._reached:
-            reached = self._reads.read(
-                self._at,
-                self._state.apply,
-                begin={self._at: self._reached} if self._reached else None,
-                end={self._at: end},
-                deadline_s=self._deadline_s,
-            )
-            self._reached = reached[self._at]
+            self._begin_anew()
+        begin = self._reached
+        if end == begin:
+            return
+        reached = self._reads.read(
+            self._at,
+            # A leader that does not have the beginning yet lets the client begin at its own.
+            lambda record: self._state.apply(record) if record.offset >= begin else None,
+            begin={self._at: begin} if begin else None,
+            end={self._at: end},
+            deadline_s=self._deadline_s,
+        )
+        self._reached = reached[self._at]
+
+    def _begin_anew(self) -> None:
+        topic_id = self._id_now()
+        if topic_id == self._topic_id:
+            raise Unavailable(f"{self._at} reaches less far than it did")
+        self._state, self._reached, self._fresh_s = self._make(), 0, -math.inf
+        self._topic_id = topic_id
+
+    def _id_now(self) -> str:
+        return self._admin.topic_ids([self._at.topic])[self._at.topic]

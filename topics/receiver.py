@@ -29,6 +29,7 @@ from erasestream.topics.connection import (
     kafka_error,
     translate,
 )
+from erasestream.topics.lifeline import Lifeline
 from erasestream.topics.record import Partition, Record
 from erasestream.topics.renewal import Renewal
 
@@ -111,6 +112,7 @@ class Receiver:
         settings = _settings(connection, self._watch, limits)
         self._settings = settings | {"group.id": self._group, "on_commit": self._on_commit}
         self._renewal = Renewal(connection.identity)
+        self._lifeline = Lifeline(connection, self._watch)
         self._consumer = self._join()
 
     def _join(self) -> Consumer:
@@ -125,9 +127,18 @@ class Receiver:
             # To the group a member leaves and another joins.
             self.close()
             self._consumer = self._join()
+        elif self._lifeline.is_lost(self._consumer):
+            self._begin_anew()
         self._commit_when_due()
         message = self._consumer.poll(wait_s)
         return None if message is None else self._delivery(message)
+
+    def _begin_anew(self) -> None:
+        """What was acknowledged and not committed is delivered again, and recognised here."""
+        self._consumer.unsubscribe()  # it can not commit: nothing is to be revoked when it closes
+        self._session.lose_all()
+        self._consumer.close()
+        self._consumer = self._join()
 
     def close(self) -> None:
         """Commit what is acknowledged and leave the group."""

@@ -29,6 +29,7 @@ from erasestream.topics.connection import (
     kafka_error,
     translate,
 )
+from erasestream.topics.lifeline import Lifeline
 from erasestream.topics.lifetime import JUDGED_TO_APPENDED_S
 from erasestream.topics.renewal import Renewal
 from erasestream.topics.sending_clients import SendingClients
@@ -96,6 +97,7 @@ class UploadSender:
         self._clients = SendingClients(
             _settings(connection, self._watch, limits),
             renewal=Renewal(connection.identity),
+            lifeline=Lifeline(connection, self._watch),
             name=self._role,
         )
 

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from erasestream.schemas.cloudevents import Wire
 from erasestream.topics.connection import Settings, is_fatal, kafka_error
+from erasestream.topics.lifeline import Lifeline
 from erasestream.topics.renewal import Renewal
 
 _POLL_S = 0.1
@@ -24,15 +25,21 @@ Delivered = Callable[[KafkaError | None, Message], None]
 class SendingClients:
     """The client of now, and those of before it that are not done.  Thread-safe."""
 
-    def __init__(self, settings: Settings, *, renewal: Renewal, name: str) -> None:
+    def __init__(
+        self, settings: Settings, *, renewal: Renewal, lifeline: Lifeline, name: str
+    ) -> None:
         """`name`: of the threads."""
         self._settings = settings
         self._renewal = renewal
+        self._lifeline = lifeline
         self._name = name
         self._handing = threading.Lock()
-        self._clients = [_Client.connected(settings, name)]
+        self._clients = [self._connected()]
         # Whoever forgets close(): the threads must be out of librdkafka when Python ends.
         weakref.finalize(self, _stop, self._clients)
+
+    def _connected(self) -> "_Client":
+        return _Client.connected(self._settings, self._lifeline, self._name)
 
     def produce(self, topic: str, wire: Wire, delivered: Delivered) -> None:
         """Hand over a record.  Raises what the library raises."""
@@ -52,7 +59,7 @@ class SendingClients:
                 done = [old for old in self._clients[:-1] if not len(old.producer)]
                 _stop(done)
                 self._clients[:] = [each for each in self._clients if each not in done]
-                self._clients.append(_Client.connected(self._settings, self._name))
+                self._clients.append(self._connected())
             return self._clients[-1]
 
     def purge(self) -> None:
@@ -70,7 +77,7 @@ class SendingClients:
 class _Client(NamedTuple):
     """One client of librdkafka, and the thread that serves it.
 
-    `broken`: it met a fatal error, and takes nothing any more.
+    `broken`: it met a fatal error, or lost its brokers, and is of no use any more.
     """
 
     producer: Producer
@@ -79,11 +86,11 @@ class _Client(NamedTuple):
     broken: threading.Event
 
     @classmethod
-    def connected(cls, settings: Settings, name: str) -> Self:
+    def connected(cls, settings: Settings, lifeline: Lifeline, name: str) -> Self:
         """With the certificate as it is now."""
         producer, stopped, broken = Producer(settings), threading.Event(), threading.Event()
         poller = threading.Thread(
-            target=_serve, args=(producer, stopped, broken), name=name, daemon=True
+            target=_serve, args=(producer, lifeline, stopped, broken), name=name, daemon=True
         )
         poller.start()
         return cls(producer, poller, stopped, broken)
@@ -94,7 +101,9 @@ def _stop(clients: list[_Client]) -> None:
         client.stopped.set()
 
 
-def _serve(client: Producer, stopped: threading.Event, broken: threading.Event) -> None:
+def _serve(
+    client: Producer, lifeline: Lifeline, stopped: threading.Event, broken: threading.Event
+) -> None:
     """Serve acknowledgements until told to stop.  Holds nothing but the client.
 
     A fatal error is raised once, here; then every record that waits is served as given up.
@@ -102,5 +111,7 @@ def _serve(client: Producer, stopped: threading.Event, broken: threading.Event) 
     while not stopped.is_set():
         try:
             client.poll(_POLL_S)
+            if not broken.is_set() and lifeline.is_lost(client):
+                broken.set()
         except KafkaException:
             broken.set()

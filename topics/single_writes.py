@@ -24,6 +24,7 @@ from erasestream.topics.connection import (
     kafka_error,
     translate,
 )
+from erasestream.topics.lifeline import Lifeline
 from erasestream.topics.record import Partition
 from erasestream.topics.renewal import Renewal
 
@@ -44,6 +45,7 @@ class SingleWrites:
     def __init__(self, *, connection: Connection, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._watch = ErrorWatch()
+        self._lifeline = Lifeline(connection, self._watch)
         self._renewal = Renewal(connection.identity)
         self._settings = connection.settings(
             self._watch,
@@ -65,9 +67,10 @@ class SingleWrites:
     def write_all(self, records: Sequence[tuple[Partition, bytes, Wire]]) -> list[Future[Written]]:
         """Write these, and wait until what became of each is known: all futures are done.
 
-        Raises `Unavailable` or `Refused` if that is known of none.
+        Raises `Unavailable` or `Refused` if it can not be known; each may then have been written
+        or not.
         """
-        if self._renewal.is_due():
+        if self._renewal.is_due() or self._lifeline.is_lost(self._producer):
             self._producer = Producer(self._settings)
         producer = self._producer  # the same to the end, whatever other threads renew
         context = f"writing {', '.join(sorted({at.topic for at, _, _ in records}))}"

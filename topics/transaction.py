@@ -28,6 +28,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from erasestream.schemas.errors import Fenced, InvariantBroken, Unavailable
 from erasestream.topics.connection import Connection, ErrorWatch, translate
 from erasestream.topics.handler import Handler
+from erasestream.topics.lifeline import Lifeline
 from erasestream.topics.pauses import pause_s
 from erasestream.topics.record import Partition, Record
 from erasestream.topics.starts import MovedOn, Starts
@@ -70,6 +71,7 @@ class TransactionalLoop:
         self._interval_s = interval_s
         self._clock = clock
         self._watch = ErrorWatch()
+        self._lifeline = Lifeline(connection, self._watch)
         self._assigned: list[Partition] = []
         self._assignments = 0
         self._is_assigned = False
@@ -152,6 +154,7 @@ class TransactionalLoop:
         size = 0
         message = self._consumer.poll(timeout_s)
         self._watch.check()
+        self._lifeline.check(self._consumer)
         while message is not None:
             if self._is_record(message):
                 records.append(Record.of(message))

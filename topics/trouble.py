@@ -6,6 +6,7 @@ and from the answers to explicit questions.
 
 import logging
 import re
+import time
 
 from confluent_kafka import KafkaError, KafkaException
 
@@ -71,14 +72,19 @@ class ErrorWatch:
     def __init__(self) -> None:
         self._last: KafkaError | None = None
         self._fatal: KafkaError | None = None
+        self.all_away_since_s: float | None = None
+        """Since when the client says that no broker is there; None if one is."""
 
     def __call__(self, error: KafkaError) -> None:
         """Take one report; this is the `error_cb` of a client."""
         first = self._last is None
         if is_fatal(error):
             self._fatal = error
+        if error.code() == KafkaError._ALL_BROKERS_DOWN and self.all_away_since_s is None:
+            self.all_away_since_s = time.monotonic()
         # A cause (a refused certificate) says more than its consequences (connections lost).
-        if self._last is None or isinstance(translate(self._last), Unavailable):
+        last = self._last
+        if last is None or isinstance(translate(last), Unavailable):
             self._last = error
         if first:
             log.warning("broker_trouble", extra={"code": error.name(), "reason": error.str()})
@@ -92,8 +98,9 @@ class ErrorWatch:
         """An answer came: the trouble is over."""
         if self._last is not None:
             log.warning("broker_back")
-        self._last = None
+        self._last = self.all_away_since_s = None
 
     def explain(self, otherwise: str) -> ErasestreamError:
         """The best reason known for an answer that did not come."""
-        return translate(self._last, otherwise) if self._last else Unavailable(otherwise)
+        last = self._last  # other threads may settle it meanwhile
+        return translate(last, otherwise) if last else Unavailable(otherwise)

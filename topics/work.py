@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.connection import Connection, ErrorWatch, kafka_error, translate
+from erasestream.topics.lifeline import Lifeline
 from erasestream.topics.membership import member_settings
 from erasestream.topics.record import Partition, Record
 from erasestream.topics.transactional_writes import QUEUE_KBYTES
@@ -21,6 +22,7 @@ class WorkQueue:
     def __init__(self, *, connection: Connection, topics: list[str], instance: str) -> None:
         self._topics = topics
         self._watch = ErrorWatch()
+        self._lifeline = Lifeline(connection, self._watch)
         self._assigned: set[Partition] = set()
         self._done: dict[Partition, int] = {}
         self._is_committing = False
@@ -45,6 +47,7 @@ class WorkQueue:
         self._commit()
         first = self._consumer.poll(timeout_s)
         self._watch.check()
+        self._lifeline.check(self._consumer)
         if first is None:
             return []
         rest = self._consumer.consume(most - 1, 0) if most > 1 else []

@@ -23,6 +23,7 @@ MINUTE = Size(
 """A minute on two quiet cores; on busy ones it goes on until all of that is done."""
 
 
+@pytest.mark.timeout(1500)
 def test_a_minute_of_storm() -> None:
     """Killed, stopped, cut off and slowed: nothing lost, twice, misrouted or kept wrongly."""
     outcome = storm(MINUTE, SEED)

@@ -45,10 +45,12 @@ class Vault:
 
     def __init__(self) -> None:
         self.is_away = True
+        self.asked = 0
         self.marked: set[GrantId] = set()
 
     def mark(self, grant: GrantId) -> None:
         """Create a marker."""
+        self.asked += 1
         if self.is_away:
             raise Unavailable("the vault")
         self.marked.add(grant)

@@ -13,7 +13,7 @@ from erasestream.schemas.cloudevents import Wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.schemas.ledger import FindingKind
-from erasestream.topics.catalog import ERASER, ERASURES, LaneRole, consent_of, lane_role
+from erasestream.topics.catalog import ERASER, ERASURES, LEDGER, LaneRole, consent_of, lane_role
 from erasestream.topics.consent import Recorded
 from erasestream.topics.heartbeat import Heartbeats
 from erasestream.topics.ledger_view import LedgerView, ledger_key
@@ -235,7 +235,7 @@ class OneAway(SingleWrites):
 def test_all_but_the_partition_that_is_away_get_their_heartbeats(
     market: Market, lane: Lane
 ) -> None:
-    """The next call is about that one alone."""
+    """However often it fails."""
     topic = consent_of(lane)
     count = market.catalog()[topic].partitions
     writes = OneAway(connection=market.connection(ERASER), timeout_s=20)
@@ -246,7 +246,7 @@ def test_all_but_the_partition_that_is_away_get_their_heartbeats(
         with pytest.raises(Unavailable, match=f"{topic}/1"):
             beats.beat()
     now = [market.admin.log_end(Partition(topic, n)) for n in range(count)]
-    assert [b - a for a, b in zip(ends, now, strict=True)] == [1, 0] + [1] * (count - 2)
+    assert [b - a for a, b in zip(ends, now, strict=True)] == [2, 0] + [2] * (count - 2)
     writes.away = None
     beats.beat()
     assert market.admin.log_end(Partition(topic, 1)) == ends[1] + 1
@@ -267,7 +267,7 @@ def test_what_is_erased_is_not_erased_again(market: Market, lane: Lane, vault: V
     assert first.count == len(grants)
     with at_work(market, lane, vault) as second:
         writes.await_confirmed("acct", decide(), timeout_s=30)
-        assert second.count == 1
+    assert second.count == 1
     assert vault.marked == grants
 
 
@@ -300,7 +300,7 @@ def test_an_erasure_that_was_not_confirmed_is_made_again(
         writes.await_confirmed("acct", revoked, timeout_s=0)
     with at_work(market, lane, vault) as second:
         writes.await_confirmed("acct", revoked, timeout_s=30)
-        assert second.count == 1
+    assert second.count == 1
 
 
 def test_a_partition_that_is_away_holds_up_only_what_lies_there(
@@ -347,6 +347,7 @@ def test_no_entry_is_missing_as_long_as_no_leader_shows_the_ledger(
     eventually("it waits", waits, poll_s=0)
     clock.now += 2 * LEDGER_LAG_S
     working.turn()
+    clock.now += 2 * LEDGER_LAG_S
     monkeypatch.setattr(Deposed, "is_away", False)
     working.turn()
     assert waiting(working) == 1
@@ -359,3 +360,93 @@ def test_no_entry_is_missing_as_long_as_no_leader_shows_the_ledger(
     eventually("it is done", is_done, poll_s=0)
     assert vault.marked == set()
     assert writes.reader.standing("acct") == (granted.grant, granted.at)
+
+
+def test_what_can_not_be_confirmed_is_marked_and_written_once(
+    market: Market, lane: Lane, vault: Vault
+) -> None:
+    """However long `erasures` takes nothing: the ledger is kept for ever."""
+    writes = writer(market, lane)
+    grant = writes.grant("acct", **OWNER).grant
+    revoked = writes.revoke("acct", **OWNER)
+    notes = OneAway(connection=market.connection(ERASER), timeout_s=20)
+    notes.away = erasures_of(market, lane, ACCOUNT)
+    working = eraser(market, lane, vault, threading.Event(), writes=notes)
+
+    def is_marked() -> bool:
+        working.turn()
+        return bool(vault.marked)
+
+    eventually("it is marked", is_marked, poll_s=0)
+    ends = ledger_ends(market)
+    vault.marked.clear()
+    for _ in range(3):
+        working.turn()
+    assert (ledger_ends(market), vault.marked) == (ends, set())
+    assert waiting(working) == 1
+    notes.away = None
+    working.turn()
+    working.close()
+    writes.await_confirmed("acct", revoked, timeout_s=0)
+    assert grant is not None
+
+
+def ledger_ends(market: Market) -> list[int]:
+    """How far the ledger reaches."""
+    partitions = market.catalog()[LEDGER].partitions
+    return [market.admin.log_end(Partition(LEDGER, number)) for number in range(partitions)]
+
+
+def test_a_decision_in_doubt_is_reported_once(
+    market: Market,
+    lane: Lane,
+    vault: Vault,
+    start: Start,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if what it ends can not be erased for a while."""
+    monkeypatch.setattr(Deposed, "is_deposed", False)
+    foreign = foreign_grant(market, lane, "stranger")
+    working = start()
+
+    def waits() -> bool:
+        working.turn()
+        return waiting(working) == 1
+
+    eventually("it waits", waits, poll_s=0)
+    vault.is_away = True
+    clock.now += LEDGER_LAG_S + 1
+    for _ in range(3):
+        working.turn()
+    vault.is_away = False
+    working.turn()
+    working.turn()
+    assert foreign in vault.marked
+    found = [each for each in ledger(market) if f"{consent_of(lane)}/" in each.detail]
+    assert [each.kind for each in found] == [FindingKind.CONSENT_NOT_IN_LEDGER]
+
+
+def test_a_vault_that_is_away_is_asked_once_in_a_turn(
+    market: Market, lane: Lane, vault: Vault
+) -> None:
+    """And nobody is confirmed."""
+    writes = writer(market, lane)
+    for _ in range(30):
+        writes.grant("acct", **OWNER)
+        revoked = writes.revoke("acct", **OWNER)
+    vault.is_away = True
+    working = eraser(market, lane, vault, threading.Event())
+
+    def is_read() -> bool:
+        working.turn()
+        return waiting(working) == 59  # all but the first grant
+
+    eventually("all is read", is_read, poll_s=0)
+    vault.asked = 0
+    working.turn()
+    assert 1 <= vault.asked <= stage.AT_ONCE
+    vault.is_away = False
+    working.turn()
+    working.close()
+    writes.await_confirmed("acct", revoked, timeout_s=0)

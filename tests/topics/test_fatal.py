@@ -103,7 +103,7 @@ def test_uploads_that_wait_are_given_up(
         producer.send(photo(), account="acct").result(30)
         with market.silence():
             waiting = [producer.send(photo(), account="acct") for _ in range(3)]
-            time.sleep(until_broken_s)
+            time.sleep(until_broken_s)  # longer than they linger: they are on their way then
             clients.break_last()
             eventually("all are given up", lambda: all(each.done() for each in waiting))
         assert {type(each.exception()) for each in waiting} == {Unavailable}
