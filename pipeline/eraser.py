@@ -8,7 +8,7 @@ For every decision, in this order:
 2. Create the marker `erased/<grant>` of each grant that the decision leaves without force and
    that is not erased yet; once it stands, no key of that grant is used any more.
 3. Write the erasure to the ledger, for the record, and then to `erasures`, where nobody else
-   can write.  The revocation is *confirmed* with that.
+   can write.  The revocation is *confirmed* with that (`erasing.py`).
 4. Commit the offset.  A crash before that repeats the steps, which changes nothing.
 
 The decision itself is taken from `consent.L`, whose topic proves the lane; the ledger, which
@@ -25,28 +25,24 @@ Beside that it writes the heartbeats of the consent topics (`topics/heartbeat.py
 """
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from collections.abc import Callable
 from itertools import chain
 from typing import NamedTuple
 
 from erasestream.pipeline.consent.decision import MAX_CLOCK_SKEW
 from erasestream.pipeline.consent.findings import Findings
-from erasestream.schemas.cloudevents import Wire, from_wire, to_wire
+from erasestream.pipeline.erasing import Ended, Erasing, Trouble
+from erasestream.schemas.cloudevents import from_wire
 from erasestream.schemas.consent import HEARTBEAT_KEY, ConsentDecision, Decision
 from erasestream.schemas.errors import InvalidEvent, Unavailable
 from erasestream.schemas.events import utc
-from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
-from erasestream.schemas.ledger import ErasureEntry, FindingKind
-from erasestream.topics.catalog import ERASURES, LEDGER, lane_of
-from erasestream.topics.ledger_view import LedgerView, ledger_key
-from erasestream.topics.partitioner import partition_of
+from erasestream.schemas.ids import AccountId, GrantId, Lane
+from erasestream.schemas.ledger import FindingKind
+from erasestream.topics.catalog import LEDGER, lane_of
+from erasestream.topics.ledger_view import LedgerView
 from erasestream.topics.record import Partition, Record
-from erasestream.topics.single_writes import SingleWrites
 from erasestream.topics.work import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -62,8 +58,6 @@ MAX_WAITING = 10_000
 """Decisions that wait; beyond that nothing more is read, in no lane."""
 RETRY_S = 1.0
 """How soon what failed is tried again."""
-AT_ONCE = 8
-"""Markers that are made at the same time."""
 
 
 class Waiting(NamedTuple):
@@ -76,19 +70,11 @@ class Waiting(NamedTuple):
     """Whether it is in the findings that its entry never came."""
 
 
-class Ended(NamedTuple):
-    """A grant without force."""
-
-    lane: Lane
-    account: AccountId
-    grant: GrantId
-
-
 class EraserStage:
-    """Marks what is revoked; `mark` creates a grant's marker in the vault.
+    """Erases what is revoked.
 
-    `partitions`: how many the ledger and `erasures` have.  A decision that waits holds up nobody
-    else's; only its offset, and those behind it, are committed later.
+    A decision that waits holds up nobody else's; only its offset, and those behind it, are
+    committed later.
     """
 
     def __init__(
@@ -96,37 +82,27 @@ class EraserStage:
         *,
         queue: WorkQueue,
         ledger: LedgerView,
-        partitions: Mapping[str, int],
-        writes: SingleWrites,
+        erasing: Erasing,
         findings: Findings,
-        mark: Callable[[GrantId], None],
+        trouble: Trouble,
         beat: Callable[[], None],
         beat_every_s: float,
         stopping: threading.Event,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
         self._ledger = ledger
-        self._partitions = partitions
-        self._writes = writes
+        self._erasing = erasing
         self._findings = findings
-        self._mark = mark
+        self._trouble = trouble
         self._beat = beat
         self._beat_every_s = beat_every_s
         self._beat_due_s = clock()
-        self._now = now
         self._clock = clock
         self._stopping = stopping
         self.waiting: list[Waiting] = []
         """What was read and is not done."""
-        self._has_said = self._is_in_trouble = self._is_vault_away = False
-        self._in_ledger: set[Ended] = set()
-        """What is marked and in the ledger, and not in `erasures` yet."""
         self._reached: dict[Partition, int] = {}
-        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="eraser")
-        self.count = 0
-        """How many grants were marked."""
 
     def turn(self) -> None:
         """One batch of decisions, and another look at those that wait."""
@@ -135,15 +111,14 @@ class EraserStage:
         work = [*self.waiting, *self._read()]
         if not work:
             return
-        self._is_in_trouble = self._is_vault_away = False
+        self._trouble.begin_turn()
         shown = self._ledger.catch_up(deadline_s=CATCH_UP_S)
         looked = [self._look(each, shown) for each in work]
         ended = chain.from_iterable(ended or () for _, ended in looked)
-        erased = self._erased(list(dict.fromkeys(ended)), shown)
+        erased = self._erasing.erase(ended, grants=self._ledger.grants, shown=shown)
         self.waiting = [each for each, ended in looked if ended is None or not erased >= set(ended)]
         self._commit([each.record for each in work])
-        self._has_said = self._has_said and bool(self.waiting)
-        if self._is_in_trouble:
+        if self._trouble.is_there:
             self._stopping.wait(RETRY_S)
 
     def _beat_if_due(self) -> None:
@@ -175,13 +150,18 @@ class EraserStage:
         self._queue.done_below({at: waiting.get(at, end) for at, end in self._reached.items()})
         self._reached = {at: self._reached[at] for at in waiting}
 
+    @property
+    def count(self) -> int:
+        """How many grants were erased."""
+        return self._erasing.count
+
     def is_ready(self) -> bool:
         """Whether the group has answered."""
         return self._queue.has_joined
 
     def close(self) -> None:
         """Leave the group."""
-        self._pool.shutdown()
+        self._erasing.close()
         self._queue.close()
         self._ledger.close()
 
@@ -195,9 +175,9 @@ class EraserStage:
         lane, account = lane_of(record.at.topic), _account(record)
         if account is None:
             return waiting, []
-        place = self._place(LEDGER, lane, account)
+        place = self._erasing.place(LEDGER, lane, account)
         if place not in shown:
-            self._say(Unavailable(f"{place}: no answer"))
+            self._trouble.say(Unavailable(f"{place}: no answer"))
             return waiting._replace(until_s=None), None
         ended = self._ended(record, lane, account)
         if ended is None:
@@ -231,80 +211,6 @@ class EraserStage:
         ended = self._ledger.grants.ended_in_doubt(lane, account, until_ms)
         decision = _decision(record)
         return [*ended, decision.grant(lane)] if decision and _opts_in(decision, record) else ended
-
-    def _erased(self, asked: list[Ended], shown: set[Partition]) -> set[Ended]:
-        """Erase these; which of them are erased now.
-
-        What is marked and in the ledger is neither again, however long `erasures` is away.
-        """
-        erased = {each for each in asked if self._ledger.grants.is_erased(each.grant)}
-        left = [each for each in asked if each not in erased and self._may_note(each, shown)]
-        new = [each for each in left if each not in self._in_ledger]
-        marked = list(self._pool.map(self._is_marked, new))
-        new = [each for each, is_marked in zip(new, marked, strict=True) if is_marked]
-        self._in_ledger.update(self._noted(LEDGER, new))
-        noted = self._noted(ERASURES, [each for each in left if each in self._in_ledger])
-        self._in_ledger.difference_update(noted)
-        self.count += len(noted)
-        return erased.union(noted)
-
-    def _may_note(self, ended: Ended, shown: set[Partition]) -> bool:
-        place = self._place(ERASURES, ended.lane, ended.account)
-        if place not in shown:
-            self._say(Unavailable(f"{place}: no answer"))
-        return place in shown
-
-    def _is_marked(self, ended: Ended) -> bool:
-        if self._is_vault_away or self._stopping.is_set():
-            return False  # a vault that does not answer is not asked a thousand times
-        try:
-            self._mark(ended.grant)
-        except Unavailable as error:
-            self._is_vault_away = True
-            self._say(error)
-            return False
-        return True
-
-    def _noted(self, topic: str, erased: list[Ended]) -> list[Ended]:
-        """Say in the topic that these are erased; of which of them it is acknowledged."""
-        entries = [self._entry(topic, each) for each in erased]
-        try:
-            answers = self._writes.write_all(entries)
-        except Unavailable as error:
-            self._say(error)
-            return []
-        noted = []
-        for each, answer in zip(erased, answers, strict=True):
-            try:
-                answer.result()
-            except Unavailable as error:
-                self._say(error)
-            else:
-                noted.append(each)
-        return noted
-
-    def _say(self, error: Unavailable) -> None:
-        """Once, until nothing waits any more."""
-        self._is_in_trouble = True
-        if not self._has_said:
-            log.warning("waiting", extra={"code": error.code, "reason": error.detail})
-        self._has_said = True
-
-    def _entry(self, topic: str, ended: Ended) -> tuple[Partition, bytes, Wire]:
-        lane, account, grant = ended
-        now = self._now()
-        entry = ErasureEntry(
-            id=new_upload_id(int(now.timestamp() * 1000), os.urandom(10)),
-            time=now,
-            lane=lane,
-            account=account,
-            grant=grant,
-        )
-        key = ledger_key(lane, account)
-        return self._place(topic, lane, account), key, to_wire(entry, source="/eraser")
-
-    def _place(self, topic: str, lane: Lane, account: AccountId) -> Partition:
-        return Partition(topic, partition_of(ledger_key(lane, account), self._partitions[topic]))
 
 
 def _account(record: Record) -> AccountId | None:

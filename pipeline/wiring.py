@@ -14,6 +14,7 @@ from erasestream.pipeline.consent import router
 from erasestream.pipeline.consent.findings import Findings
 from erasestream.pipeline.consent.router import Router
 from erasestream.pipeline.eraser import EraserStage
+from erasestream.pipeline.erasing import Erasing, Trouble
 from erasestream.pipeline.purger import PurgerStage
 from erasestream.pipeline.settings import Environment, Settings, StorageSettings
 from erasestream.pipeline.sink import SinkStage
@@ -193,14 +194,20 @@ def eraser(settings: Settings, stopping: Event) -> EraserStage:
     vault = bucket(storage, storage.vault, ERASER, ("storage.objects.create",))
     partitions = {name: counts.pop(name) for name in (LEDGER, ERASURES)}
     writes = SingleWrites(connection=connection, timeout_s=LEDGER_TIMEOUT_S)
+    trouble = Trouble()
     beats = SingleWrites(connection=connection, timeout_s=BEAT_TIMEOUT_S)
     return EraserStage(
         queue=WorkQueue(connection=connection, topics=topics, instance=settings.stage.instance),
         ledger=LedgerView(connection=connection, partitions=partitions),
-        partitions=partitions,
-        writes=writes,
+        erasing=Erasing(
+            writes=writes,
+            partitions=partitions,
+            mark=lambda grant: mark_erased(vault, grant),
+            stopping=stopping,
+            trouble=trouble,
+        ),
         findings=Findings(writes=writes, ledger_partitions=partitions[LEDGER], source="/eraser"),
-        mark=lambda grant: mark_erased(vault, grant),
+        trouble=trouble,
         beat=Heartbeats(writes=beats, partitions=counts).beat,
         beat_every_s=catalog.policy.heartbeat_s,
         stopping=stopping,

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from erasestream.pipeline.consent.findings import Findings
 from erasestream.pipeline.eraser import EraserStage
+from erasestream.pipeline.erasing import Erasing, Trouble
 from erasestream.schemas.cloudevents import from_wire, to_wire
 from erasestream.schemas.consent import Channel, ConsentDecision, Decision
 from erasestream.schemas.errors import Unavailable
@@ -71,13 +72,16 @@ def eraser(
     connection = market.connection(ERASER)
     partitions = {name: market.catalog()[name].partitions for name in (LEDGER, ERASURES)}
     writes = writes or SingleWrites(connection=connection, timeout_s=20)
+    trouble = Trouble()
+    erasing = Erasing(
+        writes=writes, partitions=partitions, mark=vault.mark, stopping=stopping, trouble=trouble
+    )
     return EraserStage(
         queue=WorkQueue(connection=connection, topics=[consent_of(lane)], instance="test"),
         ledger=ledger(connection=connection, partitions=partitions),
-        partitions=partitions,
-        writes=writes,
+        erasing=erasing,
         findings=Findings(writes=writes, ledger_partitions=partitions[LEDGER], source="/eraser"),
-        mark=vault.mark,
+        trouble=trouble,
         beat=beat,
         beat_every_s=60,
         stopping=stopping,

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 import pytest
 
 from erasestream.pipeline import eraser as stage
+from erasestream.pipeline import erasing
 from erasestream.pipeline.eraser import LEDGER_LAG_S, EraserStage
 from erasestream.schemas.cloudevents import Wire
 from erasestream.schemas.errors import Unavailable
@@ -445,7 +446,7 @@ def test_a_vault_that_is_away_is_asked_once_in_a_turn(
     eventually("all is read", is_read, poll_s=0)
     vault.asked = 0
     working.turn()
-    assert 1 <= vault.asked <= stage.AT_ONCE
+    assert 1 <= vault.asked <= erasing.AT_ONCE
     vault.is_away = False
     working.turn()
     working.close()
