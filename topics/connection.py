@@ -47,8 +47,6 @@ GROUP_TIMEOUT_S = 5.0
 """Longest wait for what a group's coordinator says; the next client may get an answer at once."""
 SLICE_S = 0.5
 """How often somebody who waits for an answer looks whether there is trouble."""
-
-
 _NONE = -1
 """What brokers answer if no record is as young as asked for."""
 
@@ -139,14 +137,11 @@ class Admin:
     def _answering(self, context: str) -> Iterator[None]:
         try:
             yield
-        except KafkaException as exception:
-            error = kafka_error(exception)
-            if error.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
-                self.client.poll(0)  # serves the error callback, which knows why
-                raise self._watch.explain(f"{context}: no answer") from exception
-            raise translate(error, context) from exception
-        except TimeoutError as exception:
-            self.client.poll(0)
+        except (KafkaException, TimeoutError) as exception:
+            error = kafka_error(exception) if isinstance(exception, KafkaException) else None
+            if error and error.code() not in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
+                raise translate(error, context) from exception
+            self.client.poll(0)  # serves the error callback, which knows why
             raise self._watch.explain(f"{context}: no answer") from exception
         self._watch.settled()
 
@@ -203,10 +198,10 @@ class Admin:
         ever.  So after a failure the next question is asked by a new client.
         """
         self.renew()
-        wait_s = timeout_s or self._timeout_s
+        wait_s, asked = timeout_s or self._timeout_s, dict.fromkeys(partitions, spec)
         client = self.client
         try:
-            return self._offsets(client, partitions, spec, wait_s, least)
+            return self._offsets(client, asked, wait_s, least)
         except Unavailable:
             self.begin_anew(client)
             raise
@@ -215,19 +210,18 @@ class Admin:
                 raise
             # It judges by what it knew of the topic; partitions may have been added since.
             self.begin_anew(client)
-            return self._offsets(self.client, partitions, spec, wait_s, least)
+            return self._offsets(self.client, asked, wait_s, least)
 
     def _offsets(
         self,
         client: AdminClient,
-        partitions: Sequence[TopicPartition],
-        spec: OffsetSpec,
-        timeout_s: float,
+        asked: dict[TopicPartition, OffsetSpec],
+        wait_s: float,
         least: int,
     ) -> dict[Partition, int]:
         found = {}
-        end = time.monotonic() + timeout_s
-        for tp, future in client.list_offsets(dict.fromkeys(partitions, spec)).items():
+        end = time.monotonic() + wait_s
+        for tp, future in client.list_offsets(asked).items():
             at = Partition(tp.topic, tp.partition)
             left_s = max(0.0, end - time.monotonic())
             found[at] = int(self.ask(f"offsets of {at}", future, timeout_s=left_s).offset)
