@@ -139,7 +139,10 @@ class Admin:
             yield
         except (KafkaException, TimeoutError) as exception:
             error = kafka_error(exception) if isinstance(exception, KafkaException) else None
-            if error and error.code() not in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
+            if error is not None and error.code() not in (
+                KafkaError._TIMED_OUT,
+                KafkaError._TRANSPORT,
+            ):
                 raise translate(error, context) from exception
             self.client.poll(0)  # serves the error callback, which knows why
             raise self._watch.explain(f"{context}: no answer") from exception

@@ -21,6 +21,8 @@ AFTER_S = 10.0
 """How long all brokers are away before anybody asks whether it is so."""
 AGAIN_S = 20.0
 ANSWER_S = 3.0
+TIMES = 3
+"""How often in a row a client must not be answered: one may ask a broker that stands still."""
 
 
 class Lifeline:
@@ -38,9 +40,10 @@ class Lifeline:
         self._watch = watch
         self._clock = clock
         self._not_before_s = 0.0
+        self._unanswered = 0
 
     def is_lost(self, client: Consumer | Producer) -> bool:
-        """Whether another client reaches the brokers, and this one does not.
+        """Whether another client reaches the brokers, and this one does not, again and again.
 
         Costs nothing as long as the client has not said that all are away; then some seconds,
         now and then.
@@ -50,13 +53,20 @@ class Lifeline:
             return False
         self._not_before_s = self._clock() + AGAIN_S
         if _is_answered(client):
-            self._watch.settled()
+            self._settle()
             return False
         if not _is_answered(AdminClient(self._connection.settings(ErrorWatch()))):
             return False
+        self._unanswered += 1
+        if self._unanswered < TIMES:
+            return False
         log.warning("client_lost")
-        self._watch.settled()  # whoever comes next has lost nobody yet
+        self._settle()  # whoever comes next has lost nobody yet
         return True
+
+    def _settle(self) -> None:
+        self._unanswered = 0
+        self._watch.settled()
 
     def check(self, client: Consumer | Producer) -> None:
         """Raises `Unavailable` if it is lost: who starts again gets another."""
