@@ -49,7 +49,10 @@ class Lifeline:
         now and then.
         """
         since_s = self._watch.all_away_since_s
-        if since_s is None or self._clock() < max(since_s + AFTER_S, self._not_before_s):
+        if since_s is None:
+            self._unanswered = 0
+            return False
+        if self._clock() < max(since_s + AFTER_S, self._not_before_s):
             return False
         self._not_before_s = self._clock() + AGAIN_S
         if _is_answered(client):
