@@ -25,7 +25,7 @@ from tests.faults.claims import Account, Call
 ALWAYS = ("always-1", "always-2")
 NEVER = ("never-1", "never-2")
 ONCE = ("once-1", "once-2")
-FLIPPING = tuple(f"flips-{number}" for number in range(1, 31))
+FLIPPING = tuple(f"flips-{number}" for number in range(1, 41))
 CONFIRMING = ("confirms-1", "confirms-2", "confirms-3")
 """These change their mind as well, and wait until a revocation is confirmed."""
 SHARED = ("shared-1", "shared-2", "shared-3")

@@ -49,7 +49,7 @@ class Size:
 
     Many: else those for a partition whose worker is away soon hold up all the others.
     """
-    deciders: int = 60
+    deciders: int = 80
     every_s: float = EVERY_S
     waits_for_stages: bool = False
     """Whether the next fault waits until what was killed is ready again.
