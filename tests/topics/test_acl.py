@@ -35,7 +35,10 @@ TABLE: dict[str, dict[str, str]] = {
         "describe": "group:router group:sink",
     },
     "reader": {},
-    "eraser": {"read": f"{CONSENTS} ledger group:eraser", "write": f"{CONSENTS} ledger erasures"},
+    "eraser": {
+        "read": f"{CONSENTS} ledger erasures group:eraser",
+        "write": f"{CONSENTS} ledger erasures",
+    },
     "auditor": {
         "read": "ledger erasures",
         "describe": f"{EVERYTHING} {CLUSTER}",
