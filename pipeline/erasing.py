@@ -78,9 +78,10 @@ class Erasing:
         self._now = now
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="eraser")
         self._is_vault_away = False
-        self._marked: set[Ended] = set()
+        self._marked: dict[Ended, Wire] = {}
+        """What is marked and not in `erasures` yet, each with the entry that says so."""
         self._in_ledger: set[Ended] = set()
-        """What is marked, and what is in the ledger, and not in `erasures` yet."""
+        """What of that is in the ledger."""
         self.count = 0
         """How many grants were erased."""
 
@@ -97,7 +98,8 @@ class Erasing:
         new = [each for each in marked if each not in self._in_ledger]
         self._in_ledger.update(self._noted(LEDGER, new, shown))
         noted = self._noted(ERASURES, [each for each in marked if each in self._in_ledger], shown)
-        self._marked.difference_update(noted)
+        for each in noted:
+            del self._marked[each]
         self._in_ledger.difference_update(noted)
         self.count += len(noted)
         return erased.union(noted)
@@ -113,9 +115,9 @@ class Erasing:
     def _mark_all(self, ended: list[Ended]) -> None:
         self._is_vault_away = False
         marked = self._pool.map(self._is_marked, ended)
-        self._marked.update(
-            each for each, is_marked in zip(ended, marked, strict=True) if is_marked
-        )
+        for each, is_marked in zip(ended, marked, strict=True):
+            if is_marked:
+                self._marked[each] = self._entry(each)
 
     def _is_marked(self, ended: Ended) -> bool:
         if self._is_vault_away or self._stopping.is_set():
@@ -134,8 +136,12 @@ class Erasing:
         for away in set(places.values()) - shown:
             self._trouble.say(Unavailable(f"{away}: no answer"))
         asked = [each for each in ended if places[each] in shown]
+        entries = [
+            (places[each], ledger_key(each.lane, each.account), self._marked[each])
+            for each in asked
+        ]
         try:
-            answers = self._writes.write_all([self._entry(places[each], each) for each in asked])
+            answers = self._writes.write_all(entries)
         except Unavailable as error:
             self._trouble.say(error)
             return []
@@ -149,7 +155,7 @@ class Erasing:
                 noted.append(each)
         return noted
 
-    def _entry(self, at: Partition, ended: Ended) -> tuple[Partition, bytes, Wire]:
+    def _entry(self, ended: Ended) -> Wire:
         now = self._now()
         entry = ErasureEntry(
             id=new_upload_id(int(now.timestamp() * 1000), os.urandom(10)),
@@ -158,4 +164,4 @@ class Erasing:
             account=ended.account,
             grant=ended.grant,
         )
-        return at, ledger_key(ended.lane, ended.account), to_wire(entry, source="/eraser")
+        return to_wire(entry, source="/eraser")
