@@ -10,17 +10,26 @@ import pytest
 from erasestream.pipeline import eraser as stage
 from erasestream.pipeline import erasing
 from erasestream.pipeline.eraser import LEDGER_LAG_S, EraserStage
-from erasestream.schemas.cloudevents import Wire
+from erasestream.schemas.cloudevents import Wire, from_wire, type_of
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
-from erasestream.schemas.ledger import FindingKind
-from erasestream.topics.catalog import ERASER, ERASURES, LEDGER, LaneRole, consent_of, lane_role
+from erasestream.schemas.ledger import ErasureEntry, FindingKind
+from erasestream.topics.catalog import (
+    ADMIN,
+    ERASER,
+    ERASURES,
+    LEDGER,
+    LaneRole,
+    consent_of,
+    lane_role,
+)
 from erasestream.topics.consent import Recorded
 from erasestream.topics.heartbeat import Heartbeats
 from erasestream.topics.ledger_view import LedgerView, ledger_key
 from erasestream.topics.partitioner import partition_of
 from erasestream.topics.record import Partition
 from erasestream.topics.single_writes import SingleWrites, Written
+from tests.flow.looking import TopicReader
 from tests.flow.waiting import eventually
 from tests.topics.conftest import Market
 from tests.topics.deciding import (
@@ -103,6 +112,16 @@ def waiting(working: EraserStage) -> int:
     return len(working.waiting)
 
 
+def turn_until(what: str, working: EraserStage, condition: Callable[[], object]) -> None:
+    """Let it work until the condition is true; at least once."""
+
+    def holds() -> bool:
+        working.turn()
+        return bool(condition())
+
+    eventually(what, holds, poll_s=0)
+
+
 def test_a_decision_waits_for_a_ledger_that_shows_it(
     market: Market, lane: Lane, vault: Vault, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,22 +131,14 @@ def test_a_decision_waits_for_a_ledger_that_shows_it(
     revoked = writes.revoke("acct", **OWNER)
     first = start()
 
-    def both_wait() -> bool:
-        first.turn()
-        return waiting(first) == 2
-
-    eventually("both decisions wait", both_wait, poll_s=0)
+    turn_until("both decisions wait", first, lambda: waiting(first) == 2)
     assert vault.marked == set()
     with pytest.raises(Unavailable, match="1 grants are not marked"):
         writes.await_confirmed("acct", revoked, timeout_s=0)
     second = start()
     monkeypatch.setattr(Deposed, "is_deposed", False)
 
-    def is_marked() -> bool:
-        second.turn()
-        return bool(vault.marked)
-
-    eventually("it is marked: nothing was committed", is_marked, poll_s=0)
+    turn_until("it is marked: nothing was committed", second, lambda: bool(vault.marked))
     assert vault.marked == {grant}
     writes.await_confirmed("acct", revoked, timeout_s=30)
 
@@ -149,21 +160,13 @@ def test_one_that_waits_holds_up_no_other(
     revoked = writes.revoke("acct", **OWNER)
     working = start()
 
-    def is_confirmed() -> bool:
-        working.turn()
-        return not writes.reader.open_grants("acct")
-
-    eventually("the other is confirmed", is_confirmed, poll_s=0)
+    turn_until("the other is confirmed", working, lambda: not writes.reader.open_grants("acct"))
     writes.await_confirmed("acct", revoked, timeout_s=0)
     assert waiting(working) == 1
     assert foreign not in vault.marked
     clock.now += LEDGER_LAG_S + 1
 
-    def is_over() -> bool:
-        working.turn()
-        return not waiting(working)
-
-    eventually("it is over", is_over, poll_s=0)
+    turn_until("it is over", working, lambda: not waiting(working))
     working.turn()
     assert foreign in vault.marked
     assert nobodys not in vault.marked
@@ -290,11 +293,7 @@ def test_an_erasure_that_was_not_confirmed_is_made_again(
     speechless.away = erasures_of(market, lane, ACCOUNT)
     first = eraser(market, lane, vault, stopping, writes=speechless)
 
-    def is_marked() -> bool:
-        first.turn()
-        return bool(vault.marked) and waiting(first) == 1
-
-    eventually("it is marked", is_marked, poll_s=0)
+    turn_until("it is marked", first, lambda: bool(vault.marked) and waiting(first) == 1)
     first.close()
     assert vault.marked == {grant}
     with pytest.raises(Unavailable, match="1 grants are not marked"):
@@ -341,11 +340,7 @@ def test_no_entry_is_missing_as_long_as_no_leader_shows_the_ledger(
     granted = writes.grant("acct", **OWNER)
     working = start()
 
-    def waits() -> bool:
-        working.turn()
-        return waiting(working) == 1
-
-    eventually("it waits", waits, poll_s=0)
+    turn_until("it waits", working, lambda: waiting(working) == 1)
     clock.now += 2 * LEDGER_LAG_S
     working.turn()
     clock.now += 2 * LEDGER_LAG_S
@@ -354,11 +349,7 @@ def test_no_entry_is_missing_as_long_as_no_leader_shows_the_ledger(
     assert waiting(working) == 1
     monkeypatch.setattr(Deposed, "is_deposed", False)
 
-    def is_done() -> bool:
-        working.turn()
-        return waiting(working) == 0
-
-    eventually("it is done", is_done, poll_s=0)
+    turn_until("it is done", working, lambda: waiting(working) == 0)
     assert vault.marked == set()
     assert writes.reader.standing("acct") == (granted.grant, granted.at)
 
@@ -374,11 +365,7 @@ def test_what_can_not_be_confirmed_is_marked_and_written_once(
     notes.away = erasures_of(market, lane, ACCOUNT)
     working = eraser(market, lane, vault, threading.Event(), writes=notes)
 
-    def is_marked() -> bool:
-        working.turn()
-        return bool(vault.marked)
-
-    eventually("it is marked", is_marked, poll_s=0)
+    turn_until("it is marked", working, lambda: bool(vault.marked))
     ends = ledger_ends(market)
     vault.marked.clear()
     for _ in range(3):
@@ -390,6 +377,33 @@ def test_what_can_not_be_confirmed_is_marked_and_written_once(
     working.close()
     writes.await_confirmed("acct", revoked, timeout_s=0)
     assert grant is not None
+
+
+def test_both_topics_have_the_same_entry(market: Market, lane: Lane, vault: Vault) -> None:
+    """One id and one time: who compares them finds one erasure."""
+    writes = writer(market, lane)
+    writes.grant("acct", **OWNER)
+    revoked = writes.revoke("acct", **OWNER)
+    with at_work(market, lane, vault):
+        writes.await_confirmed("acct", revoked, timeout_s=30)
+    in_ledger, in_erasures = (erasures_in(market, lane, each) for each in (LEDGER, ERASURES))
+    assert len(in_ledger) == 1
+    assert in_ledger == in_erasures
+
+
+def erasures_in(market: Market, lane: Lane, topic: str) -> list[ErasureEntry]:
+    """The erasures of the account that a topic has."""
+    reader = TopicReader(market.cluster, ADMIN, topic, market.catalog()[topic].partitions)
+    try:
+        records = reader.read_to_end()
+    finally:
+        reader.close()
+    ours = [each for each in records if each.key == ledger_key(lane, ACCOUNT)]
+    return [
+        from_wire(ErasureEntry, each.headers, each.value)
+        for each in ours
+        if type_of(each.headers) is ErasureEntry
+    ]
 
 
 def ledger_ends(market: Market) -> list[int]:
@@ -411,11 +425,7 @@ def test_a_decision_in_doubt_is_reported_once(
     foreign = foreign_grant(market, lane, "stranger")
     working = start()
 
-    def waits() -> bool:
-        working.turn()
-        return waiting(working) == 1
-
-    eventually("it waits", waits, poll_s=0)
+    turn_until("it waits", working, lambda: waiting(working) == 1)
     vault.is_away = True
     clock.now += LEDGER_LAG_S + 1
     for _ in range(3):
@@ -439,11 +449,7 @@ def test_a_vault_that_is_away_is_asked_once_in_a_turn(
     vault.is_away = True
     working = eraser(market, lane, vault, threading.Event())
 
-    def is_read() -> bool:
-        working.turn()
-        return waiting(working) == 59  # all but the first grant
-
-    eventually("all is read", is_read, poll_s=0)
+    turn_until("all is read", working, lambda: waiting(working) == 59)  # all but the first grant
     vault.asked = 0
     working.turn()
     assert 1 <= vault.asked <= erasing.AT_ONCE
