@@ -22,7 +22,7 @@ MAX_BYTES = 128_000_000
 is counted when it is there: each child can exceed this by one, and so can the first of each
 partition (64 MB at most)."""
 MAX_COUNT = 64
-"""Records: what a worker has begun it finishes before it gives its partitions to another."""
+"""Records: whoever gets a worker's partitions makes again what it had begun."""
 
 
 class Work(NamedTuple):

@@ -52,6 +52,11 @@ FETCH_BYTES = 4_000_000
 GATHER_S = 0.05
 METADATA_MS = 10_000
 """How often a worker looks who leads what."""
+REQUEST_TIMEOUT_S = 15.0
+"""After this a broker that took a question and stays silent is asked again, or another is: its
+partitions, and its groups, have a new one after nine seconds."""
+SEND_TIMEOUT_S = 30.0
+"""A result that all copies have not acknowledged by then ends the process."""
 LOG_APPEND_TIME = 1
 RAW: dict[str, Any] = {
     "key_type": bytes,
@@ -105,6 +110,8 @@ class InferenceStage:
         self._close = close
         self._trouble = BrokerTrouble()
         self._ahead = LookAhead(on_failure=_end_at_once, children=children)
+        self._in_hand: set[Position] = set()
+        """What is begun and not acknowledged."""
         self.count = 0
         self._is_assigned = False
         self._has_started = False
@@ -156,6 +163,9 @@ class InferenceStage:
         ids = await self._ids({event.message.topic for event in events})
         for event in events:
             source = _source(event.message, ids)
+            if source.position in self._in_hand:
+                continue  # read again after a rebalance; it is acknowledged once for both
+            self._in_hand.add(source.position)
             await self._ahead.add(
                 Work(
                     order=event.message.tp,
@@ -187,6 +197,7 @@ class InferenceStage:
         except KafkaError as error:
             raise _translated(error) from error
         await stream.ack(event)
+        self._in_hand.discard(source.position)
         self.count += 1
         self._trouble.settled()
 
@@ -240,8 +251,8 @@ def _app(
         broker_session_timeout=10.0,
         broker_heartbeat_interval=2.0,
         broker_commit_interval=1.0,
-        broker_request_timeout=30.0,
-        producer_request_timeout=30.0,
+        broker_request_timeout=REQUEST_TIMEOUT_S,
+        producer_request_timeout=SEND_TIMEOUT_S,
         producer_max_request_size=max_record_bytes,
         # aiokafka asks for a partition's position where it believes its leader to be.  If that has
         # moved it asks there again, and again, and only the next look at the cluster ends that;
@@ -249,7 +260,10 @@ def _app(
         consumer_metadata_max_age_ms=METADATA_MS,
         producer_metadata_max_age_ms=METADATA_MS,
         stream_buffer_maxsize=2 * BATCH,
-        stream_wait_empty=True,
+        # Whoever gives up partitions would first finish what it has begun, and the whole group
+        # stands still meanwhile: for as long as 64 images take, or a broker that is away.  What is
+        # not acknowledged yet is made again by the next owner, and the join drops the second.
+        stream_wait_empty=False,
         stream_recovery_delay=0.0,
     )
     app.producer_transport = IdempotentTransport(app.conf.broker_producer, app)
