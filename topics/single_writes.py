@@ -53,6 +53,10 @@ class SingleWrites:
             acks="all",
             message_timeout_ms=int(timeout_s * 1000),
             linger_ms=0,
+            # What waits behind a request that is not answered waits in peace: with more than one in
+            # flight librdkafka looks at the queue without a pause until all have come back (issue
+            # 2565), and a broker that stood still took a whole core of everybody who wrote.
+            max_in_flight=1,
         )
         self._producer = Producer(self._settings)
 
