@@ -16,8 +16,9 @@ There is no third case, and no default but ephemeral.
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
-from erasestream.schemas.events import Cutout, Result, Upload
+from erasestream.schemas.events import Cutout, Upload
 from erasestream.schemas.ids import INVALID_ACCOUNT
+from erasestream.schemas.result_head import ResultHead
 
 MAX_CLOCK_SKEW = timedelta(seconds=2)
 """How far two brokers' clocks may be apart; in doubt the result is ephemeral."""
@@ -35,14 +36,14 @@ class Way(Enum):
 
 
 def way_of(
-    result: Result, *, granted_at: datetime | None, now: datetime, backlog_limit: timedelta
+    result: ResultHead, *, granted_at: datetime | None, now: datetime, backlog_limit: timedelta
 ) -> Way:
     """The way of a result, before its original was looked for.
 
     `granted_at`: when the broker appended the grant in force; None if the account's last
     decision is none.
     """
-    if not isinstance(result, Cutout):
+    if not result.is_cutout:
         return Way.EPHEMERAL
     if now - result.uploaded_at > backlog_limit:
         return Way.EXPIRED

@@ -41,6 +41,7 @@ from erasestream.schemas.events import (
 from erasestream.schemas.formats import content_type_of
 from erasestream.schemas.ids import Lane, upload_id_of_position
 from erasestream.schemas.ledger import Finding, FindingKind
+from erasestream.schemas.result_head import ResultHead, result_head
 from erasestream.topics.catalog import (
     LEDGER,
     RETAINED,
@@ -153,10 +154,10 @@ class Router:
     def handle(self, record: Record) -> Iterable[Outgoing]:
         """The records that a result becomes: none for a replay, else one or three."""
         lane = lane_of(record.at.topic)
-        result = _result(record)
+        head = _head(record)
         judgement = replay.judge(
             self._mark_before(record, lane),
-            result.position,
+            head.position,
             current_topic_id=lambda: self._topic_id(lane),
             log_start=lambda: self._log_start(lane, record.at.number),
         )
@@ -168,12 +169,12 @@ class Router:
         if judgement.purged:
             self.counts["purged"] += judgement.purged
             kind = FindingKind.UPLOADS_PURGED_UNPROCESSED
-            yield self._finding(kind, lane, result.position, f"{judgement.purged} uploads")
+            yield self._finding(kind, lane, head.position, f"{judgement.purged} uploads")
         if judgement.unrouted:
             self.counts["unrouted"] += judgement.unrouted
             kind = FindingKind.RESULTS_PURGED_UNROUTED
-            yield self._finding(kind, lane, result.position, f"{judgement.unrouted} results")
-        yield from self._route(lane, record, result)
+            yield self._finding(kind, lane, head.position, f"{judgement.unrouted} results")
+        yield from self._route(lane, record, head)
 
     def _mark_before(self, record: Record, lane: Lane) -> ReplayMark:
         """The mark of a record's partition; of the first one after a loss, with what may miss."""
@@ -184,11 +185,11 @@ class Router:
         younger = self._admin.first_after(Partition(uploads_of(lane), record.at.number), surely_ms)
         return replay.after_loss(mark, current_topic_id=self._topic_id(lane), younger=younger)
 
-    def _route(self, lane: Lane, record: Record, result: Result) -> Iterable[Outgoing]:
-        standing = self._view.standing(lane, result.account)
+    def _route(self, lane: Lane, record: Record, head: ResultHead) -> Iterable[Outgoing]:
+        standing = self._view.standing(lane, head.account)
         now = self._now()
         way = decision.way_of(
-            result,
+            head,
             granted_at=standing.appended_at if standing else None,
             now=now,
             backlog_limit=self._backlog[lane],
@@ -197,14 +198,14 @@ class Router:
         match way:
             case Way.EXPIRED:
                 self.counts["expired"] += 1
-                wire = to_wire(_expired(result, now), source=f"/lanes/{lane}/router")
+                wire = to_wire(_expired(_result(record), now), source=f"/lanes/{lane}/router")
                 yield Outgoing(topic, number, None, wire.headers, wire.value)
             case Way.EPHEMERAL:
                 self.counts["ephemeral"] += 1
                 yield Outgoing(topic, number, None, record.headers, record.value)
             case Way.RETAINED:
                 yield Outgoing(topic, number, None, record.headers, record.value)
-                yield from self._retained(lane, result, standing)
+                yield from self._retained(lane, _result(record), standing)
             case _:
                 assert_never(way)
 
@@ -273,15 +274,27 @@ class Router:
         return self._admin.log_start(Partition(uploads_of(lane), partition))
 
 
-def _result(record: Record) -> Result:
-    """The result in a record; only inference writes them, so all are readable."""
+def _head(record: Record) -> ResultHead:
+    """The head of the result in a record; only inference writes them, so all are readable."""
     try:
-        result = one_from_wire(RESULTS, record.headers, record.value)
+        head = result_head(record.headers)
     except InvalidInput as error:
-        raise InvariantBroken(f"{record.at} at {record.offset}: {error.code}") from error
-    if result.position.partition != record.at.number:
+        raise _broken(record, error) from error
+    if head.position.partition != record.at.number:
         raise InvariantBroken(f"{record.at} at {record.offset} is of another partition")
-    return result
+    return head
+
+
+def _result(record: Record) -> Result:
+    """The whole of it."""
+    try:
+        return one_from_wire(RESULTS, record.headers, record.value)
+    except InvalidInput as error:
+        raise _broken(record, error) from error
+
+
+def _broken(record: Record, error: InvalidInput) -> InvariantBroken:
+    return InvariantBroken(f"{record.at} at {record.offset}: {error.code}")
 
 
 def _expired(result: Result, now: datetime) -> Failure:
