@@ -64,14 +64,16 @@ class Observer:
                 "isolation.level": "read_committed",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
+                # It is in no hurry, and would else ask for every record of eighty partitions alone.
+                "fetch.min.bytes": 100_000,
                 "fetch.wait.max.ms": 100,
                 "topic.metadata.refresh.interval.ms": 5000,
                 "queued.max.messages.kbytes": 32_768,
             }
         )
-        self._consumer.assign(
-            [TopicPartition(name, n, 0) for name, count in topics.items() for n in range(count)]
-        )
+        self._next = {(name, n): 0 for name, count in topics.items() for n in range(count)}
+        """Of each partition the offset behind what was read."""
+        self._consumer.assign([TopicPartition(*at, 0) for at in self._next])
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -96,6 +98,7 @@ class Observer:
 
     def _note(self, message: Message) -> None:
         topic = str(message.topic())
+        self._next[topic, int(message.partition() or 0)] = int(message.offset() or 0) + 1
         headers = {str(n): bytes(v or b"").decode() for n, v in message.headers() or []}  # type: ignore[arg-type]
         place = (int(message.partition() or 0), int(message.offset() or 0))
         value = bytes(message.value() or b"")  # type: ignore[arg-type]
@@ -112,16 +115,13 @@ class Observer:
 
     def _go_on(self, message: Message) -> None:
         """What was to be read next is gone: said, and read on where the rest begins."""
-        topic, number = str(message.topic()), int(message.partition() or 0)
-        self.missed[topic] += 1
-        first, _ = self._consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=20)
-        self._consumer.assign(
-            [
-                TopicPartition(topic, number, first) if (p.topic, p.partition) == (topic, number)
-                else TopicPartition(p.topic, p.partition, max(p.offset, 0))
-                for p in self._consumer.position(self._consumer.assignment())
-            ]
-        )  # fmt: skip
+        at = str(message.topic()), int(message.partition() or 0)
+        first, _ = self._consumer.get_watermark_offsets(TopicPartition(*at), timeout=20)
+        if first > self._next[at]:
+            self.missed[at[0]] += 1
+        # Only this one: what was fetched of the others is lost with a new assignment.
+        self._consumer.incremental_unassign([TopicPartition(*at)])
+        self._consumer.incremental_assign([TopicPartition(*at, max(first, self._next[at]))])
 
 
 def stored(endpoint: str, bucket: str, token: str, context: Any) -> Counter[tuple[str, str, str]]:

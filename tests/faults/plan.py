@@ -26,14 +26,17 @@ class Kind(StrEnum):
 
 
 WEIGHTS = {
-    Kind.KILL_STAGE: 4,
+    Kind.KILL_STAGE: 8,
     Kind.KILL_BROKER: 1,
-    Kind.STOP_STAGE: 1,
+    Kind.STOP_STAGE: 2,
     Kind.STOP_BROKER: 1,
-    Kind.SLOW: 5,
-    Kind.CUT: 6,
+    Kind.SLOW: 11,
+    Kind.CUT: 13,
 }
-"""So that between two that cost seconds of recovery there is traffic for the next to hit."""
+"""So that between two that cost seconds of recovery there is traffic for the next to hit.  A broker
+that is stopped or started holds up whatever is written until the others have let it go: twice as
+often (measured), one was away for three quarters of the time, and most faults hit nothing that
+moved."""
 OF_BROKERS = frozenset({Kind.KILL_BROKER, Kind.STOP_BROKER})
 
 
