@@ -74,6 +74,11 @@ class LookAhead:
         self._last[work.order] = task
         task.add_done_callback(self._done)
 
+    def give_up(self) -> None:
+        """What is begun comes to nothing, and nothing of it is handed over any more."""
+        for task in self._tasks:
+            task.cancel()
+
     def _has_room_for(self, more: int) -> bool:
         if not self._tasks:
             return True

@@ -52,11 +52,6 @@ FETCH_BYTES = 4_000_000
 GATHER_S = 0.05
 METADATA_MS = 10_000
 """How often a worker looks who leads what."""
-REQUEST_TIMEOUT_S = 15.0
-"""After this a broker that took a question and stays silent is asked again, or another is: its
-partitions, and its groups, have a new one after nine seconds."""
-SEND_TIMEOUT_S = 30.0
-"""A result that all copies have not acknowledged by then ends the process."""
 LOG_APPEND_TIME = 1
 RAW: dict[str, Any] = {
     "key_type": bytes,
@@ -71,6 +66,13 @@ class IdempotentProducer(FaustProducer):
 
     def _settings_extra(self) -> dict[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
+
+    async def flush(self) -> None:
+        """Nothing to wait for: an upload is acknowledged once its result is.
+
+        Faust flushes before every commit and in every rebalance, and would wait there for the
+        results of all other partitions, too.
+        """
 
 
 class IdempotentTransport(FaustTransport):
@@ -110,8 +112,8 @@ class InferenceStage:
         self._close = close
         self._trouble = BrokerTrouble()
         self._ahead = LookAhead(on_failure=_end_at_once, children=children)
-        self._in_hand: set[Position] = set()
-        """What is begun and not acknowledged."""
+        self._in_hand: dict[Position, Any] = {}
+        """What is begun and not handed over: the event that it was read as, the last time."""
         self.count = 0
         self._is_assigned = False
         self._has_started = False
@@ -153,6 +155,7 @@ class InferenceStage:
             async for events in stream.noack_take(BATCH, within=GATHER_S):
                 await self._begin(stream, events)
         except asyncio.CancelledError:
+            self._ahead.give_up()
             await self._close()
             raise
         except BaseException as error:  # noqa: BLE001 - the process ends
@@ -163,15 +166,16 @@ class InferenceStage:
         ids = await self._ids({event.message.topic for event in events})
         for event in events:
             source = _source(event.message, ids)
-            if source.position in self._in_hand:
-                continue  # read again after a rebalance; it is acknowledged once for both
-            self._in_hand.add(source.position)
+            is_begun = source.position in self._in_hand
+            self._in_hand[source.position] = event
+            if is_begun:
+                continue  # read again after a rebalance, and not made again
             await self._ahead.add(
                 Work(
                     order=event.message.tp,
                     held_bytes=len(source.value),
                     make=partial(self._maker.make, source),
-                    hand_over=partial(self._hand_over, stream, event, source),
+                    hand_over=partial(self._hand_over, stream, source),
                 )
             )
 
@@ -187,7 +191,7 @@ class InferenceStage:
                 said = True
                 await asyncio.sleep(RETRY_S)
 
-    async def _hand_over(self, stream: Any, event: Any, source: Source, made: Wire) -> None:
+    async def _hand_over(self, stream: Any, source: Source, made: Wire) -> None:
         wire = self._maker.judged(source, made)
         try:
             sent = await self._cutouts[source.lane].send(
@@ -196,10 +200,21 @@ class InferenceStage:
             await sent
         except KafkaError as error:
             raise _translated(error) from error
-        await stream.ack(event)
-        self._in_hand.discard(source.position)
+        event = self._in_hand.pop(source.position)
+        if self._is_of_now(event):
+            await stream.ack(event)
         self.count += 1
         self._trouble.settled()
+
+    def _is_of_now(self, event: Any) -> bool:
+        """Whether it was read since the last rebalance.
+
+        Faust keeps count of acknowledgements by offset, and starts anew in a rebalance.  One from
+        before would be counted among those of the new owner's time; without it the upload is read
+        and made once more.
+        """
+        is_same = event.message.generation_id == self.app.consumer_generation_id
+        return is_same and not self.app.rebalancing
 
 
 def _translated(error: Exception) -> Exception:
@@ -251,8 +266,8 @@ def _app(
         broker_session_timeout=10.0,
         broker_heartbeat_interval=2.0,
         broker_commit_interval=1.0,
-        broker_request_timeout=REQUEST_TIMEOUT_S,
-        producer_request_timeout=SEND_TIMEOUT_S,
+        broker_request_timeout=30.0,
+        producer_request_timeout=30.0,
         producer_max_request_size=max_record_bytes,
         # aiokafka asks for a partition's position where it believes its leader to be.  If that has
         # moved it asks there again, and again, and only the next look at the cluster ends that;

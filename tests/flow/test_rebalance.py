@@ -4,7 +4,11 @@ import os
 import signal
 from pathlib import Path
 
-from tests.flow.running import Flow
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+
+from erasestream.topics.catalog import INFERENCE, uploads_of
+from erasestream.topics.record import Partition
+from tests.flow.running import PARTITIONS, SHOP, Flow
 from tests.flow.tallies import Tally
 from tests.flow.waiting import eventually
 
@@ -17,6 +21,25 @@ def zygotes_of(flow: Flow, stage: str) -> list[int]:
     assert running is not None
     found = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
     return [int(pid) for pid in found]
+
+
+def places() -> list[Partition]:
+    """Of the uploads."""
+    return [Partition(uploads_of(SHOP), number) for number in range(PARTITIONS[SHOP])]
+
+
+def committed(flow: Flow) -> list[int]:
+    """How far the workers have acknowledged."""
+    asked = ConsumerGroupTopicPartitions(INFERENCE, [TopicPartition(*at) for at in places()])
+    admin = flow.stack.admin().admin()
+    (future,) = admin.client.list_consumer_group_offsets([asked]).values()
+    return [tp.offset for tp in future.result(20).topic_partitions]
+
+
+def ends(flow: Flow) -> list[int]:
+    """How far they reach."""
+    admin = flow.stack.admin().admin()
+    return [admin.log_end(at) for at in places()]
 
 
 def test_it_waits_for_no_image(fragile: Flow) -> None:
@@ -43,4 +66,5 @@ def test_it_waits_for_no_image(fragile: Flow) -> None:
         flow.stack.stage("infer-2").kill()
     eventually("all results", lambda: tally.delivered().keys() == tally.ids, deadline_s=120)
     assert set(tally.delivered().values()) == {1}
+    eventually("all is acknowledged", lambda: committed(flow) == ends(flow))
     assert flow.stack.stage("infer").process_id

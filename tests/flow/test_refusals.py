@@ -28,6 +28,8 @@ from erasestream.topics.catalog import (
 )
 from erasestream.topics.provision import provision
 from tests.flow.running import BULK, SHOP, STAGES, Flow
+from tests.flow.tallies import Tally
+from tests.flow.waiting import eventually
 
 ROLES: Mapping[str, Role] = {"infer": INFERENCE, "route": ROUTER, "sink": SINK}
 SHORT_DEADLINE = {"ERASESTREAM_STAGE__READY_DEADLINE": "PT3S"}
@@ -190,8 +192,14 @@ def test_ended_at_work(fragile: Flow) -> None:
         assert status(fragile, stage, "/healthz") == 200
         assert status(fragile, stage, "/readyz") == 200
         assert status(fragile, stage, "/") == 404
+    tally = Tally(fragile, keeper="ended-a", forgetter="ended-b", count=200)
+    eventually("they are at work", lambda: tally.delivered().total() >= 1)
     for stage in STAGES:
         fragile.stack.stage(stage).send(signal.SIGTERM)
     for stage in STAGES:
-        assert fragile.exit_code(stage) == EX_OK
+        assert fragile.exit_code(stage) == EX_OK, fragile.stack.log_of(stage).read_text()
         assert fragile.lines(stage)[-1]["event"] == "ended"
+    assert tally.delivered().total() < len(tally.ids), "it was not in the midst"
+    fragile.start_stages()
+    tally.wait_for_results()
+    assert set(tally.delivered().values()) == {1}
