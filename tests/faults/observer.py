@@ -4,6 +4,7 @@ Every record of every topic is noted from the first on, since the purger takes a
 longer needed; of a picture only that it was there.  Nothing is parsed by our own events.
 """
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -15,7 +16,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 BATCH = 500
 OF_PICTURES = ("uploads.", "cutouts.", "ephemeral.", "retained")
@@ -116,7 +117,9 @@ class Observer:
     def _go_on(self, message: Message) -> None:
         """What was to be read next is gone: said, and read on where the rest begins."""
         at = str(message.topic()), int(message.partition() or 0)
-        first, _ = self._consumer.get_watermark_offsets(TopicPartition(*at), timeout=20)
+        first = 0
+        with contextlib.suppress(KafkaException):  # its leader is away: it is asked for again
+            first, _ = self._consumer.get_watermark_offsets(TopicPartition(*at), timeout=20)
         if first > self._next[at]:
             self.missed[at[0]] += 1
         # Only this one: what was fetched of the others is lost with a new assignment.

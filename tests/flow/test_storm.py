@@ -9,8 +9,8 @@ from tests.faults.endings import Ending, transactions
 from tests.faults.plan import Kind, faults
 from tests.faults.storm import Size, storm
 
-SEED = 23_450
-"""Its first faults are of every kind, and kill a stage of every kind."""
+SEED = 26_684
+"""Its first fifteen faults are of every kind, and kill all but one of the stages."""
 MINUTE = Size(
     uploads=400,
     max_waiting=100,
