@@ -22,7 +22,7 @@ MAX_BYTES = 128_000_000
 is counted when it is there: each child can exceed this by one, and so can the first of each
 partition (64 MB at most)."""
 MAX_COUNT = 64
-"""Records: whoever gets a worker's partitions makes again what it had begun."""
+"""Records: what a worker has begun it finishes before it gives its partitions to another."""
 
 
 class Work(NamedTuple):
@@ -73,11 +73,6 @@ class LookAhead:
         self._tasks.add(task)
         self._last[work.order] = task
         task.add_done_callback(self._done)
-
-    def give_up(self) -> None:
-        """What is begun comes to nothing, and nothing of it is handed over any more."""
-        for task in self._tasks:
-            task.cancel()
 
     def _has_room_for(self, more: int) -> bool:
         if not self._tasks:

@@ -67,13 +67,6 @@ class IdempotentProducer(FaustProducer):
     def _settings_extra(self) -> dict[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
 
-    async def flush(self) -> None:
-        """Nothing to wait for: an upload is acknowledged once its result is.
-
-        Faust flushes before every commit and in every rebalance, and would wait there for the
-        results of all other partitions, too.
-        """
-
 
 class IdempotentTransport(FaustTransport):
     """Faust's transport with that producer."""
@@ -112,8 +105,6 @@ class InferenceStage:
         self._close = close
         self._trouble = BrokerTrouble()
         self._ahead = LookAhead(on_failure=_end_at_once, children=children)
-        self._in_hand: dict[Position, Any] = {}
-        """What is begun and not handed over: the event that it was read as, the last time."""
         self.count = 0
         self._is_assigned = False
         self._has_started = False
@@ -155,7 +146,6 @@ class InferenceStage:
             async for events in stream.noack_take(BATCH, within=GATHER_S):
                 await self._begin(stream, events)
         except asyncio.CancelledError:
-            self._ahead.give_up()
             await self._close()
             raise
         except BaseException as error:  # noqa: BLE001 - the process ends
@@ -166,16 +156,12 @@ class InferenceStage:
         ids = await self._ids({event.message.topic for event in events})
         for event in events:
             source = _source(event.message, ids)
-            is_begun = source.position in self._in_hand
-            self._in_hand[source.position] = event
-            if is_begun:
-                continue  # read again after a rebalance, and not made again
             await self._ahead.add(
                 Work(
                     order=event.message.tp,
                     held_bytes=len(source.value),
                     make=partial(self._maker.make, source),
-                    hand_over=partial(self._hand_over, stream, source),
+                    hand_over=partial(self._hand_over, stream, event, source),
                 )
             )
 
@@ -191,7 +177,7 @@ class InferenceStage:
                 said = True
                 await asyncio.sleep(RETRY_S)
 
-    async def _hand_over(self, stream: Any, source: Source, made: Wire) -> None:
+    async def _hand_over(self, stream: Any, event: Any, source: Source, made: Wire) -> None:
         wire = self._maker.judged(source, made)
         try:
             sent = await self._cutouts[source.lane].send(
@@ -200,21 +186,9 @@ class InferenceStage:
             await sent
         except KafkaError as error:
             raise _translated(error) from error
-        event = self._in_hand.pop(source.position)
-        if self._is_of_now(event):
-            await stream.ack(event)
+        await stream.ack(event)
         self.count += 1
         self._trouble.settled()
-
-    def _is_of_now(self, event: Any) -> bool:
-        """Whether it was read since the last rebalance.
-
-        Faust keeps count of acknowledgements by offset, and starts anew in a rebalance.  One from
-        before would be counted among those of the new owner's time; without it the upload is read
-        and made once more.
-        """
-        is_same = event.message.generation_id == self.app.consumer_generation_id
-        return is_same and not self.app.rebalancing
 
 
 def _translated(error: Exception) -> Exception:
@@ -275,10 +249,7 @@ def _app(
         consumer_metadata_max_age_ms=METADATA_MS,
         producer_metadata_max_age_ms=METADATA_MS,
         stream_buffer_maxsize=2 * BATCH,
-        # Whoever gives up partitions would first finish what it has begun, and the whole group
-        # stands still meanwhile: for as long as 64 images take, or a broker that is away.  What is
-        # not acknowledged yet is made again by the next owner, and the join drops the second.
-        stream_wait_empty=False,
+        stream_wait_empty=True,
         stream_recovery_delay=0.0,
     )
     app.producer_transport = IdempotentTransport(app.conf.broker_producer, app)
