@@ -32,10 +32,6 @@ TRANSACTION_TIMEOUT_S = 30.0
 LOST_AFTER_S = TRANSACTION_TIMEOUT_S + CALL_TIMEOUT_S
 """A call that has not come back by then never will (seen with librdkafka 2.16: a commit of
 offsets after its broker had died and come back), and its transaction is aborted anyway."""
-SILENCE_S = 12.0
-"""A broker that takes a request and stays silent is given up after this: nine seconds after it
-stood still others lead its partitions, and the transaction can go on there.  The largest record has
-to get through in it, to all copies: 64 MB, so some 6 MB/s."""
 SLICE_S = 0.5
 METADATA_S = 10.0
 """Partitions that were added are seen within this time."""
@@ -44,8 +40,8 @@ LINGER_MS = 60
 waits once the transaction is being committed.  What has waited for longer and can not be sent yet
 librdkafka looks at again without a pause: with 5 ms the router took a sixth more of the processor
 (measured at 10 KB)."""
-DELIVERY_TIMEOUT_S = 25.0
-"""Until then a record is acknowledged, or has failed: time for a second try."""
+DELIVERY_TIMEOUT_S = 20.0
+"""Until then a record is acknowledged, or has failed."""
 
 
 class MustAbort(Exception):
@@ -81,7 +77,6 @@ class TransactionalWrites:
                 transactional_id=f"{transactional_prefix(connection.role)}{instance}",
                 transaction_timeout_ms=int(TRANSACTION_TIMEOUT_S * 1000),
                 message_timeout_ms=int(DELIVERY_TIMEOUT_S * 1000),
-                socket_timeout_ms=int(SILENCE_S * 1000),
                 message_max_bytes=MAX_RECORD_BYTES,
                 queue_buffering_max_kbytes=QUEUE_KBYTES,
                 linger_ms=LINGER_MS,

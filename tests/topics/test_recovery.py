@@ -92,8 +92,7 @@ class Hasty(Connection):
     def settings(self, watch: ErrorWatch, **more: object) -> Settings:
         """The settings, but for that."""
         if "transaction_timeout_ms" in more:
-            brief = dict.fromkeys(("message_timeout_ms", "socket_timeout_ms"), 1000)
-            more = {**more, **brief, "transaction_timeout_ms": 1000}
+            more = {**more, "transaction_timeout_ms": 1000, "message_timeout_ms": 1000}
         return super().settings(watch, **more)
 
 
