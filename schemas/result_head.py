@@ -5,19 +5,15 @@ everything else that it decides (measured: 11 of 20 µs), for fields that nobody
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from erasestream.schemas.cloudevents import Headers, header_of
 from erasestream.schemas.errors import InvalidEvent
-from erasestream.schemas.events import Cutout, Failure, Position, Result
+from erasestream.schemas.events import Cutout, Failure, Position
 from erasestream.schemas.ids import ACCOUNT_PATTERN, AccountId
 
-_TYPE, _SPECIFICATION = "ce_type", "ce_specversion"
-_ACCOUNT, _POSITION, _UPLOADED_AT = map(header_of, ("account", "position", "uploaded_at"))
-_WANTED = frozenset({_TYPE, _SPECIFICATION, _ACCOUNT, _POSITION, _UPLOADED_AT})
-_IS_CUTOUT: Mapping[str, bool] = {Cutout.type: True, Failure.type: False}
 _is_account = re.compile(ACCOUNT_PATTERN).fullmatch
 
 
@@ -29,11 +25,29 @@ class ResultHead(NamedTuple):
     position: Position
     uploaded_at: datetime
 
-    @classmethod
-    def of(cls, result: Result) -> "ResultHead":
-        """That of an event that was read whole."""
-        is_cutout = isinstance(result, Cutout)
-        return cls(is_cutout, result.account, result.position, result.uploaded_at)
+
+def _account(text: str) -> AccountId:
+    if not _is_account(text):
+        raise ValueError("not an account")
+    return AccountId(text)
+
+
+def _time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError("a time of nowhere")
+    return time
+
+
+_TYPE = "ce_type"
+_ACCOUNT, _POSITION, _UPLOADED_AT = map(header_of, ("account", "position", "uploaded_at"))
+_READ: Mapping[str, Callable[[str], Any]] = {
+    _TYPE: {Cutout.type: True, Failure.type: False}.__getitem__,
+    "ce_specversion": {"1.0": True}.__getitem__,
+    _ACCOUNT: _account,
+    _POSITION: Position.parse,
+    _UPLOADED_AT: _time,
+}
 
 
 def result_head(headers: Headers) -> ResultHead:
@@ -41,30 +55,14 @@ def result_head(headers: Headers) -> ResultHead:
 
     Raises `InvalidEvent` if it is none, with the name of the header that is wrong.
     """
-    first: dict[str, bytes | None] = {}
+    # Not by `attributes_of`: to make text of all of them takes as long as this.
+    found: dict[str, Any] = {}
     for name, raw in headers:
-        if name in _WANTED and name not in first:
-            first[name] = raw
-    name = _TYPE
-    try:
-        is_cutout = _IS_CUTOUT[_text(first[name])]
-        name = _SPECIFICATION
-        if first[name] != b"1.0":
-            raise ValueError("another CloudEvents")  # noqa: TRY301 (said once, below)
-        name = _ACCOUNT
-        account = _text(first[name])
-        if not _is_account(account):
-            raise ValueError("not an account")  # noqa: TRY301
-        name = _POSITION
-        position = Position.parse(_text(first[name]))
-        name = _UPLOADED_AT
-        uploaded_at = datetime.fromisoformat(_text(first[name]))
-        if uploaded_at.tzinfo is None:
-            raise ValueError("a time of nowhere")  # noqa: TRY301
-    except (KeyError, ValueError):
-        raise InvalidEvent(name) from None
-    return ResultHead(is_cutout, AccountId(account), position, uploaded_at)
-
-
-def _text(raw: bytes | None) -> str:
-    return (raw or b"").decode()
+        if name in _READ and name not in found:
+            try:
+                found[name] = _READ[name]((raw or b"").decode())
+            except (KeyError, ValueError):
+                raise InvalidEvent(name) from None
+    if len(found) < len(_READ):
+        raise InvalidEvent(", ".join(sorted(_READ.keys() - found.keys())))
+    return ResultHead(found[_TYPE], found[_ACCOUNT], found[_POSITION], found[_UPLOADED_AT])

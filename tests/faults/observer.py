@@ -99,9 +99,9 @@ class Observer:
 
     def _note(self, message: Message) -> None:
         topic = str(message.topic())
-        self._next[topic, int(message.partition() or 0)] = int(message.offset() or 0) + 1
         headers = {str(n): bytes(v or b"").decode() for n, v in message.headers() or []}  # type: ignore[arg-type]
-        place = (int(message.partition() or 0), int(message.offset() or 0))
+        number, offset = place = (int(message.partition() or 0), int(message.offset() or 0))
+        self._next[topic, number] = offset + 1
         value = bytes(message.value() or b"")  # type: ignore[arg-type]
         body: dict[str, str] = {}
         digest = b""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from erasestream.pipeline.consent.decision import MAX_CLOCK_SKEW, Way, is_original, way_of
 from erasestream.schemas.events import Cutout, Failure, Position, Upload
 from erasestream.schemas.ids import INVALID_ACCOUNT, AccountId, UploadId
-from erasestream.schemas.result_head import ResultHead
+from tests.schemas.samples import head_of
 
 UPLOADED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ID = UploadId("018f3c4e-0000-7000-8000-000000000001")
@@ -54,7 +54,7 @@ def way(
 ) -> Way:
     """Its way at an age."""
     now = UPLOADED + age
-    return way_of(ResultHead.of(result), granted_at=granted_at, now=now, backlog_limit=LIMIT)
+    return way_of(head_of(result), granted_at=granted_at, now=now, backlog_limit=LIMIT)
 
 
 @given(after=SPAN | st.sampled_from([MAX_CLOCK_SKEW, MAX_CLOCK_SKEW + TICK, timedelta(0)]))

@@ -7,6 +7,7 @@ from erasestream.schemas.events import Cutout, Event, Failure, Part, Position, R
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
 from erasestream.schemas.ledger import DecisionEntry, ErasureEntry, Finding, FindingKind, Repair
 from erasestream.schemas.options import CutoutOptions, OutputFormat
+from erasestream.schemas.result_head import ResultHead
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
 ID = UploadId("019b7d2c-1d4e-7000-8000-00000000002a")
@@ -79,3 +80,9 @@ SAMPLES: tuple[Event, ...] = (
     Finding(id=ID, time=AT, kind=FindingKind.UPLOADS_PURGED_UNPROCESSED, detail="3 uploads"),
     Repair(id=ID, time=AT, command="repair", detail="cutouts.shop/0", actor="operator:ann"),
 )
+
+
+def head_of(result: Cutout | Failure) -> ResultHead:
+    """What the join is to read of it."""
+    is_cutout = isinstance(result, Cutout)
+    return ResultHead(is_cutout, result.account, result.position, result.uploaded_at)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from erasestream.schemas.cloudevents import one_from_wire, to_wire
 from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.events import RESULTS, Cutout, Event, Failure
-from erasestream.schemas.result_head import ResultHead, result_head
-from tests.schemas.samples import SAMPLES
+from erasestream.schemas.result_head import result_head
+from tests.schemas.samples import SAMPLES, head_of
 
 HEADERS = ("ce_type", "ce_specversion", "ce_account", "ce_position", "ce_uploadedat")
 FOUND = [sample for sample in SAMPLES if isinstance(sample, Cutout | Failure)]
@@ -19,8 +19,8 @@ OTHERS = [sample for sample in SAMPLES if not isinstance(sample, Cutout | Failur
 def test_it_is_that_of_the_event(sample: Cutout | Failure) -> None:
     """In any order of the headers, and with others among them."""
     headers = to_wire(sample, source="/test").headers
-    assert result_head(headers) == ResultHead.of(sample)
-    assert result_head([("x", b"\xff"), *reversed(headers)]) == ResultHead.of(sample)
+    assert result_head(headers) == head_of(sample)
+    assert result_head([("x", b"\xff"), *reversed(headers)]) == head_of(sample)
 
 
 @pytest.mark.parametrize("sample", OTHERS, ids=lambda event: type(event).__name__)
@@ -69,7 +69,7 @@ def test_the_same_as_reading_the_whole(
     time = next(value for name, value in headers if name == "ce_uploadedat")
     assume(not is_number(time))
     try:
-        whole = ResultHead.of(one_from_wire(RESULTS, headers, wire.value))
+        whole = head_of(one_from_wire(RESULTS, headers, wire.value))
     except InvalidEvent:
         with pytest.raises(InvalidEvent):
             result_head(headers)

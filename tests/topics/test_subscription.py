@@ -302,6 +302,7 @@ def test_brokers_that_are_away_are_waited_for(
     try:
         for _ in range(15):
             assert results.poll(0.2) is None
+        assert [record.message for record in caplog.records].count("broker_trouble") <= 1
     finally:
         market.broker.start()
     Router(market, lane).write(cutout(2))
