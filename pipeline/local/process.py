@@ -163,7 +163,9 @@ def _ended(descriptor: int, wait_s: float) -> bool:
 
 def _dying_with_parent() -> list[str]:
     # Set by another program between fork and exec: Python code there is not safe with threads.
+    # A parent that was killed before it was set is noticed by the shell: it has another then.
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         raise Refused("there is no setpriv: install the package util-linux")
-    return [setpriv, "--pdeathsig", "KILL", "--"]
+    started_by_us = '[ "$PPID" = "$0" ] && exec "$@"'
+    return [setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", started_by_us, str(os.getpid())]

@@ -99,3 +99,28 @@ def test_ended_by_itself(child: ChildProcess, tmp_path: Path) -> None:
 def test_self() -> None:
     """The running process is found by its number, the same at every look."""
     assert ProcessId.of(os.getpid()) == ProcessId.of(os.getpid()) is not None
+
+
+def test_parent_killed_at_once(tmp_path: Path) -> None:
+    """An attached child ends even if its parent was killed before it could ask to die with it."""
+    setpriv = tmp_path / "setpriv"
+    setpriv.write_text('#!/bin/sh\nsleep 1\nexec /usr/bin/setpriv "$@"\n')
+    setpriv.chmod(0o755)
+    program = """
+import os, pathlib, sys
+from erasestream.pipeline.local.process import Attachment, ChildProcess
+folder = pathlib.Path(sys.argv[1])
+child = ChildProcess(folder / "pid")
+child.start(["sleep", "600"], output=folder / "out", attachment=Attachment.ATTACHED)
+os.kill(os.getpid(), 9)
+"""
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run([sys.executable, "-c", program, tmp_path], check=False, env=environment)
+    child = ChildProcess(tmp_path / "pid")
+    try:
+        deadline = time.monotonic() + 20
+        while child.process_id is not None:
+            assert time.monotonic() < deadline, "it runs without its parent"
+            time.sleep(0.02)
+    finally:
+        child.kill()
