@@ -13,7 +13,7 @@ Pure but for asyncio.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from erasestream.schemas.cloudevents import Wire
 
@@ -22,7 +22,7 @@ MAX_BYTES = 128_000_000
 is counted when it is there: each child can exceed this by one, and so can the first of each
 partition (64 MB at most)."""
 MAX_COUNT = 64
-"""Records: what a worker has begun it finishes before it gives its partitions to another."""
+"""Records: what a worker has begun is begun anew when its partitions go to another."""
 
 
 class Work(NamedTuple):
@@ -33,6 +33,8 @@ class Work(NamedTuple):
     held_bytes: int
     make: Callable[[], Awaitable[Wire]]
     hand_over: Callable[[Wire], Awaitable[None]]
+    is_wanted: Callable[[], bool]
+    """Whether it is still to be done.  If not, those behind it are not either."""
 
 
 class LookAhead:
@@ -57,6 +59,7 @@ class LookAhead:
         self._held_bytes = 0
         self._last: dict[Hashable, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._not_handed_over: dict[asyncio.Task[None], Work] = {}
         self._freed = asyncio.Event()
 
     @property
@@ -68,11 +71,20 @@ class LookAhead:
         """Begin with it as soon as there is room; returns when it has begun.  One caller."""
         while not self._has_room_for(work.held_bytes):
             await self._freed.wait()
+        if not work.is_wanted():
+            return
         self._held_bytes += work.held_bytes
         task = asyncio.create_task(self._do(work, self._last.get(work.order)))
         self._tasks.add(task)
+        self._not_handed_over[task] = work
         self._last[work.order] = task
         task.add_done_callback(self._done)
+
+    def give_up_unwanted(self) -> None:
+        """End what is not wanted any more; what is being handed over goes on."""
+        for task, work in self._not_handed_over.items():
+            if not work.is_wanted():
+                task.cancel()
 
     def _has_room_for(self, more: int) -> bool:
         if not self._tasks:
@@ -85,7 +97,8 @@ class LookAhead:
             wire = await self._made(work, before)
             held += len(wire.value)
             if before:
-                await before
+                await _end_of(before)
+            self._not_handed_over.pop(cast("asyncio.Task[None]", asyncio.current_task()))
             await work.hand_over(wire)
         finally:
             self._held_bytes -= held
@@ -112,6 +125,14 @@ class LookAhead:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._not_handed_over.pop(task, None)
         self._tell()
         if not task.cancelled() and (error := task.exception()):
             self._on_failure(error)
+
+
+async def _end_of(before: asyncio.Task[None]) -> None:
+    """Wait for it, without ending it when the one that waits is ended; raises its error."""
+    await asyncio.wait([before])
+    if not before.cancelled():
+        before.result()

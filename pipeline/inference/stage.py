@@ -12,6 +12,8 @@ and never leaves a gap.  What that takes, measured on faust-streaming 0.15 and a
   look ahead (`lookahead.py`).
 * An unexpected exception ends the process at once, before Faust can acknowledge anything.
 * The producer is idempotent, which Faust leaves off outside transactions.
+* What was begun is forgotten in a rebalance, all of it (`stage_group.py`): an event is acknowledged
+  only if the consumer still waits for it, so never one before which another was forgotten.
 * No leader topic, no declaration of topics, no web server; buffers of two batches.
 
 Why Faust's own exactly-once mode is not used: docs/decisions.
@@ -26,16 +28,15 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import faust
 from aiokafka.errors import KafkaError, KafkaTimeoutError
-from faust.transport.drivers.aiokafka import Producer as FaustProducer
-from faust.transport.drivers.aiokafka import Transport as FaustTransport
 
 from erasestream.pipeline.inference import stage_records
 from erasestream.pipeline.inference.lookahead import LookAhead, Work
 from erasestream.pipeline.inference.results import ResultMaker, Source
+from erasestream.pipeline.inference.stage_group import ConstantAssignor, GroupTransport
 from erasestream.pipeline.inference.trouble import BrokerTrouble
 from erasestream.pipeline.running import EX_SOFTWARE, RETRY_S, status_of
 from erasestream.schemas.cloudevents import Wire
@@ -59,19 +60,6 @@ RAW: dict[str, Any] = {
     "key_serializer": "raw",
     "value_serializer": "raw",
 }
-
-
-class IdempotentProducer(FaustProducer):
-    """Acknowledged by all replicas, and a retry of a send never appends twice."""
-
-    def _settings_extra(self) -> dict[str, Any]:
-        return {"acks": "all", "enable_idempotence": True}
-
-
-class IdempotentTransport(FaustTransport):
-    """Faust's transport with that producer."""
-
-    Producer: ClassVar[type] = IdempotentProducer
 
 
 class InferenceStage:
@@ -108,7 +96,9 @@ class InferenceStage:
         self.count = 0
         self._is_assigned = False
         self._has_started = False
-        self.app = _app(bootstrap_servers, tls, max_record_bytes, member)
+        self.app = _app(
+            bootstrap_servers, tls, max_record_bytes, member, self._ahead.give_up_unwanted
+        )
         self._cutouts = {
             lane: self.app.topic(cutouts_of(lane), **RAW, internal=False) for lane in lanes
         }
@@ -128,10 +118,10 @@ class InferenceStage:
     @property
     def is_ready(self) -> bool:
         """Whether the children have started and the group gave it its partitions."""
-        return self._is_assigned and self._has_started
+        return self._is_assigned and self._has_started and not self.app.rebalancing
 
     def _say_if_ready(self) -> None:
-        if self.is_ready:
+        if self._is_assigned and self._has_started:
             log.info("ready", extra={"stage": "infer"})
 
     async def _on_assigned(self, *_: Any, **__: Any) -> None:
@@ -162,6 +152,7 @@ class InferenceStage:
                     held_bytes=len(source.value),
                     make=partial(self._maker.make, source),
                     hand_over=partial(self._hand_over, stream, event, source),
+                    is_wanted=partial(self._is_wanted, event),
                 )
             )
 
@@ -186,9 +177,13 @@ class InferenceStage:
             await sent
         except KafkaError as error:
             raise _translated(error) from error
-        await stream.ack(event)
+        if self._is_wanted(event):
+            await stream.ack(event)
         self.count += 1
         self._trouble.settled()
+
+    def _is_wanted(self, event: Any) -> bool:
+        return event.message in self.app.consumer.unacked
 
 
 def _translated(error: Exception) -> Exception:
@@ -219,7 +214,11 @@ def _source(message: Any, topic_ids: dict[str, str]) -> Source:
 
 
 def _app(
-    bootstrap_servers: Sequence[str], tls: ssl.SSLContext, max_record_bytes: int, member: str | None
+    bootstrap_servers: Sequence[str],
+    tls: ssl.SSLContext,
+    max_record_bytes: int,
+    member: str | None,
+    on_forgotten: Callable[[], None],
 ) -> faust.App:
     stage_records.install()
     app = faust.App(
@@ -239,6 +238,7 @@ def _app(
         broker_max_poll_records=BATCH,
         broker_session_timeout=10.0,
         broker_heartbeat_interval=2.0,
+        broker_rebalance_timeout=30.0,
         broker_commit_interval=1.0,
         broker_request_timeout=30.0,
         producer_request_timeout=30.0,
@@ -251,12 +251,13 @@ def _app(
         stream_buffer_maxsize=2 * BATCH,
         stream_wait_empty=True,
         stream_recovery_delay=0.0,
+        PartitionAssignor=ConstantAssignor,
+        canonical_url="http://worker",  # nobody asks it anything, so where it runs does not matter
     )
-    app.producer_transport = IdempotentTransport(app.conf.broker_producer, app)
-    if not app.producer_transport.Producer(app.producer_transport)._settings_extra()[
-        "enable_idempotence"
-    ]:
+    transport = GroupTransport(app.conf.broker_producer, app, on_forgotten=on_forgotten)
+    if not transport.Producer(transport)._settings_extra()["enable_idempotence"]:
         raise InvariantBroken("the producer of inference is not idempotent")
+    app.transport = app.producer_transport = transport
     return app
 
 

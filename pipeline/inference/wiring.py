@@ -156,13 +156,15 @@ def _is_loaded(tls: ssl.SSLContext, identity: Identity) -> bool:
 
 
 def _watch(stage: InferenceStage, deadline_s: float) -> None:
-    """End the process if it is not ready in time: Faust waits for ever, and says nothing."""
+    """End the process when it was not ready for so long: Faust waits for ever, and says nothing."""
 
-    def end() -> None:
-        if not stage.is_ready:
-            log.error("ended", extra={"stage": "infer", "reason": "not ready in time"})
-            os._exit(EX_UNAVAILABLE)
+    def look() -> None:
+        ready_at = time.monotonic()
+        while time.monotonic() - ready_at < deadline_s:
+            time.sleep(1)
+            if stage.is_ready:
+                ready_at = time.monotonic()
+        log.error("ended", extra={"stage": "infer", "reason": "not ready in time"})
+        os._exit(EX_UNAVAILABLE)
 
-    timer = threading.Timer(deadline_s, end)
-    timer.daemon = True
-    timer.start()
+    threading.Thread(target=look, name="watch", daemon=True).start()

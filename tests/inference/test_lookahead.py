@@ -18,6 +18,9 @@ class Bench:
         self.errors: list[BaseException] = []
         self.gates: dict[tuple[str, int], asyncio.Future[bytes]] = {}
         self.making: set[tuple[str, int]] = set()
+        self.unwanted: set[tuple[str, int]] = set()
+        self.arrived: asyncio.Future[None] | None = None
+        """What is handed over arrives only when this is there, if it is set."""
         self.ahead = LookAhead(
             on_failure=self.errors.append,
             children=children,
@@ -38,9 +41,17 @@ class Bench:
 
         async def hand_over(_: Wire) -> None:
             await asyncio.sleep(0)
+            if self.arrived:
+                await self.arrived
             self.handed_over.append((order, number))
 
-        return Work(order=order, held_bytes=held_bytes, make=make, hand_over=hand_over)
+        return Work(
+            order=order,
+            held_bytes=held_bytes,
+            make=make,
+            hand_over=hand_over,
+            is_wanted=lambda: (order, number) not in self.unwanted,
+        )
 
     async def add_all(self, works: list[Work]) -> None:
         """One after the other, each when there is room."""
@@ -96,6 +107,39 @@ def test_straggler_holds_back_its_own_partition_only() -> None:
         bench.gates["slow", 0].set_result(b"")
         await bench.settle()
         assert bench.handed_over[2:] == [("slow", 0), ("slow", 1)]
+
+    run(scenario)
+
+
+def test_what_is_not_wanted_is_given_up() -> None:
+    """But what is on its way arrives; what is done again in its place comes behind it."""
+
+    async def scenario() -> None:
+        bench = Bench(max_count=4)
+        bench.arrived = asyncio.get_running_loop().create_future()
+        works = [bench.work("a", number) for number in range(4)]
+        await bench.add_all(works)
+        waiting = asyncio.create_task(bench.ahead.add(bench.work("a", 4)))
+        bench.gates["a", 0].set_result(b"")  # on its way
+        bench.gates["a", 2].set_result(b"")  # made, and behind one that is not
+        await bench.settle()
+        assert not waiting.done()
+        bench.unwanted = {("a", number) for number in range(5)}
+        bench.ahead.give_up_unwanted()
+        await bench.settle()
+        assert waiting.done()
+        assert (bench.making, bench.ahead.held_bytes) == (set(), 1)
+        bench.unwanted = set()
+        again = [bench.work("a", number) for number in range(3)]
+        await bench.add_all(again)
+        for number in range(3):
+            bench.gates["a", number].set_result(b"")
+        await bench.settle()
+        assert bench.handed_over == []
+        bench.arrived.set_result(None)
+        await bench.settle()
+        assert bench.handed_over == [("a", 0), ("a", 0), ("a", 1), ("a", 2)]
+        assert (bench.ahead.held_bytes, bench.errors) == (0, [])
 
     run(scenario)
 
