@@ -6,7 +6,8 @@ that stands still.  Here a worker forgets what it has begun.  Nothing of it was 
 whoever gets the partition reads it again.
 
 A worker that comes back under its name within its session is given what it had, and nobody else
-notices, if it says of itself what it said before; so it says nothing that changes.
+notices, if it says of itself what it said before; so it says nothing that changes.  (A group
+that learns of new partitions is another matter, see `on_partitions_assigned`.)
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers.aiokafka import Consumer as FaustConsumer
 from faust.transport.drivers.aiokafka import Producer as FaustProducer
 from faust.transport.drivers.aiokafka import Transport as FaustTransport
+from faust.types import TP
 
 
 class IdempotentProducer(FaustProducer):
@@ -44,6 +46,18 @@ class ForgettingConsumer(FaustConsumer):
         self.unacked.clear()
         self.transport.on_forgotten()
         await super().wait_empty()
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Look for new partitions from now on, whoever leads the group.
+
+        aiokafka lets its leader look; but one that came back under its name does not know that
+        it leads, and what is added would have no worker until the next rebalance.
+        """
+        coordinator = self._thread._ensure_consumer()._coordinator
+        if coordinator._group_subscription is None:
+            coordinator._group_subscription = coordinator._subscription.topics
+            coordinator._metadata_snapshot = coordinator._get_metadata_snapshot()
+        await super().on_partitions_assigned(assigned, generation_id)
 
 
 class GroupTransport(FaustTransport):

@@ -1,0 +1,64 @@
+"""Workers and their group: who comes back disturbs nobody, and new partitions find a worker."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import NewPartitions
+
+from erasestream.topics.catalog import cutouts_of, uploads_of
+from erasestream.topics.connection import Cluster
+from erasestream.topics.producer import UploadProducer
+from erasestream.topics.record import Partition
+from tests.flow.pictures import photo
+from tests.flow.running import BULK, Flow
+from tests.flow.waiting import eventually
+
+
+def start(flow: Flow) -> None:
+    """Start the worker under the name that it always has."""
+    flow.start_stages(["infer"], ERASESTREAM_STAGE__INSTANCE="1")
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Flow]:
+    """A stack with a worker and no other stage."""
+    flow = Flow(tmp_path)
+    try:
+        flow.start(stages=())
+        start(flow)
+        yield flow
+    finally:
+        flow.stop()
+
+
+def upload_to(cluster: Cluster, partition: int) -> None:
+    """Upload pictures of several accounts until one goes there."""
+    producer = UploadProducer(cluster, BULK)
+    try:
+        accounts = (f"account-{number}" for number in range(100))
+        sent = (producer.send(photo(), account=account).result(30) for account in accounts)
+        assert any(receipt.partition == partition for receipt in sent)
+    finally:
+        producer.close()
+
+
+def test_restart_makes_no_rebalance_and_new_partitions_find_the_worker(worker: Flow) -> None:
+    """The one that leads the group comes back as a mere member, and looks all the same."""
+
+    def rebalances() -> int:
+        log = worker.stack.brokers[0].log.read_text()
+        return sum("Preparing to rebalance group inference" in line for line in log.splitlines())
+
+    before = rebalances()
+    worker.stack.stage("infer").kill()
+    start(worker)
+    assert rebalances() == before
+
+    admin = worker.stack.admin().admin()
+    for topic in (cutouts_of(BULK), uploads_of(BULK)):
+        admin.client.create_partitions([NewPartitions(topic, 2)])[topic].result(30)
+    upload_to(worker.stack.cluster, 1)
+    added = Partition(cutouts_of(BULK), 1)
+    eventually("a result in the new partition", lambda: admin.log_end(added))
+    assert rebalances() > before
