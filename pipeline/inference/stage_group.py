@@ -10,6 +10,7 @@ notices, if it says of itself what it said before; so it says nothing that chang
 that learns of new partitions is another matter, see `on_partitions_assigned`.)
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -21,9 +22,14 @@ from faust.transport.drivers.aiokafka import Producer as FaustProducer
 from faust.transport.drivers.aiokafka import Transport as FaustTransport
 from faust.types import TP
 
+_FAUST = logging.getLogger("faust.group")
+"""Faust's classes log by the name of a class's module, and what they say is not ours."""
+
 
 class IdempotentProducer(FaustProducer):
     """Acknowledged by all replicas, and a retry of a send never appends twice."""
+
+    logger = _FAUST
 
     def _settings_extra(self) -> dict[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
@@ -35,6 +41,7 @@ class IdempotentProducer(FaustProducer):
 class ForgettingConsumer(FaustConsumer):
     """Does not wait for what was begun."""
 
+    logger = _FAUST
     transport: "GroupTransport"
 
     async def wait_empty(self) -> None:
