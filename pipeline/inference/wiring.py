@@ -15,10 +15,10 @@ from erasestream.pipeline.inference.manifest import ModelStore
 from erasestream.pipeline.inference.pool import Pool
 from erasestream.pipeline.inference.results import Model, ResultMaker
 from erasestream.pipeline.inference.stage import InferenceStage
-from erasestream.pipeline.running import EX_OK, EX_UNAVAILABLE, patiently, status_of
+from erasestream.pipeline.running import EX_OK, patiently, status_of
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.telemetry import Health, log_to_stderr
-from erasestream.schemas.errors import ErasestreamError, Refused
+from erasestream.schemas.errors import ErasestreamError, Refused, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.acl import Operation
 from erasestream.topics.catalog import INFERENCE, cutouts_of, uploads_of
@@ -164,7 +164,8 @@ def _watch(stage: InferenceStage, deadline_s: float) -> None:
             time.sleep(1)
             if stage.is_ready:
                 ready_at = time.monotonic()
-        log.error("ended", extra={"stage": "infer", "reason": "not ready in time"})
-        os._exit(EX_UNAVAILABLE)
+        error = Unavailable(f"no partitions from the group, or no child, for {deadline_s:g} s")
+        log.error("ended", extra={"stage": "infer", "code": error.code, "reason": error.sentence})
+        os._exit(status_of(error))
 
     threading.Thread(target=look, name="watch", daemon=True).start()
