@@ -72,9 +72,10 @@ def status(*, directory: DirectoryOption = DIRECTORY, cache: CacheOption = CACHE
 @dev.command()
 def install(*, cache: CacheOption = CACHE) -> None:
     """Fetch what the embedded broker needs; says its size first, and does nothing twice."""
+    from erasestream.pipeline.local.class_archive import make_class_archive
     from erasestream.pipeline.local.jars import install_kafka
 
-    install_kafka(cache, console.print)
+    make_class_archive(install_kafka(cache, console.print), console.print)
 
 
 @dev.command()

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from erasestream.pipeline.local.broker_config import BrokerConfig, properties, render
-from erasestream.pipeline.local.jars import FILES, require_java
+from erasestream.pipeline.local.jars import FILES, class_archive, require_java
 from erasestream.pipeline.local.process import Attachment, ChildProcess, ProcessId
 from erasestream.pipeline.local.readiness import (
     brokers_in_service,
@@ -71,7 +71,11 @@ class Broker:
         self._name = name
         self._attachment = attachment
         self._heap_mb = heap_mb
-        self._java_options = java_options
+        archive = class_archive(self._libs)
+        self._java_options = [
+            *([f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []),
+            *java_options,
+        ]
         self._process = ChildProcess(self._directory / "broker.pid")
 
     @property

@@ -44,6 +44,11 @@ def install_kafka(cache: Path, progress: Progress, *, files: Path = FILES) -> Pa
     return libs
 
 
+def class_archive(libs: Path) -> Path:
+    """Where Java keeps the classes of these jars; see `class_archive.py`."""
+    return libs.parent / "classes.jsa"
+
+
 def require_java() -> str:
     """The `java` of this machine.  Raises `Refused` naming the package if it does not do."""
     java = shutil.which("java")

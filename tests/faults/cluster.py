@@ -50,7 +50,7 @@ it takes of the processor; but without the second compiler it has none of AES's 
 STOPPED_S = 15.0
 SLOWED_S = 10.0
 AWAY_S = 1.0
-SETTLED_S = 12.0
+SETTLED_S = 30.0
 """How long after its return the next broker may be broken at the earliest: first its own answers
 are not believed, since it may not know yet, and then there shall be traffic to be hit."""
 PARTITIONS = 8
