@@ -13,6 +13,7 @@ Pure but for asyncio.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 from typing import NamedTuple, cast
 
 from erasestream.schemas.cloudevents import Wire
@@ -23,6 +24,9 @@ is counted when it is there: each child can exceed this by one, and so can the f
 partition (64 MB at most)."""
 MAX_COUNT = 64
 """Records: what a worker has begun is begun anew when its partitions go to another."""
+
+
+_Task = asyncio.Task[None]
 
 
 class Work(NamedTuple):
@@ -56,16 +60,19 @@ class LookAhead:
         self._free = children
         self._max_bytes = max_bytes
         self._max_count = max_count
-        self._held_bytes = 0
-        self._last: dict[Hashable, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._not_handed_over: dict[asyncio.Task[None], Work] = {}
+        self._held: dict[_Task, int] = {}
+        """Of each work the bytes that are held for it."""
+        self._not_handed_over: dict[_Task, Work] = {}
+        self._handed_over: dict[Hashable, _Task] = {}
+        """Of each order the one that is on its way."""
+        self._last: dict[Hashable, _Task] = {}
+        """Of each order the one behind which the next is handed over."""
         self._freed = asyncio.Event()
 
     @property
     def held_bytes(self) -> int:
         """Of uploads and results that are held now."""
-        return self._held_bytes
+        return sum(self._held.values())
 
     async def add(self, work: Work) -> None:
         """Begin with it as soon as there is room; returns when it has begun.  One caller."""
@@ -73,46 +80,46 @@ class LookAhead:
             await self._freed.wait()
         if not work.is_wanted():
             return
-        self._held_bytes += work.held_bytes
         task = asyncio.create_task(self._do(work, self._last.get(work.order)))
-        self._tasks.add(task)
+        self._held[task] = work.held_bytes
         self._not_handed_over[task] = work
         self._last[work.order] = task
-        task.add_done_callback(self._done)
+        task.add_done_callback(partial(self._done, work.order))
 
     def give_up_unwanted(self) -> None:
-        """End what is not wanted any more; what is being handed over goes on."""
+        """End what is not wanted any more.  What is on its way goes on; the next waits for it."""
         for task, work in self._not_handed_over.items():
             if not work.is_wanted():
                 task.cancel()
+                self._last.pop(work.order, None)
+                if on_its_way := self._handed_over.get(work.order):
+                    self._last[work.order] = on_its_way
 
     def _has_room_for(self, more: int) -> bool:
-        if not self._tasks:
+        if not self._held:
             return True
-        return self._held_bytes + more <= self._max_bytes and len(self._tasks) < self._max_count
+        return self.held_bytes + more <= self._max_bytes and len(self._held) < self._max_count
 
-    async def _do(self, work: Work, before: asyncio.Task[None] | None) -> None:
-        held = work.held_bytes
-        try:
-            wire = await self._made(work, before)
-            held += len(wire.value)
-            if before:
-                await _end_of(before)
-            self._not_handed_over.pop(cast("asyncio.Task[None]", asyncio.current_task()))
-            await work.hand_over(wire)
-        finally:
-            self._held_bytes -= held
+    async def _do(self, work: Work, before: _Task | None) -> None:
+        task = cast("_Task", asyncio.current_task())
+        wire = await self._made(work, task, before)
+        if before:
+            await asyncio.wait([before])  # and not itself: it goes on if this one is given up
+            before.result()
+        del self._not_handed_over[task]
+        self._handed_over[work.order] = task
+        await work.hand_over(wire)
 
-    async def _made(self, work: Work, before: asyncio.Task[None] | None) -> Wire:
+    async def _made(self, work: Work, task: _Task, before: _Task | None) -> Wire:
         """Its result, which is counted; when a child is free, and there is room or it is first."""
         while not self._free or not (
-            self._held_bytes <= self._max_bytes or before is None or before.done()
+            self.held_bytes <= self._max_bytes or before is None or before.done()
         ):
             await self._freed.wait()
         self._free -= 1
         try:
             wire = await work.make()
-            self._held_bytes += len(wire.value)
+            self._held[task] += len(wire.value)
         finally:
             self._free += 1
             self._tell()
@@ -123,16 +130,17 @@ class LookAhead:
         freed, self._freed = self._freed, asyncio.Event()
         freed.set()
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    def _done(self, order: Hashable, task: _Task) -> None:
+        del self._held[task]
         self._not_handed_over.pop(task, None)
+        for of_order in (self._handed_over, self._last):
+            if of_order.get(order) is task:
+                del of_order[order]
         self._tell()
-        if not task.cancelled() and (error := task.exception()):
+        # To ask is also what lets a task go of what it held when it was cancelled.
+        try:
+            task.result()
+        except asyncio.CancelledError:
+            return
+        except BaseException as error:  # noqa: BLE001 - told, and not raised into the loop
             self._on_failure(error)
-
-
-async def _end_of(before: asyncio.Task[None]) -> None:
-    """Wait for it, without ending it when the one that waits is ended; raises its error."""
-    await asyncio.wait([before])
-    if not before.cancelled():
-        before.result()

@@ -7,7 +7,7 @@ and never leaves a gap.  What that takes, measured on faust-streaming 0.15 and a
 
 * at_least_once, no tables, one agent with concurrency 1 that acknowledges each event itself,
   when its result is.
-* Every send is awaited until it is acknowledged, and per partition record k+1 is handed
+* Every send is awaited until it is acknowledged, and per partition the next record is handed
   over only then: sends issued together can leave a gap.  Partitions run in parallel, and all
   look ahead (`lookahead.py`).
 * An unexpected exception ends the process at once, before Faust can acknowledge anything.
@@ -176,6 +176,8 @@ class InferenceStage:
             )
             await sent
         except KafkaError as error:
+            if self.app.should_stop:
+                return  # the client is closed, and the upload is read again
             raise _translated(error) from error
         if self._is_wanted(event):
             await stream.ack(event)
@@ -238,7 +240,8 @@ def _app(
         broker_max_poll_records=BATCH,
         broker_session_timeout=10.0,
         broker_heartbeat_interval=2.0,
-        broker_rebalance_timeout=30.0,
+        # Shorter than a request: else the first to join asks again before it is answered.
+        broker_rebalance_timeout=25.0,
         broker_commit_interval=1.0,
         broker_request_timeout=30.0,
         producer_request_timeout=30.0,

@@ -1,6 +1,7 @@
 """Looking ahead: order within a partition, no waiting between them, and a bounded budget."""
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable
 
 from hypothesis import given, settings
@@ -19,6 +20,7 @@ class Bench:
         self.gates: dict[tuple[str, int], asyncio.Future[bytes]] = {}
         self.making: set[tuple[str, int]] = set()
         self.unwanted: set[tuple[str, int]] = set()
+        self.on_their_way: list[tuple[str, int]] = []
         self.arrived: asyncio.Future[None] | None = None
         """What is handed over arrives only when this is there, if it is set."""
         self.ahead = LookAhead(
@@ -40,6 +42,7 @@ class Bench:
                 self.making.remove((order, number))
 
         async def hand_over(_: Wire) -> None:
+            self.on_their_way.append((order, number))
             await asyncio.sleep(0)
             if self.arrived:
                 await self.arrived
@@ -135,11 +138,32 @@ def test_what_is_not_wanted_is_given_up() -> None:
         for number in range(3):
             bench.gates["a", number].set_result(b"")
         await bench.settle()
-        assert bench.handed_over == []
+        assert (bench.on_their_way, bench.handed_over) == ([("a", 0)], [])
         bench.arrived.set_result(None)
         await bench.settle()
         assert bench.handed_over == [("a", 0), ("a", 0), ("a", 1), ("a", 2)]
         assert (bench.ahead.held_bytes, bench.errors) == (0, [])
+
+    run(scenario)
+
+
+def test_what_is_given_up_at_once_holds_nothing() -> None:
+    """Neither room nor memory, also if it had not begun yet."""
+
+    async def scenario() -> None:
+        bench = Bench()
+        made = bench.work("a", 1)
+        await bench.add_all([bench.work("a", 0), made])
+        bench.gates["a", 1].set_result(bytes(50))
+        await bench.settle()
+        await bench.ahead.add(bench.work("a", 2, held_bytes=9))  # and has no turn before it ends
+        bench.unwanted = {("a", number) for number in range(3)}
+        bench.ahead.give_up_unwanted()
+        await bench.settle()
+        assert (bench.ahead.held_bytes, bench.on_their_way, bench.errors) == (0, [], [])
+        gone = weakref.ref(made.make)
+        del made
+        assert gone() is None
 
     run(scenario)
 
