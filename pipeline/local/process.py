@@ -23,7 +23,7 @@ from erasestream.schemas.errors import Refused
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _KILLED_WITHIN_S = 60.0
-"""How long the kernel may take to end a process that was killed: on a busy machine, over ten."""
+"""How long the kernel may take to end a process that was killed; over ten on a busy machine."""
 
 
 class Attachment(StrEnum):
