@@ -19,9 +19,9 @@ from erasestream.topics.record import Partition, Record
 from erasestream.topics.renewal import Renewal
 
 MAX_IDLE = 16
-"""Clients that are kept for the next questions, if so many were asked at once; who asks more at once
-makes more.  With four, twenty decisions a second on a busy machine made 250 connections a second,
-whose handshakes kept it busy (measured)."""
+"""Clients that are kept for the next questions, if so many were asked at once; who asks more at
+once makes more.  With four, twenty decisions a second on a busy machine made 250 connections a
+second, whose handshakes kept it busy (measured)."""
 
 
 class PartitionReads:
