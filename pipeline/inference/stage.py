@@ -118,10 +118,15 @@ class InferenceStage:
     @property
     def is_ready(self) -> bool:
         """Whether the children have started and the group gave it its partitions."""
-        return self._is_assigned and self._has_started and not self.app.rebalancing
+        return self._is_assigned and self._has_started
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether, besides, no partitions are being given out at this moment."""
+        return self.is_ready and not self.app.rebalancing
 
     def _say_if_ready(self) -> None:
-        if self._is_assigned and self._has_started:
+        if self.is_ready:
             log.info("ready", extra={"stage": "infer"})
 
     async def _on_assigned(self, *_: Any, **__: Any) -> None:

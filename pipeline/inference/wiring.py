@@ -156,14 +156,14 @@ def _is_loaded(tls: ssl.SSLContext, identity: Identity) -> bool:
 
 
 def _watch(stage: InferenceStage, deadline_s: float) -> None:
-    """End the process when it was not ready for so long: Faust waits for ever, and says nothing."""
+    """End the process when it could not work for so long: Faust waits for ever, and is silent."""
 
     def look() -> None:
-        ready_at = time.monotonic()
-        while time.monotonic() - ready_at < deadline_s:
+        worked_at = time.monotonic()
+        while time.monotonic() - worked_at < deadline_s:
             time.sleep(1)
-            if stage.is_ready:
-                ready_at = time.monotonic()
+            if stage.is_at_work:
+                worked_at = time.monotonic()
         error = Unavailable(f"no partitions from the group, or no child, for {deadline_s:g} s")
         log.error("ended", extra={"stage": "infer", "code": error.code, "reason": error.sentence})
         os._exit(status_of(error))
