@@ -8,7 +8,7 @@ time binds; a decision made within it may or may not have been seen.
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,7 +23,9 @@ MISSED = "missed by the checker"
 REVOKED = "made after a recorded revocation"
 CONFIRMED = "made after a confirmed revocation"
 GRANTED = "made after a recorded grant"
-NOT_WRONG = frozenset({"result of an unconfirmed upload", MISSED})
+TWICE = ("a second result", "a second hand-over", "a second object", "an upload that lies twice")
+"""What was there twice.  All but the last count as duplicated; that may be what explains them."""
+NOT_WRONG = frozenset({"result of an unconfirmed upload", MISSED, *TWICE})
 
 
 class Sent(NamedTuple):
@@ -122,7 +124,17 @@ def _results(evidence: Evidence, verdict: Verdict) -> None:
         if not record.attributes["ce_type"].startswith("com.backgrounderase.image.cutout."):
             verdict.details["failed though it was a picture"] += 1
     verdict.lost = len(evidence.sent.keys() - seen.keys())
-    verdict.duplicated += sum(count - 1 for count in seen.values())
+    _count_twice(verdict, TWICE[0], seen)
+    uploads = Counter(
+        record.attributes["ce_id"] for _, record in of_kind(evidence.topics, "uploads")
+    )
+    verdict.details[TWICE[3]] += sum(count - 1 for count in uploads.values())
+
+
+def _count_twice(verdict: Verdict, what: str, counts: Mapping[Hashable, int]) -> None:
+    again = sum(count - 1 for count in counts.values())
+    verdict.duplicated += again
+    verdict.details[what] += again
 
 
 def _retained(evidence: Evidence, verdict: Verdict) -> Counter[tuple[str, str]]:
@@ -136,11 +148,11 @@ def _retained(evidence: Evidence, verdict: Verdict) -> Counter[tuple[str, str]]:
             verdict.across_lanes += 1
         elif sent and sent.account != given["ce_account"]:
             verdict.details["retained for another account"] += 1
-    verdict.duplicated += sum(count - 1 for count in parts.values())
+    _count_twice(verdict, TWICE[1], parts)
     objects: Counter[tuple[str, str]] = Counter()
     for (upload, part, _grant), count in evidence.stored.items():
         objects[upload, part] += count
-    verdict.duplicated += sum(count - 1 for count in objects.values())
+    _count_twice(verdict, TWICE[2], objects)
     if not evidence.missed.get("retained"):
         verdict.details["stored though never handed over"] += len(objects.keys() - parts.keys())
         kept = {upload for upload, _ in parts}

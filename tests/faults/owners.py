@@ -33,7 +33,7 @@ SHARED = ("shared-1", "shared-2", "shared-3")
 ACCOUNTS = 2 * (ALWAYS + NEVER + ONCE) + FLIPPING + 4 * CONFIRMING + 8 * SHARED
 """Drawn from evenly; the shared ones most often, as there is most to be judged."""
 
-FLIPS_PER_S = 32.0
+FLIPS_PER_S = 40.0
 """Of all flipping accounts at most, which they reach only while all brokers are there."""
 CONFIRM_S = 60.0
 AGAIN_S = 0.5
