@@ -92,7 +92,7 @@ class InferenceStage:
         self._start = start
         self._close = close
         self._trouble = BrokerTrouble()
-        self._ahead = LookAhead(on_failure=_end_at_once, children=children)
+        self._ahead = LookAhead(on_failure=end_at_once, children=children)
         self.count = 0
         self._is_assigned = False
         self._has_started = False
@@ -144,7 +144,7 @@ class InferenceStage:
             await self._close()
             raise
         except BaseException as error:  # noqa: BLE001 - the process ends
-            _end_at_once(error)
+            end_at_once(error)
 
     async def _begin(self, stream: Any, events: list[Any]) -> None:
         # Asked after reading: a record of topics made anew can not carry the old id.
@@ -269,14 +269,14 @@ def _app(
     return app
 
 
-def _end_at_once(error: BaseException) -> None:
+def end_at_once(error: BaseException) -> None:
     """End before Faust acknowledges what was not done; children end with this process."""
+    said = {"stage": "infer"}
+    status = EX_SOFTWARE
     if isinstance(error, ErasestreamError):
-        log.error("ended", extra={"code": error.code, "reason": error.sentence}, exc_info=error)
+        said |= {"code": error.code, "reason": error.sentence}
         status = status_of(error)
-    else:
-        log.error("ended", exc_info=error)
-        status = EX_SOFTWARE
+    log.error("ended", extra=said, exc_info=error)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(status)

@@ -14,7 +14,7 @@ from erasestream.pipeline.inference.limits import Limits
 from erasestream.pipeline.inference.manifest import ModelStore
 from erasestream.pipeline.inference.pool import Pool
 from erasestream.pipeline.inference.results import Model, ResultMaker
-from erasestream.pipeline.inference.stage import InferenceStage
+from erasestream.pipeline.inference.stage import InferenceStage, end_at_once
 from erasestream.pipeline.running import EX_OK, patiently, status_of
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.telemetry import Health, log_to_stderr
@@ -164,8 +164,6 @@ def _watch(stage: InferenceStage, deadline_s: float) -> None:
             time.sleep(1)
             if stage.is_at_work:
                 worked_at = time.monotonic()
-        error = Unavailable(f"no partitions from the group, or no child, for {deadline_s:g} s")
-        log.error("ended", extra={"stage": "infer", "code": error.code, "reason": error.sentence})
-        os._exit(status_of(error))
+        end_at_once(Unavailable(f"no partitions from the group, or no child, for {deadline_s:g} s"))
 
     threading.Thread(target=look, name="watch", daemon=True).start()

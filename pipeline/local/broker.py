@@ -63,7 +63,7 @@ class Broker:
         heap_mb: int = HEAP_MB,
         java_options: Sequence[str] = (),
     ) -> None:
-        """`java_options`: more of Java's own."""
+        """`java_options`: more of Java's own, for the broker itself."""
         self.config = config
         self._directory = directory.resolve()
         self._identities = identities.resolve()
@@ -71,11 +71,7 @@ class Broker:
         self._name = name
         self._attachment = attachment
         self._heap_mb = heap_mb
-        archive = class_archive(self._libs)
-        self._java_options = [
-            *([f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []),
-            *java_options,
-        ]
+        self._java_options = java_options
         self._process = ChildProcess(self._directory / "broker.pid")
 
     @property
@@ -131,7 +127,7 @@ class Broker:
         if not (self.data / "meta.properties").exists():
             self._format(java, settings)
         self._process.start(
-            [*self._java(java), "kafka.Kafka", str(settings)],
+            [*self._java(java), *self._java_options, "kafka.Kafka", str(settings)],
             output=self.log.with_suffix(".out"),
             attachment=self._attachment,
             environment=_environment(),
@@ -208,6 +204,7 @@ class Broker:
             )
 
     def _java(self, java: str) -> list[str]:
+        archive = class_archive(self._libs)
         return [
             java,
             f"-Xmx{self._heap_mb}m",
@@ -221,7 +218,7 @@ class Broker:
             f"-XX:ErrorFile={self.log.parent}/java-error.log",
             "-XX:-UsePerfData",
             "-Djava.awt.headless=true",
-            *self._java_options,
+            *([f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []),
             f"-Dlog4j2.configurationFile={FILES / 'log4j2.properties'}",
             f"-Derasestream.log={self.log}",
             "-cp",

@@ -9,12 +9,12 @@ Source: https://docs.oracle.com/en/java/javase/17/vm/class-data-sharing.html
 
 import os
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 from erasestream.pipeline.local.broker import Broker, free_ports
 from erasestream.pipeline.local.broker_config import single
 from erasestream.pipeline.local.certificates import Authority
+from erasestream.pipeline.local.files import now
 from erasestream.pipeline.local.jars import Progress, class_archive
 
 _DUMP_S = 120.0
@@ -32,7 +32,7 @@ def make_class_archive(libs: Path, progress: Progress) -> None:
     with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".classes-") as folder:
         fresh = Path(folder) / archive.name
         identities = Path(folder) / "identities"
-        authority = Authority.create(Path(folder) / "authority", now=lambda: datetime.now(UTC))
+        authority = Authority.create(Path(folder) / "authority", now=now)
         authority.issue_broker("broker", identities)
         port, controller_port = free_ports(2)
         config = single(port=port, controller_port=controller_port, random=os.urandom(16))

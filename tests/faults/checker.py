@@ -23,9 +23,20 @@ MISSED = "missed by the checker"
 REVOKED = "made after a recorded revocation"
 CONFIRMED = "made after a confirmed revocation"
 GRANTED = "made after a recorded grant"
-TWICE = ("a second result", "a second hand-over", "a second object", "an upload that lies twice")
-"""What was there twice.  All but the last count as duplicated; that may be what explains them."""
-NOT_WRONG = frozenset({"result of an unconfirmed upload", MISSED, *TWICE})
+SECOND_RESULT, SECOND_HAND_OVER = "a second result", "a second hand-over"
+SECOND_OBJECT = "a second object"
+UPLOAD_TWICE = "an upload that lies twice"
+"""Not itself duplicated, but it may be what explains the others."""
+NOT_WRONG = frozenset(
+    {
+        "result of an unconfirmed upload",
+        MISSED,
+        SECOND_RESULT,
+        SECOND_HAND_OVER,
+        SECOND_OBJECT,
+        UPLOAD_TWICE,
+    }
+)
 
 
 class Sent(NamedTuple):
@@ -124,17 +135,21 @@ def _results(evidence: Evidence, verdict: Verdict) -> None:
         if not record.attributes["ce_type"].startswith("com.backgrounderase.image.cutout."):
             verdict.details["failed though it was a picture"] += 1
     verdict.lost = len(evidence.sent.keys() - seen.keys())
-    _count_twice(verdict, TWICE[0], seen)
+    _count_twice(verdict, SECOND_RESULT, seen)
     uploads = Counter(
         record.attributes["ce_id"] for _, record in of_kind(evidence.topics, "uploads")
     )
-    verdict.details[TWICE[3]] += sum(count - 1 for count in uploads.values())
+    verdict.details[UPLOAD_TWICE] += _more_than_once(uploads)
 
 
 def _count_twice(verdict: Verdict, what: str, counts: Mapping[Hashable, int]) -> None:
-    again = sum(count - 1 for count in counts.values())
+    again = _more_than_once(counts)
     verdict.duplicated += again
     verdict.details[what] += again
+
+
+def _more_than_once(counts: Mapping[Hashable, int]) -> int:
+    return sum(count - 1 for count in counts.values())
 
 
 def _retained(evidence: Evidence, verdict: Verdict) -> Counter[tuple[str, str]]:
@@ -148,11 +163,11 @@ def _retained(evidence: Evidence, verdict: Verdict) -> Counter[tuple[str, str]]:
             verdict.across_lanes += 1
         elif sent and sent.account != given["ce_account"]:
             verdict.details["retained for another account"] += 1
-    _count_twice(verdict, TWICE[1], parts)
+    _count_twice(verdict, SECOND_HAND_OVER, parts)
     objects: Counter[tuple[str, str]] = Counter()
     for (upload, part, _grant), count in evidence.stored.items():
         objects[upload, part] += count
-    _count_twice(verdict, TWICE[2], objects)
+    _count_twice(verdict, SECOND_OBJECT, objects)
     if not evidence.missed.get("retained"):
         verdict.details["stored though never handed over"] += len(objects.keys() - parts.keys())
         kept = {upload for upload, _ in parts}

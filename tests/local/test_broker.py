@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from erasestream.pipeline.local.readiness import brokers_in_service, client_cont
 from erasestream.schemas.errors import Code, Refused, Unavailable
 from erasestream.topics.catalog import Role
 from erasestream.topics.tls import Identity
+from tests.flow.waiting import eventually
 
 NewBroker = Callable[[Path, Path], Broker]
 TIMEOUT_S = 60.0
@@ -84,25 +84,18 @@ def first_value(broker: Broker, identities: Path, topic: str) -> bytes | None:
         consumer.close()
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for it, but not for ever."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-
-
 def test_denied_and_logged(broker: Broker, identities: Path) -> None:
     """A role without rights is denied, and the denial names role and topic in the log."""
     create_topic(broker, identities, "forbidden")
     error = produce(broker, identities, "forbidden", b"x", role="shop.producer")
     assert error is not None
     assert error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
-    until(
+    eventually(
+        "the denial in the log",
         lambda: any(
             "User:shop.producer" in line and "Denied" in line and "forbidden" in line
             for line in broker.log.read_text().splitlines()
-        )
+        ),
     )
 
 
@@ -171,7 +164,8 @@ def test_pause(broker: Broker, identities: Path) -> None:
     broker.wait_until_ready()
     context = client_context(identities, "admin")
     # Its own lease may have lapsed meanwhile: it is then out of service for a moment, once it runs.
-    until(lambda: brokers_in_service(broker.config.host, broker.config.port, context) == {1})
+    where = broker.config.host, broker.config.port
+    eventually("it is in service", lambda: brokers_in_service(*where, context) == {1})
 
 
 def test_missing_certificate(new_broker: NewBroker, tmp_path: Path) -> None:
@@ -232,4 +226,4 @@ signal.pause()
         pid = int(parent.stdout.readline())
         assert ProcessId.of(pid) is not None
         parent.send_signal(signal.SIGKILL)
-    until(lambda: ProcessId.of(pid) is None)
+    eventually("it ends with its parent", lambda: ProcessId.of(pid) is None)

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from erasestream.pipeline.local.process import Attachment, ChildProcess, ProcessId
 from erasestream.schemas.errors import Refused
+from tests.flow.waiting import eventually
 
 STUBBORN = "import signal,time; signal.signal(15, signal.SIG_IGN); print(1, flush=True)"
 
@@ -69,10 +69,7 @@ def test_damaged_pid_file(child: ChildProcess, tmp_path: Path, content: str) -> 
 def test_stubborn(child: ChildProcess, tmp_path: Path) -> None:
     """Who ignores the request to end is killed after the grace."""
     start(child, tmp_path, sys.executable, "-c", STUBBORN + "; time.sleep(60)")
-    deadline = time.monotonic() + 10
-    while not (tmp_path / "out").read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually("it runs", (tmp_path / "out").read_text, deadline_s=10)
     child.stop(grace_s=0.2)
     assert child.process_id is None
     assert child.exit_code == -9
@@ -88,10 +85,7 @@ def test_second_start_refused(child: ChildProcess, tmp_path: Path) -> None:
 def test_ended_by_itself(child: ChildProcess, tmp_path: Path) -> None:
     """One that has ended is not running, and how it ended is known."""
     child.start(["false"], output=tmp_path / "out", attachment=Attachment.DETACHED)
-    deadline = time.monotonic() + 10
-    while child.exit_code is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually("it has ended", lambda: child.exit_code is not None, deadline_s=10)
     assert child.exit_code == 1
     assert child.process_id is None
 
@@ -118,9 +112,6 @@ os.kill(os.getpid(), 9)
     subprocess.run([sys.executable, "-c", program, tmp_path], check=False, env=environment)
     child = ChildProcess(tmp_path / "pid")
     try:
-        deadline = time.monotonic() + 20
-        while child.process_id is not None:
-            assert time.monotonic() < deadline, "it runs without its parent"
-            time.sleep(0.02)
+        eventually("it ends with its parent", lambda: child.process_id is None, deadline_s=20)
     finally:
         child.kill()
