@@ -49,7 +49,10 @@ class SendingLimits:
     max_wait_s: float = 30.0
     """Longest wait of a sender for room in the queue."""
     delivery_s: float = JUDGED_TO_APPENDED_S
-    """Longest time from hand-over to acknowledgement, retries included."""
+    """Longest time from hand-over to acknowledgement, retries included.
+
+    When one upload has waited for so long, all that wait are given up with it.
+    """
     readiness_s: float = 15.0
     """Longest wait for the brokers' first answer."""
 
@@ -96,6 +99,7 @@ class UploadSender:
         admin.check_rights({self._topic: [Operation.WRITE]})
         self._clients = SendingClients(
             _settings(connection, self._watch, limits),
+            delivery_s=limits.delivery_s,
             renewal=Renewal(connection.identity),
             lifeline=Lifeline(connection, self._watch),
             name=self._role,
@@ -196,9 +200,9 @@ class UploadSender:
             return Unavailable(f"{context}: {error.str()}")  # the next one gets a new client
         if code == KafkaError.MSG_SIZE_TOO_LARGE:
             return InvalidImage(context, code=Code.TOO_LARGE)
-        if code in (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT):
-            detail = f"{context}: not acknowledged within {self.limits.delivery_s:g} s"
-            return self._watch.explain(detail)
+        if code in (KafkaError._PURGE_INFLIGHT, KafkaError._PURGE_QUEUE):
+            within = f"within {self.limits.delivery_s:g} s"
+            return self._watch.explain(f"{context}: this or one before: no answer {within}")
         return translate(error, context)
 
 
@@ -221,7 +225,6 @@ def _settings(connection: Connection, watch: ErrorWatch, limits: SendingLimits) 
         # Images do not batch well and are compressed already; senders want the acknowledgement.
         linger_ms=1,
         compression_type="none",
-        delivery_timeout_ms=int(limits.delivery_s * 1000),
         # Room for two more attempts within the delivery timeout.
         request_timeout_ms=int(limits.delivery_s * 1000 / 3),
         # The budget is the bound.  librdkafka frees a record just after we release its room.

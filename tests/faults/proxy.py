@@ -1,4 +1,4 @@
-"""A TCP proxy before the second way into a broker: it can cut a connection, or slow it.
+"""A TCP proxy before the second way into a broker: it can cut a connection, slow or mute it.
 
 It forwards bytes and sees nothing in them: TLS is between client and broker.
 """
@@ -23,6 +23,7 @@ class _Connection:
     def __init__(self, *ends: asyncio.StreamWriter) -> None:
         self.ends = ends
         self.slow_until = 0.0
+        self.is_mute = False
 
     def close(self) -> None:
         for end in self.ends:
@@ -37,6 +38,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
+        self._is_shut = False
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def start(self) -> None:
@@ -58,6 +60,20 @@ class Proxy:
     def cut_all(self) -> None:
         """Reset every connection, and return when that is done."""
         self._run(self._reset())
+
+    def mute_all(self) -> None:
+        """Swallow what the broker answers on the connections that there are."""
+        for connection in list(self._connections):
+            connection.is_mute = True
+
+    def shut(self) -> None:
+        """Reset every connection, and take no other until `open`."""
+        self._is_shut = True
+        self.cut_all()
+
+    def open(self) -> None:
+        """Take connections again."""
+        self._is_shut = False
 
     def slow(self, dice: random.Random, seconds: float) -> None:
         """Let one connection crawl for a while."""
@@ -87,6 +103,9 @@ class Proxy:
                 task.cancel()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_shut:
+            writer.close()
+            return
         try:
             there, back = await asyncio.open_connection(HOST, self._target)
         except OSError:
@@ -107,6 +126,8 @@ class Proxy:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(CHUNK_BYTES):
+                if of.is_mute and writer is of.ends[0]:
+                    continue
                 writer.write(data)
                 await writer.drain()
                 if self._loop.time() < of.slow_until:

@@ -29,6 +29,7 @@ from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog import ADMIN, Catalog, Durability, LaneSpec
 from erasestream.topics.connection import Admin, Cluster, Connection, ErrorWatch
 from erasestream.topics.provision import apply, plan
+from tests.flow.waiting import eventually
 
 PARTITIONS = 2
 
@@ -66,6 +67,8 @@ class Market:
         assert running
         os.kill(running.pid, signal.SIGSTOP)
         try:
+            # On a busy machine the last of its threads stands still a moment later.
+            eventually("all of it stands still", lambda: _stands_still(running.pid))
             yield
         finally:
             os.kill(running.pid, signal.SIGCONT)
@@ -125,6 +128,15 @@ class Market:
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.2)
+
+
+def _stands_still(pid: int) -> bool:
+    try:
+        stats = [stat.read_text() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # a thread has just ended
+    # proc(5): the state is the first field after the name, which stands in parentheses.
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
 
 @contextmanager

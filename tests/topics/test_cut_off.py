@@ -1,13 +1,16 @@
-"""The exactly-once loop loses all its connections at once, just when it asks or commits.
+"""A client loses all its connections at once, just when that is worst.
 
-With librdkafka 2.16 it drops its brokers then before it has others, and what it was about to send
-again never is: the call does not come back.
+The exactly-once loop, as it asks or commits: with librdkafka 2.16 it drops its brokers then before
+it has others, and what it was about to send again never is: the call does not come back.  The end
+of a transaction is spared: a broker that is told it twice, since its first answer was lost, may
+refuse the second, and the client then is fenced and its process ends.
 
-The end of a transaction is spared: a broker that is told it twice, since its first answer was
-lost, may refuse the second, and the client then is fenced and its process ends.
+A producer, before it is told what the broker has already: librdkafka sends that again, and under
+another number if it has given up something else meanwhile, so that it is appended twice.
 """
 
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
@@ -15,16 +18,19 @@ import pytest
 from erasestream.pipeline.local.broker import free_ports
 from erasestream.pipeline.local.broker_config import SecondWay
 from erasestream.schemas.errors import Unavailable
-from erasestream.topics.catalog import ROUTER, cutouts_of, ephemeral_of
+from erasestream.topics.catalog import ROUTER, cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.connection import Cluster, Connection
+from erasestream.topics.producer import SendingLimits, UploadProducer
 from erasestream.topics.record import Partition, Record
 from erasestream.topics.starts import Start
 from erasestream.topics.transaction import TransactionalLoop
 from tests.faults.proxy import HOST, Proxy
+from tests.flow.pictures import photo
 from tests.flow.waiting import eventually
-from tests.topics.conftest import Market, opened_market
+from tests.topics.conftest import PARTITIONS, Market, opened_market
 from tests.topics.copying import Copy
 from tests.topics.routing import Bench
+from tests.topics.test_fatal import sending
 
 VALUES = [b"one", b"two", b"three", b"four"]
 
@@ -84,18 +90,22 @@ def proxy(ways: SecondWay) -> Iterator[Proxy]:
     proxy.stop()
 
 
+@pytest.fixture
+def proxied(market: Market, ways: SecondWay) -> Cluster:
+    """The way through the proxy."""
+    servers = (f"{HOST}:{ways.advertised_port}",)
+    return Cluster(bootstrap_servers=servers, identities=market.identities)
+
+
 @pytest.mark.parametrize("at_commit", [True, False], ids=["commits", "asks where to begin"])
 def test_a_loop_that_is_cut_off_goes_on(
-    market: Market, proxy: Proxy, ways: SecondWay, at_commit: bool
+    market: Market, proxy: Proxy, proxied: Cluster, at_commit: bool
 ) -> None:
     """By itself, and everything is there once."""
     bench = Bench(market, market.open_lane())
-    cluster = Cluster(
-        bootstrap_servers=(f"{HOST}:{ways.advertised_port}",), identities=market.identities
-    )
     copy = Cutting(ephemeral_of(bench.lane), proxy, at_commit=at_commit)
     loop = TransactionalLoop(
-        connection=Connection(cluster=cluster, role=ROUTER),
+        connection=Connection(cluster=proxied, role=ROUTER),
         topics=[cutouts_of(bench.lane)],
         instance="copy",
         handler=copy,
@@ -124,3 +134,33 @@ def test_a_loop_that_is_cut_off_goes_on(
         bench.close()
     assert written == VALUES
     assert copy.cuts == len(VALUES)
+
+
+def test_what_lies_there_is_not_sent_again_when_another_upload_is_given_up(
+    market: Market, proxy: Proxy, proxied: Cluster
+) -> None:
+    """The broker has both, and its answers are lost; the older is given up first."""
+    lane = market.open_lane()
+    admin = market.admin
+
+    def lying() -> int:
+        partitions = (Partition(uploads_of(lane), number) for number in range(PARTITIONS))
+        return sum(admin.log_end(partition) for partition in partitions)
+
+    limits = SendingLimits(delivery_s=12)
+    with UploadProducer(proxied, lane, limits=limits) as producer:
+        producer.send(photo(), account="acct").result(30)
+        proxy.mute_all()
+        older = producer.send(photo(), account="acct")
+        eventually("the older lies there", lambda: lying() == 2)
+        time.sleep(limits.delivery_s / 2)  # so that the younger is not given up for its own age
+        younger = producer.send(photo(), account="acct")
+        eventually("the younger lies there", lambda: lying() == 3)
+        proxy.shut()
+        try:
+            assert isinstance(older.exception(60), Unavailable)
+        finally:
+            proxy.open()
+        younger.exception(60)
+        eventually("another arrives", sending(producer))
+    assert lying() == 4
