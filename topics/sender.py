@@ -221,6 +221,13 @@ def _settings(connection: Connection, watch: ErrorWatch, limits: SendingLimits) 
         watch,
         enable_idempotence=True,
         acks="all",
+        # With more, one that fails makes librdkafka number all others anew (`sending_clients.py`;
+        # its issue 4953), and one that is not answered makes it look at the queue without a pause
+        # (issue 2565).
+        max_in_flight=1,
+        # So what waits goes together, three times as much as librdkafka has by default; no more,
+        # since whoever reads one image again reads its batch.
+        batch_size=3_000_000,
         message_max_bytes=MAX_RECORD_BYTES,
         # Images do not batch well and are compressed already; senders want the acknowledgement.
         linger_ms=1,

@@ -5,8 +5,8 @@ until what it was given is acknowledged, and is let go the next time that one is
 
 A record is given up here and not by librdkafka.  When that gives one up it numbers all others
 anew, of all partitions, also those that a broker may have already: sent again under another
-number they are appended twice (seen with 2.15).  So a client that waits too long for one record
-gives up all that it has, and is not used any more.
+number they are appended twice (seen with 2.15; `tests/topics/test_cut_off.py`).  So a client that
+waits too long for one record gives up all that it has, and is not used any more.
 """
 
 import threading

@@ -14,12 +14,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
+from confluent_kafka import Producer
 
 from erasestream.pipeline.local.broker import free_ports
 from erasestream.pipeline.local.broker_config import SecondWay
 from erasestream.schemas.errors import Unavailable
+from erasestream.topics import sending_clients
 from erasestream.topics.catalog import ROUTER, cutouts_of, ephemeral_of, uploads_of
-from erasestream.topics.connection import Cluster, Connection
+from erasestream.topics.connection import Cluster, Connection, Settings
 from erasestream.topics.producer import SendingLimits, UploadProducer
 from erasestream.topics.record import Partition, Record
 from erasestream.topics.starts import Start
@@ -137,9 +139,15 @@ def test_a_loop_that_is_cut_off_goes_on(
 
 
 def test_what_lies_there_is_not_sent_again_when_another_upload_is_given_up(
-    market: Market, proxy: Proxy, proxied: Cluster
+    market: Market, proxy: Proxy, proxied: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broker has both, and its answers are lost; the older is given up first."""
+
+    def several_in_flight(settings: Settings) -> Producer:
+        """As if the two lay on two brokers: each of these is sent one request at a time."""
+        return Producer(settings | {"max.in.flight": 5})
+
+    monkeypatch.setattr(sending_clients, "Producer", several_in_flight)
     lane = market.open_lane()
     admin = market.admin
 
