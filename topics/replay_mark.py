@@ -7,7 +7,7 @@ got there.  Pure.
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from erasestream.schemas.errors import InvariantBroken
 
@@ -17,8 +17,7 @@ _FORM = re.compile(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReplayMark:
+class ReplayMark(NamedTuple):
     """The upload that was routed last in one partition."""
 
     topic_id: str
@@ -26,18 +25,14 @@ class ReplayMark:
     unread_below: int = 0
     """Results of uploads below this may be gone although nobody has read them; 0: none are."""
 
-    def __post_init__(self) -> None:
-        # Past it, it says nothing any more; so every mark has one form.
-        if self.unread_below <= self.offset + 1:
-            object.__setattr__(self, "unread_below", 0)
-
     def __str__(self) -> str:
-        loss = f":{self.unread_below}" if self.unread_below else ""
+        # Past it, it says nothing any more; so every mark has one form.
+        loss = f":{self.unread_below}" if self.unread_below > self.offset + 1 else ""
         return f"1:{self.topic_id}:{self.offset}{loss}"
 
     def at(self, offset: int) -> "ReplayMark":
         """This mark once the upload at the offset is routed."""
-        return ReplayMark(topic_id=self.topic_id, offset=offset, unread_below=self.unread_below)
+        return ReplayMark(self.topic_id, offset, self.unread_below)
 
     @classmethod
     def parse(cls, metadata: str | None, *, where: str) -> "ReplayMark":

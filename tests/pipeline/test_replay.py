@@ -1,7 +1,7 @@
 """Every upload is routed exactly once, in order, whatever inference repeats."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 import pytest
@@ -106,7 +106,7 @@ def test_after_a_loss_uploads_made_anew_start_again(last: int, younger: int) -> 
     with pytest.raises(InvariantBroken, match="does not have"):
         judged(found, at(last), current=ANEW)
     with pytest.raises(InvariantBroken, match="missing"):
-        judged(replace(mark(last), unread_below=2000), at(2, ANEW), current=ANEW)
+        judged(mark(last)._replace(unread_below=2000), at(2, ANEW), current=ANEW)
 
 
 def test_a_second_loss_forgets_nothing_of_the_first() -> None:
