@@ -14,8 +14,9 @@ export ERASESTREAM_CACHE := $(CURDIR)/.cache
 demo: setup
 	$(BIN)/erasestream demo $(if $(IMAGES),--images "$(IMAGES)")
 
+# As they are collected: else files with one long test come last, and one core waits for the other.
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: venv
 	$(BIN)/ruff check .

@@ -53,7 +53,7 @@ def twin(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Turn:
 
 
 def bare(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Turn:
-    """Produce, poll, flush; the same settings and headers, and nothing made anew per record."""
+    """Produce, poll, flush; the same headers, requests as by default, nothing made anew."""
     acknowledged = 0
 
     def delivered(error: KafkaError | None, _message: Message) -> None:
