@@ -201,8 +201,8 @@ class UploadSender:
         if code == KafkaError.MSG_SIZE_TOO_LARGE:
             return InvalidImage(context, code=Code.TOO_LARGE)
         if code in (KafkaError._PURGE_INFLIGHT, KafkaError._PURGE_QUEUE):
-            within = f"within {self.limits.delivery_s:g} s"
-            return self._watch.explain(f"{context}: this or one before: no answer {within}")
+            at_latest = f"at the latest after {self.limits.delivery_s:g} s"
+            return self._watch.explain(f"{context}: given up unacknowledged, {at_latest}")
         return translate(error, context)
 
 
@@ -219,7 +219,6 @@ def _receipt(upload_id: UploadId, message: Message) -> Receipt:
 def _settings(connection: Connection, watch: ErrorWatch, limits: SendingLimits) -> Settings:
     return connection.settings(
         watch,
-        enable_idempotence=True,
         acks="all",
         # With more, one that fails makes librdkafka number all others anew (`sending_clients.py`;
         # its issue 4953), and one that is not answered makes it look at the queue without a pause
@@ -232,8 +231,9 @@ def _settings(connection: Connection, watch: ErrorWatch, limits: SendingLimits) 
         # Images do not batch well and are compressed already; senders want the acknowledgement.
         linger_ms=1,
         compression_type="none",
-        # Room for two more attempts within the delivery timeout.
+        # A leader that is silent is left for another before that, with time for that one to answer.
         request_timeout_ms=int(limits.delivery_s * 1000 / 3),
+        socket_timeout_ms=int(limits.delivery_s * 1000 / 3) + 5000,
         # The budget is the bound.  librdkafka frees a record just after we release its room.
         queue_buffering_max_kbytes=(limits.max_queued_bytes + MAX_RECORD_BYTES) // 1024 + 1,
         queue_buffering_max_messages=0,

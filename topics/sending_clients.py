@@ -3,10 +3,11 @@
 One is made anew if the certificate was renewed, or if it broke.  The one of before goes on
 until what it was given is acknowledged, and is let go the next time that one is made.
 
-A record is given up here and not by librdkafka.  When that gives one up it numbers all others
-anew, of all partitions, also those that a broker may have already: sent again under another
-number they are appended twice (seen with 2.15; `tests/topics/test_cut_off.py`).  So a client that
-waits too long for one record gives up all that it has, and is not used any more.
+A record is given up here and not by librdkafka.  When that gives one up, or one is refused, it
+numbers all others anew, of all partitions, also those that a broker may have already: sent again
+under another number they are appended twice (seen with 2.15; `tests/topics/test_cut_off.py`).  So
+a client that waits too long for one record gives up all that it has, and is not used any more; and
+with the gapless guarantee it sends nothing more once it would have to number anew.
 """
 
 import threading
@@ -41,7 +42,8 @@ class SendingClients:
         name: str,
     ) -> None:
         """`delivery_s`: after which a record is given up; `name`: of the threads."""
-        self._settings = settings | {"delivery.timeout.ms": 0}  # never: see above
+        once = {"enable.idempotence": True, "enable.gapless.guarantee": True}
+        self._settings = settings | once | {"delivery.timeout.ms": 0}  # never: see above
         self._delivery_s = delivery_s
         self._renewal = renewal
         self._lifeline = lifeline
@@ -152,14 +154,20 @@ class _Client:
         while not self.stopped.is_set():
             try:
                 self._producer.poll(_POLL_S)
-                is_lost = not self.is_broken and self._lifeline.is_lost(self._producer)
             except KafkaException:
-                is_lost = True
-            if is_lost or self._is_overdue():
                 self.is_broken = True
+            if self._is_overdue() or self._is_lost():
+                self.is_broken = True
+            if self.is_broken and not self.is_empty:
                 self.purge()
 
     def _is_overdue(self) -> bool:
         while self._records and self._records[0].is_done:
             self._records.popleft()
         return bool(self._records) and self._records[0].give_up_at < time.monotonic()
+
+    def _is_lost(self) -> bool:
+        try:
+            return not self.is_broken and self._lifeline.is_lost(self._producer)
+        except KafkaException:
+            return False  # nobody else can ask: certificate and key are being replaced, say

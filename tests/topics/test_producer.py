@@ -28,6 +28,7 @@ from erasestream.topics.producer import (
 )
 from erasestream.topics.record import Record
 from erasestream.topics.sender import MAX_RECORD_BYTES
+from tests.flow.waiting import eventually
 from tests.topics.conftest import Market
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
@@ -144,6 +145,25 @@ def test_an_acknowledgement_that_does_not_come_is_unavailable(market: Market, la
         assert caught.value.code is Code.BROKER_UNAVAILABLE
         assert uploads_of(lane) in caught.value.sentence
         _until_sent(producer)
+
+
+def test_a_right_that_is_taken_is_named_and_given_back_is_enough(
+    market: Market, lane: Lane
+) -> None:
+    """Whoever sends meanwhile is refused, and the producer lives on."""
+    with UploadProducer(market.cluster, lane) as producer:
+
+        def answer() -> str:
+            try:
+                producer.send(PNG, account="a").result(TIMEOUT_S)
+            except (Refused, Unavailable) as error:
+                return error.code
+            return "sent"
+
+        assert answer() == "sent"
+        with market.without_rights(f"{lane}.producer"):
+            eventually("it is refused", lambda: answer() == Code.NOT_AUTHORIZED)
+        eventually("it is sent", lambda: answer() == "sent")
 
 
 def _until_sent(producer: UploadProducer) -> Receipt:
