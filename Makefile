@@ -14,9 +14,8 @@ export ERASESTREAM_CACHE := $(CURDIR)/.cache
 demo: setup
 	$(BIN)/erasestream demo $(if $(IMAGES),--images "$(IMAGES)")
 
-# As they are collected: else files with one long test come last, and one core waits for the other.
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: venv
 	$(BIN)/ruff check .

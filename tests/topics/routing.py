@@ -3,11 +3,13 @@
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import IsolationLevel, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from erasestream.pipeline.consent.router import Router, topics_of
 from erasestream.schemas.cloudevents import from_wire, to_wire
@@ -36,6 +38,7 @@ from tests.flow.waiting import eventually
 from tests.topics.conftest import Market
 
 INSTANCE = "test"
+SETTLED_S = 3.0
 ACCOUNT = AccountId("acct")
 E = TypeVar("E", bound=Event)
 
@@ -216,12 +219,31 @@ class Bench:
         return ConsentWriter(connection=connection, lane=self.lane)
 
     def records(self, topic: str, partitions: int) -> list[Record]:
-        """What a read-committed reader sees."""
+        """What a read-committed reader sees, once the brokers have ended what was committed."""
+        self._settle(topic, partitions)
         reader = TopicReader(self.market.cluster, ADMIN, topic, partitions, COMMITTED)
         try:
             return reader.read_to_end()
         finally:
             reader.close()
+
+    def _settle(self, topic: str, partitions: int) -> None:
+        """Wait until no transaction is open; for a moment, since a test may have left one so.
+
+        A commit is answered before its markers lie in the partitions.
+        """
+        ends = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(partitions)}
+        client, deadline = self.market.admin.client, time.monotonic() + SETTLED_S
+
+        def offsets(level: IsolationLevel) -> list[int]:
+            asked = client.list_offsets(ends, isolation_level=level)
+            return [asked[at].result(20).offset for at in ends]
+
+        while time.monotonic() < deadline:
+            stable = offsets(IsolationLevel.READ_COMMITTED)
+            if stable == offsets(IsolationLevel.READ_UNCOMMITTED):
+                return
+            time.sleep(0.05)
 
     def delivered(self, partitions: int = 2) -> list[Position]:
         """Of which uploads the customer has results, as often as they are there."""
