@@ -217,6 +217,7 @@ def _receipt(upload_id: UploadId, message: Message) -> Receipt:
 
 
 def _settings(connection: Connection, watch: ErrorWatch, limits: SendingLimits) -> Settings:
+    attempt_ms = int(limits.delivery_s * 1000 / 3)
     return connection.settings(
         watch,
         acks="all",
@@ -232,8 +233,8 @@ def _settings(connection: Connection, watch: ErrorWatch, limits: SendingLimits) 
         linger_ms=1,
         compression_type="none",
         # A leader that is silent is left for another before that, with time for that one to answer.
-        request_timeout_ms=int(limits.delivery_s * 1000 / 3),
-        socket_timeout_ms=int(limits.delivery_s * 1000 / 3) + 5000,
+        request_timeout_ms=attempt_ms,
+        socket_timeout_ms=attempt_ms + 5000,
         # The budget is the bound.  librdkafka frees a record just after we release its room.
         queue_buffering_max_kbytes=(limits.max_queued_bytes + MAX_RECORD_BYTES) // 1024 + 1,
         queue_buffering_max_messages=0,

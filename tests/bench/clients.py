@@ -1,8 +1,8 @@
 """The client libraries against bare librdkafka: throughput, processor time, memory.
 
 Both sides do the same work: mutual TLS, and every record acknowledged by an idempotent producer,
-or read committed and committed by hand.  Each turn is a process of its
-own; the sides take turns, and every round gives one ratio.  The asynchronous twins run beside.
+or read committed and committed by hand.  Each turn is a process of its own; the sides take turns,
+and every round gives one ratio.  The asynchronous twins run beside.
 
 BENCH_ROUNDS and BENCH_MB (sent per turn; twice as many are read) make it smaller, to try it out.
 """

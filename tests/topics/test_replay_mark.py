@@ -26,7 +26,8 @@ def test_is_read_as_it_was_written(topic_id: str, offset: int) -> None:
 def test_a_loss_is_written_until_the_mark_is_past_it(offset: int, beyond: int) -> None:
     """So that every mark has one written form."""
     mark = ReplayMark(topic_id=TOPIC, offset=offset, unread_below=offset + 1 + beyond)
-    assert str(ReplayMark.parse(str(mark), where=WHERE)) == str(mark)
+    told = mark if beyond > 0 else ReplayMark(topic_id=TOPIC, offset=offset)
+    assert ReplayMark.parse(str(mark), where=WHERE) == told
     assert str(mark) == f"1:{TOPIC}:{offset}" + (f":{offset + 1 + beyond}" if beyond > 0 else "")
 
 
