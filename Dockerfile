@@ -34,7 +34,7 @@ ENV PATH=/opt/erasestream/bin:/usr/local/bin:/usr/bin:/bin \
 RUN python -m compileall -q /app
 USER 1000:1000
 WORKDIR /tmp
-ENTRYPOINT ["python", "-m", "erasestream.pipeline.main"]
+ENTRYPOINT ["python", "-m", "erasestream.pipeline.cli.main"]
 
 FROM node:24-trixie-slim AS node
 

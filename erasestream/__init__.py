@@ -14,12 +14,16 @@ from erasestream.schemas.errors import (
     Refused,
     Unavailable,
 )
-from erasestream.schemas.events import Cutout, Failure
+from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.schemas.options import CutoutOptions, OutputFormat
-from erasestream.topics.connection import Cluster
-from erasestream.topics.producer import AsyncUploadProducer, Receipt, UploadProducer
-from erasestream.topics.subscription import AsyncResultSubscription, Delivery, ResultSubscription
+from erasestream.topics.client.result_subscription import (
+    AsyncResultSubscription,
+    Delivery,
+    ResultSubscription,
+)
+from erasestream.topics.client.upload_producer import AsyncUploadProducer, Receipt, UploadProducer
+from erasestream.topics.kafka.connection import Cluster
 
 __all__ = [
     "UploadProducer",

@@ -20,14 +20,14 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from erasestream.pipeline.inference.limits import MAX_PIXELS
-from erasestream.pipeline.inference.sandbox import Enforcement, Isolation
+from erasestream.pipeline.stages.inference.imaging.limits import MAX_PIXELS
+from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
 from erasestream.schemas.errors import Refused
-from erasestream.schemas.events import MAX_UPLOAD_BYTES
+from erasestream.schemas.events.images import MAX_UPLOAD_BYTES
 from erasestream.schemas.ids import Lane, LaneField
-from erasestream.topics.catalog import Catalog, Durability, LaneSpec
-from erasestream.topics.connection import REQUEST_TIMEOUT_S, Cluster
-from erasestream.topics.lifetime import BrokerTimes, LaneTimes, Policy
+from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
+from erasestream.topics.catalog.retention_budget import BrokerTimes, LaneTimes, Policy
+from erasestream.topics.kafka.connection import REQUEST_TIMEOUT_S, Cluster
 
 PREFIX = "ERASESTREAM_"
 SETTINGS_VARIABLE = f"{PREFIX}SETTINGS"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
+
 SITE = sysconfig.get_path("purelib")
 
 
@@ -40,7 +41,7 @@ def test_wheel_leaves_the_users_own_schemas_alone(wheel: Path, tmp_path: Path) -
     """In an environment with a module `schemas` of its own, both work."""
     (tmp_path / "schemas.py").write_text("MINE = True\n")
     code = (
-        "import schemas, erasestream, erasestream.schemas.events\n"
+        "import schemas, erasestream, erasestream.schemas.events.images\n"
         "from erasestream import UploadProducer\n"
         "print(schemas.MINE, erasestream.__file__, UploadProducer.__module__)\n"
     )
@@ -49,7 +50,7 @@ def test_wheel_leaves_the_users_own_schemas_alone(wheel: Path, tmp_path: Path) -
     mine, file, module = ran.stdout.split()
     assert mine == "True"
     assert file.startswith(str(wheel))
-    assert module == "erasestream.topics.producer"
+    assert module == "erasestream.topics.client.upload_producer"
 
 
 def test_wheel_holds_no_bare_package(wheel: Path) -> None:
@@ -84,7 +85,7 @@ def test_command_says_what_to_install(
         "            raise ModuleNotFoundError(name=name)\n"
         "sys.meta_path.insert(0, Without())\n"
         f"sys.argv = ['erasestream', *{arguments!r}]\n"
-        "from erasestream.pipeline.main import main\n"
+        "from erasestream.pipeline.cli.main import main\n"
         "main()\n"
     )
     ran = run(code, wheel, SITE)

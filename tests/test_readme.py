@@ -13,9 +13,9 @@ import pytest
 import skimage
 
 from erasestream.pipeline.settings import load
-from tests.inference.tiny_model import TINY, serialized, tiny
+from tests.paths import ROOT
+from tests.pipeline.stages.inference.tiny_model import TINY, serialized, tiny
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 LIMIT_S = 180
 ADDRESS = "127.0.0.1:9093"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Start the broker as pipeline/local/broker.py does: format the storage if it is new, then serve.
+# Start the broker as pipeline/devstack/kafka/broker.py does: format the storage if it is new, then serve.
 # The image's own entry point would merge settings from the environment and write them into
 # its root file system, which is read-only here.
 set -eu

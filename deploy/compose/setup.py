@@ -61,7 +61,7 @@ def make(settings: dict[str, Any], authority: Path) -> Path:
     if made.exists():
         return made
     shutil.rmtree(draft, ignore_errors=True)
-    command = [sys.executable, "-m", "erasestream.pipeline.main", "dev", "files"]
+    command = [sys.executable, "-m", "erasestream.pipeline.cli.main", "dev", "files"]
     command += ["--directory", str(draft)]
     command += ["--bootstrap", settings["kafka"]["bootstrap_servers"][0]]
     command += ["--bucket", settings["storage"]["endpoint"].removeprefix("https://")]

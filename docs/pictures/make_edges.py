@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from erasestream.pipeline.inference.images import Picture
-from erasestream.pipeline.inference.images_compose import cut
+from erasestream.pipeline.stages.inference.imaging.compose import cut
+from erasestream.pipeline.stages.inference.imaging.decode import Picture
 from erasestream.schemas.options import CutoutOptions, Edges
-from tests.inference.composites import Composite, composites
+from tests.pipeline.stages.inference.imaging.composites import Composite, composites
 
 PART = (275, 200, 355, 260)
 SCALE = 3

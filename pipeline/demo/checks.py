@@ -7,10 +7,10 @@ none holds where there was nothing to look at.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from erasestream.pipeline.demo.evidence import Evidence, Journey, Search
+from erasestream.pipeline.demo.observations import Evidence, Journey, Search
 from erasestream.pipeline.demo.scenario import OPTED_IN
-from erasestream.schemas.events import Cutout, Failure, Part
-from erasestream.sinks.envelope import MAGIC
+from erasestream.schemas.events.images import Cutout, Failure, Part
+from erasestream.sinks.images.envelope import MAGIC
 
 PARTS = len(Part)
 

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 
-from erasestream.pipeline import wiring
-from erasestream.pipeline.demo.evidence import (
+from erasestream.pipeline.bootstrap import storage
+from erasestream.pipeline.demo.observations import (
     Attempt,
     Listed,
     RetainedRecord,
@@ -19,22 +19,22 @@ from erasestream.pipeline.demo.evidence import (
 )
 from erasestream.pipeline.demo.scenario import BULK, SHOP
 from erasestream.pipeline.settings import Settings
-from erasestream.schemas.cloudevents import from_wire
+from erasestream.schemas.codec.cloudevents import from_wire
 from erasestream.schemas.errors import ErasestreamError, Refused, SealBroken
-from erasestream.schemas.events import Part, Retained
+from erasestream.schemas.events.images import Part, Retained
 from erasestream.schemas.ids import UploadId
-from erasestream.sinks.envelope import (
+from erasestream.sinks.buckets.object_store import ObjectReader
+from erasestream.sinks.images.envelope import (
     COMMITMENT_BYTES,
     MAX_SEALED_BYTES,
     PREFIX_BYTES,
     SALT_BYTES,
     WRAPPED_BYTES,
 )
-from erasestream.sinks.names import StoredName
-from erasestream.sinks.reader import RetainedObject
-from erasestream.sinks.store import ObjectReader
-from erasestream.topics.acl import Operation
-from erasestream.topics.catalog import (
+from erasestream.sinks.images.image_reader import RetainedObject
+from erasestream.sinks.images.object_names import StoredName
+from erasestream.topics.catalog.acl import Operation
+from erasestream.topics.catalog.catalog import (
     ADMIN,
     AUDITOR,
     RETAINED,
@@ -44,9 +44,9 @@ from erasestream.topics.catalog import (
     ephemeral_of,
     lane_role,
 )
-from erasestream.topics.compacted import CompactedView
-from erasestream.topics.connection import Connection
-from erasestream.topics.record import Record
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.consumer.compacted_view import CompactedView
+from erasestream.topics.kafka.records import Record
 
 READ_DEADLINE_S = 60.0
 SHOWN_BYTES = 64
@@ -61,8 +61,8 @@ class Inspector:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._storage = wiring.storage_of(settings)
-        self._reader = wiring.reader(settings)
+        self._storage = storage.storage_of(settings)
+        self._reader = storage.reader(settings)
 
     def retained(self) -> list[RetainedRecord]:
         """Every record of the topic to the sink, also of a transaction that was given up."""
@@ -100,12 +100,12 @@ class Inspector:
 
     def listing(self) -> list[Listed]:
         """Everything in the image bucket, as the auditor lists it."""
-        with wiring.bucket(self._storage, self._storage.bucket, AUDITOR, LIST) as store:
+        with storage.bucket(self._storage, self._storage.bucket, AUDITOR, LIST) as store:
             return [_listed(info.name, info.size) for info in store.list("")]
 
     def stored(self, expected: Mapping[tuple[UploadId, Part], bytes]) -> Iterator[Stored]:
         """Every object that is readable, sealed and opened; `expected`: what was kept."""
-        with wiring.bucket(self._storage, self._storage.bucket, AUDITOR, GET) as store:
+        with storage.bucket(self._storage, self._storage.bucket, AUDITOR, GET) as store:
             for found in self.readable():
                 sealed = store.read(found.name, MAX_SEALED_BYTES)
                 opened = self._reader.open(found.name)
@@ -130,9 +130,9 @@ class Inspector:
         consumer = lane_role(SHOP, LaneRole.CONSUMER)
         shop = Connection(cluster=self._settings.cluster, role=consumer).admin()
         with (
-            wiring.bucket(self._storage, images, AUDITOR, LIST) as seen,
-            wiring.bucket(self._storage, vault, AUDITOR, LIST) as keys,
-            wiring.bucket(self._storage, images, SINK, CREATE) as sink,
+            storage.bucket(self._storage, images, AUDITOR, LIST) as seen,
+            storage.bucket(self._storage, vault, AUDITOR, LIST) as keys,
+            storage.bucket(self._storage, images, SINK, CREATE) as sink,
         ):
             picture, key = _first_name(seen), _first_name(keys)
             return (

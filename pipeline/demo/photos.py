@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from erasestream.schemas.errors import Refused
-from erasestream.schemas.events import MAX_UPLOAD_BYTES
-from erasestream.schemas.formats import content_type_of
+from erasestream.schemas.events.images import MAX_UPLOAD_BYTES
+from erasestream.schemas.image_formats import content_type_of
 
 MOST = 8
 """So many photos keep the demo below three minutes on two cores."""

@@ -13,12 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from erasestream.pipeline.demo.checks import Check, checks
-from erasestream.pipeline.demo.evidence import Evidence, Journey, Stored, TopicFound
+from erasestream.pipeline.demo.observations import Evidence, Journey, Stored, TopicFound
 from erasestream.pipeline.demo.photos import Photo
 from erasestream.pipeline.demo.scenario import OPTED_IN, SENDERS, Sender
-from erasestream.pipeline.inference import images
+from erasestream.pipeline.stages.inference.imaging import decode
 from erasestream.schemas.errors import InvalidImage
-from erasestream.schemas.events import Failure, Part
+from erasestream.schemas.events.images import Failure, Part
 
 HERE = Path(__file__).parent
 TEMPLATE = "report.html"
@@ -208,7 +208,7 @@ def _object(found: Stored) -> ObjectRow:
 def _picture(data: bytes, longest: int) -> str:
     """A data URI of a preview; empty for what can not be shown."""
     try:
-        small = images.preview(data, longest=longest)
+        small = decode.preview(data, longest=longest)
     except InvalidImage:
         return ""
     return f"data:image/webp;base64,{base64.b64encode(small).decode()}"

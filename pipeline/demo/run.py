@@ -13,26 +13,26 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from erasestream.pipeline import wiring
-from erasestream.pipeline.consent.decision import MAX_CLOCK_SKEW
-from erasestream.pipeline.demo import report, search
+from erasestream.pipeline.bootstrap import storage
+from erasestream.pipeline.demo import plaintext_search, report
 from erasestream.pipeline.demo.checks import Check, checks
-from erasestream.pipeline.demo.evidence import Evidence, Journey, RetainedRecord
+from erasestream.pipeline.demo.customers import Results, Sent, now, send
 from erasestream.pipeline.demo.inspection import Inspector
+from erasestream.pipeline.demo.observations import Evidence, Journey, RetainedRecord
 from erasestream.pipeline.demo.photos import Photo
+from erasestream.pipeline.demo.progress import Counted, Viewer
 from erasestream.pipeline.demo.scenario import OPTED_IN, SENDERS, Order, orders
-from erasestream.pipeline.demo.stages import POLL_S, check_stages, start_stages
-from erasestream.pipeline.demo.traffic import Results, Sent, now, send
-from erasestream.pipeline.demo.viewer import Counted, Viewer
-from erasestream.pipeline.inference.manifest import ModelStore
-from erasestream.pipeline.local.files import BROKER, BUCKET
-from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.demo.stage_processes import POLL_S, check_stages, start_stages
+from erasestream.pipeline.devstack.stack import Stack
+from erasestream.pipeline.devstack.stack_files import BROKER, BUCKET
 from erasestream.pipeline.settings import load
-from erasestream.schemas.consent import Channel
+from erasestream.pipeline.stages.inference.models.manifest import ModelStore
+from erasestream.pipeline.stages.routing.routing_rule import MAX_CLOCK_SKEW
 from erasestream.schemas.errors import Refused
-from erasestream.schemas.events import Part
-from erasestream.topics.catalog import LaneRole, lane_role
-from erasestream.topics.provision import provision
+from erasestream.schemas.events.consent import Channel
+from erasestream.schemas.events.images import Part
+from erasestream.topics.admin.provisioning import provision
+from erasestream.topics.catalog.catalog import LaneRole, lane_role
 
 STACK = "stack"
 LOGS = "logs"
@@ -135,7 +135,7 @@ class _Run:
     def _opt_in(self, results: Results) -> datetime:
         """The owner opts in, and enough time passes for every upload to count as later."""
         role = lane_role(OPTED_IN.lane, LaneRole.ACCOUNT)
-        writer = wiring.consent_writer(self._settings, OPTED_IN.lane, role=role)
+        writer = storage.consent_writer(self._settings, OPTED_IN.lane, role=role)
         granted = writer.grant(OPTED_IN.account, actor="owner", channel=Channel.LIBRARY)
         self._viewer.say("One account has opted in; the others have not")
         while now() <= granted.at + BEYOND_SKEW:
@@ -180,7 +180,7 @@ class _Run:
         journeys = list(_journeys(sent, results, retained))
         kept = {(j.upload_id, part): j.picture(part) for j in journeys for part in Part}
         folder = self._stack.files.directory
-        pixels = search.named(_images(journeys))
+        pixels = plaintext_search.named(_images(journeys))
         return Evidence(
             started_at=self._started_at,
             model=self._settings.inference.model if self._settings.inference else "",
@@ -193,9 +193,11 @@ class _Run:
             retained=retained,
             listing=inspector.listing(),
             stored=list(inspector.stored(kept)),
-            pixels_in_bucket=search.search(folder / BUCKET, pixels),
-            names_in_bucket=search.search(folder / BUCKET, _names(journeys)),
-            pixels_in_topics=search.search(folder / BROKER / "data", pixels, pattern="*.log"),
+            pixels_in_bucket=plaintext_search.search(folder / BUCKET, pixels),
+            names_in_bucket=plaintext_search.search(folder / BUCKET, _names(journeys)),
+            pixels_in_topics=plaintext_search.search(
+                folder / BROKER / "data", pixels, pattern="*.log"
+            ),
             attempts=inspector.attempts(),
             total_s=time.monotonic() - self._started,
         )

@@ -5,7 +5,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from erasestream.pipeline.demo.viewer import Counted
+from erasestream.pipeline.demo.progress import Counted
 
 
 class Terminal:

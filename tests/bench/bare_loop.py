@@ -7,9 +7,9 @@ quickest loop, and one that no isolation would allow.
 import sys
 from pathlib import Path
 
-from erasestream.pipeline.inference.cutout import cut_out_once
-from erasestream.pipeline.inference.manifest import Installed
-from erasestream.pipeline.inference.model import Segmenter, session_options
+from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
+from erasestream.pipeline.stages.inference.models.manifest import Installed
+from erasestream.pipeline.stages.inference.models.segmenter import Segmenter, session_options
 from erasestream.schemas.options import CutoutOptions
 
 

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from confluent_kafka import KafkaError, Message, Producer
 
 from erasestream.pipeline.settings import load
-from erasestream.schemas.cloudevents import to_wire
+from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog import LaneRole, lane_role, uploads_of
-from erasestream.topics.connection import Cluster, Connection, ErrorWatch
-from erasestream.topics.drafting import Drafter
-from erasestream.topics.producer import AsyncUploadProducer, UploadProducer
-from erasestream.topics.sender import MAX_RECORD_BYTES, SendingLimits
+from erasestream.topics.catalog.catalog import LaneRole, lane_role, uploads_of
+from erasestream.topics.client.upload_builder import Drafter
+from erasestream.topics.client.upload_producer import AsyncUploadProducer, UploadProducer
+from erasestream.topics.client.upload_sender import MAX_RECORD_BYTES, SendingLimits
+from erasestream.topics.kafka.connection import Cluster, Connection, ErrorWatch
 from tests.bench.turn import Turn, pictures
 
 ACCOUNT = "acct-4711"

@@ -7,16 +7,19 @@ from datetime import UTC, datetime
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import load
-from erasestream.schemas.cloudevents import to_wire
-from erasestream.schemas.events import Cutout, Position
+from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.events.images import Cutout, Position
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
-from erasestream.topics.acl import group_prefix
-from erasestream.topics.catalog import ROUTER, LaneRole, ephemeral_of, lane_role
-from erasestream.topics.connection import Cluster, Connection, ErrorWatch
-from erasestream.topics.receiver import MAX_RECORD_BYTES, ReceivingLimits
-from erasestream.topics.subscription import AsyncResultSubscription, ResultSubscription
+from erasestream.topics.catalog.acl import group_prefix
+from erasestream.topics.catalog.catalog import ROUTER, LaneRole, ephemeral_of, lane_role
+from erasestream.topics.client.result_consumer import MAX_RECORD_BYTES, ReceivingLimits
+from erasestream.topics.client.result_subscription import (
+    AsyncResultSubscription,
+    ResultSubscription,
+)
+from erasestream.topics.kafka.connection import Cluster, Connection, ErrorWatch
 from tests.bench.turn import Turn, pictures
 
 BATCH_BYTES = 8_000_000

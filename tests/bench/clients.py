@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.devstack.stack import Stack
 from erasestream.schemas.ids import Lane
 from tests.bench import client_subscriptions
 from tests.bench.figures import Figure, figure

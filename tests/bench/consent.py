@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from erasestream.pipeline.local.stack import Stack
-from erasestream.schemas.cloudevents import to_wire
-from erasestream.schemas.consent import Channel, ConsentDecision, Decision
+from erasestream.pipeline.devstack.stack import Stack
+from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import ErasestreamError
+from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
 from erasestream.schemas.ids import AccountId, new_upload_id
-from erasestream.topics.catalog import LaneRole, consent_of, lane_role
-from erasestream.topics.connection import Connection, ErrorWatch
-from erasestream.topics.partitioner import partition_of
+from erasestream.topics.catalog.catalog import LaneRole, consent_of, lane_role
+from erasestream.topics.kafka.connection import Connection, ErrorWatch
+from erasestream.topics.kafka.partitioner import partition_of
 from tests.bench.figures import Figure, figure
 from tests.bench.running import SHOP
 from tests.bench.servers import report_of, servers

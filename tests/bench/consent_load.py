@@ -6,9 +6,9 @@ import sys
 import time
 
 from erasestream.pipeline.settings import load
-from erasestream.topics.catalog import ROUTER
-from erasestream.topics.connection import Connection
-from erasestream.topics.consent_view import ConsentView
+from erasestream.topics.catalog.catalog import ROUTER
+from erasestream.topics.consent.view import ConsentView
+from erasestream.topics.kafka.connection import Connection
 from tests.bench.servers import memory_mb
 
 DEADLINE_S = 200.0

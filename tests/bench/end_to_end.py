@@ -10,14 +10,14 @@ from statistics import quantiles
 import skimage
 from PIL import Image
 
-from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.devstack.stack import Stack
 from erasestream.schemas.errors import ErasestreamError
-from erasestream.topics.producer import UploadProducer
-from erasestream.topics.subscription import ResultSubscription
+from erasestream.topics.client.result_subscription import ResultSubscription
+from erasestream.topics.client.upload_producer import UploadProducer
 from tests.bench.figures import Figure, figure
 from tests.bench.running import BULK, SHOP, peak_rss_mb, pipeline
 from tests.faults.memory import MemoryWatch
-from tests.inference.tiny_model import build_tiny_model
+from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 
 ROUNDS = 3
 UPLOADS = 300

@@ -15,15 +15,15 @@ from statistics import quantiles
 
 from PIL import Image
 
-from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.devstack.stack import Stack
 from erasestream.schemas.errors import Code, ErasestreamError
-from erasestream.schemas.events import Failure
-from erasestream.topics.producer import UploadProducer
-from erasestream.topics.subscription import ResultSubscription
+from erasestream.schemas.events.images import Failure
+from erasestream.topics.client.result_subscription import ResultSubscription
+from erasestream.topics.client.upload_producer import UploadProducer
 from tests.bench.end_to_end import a_photo
 from tests.bench.figures import Figure, figure
 from tests.bench.running import SHOP, pipeline
-from tests.inference.tiny_model import build_tiny_model
+from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 UPLOADS = int(os.environ.get("BENCH_UPLOADS", "300"))

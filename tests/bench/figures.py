@@ -11,7 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 FIGURES = ROOT / "docs" / "figures"
 LIBRARIES = ("confluent-kafka", "faust-streaming", "aiokafka", "onnxruntime", "pillow", "numpy")
 

@@ -20,15 +20,15 @@ import numpy as np
 import skimage
 from PIL import Image
 
-from erasestream.pipeline.inference.manifest import Installed, ModelStore
-from erasestream.pipeline.inference.model_choice import iou, multiplies_bytes
-from erasestream.pipeline.inference.model_trial import CPUINFO
-from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.devstack.stack import Stack
+from erasestream.pipeline.stages.inference.models.install.build_choice import iou, multiplies_bytes
+from erasestream.pipeline.stages.inference.models.install.trial import CPUINFO
+from erasestream.pipeline.stages.inference.models.manifest import Installed, ModelStore
 from erasestream.schemas.errors import ErasestreamError
-from erasestream.schemas.events import Cutout
+from erasestream.schemas.events.images import Cutout
 from erasestream.schemas.ids import UploadId
-from erasestream.topics.producer import UploadProducer
-from erasestream.topics.subscription import ResultSubscription
+from erasestream.topics.client.result_subscription import ResultSubscription
+from erasestream.topics.client.upload_producer import UploadProducer
 from tests.bench import loops
 from tests.bench.figures import Figure, figure
 from tests.bench.running import CACHE, SHOP, pipeline, start

@@ -28,19 +28,19 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec
 
-from erasestream.pipeline.local.broker import Broker
-from erasestream.pipeline.local.process import Attachment, ChildProcess
-from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.devstack.child_process import Attachment, ChildProcess
+from erasestream.pipeline.devstack.kafka.broker import Broker
+from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import LaneSettings
-from erasestream.schemas.cloudevents import to_wire
+from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import ErasestreamError
-from erasestream.schemas.events import Cutout, Event, Position, Upload
+from erasestream.schemas.events.images import Cutout, Event, Position, Upload
 from erasestream.schemas.ids import AccountId, Lane, UploadId, new_upload_id
-from erasestream.topics.catalog import ROUTER, Role, cutouts_of, ephemeral_of, uploads_of
-from erasestream.topics.connection import ErrorWatch
-from erasestream.topics.provision import provision
-from erasestream.topics.record import Partition
-from erasestream.topics.transactional_writes import MAX_RECORD_BYTES
+from erasestream.topics.admin.provisioning import provision
+from erasestream.topics.catalog.catalog import ROUTER, Role, cutouts_of, ephemeral_of, uploads_of
+from erasestream.topics.kafka.connection import ErrorWatch
+from erasestream.topics.kafka.records import Partition
+from erasestream.topics.kafka.transaction.producer import MAX_RECORD_BYTES
 from tests.bench.running import CACHE, peak_mb, wait_ready
 
 SHOP, ALBUM = Lane("shop"), Lane("album")

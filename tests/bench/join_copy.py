@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
-from erasestream.pipeline.local.process import ChildProcess
-from erasestream.pipeline.running import run
-from erasestream.topics.catalog import Role
-from erasestream.topics.connection import Cluster, Connection
-from erasestream.topics.record import Outgoing, Partition, Record
-from erasestream.topics.starts import Start
-from erasestream.topics.transaction import TransactionalLoop
+from erasestream.pipeline.devstack.child_process import ChildProcess
+from erasestream.pipeline.runtime.runner import run
+from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.kafka.connection import Cluster, Connection
+from erasestream.topics.kafka.records import Outgoing, Partition, Record
+from erasestream.topics.kafka.transaction.loop import TransactionalLoop
+from erasestream.topics.kafka.transaction.start_offsets import Start
 from tests.bench.join_bed import Bed, Contender
 
 NAME = "copy"

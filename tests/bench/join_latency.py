@@ -8,16 +8,16 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from erasestream.pipeline.consent.router import Router, topics_of
-from erasestream.schemas.consent import Decision
+from erasestream.pipeline.stages.routing.router import Router, topics_of
 from erasestream.schemas.errors import ErasestreamError
+from erasestream.schemas.events.consent import Decision
 from erasestream.schemas.ids import AccountId
-from erasestream.topics.catalog import ROUTER
-from erasestream.topics.connection import Connection, ErrorWatch
-from erasestream.topics.consent_view import ConsentView
-from erasestream.topics.originals import Originals
-from erasestream.topics.record import Record
-from erasestream.topics.transaction import TransactionalLoop
+from erasestream.topics.catalog.catalog import ROUTER
+from erasestream.topics.consent.view import ConsentView
+from erasestream.topics.kafka.connection import Connection, ErrorWatch
+from erasestream.topics.kafka.consumer.record_fetcher import Originals
+from erasestream.topics.kafka.records import Record
+from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 from tests.bench.figures import Figure
 from tests.bench.join_bed import OURS, SHOP, Bed, Contender, Made, picture
 from tests.bench.join_opted_in import decide

@@ -8,14 +8,20 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from erasestream.pipeline.consent.decision import MAX_CLOCK_SKEW
-from erasestream.pipeline.local.process import ChildProcess
-from erasestream.schemas.cloudevents import to_wire
-from erasestream.schemas.consent import Channel, ConsentDecision, Decision
+from erasestream.pipeline.devstack.child_process import ChildProcess
+from erasestream.pipeline.stages.routing.routing_rule import MAX_CLOCK_SKEW
+from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import ErasestreamError
+from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
-from erasestream.topics.catalog import RETAINED, ROUTER, consent_of, cutouts_of, ephemeral_of
-from erasestream.topics.partitioner import partition_of
+from erasestream.topics.catalog.catalog import (
+    RETAINED,
+    ROUTER,
+    consent_of,
+    cutouts_of,
+    ephemeral_of,
+)
+from erasestream.topics.kafka.partitioner import partition_of
 from tests.bench.figures import Figure, figure
 from tests.bench.join_bed import ALBUM, STRANGER, Bed, Contender, Round, peak_rss_mb, picture
 

@@ -5,11 +5,11 @@ Their topics have the partitions, settings and records of the router's own.
 
 from dataclasses import replace
 
-from erasestream.pipeline.local.certificates import Authority
-from erasestream.pipeline.local.files import now
-from erasestream.topics.acl import Match, Operation, Resource, Right
-from erasestream.topics.catalog import Role
-from erasestream.topics.provision import CreateTopic, Grant, apply
+from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.stack_files import now
+from erasestream.topics.admin.provisioning import CreateTopic, Grant, apply
+from erasestream.topics.catalog.acl import Match, Operation, Resource, Right
+from erasestream.topics.catalog.catalog import Role
 from tests.bench.join_bed import OURS, Bed, Contender
 
 

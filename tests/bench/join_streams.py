@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from erasestream.pipeline.local.jars import require_java
-from erasestream.pipeline.local.process import ChildProcess
-from erasestream.topics.catalog import consent_of
+from erasestream.pipeline.devstack.child_process import ChildProcess
+from erasestream.pipeline.devstack.kafka.distribution import require_java
+from erasestream.topics.catalog.catalog import consent_of
 from tests.bench.join_bed import SHOP, Bed, Contender
 from tests.bench.running import CACHE
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import psutil
 
-from erasestream.pipeline.inference.manifest import Installed, ModelStore
-from erasestream.pipeline.inference.model_install import install
-from erasestream.pipeline.inference.model_isnet import ISNET_SINGLE
+from erasestream.pipeline.stages.inference.models.install.installer import install
+from erasestream.pipeline.stages.inference.models.isnet import ISNET_SINGLE
+from erasestream.pipeline.stages.inference.models.manifest import Installed, ModelStore
 from tests.bench.running import CACHE
 
 WAIT_S = 600.0

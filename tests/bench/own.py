@@ -21,20 +21,20 @@ from statistics import median
 import psutil
 from PIL import Image
 
-from erasestream.pipeline.inference.cutout import cut_out_once
-from erasestream.pipeline.inference.manifest import Installed, ModelStore
-from erasestream.pipeline.inference.model import Segmenter
-from erasestream.pipeline.inference.pool import Pool
-from erasestream.pipeline.inference.sandbox import Isolation
-from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.devstack.stack import Stack
+from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
+from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.models.manifest import Installed, ModelStore
+from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
+from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.options import CutoutOptions
-from erasestream.topics.producer import UploadProducer
-from erasestream.topics.subscription import ResultSubscription
+from erasestream.topics.client.result_subscription import ResultSubscription
+from erasestream.topics.client.upload_producer import UploadProducer
 from tests.bench.figures import Figure, figure
 from tests.bench.inference import two_megapixels
 from tests.bench.running import CACHE, SHOP, pipeline
-from tests.inference.tiny_model import build_crisp_model
+from tests.pipeline.stages.inference.tiny_model import build_crisp_model
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "10"))
 IMAGES = int(os.environ.get("BENCH_IMAGES", "40"))

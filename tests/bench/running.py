@@ -1,6 +1,5 @@
 """A whole pipeline to be measured: all stages as processes, both lanes."""
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,12 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import LaneSettings
 from erasestream.schemas.ids import Lane
-from erasestream.topics.provision import provision
+from erasestream.topics.admin.provisioning import provision
+from tests.paths import CACHE
 
-CACHE = Path(os.environ.get("ERASESTREAM_CACHE", Path(__file__).parents[2] / ".cache"))
 SHOP, BULK = Lane("shop"), Lane("bulk")
 READY_S = 90.0
 STAGES = ("infer", "route", "sink")

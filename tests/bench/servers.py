@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import LaneSettings
-from erasestream.topics.provision import provision
+from erasestream.topics.admin.provisioning import provision
 from tests.bench.running import BULK, CACHE, SHOP
 
 MEMORY = Path("/dev/shm")  # noqa: S108 (a folder of our own in it, as in /tmp)

@@ -24,22 +24,22 @@ from statistics import linear_regression
 import psutil
 from confluent_kafka import Consumer, TopicPartition
 
-from erasestream.pipeline.inference.manifest import Installed
-from erasestream.pipeline.inference.pool import Pool
-from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.devstack.stack import Stack
+from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.models.manifest import Installed
 from erasestream.schemas.errors import InvalidImage
 from erasestream.schemas.options import CutoutOptions
-from erasestream.topics.catalog import ADMIN, cutouts_of
-from erasestream.topics.connection import Connection, ErrorWatch
-from erasestream.topics.producer import UploadProducer
+from erasestream.topics.catalog.catalog import ADMIN, cutouts_of
+from erasestream.topics.client.upload_producer import UploadProducer
+from erasestream.topics.kafka.connection import Connection, ErrorWatch
 from tests.bench.figures import ROOT, Figure
 from tests.bench.running import SHOP
 from tests.bench.soak_plot import Series, drawn
 from tests.faults.hostile import PARTITIONS, servers, start_worker
 from tests.faults.hostile_images import case, valid
 from tests.faults.memory import MemoryWatch, resident_mb
-from tests.inference.pictures import gradient, saved
-from tests.inference.tiny_model import build_tiny_model
+from tests.pipeline.stages.inference.pictures import gradient, saved
+from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 
 IMAGES = int(os.environ.get("SOAK_IMAGES", "2000"))
 UPLOADS = int(os.environ.get("SOAK_UPLOADS", "4000"))

@@ -17,12 +17,12 @@ import psutil
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from erasestream.pipeline.local.files import BROKER
-from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.devstack.stack import Stack
+from erasestream.pipeline.devstack.stack_files import BROKER
 from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.ids import UploadId
-from erasestream.topics.catalog import cutouts_of
-from erasestream.topics.producer import UploadProducer
+from erasestream.topics.catalog.catalog import cutouts_of
+from erasestream.topics.client.upload_producer import UploadProducer
 from tests.bench.running import SHOP
 
 LOOK_EVERY_S = 0.5

@@ -11,12 +11,12 @@ from typing import Any
 import jsonschema
 import pytest
 
-from erasestream.pipeline.local.broker import DIRECT_MB, HEAP_MB
-from erasestream.pipeline.local.broker_config import properties, single
-from erasestream.pipeline.local.bucket import BucketSettings
-from erasestream.pipeline.local.files import IMAGE_BUCKET, VAULT_BUCKET
-from erasestream.pipeline.local.policy import IMAGES, VAULT
+from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
+from erasestream.pipeline.devstack.kafka.broker import DIRECT_MB, HEAP_MB
+from erasestream.pipeline.devstack.kafka.broker_config import properties, single
+from erasestream.pipeline.devstack.stack_files import IMAGE_BUCKET, VAULT_BUCKET
 from erasestream.pipeline.settings import Settings, load
+from erasestream.sinks.buckets.access_policy import IMAGES, VAULT
 from tests.deploy.conftest import COMPOSE, ROOT, Service, mounts
 
 ADDRESSES_AND_PATHS = {

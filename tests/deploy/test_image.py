@@ -2,9 +2,8 @@
 
 import importlib.util
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
 
 
 def test_requirements_follow_the_project() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from erasestream.pipeline.local.broker import free_ports
-from erasestream.pipeline.local.jars import install_kafka
-from erasestream.pipeline.local.readiness import brokers_in_service, client_context
+from erasestream.pipeline.devstack.kafka.broker import free_ports
+from erasestream.pipeline.devstack.kafka.distribution import install_kafka
+from erasestream.pipeline.devstack.kafka.readiness import brokers_in_service, client_context
 from erasestream.pipeline.settings import load
 from tests.deploy.conftest import COMPOSE, ROOT, run_setup
 

@@ -1,15 +1,14 @@
 """docs/codes.md is what the code says."""
 
-from pathlib import Path
-
 from typer.testing import CliRunner
 
-from erasestream.pipeline.cli import app
-from erasestream.schemas.codes import document
+from erasestream.pipeline.cli.app import app
+from erasestream.schemas.error_reference import document
 from erasestream.schemas.errors import SENTENCES, Code
-from erasestream.schemas.events import Failure
+from erasestream.schemas.events.images import Failure
+from tests.paths import ROOT
 
-DOCUMENT = Path(__file__).parents[2] / "docs/codes.md"
+DOCUMENT = ROOT / "docs/codes.md"
 
 
 def test_the_table_of_codes_is_current() -> None:

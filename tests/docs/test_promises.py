@@ -1,11 +1,11 @@
 """docs/promises.md names what is there: every promise once, every file, every test."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 TEXT = (ROOT / "docs/promises.md").read_text()
 PROMISES = re.split(r"(?m)^\*\*(?=P\d+\.)", TEXT.partition("## Said plainly")[0])[1:]
 LINES = ("Control", "Code", "Test", "Watched by")

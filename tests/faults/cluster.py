@@ -23,14 +23,14 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from erasestream.pipeline.local.certificates import Authority
-from erasestream.pipeline.local.files import IMAGE_BUCKET
-from erasestream.pipeline.local.readiness import client_context
-from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.kafka.readiness import client_context
+from erasestream.pipeline.devstack.stack import Stack
+from erasestream.pipeline.devstack.stack_files import IMAGE_BUCKET
 from erasestream.pipeline.settings import LaneSettings
-from erasestream.topics.catalog import Role
-from erasestream.topics.connection import Cluster, Connection, ErrorWatch
-from erasestream.topics.provision import provision
+from erasestream.topics.admin.provisioning import provision
+from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.kafka.connection import Cluster, Connection, ErrorWatch
 from tests.bench.running import BULK, CACHE, SHOP, wait_ready
 from tests.faults.endings import Ending, Transactions, transactions
 from tests.faults.observer import Observer, stored

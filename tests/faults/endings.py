@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from erasestream.pipeline.running import EX_SOFTWARE, EX_UNAVAILABLE
+from erasestream.pipeline.runtime.runner import EX_SOFTWARE, EX_UNAVAILABLE
 from erasestream.schemas.errors import Code
 
 EXPECTED = {

@@ -23,19 +23,19 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import LaneSettings
-from erasestream.schemas.events import Failure
-from erasestream.topics.catalog import ADMIN, LaneRole, cutouts_of, lane_role, uploads_of
-from erasestream.topics.connection import Connection, ErrorWatch
-from erasestream.topics.provision import provision
+from erasestream.schemas.events.images import Failure
+from erasestream.topics.admin.provisioning import provision
+from erasestream.topics.catalog.catalog import ADMIN, LaneRole, cutouts_of, lane_role, uploads_of
+from erasestream.topics.kafka.connection import Connection, ErrorWatch
 from tests.bench.figures import Figure, publish
 from tests.bench.running import CACHE, SHOP, wait_ready
 from tests.faults.hostile_answers import complaint_about_cutout, complaint_about_refusal
 from tests.faults.hostile_images import Case, case
 from tests.faults.memory import MemoryWatch
 from tests.flow.strangers import upload_record
-from tests.inference.tiny_model import build_tiny_model
+from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 
 IMAGES = int(os.environ.get("HOSTILE_COUNT", "10000"))
 PARTITIONS = 4

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from erasestream.schemas.events import Failure
+from erasestream.schemas.events.images import Failure
 from tests.faults.hostile_images import Case
 
 CODES = frozenset(map(str, Failure.codes()))

@@ -12,7 +12,7 @@ from functools import cache
 from PIL import Image, ImageCms
 
 from erasestream.schemas.errors import Code
-from tests.inference.pictures import (
+from tests.pipeline.stages.inference.pictures import (
     gradient,
     jpeg_bomb,
     png_bomb,

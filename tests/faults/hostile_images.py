@@ -21,7 +21,7 @@ from PIL import Image
 
 from erasestream.schemas.errors import Code
 from tests.faults import hostile_bombs, hostile_wounds
-from tests.inference.pictures import gradient
+from tests.pipeline.stages.inference.pictures import gradient
 
 ORIENTATION = 0x0112
 

@@ -7,7 +7,7 @@ import random
 import struct
 from collections.abc import Callable, Iterator
 
-from tests.inference.pictures import png_chunk
+from tests.pipeline.stages.inference.pictures import png_chunk
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 ABSURD = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)

@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import TypeVar
 
-from erasestream.schemas.consent import Channel, Decision
 from erasestream.schemas.errors import ErasestreamError
+from erasestream.schemas.events.consent import Channel, Decision
 from erasestream.schemas.ids import Lane
-from erasestream.topics.consent import ConsentWriter
+from erasestream.topics.consent.writer import ConsentWriter
 from tests.faults import claims
 from tests.faults.claims import Account, Call
 

@@ -10,10 +10,10 @@ from random import Random
 from threading import Thread
 
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog import LaneRole, lane_role
-from erasestream.topics.connection import Cluster, Connection
-from erasestream.topics.consent import ConsentWriter
-from erasestream.topics.producer import UploadProducer
+from erasestream.topics.catalog.catalog import LaneRole, lane_role
+from erasestream.topics.client.upload_producer import UploadProducer
+from erasestream.topics.consent.writer import ConsentWriter
+from erasestream.topics.kafka.connection import Cluster, Connection
 from tests.bench.running import BULK, SHOP
 from tests.faults.checker import Evidence, Verdict, judge
 from tests.faults.cluster import StormCluster
@@ -22,7 +22,7 @@ from tests.faults.observer import Observer
 from tests.faults.owners import ALWAYS, ONCE, Owners
 from tests.faults.plan import OF_BROKERS, Fault, Kind, faults
 from tests.faults.traffic import Uploads
-from tests.inference.tiny_model import build_tiny_model
+from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 
 EVERY_S = 2.0
 TICK_S = 0.2

@@ -8,7 +8,7 @@ from functools import partial
 
 from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.ids import Lane
-from erasestream.topics.producer import Receipt, UploadProducer
+from erasestream.topics.client.upload_producer import Receipt, UploadProducer
 from tests.faults.checker import Sent
 from tests.faults.owners import ACCOUNTS
 from tests.flow.pictures import noise, photo

@@ -8,8 +8,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from erasestream.topics.catalog import Role
-from erasestream.topics.connection import Cluster, Connection, ErrorWatch
+from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.kafka.connection import Cluster, Connection, ErrorWatch
 from tests.flow.waiting import eventually
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from erasestream.schemas.cloudevents import from_wire, type_of
-from erasestream.schemas.events import Cutout, Failure
+from erasestream.schemas.codec.cloudevents import from_wire, type_of
+from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import UploadId
-from erasestream.topics.catalog import Role
-from erasestream.topics.connection import Cluster, Connection, ErrorWatch
-from erasestream.topics.record import Record
-from erasestream.topics.transactional_writes import MAX_RECORD_BYTES
+from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.kafka.connection import Cluster, Connection, ErrorWatch
+from erasestream.topics.kafka.records import Record
+from erasestream.topics.kafka.transaction.producer import MAX_RECORD_BYTES
 
 COMMITTED = "read_committed"
 UNCOMMITTED = "read_uncommitted"

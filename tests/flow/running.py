@@ -6,15 +6,16 @@ from pathlib import Path
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 
-from erasestream.pipeline import wiring
-from erasestream.pipeline.local.stack import Stack
+from erasestream.pipeline.bootstrap import storage as wiring
+from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import LaneSettings, Settings, load
-from erasestream.schemas.consent import Channel
-from erasestream.schemas.events import Cutout, Failure
+from erasestream.schemas.events.consent import Channel
+from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import Lane, UploadId
-from erasestream.sinks.names import StoredName
-from erasestream.sinks.reader import RetainedReader
-from erasestream.topics.catalog import (
+from erasestream.sinks.images.image_reader import RetainedReader
+from erasestream.sinks.images.object_names import StoredName
+from erasestream.topics.admin.provisioning import provision
+from erasestream.topics.catalog.catalog import (
     ADMIN,
     AUDITOR,
     RETAINED,
@@ -23,17 +24,16 @@ from erasestream.topics.catalog import (
     ephemeral_of,
     lane_role,
 )
-from erasestream.topics.connection import Connection
-from erasestream.topics.consent import ConsentWriter, Recorded
-from erasestream.topics.producer import Receipt, UploadProducer
-from erasestream.topics.provision import provision
-from erasestream.topics.record import Record
+from erasestream.topics.client.upload_producer import Receipt, UploadProducer
+from erasestream.topics.consent.writer import ConsentWriter, Recorded
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.records import Record
 from tests.flow.looking import UNCOMMITTED, TopicReader, ids_in, results_of
 from tests.flow.pictures import photo
 from tests.flow.waiting import eventually
-from tests.inference.tiny_model import build_tiny_model
+from tests.paths import CACHE
+from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 
-CACHE = Path(__file__).parents[2] / ".cache"
 SHOP = Lane("shop")
 BULK = Lane("bulk")
 PARTITIONS: Mapping[Lane, int] = {SHOP: 2, BULK: 1}

@@ -10,12 +10,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as PlainBuilder
 from confluent_kafka import KafkaError, Message, Producer
 
-from erasestream.schemas.cloudevents import to_wire
-from erasestream.schemas.events import Upload
-from erasestream.schemas.formats import content_type_of
+from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.events.images import Upload
 from erasestream.schemas.ids import AccountId, new_upload_id
-from erasestream.topics.catalog import Role
-from erasestream.topics.connection import Cluster, Connection, ErrorWatch
+from erasestream.schemas.image_formats import content_type_of
+from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.kafka.connection import Cluster, Connection, ErrorWatch
 
 Headers = Mapping[str, bytes | None]
 

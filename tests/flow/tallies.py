@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from erasestream.schemas.events import Cutout, Part
+from erasestream.schemas.events.images import Cutout, Part
 from erasestream.schemas.ids import UploadId
 from tests.flow.looking import event_of
 from tests.flow.pictures import photo

@@ -12,15 +12,15 @@ from typing import NamedTuple
 import pytest
 from confluent_kafka import KafkaError
 
-from erasestream.pipeline.consent.decision import MAX_CLOCK_SKEW
-from erasestream.schemas.cloudevents import MAX_HEADER_BYTES, to_wire
-from erasestream.schemas.consent import Channel, ConsentDecision, Decision
+from erasestream.pipeline.stages.routing.routing_rule import MAX_CLOCK_SKEW
+from erasestream.schemas.codec.cloudevents import MAX_HEADER_BYTES, to_wire
 from erasestream.schemas.errors import SENTENCES, Code
-from erasestream.schemas.events import MAX_UPLOAD_BYTES, Cutout, Failure
+from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
+from erasestream.schemas.events.images import MAX_UPLOAD_BYTES, Cutout, Failure
 from erasestream.schemas.ids import INVALID_ACCOUNT, new_upload_id
-from erasestream.topics.catalog import RETAINED, LaneRole, consent_of, lane_role, uploads_of
-from erasestream.topics.partitioner import partition_of
-from erasestream.topics.subscription import ResultSubscription
+from erasestream.topics.catalog.catalog import RETAINED, LaneRole, consent_of, lane_role, uploads_of
+from erasestream.topics.client.result_subscription import ResultSubscription
+from erasestream.topics.kafka.partitioner import partition_of
 from tests.flow.looking import event_of, ids_in
 from tests.flow.pictures import loud_noise, noise, photo, strip
 from tests.flow.running import SHOP, Flow

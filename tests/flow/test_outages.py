@@ -1,6 +1,6 @@
 """Broker away, bucket away: stages wait, say so once, and go on where they were."""
 
-from erasestream.pipeline.running import EX_SOFTWARE, EX_UNAVAILABLE
+from erasestream.pipeline.runtime.runner import EX_SOFTWARE, EX_UNAVAILABLE
 from erasestream.schemas.errors import Code
 from tests.flow.running import STAGES, Flow
 from tests.flow.tallies import Tally, opt_in

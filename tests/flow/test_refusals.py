@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from erasestream.pipeline.local.certificates import Authority
-from erasestream.pipeline.running import EX_CONFIG, EX_OK, EX_UNAVAILABLE
+from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.runtime.runner import EX_CONFIG, EX_OK, EX_UNAVAILABLE
 from erasestream.schemas.errors import SENTENCES, Code
-from erasestream.topics.acl import Operation, Resource, Right
-from erasestream.topics.bindings import binding_of, exactly
-from erasestream.topics.catalog import (
+from erasestream.topics.admin.provisioning import provision
+from erasestream.topics.catalog.acl import Operation, Resource, Right
+from erasestream.topics.catalog.catalog import (
     INFERENCE,
     RETAINED,
     ROUTER,
@@ -26,7 +26,7 @@ from erasestream.topics.catalog import (
     cutouts_of,
     uploads_of,
 )
-from erasestream.topics.provision import provision
+from erasestream.topics.kafka.acl_bindings import binding_of, exactly
 from tests.flow.running import BULK, SHOP, STAGES, Flow
 from tests.flow.tallies import Tally
 from tests.flow.waiting import eventually

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 import pytest
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
-from erasestream.pipeline.running import EX_SOFTWARE
-from erasestream.topics.acl import Operation, Resource, Right
-from erasestream.topics.bindings import binding_of, exactly
-from erasestream.topics.catalog import INFERENCE, cutouts_of
-from erasestream.topics.connection import Admin
+from erasestream.pipeline.runtime.runner import EX_SOFTWARE
+from erasestream.topics.catalog.acl import Operation, Resource, Right
+from erasestream.topics.catalog.catalog import INFERENCE, cutouts_of
+from erasestream.topics.kafka.acl_bindings import binding_of, exactly
+from erasestream.topics.kafka.connection import Admin
 from tests.flow.looking import event_of
 from tests.flow.pictures import noise, photo
 from tests.flow.running import BULK, Flow

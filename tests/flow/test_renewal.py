@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from erasestream.pipeline.local.certificates import Authority
-from erasestream.pipeline.running import EX_SOFTWARE, EX_UNAVAILABLE
+from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.runtime.runner import EX_SOFTWARE, EX_UNAVAILABLE
 from erasestream.schemas.errors import Unavailable
-from erasestream.topics.catalog import (
+from erasestream.topics.catalog.catalog import (
     ERASER,
     INFERENCE,
     PURGER,
@@ -18,8 +18,8 @@ from erasestream.topics.catalog import (
     Role,
     uploads_of,
 )
-from erasestream.topics.consent import Recorded
-from erasestream.topics.record import Partition
+from erasestream.topics.consent.writer import Recorded
+from erasestream.topics.kafka.records import Partition
 from tests.flow.running import SHOP, STAGES, Flow
 from tests.flow.tallies import Tally, opt_in
 from tests.flow.waiting import eventually

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from erasestream.schemas.errors import Erased
-from erasestream.schemas.events import Part
+from erasestream.schemas.events.images import Part
 from tests.flow.running import Flow
 from tests.flow.test_routes import BOTH, stored_parts, upload_after
 

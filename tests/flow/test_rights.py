@@ -11,7 +11,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog import (
+from erasestream.topics.catalog.catalog import (
     ADMIN,
     INFERENCE,
     LEDGER,
@@ -28,10 +28,10 @@ from erasestream.topics.catalog import (
     lane_role,
     uploads_of,
 )
-from erasestream.topics.connection import Cluster, Connection
-from erasestream.topics.consent import ConsentWriter
-from erasestream.topics.producer import UploadProducer
-from erasestream.topics.subscription import ResultSubscription
+from erasestream.topics.client.result_subscription import ResultSubscription
+from erasestream.topics.client.upload_producer import UploadProducer
+from erasestream.topics.consent.writer import ConsentWriter
+from erasestream.topics.kafka.connection import Cluster, Connection
 from tests.flow.attempts import Answer, Client
 from tests.flow.running import BULK, PARTITIONS, SHOP, Flow
 

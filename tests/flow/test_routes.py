@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from erasestream.pipeline.consent.decision import MAX_CLOCK_SKEW
-from erasestream.schemas.events import Part
+from erasestream.pipeline.stages.routing.routing_rule import MAX_CLOCK_SKEW
+from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import UploadId
-from erasestream.topics.consent import Recorded
-from erasestream.topics.producer import Receipt
+from erasestream.topics.client.upload_producer import Receipt
+from erasestream.topics.consent.writer import Recorded
 from tests.flow.looking import files_with, slices
 from tests.flow.pictures import noise
 from tests.flow.running import BULK, SHOP, Flow

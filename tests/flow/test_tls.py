@@ -13,11 +13,11 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from erasestream.pipeline.local.certificates import Authority
+from erasestream.pipeline.devstack.certificate_authority import Authority
 from erasestream.schemas.errors import Code, ErasestreamError, Refused
-from erasestream.topics.catalog import LaneRole, lane_role
-from erasestream.topics.connection import Cluster, Connection, ErrorWatch, Settings
-from erasestream.topics.producer import SendingLimits, UploadProducer
+from erasestream.topics.catalog.catalog import LaneRole, lane_role
+from erasestream.topics.client.upload_producer import SendingLimits, UploadProducer
+from erasestream.topics.kafka.connection import Cluster, Connection, ErrorWatch, Settings
 from tests.flow.running import SHOP, Flow
 from tests.flow.waiting import eventually
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import NewPartitions
 
-from erasestream.topics.catalog import cutouts_of, uploads_of
-from erasestream.topics.connection import Cluster
-from erasestream.topics.producer import UploadProducer
-from erasestream.topics.record import Partition
+from erasestream.topics.catalog.catalog import cutouts_of, uploads_of
+from erasestream.topics.client.upload_producer import UploadProducer
+from erasestream.topics.kafka.connection import Cluster
+from erasestream.topics.kafka.records import Partition
 from tests.flow.pictures import photo
 from tests.flow.running import BULK, Flow
 from tests.flow.waiting import eventually

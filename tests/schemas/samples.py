@@ -2,12 +2,26 @@
 
 from datetime import UTC, datetime
 
-from erasestream.schemas.consent import Channel, ConsentDecision, Decision
-from erasestream.schemas.events import Cutout, Event, Failure, Part, Position, Retained, Upload
+from erasestream.schemas.codec.result_headers import ResultHead
+from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
+from erasestream.schemas.events.images import (
+    Cutout,
+    Event,
+    Failure,
+    Part,
+    Position,
+    Retained,
+    Upload,
+)
+from erasestream.schemas.events.ledger import (
+    DecisionEntry,
+    ErasureEntry,
+    Finding,
+    FindingKind,
+    Repair,
+)
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
-from erasestream.schemas.ledger import DecisionEntry, ErasureEntry, Finding, FindingKind, Repair
 from erasestream.schemas.options import CutoutOptions, OutputFormat
-from erasestream.schemas.result_head import ResultHead
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678000, UTC)
 ID = UploadId("019b7d2c-1d4e-7000-8000-00000000002a")

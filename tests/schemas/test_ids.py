@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erasestream.schemas.errors import SENTENCES, Code
-from erasestream.schemas.events import Failure
+from erasestream.schemas.events.images import Failure
 from erasestream.schemas.ids import (
     AccountId,
     Lane,

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import pytest
 
-from erasestream.pipeline.local.bucket import BucketSettings, issue_token
-from erasestream.pipeline.local.bucket_process import BucketProcess
-from erasestream.pipeline.local.certificates import Authority
-from erasestream.pipeline.local.policy import IMAGES, VAULT, Action, Role, Rule
-from erasestream.sinks.gcs import GcsObjectStore, GcsSettings
+from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
+from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings, issue_token
+from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Action, Role, Rule
+from erasestream.sinks.buckets.gcs import GcsObjectStore, GcsSettings
 
 OPEN = "open"
 OPEN_RULES = (Rule(Role.ROTATOR, frozenset(Action)),)

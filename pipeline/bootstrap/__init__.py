@@ -1,0 +1,1 @@
+"""The composition root: one module per role turns settings into running parts."""

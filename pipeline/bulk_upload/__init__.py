@@ -1,0 +1,1 @@
+"""Upload the rows of a manifest, each exactly once across restarts."""

@@ -1,0 +1,30 @@
+"""The command `erasestream`: every command in its place."""
+
+import typer
+
+from erasestream.pipeline.cli import cluster, consent, demo, devstack, images, stages
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Background removal on Kafka that can prove what it does with a customer's pixels.",
+)
+
+app.command(rich_help_panel="Stages")(stages.infer)
+app.command(rich_help_panel="Stages")(stages.route)
+app.command(rich_help_panel="Stages")(stages.sink)
+app.command(rich_help_panel="Stages")(stages.purge)
+app.command(rich_help_panel="Stages")(stages.erase)
+app.command(rich_help_panel="Images")(images.upload)
+app.command(rich_help_panel="Images")(images.results)
+app.command(rich_help_panel="Set-up")(cluster.provision)
+app.command(rich_help_panel="Set-up")(cluster.repair)
+app.command(rich_help_panel="Set-up")(cluster.topics)
+app.command(rich_help_panel="Set-up")(cluster.schemas)
+app.command(rich_help_panel="Set-up")(cluster.codes)
+app.add_typer(cluster.model, name="model", rich_help_panel="Set-up")
+app.add_typer(consent.consent, name="consent", rich_help_panel="Owners")
+app.add_typer(consent.retained, name="retained", rich_help_panel="Owners")
+app.command(rich_help_panel="Playing")(demo.demo)
+app.add_typer(devstack.dev, name="dev", rich_help_panel="Playing")

@@ -1,0 +1,107 @@
+"""`dev`: the embedded stack, for people who want to play (extra dev)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from erasestream.pipeline.cli.console import CACHE, CacheOption, console, say
+from erasestream.pipeline.settings import SETTINGS_VARIABLE, LaneSettings, LifetimeSettings
+from erasestream.schemas.ids import Lane
+from erasestream.topics.admin.provisioning import provision
+
+if TYPE_CHECKING:
+    from erasestream.pipeline.devstack.stack import Stack
+
+dev = typer.Typer(no_args_is_help=True, help="A whole stack on this machine (extra dev).")
+
+DirectoryOption = Annotated[Path, typer.Option(help="Folder that the stack lives in.")]
+DIRECTORY = Path(".cache/stack")
+STAGES = ("infer", "route", "sink", "purge", "erase")
+
+
+def _stack(directory: Path, cache: Path) -> "Stack":
+    from erasestream.pipeline.devstack.child_process import Attachment
+    from erasestream.pipeline.devstack.stack import Stack
+
+    return Stack(directory, cache=cache, attachment=Attachment.DETACHED, progress=console.print)
+
+
+@dev.command()
+def up(
+    *,
+    directory: DirectoryOption = DIRECTORY,
+    cache: CacheOption = CACHE,
+    model: Annotated[str, typer.Option(help="An installed model.")] = "isnet",
+) -> None:
+    """Start broker, bucket and all stages; they go on until `dev down`."""
+    stack = _stack(directory, cache)
+    if not stack.exists:
+        stack.create(model=model)
+    running = stack.running()
+    if "broker" not in running:
+        stack.start_servers()
+    provision(
+        stack.admin().admin(),
+        stack.catalog(),
+        show=lambda plan: console.print(f"provisioning: {len(plan.changes)} changes"),
+    )
+    for stage in STAGES:
+        if stage not in running:
+            stack.start_stage(stage)
+    say(f"Running. Now: export {SETTINGS_VARIABLE}={stack.files.settings}")
+
+
+@dev.command()
+def down(*, directory: DirectoryOption = DIRECTORY, cache: CacheOption = CACHE) -> None:
+    """Stop everything that `dev up` started; the data stays in the folder."""
+    _stack(directory, cache).stop()
+
+
+@dev.command()
+def status(*, directory: DirectoryOption = DIRECTORY, cache: CacheOption = CACHE) -> None:
+    """Show what runs, with process ids and logs."""
+    stack = _stack(directory, cache)
+    running = stack.running()
+    for name, pid in running.items():
+        say(f"{name:<8} {pid:>8}  {stack.log_of(name)}")
+    if not running:
+        say("nothing runs")
+
+
+@dev.command()
+def install(*, cache: CacheOption = CACHE) -> None:
+    """Fetch what the embedded broker needs; says its size first, and does nothing twice."""
+    from erasestream.pipeline.devstack.kafka.cds_archive import make_class_archive
+    from erasestream.pipeline.devstack.kafka.distribution import install_kafka
+
+    make_class_archive(install_kafka(cache, console.print), console.print)
+
+
+@dev.command()
+def files(
+    directory: Annotated[Path, typer.Option(help="A new folder.")],
+    *,
+    lane: Annotated[list[str], typer.Option(help="A lane; may be repeated.")],
+    bootstrap: Annotated[str, typer.Option(help="The broker's address, as clients see it.")],
+    bucket: Annotated[str, typer.Option(help="The bucket's host and port, as clients see it.")],
+    models: Annotated[Path, typer.Option(help="The folder of models, as stages see it.")],
+) -> None:
+    """Write certificates, tokens, keys and settings for servers that run elsewhere."""
+    from erasestream.pipeline.devstack.stack_files import StackFiles
+
+    names = [Lane(name) for name in lane]
+    host, _, port = bucket.rpartition(":")
+    hosts = ("localhost", "127.0.0.1", bootstrap.rpartition(":")[0], host)
+    made = StackFiles(directory)
+    made.create_identities(names, hosts=tuple(dict.fromkeys(hosts)))
+    made.create_secrets()
+    made.write_bucket_settings(host="0.0.0.0", port=int(port))  # noqa: S104 (TLS and tokens guard it)
+    made.write_settings(
+        bootstrap=(bootstrap,),
+        endpoint=f"https://{bucket}",
+        lanes={name: LaneSettings() for name in names},
+        lifetimes=LifetimeSettings(),
+        models=models,
+        model="isnet",
+    )

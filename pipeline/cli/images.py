@@ -1,0 +1,182 @@
+"""`upload` and `results`: images in, cut-outs out."""
+
+import os
+import signal
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from erasestream.pipeline.bulk_upload import uploader as manifests
+from erasestream.pipeline.cli import cutout_options
+from erasestream.pipeline.cli.console import LaneOption, console, errors, say
+from erasestream.pipeline.settings import Settings, load
+from erasestream.schemas.errors import SENTENCES, Code, ErasestreamError
+from erasestream.schemas.events.images import Cutout, Failure
+from erasestream.schemas.ids import Lane
+from erasestream.schemas.options import Channels, CutoutOptions, Edges, OutputFormat, Size
+from erasestream.topics.client.result_subscription import Delivery, ResultSubscription
+from erasestream.topics.client.upload_builder import checked_options
+from erasestream.topics.client.upload_producer import UploadProducer
+
+EXTENSIONS = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpg"}
+SOME_FAILED = 1
+MAX_REFERENCE = 128
+
+
+def upload(
+    lane: LaneOption,
+    files: Annotated[list[Path] | None, typer.Argument(help="Images to send.")] = None,
+    *,
+    account: Annotated[str, typer.Option(help="The owner's opaque id, for FILES.")] = "",
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="CSV or JSON lines: path, account, reference, idempotency_key."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="By default the manifest's name with .checkpoint.")
+    ] = None,
+    format: cutout_options.Format = OutputFormat.PNG,  # noqa: A002
+    channels: cutout_options.Channels = Channels.RGBA,
+    size: cutout_options.Size = Size.AUTO,
+    max_dimension: cutout_options.MaxDimension = None,
+    crop: cutout_options.Crop = False,
+    crop_margin: cutout_options.CropMargin = None,
+    bg_color: cutout_options.BgColor = None,
+    quality: cutout_options.Quality = None,
+    edges: cutout_options.Edges = Edges.CLEAN,
+) -> None:
+    """Send images, a few or millions; ends when the brokers have acknowledged all of them."""
+    options = checked_options(
+        {
+            "format": format,
+            "channels": channels,
+            "size": size,
+            "max_dimension": max_dimension,
+            "crop": crop,
+            "crop_margin": crop_margin,
+            "bg_color": bg_color,
+            "quality": quality,
+            "edges": edges,
+        }
+    )
+    settings = load()
+    if bool(files) == (manifest is not None):
+        raise typer.BadParameter("give either FILES or --manifest")
+    if manifest is not None:
+        path = checkpoint or manifest.with_suffix(manifest.suffix + ".checkpoint")
+        failures = _upload_manifest(settings, Lane(lane), manifest, path, options, resume=resume)
+    else:
+        failures = _upload_files(settings, Lane(lane), files or [], account, options)
+    for code, count in sorted(failures.items()):
+        errors.print(f"{count:>8}  {code}")
+    raise typer.Exit(SOME_FAILED if failures else 0)
+
+
+def _upload_files(
+    settings: Settings, lane: Lane, files: list[Path], account: str, options: CutoutOptions
+) -> Counter[Code]:
+    failures: Counter[Code] = Counter()
+    with UploadProducer(settings.cluster, lane) as producer:
+        for path in files:
+            image = manifests.read_image(path)
+            if isinstance(image, Code):
+                failures[image] += 1
+                errors.print(f"{path.name}: {SENTENCES[image]}", highlight=False)
+                continue
+            reference = path.name[-MAX_REFERENCE:]
+            try:
+                sent = producer.send(image, account=account, reference=reference, options=options)
+                say(f"{sent.result().upload_id}  {path.name}")
+            except ErasestreamError as error:
+                failures[error.code] += 1
+                errors.print(f"{path.name}: {error.sentence}", highlight=False)
+    return failures
+
+
+def _upload_manifest(
+    settings: Settings,
+    lane: Lane,
+    manifest: Path,
+    path: Path,
+    options: CutoutOptions,
+    *,
+    resume: bool,
+) -> Counter[Code]:
+    columns = (
+        TextColumn("acknowledged"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("failed {task.fields[failed]}, waiting {task.fields[waiting]}"),
+        TimeElapsedColumn(),
+    )
+    checkpoint, expected = manifests.open_checkpoint(
+        manifest, path, lane=lane, resume=resume, clock=lambda: datetime.now(UTC)
+    )
+    with checkpoint, Progress(*columns, console=errors) as progress:
+        task = progress.add_task("", total=expected, failed=0, waiting=0)
+
+        def report(now: manifests.Progress) -> None:
+            done = now.acknowledged + now.acknowledged_before
+            progress.update(task, completed=done, failed=now.failed, waiting=now.waiting)
+
+        with UploadProducer(settings.cluster, lane) as producer:
+            summary = manifests.upload_manifest(
+                manifest,
+                uploader=producer,
+                checkpoint=checkpoint,
+                expected=expected,
+                options=options,
+                on_progress=report,
+            )
+    console.print(
+        f"acknowledged {summary.acknowledged}, in earlier runs {summary.acknowledged_before}"
+    )
+    return summary.failures
+
+
+def results(
+    lane: LaneOption,
+    *,
+    group: Annotated[str, typer.Option(help="Readers of one group share the results.")] = "cli",
+    save: Annotated[Path | None, typer.Option(help="Folder to write cut-outs to.")] = None,
+    count: Annotated[int, typer.Option(help="End after so many; 0 goes on.")] = 0,
+    wait: Annotated[float, typer.Option(help="End after so many seconds without one; 0: no.")] = 0,
+) -> None:
+    """Show results as they come, and save the cut-outs."""
+    settings = load()
+    seen = 0
+    with ResultSubscription(settings.cluster, Lane(lane), group=group) as subscription:
+        signal.signal(signal.SIGTERM, lambda *_: subscription.stop())
+        while not count or seen < count:
+            delivery = subscription.poll(wait or 1.0)
+            if delivery is not None:
+                _show(delivery, save)
+                delivery.ack()
+                seen += 1
+            elif wait:
+                break
+
+
+def _show(delivery: Delivery, save: Path | None) -> None:
+    event = delivery.event
+    match event:
+        case Cutout():
+            path = ""
+            if save is not None:
+                save.mkdir(parents=True, exist_ok=True)
+                file = save / f"{event.id}.{EXTENSIONS.get(event.content_type, 'bin')}"
+                file.write_bytes(event.data)
+                path = os.fspath(file)
+            adjusted = f" ({event.adjusted})" if event.adjusted else ""
+            size = f"{len(event.data)} bytes{adjusted}"
+            line = f"{event.id}  {event.content_type}  {size}  {path}"
+        case Failure():
+            line = f"{event.id}  {event.code}: {event.sentence}"
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,87 @@
+"""A local bucket server as a process of its own: start it, know its address, stop it."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
+from erasestream.schemas.errors import Refused
+
+READY_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 10.0
+POLL_S = 0.02
+
+
+class BucketProcess:
+    """A running server.  It is stopped by its own process id, and by nothing else."""
+
+    def __init__(self, process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+        self._process = process
+        self.endpoint = endpoint
+        self.log = log
+
+    @classmethod
+    def start(cls, settings: BucketSettings, folder: Path) -> Self:
+        """Start a server and wait until it serves; its settings and its log go to `folder`.
+
+        Raises `Refused` with the server's own words if it does not start.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        config, log = folder / "bucket.json", folder / "bucket.log"
+        config.write_text(settings.model_dump_json(indent=1))
+        settings.port_file.unlink(missing_ok=True)
+        command = [
+            sys.executable,
+            "-m",
+            "erasestream.pipeline.devstack.gcs_emulator.server",
+            "--config",
+        ]
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [*command, str(config)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            )
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while not settings.port_file.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                process.wait()
+                raise Refused(f"the local bucket did not start: {_last_line(log)}")
+            time.sleep(POLL_S)
+        return cls(process, f"https://{settings.host}:{settings.port_file.read_text()}", log)
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        """Whether the server has not ended."""
+        return self._process.poll() is None
+
+    def stop(self) -> int:
+        """End the server (SIGTERM, after a while SIGKILL) and return its exit status."""
+        if self.is_running():
+            self._process.terminate()
+        try:
+            return self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def kill(self) -> None:
+        """End the server at once (SIGKILL)."""
+        self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()
+    return lines[-1] if lines else "it said nothing"

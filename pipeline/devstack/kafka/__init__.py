@@ -1,0 +1,1 @@
+"""A real Kafka broker: its jars, its configuration, its process."""

@@ -1,0 +1,114 @@
+"""Apache Kafka's jars: fetched once through Maven, accepted only if they are the pinned ones.
+
+`kafka/pom.xml` says which, `kafka/jars.sha256` what they must be; the first says how the second
+is written anew.  The check is made at every call, so a cache that was changed later is refused
+as well.  An interrupted installation leaves nothing that looks like a whole one.
+"""
+
+import hashlib
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from erasestream.schemas.errors import Refused, Unavailable
+
+KAFKA_VERSION = "4.4.0"
+LEAST_JAVA = 17
+DOWNLOAD_MB = 65
+"""The jars (43 MB) and what Maven itself needs to copy them, on a machine that has neither."""
+
+FILES = Path(__file__).parent
+_FETCH_TIMEOUT_S = 900.0
+
+Progress = Callable[[str], None]
+"""Is told one sentence before anything that takes long."""
+
+
+def install_kafka(cache: Path, progress: Progress, *, files: Path = FILES) -> Path:
+    """The folder with Kafka's jars, below `cache`; filled if it is not there yet.
+
+    `files` holds `pom.xml` and `jars.sha256`.  A second call fetches nothing and works offline.
+    Raises `Refused` if Java or Maven is missing or too old, or if a jar is not the pinned one;
+    `Unavailable` if they can not be fetched.
+    """
+    expected = _pinned(files / "jars.sha256")
+    # Maven reads a relative path from the folder of the pom.
+    libs = cache.resolve() / f"kafka-{KAFKA_VERSION}" / "libs"
+    require_java()
+    if not libs.is_dir():
+        _install(libs, expected, progress, files)
+    _verify(libs, expected)
+    return libs
+
+
+def class_archive(libs: Path) -> Path:
+    """Where Java keeps the classes of these jars; see `class_archive.py`."""
+    return libs.parent / "classes.jsa"
+
+
+def require_java() -> str:
+    """The `java` of this machine.  Raises `Refused` naming the package if it does not do."""
+    java = shutil.which("java")
+    if java is None:
+        raise Refused("there is no java: install the package default-jre-headless")
+    # "17.0.15", or "1.8.0_402" before Java 9; on stderr.
+    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(?:1\.)?(\d+)', told)
+    if found is None or int(found[1]) < LEAST_JAVA:
+        version = found[1] if found else "unknown"
+        raise Refused(
+            f"java has version {version}, Kafka needs {LEAST_JAVA} or newer: install the package"
+            " default-jre-headless"
+        )
+    return java
+
+
+def _install(libs: Path, expected: Mapping[str, str], progress: Progress, files: Path) -> None:
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise Refused("there is no mvn to fetch Kafka with: install the package maven")
+    progress(f"Fetching Apache Kafka {KAFKA_VERSION} through Maven: about {DOWNLOAD_MB} MB.")
+    libs.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=libs.parent, prefix=".fetching-") as folder:
+        fresh = Path(folder) / "libs"
+        _copy(maven, files / "pom.xml", fresh)
+        _verify(fresh, expected)
+        try:
+            fresh.rename(libs)
+        except OSError:
+            # Somebody else was faster; what they left is verified by the caller.
+            if not libs.is_dir():
+                raise
+
+
+def _copy(maven: str, pom: Path, target: Path) -> None:
+    options = ["--quiet", "--batch-mode", "--strict-checksums", "--file", str(pom)]
+    command = [maven, *options, "dependency:copy-dependencies", f"-DoutputDirectory={target}"]
+    try:
+        subprocess.run(command, capture_output=True, check=True, timeout=_FETCH_TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable("Maven took too long to fetch Kafka: run it again") from error
+    except subprocess.CalledProcessError as error:
+        lines = error.stdout.decode(errors="replace").splitlines()
+        reason = next((line for line in lines if line.startswith("[ERROR]")), "it does not say why")
+        raise Unavailable(f"Maven could not fetch Kafka: {reason[:300]}") from error
+
+
+def _pinned(path: Path) -> dict[str, str]:
+    """File name to SHA-256, from a list as `sha256sum` writes it."""
+    lines = (line.split() for line in path.read_text().splitlines())
+    return {name: digest for digest, name in lines}
+
+
+def _verify(libs: Path, expected: Mapping[str, str]) -> None:
+    actual = {path.name: _sha256(path) for path in libs.iterdir()} if libs.is_dir() else {}
+    if wrong := sorted(dict(expected.items() ^ actual.items())):
+        raise Refused(f"not the pinned jars of Kafka, remove {libs} and try again: {wrong[0]}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

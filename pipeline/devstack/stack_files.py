@@ -1,0 +1,133 @@
+"""All files that a stack of one's own needs: certificates, tokens, keys and settings.
+
+Made once and then left as they are.  In the folder, all of it readable by its owner only:
+
+    authority/      the CA with its key; no stage is given this folder
+    identities/     `ca.crt`, and certificate and key of each role and server
+    tokens/         the bearer token of each role that the bucket knows
+    keyring/        the master keys of the vault
+    name.key        the key that object names are made with
+    bucket.json     settings of the local bucket
+    erasestream.toml    settings of all stages and commands
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from erasestream.pipeline.devstack.certificate_authority import LOCAL_HOSTS, Authority
+from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings, issue_token
+from erasestream.pipeline.settings import LaneSettings, LifetimeSettings
+from erasestream.schemas.ids import Lane
+from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Role
+from erasestream.sinks.images.envelope import KEY_BYTES
+from erasestream.sinks.keys.local_keyring import LocalKeyring
+from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
+
+IMAGE_BUCKET = "images"
+VAULT_BUCKET = "vault"
+SETTINGS_FILE = "erasestream.toml"
+BROKER = "broker"
+BUCKET = "bucket"
+ONE_COPY = Durability(replication=1, min_insync=1)
+
+
+def now() -> datetime:
+    """The clock of the certificates."""
+    return datetime.now(UTC)
+
+
+class StackFiles:
+    """The folder, and where in it things lie."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.resolve()
+        self.identities = self.directory / "identities"
+        self.tokens = self.directory / "tokens"
+        self.keyring = self.directory / "keyring"
+        self.name_key = self.directory / "name.key"
+        self.settings = self.directory / SETTINGS_FILE
+        self.bucket_settings = self.directory / "bucket.json"
+        self.logs = self.directory / "logs"
+
+    def create_identities(
+        self, lanes: Iterable[Lane], *, hosts: tuple[str, ...] = LOCAL_HOSTS
+    ) -> None:
+        """Certificates of all roles and of both servers, which are called by these hosts."""
+        self.identities.mkdir(parents=True, mode=0o700)
+        authority = Authority.create(self.directory / "authority", now=now)
+        authority.issue_broker(BROKER, self.identities, hosts=hosts)
+        authority.issue_server(BUCKET, self.identities, hosts=hosts)
+        catalog = Catalog.build(tuple(LaneSpec(name=lane) for lane in lanes))
+        for role in catalog.roles:
+            authority.issue_role(role, self.identities)
+
+    def create_secrets(self) -> None:
+        """Tokens, the first master key and the name key."""
+        for role in Role:
+            issue_token(self.tokens, role)
+        LocalKeyring.create(self.keyring)
+        descriptor = os.open(self.name_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(os.urandom(KEY_BYTES))
+
+    def write_bucket_settings(self, *, host: str, port: int) -> None:
+        """How the local bucket server runs."""
+        settings = BucketSettings(
+            host=host,
+            port=port,
+            port_file=self.directory / "bucket.port",
+            certificate=self.identities / f"{BUCKET}.crt",
+            key=self.identities / f"{BUCKET}.key",
+            data=self.directory / BUCKET,
+            tokens=self.tokens,
+            buckets={IMAGE_BUCKET: IMAGES, VAULT_BUCKET: VAULT},
+        )
+        self.bucket_settings.write_text(settings.model_dump_json(indent=1))
+
+    def write_settings(
+        self,
+        *,
+        bootstrap: tuple[str, ...],
+        durability: Durability = ONE_COPY,
+        endpoint: str,
+        lanes: Mapping[Lane, LaneSettings],
+        lifetimes: LifetimeSettings,
+        models: Path,
+        model: str,
+    ) -> None:
+        """Settings of a development stack."""
+        sections: dict[str, Mapping[str, object]] = {
+            "": {"environment": "development"},
+            "kafka": {
+                "bootstrap_servers": list(bootstrap),
+                "identities": str(self.identities),
+                "replication": durability.replication,
+                "min_insync": durability.min_insync,
+            },
+            "lifetimes": lifetimes.model_dump(mode="json", exclude_defaults=True),
+            "storage": {
+                "bucket": IMAGE_BUCKET,
+                "vault": VAULT_BUCKET,
+                "keyring": str(self.keyring),
+                "name_key": str(self.name_key),
+                "endpoint": endpoint,
+                "ca": str(self.identities / "ca.crt"),
+                "tokens": str(self.tokens),
+            },
+            "inference": {"models": str(models.resolve()), "model": model},
+        }
+        for lane, settings in lanes.items():
+            sections[f"lanes.{lane}"] = settings.model_dump(mode="json", exclude_none=True)
+        self.settings.write_text(_toml(sections))
+
+
+def _toml(sections: Mapping[str, Mapping[str, object]]) -> str:
+    """TOML of flat sections; strings, numbers and lists of them are written as in JSON."""
+    lines = []
+    for section, entries in sections.items():
+        lines += [f"\n[{section}]"] if section else []
+        lines += [f"{name} = {json.dumps(value)}" for name, value in entries.items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""How a stage runs: its loop, retries, log lines and health checks."""

@@ -1,0 +1,1 @@
+"""The encryption sink: recheck consent, seal, create the object, commit the offset."""

@@ -1,0 +1,1 @@
+"""The eraser: turn revocations into erasure markers."""

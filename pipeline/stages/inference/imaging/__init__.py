@@ -1,0 +1,1 @@
+"""Decode, compose and encode images."""

@@ -1,0 +1,279 @@
+"""From a stranger's bytes to pixels, and to what the model sees of them.
+
+Rules, all of them:
+
+* What an image is, its content says, never a name.  JPEG, PNG and WebP, nothing else.
+* Every limit is checked on the header, before any pixel is decoded.
+* What comes out of `decode` is upright, 8-bit and sRGB, and carries nothing but pixels: no
+  EXIF, position, comment, profile or text of the photo gets into a cut-out.
+
+Pillow lives here, in `images_compose` and in `images_encode`, and nowhere else.
+"""
+
+import io
+import struct
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from erasestream.pipeline.stages.inference.imaging import png_metadata, webp_header
+from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
+from erasestream.pipeline.stages.inference.models.manifest import Exposure, Manifest
+from erasestream.schemas.errors import Code, InvalidImage
+from erasestream.schemas.events.images import Adjusted
+from erasestream.schemas.image_formats import JPEG, PNG, WEBP, content_type_of
+
+# What Pillow raises for files that are not what they say (it lets its parsers' errors through).
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError)
+_DAMAGED = (*_BROKEN, struct.error)
+
+_OPENERS: dict[str, type[ImageFile]] = {
+    JPEG: JpegImageFile,
+    PNG: PngImageFile,
+    WEBP: WebPImageFile,
+}
+_TAIL = {JPEG: b"\xff\xd9", PNG: b"IEND\xaeB`\x82", WEBP: b""}
+
+# EXIF 2.32, section 4.6.4: what has to be done so that the picture stands upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ON_ITS_SIDE = {5, 6, 7, 8}
+
+_BITS = 8
+"""Of a value of Pillow's."""
+_ROUNDING = 2
+"""Levels of 255 by which profiles that all mean sRGB differ."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """Upright 8-bit sRGB pixels, RGB or RGBA (or L: a mask), and nothing else."""
+
+    image: Image.Image = field(repr=False)
+    full_size: tuple[int, int] | None = None
+    """Of the photo, where it was decoded smaller than it is."""
+    adjusted: Adjusted | None = None
+    """What had to be done so that it fits."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the photo, in pixels."""
+        return self.full_size or self.image.size
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.size[0]
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return self.size[1]
+
+
+def decode(data: bytes, *, limits: Limits = LIMITS, draft: int | None = None) -> Picture:
+    """The pixels of an untrusted image, upright and in sRGB.
+
+    `draft`: where only a model looks at them, this many pixels a side are enough; a JPEG is
+    then decoded at a half, a quarter or an eighth of its size, which saves most of the work.
+
+    Raises `InvalidImage`: empty, too_large, unsupported_format, too_many_pixels, animated,
+    truncated or corrupt.
+    """
+    if not data:
+        raise InvalidImage(code=Code.EMPTY)
+    if len(data) > limits.max_bytes:
+        raise InvalidImage(limits.said_of(Code.TOO_LARGE), code=Code.TOO_LARGE)
+    content_type = content_type_of(data)
+    if content_type is None:
+        raise InvalidImage(code=Code.UNSUPPORTED_FORMAT)
+    bits, profile = _BITS, None
+    if content_type == WEBP:
+        _check_webp(data, limits)
+    elif content_type == PNG:
+        bits = png_metadata.depth(data)
+        data, profile = png_metadata.read(data, max_profile_bytes=limits.max_profile_bytes)
+    try:
+        image = _OPENERS[content_type](io.BytesIO(data))
+        _check_size(image.width, image.height, limits)
+        if content_type == PNG and getattr(image, "n_frames", 1) > 1:
+            raise InvalidImage(code=Code.ANIMATED)
+        size = image.size
+        if draft is not None:
+            image.draft(None, (draft, draft))
+        image.load()
+    except _DAMAGED as error:
+        raise InvalidImage(code=_what_is_wrong(data, content_type, error)) from error
+    orientation = _orientation(image)
+    profile = profile or image.info.get("icc_profile")
+    upright = _upright(_in_srgb(image, profile, bits, limits), orientation)
+    is_turned = orientation in _ON_ITS_SIDE
+    return Picture(image=upright, full_size=size[::-1] if is_turned else size)
+
+
+def to_input(picture: Picture, manifest: Manifest) -> NDArray[np.float32]:
+    """The picture as this model takes it.
+
+    What is transparent is seen as the mean colour: colours that nobody sees decide nothing.
+    The filter is the sharpest there is, as rembg's: with IS-Net a softer one alone moves masks
+    by 0.01 IoU, and a quantised model's by more.
+    """
+    size, mean = manifest.size, manifest.mean
+    small = picture.image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    if small.mode == "RGBA":
+        ground = Image.new("RGB", small.size, tuple(round(value) for value in mean))
+        ground.paste(small, mask=small.getchannel("A"))
+        small = ground
+    return scaled(np.asarray(small), manifest)
+
+
+def scaled(pixels: NDArray[np.uint8], manifest: Manifest) -> NDArray[np.float32]:
+    """Pixels (`size` x `size` x 3, 0..255) as a tensor, 1 x 3 x `size` x `size`."""
+    # Copied once and changed in place: each copy more is 12 MB of fresh memory with IS-Net.
+    tensor = np.array(pixels.transpose(2, 0, 1)[np.newaxis], np.float32, order="C")
+    if manifest.exposure is Exposure.BRIGHTEST_IS_WHITE:
+        tensor *= 255 / max(float(tensor.max()), 1.0)
+    mean, scale = (np.asarray(each, np.float32) for each in (manifest.mean, manifest.scale))
+    tensor -= mean[:, None, None]
+    tensor /= scale[:, None, None]
+    return tensor
+
+
+def preview(data: bytes, *, longest: int) -> bytes:
+    """A small WebP of an image file, `longest` pixels on its longer side at most.
+
+    For pages that show pictures.  Raises as `decode`.
+    """
+    small = decode(data).image
+    small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    small.save(file, "WEBP", quality=82, method=4)
+    return file.getvalue()
+
+
+def _check_webp(data: bytes, limits: Limits) -> None:
+    header = webp_header.read_header(data)
+    if header is None:
+        raise InvalidImage(code=Code.CORRUPT)
+    _check_size(header.width, header.height, limits)
+    if header.animated:
+        raise InvalidImage(code=Code.ANIMATED)
+    if header.file_bytes > len(data):
+        raise InvalidImage(code=Code.TRUNCATED)
+
+
+def _check_size(width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.max_pixels:
+        raise InvalidImage(limits.said_of(Code.TOO_MANY_PIXELS), code=Code.TOO_MANY_PIXELS)
+
+
+def _what_is_wrong(data: bytes, content_type: str, error: BaseException) -> Code:
+    """Cut off, or damaged: Pillow's word for it differs from decoder to decoder."""
+    if "truncated" in str(error).lower() or not data.endswith(_TAIL[content_type]):
+        return Code.TRUNCATED
+    return Code.CORRUPT
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except _DAMAGED:
+        return 1  # EXIF that can not be read turns nothing
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    turn = _UPRIGHT.get(orientation)
+    return image if turn is None else image.transpose(turn)
+
+
+def _in_srgb(image: Image.Image, profile: object, bits: int, limits: Limits) -> Image.Image:
+    """8-bit RGB, or RGBA if anything is transparent, by the image's own profile if it has one."""
+    alpha = _alpha(image, bits)
+    match image.mode:
+        case "I;16" | "I;16B" | "I":
+            colours = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        case "LA":
+            colours = image.getchannel("L")
+        case "1":
+            colours = image.convert("L")
+        case "L" | "CMYK" | "RGB":
+            colours = image
+        case _:
+            colours = image.convert("RGB")
+    colours = _converted(colours, profile, limits)
+    if alpha is not None:
+        colours.putalpha(alpha)
+    colours.info.clear()
+    return colours
+
+
+def _alpha(image: Image.Image, bits: int) -> Image.Image | None:
+    """Pillow has values of 8 bits, but the transparent one as the file has it.
+
+    Of colours with 16 bits all are transparent that look like the one: the rest is gone.
+    """
+    match image.info.get("transparency"):
+        case int(value) if image.mode == "L" and bits < _BITS:
+            image.info["transparency"] = value * 255 // (2**bits - 1)
+        case (red, green, blue) if bits > _BITS:
+            image.info["transparency"] = red >> 8, green >> 8, blue >> 8
+    if image.mode.startswith("I") and isinstance(image.info.get("transparency"), int):
+        opaque = np.asarray(image) != image.info["transparency"]
+        return Image.fromarray(opaque.astype(np.uint8) * 255)
+    if image.has_transparency_data:
+        return image.convert("RGBA").getchannel("A")
+    return None
+
+
+def _converted(colours: Image.Image, profile: object, limits: Limits) -> Image.Image:
+    if isinstance(profile, bytes) and 0 < len(profile) <= limits.max_profile_bytes:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            if colours.mode != "RGB" or not _is_srgb(source):
+                done = ImageCms.profileToProfile(colours, source, _srgb(), outputMode="RGB")
+                if done is not None:
+                    return done
+        except (ImageCms.PyCMSError, *_BROKEN):
+            pass  # a profile that can not be used, or is of another kind than the pixels
+    return colours if colours.mode == "RGB" else colours.convert("RGB")
+
+
+def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
+    """By what it makes of some colours: almost every profile is, and converting costs as much.
+
+    A name proves nothing: linear profiles are called sRGB as well.
+    """
+    quickly = ImageCms.Flags.NOOPTIMIZE  # for a whole picture the work would pay
+    transform = ImageCms.buildTransform(profile, _srgb(), "RGB", "RGB", flags=quickly)
+    done = ImageCms.applyTransform(_probe(), transform)
+    if done is None:
+        return False
+    changes = np.asarray(done).astype(int) - np.asarray(_probe())
+    return int(np.abs(changes).max()) <= _ROUNDING
+
+
+@cache
+def _probe() -> Image.Image:
+    """Colours of every brightness and hue."""
+    levels = np.linspace(0, 255, 9).round().astype(np.uint8)
+    colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1)
+    return Image.fromarray(colours.reshape(len(levels), -1, 3))
+
+
+@cache
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))

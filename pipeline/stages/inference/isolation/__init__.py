@@ -1,0 +1,1 @@
+"""Run each image in a sandboxed process of its own."""

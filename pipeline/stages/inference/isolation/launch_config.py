@@ -1,0 +1,22 @@
+"""What a process of the pool is started with."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from erasestream.pipeline.stages.inference.imaging.limits import Limits
+from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
+
+
+class Setup(BaseModel):
+    """Its only argument, as JSON; `socket` is the descriptor of its end."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: Path
+    parent: int
+    socket: int
+    memory_bytes: int
+    isolation: Isolation
+    enforcement: Enforcement
+    limits: Limits

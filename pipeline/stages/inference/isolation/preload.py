@@ -1,0 +1,47 @@
+"""Import now what libraries import when they first need it: later there are no files.
+
+The test of the isolation (`test_isolation.py`) lets pictures of all kinds through and fails if a
+module is missing here.
+"""
+
+from contextlib import suppress
+from importlib import import_module
+
+from erasestream.schemas.errors import InvalidInput
+from erasestream.schemas.options import CutoutOptions
+
+MODULES = (
+    "PIL.BmpImagePlugin",
+    "PIL.ExifTags",
+    "PIL.GifImagePlugin",
+    "PIL.ImageCms",
+    "PIL.ImageFile",
+    "PIL.ImageMath",
+    "PIL.ImageMode",
+    "PIL.ImagePalette",
+    "PIL.ImageSequence",
+    "PIL.JpegImagePlugin",
+    "PIL.JpegPresets",
+    "PIL.MpoImagePlugin",
+    "PIL.PngImagePlugin",
+    "PIL.PpmImagePlugin",
+    "PIL.TiffImagePlugin",
+    "PIL.WebPImagePlugin",
+    "encodings.ascii",
+    "encodings.cp1252",
+    "encodings.idna",
+    "encodings.latin_1",
+    "encodings.utf_16",
+    "encodings.utf_16_be",
+    "encodings.utf_16_le",
+    "numpy.linalg",
+    "traceback",
+)
+
+
+def preload() -> None:
+    """For the zygote: its children inherit what is imported."""
+    for name in MODULES:
+        import_module(name)
+    with suppress(InvalidInput):
+        CutoutOptions.from_json("{")

@@ -1,0 +1,1 @@
+"""Describe, store and run segmentation models."""

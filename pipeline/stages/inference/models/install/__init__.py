@@ -1,0 +1,1 @@
+"""Fetch, build, judge and install models."""

@@ -1,0 +1,117 @@
+"""What is done to a model's file at installation.
+
+Pruning keeps what the one output needs and computes all of it in single precision.  A CPU
+computes so anyway: in half precision every edge is converted there and back.
+"""
+
+from pathlib import Path
+from typing import assert_never
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from erasestream.pipeline.stages.inference.models.manifest import Build, Manifest
+from erasestream.pipeline.stages.inference.models.segmenter import refuse_unless_loadable
+from erasestream.schemas.errors import Code, Refused
+
+_CHECKS_FAIL = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+
+
+def build(manifest: Manifest, source: Path, target: Path) -> None:
+    """Write what will run, made of the file that the manifest describes.
+
+    For the build in 8 bits that is the one in single precision, of which `model_trial.py` goes on.
+
+    Raises `Refused` (model_refused) if the file is no ONNX model or can not be built so.
+    The source is gone afterwards.
+    """
+    # onnxruntime finds what is no model at all, and takes nodes in any order as they were shipped.
+    refuse_unless_loadable(source, manifest.label)
+    match manifest.build:
+        case Build.AS_SHIPPED:
+            source.rename(target)
+        case Build.PRUNED_FP32 | Build.STATIC_INT8:
+            try:
+                model = pruned(onnx.load(str(source)), manifest.output_name)
+                source.unlink()
+                # With types: what pruning does not foresee must not become another model.
+                onnx.checker.check_model(model, full_check=True)
+            except _CHECKS_FAIL as error:
+                raise Refused(
+                    f"{manifest.label}: {error}"[:300], code=Code.MODEL_REFUSED
+                ) from error
+            onnx.save(model, str(target))
+        case _:
+            assert_never(manifest.build)
+
+
+def pruned(model: ModelProto, output: str) -> ModelProto:
+    """The same model with one output, without what that does not need, in single precision.
+
+    Raises `Refused` (model_refused) if there is no such output.
+    """
+    kept = [each for each in model.graph.output if each.name == output]
+    if not kept:
+        raise Refused(f"the model has no output {output}", code=Code.MODEL_REFUSED)
+    kept[0].type.tensor_type.elem_type = TensorProto.FLOAT
+    nodes, names = _without_casts(_needed(model, output), output)
+    graph = helper.make_graph(
+        nodes,
+        model.graph.name,
+        [each for each in model.graph.input if each.name in names],
+        kept,
+        [_single(each) for each in model.graph.initializer if each.name in names],
+    )
+    return helper.make_model(
+        graph, opset_imports=model.opset_import, ir_version=model.ir_version, producer_name=""
+    )
+
+
+def _needed(model: ModelProto, output: str) -> list[NodeProto]:
+    """The nodes that lead to this output, each after what it takes (files need not be sorted)."""
+    maker = {name: node for node in model.graph.node for name in node.output}
+    done: set[str] = set()
+    ordered: list[NodeProto] = []
+    waiting = [(output, False)]
+    while waiting:
+        name, inputs_are_done = waiting.pop()
+        node = maker.get(name)
+        if node is None:
+            continue
+        if inputs_are_done:
+            ordered.append(node)
+        elif node.output[0] not in done:
+            done.add(node.output[0])
+            waiting.append((name, True))
+            waiting.extend((each, False) for each in node.input if each)
+    return ordered
+
+
+def _without_casts(nodes: list[NodeProto], output: str) -> tuple[list[NodeProto], set[str]]:
+    """The nodes without conversions between precisions, and the names that they take."""
+    left: list[NodeProto] = []
+    stands_for: dict[str, str] = {}
+    for node in nodes:
+        inputs = [stands_for.get(name, name) for name in node.input]
+        if node.op_type == "Cast" and _integer(node, "to") in _FLOATS:
+            if node.output[0] != output:
+                stands_for[node.output[0]] = inputs[0]
+                continue
+            node = helper.make_node("Identity", inputs, [output])  # noqa: PLW2901
+        node.input[:] = inputs
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                attribute.t.CopyFrom(_single(attribute.t))
+        left.append(node)
+    return left, {name for node in left for name in node.input}
+
+
+def _integer(node: NodeProto, attribute: str) -> int:
+    return next(int(each.i) for each in node.attribute if each.name == attribute)
+
+
+def _single(tensor: TensorProto) -> TensorProto:
+    if tensor.data_type != TensorProto.FLOAT16:
+        return tensor
+    return numpy_helper.from_array(numpy_helper.to_array(tensor).astype("float32"), tensor.name)

@@ -1,0 +1,99 @@
+"""Trying the build in 8 bits against single precision, on this machine.
+
+Photos that it was not calibrated with are cut out by both; `build_choice.py` decides.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from erasestream.pipeline.stages.inference.imaging import decode
+from erasestream.pipeline.stages.inference.models.install import build_choice
+from erasestream.pipeline.stages.inference.models.install.calibration_photos import PhotoSet
+from erasestream.pipeline.stages.inference.models.install.quantise import quantise
+from erasestream.pipeline.stages.inference.models.manifest import (
+    MODEL_FILE,
+    Build,
+    Choice,
+    Installed,
+    Manifest,
+    sha256_of,
+)
+from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
+
+CPUINFO = Path("/proc/cpuinfo")
+Clock = Callable[[], float]
+Count = Callable[[str, int, int], None]
+"""Is told what is being done, to how many photos it was done, and to how many it will be."""
+Mask = NDArray[np.float32]
+
+
+def choose(
+    manifest: Manifest,
+    folder: Path,
+    photos: PhotoSet,
+    *,
+    count: Count,
+    clock: Clock = time.process_time,
+) -> Choice:
+    """Leave the better build as the folder's model; it holds the one in single precision.
+
+    `clock` counts seconds of this process: others on the machine do not decide.
+    Raises `Refused` (model_refused) if it can not be quantised, `InvalidImage` for a photo.
+    """
+    if not photos.is_enough:
+        return build_choice.too_few(
+            calibration=len(photos.calibration), held_out=len(photos.held_out)
+        )
+    single, int8 = folder / MODEL_FILE, folder / "int8.onnx"
+    quantise(
+        single,
+        int8,
+        input_name=manifest.input_name,
+        pictures=_inputs(manifest, photos.calibration, "calibrating", count),
+    )
+    wanted, single_ms = _masks(_as_installed(manifest, folder), photos.held_out, count, clock)
+    trial = folder / "trial"
+    trial.mkdir()
+    int8.rename(trial / MODEL_FILE)
+    found, int8_ms = _masks(_as_installed(manifest, trial), photos.held_out, count, clock)
+    choice = build_choice.decide(
+        worst_iou=min(map(build_choice.iou, wanted, found)),
+        single_ms=single_ms,
+        int8_ms=int8_ms,
+        vnni=build_choice.multiplies_bytes(CPUINFO.read_text() if CPUINFO.exists() else ""),
+    )
+    if choice.build is Build.STATIC_INT8:
+        (trial / MODEL_FILE).replace(single)
+    else:
+        (trial / MODEL_FILE).unlink()
+    trial.rmdir()
+    return choice
+
+
+def _as_installed(manifest: Manifest, folder: Path) -> Installed:
+    return Installed(manifest=manifest, sha256=sha256_of(folder / MODEL_FILE), folder=folder)
+
+
+def _masks(
+    installed: Installed, photos: Sequence[bytes], count: Count, clock: Clock
+) -> tuple[list[Mask], float]:
+    """The masks, and the milliseconds of the quickest: the first pays for what is made once."""
+    segmenter = Segmenter(installed)
+    masks, times = [], []
+    for pixels in _inputs(installed.manifest, photos, "judging", count):
+        begun = clock()
+        masks.append(segmenter.mask(pixels))
+        times.append((clock() - begun) * 1000)
+    return masks, min(times)
+
+
+def _inputs(
+    manifest: Manifest, photos: Sequence[bytes], step: str, count: Count
+) -> Iterator[NDArray[np.float32]]:
+    for number, photo in enumerate(photos):
+        count(step, number, len(photos))
+        yield decode.to_input(decode.decode(photo), manifest)

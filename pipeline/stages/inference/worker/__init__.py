@@ -1,0 +1,1 @@
+"""The Faust worker: one result per upload, in order."""

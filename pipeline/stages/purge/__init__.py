@@ -1,0 +1,1 @@
+"""The purger: delete records as soon as nothing needs them."""

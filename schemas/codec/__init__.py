@@ -1,0 +1,1 @@
+"""Wire formats: events to headers and bytes, and back."""

@@ -1,0 +1,108 @@
+"""The events as JSON Schemas: for those who write or read them without this library.
+
+One schema an event describes the record as it is on the wire: `headers` (text) and `value`,
+which is a JSON object, or the image's own bytes.  Drafts are 2020-12.
+"""
+
+from inspect import cleandoc
+from typing import Any
+
+from erasestream.schemas.codec.cloudevents import (
+    EVENTS,
+    JSON,
+    MAX_HEADER_BYTES,
+    header_of,
+    max_value_bytes,
+)
+from erasestream.schemas.events.images import CONTENT_TYPE_PATTERN, Event, Upload
+from erasestream.schemas.ids import INVALID_ACCOUNT
+from erasestream.schemas.options import CutoutOptions
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+Schema = dict[str, Any]
+
+
+def json_schemas() -> dict[str, Schema]:
+    """A schema for each event, by its type, and one for the options that an upload carries."""
+    found = {event.type: _record(event) for event in EVENTS}
+    options = CutoutOptions.model_json_schema()
+    return found | {"options": {"$schema": DRAFT, **options}}
+
+
+def _record(event: type[Event]) -> Schema:
+    members = event.model_json_schema(mode="serialization")
+    return {
+        "$schema": DRAFT,
+        "title": event.type,
+        "description": cleandoc(event.__doc__ or ""),
+        "type": "object",
+        "properties": {"headers": _headers(event, members), "value": _value(event, members)},
+        "required": ["headers", "value"],
+        **({"$defs": members["$defs"]} if "$defs" in members and event.body is not None else {}),
+        "x-max-value-bytes": max_value_bytes(event),
+        "x-max-header-bytes": MAX_HEADER_BYTES,
+    }
+
+
+def _headers(event: type[Event], members: Schema) -> Schema:
+    """Every attribute as the text that it travels as; others are allowed and ignored."""
+    fixed = {"ce_specversion": "1.0", "ce_type": event.type}
+    headers: Schema = {name: {"const": value} for name, value in fixed.items()}
+    headers["ce_source"] = {"type": "string", "format": "uri-reference"}
+    headers["content-type"] = (
+        {"const": JSON} if event.body is not None else _text({"pattern": CONTENT_TYPE_PATTERN})
+    )
+    fields = [name for name in members["properties"] if name not in {"data", *(event.body or ())}]
+    for name in fields:
+        if name != "content_type":
+            member = members["properties"][name]
+            headers[header_of(name)] = _text(
+                members["$defs"][_named(member)] if "$ref" in member else member
+            )
+    if event is Upload:
+        headers["ce_account"]["not"] = {"const": INVALID_ACCOUNT}
+    required = {header_of(name) for name in fields if event.model_fields[name].is_required()}
+    return {
+        "type": "object",
+        "properties": headers,
+        "required": sorted({*fixed, "ce_source", "content-type"} | required),
+        "additionalProperties": {"type": "string"},
+    }
+
+
+def _text(member: Schema) -> Schema:
+    """A header is always text; what bounds the member bounds its text."""
+    one_of = [m for m in member.get("anyOf", [member]) if m.get("type") != "null"]
+    kept = (
+        "pattern",
+        "format",
+        "maxLength",
+        "minLength",
+        "enum",
+        "contentMediaType",
+        "description",
+    )
+    return {"type": "string"} | {name: one_of[0][name] for name in kept if name in one_of[0]}
+
+
+def _named(member: Schema) -> str:
+    name: str = member["$ref"].rpartition("/")[2]
+    return name
+
+
+def _value(event: type[Event], members: Schema) -> Schema:
+    if event.body is None:
+        return {
+            "description": "The image's own bytes, each of them a character here.",
+            "type": "string",
+            "maxLength": max_value_bytes(event),
+            "contentEncoding": "binary",
+            "contentMediaType": "image/*",
+        }
+    return {
+        "type": "object",
+        "properties": {name: members["properties"][name] for name in sorted(event.body)},
+        "required": sorted(event.body),
+        "additionalProperties": True,
+    }

@@ -1,0 +1,1 @@
+"""The events that flow through the topics."""

@@ -1,0 +1,1 @@
+"""Object stores and who may do what in them."""

@@ -1,0 +1,1 @@
+"""Seal, store and read retained images."""

@@ -1,0 +1,64 @@
+"""The name of a retained picture: `owner/grant/upload-id.part.content`.
+
+`owner` and `content` are HMAC-SHA-256 under the name key, in lower-case hexadecimal: of lane
+and account, and of the picture.  So the same picture of the same upload has the same name on
+every try, an existing name is the same picture by construction, and nobody without the name
+key learns from a name whose picture it is, or whether two owners sent the same one.
+"""
+
+import hmac
+import re
+from typing import NamedTuple, Self
+
+from erasestream.schemas.errors import InvariantBroken, SealBroken
+from erasestream.schemas.events.images import Part, Retained
+from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId, is_uuid
+
+NAME_KEY_BYTES = 32
+DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
+
+
+class StoredName(NamedTuple):
+    """A name, taken apart."""
+
+    owner: str
+    grant: GrantId
+    upload_id: UploadId
+    part: Part
+    content: str
+
+    def __str__(self) -> str:
+        return f"{self.owner}/{self.grant}/{self.upload_id}.{self.part}.{self.content}"
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Raises `SealBroken` for what is not exactly such a name."""
+        match re.split(r"[/.]", name):
+            case [owner, grant, upload_id, part, content] if part in set(Part):
+                parsed = cls(owner, GrantId(grant), UploadId(upload_id), Part(part), content)
+                digests = all(DIGEST_PATTERN.fullmatch(d) for d in (owner, content))
+                if digests and is_uuid(grant) and is_uuid(upload_id) and str(parsed) == name:
+                    return parsed
+        raise SealBroken
+
+
+class Namer:
+    """Gives pictures their names."""
+
+    def __init__(self, name_key: bytes) -> None:
+        if len(name_key) != NAME_KEY_BYTES:
+            raise InvariantBroken(f"the name key has {NAME_KEY_BYTES} bytes")
+        self._key = name_key
+
+    def owner(self, lane: Lane, account: AccountId) -> str:
+        """The first segment of every name of this account."""
+        return self._digest(f"{lane}\0{account}".encode())
+
+    def name(self, event: Retained) -> StoredName:
+        """The name of a picture."""
+        owner = self.owner(event.lane, event.account)
+        content = self._digest(event.data)
+        return StoredName(owner, event.grant, event.id, event.part, content)
+
+    def _digest(self, data: bytes) -> str:
+        return hmac.digest(self._key, data, "sha256").hex()

@@ -1,0 +1,1 @@
+"""Keys of grants, and the keyring that wraps them."""

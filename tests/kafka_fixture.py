@@ -1,0 +1,158 @@
+"""A real TLS broker with access rights, and a lane of its own for each test that wants one."""
+
+import itertools
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from confluent_kafka.admin import (
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
+from erasestream.pipeline.devstack.kafka.broker_config import SecondWay, single
+from erasestream.pipeline.devstack.kafka.distribution import install_kafka
+from erasestream.schemas.errors import Unavailable
+from erasestream.schemas.ids import Lane
+from erasestream.topics.admin.provisioning import apply, plan
+from erasestream.topics.catalog.catalog import ADMIN, Catalog, Durability, LaneSpec
+from erasestream.topics.kafka.connection import Admin, Cluster, Connection
+from tests.flow.waiting import eventually
+from tests.paths import CACHE
+
+PARTITIONS = 2
+
+
+@dataclass
+class Market:
+    """One broker, its authority, and the lanes that were made so far."""
+
+    broker: Broker
+    authority: Authority
+    identities: Path
+    lanes: list[Lane] = field(default_factory=list)
+    grown: dict[Lane, int] = field(default_factory=dict)
+    """Lanes that have more partitions than at first."""
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def cluster(self) -> Cluster:
+        """Where the broker is."""
+        return Cluster(bootstrap_servers=(self.broker.bootstrap,), identities=self.identities)
+
+    @property
+    def admin(self) -> Admin:
+        """A new one each time: librdkafka's does not find its coordinator after a restart."""
+        return self.connection(ADMIN).admin()
+
+    def connection(self, role: str) -> Connection:
+        """A role's way to it."""
+        return Connection(cluster=self.cluster, role=role)  # type: ignore[arg-type]
+
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """The broker stands still: connections stay open, and nothing is answered."""
+        running = self.broker.process_id
+        assert running
+        os.kill(running.pid, signal.SIGSTOP)
+        try:
+            # On a busy machine the last of its threads stands still a moment later.
+            eventually("all of it stands still", lambda: _stands_still(running.pid))
+            yield
+        finally:
+            os.kill(running.pid, signal.SIGCONT)
+
+    @contextmanager
+    def without_rights(self, role: str) -> Iterator[None]:
+        """This role may do nothing for a while."""
+        its = AclBindingFilter(
+            ResourceType.ANY,
+            None,
+            ResourcePatternType.ANY,
+            f"User:{role}",
+            None,
+            AclOperation.ANY,
+            AclPermissionType.ANY,
+        )
+        client = self.admin.client
+        (deleted,) = client.delete_acls([its]).values()
+        bindings = deleted.result(20.0)
+        assert bindings
+        try:
+            yield
+        finally:
+            for created in client.create_acls(bindings).values():
+                created.result(20.0)
+
+    def catalog(self) -> Catalog:
+        """Of all lanes so far."""
+        lanes = (
+            LaneSpec(name=name, partitions=self.grown.get(name, PARTITIONS)) for name in self.lanes
+        )
+        return Catalog.build(tuple(lanes), durability=Durability(replication=1, min_insync=1))
+
+    def open_lane(self) -> Lane:
+        """A new lane: certificates, topics and rights."""
+        return self.open_lanes(1)[0]
+
+    def open_lanes(self, count: int) -> list[Lane]:
+        """Some at once."""
+        opened = [Lane(f"lane-{next(self.numbers)}") for _ in range(count)]
+        self.lanes += opened
+        catalog = self.catalog()
+        for role in catalog.roles:
+            if not (self.identities / f"{role}.crt").exists():
+                self.authority.issue_role(role, self.identities)
+        self.provision(catalog)
+        return opened
+
+    def provision(self, catalog: Catalog) -> None:
+        """Apply the plan; a broker that has just started still loads its coordinators."""
+        end = time.monotonic() + 90.0
+        while True:
+            try:
+                admin = self.admin
+                return apply(admin, catalog, plan(admin, catalog).changes)
+            except Unavailable:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
+
+
+def _stands_still(pid: int) -> bool:
+    try:
+        stats = [stat.read_text() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # a thread has just ended
+    # proc(5): the state is the first field after the name, which stands in parentheses.
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
+@contextmanager
+def opened_market(folder: Path, *, second_way: SecondWay | None = None) -> Iterator[Market]:
+    """A broker of one's own; with another listener if there is to be one."""
+    identities = folder / "identities"
+    authority = Authority.create(folder / "authority", now=lambda: datetime.now(UTC))
+    identities.mkdir()
+    authority.issue_broker("broker", identities)
+    authority.issue_role(ADMIN, identities)
+    port, controller = free_ports(2)
+    config = single(port=port, controller_port=controller, random=os.urandom(16))
+    config = replace(config, second_way=second_way)
+    libs = install_kafka(CACHE, print)
+    broker = Broker(folder / "broker", identities, libs, config=config)
+    try:
+        broker.start()
+        yield Market(broker, authority, identities)
+    finally:
+        broker.stop()

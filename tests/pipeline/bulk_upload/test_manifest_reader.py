@@ -1,0 +1,107 @@
+"""How a manifest is read."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erasestream.pipeline.bulk_upload.manifest_reader import BadRow, Row, fingerprint, read_rows
+from erasestream.schemas.errors import Refused
+
+
+def written(folder: Path, content: str | bytes, name: str = "m.csv") -> Path:
+    """A manifest with this content."""
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_csv_rows(tmp_path: Path) -> None:
+    """Columns may stand in any order; empty cells are absent; paths are the manifest's."""
+    manifest = written(
+        tmp_path,
+        "\ufeffaccount,path,reference,idempotency_key\r\n"
+        'acct-1,a.jpg,"a, b",k1\r\n\r\nacct-2,sub/ü.png,,\r\n',
+    )
+    assert list(read_rows(manifest)) == [
+        Row(
+            number=1,
+            path=tmp_path / "a.jpg",
+            account="acct-1",
+            reference="a, b",
+            idempotency_key="k1",
+        ),
+        Row(number=2, path=tmp_path / "sub/ü.png", account="acct-2"),
+    ]
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    """One object a line; null and missing members are absent; an absolute path stays."""
+    lines = [
+        {"path": "/photos/a.jpg", "account": "a", "reference": None},
+        {"path": "b.jpg", "account": "b", "idempotency_key": "k"},
+    ]
+    manifest = written(tmp_path, "\n".join(map(json.dumps, lines)), "m.jsonl")
+    assert list(read_rows(manifest)) == [
+        Row(number=1, path=Path("/photos/a.jpg"), account="a"),
+        Row(number=2, path=tmp_path / "b.jpg", account="b", idempotency_key="k"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("m.csv", b'path,account\na,b\nc\nd,e,f\n,g\nh,\ni,"j"k\n%s,l\nm,n\n' % (b"x" * 200_000)),
+        (
+            "m.jsonl",
+            b'{"path": "a", "account": "b"}\n{"path": "c"}\n[]\nnull\n{"path": 1, "account": "b"}\n'
+            b'{"path": "p", "account": "a", "acount": "x"}\n' + b"[" * 100_000 + b"\n"
+            b'{"path": "m", "account": "n"}\n',
+        ),
+    ],
+)
+def test_bad_rows_stop_nothing(tmp_path: Path, name: str, content: bytes) -> None:
+    """Rows that are cut, too long, untyped or not parseable are bad; those around them are not."""
+    rows = list(read_rows(written(tmp_path, content, name)))
+    assert isinstance(rows[0], Row)
+    assert isinstance(rows[-1], Row)
+    assert rows[-1].path == tmp_path / "m"
+    assert rows[1:-1] == [BadRow(number=number) for number in range(2, 8)]
+
+
+@pytest.mark.parametrize(
+    "header", ["", "path\n", "path,acount\n", "path,account,path\n", "a.jpg,b"]
+)
+def test_a_wrong_header_is_refused(tmp_path: Path, header: str) -> None:
+    """A misspelt column must not silently lose what it holds."""
+    with pytest.raises(Refused, match="idempotency_key"):
+        list(read_rows(written(tmp_path, header)))
+
+
+def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
+    """The sentence says why it can not be read."""
+    with pytest.raises(Refused, match="No such file"):
+        fingerprint(tmp_path / "nothing.csv")
+
+
+def test_another_byte_is_another_manifest(tmp_path: Path) -> None:
+    """The fingerprint covers the content, whatever size and time say."""
+    one = fingerprint(written(tmp_path, "path,account\na,b\n"))
+    two = fingerprint(written(tmp_path, "path,account\na,c\n"))
+    assert one.sha256 != two.sha256
+    assert one.lines == two.lines == 2
+
+
+@given(body=st.binary(max_size=300), suffix=st.sampled_from([".csv", ".jsonl"]))
+def test_any_bytes_give_numbered_rows(
+    tmp_path_factory: pytest.TempPathFactory, body: bytes, suffix: str
+) -> None:
+    """Whatever the rest of the file holds: rows, numbered without a gap, twice the same."""
+    start = b"path,account\n" if suffix == ".csv" else b""
+    folder = tmp_path_factory.getbasetemp()
+    manifest = written(folder, start + body, f"any{suffix}")
+    rows = list(read_rows(manifest))
+    assert [row.number for row in rows] == list(range(1, len(rows) + 1))
+    assert rows == list(read_rows(manifest))

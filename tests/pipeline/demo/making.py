@@ -1,0 +1,139 @@
+"""Evidence made by hand: one account that opted in, one that did not, a photo each."""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from PIL import Image
+
+from erasestream.pipeline.demo.customers import Sent, Taken
+from erasestream.pipeline.demo.observations import (
+    Attempt,
+    Evidence,
+    Journey,
+    Listed,
+    RetainedRecord,
+    Search,
+    Stored,
+    TopicFound,
+)
+from erasestream.pipeline.demo.photos import Photo
+from erasestream.pipeline.demo.scenario import NOT_OPTED_IN, OPTED_IN, Order, Sender
+from erasestream.schemas.errors import SENTENCES, Code
+from erasestream.schemas.events.images import Cutout, Failure, Part, Position
+from erasestream.schemas.ids import GrantId, UploadId
+from erasestream.topics.catalog.catalog import Catalog, LaneSpec
+from erasestream.topics.client.upload_producer import Receipt
+
+START = datetime(2026, 1, 1, 12, tzinfo=UTC)
+GRANT = GrantId("00000000-0000-8000-8000-00000000000a")
+NAME = "cup <b>&amp;</b> saucer.png"
+
+
+def picture(mode: str = "RGB", shade: int = 200) -> bytes:
+    """A small PNG."""
+    file = io.BytesIO()
+    Image.new(mode, (24, 16), (shade, 30, 30, 128)[: len(mode)]).save(file, "PNG")
+    return file.getvalue()
+
+
+def upload_id(number: int) -> UploadId:
+    """The id of the n-th upload."""
+    return UploadId(f"00000000-0000-7000-8000-{number:012}")
+
+
+def journey(number: int, sender: Sender, *, name: str = NAME, kept: int = 0) -> Journey:
+    """An upload that took three seconds, two of them for inference."""
+    photo = Photo(name, "image/png", picture())
+    sent = Sent(
+        order=Order(f"listing-{number}", sender, photo),
+        sent_at=START,
+        receipt=Receipt(
+            upload_id=upload_id(number),
+            partition=0,
+            offset=number,
+            appended_at=START + timedelta(seconds=0.1),
+        ),
+    )
+    event = Cutout(
+        id=upload_id(number),
+        time=START + timedelta(seconds=2.5),
+        account=sender.account,
+        reference=sent.order.reference,
+        position=Position(topic_id="A" * 22, partition=0, offset=number),
+        uploaded_at=sent.receipt.appended_at,
+        content_type="image/png",
+        model="tiny",
+        model_sha256="0" * 64,
+        model_version="1",
+        steps_ms={"decode": 10.0, "infer": 2000.0, "compose": 5.0, "encode": 15.0},
+        data=picture("RGBA"),
+    )
+    taken = Taken(
+        lane=sender.lane,
+        event=event,
+        appended_at=START + timedelta(seconds=2.8),
+        taken_at=START + timedelta(seconds=3),
+    )
+    return Journey(sent=sent, taken=taken, kept=kept)
+
+
+def failed(done: Journey) -> Journey:
+    """The same upload with a failure for a result."""
+    event = done.taken.event
+    failure = Failure(
+        **event.model_dump(include={"id", "time", "account", "reference", "uploaded_at"}),
+        position=event.position,
+        code=Code.TRUNCATED,
+        sentence=SENTENCES[Code.TRUNCATED],
+    )
+    return replace(done, taken=replace(done.taken, event=failure))
+
+
+def evidence() -> Evidence:
+    """Everything as it should be."""
+    ours, theirs = journey(1, OPTED_IN, kept=2), journey(2, NOT_OPTED_IN)
+    catalog = Catalog.build((LaneSpec(name=OPTED_IN.lane),))
+    return Evidence(
+        started_at=START,
+        total_s=42.0,
+        model="tiny",
+        promise=catalog.policy,
+        journeys=[ours, theirs],
+        results=2,
+        passed_over=0,
+        granted_at=START,
+        topics=[
+            TopicFound(name=topic.name, records=3, lifetime=topic.lifetime)
+            for topic in catalog.topics
+        ],
+        retained=[
+            RetainedRecord(OPTED_IN.lane, OPTED_IN.account, ours.upload_id, part, GRANT)
+            for part in Part
+        ],
+        listing=[Listed(f"owner/{part}", 1000, ours.upload_id, part) for part in Part],
+        stored=list(_stored(ours)),
+        pixels_in_bucket=Search(3, 3000, 6, ()),
+        names_in_bucket=Search(3, 3000, 4, ()),
+        pixels_in_topics=Search(8, 9000, 6, tuple(f"piece {n}" for n in range(6))),
+        attempts=[Attempt("the sink reads", "not_authorized", refused=True)],
+    )
+
+
+def _stored(ours: Journey) -> Iterator[Stored]:
+    for part in Part:
+        opened = ours.picture(part)
+        yield Stored(
+            name=f"owner/{part}",
+            part=part,
+            upload_id=ours.upload_id,
+            head=b"ESV1" + bytes(60),
+            body_at=300,
+            body=bytes(range(64)),
+            opened=opened,
+            content_type="image/png",
+            sha256=hashlib.sha256(opened).hexdigest(),
+            is_same=True,
+        )

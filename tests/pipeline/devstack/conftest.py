@@ -1,0 +1,76 @@
+"""Certificates, jars and brokers for the tests of the embedded stack."""
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
+from erasestream.pipeline.devstack.kafka.broker_config import single
+from erasestream.pipeline.devstack.kafka.distribution import install_kafka
+from tests.paths import CACHE
+
+
+def now() -> datetime:
+    """The clock of these tests."""
+    return datetime.now(UTC)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """One authority for all tests."""
+    return Authority.create(tmp_path_factory.mktemp("ca") / "authority", now=now)
+
+
+@pytest.fixture(scope="session")
+def identities(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a broker and two clients."""
+    folder = tmp_path_factory.mktemp("identities")
+    authority.issue_broker("broker", folder)
+    for role in ("admin", "shop.producer"):
+        authority.issue_role(role, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """The cache of this checkout, which `make` fills."""
+    return CACHE
+
+
+@pytest.fixture(scope="session")
+def libs(cache: Path) -> Path:
+    """Kafka's jars."""
+    return install_kafka(cache, print)
+
+
+NewBroker = Callable[[Path, Path], Broker]
+"""Makes a broker in a folder, with the certificates of a folder."""
+
+
+@pytest.fixture(scope="session")
+def new_broker(libs: Path) -> NewBroker:
+    """Brokers of one's own, on free ports; whoever starts one stops it."""
+
+    def make(folder: Path, identities: Path) -> Broker:
+        port, controller_port = free_ports(2)
+        config = single(port=port, controller_port=controller_port, random=os.urandom(16))
+        return Broker(folder, identities, libs, config=config)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def broker(
+    identities: Path, new_broker: NewBroker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Broker]:
+    """One that all tests share; they leave it running."""
+    started = new_broker(tmp_path_factory.mktemp("broker"), identities)
+    try:
+        started.start()
+        yield started
+    finally:
+        started.stop()

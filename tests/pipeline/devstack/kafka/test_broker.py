@@ -1,0 +1,229 @@
+"""The real broker: who gets in, who is refused, what a restart keeps."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.child_process import ProcessId
+from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
+from erasestream.pipeline.devstack.kafka.broker_config import MAX_RECORD_BYTES, single
+from erasestream.pipeline.devstack.kafka.readiness import brokers_in_service, client_context
+from erasestream.schemas.errors import Code, Refused, Unavailable
+from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.kafka.tls import Identity
+from tests.flow.waiting import eventually
+
+NewBroker = Callable[[Path, Path], Broker]
+TIMEOUT_S = 60.0
+
+
+def settings(broker: Broker, identities: Path, role: str) -> dict[str, str | int | float | bool]:
+    """A client's settings, as the project makes them."""
+    found = Identity.load(identities, Role(role)).client_settings()
+    return {**found, "bootstrap.servers": broker.bootstrap}
+
+
+def create_topic(broker: Broker, identities: Path, name: str) -> None:
+    """A topic for the largest records."""
+    config = {"max.message.bytes": str(MAX_RECORD_BYTES)}
+    topic = NewTopic(name, num_partitions=1, replication_factor=1, config=config)
+    admin = AdminClient(settings(broker, identities, "admin"))
+    admin.create_topics([topic])[name].result(TIMEOUT_S)
+
+
+def produce(
+    broker: Broker,
+    identities: Path,
+    topic: str,
+    value: bytes,
+    *,
+    role: str = "admin",
+    timeout_s: float = TIMEOUT_S,
+) -> KafkaError | None:
+    """Send one record; None once it is acknowledged, or the error."""
+    answers: list[KafkaError | None] = []
+    producer = Producer(
+        {
+            **settings(broker, identities, role),
+            "message.max.bytes": MAX_RECORD_BYTES,
+            "message.timeout.ms": int(timeout_s * 1000),
+        }
+    )
+    producer.produce(topic, value, on_delivery=lambda error, _: answers.append(error))
+    producer.flush(TIMEOUT_S)
+    assert len(answers) == 1
+    return answers[0]
+
+
+def first_value(broker: Broker, identities: Path, topic: str) -> bytes | None:
+    """The first record of a topic."""
+    consumer = Consumer(
+        {
+            **settings(broker, identities, "admin"),
+            "group.id": "test",
+            "enable.auto.commit": False,
+            "fetch.message.max.bytes": MAX_RECORD_BYTES,
+            "receive.message.max.bytes": MAX_RECORD_BYTES + 1_000_000,
+        }
+    )
+    try:
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        message = consumer.poll(TIMEOUT_S)
+        assert message is not None
+        assert message.error() is None
+        return message.value()
+    finally:
+        consumer.close()
+
+
+def test_denied_and_logged(broker: Broker, identities: Path) -> None:
+    """A role without rights is denied, and the denial names role and topic in the log."""
+    create_topic(broker, identities, "forbidden")
+    error = produce(broker, identities, "forbidden", b"x", role="shop.producer")
+    assert error is not None
+    assert error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+    eventually(
+        "the denial in the log",
+        lambda: any(
+            "User:shop.producer" in line and "Denied" in line and "forbidden" in line
+            for line in broker.log.read_text().splitlines()
+        ),
+    )
+
+
+def test_no_topic_by_naming_it(broker: Broker, identities: Path) -> None:
+    """A topic that was not provisioned does not come into being, not even for the admin."""
+    # Held until the answer: with the client goes what it had asked.
+    asking = AdminClient(settings(broker, identities, "shop.producer"))
+    with pytest.raises(KafkaException):
+        asking.create_topics([NewTopic("mine", 1, 1)])["mine"].result(TIMEOUT_S)
+    error = produce(broker, identities, "nowhere", b"x", timeout_s=2)
+    assert error is not None
+    assert "nowhere" not in AdminClient(settings(broker, identities, "admin")).list_topics().topics
+
+
+def test_largest_record(broker: Broker, identities: Path) -> None:
+    """A record of 64 MB goes in and comes out; one byte above the limit is refused."""
+    create_topic(broker, identities, "large")
+    value = os.urandom(64_000_000)
+    assert produce(broker, identities, "large", value) is None
+    assert first_value(broker, identities, "large") == value
+
+
+def test_two_side_by_side_and_restart(
+    broker: Broker, identities: Path, new_broker: NewBroker, tmp_path: Path
+) -> None:
+    """A second broker knows nothing of the first; killed and started again it kept its data."""
+    other = new_broker(tmp_path, identities)
+    try:
+        other.start()
+        create_topic(other, identities, "own")
+        assert produce(other, identities, "own", b"kept") is None
+        assert "own" not in AdminClient(settings(broker, identities, "admin")).list_topics().topics
+        other.kill()
+        assert other.process_id is None
+        other.start()
+        assert first_value(other, identities, "own") == b"kept"
+        other.stop()
+        assert other.process_id is None
+        assert "shut down completed" in other.log.read_text()
+    finally:
+        other.stop()
+
+
+def test_start_twice_refused(broker: Broker) -> None:
+    """A broker that runs is not started again, and goes on."""
+    before = broker.process_id
+    with pytest.raises(Refused, match="runs already"):
+        broker.start()
+    assert broker.process_id == before
+
+
+def test_another_process_sees_it(broker: Broker, identities: Path, libs: Path) -> None:
+    """Whoever has the folder finds the broker by it."""
+    same = Broker(broker.data.parent, identities, libs, config=broker.config)
+    assert same.process_id == broker.process_id
+
+
+def test_pause(broker: Broker, identities: Path) -> None:
+    """A paused broker answers nobody, says so when asked to be ready, and goes on after."""
+    broker.pause()
+    try:
+        with pytest.raises(Unavailable, match="does not serve"):
+            broker.wait_until_ready(timeout_s=0.5)
+    finally:
+        broker.resume()
+    broker.wait_until_ready()
+    context = client_context(identities, "admin")
+    # Its own lease may have lapsed meanwhile: it is then out of service for a moment, once it runs.
+    where = broker.config.host, broker.config.port
+    eventually("it is in service", lambda: brokers_in_service(*where, context) == {1})
+
+
+def test_missing_certificate(new_broker: NewBroker, tmp_path: Path) -> None:
+    """Without its certificate the broker is not started, and the file is named."""
+    with pytest.raises(Refused, match=r"broker\.pem") as refused:
+        new_broker(tmp_path / "k", tmp_path).start()
+    assert refused.value.code is Code.MISSING_CERTIFICATE
+
+
+def test_port_taken(broker: Broker, identities: Path, libs: Path, tmp_path: Path) -> None:
+    """A broker that can not have its port ends; the error names the log and no secret."""
+    config = single(
+        port=free_ports(1)[0],
+        controller_port=broker.config.controller.port,
+        random=os.urandom(16),
+    )
+    late = Broker(tmp_path, identities, libs, config=config)
+    try:
+        with pytest.raises(Refused, match=r"broker\.log") as refused:
+            late.start()
+    finally:
+        late.stop()
+    assert "PRIVATE" not in str(refused.value)
+
+
+def test_wrong_certificate_is_said(
+    authority: Authority, new_broker: NewBroker, tmp_path: Path
+) -> None:
+    """A broker whose certificate names another host: refused when it starts, with the reason."""
+    authority.issue_broker("broker", tmp_path / "id", hosts=["elsewhere.example"])
+    wrong = new_broker(tmp_path / "k", tmp_path / "id")
+    try:
+        with pytest.raises(Refused, match="mismatch") as refused:
+            wrong.start()
+        assert wrong.process_id is None
+    finally:
+        wrong.stop()
+    assert refused.value.code is Code.CERTIFICATE_REFUSED
+    assert "PRIVATE" not in str(refused.value)
+
+
+def test_attached_dies_with_its_parent(identities: Path, libs: Path, tmp_path: Path) -> None:
+    """An attached broker ends when the process that started it is killed."""
+    port, controller_port = free_ports(2)
+    program = f"""
+import os, pathlib, signal
+from erasestream.pipeline.devstack.kafka.broker import Broker
+from erasestream.pipeline.devstack.kafka.broker_config import single
+config = single(port={port}, controller_port={controller_port}, random=os.urandom(16))
+paths = map(pathlib.Path, {[str(tmp_path), str(identities), str(libs)]})
+broker = Broker(*paths, config=config)
+broker.launch()
+print(broker.process_id.pid, flush=True)
+signal.pause()
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert ProcessId.of(pid) is not None
+        parent.send_signal(signal.SIGKILL)
+    eventually("it ends with its parent", lambda: ProcessId.of(pid) is None)

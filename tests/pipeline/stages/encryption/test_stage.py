@@ -1,0 +1,138 @@
+"""The encryption sink's stage, whose own question may be answered by a leader of before."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from erasestream.pipeline.stages.encryption.stage import SinkStage
+from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.events.images import Part, Position, Retained
+from erasestream.schemas.ids import GrantId, Lane, new_upload_id
+from erasestream.sinks.images.image_writer import EncryptionSink
+from erasestream.topics.catalog.catalog import RETAINED, ROUTER, SINK
+from erasestream.topics.consent.view import ConsentView
+from erasestream.topics.kafka.consumer.compacted_view import Mark
+from erasestream.topics.kafka.consumer.work_queue import WorkQueue
+from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites
+from erasestream.topics.kafka.records import Partition
+from tests.flow.waiting import eventually
+from tests.kafka_fixture import Market
+from tests.topics.consent.deciding import ACCOUNT, OWNER, writer
+
+
+class Misled(ConsentView):
+    """What it asks is answered with the mark of the beginning, as a deposed leader may do."""
+
+    def mark(self) -> Mark:
+        """Where everything was empty."""
+        return dict.fromkeys(super().mark(), 0)
+
+
+class Stored(EncryptionSink):
+    """Notes what would be sealed."""
+
+    def __init__(self) -> None:
+        self.grants: list[GrantId] = []
+
+    def store(self, event: Retained) -> None:  # type: ignore[override]
+        """Take it."""
+        self.grants.append(event.grant)
+
+    def assert_not_erased(self, grant: GrantId) -> None:
+        """It is not."""
+
+
+@pytest.fixture
+def sink() -> Stored:
+    """Where pictures come out."""
+    return Stored()
+
+
+@pytest.fixture
+def stage(market: Market, lane: Lane, sink: Stored) -> Iterator[SinkStage]:
+    """The stage, with a view that is misled; it finds nothing that other tests retained."""
+    empty(market)
+    connection = market.connection(SINK)
+    view = Misled(
+        connection=connection, catalog=market.catalog(), lanes=(lane,), found=lambda *_: None
+    )
+    queue = WorkQueue(connection=connection, topics=[RETAINED], instance=lane)
+    stage = SinkStage(queue=queue, view=view, sink=sink, stopping=threading.Event())
+    yield stage
+    queue.close()
+    stage.close()
+    view.close()
+
+
+@pytest.fixture
+def retain(market: Market) -> Callable[[Lane, GrantId, str], None]:
+    """Hands a picture to the sink, as the router does."""
+    writes = SingleWrites(connection=market.connection(ROUTER), timeout_s=20)
+
+    def write(lane: Lane, grant: GrantId, mark: str) -> None:
+        now = datetime.now(UTC)
+        event = Retained(
+            id=new_upload_id(1, bytes(10)),
+            time=now,
+            lane=lane,
+            account=ACCOUNT,
+            part=Part.ORIGINAL,
+            grant=grant,
+            mark=mark,
+            position=Position(topic_id="A" * 22, partition=0, offset=7),
+            uploaded_at=now,
+            content_type="image/png",
+            data=b"pixels",
+        )
+        writes.write(Partition(RETAINED, 0), b"key", to_wire(event, source="/router"))
+
+    return write
+
+
+Retain = Callable[[Lane, GrantId, str], None]
+
+
+def test_a_picture_waits_for_what_the_router_knew(
+    market: Market, lane: Lane, stage: SinkStage, sink: Stored, retain: Retain
+) -> None:
+    """One that is opted in is not dropped because the sink was told less than the router."""
+    grant, mark = granted(market, lane)
+    retain(lane, grant, mark)
+    eventually("the picture is stored", lambda: stage.turn() or sink.grants, poll_s=0)
+    assert sink.grants == [grant]
+
+
+def test_pictures_of_a_lane_that_is_gone_are_dropped(
+    market: Market, lane: Lane, stage: SinkStage, sink: Stored, retain: Retain
+) -> None:
+    """Nothing of it is in force, and there is nothing to wait for; the next one is stored."""
+    gone = market.open_lane()
+    retain(gone, *granted(market, gone))
+    grant, mark = granted(market, lane)
+    retain(lane, grant, mark)
+    eventually("the next is stored", lambda: stage.turn() or sink.grants, poll_s=0)
+    assert sink.grants == [grant]
+
+
+def empty(market: Market) -> None:
+    """Nothing is retained any more, by whomever and whatever it was."""
+    admin = market.admin
+    partitions = market.catalog()[RETAINED].partitions
+    places = [TopicPartition(RETAINED, number) for number in range(partitions)]
+    ends = admin.offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    below = [TopicPartition(*at, end) for at, end in ends.items()]
+    for answer in admin.client.delete_records(below).values():
+        answer.result(20)
+
+
+def granted(market: Market, lane: Lane) -> tuple[GrantId, str]:
+    """A grant, and a mark that covers it."""
+    writes = writer(market, lane)
+    grant = writes.grant(ACCOUNT, **OWNER).grant
+    assert grant
+    ((at, end),) = writes.reader.reach(ACCOUNT).items()
+    return grant, f"{at.number}/{end}"

@@ -1,0 +1,85 @@
+"""The largest and noisiest photo that is taken: a result or result_too_large, in every format."""
+
+import io
+from functools import cache
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from erasestream.pipeline.stages.inference.imaging.compose import arrange, cut
+from erasestream.pipeline.stages.inference.imaging.decode import decode
+from erasestream.pipeline.stages.inference.imaging.encode import Encoded, encode
+from erasestream.pipeline.stages.inference.imaging.limits import Limits
+from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.isolation.protocol import CutoutImage
+from erasestream.pipeline.stages.inference.models.manifest import Installed
+from erasestream.schemas.errors import Code, InvalidImage
+from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, MAX_UPLOAD_BYTES
+from erasestream.schemas.options import Channels, CutoutOptions, OutputFormat
+from tests.pipeline.stages.inference.pictures import disc, gradient, saved
+
+LARGEST = (8000, 6250)
+SCALE = 10
+"""A smaller photo has as much less room."""
+EVERY = [
+    *(CutoutOptions(format=output) for output in OutputFormat),
+    CutoutOptions(format=OutputFormat.JPG, quality=100),
+    CutoutOptions(format=OutputFormat.PNG, channels=Channels.ALPHA),
+    CutoutOptions(format=OutputFormat.AUTO, crop=True, crop_margin="5%"),
+]
+
+
+@cache
+def noisy(width: int, height: int) -> bytes:
+    """A photo that no encoder makes small."""
+    levels = np.random.default_rng(3).normal(128, 40, (height, width, 3)).clip(0, 255)
+    return saved(Image.fromarray(levels.astype(np.uint8)), "JPEG", quality=60)
+
+
+def encoded(data: bytes, options: CutoutOptions, limits: Limits) -> Encoded | Code:
+    """By all steps but the model's."""
+    try:
+        cutout = cut(decode(data, limits=limits), disc(), options)
+        return encode(arrange(cutout, options, limits=limits), options, limits=limits)
+    except InvalidImage as error:
+        return error.code
+
+
+async def by_the_pool(pool: Pool, data: bytes, options: CutoutOptions) -> CutoutImage | Code:
+    """By a child, with its bounds."""
+    try:
+        return await pool.cut_out(data, options)
+    except InvalidImage as error:
+        return error.code
+
+
+@pytest.mark.parametrize("options", EVERY, ids=CutoutOptions.to_json)
+def test_a_noisy_photo_gives_a_result_or_is_too_large(options: CutoutOptions) -> None:
+    """A tenth of the largest, with a tenth of the room; `auto` and `jpg` always have a result."""
+    data = noisy(LARGEST[0] // 4, LARGEST[1] * 4 // SCALE)
+    limits = Limits(max_pixels=50_000_000 // SCALE, max_result_bytes=MAX_CUTOUT_BYTES // SCALE)
+    done = encoded(data, options, limits)
+    if isinstance(done, Encoded):
+        assert len(done.data) <= limits.max_result_bytes
+        assert Image.open(io.BytesIO(done.data)).size == (done.width, done.height)
+    else:
+        assert done is Code.RESULT_TOO_LARGE
+        assert options.format in {OutputFormat.PNG, OutputFormat.WEBP}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("options", EVERY, ids=CutoutOptions.to_json)
+async def test_fifty_noisy_megapixels_through_the_pool(
+    tiny_model: Installed, options: CutoutOptions
+) -> None:
+    """Within the memory that a child has; and the next photo is as good as any."""
+    data = noisy(*LARGEST)
+    assert len(data) <= MAX_UPLOAD_BYTES
+    pool = Pool(model=tiny_model, children=1)
+    await pool.start()
+    done = await by_the_pool(pool, data, options)
+    after = await by_the_pool(pool, saved(gradient()), CutoutOptions())
+    await pool.close()
+    assert done is Code.RESULT_TOO_LARGE or isinstance(done, CutoutImage)
+    assert isinstance(after, CutoutImage)

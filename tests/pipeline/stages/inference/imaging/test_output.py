@@ -1,0 +1,290 @@
+"""Writing cut-outs that hold nothing but the product, in the shape that was asked for."""
+
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
+
+from erasestream.pipeline.stages.inference.imaging.compose import arrange, cut
+from erasestream.pipeline.stages.inference.imaging.decode import Picture, decode
+from erasestream.pipeline.stages.inference.imaging.encode import Encoded, encode
+from erasestream.pipeline.stages.inference.imaging.limits import Limits
+from erasestream.schemas.errors import Code, InvalidImage
+from erasestream.schemas.events.images import Adjusted
+from erasestream.schemas.image_formats import content_type_of
+from erasestream.schemas.options import Channels, CutoutOptions, Edges, OutputFormat, Size
+from tests.pipeline.stages.inference.pictures import RED, disc, gradient, saved
+
+GREEN = (20, 240, 30)
+LOSSLESS = [OutputFormat.PNG, OutputFormat.WEBP, OutputFormat.AUTO]
+EVERY = list(OutputFormat)
+
+
+def made(data: bytes, mask: np.ndarray, options: CutoutOptions) -> Encoded:
+    """The cut-out's file, by all steps."""
+    return encode(arrange(cut(decode(data), mask, options), options), options)
+
+
+def values(data: bytes) -> np.ndarray:
+    """What a stranger sees who decodes it: red, green, blue and alpha."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
+
+
+def scene(
+    width: int = 240, height: int = 180, behind: tuple[int, int, int] = GREEN
+) -> tuple[bytes, np.ndarray]:
+    """A red disc before a background, and the mask that finds it."""
+    mask = np.asarray(Image.fromarray(disc(256)).resize((width, height), Image.Resampling.BILINEAR))
+    pixels = mask[..., None] * np.array(RED) + (1 - mask[..., None]) * np.array(behind)
+    return saved(Image.fromarray(pixels.round().astype(np.uint8))), mask
+
+
+@pytest.mark.parametrize("size", [Size.AUTO, Size.PREVIEW])
+@pytest.mark.parametrize("edges", list(Edges))
+@pytest.mark.parametrize("output", LOSSLESS)
+def test_no_colour_is_left_where_the_cutout_is_transparent(
+    output: OutputFormat, edges: Edges, size: Size
+) -> None:
+    """Decoded again and without its alpha channel, the background is black, not the room."""
+    photo, mask = scene(800, 600)
+    done = made(photo, mask, CutoutOptions(format=output, edges=edges, size=size))
+    assert content_type_of(done.data) == done.content_type == output.content_type
+    seen = values(done.data)
+    assert seen.shape == (done.height, done.width, 4)
+    hidden = seen[..., 3] == 0
+    assert 0.3 < hidden.mean() < 0.9
+    assert not seen[hidden].any()
+    assert (np.median(seen[seen[..., 3] == 255][:, :3], axis=0) == RED).all()
+
+
+@pytest.mark.parametrize("output", [OutputFormat.WEBP, OutputFormat.AUTO])
+def test_a_lossy_cutout_hides_no_background_either(output: OutputFormat) -> None:
+    """What lossy WebP puts below transparent pixels is the same, whatever was behind."""
+    options = CutoutOptions(format=output, quality=80)
+    before = [
+        values(made(*scene(behind=colour), options).data).astype(int)
+        for colour in (GREEN, (255, 255, 255), (0, 0, 90))
+    ]
+    hidden = before[0][..., 3] == 0
+    assert 0.3 < hidden.mean() < 0.9
+    for other in before[1:]:
+        difference = np.abs(other - before[0])[hidden]
+        assert difference.mean() < 0.5
+        assert difference.max() < 30, "backgrounds differ by up to 235"
+
+
+def test_a_jpg_stands_on_the_colour_that_was_asked_for() -> None:
+    """White without one; nothing of the old background is in it, not even at the edge."""
+    photo, mask = scene()
+    for colour, expected in (
+        (None, (255, 255, 255)),
+        ("#00f", (0, 0, 255)),
+        ("navy", (0, 0, 128)),
+        ("102030", (16, 32, 48)),
+    ):
+        options = CutoutOptions(format=OutputFormat.JPG, bg_color=colour)
+        done = made(photo, mask, options)
+        assert content_type_of(done.data) == done.content_type == "image/jpeg"
+        seen = values(done.data).astype(int)
+        assert np.abs(seen[0, 0, :3] - expected).max() < 4
+        assert np.abs(seen[90, 120, :3] - RED).max() < 12
+
+
+@pytest.mark.parametrize("output", LOSSLESS)
+def test_a_background_makes_any_format_opaque(output: OutputFormat) -> None:
+    """The colour is exact where the product is not."""
+    photo, mask = scene()
+    seen = values(made(photo, mask, CutoutOptions(format=output, bg_color="ff8000")).data)
+    assert (seen[..., 3] == 255).all()
+    assert tuple(seen[0, 0, :3]) == (255, 128, 0)
+
+
+@pytest.mark.parametrize("output", EVERY)
+def test_alpha_alone_is_a_grey_picture_of_the_photos_size(output: OutputFormat) -> None:
+    """White where the product is; a turned JPEG that was decoded smaller has its own size."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    photo = saved(gradient(960, 640), "JPEG", exif=exif)
+    options = CutoutOptions(format=output, channels=Channels.ALPHA)
+    picture = decode(photo, draft=64)
+    done = encode(arrange(cut(picture, disc(), options), options), options)
+    seen = values(done.data).astype(int)
+    assert seen.shape == (960, 640, 4)
+    assert (seen[..., 3] == 255).all()
+    assert np.abs(seen[..., 0] - seen[..., 1]).max() == 0
+    assert seen[480, 320, 0] > 250
+    assert seen[0, 0, 0] < 5
+
+
+@pytest.mark.parametrize("output", LOSSLESS)
+def test_what_was_transparent_stays_transparent(output: OutputFormat) -> None:
+    """The picture's own alpha is multiplied in, and its hidden colour goes too."""
+    source = Image.new("RGBA", (64, 64), (*RED, 128))
+    source.paste((*GREEN, 0), (0, 0, 64, 32))
+    whole = np.ones((8, 8), np.float32)
+    seen = values(made(saved(source), whole, CutoutOptions(format=output, edges=Edges.AS_IS)).data)
+    assert not seen[:32].any()
+    assert (seen[32:] == (*RED, 128)).all()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("output", EVERY)
+def test_metadata_is_not_passed_on(kind: str, output: OutputFormat) -> None:
+    """Camera, position, comments, XMP and profile stay behind."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "SECRET-CAMERA"
+    exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "SECRET-N"
+    text = PngInfo()
+    text.add_text("Comment", "SECRET-TEXT")
+    extra = {
+        "JPEG": {"comment": b"SECRET-COMMENT", "xmp": b"<x>SECRET-XMP</x>"},
+        "PNG": {"pnginfo": text},
+        "WEBP": {"xmp": b"<x>SECRET-XMP</x>"},
+    }[kind]
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = saved(gradient(), kind, exif=exif, icc_profile=icc, **extra)
+    assert b"SECRET" in data
+    for channels in Channels:
+        out = made(data, disc(), CutoutOptions(format=output, channels=channels)).data
+        result = Image.open(io.BytesIO(out))
+        result.load()
+        assert b"SECRET" not in out
+        assert not set(result.info) & {"exif", "icc_profile", "xmp", "comment", "Comment"}
+        assert not result.getexif()
+
+
+def test_a_crop_leaves_the_product_and_the_margin() -> None:
+    """In pixels or in percent of the product; beyond the photo it goes on, transparent."""
+    image = Image.new("RGB", (100, 80), GREEN)
+    mask = np.zeros((80, 100), np.float32)
+    mask[20:60, 10:90] = 1
+
+    def size(margin: str | None) -> tuple[int, ...]:
+        options = CutoutOptions(crop=True, crop_margin=margin)
+        seen = values(made(saved(image), mask, options).data)
+        assert not seen[seen[..., 3] == 0].any()
+        return seen.shape[:2]
+
+    # The mask is resized to its own size here, so its edge is where it was drawn.
+    assert size(None) == (40, 80)
+    assert size("5px") == (50, 90)
+    assert size("10%") == (48, 96)
+    assert size("0px 10px") == (40, 100)
+    assert size("1px 2px 3px 40px") == (44, 122), "the photo ends 30 pixels before"
+
+
+def test_a_crop_of_nothing_is_the_whole_picture() -> None:
+    """Where no product was found there is nothing to crop to."""
+    nothing = np.zeros((8, 8), np.float32)
+    done = made(saved(gradient()), nothing, CutoutOptions(crop=True))
+    assert (done.width, done.height) == (96, 64)
+    assert not values(done.data).any()
+
+
+@pytest.mark.parametrize("most", [30, 37, 100, 333])
+@pytest.mark.parametrize("margin", ["0px 500px", "50%", "3px 1px 50% 499px"])
+def test_margins_are_as_much_smaller_as_the_product(margin: str, most: int) -> None:
+    """However much of them lies beyond the photo; the limit is on what comes out."""
+    options = CutoutOptions(crop=True, crop_margin=margin, max_dimension=most)
+    whole = cut(decode(saved(gradient())), np.ones((8, 8), np.float32), options)
+    done = arrange(whole, options, limits=Limits(max_pixels=most * most))
+    margins = options.margins(96, 64)
+    width, height = margins.left + 96 + margins.right, margins.top + 64 + margins.bottom
+    factor = min(1, most / max(width, height))
+    assert done.size == (int(width * factor + 1e-6), int(height * factor + 1e-6))
+    alpha = np.asarray(done.image)[..., 3]
+    assert abs((alpha == 255).sum() - 96 * 64 * factor**2) <= (96 + 64) * factor + 1
+    rows, columns = np.nonzero(alpha)
+    assert abs(columns.min() - margins.left * factor) <= 1
+    assert abs(rows.min() - margins.top * factor) <= 1
+
+
+def test_auto_fits_with_its_margins_too() -> None:
+    """It is a WebP that always fits: all is made smaller, which is said."""
+    options = CutoutOptions(format=OutputFormat.AUTO, crop=True, crop_margin="50%")
+    limits = Limits(max_pixels=100 * 80)
+    photo = decode(saved(gradient(100, 80)), limits=limits)
+    arranged = arrange(cut(photo, np.ones((8, 8), np.float32), options), options, limits=limits)
+    done = encode(arranged, options, limits=limits)
+    assert done.adjusted is Adjusted.SMALLER
+    assert (done.width, done.height) == (100, 80)
+    columns = np.nonzero(np.asarray(arranged.image)[40, :, 3])[0]
+    assert (columns.min(), columns.max()) == (25, 74)
+
+
+def test_margins_that_make_too_many_pixels_are_refused() -> None:
+    """A margin is no way around the limit of pixels."""
+    options = CutoutOptions(crop=True, crop_margin="500px")
+    whole = cut(decode(saved(gradient())), np.ones((8, 8), np.float32), options)
+    with pytest.raises(InvalidImage) as refused:
+        arrange(whole, options, limits=Limits(max_pixels=100_000))
+    assert refused.value.code is Code.RESULT_TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        (CutoutOptions(max_dimension=48), (48, 32)),
+        (CutoutOptions(max_dimension=5000), (960, 640)),
+        (CutoutOptions(size=Size.FULL), (960, 640)),
+        (CutoutOptions(size=Size.HD), (960, 640)),
+        (CutoutOptions(size=Size.PREVIEW), (612, 408)),
+    ],
+)
+def test_a_result_is_as_large_as_asked_for_and_never_larger_than_the_photo(
+    options: CutoutOptions, size: tuple[int, int]
+) -> None:
+    """By its longest side, or by its pixels."""
+    done = made(saved(gradient(960, 640)), disc(), options)
+    assert (done.width, done.height) == size == values(done.data).shape[1::-1]
+
+
+def noise(width: int = 64, height: int = 64) -> Picture:
+    """What no encoder makes small."""
+    return Picture(image=Image.frombytes("RGBA", (width, height), os.urandom(width * height * 4)))
+
+
+@pytest.mark.parametrize("output", [OutputFormat.PNG, OutputFormat.WEBP, OutputFormat.JPG])
+def test_a_result_over_the_limit_is_refused(output: OutputFormat) -> None:
+    """A cut-out that no topic would take has a code and not a broken pipeline."""
+    options = CutoutOptions(format=output)
+    cutout = arrange(noise(), options)
+    with pytest.raises(InvalidImage) as refused:
+        encode(cutout, options, limits=Limits(max_result_bytes=1_000))
+    assert refused.value.code is Code.RESULT_TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "adjusted", "width"),
+    [(40_000, None, 64), (12_000, Adjusted.LOSSY, 64), (6_000, Adjusted.SMALLER, 45)],
+)
+def test_auto_steps_down_until_it_fits_and_says_so(
+    max_bytes: int, adjusted: Adjusted | None, width: int
+) -> None:
+    """Lossless, lossy, then half as many pixels."""
+    limits = Limits(max_result_bytes=max_bytes)
+    done = encode(noise(), CutoutOptions(format=OutputFormat.AUTO), limits=limits)
+    assert len(done.data) <= max_bytes
+    assert (done.content_type, done.adjusted, done.width) == ("image/webp", adjusted, width)
+    assert values(done.data).shape[1] == width
+
+
+def test_auto_gives_up_where_nothing_fits() -> None:
+    """Smaller and smaller comes to an end."""
+    with pytest.raises(InvalidImage) as refused:
+        encode(noise(), CutoutOptions(format=OutputFormat.AUTO), limits=Limits(max_result_bytes=10))
+    assert refused.value.code is Code.RESULT_TOO_LARGE
+
+
+def test_a_format_that_can_not_hold_the_size_says_so() -> None:
+    """WebP ends at 16,383 pixels; PNG does not, and auto makes it smaller."""
+    wide = Picture(image=Image.new("RGBA", (16_400, 16)))
+    with pytest.raises(InvalidImage) as refused:
+        encode(wide, CutoutOptions(format=OutputFormat.WEBP))
+    assert refused.value.code is Code.ENCODING_FAILED
+    assert encode(wide, CutoutOptions(format=OutputFormat.PNG)).width == 16_400
+    done = encode(wide, CutoutOptions(format=OutputFormat.AUTO))
+    assert (done.width, done.adjusted) == (16_383, Adjusted.SMALLER)

@@ -1,0 +1,129 @@
+"""Try every escape in real children, as the user that this runs as, and print what came of it.
+
+Run as a module with the arguments MODEL ISOLATION [UID].  With UID, root becomes that user first,
+in the worker; a right to read is kept for as long as programs are started (where the interpreter
+lies in root's home), which the children prove not to have any more.
+"""
+
+import asyncio
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.models.manifest import Installed
+from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
+from erasestream.schemas.errors import InvalidImage
+from erasestream.schemas.options import CutoutOptions
+from tests.paths import ROOT
+from tests.pipeline.stages.inference.isolation.hostile_zygote import ENDS, ESCAPES, PNG
+
+PROGRAM = "tests.pipeline.stages.inference.isolation.hostile_zygote"
+NOBODY = 65534
+USERS = ("root", "user") if os.getuid() == 0 else ("user",)
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_READ_SEARCH = 1 << 2
+_PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _RAISE = 8, 47, 2
+
+
+def become(uid: int) -> None:
+    """Become an ordinary user that may still read every program."""
+    _checked(_LIBC.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    header = (0x20080522).to_bytes(4, "little") + bytes(4)
+    one = _READ_SEARCH.to_bytes(4, "little") * 3
+    _checked(_LIBC.capset(header, one + bytes(12)))
+    _checked(_LIBC.prctl(_PR_CAP_AMBIENT, _RAISE, 2, 0, 0))
+
+
+def _checked(answer: int) -> None:
+    if answer < 0:
+        raise OSError(ctypes.get_errno(), "become")
+
+
+async def attempt(pool: Pool, name: str) -> str:
+    """The error's name that the attack met, `succeeded`, or how the image failed."""
+    try:
+        cutout = await pool.cut_out(name.encode(), CutoutOptions())
+    except InvalidImage as error:
+        return error.code
+    return str(json.loads(cutout.data.removeprefix(PNG)))
+
+
+def status_of(pid: int) -> dict[str, str]:
+    """What the kernel tells of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+async def main(model: str, isolation: Isolation) -> None:
+    """Each escape, then each end; a process of the pool that did not end is the same."""
+    pool = Pool(
+        model=Installed.read(Path(model)),
+        children=1,
+        deadline_s=5.0,
+        memory_bytes=1 << 30,
+        program=PROGRAM,
+        isolation=isolation,
+    )
+    await pool.start()
+    first = pool.pids
+    outcomes = {name: await attempt(pool, name) for name in ESCAPES}
+    children = [await attempt(pool, "who am i") for _ in range(3)]
+    memory = [await attempt(pool, name) for name in ("remember", "recall")]
+    outlives_escapes = pool.pids == first
+    (pid,) = pool.pids
+    status = status_of(pid)
+    outcomes |= {name: await attempt(pool, name) for name in ENDS}
+    await attempt(pool, "who am i")  # whoever ended is replaced by then
+    report = {
+        "outcomes": outcomes,
+        "children": children,
+        "memory": memory,
+        "outlives_escapes": outlives_escapes,
+        "outlives_ends": pool.pids == first,
+        "left": sum(len(psutil.Process(pid).children()) for pid in pool.pids),
+        "status": status,
+    }
+    await pool.close()
+    sys.stdout.write(json.dumps(report))
+
+
+def report_of(model: Installed, *, user: str, isolation: Isolation) -> dict[str, Any]:
+    """What came of every attack, as root or as an ordinary user."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "model"
+        shutil.copytree(model.folder, copy)
+        for path in (Path(folder), copy):
+            path.chmod(0o755)
+        become = [str(NOBODY)] if user == "user" and os.getuid() == 0 else []
+        command = [
+            sys.executable,
+            "-m",
+            "tests.pipeline.stages.inference.isolation.escapes",
+            str(copy),
+            isolation,
+            *become,
+        ]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout) | {"uid": NOBODY if become else os.getuid()}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 3:
+        become(int(sys.argv[3]))
+    asyncio.run(main(sys.argv[1], Isolation(sys.argv[2])))

@@ -1,0 +1,189 @@
+"""What hostile code can do in a child: as root and as an ordinary user, nothing."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageCms
+
+from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
+from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.models.manifest import Installed
+from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
+from erasestream.pipeline.stages.inference.sandbox import restrictions
+from erasestream.pipeline.stages.inference.sandbox.restrictions import (
+    LANDLOCK,
+    SECCOMP,
+    Enforcement,
+    Isolation,
+)
+from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.options import CutoutOptions, OutputFormat
+from tests.pipeline.stages.inference.isolation.escapes import ROOT, USERS, report_of
+from tests.pipeline.stages.inference.isolation.hostile_zygote import ENDS, ESCAPES
+from tests.pipeline.stages.inference.pictures import gradient, saved
+
+EXPECTED_ENDS = {
+    "memory bomb": "processing_crashed",
+    "endless loop": "processing_timeout",
+    "segmentation fault": "processing_crashed",
+    "abort": "processing_crashed",
+    "exit in silence": "processing_crashed",
+    "sleep": "processing_timeout",
+    "an answer and a crash": "processing_crashed",
+}
+
+
+@pytest.fixture(scope="module", params=USERS)
+def report(request: pytest.FixtureRequest, tiny_model: Installed) -> dict[str, Any]:
+    """What came of every attack, as this user."""
+    return report_of(tiny_model, user=request.param, isolation=Isolation.PER_IMAGE)
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+def test_an_escape_is_refused(report: dict[str, Any], name: str) -> None:
+    """The call fails: it is on no list, or there is nothing open that it could use."""
+    assert report["outcomes"][name] in {"EPERM", "EBADF", "ENOSYS"}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_what_ends_a_child_is_one_failed_result(report: dict[str, Any], name: str) -> None:
+    """It crashed or ran into its deadline; nothing else did."""
+    assert report["outcomes"][name] == EXPECTED_ENDS[name]
+
+
+def test_the_zygote_outlives_every_attack(report: dict[str, Any]) -> None:
+    """The same one, without a child left, and each image had a process of its own."""
+    assert report["outlives_escapes"]
+    assert report["outlives_ends"]
+    assert report["left"] == 0
+    assert len(set(report["children"])) == 3
+
+
+def test_an_image_leaves_nothing_for_the_next(report: dict[str, Any]) -> None:
+    """What hostile code keeps in memory is gone with its child."""
+    assert report["memory"] == ["", ""]
+
+
+def test_the_zygote_has_no_rights_either(report: dict[str, Any]) -> None:
+    """One thread, a filter, no new privileges, no capability, and the user that it should be."""
+    status = report["status"]
+    assert (status["Threads"], status["Seccomp"], status["NoNewPrivs"]) == ("1", "2", "1")
+    assert status["Uid"].split() == [str(report["uid"])] * 4
+    for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+        assert int(status[kind], 16) == 0
+
+
+async def test_a_process_of_the_pool_has_nothing_of_the_workers(
+    tiny_model: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not its environment, not its files, no core dump, and bounded memory."""
+    monkeypatch.setenv("ERASESTREAM_SECRET", "the worker's own")
+    pool = Pool(model=tiny_model, children=1, memory_bytes=3 << 30)
+    await pool.start()
+    (pid,) = pool.pids
+    zygote = Path(f"/proc/{pid}")
+    limits = {
+        line[:26].strip(): line[26:].split()
+        for line in (zygote / "limits").read_text().splitlines()
+    }
+    assert limits["Max core file size"][:2] == ["0", "0"]
+    assert limits["Max address space"][:2] == [str(3 << 30)] * 2
+    environment = (zygote / "environ").read_bytes()
+    assert b"ERASESTREAM_SECRET" not in environment
+    for wanted in (b"OMP_NUM_THREADS=1", b"ORT_DISABLE_TELEMETRY=1"):
+        assert wanted in environment.split(b"\0")
+    opened = {str(each.readlink()).partition(":")[0] for each in (zygote / "fd").iterdir()}
+    assert opened == {"/dev/null", "socket"}
+    await pool.close()
+
+
+@pytest.mark.parametrize("lacks", [(LANDLOCK,), (SECCOMP,), (LANDLOCK, SECCOMP)])
+def test_a_kernel_that_can_not_isolate_is_refused(lacks: tuple[str, ...]) -> None:
+    """The sentence names what is missing and the setting; with that it is allowed."""
+    with pytest.raises(Refused, match="dangerously_run_without_isolation") as refused:
+        restrictions.refuse_unless_enforced(Enforcement.REQUIRED, lacks)
+    assert refused.value.code is Code.ISOLATION_MISSING
+    assert all(each in refused.value.sentence for each in lacks)
+    restrictions.refuse_unless_enforced(Enforcement.AS_FAR_AS_POSSIBLE, lacks)
+    restrictions.refuse_unless_enforced(Enforcement.REQUIRED, ())
+
+
+def test_this_kernel_can_isolate() -> None:
+    """Else the tests above would prove nothing."""
+    assert restrictions.missing() == ()
+
+
+def zoo() -> dict[str, bytes]:
+    """Pictures that need every part of the decoders."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    rgb = gradient()
+    return {
+        "cmyk": saved(rgb.convert("CMYK"), "JPEG"),
+        "grey": saved(rgb.convert("L"), "JPEG", progressive=True),
+        "exif": saved(rgb, "JPEG", exif=exif, comment=b"a comment", xmp=xmp),
+        "profile": saved(rgb, "PNG", icc_profile=profile),
+        "palette": saved(rgb.convert("P"), "PNG", transparency=3),
+        "16 bit": saved(rgb.convert("I;16"), "PNG"),
+        "png exif": saved(rgb.convert("LA"), "PNG", exif=exif),
+        "webp": saved(rgb.convert("RGBA"), "WEBP", exif=exif, xmp=xmp, icc_profile=profile),
+        "lossless": saved(rgb, "WEBP", lossless=True),
+    }
+
+
+async def test_pictures_of_all_kinds_need_nothing_that_is_refused(tiny_model: Installed) -> None:
+    """In the sandbox each gives the same bytes as without: no module is looked for too late."""
+    pool = Pool(model=tiny_model, children=2)
+    await pool.start()
+    segmenter = Segmenter(tiny_model)
+    for picture in zoo().values():
+        for output in OutputFormat:
+            options = CutoutOptions(format=output)
+            cutout = await pool.cut_out(picture, options)
+            assert cutout.data == cut_out_once(segmenter, picture, options).data
+            assert Image.open(io.BytesIO(cutout.data)).size == (cutout.width, cutout.height)
+    await pool.close()
+
+
+def test_no_module_is_imported_after_the_restrictions() -> None:
+    """All that pictures of all kinds need is there after `preload`."""
+    program = """
+import sys
+from pathlib import Path
+from erasestream.pipeline.stages.inference import zygote
+from erasestream.pipeline.stages.inference.isolation.preload import preload
+preload()
+before = set(sys.modules)
+from tests.pipeline.stages.inference.isolation.imports import work
+ours = {name for name in set(sys.modules) - before if name.startswith("tests")}
+work(sys.stdin.buffer)
+print(*sorted(set(sys.modules) - before - ours))
+"""
+    pictures = zoo()
+    files = b"".join(len(each).to_bytes(4, "little") + each for each in pictures.values())
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, input=files, capture_output=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
+def test_the_package_switches_off_reports_to_the_maker_of_the_library() -> None:
+    """Else onnxruntime would start threads, keep an identifier, and speak to the outside."""
+    program = """
+import os
+from erasestream.pipeline.stages.inference import model
+print(len(os.listdir("/proc/self/task")), os.environ["ORT_DISABLE_TELEMETRY"])
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, check=True
+    )
+    assert done.stdout.split() == [b"1", b"1"]

@@ -1,0 +1,106 @@
+"""A worker is ready only if its model sees the golden picture as the manifest says."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.models import golden
+from erasestream.pipeline.stages.inference.models.isnet import GOLDEN, ISNET
+from erasestream.pipeline.stages.inference.models.manifest import Golden, Installed, Manifest
+from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
+from erasestream.schemas.errors import Code, Refused
+from tests.pipeline.stages.inference.tiny_model import build_tiny_model
+
+Mask = NDArray[np.float32]
+
+
+def with_golden(folder: Path, golden: Golden) -> Installed:
+    """The tiny model, whose manifest now has this golden answer."""
+    record = folder / "installed.json"
+    content = json.loads(record.read_text())
+    content["manifest"]["golden"] = golden.model_dump()
+    record.write_text(json.dumps(content))
+    return Installed.read(folder)
+
+
+def seen(installed: Installed) -> Mask:
+    """What the model makes of the golden picture."""
+    return Segmenter(installed).mask(golden.model_input(installed.manifest))
+
+
+def test_the_golden_picture_is_the_same_everywhere() -> None:
+    """Exact bytes, of any size; light ground, dark thing."""
+    picture = golden.picture(64)
+    assert picture.shape == (64, 64, 3)
+    assert picture[0, 0].tolist() == [200, 205, 210]
+    assert picture[32, 32].tolist() == [105, 80, 55]
+
+
+def test_the_right_answer_passes(tmp_path: Path) -> None:
+    """With as much noise as another CPU or 8 bits make."""
+    folder = build_tiny_model(tmp_path)
+    mask = seen(Installed.read(folder))
+    Segmenter(with_golden(folder, Golden(mask=golden.answer(mask)))).warm_up()
+    noise = np.random.default_rng(1).normal(0, 0.02, mask.shape).astype(np.float32)
+    answer = golden.answer(np.clip(mask + noise, 0, 1))
+    Segmenter(with_golden(folder, Golden(mask=answer))).warm_up()
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda mask: 1 - mask,
+        np.zeros_like,
+        np.ones_like,
+        lambda mask: np.roll(mask, mask.shape[0] // 4, axis=0),
+        lambda mask: np.full_like(mask, mask.mean()),
+    ],
+)
+def test_a_broken_build_is_refused(tmp_path: Path, broken: Callable[[Mask], Mask]) -> None:
+    """Inverted, empty, full, shifted, without shape: far beyond the tolerance."""
+    folder = build_tiny_model(tmp_path)
+    answer = golden.answer(broken(seen(Installed.read(folder))))
+    with pytest.raises(Refused, match="golden") as refused:
+        Segmenter(with_golden(folder, Golden(mask=answer))).warm_up()
+    assert refused.value.code is Code.MODEL_REFUSED
+
+
+async def test_a_pool_with_a_broken_build_does_not_get_ready(tmp_path: Path) -> None:
+    """Found in a child, before any picture is taken."""
+    folder = build_tiny_model(tmp_path)
+    answer = golden.answer(1 - seen(Installed.read(folder)))
+    pool = Pool(model=with_golden(folder, Golden(mask=answer)), children=1)
+    with pytest.raises(Refused) as refused:
+        await pool.start()
+    assert refused.value.code is Code.MODEL_REFUSED
+
+
+def test_fields_of_any_size_are_means() -> None:
+    """A mask whose sides 16 does not divide."""
+    assert golden.answer(np.full((51, 33), 0.5, np.float32)) == "80" * 256
+    half = np.zeros((1024, 1024), np.float32)
+    half[:512] = 1
+    assert golden.answer(half) == "ff" * 128 + "00" * 128
+
+
+def test_isnets_golden_answer_is_the_ellipse() -> None:
+    """It shows what a person sees: three tenths of the picture, in the middle."""
+    fields = np.frombuffer(bytes.fromhex(GOLDEN.mask), np.uint8).reshape(16, 16) / 255
+    assert 0.27 < fields.mean() < 0.33
+    assert fields[8, 8] > 0.95
+    assert fields[0].max() < 0.05
+
+
+@pytest.mark.parametrize("mask", ["", "00", "zz" * 256, "00" * 255])
+def test_a_golden_answer_of_another_form_is_refused(tmp_path: Path, mask: str) -> None:
+    """Named as the field that is wrong."""
+    content = ISNET.model_dump(mode="json") | {"golden": {"mask": mask}}
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(Refused, match=r"golden\.mask"):
+        Manifest.read(path)

@@ -1,0 +1,65 @@
+"""Where the kernel can not isolate, the worker does not start unless it is told to."""
+
+from pathlib import Path
+
+import pytest
+
+from erasestream.pipeline.settings import InferenceSettings
+from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.models.manifest import Installed
+from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
+from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.options import CutoutOptions
+from tests.pipeline.stages.inference.isolation.escapes import status_of
+from tests.pipeline.stages.inference.pictures import gradient, saved
+
+LACKING = [
+    "tests.pipeline.stages.inference.sandbox.without_landlock",
+    "tests.pipeline.stages.inference.sandbox.without_seccomp",
+]
+
+
+@pytest.mark.parametrize("isolation", list(Isolation))
+@pytest.mark.parametrize("program", LACKING)
+async def test_no_worker_starts_without_isolation(
+    tiny_model: Installed, program: str, isolation: Isolation
+) -> None:
+    """The process itself finds what is missing, and the worker hears its code."""
+    pool = Pool(model=tiny_model, children=1, program=program, isolation=isolation)
+    with pytest.raises(Refused) as refused:
+        await pool.start()
+    assert refused.value.code is Code.ISOLATION_MISSING
+    await pool.close()
+
+
+@pytest.mark.parametrize("isolation", list(Isolation))
+@pytest.mark.parametrize(("program", "filters"), [*zip(LACKING, ["2", "1"], strict=True)])
+async def test_with_the_operators_word_it_does_without_what_is_missing(
+    tiny_model: Installed, program: str, filters: str, isolation: Isolation
+) -> None:
+    """And without nothing else; one filter is that of the test, which plays the old kernel."""
+    pool = Pool(
+        model=tiny_model,
+        children=1,
+        program=program,
+        isolation=isolation,
+        enforcement=Enforcement.AS_FAR_AS_POSSIBLE,
+    )
+    await pool.start()
+    (pid,) = pool.pids
+    status = status_of(pid)
+    cutout = await pool.cut_out(saved(gradient()), CutoutOptions())
+    await pool.close()
+    assert cutout.width == gradient().width
+    assert (status["Seccomp_filters"], status["NoNewPrivs"]) == (filters, "1")
+    assert int(status["CapEff"], 16) == 0
+
+
+def test_the_word_is_a_setting_with_a_telling_name() -> None:
+    """Off unless it is set; nothing else stands for it."""
+    settings = InferenceSettings(models=Path("models"))
+    assert settings.enforcement is Enforcement.REQUIRED
+    assert settings.isolation is Isolation.PER_IMAGE
+    allowed = InferenceSettings(models=Path("models"), dangerously_run_without_isolation=True)
+    assert allowed.enforcement is Enforcement.AS_FAR_AS_POSSIBLE
+    assert allowed.isolation is Isolation.PER_IMAGE

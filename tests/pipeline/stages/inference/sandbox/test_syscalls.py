@@ -1,0 +1,45 @@
+"""What is asked of the system and its C library by hand."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.paths import ROOT
+
+HOLES = """
+import ctypes, sys
+from erasestream.pipeline.stages.inference import kernel
+
+libc = ctypes.CDLL(None)
+libc.sbrk.restype = ctypes.c_void_p
+pieces = [bytearray(200_000) for _ in range(100)]
+del pieces[::2]
+if sys.argv[1] == "occupied":
+    kernel.occupy_heap()
+end = libc.sbrk(0)
+more = [bytearray(150_000) for _ in range(20)]
+print(libc.sbrk(0) - end)
+"""
+"""Frees fifty places, and prints by how much the heap grows for what would fit into them."""
+
+
+@pytest.mark.parametrize(("how", "grows"), [("occupied", True), ("free", False)])
+def test_what_the_heap_keeps_is_not_given_to_children(how: str, grows: bool) -> None:
+    """After it was occupied, memory comes from the kernel."""
+    environment = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+    ran = subprocess.run(
+        [sys.executable, "-c", HOLES, how],
+        capture_output=True,
+        env=environment,
+        check=True,
+        cwd=ROOT,
+    )
+    assert (int(ran.stdout) >= 3_000_000 - 200_000) is grows
+
+
+def test_an_allocator_that_has_no_such_places_is_left_alone() -> None:
+    """Large pieces that come from elsewhere are not taken until there is nothing left."""
+    limited = f"import resource\nresource.setrlimit(resource.RLIMIT_AS, ({1 << 31}, {1 << 31}))"
+    command = [sys.executable, "-c", f"{limited}\n{HOLES}\nbytearray(1 << 30)", "occupied"]
+    subprocess.run(command, env={}, check=True, cwd=ROOT)

@@ -1,0 +1,75 @@
+"""Records as they lie in a fetched answer."""
+
+import pytest
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as Builder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erasestream.pipeline.stages.inference.worker.record_parser import Batch, Record, Records
+from tests.flow.strangers import BareName
+
+NO_PRODUCER = (0, -1, -1, -1)
+GZIP = 1
+
+contents = st.lists(
+    st.tuples(
+        st.none() | st.binary(max_size=20),
+        st.none() | st.binary(max_size=300),
+        st.lists(st.tuples(st.text(max_size=8), st.none() | st.binary(max_size=40)), max_size=4),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def batch_of(
+    rows: list[tuple[object, object, list[tuple[str, bytes | None]]]], codec: int
+) -> bytes:
+    """As a broker stores it, with creation times of 1000 and on."""
+    builder = Builder(2, codec, *NO_PRODUCER, 1 << 20)
+    for offset, (key, value, headers) in enumerate(rows):
+        builder.append(offset, 1000 + offset, key, value, headers)  # type: ignore[arg-type]
+    return bytes(builder.build())
+
+
+def batches(records: Records) -> list[Batch]:
+    """All whole ones."""
+    found = []
+    while batch := records.next_batch():
+        found.append(batch)
+    return found
+
+
+@given(rows=contents, cut=st.integers(min_value=1, max_value=60))
+def test_reads_what_was_written(
+    rows: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]], cut: int
+) -> None:
+    """Every field of every record, of every whole batch; one that is cut off is left."""
+    data = batch_of(rows, 0)
+    first, second = batches(Records(data * 2 + data[:cut]))
+    assert first.validate_crc()
+    expected = [
+        Record(n, 1000 + n, 0, key, value, tuple(headers))
+        for n, (key, value, headers) in enumerate(rows)
+    ]
+    assert list(first) == list(second) == expected
+
+
+def test_name_that_is_no_text() -> None:
+    """Becomes a name that no event has, and nothing else changes."""
+    (batch,) = batches(Records(batch_of([(None, b"v", [(BareName(b"\xff"), b"x")])], 0)))
+    assert [record.headers for record in batch] == [(("\ufffd", b"x"),)]
+
+
+def test_compressed_batch_is_not_unfolded() -> None:
+    """No decoder of batches sees a stranger's bytes: brokers store none in our topics."""
+    (batch,) = batches(Records(batch_of([(None, bytes(100_000), [])], GZIP)))
+    with pytest.raises(CorruptRecordException):
+        next(batch)
+
+
+@pytest.mark.parametrize("data", [b"", bytes(60)])
+def test_no_whole_batch(data: bytes) -> None:
+    """Is no batch, and not an error: the rest comes with the next answer."""
+    assert not Records(data).has_next()

@@ -1,0 +1,91 @@
+"""From the record of an upload to the event of its result, without Kafka and without a model."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from erasestream.pipeline.stages.inference.isolation.protocol import CutoutImage, Step
+from erasestream.pipeline.stages.inference.worker.result_builder import Model, ResultMaker, Source
+from erasestream.schemas.codec.cloudevents import MAX_HEADER_BYTES, Wire, from_wire, to_wire
+from erasestream.schemas.errors import Code
+from erasestream.schemas.events.images import Adjusted, Cutout, Failure, Position, Upload
+from erasestream.schemas.ids import INVALID_ACCOUNT, AccountId, Lane, UploadId
+from erasestream.schemas.options import CutoutOptions, OutputFormat
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+LANE = Lane("shop")
+MODEL = Model(name="isnet", sha256="ab" * 32, version="1.4.5")
+UPLOAD = Upload(
+    id=UploadId("019b7d2c-1d4e-7000-8000-00000000002a"),
+    time=NOW,
+    account=AccountId("acct-17"),
+    content_type="image/png",
+    options=CutoutOptions(format=OutputFormat.AUTO),
+    data=b"\x89PNG\r\n\x1a\n",
+)
+CUTOUT = CutoutImage(
+    data=b"RIFF....WEBP",
+    content_type="image/webp",
+    steps_ms={step: 1.0 + number for number, step in enumerate(Step)},
+    width=4,
+    height=3,
+    adjusted=Adjusted.SMALLER,
+)
+
+
+async def made(wire: Wire) -> tuple[Wire, list[CutoutOptions]]:
+    """The result's record, and what was asked of the pool."""
+    asked: list[CutoutOptions] = []
+
+    async def cut_out(_: bytes, options: CutoutOptions) -> CutoutImage:
+        asked.append(options)
+        return CUTOUT
+
+    maker = ResultMaker(
+        cut_out=cut_out, model=MODEL, backlog_limits={LANE: timedelta(hours=4)}, now=lambda: NOW
+    )
+    position = Position(topic_id="bTYs9Br5T5qhZMdsDXX9XA", partition=3, offset=4711)
+    appended_ms = int(NOW.timestamp() * 1000)
+    return await maker.make(Source(LANE, position, appended_ms, wire.headers, wire.value)), asked
+
+
+async def test_a_result_names_its_model_and_the_time_of_every_step() -> None:
+    """Name, SHA-256 and version; all steps in order; and what had to be done so that it fits."""
+    wire, asked = await made(to_wire(UPLOAD, source="/test"))
+    assert asked == [UPLOAD.options]
+    result = from_wire(Cutout, wire.headers, wire.value)
+    assert (result.model, result.model_sha256, result.model_version) == MODEL
+    assert result.steps_ms == {str(step): time for step, time in CUTOUT.steps_ms.items()}
+    assert list(result.steps_ms) == [
+        "decode", "resize", "infer", "compose", "arrange", "encode",
+    ]  # fmt: skip
+    assert result.adjusted == "smaller"
+
+
+@pytest.mark.parametrize(
+    "options", [b'{"colour":"red"}', b'{"quality":90}', b'{"crop_margin":"5px"}', b"png"]
+)
+async def test_options_that_the_model_refuses_are_a_failed_result(options: bytes) -> None:
+    """In an event that any client may have written; the pool is not asked."""
+    wire = to_wire(UPLOAD, source="/test")
+    headers = [(name, options if name == "ce_options" else text) for name, text in wire.headers]
+    failed, asked = await made(wire._replace(headers=headers))
+    failure = from_wire(Failure, failed.headers, failed.value)
+    assert failure.code == Code.INVALID_OPTIONS
+    assert failure.id == UPLOAD.id
+    assert not asked
+
+
+@pytest.mark.parametrize("wrong", ["ce_options", "ce_id", "ce_account", "ce_reference", "ce_more"])
+async def test_a_failed_result_keeps_all_that_can_be_read(wrong: str) -> None:
+    """One header that is no text, or headers that are too long, cost the others nothing."""
+    upload = UPLOAD.model_copy(update={"reference": "shelf 3"})
+    wire = to_wire(upload, source="/test")
+    text = b"\xff" * (MAX_HEADER_BYTES if wrong == "ce_more" else 1)
+    headers = [pair for pair in wire.headers if pair[0] != wrong] + [(wrong, text)]
+    failed, _ = await made(wire._replace(headers=headers))
+    failure = from_wire(Failure, failed.headers, failed.value)
+    assert failure.code == Code.INVALID_EVENT
+    assert (failure.id == UPLOAD.id) is (wrong != "ce_id")
+    assert failure.account == (INVALID_ACCOUNT if wrong == "ce_account" else UPLOAD.account)
+    assert failure.reference == (None if wrong == "ce_reference" else "shelf 3")

@@ -1,0 +1,275 @@
+"""A lane whose uploads and cut-outs are written by hand, and its router on a real broker."""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from confluent_kafka import IsolationLevel, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from erasestream.pipeline.stages.routing.router import Router, topics_of
+from erasestream.schemas.codec.cloudevents import from_wire, to_wire
+from erasestream.schemas.errors import Fenced
+from erasestream.schemas.events.images import Cutout, Event, Position, Upload, utc
+from erasestream.schemas.ids import AccountId, Lane, UploadId, new_upload_id
+from erasestream.topics.catalog.catalog import (
+    ADMIN,
+    RETAINED,
+    ROUTER,
+    Catalog,
+    LaneRole,
+    cutouts_of,
+    ephemeral_of,
+    lane_role,
+    uploads_of,
+)
+from erasestream.topics.consent.view import ConsentView
+from erasestream.topics.consent.writer import ConsentWriter
+from erasestream.topics.kafka.connection import Connection, ErrorWatch
+from erasestream.topics.kafka.consumer.record_fetcher import Originals
+from erasestream.topics.kafka.records import Record
+from erasestream.topics.kafka.transaction.loop import TransactionalLoop
+from tests.flow.looking import COMMITTED, TopicReader, event_of, ids_in
+from tests.flow.waiting import eventually
+from tests.kafka_fixture import Market
+
+INSTANCE = "test"
+SETTLED_S = 3.0
+ACCOUNT = AccountId("acct")
+E = TypeVar("E", bound=Event)
+
+
+class Routed:
+    """A router with its loop, in this process."""
+
+    def __init__(
+        self,
+        market: Market,
+        lane: Lane,
+        *,
+        catalog: Catalog | None = None,
+        originals_at: Connection | None = None,
+        instance: str = INSTANCE,
+    ) -> None:
+        connection = market.connection(ROUTER)
+        catalog = catalog or market.catalog()
+        only = Catalog.build(
+            (catalog.lane(lane),), policy=catalog.policy, durability=catalog.durability
+        )
+        self._view = ConsentView(
+            connection=connection, catalog=only, lanes=(lane,), found=lambda *_: None
+        )
+        self._originals = Originals(connection=originals_at or connection)
+        self._stopping = threading.Event()
+        self.router = Router(
+            catalog=only,
+            view=self._view,
+            originals=self._originals,
+            admin=connection.admin(),
+            stopping=self._stopping,
+        )
+        self.loop = TransactionalLoop(
+            connection=connection,
+            topics=topics_of(only),
+            instance=instance,
+            handler=self.router,
+            stopping=self._stopping,
+        )
+        self.loop.start()
+
+    def turn_until(self, condition: Callable[[], object]) -> None:
+        """Go on until it is true."""
+
+        def true_after_a_turn() -> bool:
+            self.loop.turn()
+            return bool(condition())
+
+        eventually("the router does it", true_after_a_turn, deadline_s=40, poll_s=0)
+
+    def close(self) -> None:
+        """Leave, once; never for long."""
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        with contextlib.ExitStack() as closing:
+            closing.callback(self._view.close)
+            closing.callback(self._originals.close)
+            with contextlib.suppress(Fenced):
+                self.loop.close()
+
+
+class Bench:
+    """One lane: what comes in, and what came out."""
+
+    def __init__(self, market: Market, lane: Lane) -> None:
+        self.market = market
+        self.lane = lane
+        self._producer = Producer(market.connection(ADMIN).settings(ErrorWatch(), linger_ms=0))
+        self._running: list[Routed] = []
+        self._customer: TopicReader | None = None
+
+    def _write(self, topic: str, partition: int, event: Event) -> Message:
+        wire = to_wire(event, source="/test")
+        written: list[Message] = []
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            assert error is None, error
+            written.append(message)
+
+        self._producer.produce(
+            topic, wire.value, None, partition, delivered, headers=list(wire.headers)
+        )
+        assert self._producer.flush(20) == 0
+        return written[0]
+
+    def put(self, topic: str, values: Iterable[bytes]) -> None:
+        """Records that are no events, in the first partition."""
+        errors: list[object] = []
+        for value in values:
+            self._producer.produce(
+                topic, value, None, 0, on_delivery=lambda error, _: errors.append(error)
+            )
+        assert self._producer.flush(20) == 0
+        assert not any(errors), errors
+
+    @property
+    def topic_id(self) -> str:
+        """Of the uploads as they are now."""
+        topic = uploads_of(self.lane)
+        return self.market.admin.topic_ids([topic])[topic]
+
+    def upload(self, partition: int = 0) -> tuple[UploadId, Position, datetime]:
+        """One upload; where it lies, and since when."""
+        event = Upload(
+            id=new_upload_id(1, os.urandom(10)),
+            time=datetime.now(UTC),
+            account=ACCOUNT,
+            content_type="image/png",
+            data=b"photo",
+        )
+        message = self._write(uploads_of(self.lane), partition, event)
+        offset = message.offset()
+        assert offset is not None
+        position = Position(topic_id=self.topic_id, partition=partition, offset=offset)
+        return event.id, position, utc(message.timestamp()[1])
+
+    def infer(
+        self, upload: UploadId, position: Position, uploaded_at: datetime, topic: str = ""
+    ) -> None:
+        """Its result, as inference writes it; or as the router does, in another topic."""
+        event = Cutout(
+            id=upload,
+            time=datetime.now(UTC),
+            account=ACCOUNT,
+            position=position,
+            uploaded_at=uploaded_at,
+            content_type="image/png",
+            model="tiny",
+            model_sha256="0" * 64,
+            model_version="1",
+            data=b"cutout",
+        )
+        self._write(topic or cutouts_of(self.lane), position.partition, event)
+
+    def process(self, partition: int = 0) -> Position:
+        """An upload and its result."""
+        upload = self.upload(partition)
+        self.infer(*upload)
+        return upload[1]
+
+    def router(
+        self,
+        *,
+        catalog: Catalog | None = None,
+        originals_at: Connection | None = None,
+        instance: str = INSTANCE,
+    ) -> Routed:
+        """Start a router; closed with the test at the latest."""
+        routed = Routed(
+            self.market,
+            self.lane,
+            catalog=catalog,
+            originals_at=originals_at,
+            instance=instance,
+        )
+        self._running.append(routed)
+        return routed
+
+    def route_until(self, *positions: Position) -> Routed:
+        """Start a router, and run it until these are delivered."""
+        routed = self.router()
+        routed.turn_until(lambda: set(positions) <= set(self.seen()))
+        return routed
+
+    def seen(self) -> list[Position]:
+        """What a customer who goes on reading has got so far."""
+        if self._customer is None:
+            self._customer = TopicReader(
+                self.market.cluster, ADMIN, ephemeral_of(self.lane), 2, COMMITTED
+            )
+        return [event_of(record).position for record in self._customer.read(0.05)]
+
+    def consent(self) -> ConsentWriter:
+        """The lane's account service."""
+        connection = self.market.connection(lane_role(self.lane, LaneRole.ACCOUNT))
+        return ConsentWriter(connection=connection, lane=self.lane)
+
+    def records(self, topic: str, partitions: int) -> list[Record]:
+        """What a read-committed reader sees, once the brokers have ended what was committed."""
+        self._settle(topic, partitions)
+        reader = TopicReader(self.market.cluster, ADMIN, topic, partitions, COMMITTED)
+        try:
+            return reader.read_to_end()
+        finally:
+            reader.close()
+
+    def _settle(self, topic: str, partitions: int) -> None:
+        """Wait until no transaction is open; for a moment, since a test may have left one so.
+
+        A commit is answered before its markers lie in the partitions.
+        """
+        ends = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(partitions)}
+        client, deadline = self.market.admin.client, time.monotonic() + SETTLED_S
+
+        def offsets(level: IsolationLevel) -> list[int]:
+            asked = client.list_offsets(ends, isolation_level=level)
+            return [asked[at].result(20).offset for at in ends]
+
+        while time.monotonic() < deadline:
+            stable = offsets(IsolationLevel.READ_COMMITTED)
+            if stable == offsets(IsolationLevel.READ_UNCOMMITTED):
+                return
+            time.sleep(0.05)
+
+    def delivered(self, partitions: int = 2) -> list[Position]:
+        """Of which uploads the customer has results, as often as they are there."""
+        records = self.records(ephemeral_of(self.lane), partitions)
+        return [event_of(record).position for record in records]
+
+    def kept(self) -> list[UploadId]:
+        """Of which uploads pictures are on their way to the sink."""
+        return ids_in(self.records(RETAINED, self.market.catalog()[RETAINED].partitions))
+
+    def ledger(self, event: type[E]) -> list[E]:
+        """The entries of a kind that are about this lane by their key."""
+        partitions = self.market.catalog()["ledger"].partitions
+        found = self.records("ledger", partitions)
+        mine = [r for r in found if (r.key or b"").split(b"/")[0] == self.lane.encode()]
+        kind = event.type.encode()
+        return [
+            from_wire(event, r.headers, r.value)
+            for r in mine
+            if dict(r.headers).get("ce_type") == kind
+        ]
+
+    def close(self) -> None:
+        """Stop every router, also if one of them does not end well: the next test begins alone."""
+        with contextlib.ExitStack() as closing:
+            if self._customer is not None:
+                closing.callback(self._customer.close)
+            for routed in self._running:
+                closing.callback(routed.close)

@@ -1,0 +1,112 @@
+"""What was read waits until every decision made before is applied."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erasestream.pipeline.stages.routing.freshness_barrier import Barrier, Verdict
+from erasestream.schemas.errors import InvariantBroken
+
+OFFSETS = st.integers(0, 2**63 - 1)
+MARKS = st.dictionaries(st.integers(0, 9), OFFSETS, min_size=1)
+
+
+@given(mark=MARKS, data=st.data())
+def test_decided_exactly_when_nothing_below_the_mark_is_missing(
+    mark: dict[int, int], data: st.DataObject
+) -> None:
+    """One partition that is behind holds back all: an account may be in any of them."""
+    applied = {partition: data.draw(OFFSETS) for partition in mark}
+    verdict = Barrier[int]().judge(mark=mark, applied=applied)
+    reached = all(applied[partition] >= mark[partition] for partition in mark)
+    assert (verdict is Verdict.DECIDE) is reached
+
+
+@given(mark=MARKS, behind=st.data())
+def test_one_missing_decision_is_enough_to_wait(
+    mark: dict[int, int], behind: st.DataObject
+) -> None:
+    """However far the view is in the other partitions."""
+    partition = behind.draw(st.sampled_from(sorted(mark)))
+    mark = mark | {partition: behind.draw(st.integers(1, 2**62))}
+    applied = {p: offset + 10 for p, offset in mark.items()}
+    barrier = Barrier[int]()
+    assert barrier.judge(mark=mark, applied=applied | {partition: mark[partition] - 1}) is (
+        Verdict.WAIT
+    )
+    assert barrier.judge(mark=mark, applied=applied | {partition: mark[partition]}) is (
+        Verdict.DECIDE
+    )
+
+
+@given(steps=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.booleans()), max_size=60))
+def test_no_revocation_loses_a_race(steps: list[tuple[int, int, bool]]) -> None:
+    """Whatever is decided knows every decision that was accepted before it was read.
+
+    The brokers accept decisions, and the view applies some of them, in any order of events;
+    an output is read at each step.
+    """
+    accepted = dict.fromkeys(range(4), 0)
+    applied = dict.fromkeys(range(4), 0)
+    barrier = Barrier[int]()
+    for partition, count, is_accepted in steps:
+        if is_accepted:
+            accepted[partition] += count
+        else:
+            applied[partition] = min(applied[partition] + count, accepted[partition])
+        verdict = barrier.judge(mark=dict(accepted), applied=dict(applied))
+        unknown = sum(accepted.values()) - sum(applied.values())
+        assert verdict is (Verdict.WAIT if unknown else Verdict.DECIDE)
+
+
+@given(before=st.integers(1, 100), fall=st.integers(1, 102), other=OFFSETS)
+@pytest.mark.parametrize("shrinking", ["mark", "applied"])
+def test_a_mark_or_view_that_shrinks_stops_the_process(
+    shrinking: str, before: int, fall: int, other: int
+) -> None:
+    """A topic that was made anew, or a leader that lost records, must not be believed."""
+    told = {"mark": {0: other}, "applied": {0: other}}
+    barrier = Barrier[int]()
+    barrier.judge(**told | {shrinking: {0: before}})
+    with pytest.raises(InvariantBroken, match="went back"):
+        barrier.judge(**told | {shrinking: {0: before - fall}})
+
+
+@pytest.mark.parametrize("name", ["mark", "applied"])
+def test_an_unknown_offset_is_no_offset(name: str) -> None:
+    """Clients say -1 or -1001 for what they do not know."""
+    known = {"mark": {0: 5}, "applied": {0: 5}}
+    for unknown in (-1, -1001):
+        with pytest.raises(InvariantBroken):
+            Barrier[int]().judge(**known | {name: {0: unknown}})
+
+
+@pytest.mark.parametrize(
+    ("mark", "applied"),
+    [({0: 1}, {0: 1, 1: 1}), ({0: 1, 1: 1}, {0: 1}), ({0: 1}, {1: 1}), ({}, {0: 1}), ({0: 1}, {})],
+)
+def test_mark_and_view_are_of_the_same_partitions(
+    mark: dict[int, int], applied: dict[int, int]
+) -> None:
+    """A partition that nobody asked about could hold a revocation."""
+    with pytest.raises(InvariantBroken, match="different partitions"):
+        Barrier[int]().judge(mark=mark, applied=applied)
+
+
+@pytest.mark.parametrize("later", [{0: 9}, {0: 9, 1: 9, 2: 9}, {0: 9, 2: 9}, {}])
+def test_the_partitions_stay_the_same(later: dict[int, int]) -> None:
+    """One that is forgotten could come back smaller, and nobody would see it."""
+    barrier = Barrier[int]()
+    barrier.judge(mark={0: 1, 1: 1}, applied={0: 1, 1: 1})
+    with pytest.raises(InvariantBroken, match="other partitions"):
+        barrier.judge(mark=later, applied=later)
+
+
+def test_the_callers_own_numbers_may_change_afterwards() -> None:
+    """The barrier remembers what it was told, not the table that it was told it in."""
+    barrier = Barrier[int]()
+    live = {0: 5}
+    barrier.judge(mark={0: 5}, applied=live)
+    live[0] = 3
+    with pytest.raises(InvariantBroken, match="view of 0 went back to 3"):
+        barrier.judge(mark={0: 5}, applied=live)

@@ -1,0 +1,29 @@
+"""Write the golden messages of version 1: `python -m tests.schemas.codec.make_golden`.
+
+Run once, when an event gets a new major version: what was written by a release must be read
+by every later one, so the files of a version are never written again.
+"""
+
+import base64
+import json
+from pathlib import Path
+
+from erasestream.schemas.codec.cloudevents import to_wire
+from tests.schemas.samples import SAMPLES
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def main() -> None:
+    """Write what does not exist yet."""
+    for event in SAMPLES:
+        path = GOLDEN / f"{event.type}.json"
+        if not path.exists():
+            wire = to_wire(event, source="/golden")
+            headers = [[name, value.decode()] for name, value in wire.headers]
+            value = base64.b64encode(wire.value).decode()
+            path.write_text(json.dumps({"headers": headers, "value": value}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The head of a result: what the whole event says, or a refusal."""
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from erasestream.schemas.codec.cloudevents import one_from_wire, to_wire
+from erasestream.schemas.codec.result_headers import result_head
+from erasestream.schemas.errors import InvalidEvent
+from erasestream.schemas.events.images import RESULTS, Cutout, Event, Failure
+from tests.schemas.samples import SAMPLES, head_of
+
+HEADERS = ("ce_type", "ce_specversion", "ce_account", "ce_position", "ce_uploadedat")
+FOUND = [sample for sample in SAMPLES if isinstance(sample, Cutout | Failure)]
+OTHERS = [sample for sample in SAMPLES if not isinstance(sample, Cutout | Failure)]
+
+
+@pytest.mark.parametrize("sample", FOUND, ids=lambda event: type(event).__name__)
+def test_it_is_that_of_the_event(sample: Cutout | Failure) -> None:
+    """In any order of the headers, and with others among them."""
+    headers = to_wire(sample, source="/test").headers
+    assert result_head(headers) == head_of(sample)
+    assert result_head([("x", b"\xff"), *reversed(headers)]) == head_of(sample)
+
+
+@pytest.mark.parametrize("sample", OTHERS, ids=lambda event: type(event).__name__)
+def test_other_events_have_none(sample: Event) -> None:
+    """Their type is named."""
+    with pytest.raises(InvalidEvent, match="ce_type"):
+        result_head(to_wire(sample, source="/test").headers)
+
+
+@pytest.mark.parametrize("name", HEADERS)
+@pytest.mark.parametrize("value", [None, b"", b"\xff", b"nobody/1/2 of\nnow"])
+def test_what_is_wrong_is_named(name: str, value: bytes | None) -> None:
+    """Missing, empty, no text, or nonsense."""
+    headers = [(n, v) for n, v in to_wire(FOUND[0], source="/test").headers if n != name]
+    if value is not None:
+        headers.append((name, value))
+    with pytest.raises(InvalidEvent, match=name):
+        result_head(headers)
+
+
+def test_a_time_needs_its_zone() -> None:
+    """The age of an upload is counted from it."""
+    headers = [
+        (n, v.removesuffix(b"Z") if n == "ce_uploadedat" else v)
+        for n, v in to_wire(FOUND[0], source="/test").headers
+    ]
+    with pytest.raises(InvalidEvent, match="ce_uploadedat"):
+        result_head(headers)
+
+
+@given(
+    sample=st.sampled_from(FOUND),
+    more=st.lists(st.tuples(st.sampled_from(HEADERS), st.binary(max_size=8) | st.just(b"other"))),
+    first=st.booleans(),
+)
+def test_the_same_as_reading_the_whole(
+    sample: Cutout | Failure, more: list[tuple[str, bytes]], *, first: bool
+) -> None:
+    """Of whatever headers: both are refused, or both say the same.
+
+    But for a time that is written as a number: there the head alone is refused, and nobody who
+    writes results writes it so.
+    """
+    wire = to_wire(sample, source="/test")
+    headers = [*more, *wire.headers] if first else [*wire.headers, *more]
+    time = next(value for name, value in headers if name == "ce_uploadedat")
+    assume(not is_number(time))
+    try:
+        whole = head_of(one_from_wire(RESULTS, headers, wire.value))
+    except InvalidEvent:
+        with pytest.raises(InvalidEvent):
+            result_head(headers)
+    else:
+        assert result_head(headers) == whole
+
+
+def is_number(text: bytes) -> bool:
+    """Whether it can be read as one."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

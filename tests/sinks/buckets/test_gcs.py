@@ -1,0 +1,245 @@
+"""The real client against the local bucket: trust, identity, rights and what errors become."""
+
+import threading
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.cloud.storage import blob as client_blob
+
+from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
+from erasestream.schemas.errors import (
+    AlreadyExists,
+    Code,
+    ErasestreamError,
+    NotFound,
+    Refused,
+    Unavailable,
+)
+from erasestream.sinks.buckets.access_policy import Action, Role
+from erasestream.sinks.buckets.gcs import PUT_DEADLINE_S, GcsObjectStore, GcsSettings
+from erasestream.sinks.images.envelope import MAX_SEALED_BYTES
+
+OCTETS = "application/octet-stream"
+
+
+def settings_of(stack: Any, **changes: Any) -> GcsSettings:
+    """Settings that work, with changes."""
+    works = GcsSettings(
+        bucket="open",
+        endpoint=stack.server.endpoint,
+        ca_file=stack.ca_file,
+        token_file=stack.settings.tokens / "rotator.token",
+    )
+    return works._replace(**changes)
+
+
+def code_of(action: Callable[[], object]) -> Code | None:
+    """The code of the error that an action raises, if it does."""
+    try:
+        action()
+    except ErasestreamError as error:
+        return error.code
+    return None
+
+
+# What each role may do, spelled out a second time: (bucket, role, name) -> what is granted.
+RIGHTS = {
+    ("images", Role.SINK, "o/g/x"): "create",
+    ("images", Role.READER, "o/g/x"): "read list",
+    ("images", Role.ERASER, "o/g/x"): "list delete",
+    ("images", Role.ROTATOR, "o/g/x"): "",
+    ("images", Role.AUDITOR, "o/g/x"): "read list",
+    ("vault", Role.SINK, "keys/g/1"): "create read",
+    ("vault", Role.SINK, "erased/g"): "read",
+    ("vault", Role.READER, "keys/g/1"): "read",
+    ("vault", Role.READER, "erased/g"): "read",
+    ("vault", Role.ERASER, "keys/g/1"): "list delete",
+    ("vault", Role.ERASER, "erased/g"): "create",
+    ("vault", Role.ROTATOR, "keys/g/1"): "create read list delete",
+    ("vault", Role.ROTATOR, "erased/g"): "read",
+    ("vault", Role.AUDITOR, "keys/g/1"): "list",
+    ("vault", Role.AUDITOR, "erased/g"): "list",
+    **{("vault", role, "elsewhere/x"): "" for role in Role if role is not Role.AUDITOR},
+}
+
+
+@pytest.mark.parametrize(("case", "allowed"), RIGHTS.items(), ids=str)
+def test_each_role_may_do_what_it_must_and_nothing_else(
+    stack: Any, case: tuple[str, Role, str], allowed: str
+) -> None:
+    """Every action of every role: granted, or refused as not authorized."""
+    bucket, role, name = case
+    store = stack.store(bucket, role)
+    name = f"{name}-{role}"
+    results = {
+        "create": code_of(lambda: store.create(name, b"x", OCTETS)),
+        "read": code_of(lambda: store.read(name, 10)),
+        "list": code_of(lambda: list(store.list(name))),
+        "delete": code_of(lambda: store.delete(name)),
+    }
+    refused = {action for action, code in results.items() if code is Code.NOT_AUTHORIZED}
+    assert refused == set(results) - set(allowed.split())
+    assert set(results.values()) <= {Code.NOT_AUTHORIZED, Code.NOT_FOUND, None}
+
+
+def test_nobody_lists_beyond_its_prefix(stack: Any) -> None:
+    """The eraser sees the keys, not the whole vault."""
+    store = stack.store("vault", Role.ERASER)
+    assert code_of(lambda: list(store.list("keys/"))) is None
+    assert code_of(lambda: list(store.list(""))) is Code.NOT_AUTHORIZED
+    assert code_of(lambda: list(store.list("key"))) is Code.NOT_AUTHORIZED
+
+
+def test_an_unknown_token_is_nobody(stack: Any, tmp_path: Path) -> None:
+    """A wrong token is refused as not authenticated, for every operation."""
+    token = tmp_path / "sink.token"
+    token.write_text("guess")
+    store = GcsObjectStore(settings_of(stack, token_file=token))
+    for action in (
+        lambda: store.create("x", b"", OCTETS),
+        lambda: store.read("x", 1),
+        lambda: store.exists("x"),
+        lambda: list(store.list("")),
+        lambda: store.delete("x"),
+        lambda: store.check([Action.READ]),
+    ):
+        assert code_of(action) is Code.NOT_AUTHENTICATED
+
+
+def test_a_renewed_token_file_is_read_again(stack: Any, tmp_path: Path) -> None:
+    """A token that is no longer known is looked up in its file before giving up."""
+    token = tmp_path / "rotator.token"
+    token.write_text("old")
+    store = GcsObjectStore(settings_of(stack, token_file=token))
+    token.write_text((stack.settings.tokens / "rotator.token").read_text())
+    assert not store.exists("whatever")
+
+
+def test_a_missing_bucket_is_not_a_missing_object(stack: Any) -> None:
+    """Every operation tells that the bucket is not there, and names it."""
+    store = GcsObjectStore(settings_of(stack, bucket="nowhere"))
+    for action in (
+        lambda: store.create("x", b"", OCTETS),
+        lambda: store.read("x", 1),
+        lambda: store.exists("x"),
+        lambda: list(store.list("")),
+        lambda: store.delete("x"),
+        lambda: store.check([Action.READ]),
+    ):
+        with pytest.raises(Refused, match="nowhere") as caught:
+            action()
+        assert caught.value.code is Code.MISSING_BUCKET
+
+
+def test_the_check_names_what_is_missing(stack: Any) -> None:
+    """A role without a right learns which one, in a sentence, before it starts."""
+    stack.store("images", Role.SINK).check([Action.CREATE])
+    with pytest.raises(Refused, match=r"images: storage\.objects\.get") as caught:
+        stack.store("images", Role.SINK).check([Action.CREATE, Action.READ])
+    assert caught.value.code is Code.NOT_AUTHORIZED
+
+
+def test_a_certificate_of_another_authority_is_refused(stack: Any, tmp_path: Path) -> None:
+    """A bucket that our CA did not certify gets not a byte."""
+    Authority.create(tmp_path / "other", now=lambda: datetime.now(UTC))
+    store = GcsObjectStore(settings_of(stack, ca_file=tmp_path / "other" / "ca.crt"))
+    assert code_of(lambda: store.exists("x")) is Code.CERTIFICATE_REFUSED
+    public = GcsObjectStore(settings_of(stack, ca_file=None))
+    assert code_of(lambda: public.exists("x")) is Code.CERTIFICATE_REFUSED
+
+
+def test_a_certificate_for_another_host_name_is_refused(
+    stack: Any, authority: Authority, tmp_path: Path
+) -> None:
+    """The right authority is not enough: the name must be the one that was asked for."""
+    authority.issue_server("bucket", tmp_path, hosts=["elsewhere.example"])
+    settings = stack.settings.model_copy(
+        update={
+            "certificate": tmp_path / "bucket.crt",
+            "key": tmp_path / "bucket.key",
+            "port_file": tmp_path / "port",
+            "data": tmp_path / "data",
+        }
+    )
+    with BucketProcess.start(settings, tmp_path) as server:
+        store = GcsObjectStore(settings_of(stack, endpoint=server.endpoint))
+        assert code_of(lambda: store.exists("x")) is Code.CERTIFICATE_REFUSED
+
+
+def test_there_is_no_plaintext(stack: Any) -> None:
+    """An endpoint without TLS is refused before anything is sent."""
+    with pytest.raises(Refused, match="https"):
+        GcsObjectStore(settings_of(stack, endpoint="http://127.0.0.1:1"))
+
+
+def test_the_environment_changes_nothing(
+    stack: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Proxies, emulators, other roots and .netrc of the environment are not listened to."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    for variable, value in {
+        "HTTPS_PROXY": "http://127.0.0.1:1",
+        "STORAGE_EMULATOR_HOST": "http://127.0.0.1:1",
+        "REQUESTS_CA_BUNDLE": str(netrc),
+        "NETRC": str(netrc),
+    }.items():
+        monkeypatch.setenv(variable, value)
+    assert not stack.store("open", Role.ROTATOR).exists("absent")
+
+
+def test_a_bucket_that_is_away_is_unavailable(launch: Callable[[], Any]) -> None:
+    """No listener, or one that died in between: wait and try again, nothing else."""
+    own = launch()
+    store = own.store("open", Role.ROTATOR)
+    store.create("x", b"x", OCTETS)
+    own.server.kill()
+    for action in (lambda: store.create("y", b"", OCTETS), lambda: store.read("x", 1)):
+        with pytest.raises(Unavailable) as caught:
+            action()
+        assert caught.value.code is Code.BUCKET_UNAVAILABLE
+
+
+def test_nothing_is_sent_after_the_deadline(stack: Any) -> None:
+    """A put whose time is up stops in the middle, and no object appears."""
+    name = "deadline/x"
+    looks = iter(range(1_000))
+
+    def slow() -> float:
+        """Every look at the clock is seven seconds after the one before."""
+        return next(looks) * 7.0
+
+    store = GcsObjectStore(settings_of(stack), clock=slow)
+    with pytest.raises(Unavailable):
+        store.create(name, bytes(3_000_000), OCTETS)
+    assert next(looks) * 7.0 > PUT_DEADLINE_S
+    assert not stack.store("open", Role.ROTATOR).exists(name)
+
+
+def test_the_largest_object_goes_up_in_one_request(stack: Any) -> None:
+    """The client's limit for single requests is above everything that we seal."""
+    stack.store("open", Role.ROTATOR)
+    assert client_blob._MAX_MULTIPART_SIZE >= MAX_SEALED_BYTES
+
+
+def test_the_client_asks_nothing_by_itself(stack: Any) -> None:
+    """No thread of the client's own reads the bucket's configuration behind our back."""
+    store = stack.store("images", Role.SINK)
+    before = set(threading.enumerate())
+    store.create(f"quiet/{uuid.uuid4()}", b"x", OCTETS)
+    assert set(threading.enumerate()) <= before
+
+
+def test_errors_tell_no_names(stack: Any) -> None:
+    """Object names stay out of messages: the client's own text is not passed on."""
+    store = stack.store("images", Role.SINK)
+    with pytest.raises(Refused) as caught:
+        store.read("secret-name", 1)
+    assert "secret-name" not in str(caught.value)
+    for error in (NotFound(), AlreadyExists()):
+        assert "secret" not in str(error)

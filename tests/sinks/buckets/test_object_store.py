@@ -1,0 +1,183 @@
+"""One contract for every store: what the sinks may rely on, over the real client."""
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from erasestream.pipeline.devstack.gcs_emulator.object_files import Objects, Preconditions
+from erasestream.schemas.errors import AlreadyExists, NotFound, SealBroken
+from erasestream.sinks.buckets.access_policy import Role
+from erasestream.sinks.buckets.object_store import ObjectInfo, ObjectStore
+
+OCTETS = "application/octet-stream"
+MiB = 1 << 20
+
+
+class MemoryStore:
+    """An `ObjectStore` in memory; the contract below keeps it honest."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def create(self, name: str, data: bytes, content_type: str) -> None:  # noqa: ARG002
+        """As the protocol says."""
+        with self._lock:
+            if name in self._objects:
+                raise AlreadyExists
+            self._objects[name] = data
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """As the protocol says."""
+        if name not in self._objects:
+            raise NotFound
+        if len(self._objects[name]) > max_bytes:
+            raise SealBroken
+        return self._objects[name]
+
+    def exists(self, name: str) -> bool:
+        """As the protocol says."""
+        return name in self._objects
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """As the protocol says."""
+        for name in sorted(self._objects):
+            if name.startswith(prefix):
+                yield ObjectInfo(name, len(self._objects[name]))
+
+    def delete(self, name: str) -> None:
+        """As the protocol says."""
+        with self._lock:
+            if name not in self._objects:
+                raise NotFound
+            del self._objects[name]
+
+
+class _Stack(Protocol):
+    def store(self, bucket: str, role: Role) -> ObjectStore: ...
+
+
+@pytest.fixture(params=["local server", "memory"])
+def store(request: pytest.FixtureRequest) -> ObjectStore:
+    """Each implementation, with every right."""
+    if request.param == "memory":
+        return MemoryStore()
+    stack: _Stack = request.getfixturevalue("stack")
+    return stack.store("open", Role.ROTATOR)
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that no other test uses."""
+    return f"test/{uuid.uuid4()}"
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 9 * MiB], ids=["empty", "1 B", "100 KB", "9 MiB"])
+def test_what_is_created_is_read(store: ObjectStore, name: str, size: int) -> None:
+    """All bytes come back, also above the size where the client would open a session."""
+    data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    store.create(name, data, OCTETS)
+    assert store.read(name, size) == data
+    assert store.exists(name)
+
+
+def test_an_object_is_never_overwritten(store: ObjectStore, name: str) -> None:
+    """A second creator is told, and the first one's bytes stay."""
+    store.create(name, b"first", OCTETS)
+    with pytest.raises(AlreadyExists):
+        store.create(name, b"second", OCTETS)
+    assert store.read(name, 100) == b"first"
+
+
+def test_one_of_many_creators_wins(store: ObjectStore, name: str) -> None:
+    """Of 16 racing creators exactly one returns, and the object is that one's."""
+    start = threading.Barrier(16)
+
+    def create(number: int) -> int | None:
+        start.wait()
+        try:
+            store.create(name, str(number).encode() * 50_000, OCTETS)
+        except AlreadyExists:
+            return None
+        return number
+
+    with ThreadPoolExecutor(16) as pool:
+        winners = [n for n in pool.map(create, range(16)) if n is not None]
+    assert len(winners) == 1
+    assert store.read(name, MiB) == str(winners[0]).encode() * 50_000
+
+
+def test_a_missing_object_is_missing(store: ObjectStore, name: str) -> None:
+    """Reading and deleting say `NotFound`, asking says no."""
+    assert not store.exists(name)
+    with pytest.raises(NotFound):
+        store.read(name, 10)
+    with pytest.raises(NotFound):
+        store.delete(name)
+
+
+def test_a_deleted_object_is_gone(store: ObjectStore, name: str) -> None:
+    """After a delete it is neither read nor listed, and its name can be used again."""
+    store.create(name, b"x", OCTETS)
+    store.delete(name)
+    assert not store.exists(name)
+    assert list(store.list(name)) == []
+    store.create(name, b"y", OCTETS)
+    assert store.read(name, 1) == b"y"
+
+
+def test_an_object_above_the_limit_is_refused(store: ObjectStore, name: str) -> None:
+    """A reader never takes more bytes than it is ready for."""
+    store.create(name, bytes(100_001), OCTETS)
+    with pytest.raises(SealBroken):
+        store.read(name, 100_000)
+
+
+def test_listing_is_ordered_and_complete(store: ObjectStore, name: str) -> None:
+    """Everything with the prefix, by name, with sizes, and nothing else."""
+    for number in (3, 1, 2):
+        store.create(f"{name}/{number}", bytes(number), OCTETS)
+    store.create(f"{name}.other", b"", OCTETS)
+    expected = [ObjectInfo(f"{name}/{number}", number) for number in (1, 2, 3)]
+    assert list(store.list(f"{name}/")) == expected
+
+
+@pytest.mark.parametrize(
+    "odd", ["../../escape", "a/../b", "..", "/absolute", "grün ☃ %2F ?&#+", "x" * 900, "a//b", "~="]
+)
+def test_names_are_only_names(store: ObjectStore, name: str, odd: str) -> None:
+    """No name has a meaning: what looks like a path or an escape is stored as it is."""
+    store.create(f"{name}/{odd}", odd.encode(), OCTETS)
+    assert store.read(f"{name}/{odd}", 10_000) == odd.encode()
+    assert [info.name for info in store.list(f"{name}/")] == [f"{name}/{odd}"]
+
+
+def test_a_listing_has_as_many_pages_as_it_needs(
+    launch: Callable[[], _Stack], tmp_path: Path
+) -> None:
+    """More objects than one page holds are all listed, in order."""
+    objects = Objects(tmp_path / "own" / "data" / "open", clock=lambda: "")
+    names = [f"many/{number:04}" for number in range(1_005)]
+    for name in names:
+        with closing(objects.incoming()) as incoming:
+            objects.publish(incoming, name, OCTETS, Preconditions())
+    store = launch().store("open", Role.ROTATOR)
+    assert [info.name for info in store.list("many/")] == names
+
+
+def test_objects_survive_a_restart(launch: Callable[[], _Stack], tmp_path: Path) -> None:
+    """A server that is killed and started again has every object that it acknowledged."""
+    first = launch()
+    first.store("open", Role.ROTATOR).create("kept/a", b"bytes", OCTETS)
+    first.server.kill()  # type: ignore[attr-defined]
+    again = launch().store("open", Role.ROTATOR)
+    assert again.read("kept/a", 10) == b"bytes"
+    with pytest.raises(AlreadyExists):
+        again.create("kept/a", b"other", OCTETS)
+    assert not any((tmp_path / "own" / "data" / "open" / "incoming").iterdir())

@@ -1,0 +1,124 @@
+"""Write `sinks/vectors/esv1.json` again: `python tests/sinks/images/make_vectors.py`.
+
+The bytes are fixed for ever; a change of this file's output is a new version of the format.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from erasestream.schemas.events.images import Part
+from erasestream.schemas.ids import GrantId
+from erasestream.sinks.images.envelope import seal
+from tests.paths import ROOT
+
+TARGET = ROOT / "sinks" / "vectors" / "esv1.json"
+GRANT_KEY = hashlib.sha256(b"grant key").digest()
+OTHER_KEY = hashlib.sha256(b"another grant's key").digest()
+GRANT = "6f1c2b3a-4d5e-8f60-9a7b-8c9d0e1f2a3b"
+OTHER_GRANT = "6f1c2b3a-4d5e-8f60-9a7b-8c9d0e1f2a3c"
+OBJECT = f"{'ab' * 32}/{GRANT}/018f3c4e-0000-7000-8000-000000000001.original.{'cd' * 32}"
+
+
+def opens(name: str, plaintext: bytes, part: str, content_type: str, obj: str) -> dict[str, str]:
+    """A vector that opens."""
+    salt = hashlib.sha256(f"salt {name}".encode()).digest()
+    data_key = hashlib.sha256(f"data key {name}".encode()).digest()
+    drawn = iter((salt, data_key))
+    raw = seal(
+        plaintext,
+        grant_key=GRANT_KEY,
+        grant=GrantId(GRANT),
+        part=Part(part),
+        content_type=content_type,
+        name=obj,
+        random=lambda _: next(drawn),
+    )
+    return {
+        "name": name,
+        "grant_key": GRANT_KEY.hex(),
+        "grant": GRANT,
+        "part": part,
+        "content_type": content_type,
+        "object": obj,
+        "salt": salt.hex(),
+        "data_key": data_key.hex(),
+        "plaintext": plaintext.hex(),
+        "sealed": raw.hex(),
+    }
+
+
+def main() -> None:
+    """Write the file."""
+    good = [
+        opens("original", b"\x89PNG of no pixels", "original", "image/png", OBJECT),
+        opens(
+            "cutout",
+            bytes(range(256)),
+            "cutout",
+            "image/webp",
+            OBJECT.replace("original", "cutout"),
+        ),
+        opens("empty", b"", "original", "image/jpeg", OBJECT),
+        opens("name in UTF-8", b"x", "original", "image/png", "grün/☃"),
+    ]
+    base = good[0]
+    raw = bytes.fromhex(base["sealed"])
+    kind_at, name_at = 22, 22 + 2 + len("image/png")
+    wrapped_at = name_at + 2 + len(OBJECT) + 32
+    commitment_at, body_at = wrapped_at + 48, wrapped_at + 80
+
+    def fails(why: str, sealed: bytes = raw, **expected: str) -> dict[str, Any]:
+        values = {k: base[k] for k in ("grant_key", "grant", "part", "object")}
+        return {"why": why, "sealed": sealed.hex()} | values | expected
+
+    def flip(at: int) -> bytes:
+        return raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
+
+    # Authentic under the right key, with another commitment: only comparing it refuses.
+    header, lie = raw[:commitment_at], bytes(32)
+    info = b"erasestream/v1/body" + hashlib.sha256(header).digest()
+    keys = HKDF(algorithm=SHA256(), length=64, salt=bytes.fromhex(base["salt"]), info=info).derive(
+        bytes.fromhex(base["data_key"])
+    )
+    body = AESGCM(keys[:32]).encrypt(bytes(12), b"other", header + lie)
+    uncommitted = header + lie + body
+    bad = [
+        fails("empty object", b""),
+        fails("magic", flip(0)),
+        fails("unknown suite", raw[:4] + b"\x02" + raw[5:]),
+        fails("grant in the header changed", flip(5)),
+        fails("part 0", raw[:21] + b"\0" + raw[22:]),
+        fails("part changed to cut-out", raw[:21] + b"\x02" + raw[22:], part="cutout"),
+        fails("content type length beyond its bound", raw[:kind_at] + b"\xff\xff" + raw[24:]),
+        fails("content type changed", raw.replace(b"image/png", b"image/gif", 1)),
+        fails("content type in upper case", raw.replace(b"image/png", b"IMAGE/PNG", 1)),
+        fails(
+            "name length off by one",
+            raw[:name_at] + (len(OBJECT) - 1).to_bytes(2, "big") + raw[name_at + 2 :],
+        ),
+        fails("salt", flip(wrapped_at - 1)),
+        fails("wrapped data key", flip(wrapped_at)),
+        fails("wrapping tag", flip(commitment_at - 1)),
+        fails("commitment", flip(commitment_at)),
+        fails("authentic body behind another commitment", uncommitted),
+        fails("body", flip(body_at)),
+        fails("body tag", flip(len(raw) - 1)),
+        fails("one byte too few", raw[:-1]),
+        fails("one byte too many", raw + b"\0"),
+        fails("cut within the commitment", raw[: commitment_at + 5]),
+        fails("expected another grant", grant=OTHER_GRANT),
+        fails("expected another part", part="cutout"),
+        fails("expected another name", object=OBJECT + "0"),
+        fails("another grant's key", grant_key=OTHER_KEY.hex()),
+    ]
+    document = {"format": "ESV1", "opens": good, "fails": bad}
+    TARGET.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

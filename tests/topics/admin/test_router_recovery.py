@@ -1,0 +1,123 @@
+"""The router's place is found again from what it routed last, and from nothing else."""
+
+import os
+from datetime import UTC, datetime
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.codec.replay_mark import ReplayMark
+from erasestream.schemas.errors import Refused
+from erasestream.schemas.events.images import Failure, Position
+from erasestream.schemas.ids import AccountId, Lane, new_upload_id
+from erasestream.topics.admin.router_recovery import RouterRepair
+from erasestream.topics.catalog.catalog import (
+    ADMIN,
+    ROUTER,
+    Catalog,
+    Durability,
+    LaneSpec,
+    cutouts_of,
+    ephemeral_of,
+    uploads_of,
+)
+from erasestream.topics.kafka.connection import ErrorWatch
+from erasestream.topics.kafka.records import Partition
+from erasestream.topics.kafka.transaction.start_offsets import Start
+from tests.kafka_fixture import PARTITIONS, Market
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def mender(market: Market, lane: Lane) -> RouterRepair:
+    """Who mends this lane."""
+    catalog = Catalog.build(
+        (LaneSpec(name=lane, partitions=PARTITIONS),),
+        durability=Durability(replication=1, min_insync=1),
+    )
+    connection = market.connection(ADMIN)
+    return RouterRepair(connection=connection, catalog=catalog, actor="operator:test")
+
+
+def route(market: Market, lane: Lane, topic_id: str, offsets: range, *, commit: bool) -> None:
+    """Write results to partition 0 of ephemeral, in one transaction, as a router would."""
+    settings = market.connection(ADMIN).settings(
+        ErrorWatch(), transactional_id=f"test.{os.urandom(4).hex()}"
+    )
+    producer = Producer(settings)
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    for offset in offsets:
+        event = Failure(
+            id=new_upload_id(offset, os.urandom(10)),
+            time=NOW,
+            account=AccountId("acct"),
+            position=Position(topic_id=topic_id, partition=0, offset=offset),
+            uploaded_at=NOW,
+            code="expired",
+            sentence="Too old.",
+        )
+        wire = to_wire(event, source="/test")
+        producer.produce(ephemeral_of(lane), wire.value, None, 0, headers=list(wire.headers))
+    if commit:
+        producer.commit_transaction(20)
+    else:
+        producer.flush(20)
+        producer.abort_transaction(20)
+
+
+def committed(market: Market, lane: Lane, partition: int) -> tuple[int, str]:
+    """Offset and metadata that the router's group has."""
+    settings = market.connection(ADMIN).settings(ErrorWatch(), group_id=ROUTER)
+    consumer = Consumer(settings)
+    try:
+        (found,) = consumer.committed([TopicPartition(cutouts_of(lane), partition)], 20)
+        return found.offset, found.metadata
+    finally:
+        consumer.close()
+
+
+def test_mark_is_the_last_result_that_was_committed(market: Market, lane: Lane) -> None:
+    """Aborted results after it do not count, nor do the markers of transactions."""
+    topic = uploads_of(lane)
+    topic_id = market.connection(ADMIN).admin().topic_ids([topic])[topic]
+    route(market, lane, topic_id, range(90), commit=True)
+    route(market, lane, topic_id, range(90, 180), commit=False)
+    wiped = Partition(cutouts_of(lane), 0)
+    market.connection(ADMIN).admin().commit_for(ROUTER, wiped, 5, metadata="")
+
+    lines = mender(market, lane).repair(lane)
+
+    assert committed(market, lane, 0) == (0, str(ReplayMark(topic_id=topic_id, offset=89)))
+    assert committed(market, lane, 1) == (0, str(ReplayMark(topic_id=topic_id, offset=-1)))
+    assert len(lines) == PARTITIONS
+
+
+def test_what_was_deleted_may_have_been_lost(market: Market, lane: Lane) -> None:
+    """Nobody knows whether it was read, so the router is left to find a loss before the start."""
+    producer = Producer(market.connection(ADMIN).settings(ErrorWatch()))
+    for _ in range(5):
+        producer.produce(cutouts_of(lane), b"x", None, 0)
+    assert producer.flush(20) == 0
+    admin = market.connection(ADMIN).admin()
+    for deleted in admin.client.delete_records([TopicPartition(cutouts_of(lane), 0, 3)]).values():
+        deleted.result(20)
+    lines = mender(market, lane).repair(lane)
+    assert lines[0].startswith(f"{cutouts_of(lane)}/0: from 3 with mark")
+    offset, metadata = committed(market, lane, 0)
+    assert Start(offset, metadata).among(admin.log_start(Partition(cutouts_of(lane), 0))) == Start(
+        3, metadata, after_loss=True
+    )
+
+
+def test_nothing_is_guessed_when_the_results_are_gone(market: Market, lane: Lane) -> None:
+    """With the ephemeral records deleted there is no telling, and the repair is refused."""
+    topic = uploads_of(lane)
+    admin = market.connection(ADMIN).admin()
+    route(market, lane, admin.topic_ids([topic])[topic], range(3), commit=True)
+    everything = TopicPartition(ephemeral_of(lane), 0, -1)
+    for deleted in admin.client.delete_records([everything]).values():
+        deleted.result(20)
+    with pytest.raises(Refused, match="forgotten"):
+        mender(market, lane).repair(lane)

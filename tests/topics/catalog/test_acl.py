@@ -1,0 +1,153 @@
+"""The table of rights, role by role, written out: what is not in it nobody may do.
+
+The rights are derived; this table is not, so that a change of the catalog shows here as the
+change of rights that it is.
+"""
+
+import pytest
+
+from erasestream.schemas.ids import Lane
+from erasestream.topics.catalog.acl import Match, Operation, Resource, Right, rights
+from erasestream.topics.catalog.catalog import (
+    STAGE_ROLES,
+    Catalog,
+    LaneRole,
+    LaneSpec,
+    Role,
+    lane_role,
+)
+
+# A name that begins like the other, so that a prefix too short would show.
+SHOP, SHOPS = Lane("shop"), Lane("shops")
+CATALOG = Catalog.build((LaneSpec(name=SHOP), LaneSpec(name=SHOPS)))
+RIGHTS = rights(CATALOG)
+
+CONSENTS = "consent.shop consent.shops"
+UPLOADS = "uploads.shop uploads.shops"
+CUTOUTS = "cutouts.shop cutouts.shops"
+EVERYTHING = (
+    f"{UPLOADS} {CUTOUTS} ephemeral.shop ephemeral.shops {CONSENTS} retained ledger erasures"
+)
+CLUSTER = "broker:kafka-cluster"
+
+TABLE: dict[str, dict[str, str]] = {
+    "inference": {"read": f"{UPLOADS} group:inference", "write": CUTOUTS},
+    "router": {
+        "read": f"{UPLOADS} {CUTOUTS} {CONSENTS} group:router",
+        "write": "ephemeral.shop ephemeral.shops retained ledger transactional_id:router.*",
+    },
+    "sink": {"read": f"retained {CONSENTS} group:sink"},
+    "purger": {
+        "delete": f"{UPLOADS} {CUTOUTS} retained",
+        "describe": "group:router group:sink",
+    },
+    "reader": {},
+    "eraser": {
+        "read": f"{CONSENTS} ledger erasures group:eraser",
+        "write": f"{CONSENTS} ledger erasures",
+    },
+    "auditor": {
+        "read": "ledger erasures",
+        "describe": f"{EVERYTHING} {CLUSTER}",
+        "describe_configs": f"{EVERYTHING} {CLUSTER}",
+    },
+    "operator": {"read": f"{CONSENTS} ledger erasures", "write": f"{CONSENTS} ledger"},
+    "admin": {"write": "ledger"},
+} | {
+    f"{lane}.{service}": table
+    for lane in ("shop", "shops")
+    for service, table in {
+        "producer": {"write": f"uploads.{lane}"},
+        "consumer": {"read": f"ephemeral.{lane} group:{lane}.consumer.*"},
+        "account": {"read": f"consent.{lane} ledger erasures", "write": f"consent.{lane} ledger"},
+    }.items()
+}
+
+
+def expected(role: str) -> set[Right]:
+    """The rights of a role, from the table."""
+    found = set()
+    for operation, resources in TABLE[role].items():
+        for text in resources.split():
+            kind, _, name = text.rpartition(":")
+            match = Match.PREFIXED if name.endswith("*") else Match.LITERAL
+            resource = Resource(kind or "topic")
+            found.add(Right(Role(role), Operation(operation), resource, name.rstrip("*"), match))
+    return found
+
+
+def test_the_table_has_every_role() -> None:
+    """And no other."""
+    assert set(TABLE) == set(CATALOG.roles)
+    assert {right.role for right in RIGHTS} <= set(TABLE)
+
+
+@pytest.mark.parametrize("role", TABLE)
+def test_a_role_may_do_this_and_nothing_else(role: str) -> None:
+    """Exactly what the table says."""
+    assert {right for right in RIGHTS if right.role == role} == expected(role)
+
+
+def covers(right: Right, resource: Resource, name: str) -> bool:
+    """Whether a right reaches a resource of this name."""
+    if right.resource is not resource:
+        return False
+    if right.match is Match.PREFIXED:
+        return name.startswith(right.name)
+    return name == right.name
+
+
+@pytest.mark.parametrize("lane", [SHOP, SHOPS])
+@pytest.mark.parametrize("service", LaneRole)
+def test_a_lane_reaches_nothing_of_another(lane: Lane, service: LaneRole) -> None:
+    """Neither topics nor groups, also where one name begins like the other."""
+    other = SHOPS if lane == SHOP else SHOP
+    its = [right for right in RIGHTS if right.role == lane_role(lane, service)]
+    assert its
+    for right in its:
+        for topic in ("uploads", "cutouts", "ephemeral", "consent"):
+            assert not covers(right, Resource.TOPIC, f"{topic}.{other}")
+        assert not covers(right, Resource.TOPIC, "retained")
+        for role in LaneRole:
+            assert not covers(right, Resource.GROUP, f"{lane_role(other, role)}.group")
+        for stage in STAGE_ROLES:
+            assert not covers(right, Resource.GROUP, stage)
+
+
+def test_a_service_reaches_its_own_groups() -> None:
+    """Under any name that begins with its role."""
+    group = f"{lane_role(SHOP, LaneRole.CONSUMER)}.anything"
+    its = [r for r in RIGHTS if covers(r, Resource.GROUP, group)]
+    assert [(r.role, r.operation) for r in its] == [("shop.consumer", Operation.READ)]
+
+
+def test_nobody_writes_uploads_or_cutouts_in_transactions() -> None:
+    """Their offsets stay dense: who may use transactions may not write there."""
+    transactional = {r.role for r in RIGHTS if r.resource is Resource.TRANSACTIONAL_ID}
+    for right in RIGHTS:
+        if right.operation is Operation.WRITE and right.resource is Resource.TOPIC:
+            dense = right.name.startswith(("uploads.", "cutouts."))
+            assert not (dense and right.role in transactional)
+
+
+def test_nobody_changes_settings_or_rights() -> None:
+    """There is no operation for it: that is the administrator's, whom no right makes."""
+    assert {right.operation for right in RIGHTS} <= set(Operation)
+    assert not {"alter", "alter_configs", "create", "all"} & set(Operation)
+    of_cluster = {r.operation for r in RIGHTS if r.resource is Resource.CLUSTER}
+    assert of_cluster == {Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS}
+
+
+def test_no_right_covers_everything() -> None:
+    """No empty prefix and no wildcard."""
+    for right in RIGHTS:
+        assert right.name not in {"", "*"}
+        assert right.match is Match.LITERAL or right.name.endswith(".")
+
+
+def test_another_lane_gives_nobody_else_a_right_to_it() -> None:
+    """Adding one entry changes the rights of the stages and of the new lane, of no other lane."""
+    before = rights(Catalog.build((LaneSpec(name=SHOP),)))
+    assert before <= RIGHTS
+    new = {right.role for right in RIGHTS - before}
+    assert not {role for role in new if role.startswith("shop.")}

@@ -1,0 +1,134 @@
+"""What a producer checks before anything travels."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from erasestream.schemas.errors import Code, InvalidInput
+from erasestream.schemas.events.images import MAX_UPLOAD_BYTES
+from erasestream.schemas.ids import Lane
+from erasestream.schemas.options import CutoutOptions, OutputFormat
+from erasestream.topics.client.upload_builder import Drafter
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+
+
+def drafter(lane: str = "shop", now: datetime = NOW) -> Drafter:
+    """A drafter of this lane at this time."""
+    return Drafter(lane=Lane(lane), clock=lambda: now, random=lambda n: b"\xa5" * n)
+
+
+@pytest.mark.parametrize(
+    ("image", "code"),
+    [
+        (b"", Code.EMPTY),
+        (b"GIF89a" + bytes(20), Code.UNSUPPORTED_FORMAT),
+        (b"RIFF\0\0\0\0WAVE" + bytes(20), Code.UNSUPPORTED_FORMAT),
+        (b"\x89PNG", Code.UNSUPPORTED_FORMAT),
+        (PNG + bytes(MAX_UPLOAD_BYTES), Code.TOO_LARGE),
+    ],
+)
+def test_bad_images_are_refused_with_their_code(image: bytes, code: Code) -> None:
+    """Each image that the pipeline would refuse for its first bytes or size has its code."""
+    with pytest.raises(InvalidInput) as caught:
+        drafter().draft(image, account="acct-17")
+    assert caught.value.code is code
+
+
+def test_the_largest_image_is_taken() -> None:
+    """The limit itself is allowed."""
+    upload = drafter().draft(PNG + bytes(MAX_UPLOAD_BYTES - len(PNG)), account="a")
+    assert len(upload.data) == MAX_UPLOAD_BYTES
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ({"account": ""}, Code.INVALID_ACCOUNT),
+        ({"account": "kim@example.org"}, Code.INVALID_ACCOUNT),
+        ({"account": "_invalid"}, Code.INVALID_ACCOUNT),
+        ({"account": "a" * 65}, Code.INVALID_ACCOUNT),
+        ({"reference": ""}, Code.INVALID_EVENT),
+        ({"reference": "r" * 129}, Code.INVALID_EVENT),
+        ({"reference": "\ud800"}, Code.INVALID_EVENT),
+        ({"options": {"format": "gif"}}, Code.INVALID_OPTIONS),
+        ({"options": {"fromat": "png"}}, Code.INVALID_OPTIONS),
+        ({"options": {"crop_margin": "5px"}}, Code.INVALID_OPTIONS),
+        ({"options": {"format": "png", "quality": 90}}, Code.INVALID_OPTIONS),
+        ({"idempotency_key": ""}, Code.INVALID_EVENT),
+        ({"idempotency_key": "\ud800"}, Code.INVALID_EVENT),
+        ({"idempotency_time": NOW}, Code.INVALID_EVENT),
+        (
+            {"idempotency_key": "k", "idempotency_time": datetime(2026, 1, 1)},  # noqa: DTZ001
+            Code.INVALID_EVENT,
+        ),
+        (
+            {"idempotency_key": "k", "idempotency_time": datetime(1969, 1, 1, tzinfo=UTC)},
+            Code.INVALID_EVENT,
+        ),
+    ],
+)
+def test_bad_attributes_are_refused_with_their_code(more: dict[str, object], code: Code) -> None:
+    """A wrong account, reference, option or key is refused, and its value is not repeated."""
+    arguments = {"account": "acct-17", **more}
+    with pytest.raises(InvalidInput) as caught:
+        drafter().draft(PNG, **arguments)  # type: ignore[arg-type]
+    assert caught.value.code is code
+    for value in more.values():
+        if isinstance(value, str) and value:
+            assert value not in caught.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("image", "content_type"),
+    [
+        (PNG, "image/png"),
+        (b"\xff\xd8\xff\xe0" + bytes(20), "image/jpeg"),
+        (b"RIFF\x10\0\0\0WEBPVP8 " + bytes(20), "image/webp"),
+    ],
+)
+def test_the_content_type_comes_from_the_bytes(image: bytes, content_type: str) -> None:
+    """JPEG, PNG and WebP are told apart by content."""
+    assert drafter().draft(image, account="a").content_type == content_type
+
+
+def test_options_may_be_a_mapping() -> None:
+    """Names and values from a file become the same options as the model."""
+    upload = drafter().draft(PNG, account="a", options={"format": "webp"})
+    assert upload.options == CutoutOptions(format=OutputFormat.WEBP)
+
+
+def test_a_new_upload_has_a_uuid7_of_the_clock() -> None:
+    """Without a key the id is a UUIDv7: 48 bits of milliseconds, then random."""
+    upload = drafter().draft(PNG, account="a")
+    assert int(upload.id.replace("-", "")[:12], 16) == int(NOW.timestamp()) * 1000
+    assert upload.id[14] == "7"
+    assert upload.time == NOW
+
+
+def keyed(
+    by: Drafter, key: str = "row-1", account: str = "acct-17", time: datetime | None = None
+) -> str:
+    """The id of an upload with an idempotency key."""
+    return by.draft(PNG, account=account, idempotency_key=key, idempotency_time=time).id
+
+
+def test_the_same_key_and_time_give_the_same_id_later() -> None:
+    """A retry tomorrow has the id of today; another lane, account, key or time has not."""
+    today, tomorrow = drafter(), drafter(now=NOW + timedelta(days=1))
+    first = keyed(today)
+    assert keyed(tomorrow, time=NOW) == first
+    others = {
+        keyed(tomorrow),
+        keyed(drafter("bulk")),
+        keyed(today, account="acct-18"),
+        keyed(today, "row-2"),
+    }
+    assert len(others | {first}) == 5
+
+
+def test_the_time_zone_of_the_key_does_not_matter() -> None:
+    """The same instant written with another offset gives the same id."""
+    elsewhere = NOW.astimezone(timezone(timedelta(hours=9)))
+    assert keyed(drafter(), time=NOW) == keyed(drafter(), time=elsewhere)

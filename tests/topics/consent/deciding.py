@@ -1,0 +1,153 @@
+"""Somebody who decides, a vault, and an eraser, for tests on a real broker."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from erasestream.pipeline.stages.erasure.grant_eraser import Erasing, Trouble
+from erasestream.pipeline.stages.erasure.stage import EraserStage
+from erasestream.schemas.codec.cloudevents import from_wire, to_wire
+from erasestream.schemas.errors import Unavailable
+from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
+from erasestream.schemas.events.ledger import Finding
+from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
+from erasestream.topics.catalog.catalog import (
+    ADMIN,
+    ERASER,
+    ERASURES,
+    LEDGER,
+    LaneRole,
+    consent_of,
+    lane_role,
+)
+from erasestream.topics.consent.ledger_findings import Findings
+from erasestream.topics.consent.ledger_view import LedgerView
+from erasestream.topics.consent.writer import ConsentWriter
+from erasestream.topics.kafka.consumer.work_queue import WorkQueue
+from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites
+from tests.flow.looking import TopicReader
+from tests.kafka_fixture import Market
+
+ACCOUNT = AccountId("acct")
+OWNER = {"actor": "owner", "channel": Channel.ACCOUNT_PAGE}
+
+
+def writer(market: Market, lane: Lane, clock: Callable[[], float] | None = None) -> ConsentWriter:
+    """The lane's own account service."""
+    connection = market.connection(lane_role(lane, LaneRole.ACCOUNT))
+    return ConsentWriter(connection=connection, lane=lane, **{"clock": clock} if clock else {})
+
+
+class Vault:
+    """Where the markers are to stand; away at first."""
+
+    def __init__(self) -> None:
+        self.is_away = True
+        self.asked = 0
+        self.marked: set[GrantId] = set()
+
+    def mark(self, grant: GrantId) -> None:
+        """Create a marker."""
+        self.asked += 1
+        if self.is_away:
+            raise Unavailable("the vault")
+        self.marked.add(grant)
+
+
+def eraser(
+    market: Market,
+    lane: Lane,
+    vault: Vault,
+    stopping: threading.Event,
+    *,
+    ledger: type[LedgerView] = LedgerView,
+    writes: SingleWrites | None = None,
+    beat: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> EraserStage:
+    """The stage, on this lane alone."""
+    connection = market.connection(ERASER)
+    partitions = {name: market.catalog()[name].partitions for name in (LEDGER, ERASURES)}
+    writes = writes or SingleWrites(connection=connection, timeout_s=20)
+    trouble = Trouble()
+    erasing = Erasing(
+        writes=writes, partitions=partitions, mark=vault.mark, stopping=stopping, trouble=trouble
+    )
+    return EraserStage(
+        queue=WorkQueue(connection=connection, topics=[consent_of(lane)], instance="test"),
+        ledger=ledger(connection=connection, partitions=partitions),
+        erasing=erasing,
+        findings=Findings(writes=writes, ledger_partitions=partitions[LEDGER], source="/eraser"),
+        trouble=trouble,
+        beat=beat,
+        beat_every_s=60,
+        stopping=stopping,
+        clock=clock,
+    )
+
+
+@contextmanager
+def at_work(
+    market: Market,
+    lane: Lane,
+    vault: Vault,
+    *,
+    beat: Callable[[], None] = lambda: None,
+    writes: SingleWrites | None = None,
+) -> Iterator[EraserStage]:
+    """The eraser, in a thread of its own."""
+    stopping = threading.Event()
+    stage = eraser(market, lane, vault, stopping, beat=beat, writes=writes)
+
+    def work() -> None:
+        while not stopping.is_set():
+            stage.turn()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield stage
+    finally:
+        stopping.set()
+        thread.join()
+        stage.close()
+
+
+def ledger(market: Market) -> list[Finding]:
+    """All findings."""
+    partitions = market.catalog()[LEDGER].partitions
+    reader = TopicReader(market.cluster, ADMIN, LEDGER, partitions)
+    try:
+        records = reader.read_to_end()
+    finally:
+        reader.close()
+    kind = Finding.type.encode()
+    return [
+        from_wire(Finding, record.headers, record.value)
+        for record in records
+        if dict(record.headers).get("ce_type") == kind
+    ]
+
+
+def foreign_grant(market: Market, lane: Lane, account: str, key: bytes | None = None) -> GrantId:
+    """A grant that somebody wrote without an entry in the ledger; under its key it counts."""
+    now = datetime.now(UTC)
+    event = ConsentDecision(
+        id=new_upload_id(int(now.timestamp() * 1000), os.urandom(10)),
+        time=now,
+        account=AccountId(account),
+        decision=Decision.GRANTED,
+        actor="owner",
+        channel=Channel.LIBRARY,
+    )
+    reader = writer(market, lane).reader
+    role = lane_role(lane, LaneRole.ACCOUNT)
+    stranger = SingleWrites(connection=market.connection(role), timeout_s=10)
+    place = reader.place(event.account)
+    stranger.write(place, key or event.account.encode(), to_wire(event, source="/stranger"))
+    standing = reader.standing(account)
+    assert (standing is None) is (key is not None)
+    return event.grant(lane)

@@ -1,0 +1,97 @@
+"""What is no longer an account's last decision vanishes from the brokers' disks."""
+
+import time
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erasestream.schemas.events.consent import HEARTBEAT_KEY, Channel, Decision
+from erasestream.schemas.ids import Lane, is_account
+from erasestream.topics.admin.provisioning import SetConfig, apply
+from erasestream.topics.catalog.catalog import ADMIN, ERASER, LaneRole, consent_of, lane_role
+from erasestream.topics.catalog.retention_budget import BrokerTimes, Policy, superseded
+from erasestream.topics.consent.compaction_heartbeat import Heartbeats
+from erasestream.topics.consent.writer import ConsentWriter
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.partitioner import partition_of
+from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites
+from tests.flow.looking import TopicReader, files_with
+from tests.flow.waiting import eventually
+from tests.kafka_fixture import Market
+
+OWNER = {"actor": "owner", "channel": Channel.LIBRARY}
+HURRIED = {
+    "segment.ms": "1000",
+    "max.compaction.lag.ms": "1000",
+    "file.delete.delay.ms": "500",
+}
+
+
+def heartbeats(market: Market, lane: Lane) -> Heartbeats:
+    """With the eraser's rights."""
+    connection: Connection = market.connection(ERASER)
+    topic = consent_of(lane)
+    return Heartbeats(
+        writes=SingleWrites(connection=connection, timeout_s=20),
+        partitions={topic: market.catalog()[topic].partitions},
+    )
+
+
+def decision_ids(market: Market, topic: str, account: bytes) -> list[bytes]:
+    """Of the account's decisions, as far as the topic has them."""
+    reader = TopicReader(market.cluster, ADMIN, topic, market.catalog()[topic].partitions)
+    try:
+        records = [record for record in reader.read_to_end() if record.key == account]
+    finally:
+        reader.close()
+    return [dict(record.headers)["ce_id"] for record in records]
+
+
+def test_no_account_can_be_called_like_a_heartbeat() -> None:
+    """Or its decisions would be passed over."""
+    assert not is_account(HEARTBEAT_KEY.decode())
+
+
+def test_a_superseded_decision_vanishes_although_nobody_decides_anything(
+    market: Market, lane: Lane
+) -> None:
+    """In a hurried topic: with nothing but heartbeats the grant goes, the revocation stays."""
+    topic, account = consent_of(lane), b"acct-that-left"
+    changes = [SetConfig(topic, name, None, value) for name, value in HURRIED.items()]
+    apply(market.admin, market.catalog(), changes)
+    connection = market.connection(lane_role(lane, LaneRole.ACCOUNT))
+    writer = ConsentWriter(connection=connection, lane=lane)
+    writer.grant(account.decode(), **OWNER)
+    writer.revoke(account.decode(), **OWNER)
+    grant, revocation = decision_ids(market, topic, account)
+    partition = partition_of(account, market.catalog()[topic].partitions)
+    folder: Path = market.broker.data / f"{topic}-{partition}"
+    assert files_with(folder, [grant])
+
+    beats = heartbeats(market, lane)
+    due = time.monotonic()
+
+    def is_gone() -> bool:
+        nonlocal due
+        if time.monotonic() >= due:
+            beats.beat()
+            due = time.monotonic() + 0.5
+        return not files_with(folder, [grant])
+
+    eventually("the grant is gone from disk", is_gone, deadline_s=120, poll_s=0.2)
+    assert files_with(folder, [revocation])
+    assert decision_ids(market, topic, account) == [revocation]
+    made = [entry.decision for entry in writer.reader.history(account.decode())]
+    assert made == [Decision.GRANTED, Decision.REVOKED]
+
+
+@given(segment=st.floats(1, 86_400), check=st.floats(1, 600), delay=st.floats(0, 3600))
+def test_the_bound_counts_everything_that_is_waited_for(
+    segment: float, check: float, delay: float
+) -> None:
+    """The segment's end, the record that ends it, the cleaner, and the files."""
+    times = BrokerTimes(cleaner_backoff_s=check, delete_delay_s=delay)
+    gone = superseded(Policy(segment_s=segment, broker=times))
+    assert gone.worst_age_s >= segment + segment / 3 + check + delay
+    assert gone.heartbeat_s < gone.segment_s

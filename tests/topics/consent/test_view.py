@@ -1,0 +1,215 @@
+"""What the view makes of decisions: the last one counts, and doubt is a refusal."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.events.consent import (
+    GRANT_WINDOW,
+    HEARTBEAT_KEY,
+    Channel,
+    ConsentDecision,
+    Decision,
+)
+from erasestream.schemas.events.ledger import FindingKind
+from erasestream.schemas.ids import AccountId, Lane, new_upload_id
+from erasestream.topics.catalog.catalog import consent_of
+from erasestream.topics.consent.view import MAX_MISPLACED, MAX_REPORTED, Decisions
+from erasestream.topics.kafka.partitioner import murmur2, partition_of
+from erasestream.topics.kafka.records import Partition, Record
+
+LANE, OTHER = Lane("shop"), Lane("bulk")
+TOPIC = consent_of(LANE)
+COUNT = 4
+ACCOUNT = AccountId("acct-1")
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+class View:
+    """The state, and what it found to be wrong."""
+
+    def __init__(self) -> None:
+        self.found: list[FindingKind] = []
+        self.decisions = Decisions(
+            partitions={TOPIC: COUNT, consent_of(OTHER): COUNT},
+            found=lambda kind, _partition, _offset: self.found.append(kind),
+        )
+        self.offset = 0
+
+    def write(
+        self,
+        decision: Decision,
+        *,
+        account: AccountId = ACCOUNT,
+        key: bytes | None = None,
+        partition: int | None = None,
+        late: timedelta = timedelta(0),
+        value: bytes | None = None,
+        topic: str = TOPIC,
+    ) -> None:
+        """Append a record to the topic, as it should be but for what is given."""
+        self.offset += 1
+        event = ConsentDecision(
+            id=new_upload_id(self.offset, bytes(10)),
+            time=NOW,
+            account=account,
+            decision=decision,
+            actor="owner",
+            channel=Channel.LIBRARY,
+        )
+        wire = to_wire(event, source="/test")
+        key = account.encode() if key is None else key
+        number = partition_of(key, COUNT) if partition is None else partition
+        at, appended_ms = Partition(topic, number), int((NOW + late).timestamp() * 1000)
+        body = wire.value if value is None else value
+        self.decisions.apply(Record(at, self.offset, appended_ms, key, wire.headers, body))
+
+    def opted_in(self, lane: Lane = LANE) -> bool:
+        """Whether the account is."""
+        return self.decisions.standing(lane, ACCOUNT) is not None
+
+
+@given(st.lists(st.sampled_from(Decision)))
+def test_last_decision_counts(made: list[Decision]) -> None:
+    """Whatever came before; and nothing is kept for those who are not opted in."""
+    view = View()
+    for decision in made:
+        view.write(decision)
+    granted = bool(made) and made[-1] is Decision.GRANTED
+    assert view.opted_in() == granted
+    assert len(view.decisions) == granted
+
+
+def test_lane_is_that_of_the_topic() -> None:
+    """The same account in another lane is another account."""
+    view = View()
+    view.write(Decision.GRANTED, topic=consent_of(OTHER))
+    assert not view.opted_in()
+    assert view.opted_in(OTHER)
+
+
+@pytest.mark.parametrize("late", [GRANT_WINDOW, -GRANT_WINDOW])
+def test_grant_within_its_window_counts(late: timedelta) -> None:
+    """To the edge."""
+    view = View()
+    view.write(Decision.GRANTED, late=late)
+    assert view.opted_in()
+
+
+@pytest.mark.parametrize("late", [GRANT_WINDOW * 1.01, -GRANT_WINDOW * 1.01])
+def test_void_grant_is_a_refusal(late: timedelta) -> None:
+    """Also after one that stood, so that compaction changes no answer."""
+    view = View()
+    view.write(Decision.GRANTED)
+    view.write(Decision.GRANTED, late=late)
+    assert not view.opted_in()
+
+
+def test_late_revocation_counts_all_the_same() -> None:
+    """Only grants are void."""
+    view = View()
+    view.write(Decision.GRANTED)
+    view.write(Decision.REVOKED, late=timedelta(hours=1))
+    assert not view.opted_in()
+
+
+def test_record_in_the_wrong_partition_ends_the_opt_in_for_good() -> None:
+    """The order of this account's decisions is lost; it is found, and others are not touched."""
+    view = View()
+    other = AccountId("acct-2")
+    view.write(Decision.GRANTED)
+    view.write(Decision.GRANTED, account=other)
+    wrong = (partition_of(ACCOUNT.encode(), COUNT) + 1) % COUNT
+    view.write(Decision.GRANTED, partition=wrong)
+    view.write(Decision.GRANTED)
+    assert not view.opted_in()
+    assert view.decisions.standing(LANE, other)
+    assert view.found == [FindingKind.CONSENT_IN_WRONG_PARTITION]
+
+
+def test_what_is_wrong_with_an_account_is_reported_once() -> None:
+    """However often somebody writes it: the ledger keeps every report."""
+    view = View()
+    wrong = (partition_of(ACCOUNT.encode(), COUNT) + 1) % COUNT
+    for _ in range(100):
+        view.write(Decision.GRANTED, partition=wrong)
+        view.write(Decision.GRANTED, value=b"nonsense")
+    view.write(Decision.GRANTED, account=AccountId("acct-2"), value=b"nonsense")
+    assert view.found == [
+        FindingKind.CONSENT_IN_WRONG_PARTITION,
+        FindingKind.CONSENT_UNREADABLE,
+        FindingKind.CONSENT_UNREADABLE,
+    ]
+
+
+def test_nonsense_without_end_is_reported_up_to_a_bound() -> None:
+    """Also under keys that no account has, and that are refused without being remembered."""
+    view = View()
+    for number in range(MAX_REPORTED + 10):
+        key = b"\xff%d" % number
+        view.write(Decision.GRANTED, key=key, partition=(partition_of(key, COUNT) + 1) % COUNT)
+    assert len(view.found) == MAX_REPORTED
+
+
+def test_a_lane_full_of_misplaced_decisions_is_refused_as_a_whole() -> None:
+    """What is remembered of them is bounded; another lane notices nothing."""
+    view = View()
+    view.write(Decision.GRANTED)
+    view.write(Decision.GRANTED, topic=consent_of(OTHER))
+    for number in range(MAX_MISPLACED + 5):
+        account = AccountId(f"other-{number}")
+        wrong = (partition_of(account.encode(), COUNT) + 1) % COUNT
+        view.write(Decision.GRANTED, account=account, partition=wrong)
+        assert view.opted_in() == (number < MAX_MISPLACED)
+    view.write(Decision.GRANTED)
+    assert not view.opted_in()
+    assert view.opted_in(OTHER)
+    assert len(view.found) == MAX_REPORTED
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b'{"decision": "perhaps"}'])
+def test_unreadable_decision_is_a_refusal(value: bytes) -> None:
+    """A tombstone among them."""
+    view = View()
+    view.write(Decision.GRANTED)
+    view.write(Decision.GRANTED, value=value)
+    assert not view.opted_in()
+    assert view.found == [FindingKind.CONSENT_UNREADABLE]
+
+
+def test_decision_under_anothers_key_is_a_refusal_for_that_key() -> None:
+    """The key is the account; what the record claims beside it is not believed."""
+    view = View()
+    view.write(Decision.GRANTED)
+    view.write(Decision.GRANTED, account=AccountId("mallory"), key=ACCOUNT.encode())
+    assert not view.opted_in()
+    assert view.decisions.standing(LANE, AccountId("mallory")) is None
+
+
+def test_heartbeats_decide_nothing() -> None:
+    """They keep compaction going, in whatever partition."""
+    view = View()
+    view.write(Decision.GRANTED)
+    view.write(Decision.REVOKED, key=HEARTBEAT_KEY, partition=0)
+    assert view.opted_in()
+    assert view.found == []
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        # From UtilsTest.testMurmur2 of Apache Kafka's clients.
+        (b"21", -973932308),
+        (b"foobar", -790332482),
+        (b"a-little-bit-long-string", -985981536),
+        (b"a-little-bit-longer-string", -1486304829),
+        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        (b"abc", 479470107),
+    ],
+)
+def test_partitions_are_those_of_javas_clients(key: bytes, expected: int) -> None:
+    """Their hash, bit for bit."""
+    assert murmur2(key) == expected % 2**32

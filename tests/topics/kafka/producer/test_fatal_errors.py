@@ -1,0 +1,123 @@
+"""A client that met a fatal error is replaced; who was waiting hears of it, and goes on.
+
+librdkafka has a function for exactly this test (`rd_kafka_test_fatal_error`), which the Python
+binding does not name: it is called in the library that the binding brings along.
+"""
+
+import ctypes
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import confluent_kafka
+import pytest
+from confluent_kafka import KafkaError, Producer
+
+from erasestream.schemas.codec.cloudevents import Wire
+from erasestream.schemas.errors import Unavailable
+from erasestream.schemas.ids import Lane
+from erasestream.topics.catalog.catalog import LEDGER, ROUTER
+from erasestream.topics.client.upload_producer import UploadProducer
+from erasestream.topics.client.upload_sender import SendingLimits
+from erasestream.topics.kafka.producer import acknowledged_writer, producer_pool
+from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites
+from erasestream.topics.kafka.records import Partition
+from tests.flow.pictures import photo
+from tests.flow.waiting import eventually
+from tests.kafka_fixture import Market
+
+RECORD = (Partition(LEDGER, 0), b"key", Wire(headers=(), value=b"value"))
+
+
+class Clients:
+    """Every producer that was made, in order."""
+
+    def __init__(self) -> None:
+        self.made: list[Producer] = []
+
+    def __call__(self, settings: dict[str, Any]) -> Producer:
+        """Make one, and remember it."""
+        self.made.append(Producer(settings))
+        return self.made[-1]
+
+    def break_last(self) -> None:
+        """As if the broker had answered that its sequence is broken, for good."""
+        folder = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
+        (path,) = folder.glob("librdkafka*.so*")
+        fail = ctypes.CDLL(str(path)).rd_kafka_test_fatal_error
+        fail.argtypes, fail.restype = (ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p), ctypes.c_int
+        # The first thing behind the object's header is librdkafka's handle.
+        handle = ctypes.c_void_p.from_address(id(self.made[-1]) + object.__basicsize__)
+        assert fail(handle, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, b"broken by a test") == 0
+
+
+@pytest.fixture
+def clients(monkeypatch: pytest.MonkeyPatch) -> Clients:
+    """What both kinds of writers make from now on."""
+    made = Clients()
+    for module in (acknowledged_writer, producer_pool):
+        monkeypatch.setattr(module, "Producer", made)
+    return made
+
+
+def test_a_single_write_fails_once(market: Market, lane: Lane, clients: Clients) -> None:
+    """The next one goes through another client."""
+    assert lane in market.lanes
+    writes = SingleWrites(connection=market.connection(ROUTER), timeout_s=20)
+    clients.break_last()
+    with pytest.raises(Unavailable):
+        writes.write(*RECORD)
+    assert writes.write(*RECORD)
+    assert len(clients.made) == 2
+
+
+def test_a_single_write_that_waits_is_given_up(
+    market: Market, lane: Lane, clients: Clients
+) -> None:
+    """In our words, whoever else waits at the same client; then it goes on."""
+    assert lane in market.lanes
+    writes = SingleWrites(connection=market.connection(ROUTER), timeout_s=5)
+    writes.write(*RECORD)
+    with ThreadPoolExecutor(3) as pool:
+        with market.silence():
+            waiting = [pool.submit(writes.write, *RECORD) for _ in range(3)]
+            eventually("all are handed over", lambda: len(clients.made[0]) >= 3)
+            clients.break_last()
+            eventually("all are given up", lambda: all(each.done() for each in waiting))
+        assert {type(each.exception()) for each in waiting} == {Unavailable}
+    assert writes.write(*RECORD)
+
+
+@pytest.mark.parametrize("until_broken_s", [0.0, 0.5])
+def test_uploads_that_wait_are_given_up(
+    market: Market, lane: Lane, clients: Clients, until_broken_s: float
+) -> None:
+    """None of their futures stays open, on its way or not yet, and what is sent then arrives.
+
+    What is on its way to a broker that says nothing is given up with its time of delivery.
+    """
+    limits = SendingLimits(delivery_s=15)
+    with UploadProducer(market.cluster, lane, limits=limits) as producer:
+        producer.send(photo(), account="acct").result(30)
+        with market.silence():
+            waiting = [producer.send(photo(), account="acct") for _ in range(3)]
+            time.sleep(until_broken_s)  # longer than they linger: they are on their way then
+            clients.break_last()
+            eventually("all are given up", lambda: all(each.done() for each in waiting))
+        assert {type(each.exception()) for each in waiting} == {Unavailable}
+        eventually("an upload arrives", sending(producer))
+    assert len(clients.made) == 2
+
+
+def sending(producer: UploadProducer) -> Callable[[], bool]:
+    """Whether an upload is acknowledged."""
+
+    def is_sent() -> bool:
+        try:
+            return bool(producer.send(photo(), account="acct").result(30))
+        except Unavailable:
+            return False
+
+    return is_sent

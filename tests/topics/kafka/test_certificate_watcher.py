@@ -1,0 +1,134 @@
+"""A renewed certificate is picked up, and nothing is lost over it.
+
+The first certificate lives for seconds.  A connection that stands outlives it, so the broker
+is started anew in between: then only who has the new certificate gets in.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from erasestream.schemas.errors import Code, ErasestreamError
+from erasestream.schemas.events.consent import Channel
+from erasestream.schemas.ids import Lane
+from erasestream.topics.catalog.catalog import LaneRole, ephemeral_of, lane_role
+from erasestream.topics.client.result_subscription import ResultSubscription
+from erasestream.topics.client.upload_producer import UploadProducer
+from erasestream.topics.consent.writer import ConsentWriter
+from erasestream.topics.kafka.certificate_watcher import Renewal
+from erasestream.topics.kafka.connection import Cluster, Connection
+from erasestream.topics.kafka.tls import Identity
+from tests.flow.pictures import photo
+from tests.flow.waiting import eventually
+from tests.kafka_fixture import Market, opened_market
+from tests.pipeline.stages.routing.router_harness import Bench
+
+OWNER = {"actor": "owner", "channel": Channel.LIBRARY}
+VALID = timedelta(seconds=20)
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+    """A broker of this module's own, since it is started anew."""
+    with opened_market(tmp_path_factory.mktemp("renewal")) as market:
+        yield market
+
+
+class Clock:
+    """Time as the test wants it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """Now."""
+        return self.now
+
+
+def issue(market: Market, role: str, folder: Path, *, valid: timedelta | None = None) -> datetime:
+    """A certificate in a folder; without `valid` it lives for days.  When it ends."""
+    authority = market.authority
+    if valid is not None:
+        begun = datetime.now(UTC) - timedelta(days=authority.days) + valid
+        authority = replace(authority, now=lambda: begun)
+    authority.issue_role(role, folder)
+    return datetime.now(UTC) + (valid or timedelta(days=1))
+
+
+def test_a_change_is_noticed_once_and_only_when_it_is_whole(
+    market: Market, lane: Lane, tmp_path: Path
+) -> None:
+    """Key and certificate are written one after the other; half a renewal is none."""
+    role = lane_role(lane, LaneRole.PRODUCER)
+    issue(market, role, tmp_path / "now")
+    issue(market, role, tmp_path / "next")
+    clock = Clock()
+    looks = Renewal(Identity.load(tmp_path / "now", role), look_every_s=1, clock=clock)
+
+    def is_due() -> bool:
+        clock.now += 1
+        return looks.is_due()
+
+    assert not is_due()
+    (tmp_path / "next" / f"{role}.crt").replace(tmp_path / "now" / f"{role}.crt")
+    assert not is_due()
+    (tmp_path / "next" / f"{role}.key").replace(tmp_path / "now" / f"{role}.key")
+    assert not looks.is_due(), "it looks at most every second"
+    assert is_due()
+    assert not is_due()
+
+
+@pytest.fixture
+def short_lived(market: Market, lane: Lane, tmp_path: Path) -> tuple[Cluster, datetime]:
+    """The lane's services with certificates that end soon, and when."""
+    ends = [issue(market, lane_role(lane, role), tmp_path, valid=VALID) for role in LaneRole]
+    return replace(market.cluster, identities=tmp_path), max(ends)
+
+
+@pytest.mark.long
+def test_clients_outlive_their_certificates(
+    market: Market, lane: Lane, short_lived: tuple[Cluster, datetime], tmp_path: Path
+) -> None:
+    """Producer, subscription and consent writer go on with the renewed ones; nothing is lost."""
+    cluster, ends = short_lived
+    bench = Bench(market, lane)
+    account = Connection(cluster=cluster, role=lane_role(lane, LaneRole.ACCOUNT))
+    writer = ConsentWriter(connection=account, lane=lane)
+    with (
+        UploadProducer(cluster, lane) as producer,
+        ResultSubscription(cluster, lane, group="renewal") as subscription,
+    ):
+        before = producer.send(photo(), account="acct").result(30)
+        writer.grant("acct", **OWNER)
+        for role in LaneRole:
+            issue(market, lane_role(lane, role), tmp_path)
+        eventually(
+            "the first ones have ended",
+            lambda: not subscription.poll(0.2) and datetime.now(UTC) > ends + timedelta(seconds=1),
+        )
+        market.broker.stop()
+        market.broker.start()
+        after = [producer.send(photo(), account="acct") for _ in range(3)]
+        received = {future.result(60).upload_id for future in after}
+        assert len(received | {before.upload_id}) == 4
+        assert writer.revoke("acct", **OWNER).written
+        upload = bench.upload()
+        bench.infer(*upload, topic=ephemeral_of(lane))
+        delivery = eventually("a result", lambda: subscription.poll(0.5))
+        assert delivery.event.id == upload[0]
+        delivery.ack()
+
+
+@pytest.mark.long
+def test_without_a_renewal_nobody_gets_in(
+    market: Market, lane: Lane, short_lived: tuple[Cluster, datetime]
+) -> None:
+    """The control of the test above: the certificate that has ended is refused."""
+    cluster, ends = short_lived
+    eventually("they have ended", lambda: datetime.now(UTC) > ends + timedelta(seconds=1))
+    with pytest.raises(ErasestreamError) as refused:
+        UploadProducer(cluster, lane)
+    assert refused.value.code is Code.CERTIFICATE_REFUSED

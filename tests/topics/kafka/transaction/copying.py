@@ -1,0 +1,41 @@
+"""A handler of the exactly-once loop that hands every record on: what tests of the loop spoil."""
+
+from collections.abc import Iterable, Mapping
+
+from erasestream.topics.kafka.records import Outgoing, Partition, Record
+from erasestream.topics.kafka.transaction.start_offsets import Start
+
+
+class Copy:
+    """Writes what it reads; what it does in between is given."""
+
+    def __init__(self, to: str) -> None:
+        self.handled: list[bytes] = []
+        self._to = to
+
+    def assigned(self, starts: Mapping[Partition, Start]) -> None:
+        """Nothing is remembered."""
+
+    def ready(self, records: list[Record]) -> bool:
+        """Always."""
+        return bool(records)
+
+    def wait(self) -> None:
+        """For nothing."""
+
+    def handle(self, record: Record) -> Iterable[Outgoing]:
+        """The same, in another topic."""
+        yield Outgoing(self._to, record.at.number, None, [], record.value)
+        self.between(record)
+        self.handled.append(record.value)
+
+    def between(self, record: Record) -> None:
+        """What happens once half of the decision is written."""
+
+    def first_start(self, _at: Partition) -> Start | None:
+        """At the beginning."""
+        return Start(0, "")
+
+    def metadata(self, _partition: Partition) -> str:
+        """None."""
+        return ""

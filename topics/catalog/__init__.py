@@ -1,0 +1,1 @@
+"""Every topic in one table, and what is derived from it."""

@@ -1,0 +1,112 @@
+"""Access rights, derived from the catalog and never written by hand.
+
+Whoever is not named here can do nothing: brokers deny by default.  The rights are the
+least that were seen to work on Kafka 4.4: an idempotent producer needs TOPIC WRITE; a
+transactional one also TRANSACTIONAL_ID WRITE, and GROUP READ for the offsets it commits;
+a consumer needs TOPIC READ and GROUP READ; DESCRIBE follows from READ, WRITE and DELETE.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from erasestream.topics.catalog.catalog import (
+    AUDITOR,
+    ERASER,
+    INFERENCE,
+    PURGER,
+    ROUTER,
+    SINK,
+    Catalog,
+    LaneRole,
+    Role,
+    lane_role,
+)
+
+
+class Resource(StrEnum):
+    """What a right is about."""
+
+    TOPIC = "topic"
+    GROUP = "group"
+    TRANSACTIONAL_ID = "transactional_id"
+    CLUSTER = "broker"
+
+
+class Operation(StrEnum):
+    """What may be done."""
+
+    READ = "read"
+    WRITE = "write"
+    DELETE = "delete"
+    DESCRIBE = "describe"
+    DESCRIBE_CONFIGS = "describe_configs"
+
+
+class Match(StrEnum):
+    """How the resource's name is compared."""
+
+    LITERAL = "literal"
+    PREFIXED = "prefixed"
+
+
+@dataclass(frozen=True, order=True)
+class Right:
+    """One role may do one thing to one resource."""
+
+    role: Role
+    operation: Operation
+    resource: Resource
+    name: str
+    match: Match = Match.LITERAL
+
+    def __str__(self) -> str:
+        star = "*" if self.match is Match.PREFIXED else ""
+        return f"{self.role} may {self.operation} {self.resource} {self.name}{star}"
+
+
+def group_prefix(role: Role) -> str:
+    """Consumer groups of a lane's services: this, then a name of their own."""
+    return f"{role}."
+
+
+def transactional_prefix(role: Role) -> str:
+    """Transactional ids of a role: this, then the name of the instance."""
+    return f"{role}."
+
+
+def rights(catalog: Catalog) -> frozenset[Right]:
+    """Every right that exists."""
+    return frozenset((*_topic_rights(catalog), *_client_rights(catalog), *_auditor(catalog)))
+
+
+def _topic_rights(catalog: Catalog) -> Iterator[Right]:
+    for topic in catalog.topics:
+        for operation, roles in (
+            (Operation.WRITE, topic.writers),
+            (Operation.READ, topic.readers),
+            (Operation.DELETE, topic.purgers),
+        ):
+            for role in roles:
+                yield Right(role, operation, Resource.TOPIC, topic.name)
+
+
+def _client_rights(catalog: Catalog) -> Iterator[Right]:
+    for role in (INFERENCE, ROUTER, SINK, ERASER):
+        yield Right(role, Operation.READ, Resource.GROUP, role)
+    prefix = transactional_prefix(ROUTER)
+    yield Right(ROUTER, Operation.WRITE, Resource.TRANSACTIONAL_ID, prefix, Match.PREFIXED)
+    for group in (ROUTER, SINK):
+        yield Right(PURGER, Operation.DESCRIBE, Resource.GROUP, group)
+    for lane in catalog.lane_names:
+        role = lane_role(lane, LaneRole.CONSUMER)
+        name = group_prefix(role)
+        yield Right(role, Operation.READ, Resource.GROUP, name, Match.PREFIXED)
+
+
+def _auditor(catalog: Catalog) -> Iterator[Right]:
+    yield Right(AUDITOR, Operation.DESCRIBE, Resource.CLUSTER, "kafka-cluster")
+    yield Right(AUDITOR, Operation.DESCRIBE_CONFIGS, Resource.CLUSTER, "kafka-cluster")
+    for topic in catalog.topics:
+        yield Right(AUDITOR, Operation.DESCRIBE_CONFIGS, Resource.TOPIC, topic.name)
+        yield Right(AUDITOR, Operation.DESCRIBE, Resource.TOPIC, topic.name)

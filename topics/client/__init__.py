@@ -1,0 +1,1 @@
+"""What upstream services use: producers and subscriptions."""

@@ -1,0 +1,122 @@
+"""From what a caller hands over to an upload, with everything checked that needs no decoding.
+
+What is refused here never travels: the codes are those that the pipeline would answer with
+later.  Pure: time and randomness are brought by the caller.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from pydantic import ValidationError
+
+from erasestream.schemas.errors import Code, InvalidEvent, InvalidImage
+from erasestream.schemas.events.images import MAX_UPLOAD_BYTES, Upload
+from erasestream.schemas.ids import (
+    AccountId,
+    Lane,
+    UploadId,
+    idempotent_upload_id,
+    is_account,
+    new_upload_id,
+)
+from erasestream.schemas.image_formats import content_type_of
+from erasestream.schemas.options import CutoutOptions, what_is_wrong
+
+Options = CutoutOptions | Mapping[str, object] | None
+"""The options themselves, or their names and values, or None for the defaults."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_DEFAULT_OPTIONS = CutoutOptions()
+
+
+def milliseconds(time: datetime) -> int:
+    """Whole milliseconds since 1970.  Raises `InvalidEvent` without a time zone."""
+    if time.tzinfo is None:
+        raise InvalidEvent("a time without a time zone")
+    since = (time - _EPOCH) // _MILLISECOND
+    if not 0 <= since < 1 << 48:
+        raise InvalidEvent("a time that does not fit into an id")
+    return since
+
+
+def idempotent_id(lane: Lane, account: str, key: str, time: datetime) -> UploadId:
+    """The id that the same upload has on every try.  Raises `InvalidEvent`."""
+    if not key:
+        raise InvalidEvent("an empty idempotency_key")
+    try:
+        return idempotent_upload_id(lane, AccountId(account), key, milliseconds(time))
+    except UnicodeEncodeError:
+        raise InvalidEvent("idempotency_key is not valid text") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drafter:
+    """Makes the uploads of one lane; the clock and the randomness are brought."""
+
+    lane: Lane
+    clock: Callable[[], datetime]
+    random: Callable[[int], bytes]
+
+    def draft(
+        self,
+        image: bytes,
+        *,
+        account: str,
+        reference: str | None = None,
+        options: Options = None,
+        idempotency_key: str | None = None,
+        idempotency_time: datetime | None = None,
+    ) -> Upload:
+        """The upload.
+
+        Raises `InvalidImage` (empty, too_large, unsupported_format) or `InvalidEvent`
+        (invalid_account, invalid_options, invalid_event).
+        """
+        if not is_account(account):
+            raise InvalidEvent(code=Code.INVALID_ACCOUNT)
+        content_type = _checked_content_type(image)
+        try:
+            return Upload(
+                id=self._id(account, idempotency_key, idempotency_time),
+                time=self.clock(),
+                account=AccountId(account),
+                content_type=content_type,
+                reference=reference,
+                options=checked_options(options),
+                data=image,
+            )
+        except ValidationError as error:
+            fields = sorted({str(e["loc"][0]) for e in error.errors() if e["loc"]})
+            raise InvalidEvent(", ".join(fields)) from None  # values stay out of messages
+
+    def _id(self, account: str, key: str | None, time: datetime | None) -> UploadId:
+        if key is not None:
+            return idempotent_id(self.lane, account, key, time or self.clock())
+        if time is not None:
+            raise InvalidEvent("idempotency_time without idempotency_key")
+        return new_upload_id(milliseconds(self.clock()), self.random(10))
+
+
+def checked_options(options: Options) -> CutoutOptions:
+    """The options as their model.  Raises `InvalidEvent` (invalid_options) naming them."""
+    if options is None:
+        return _DEFAULT_OPTIONS
+    if isinstance(options, CutoutOptions):
+        return options
+    try:
+        return CutoutOptions.model_validate(dict(options))
+    except ValidationError as error:
+        raise InvalidEvent(what_is_wrong(error), code=Code.INVALID_OPTIONS) from None
+
+
+def _checked_content_type(image: bytes) -> str:
+    if not image:
+        raise InvalidImage(code=Code.EMPTY)
+    if len(image) > MAX_UPLOAD_BYTES:
+        raise InvalidImage(f"at most {MAX_UPLOAD_BYTES / 1e6:g} MB", code=Code.TOO_LARGE)
+    content_type = content_type_of(image)
+    if content_type is None:
+        raise InvalidImage(code=Code.UNSUPPORTED_FORMAT)
+    return content_type

@@ -1,0 +1,1 @@
+"""The Kafka client.  The only package that imports confluent_kafka."""

@@ -1,0 +1,85 @@
+"""Rights as the brokers hold them, and back."""
+
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from erasestream.topics.catalog.acl import Match, Operation, Resource, Right
+from erasestream.topics.catalog.catalog import Role
+
+__all__ = ["EVERY_BINDING", "AclBinding", "binding_of", "describe", "exactly", "right_of"]
+
+EVERY_BINDING = AclBindingFilter(
+    ResourceType.ANY,
+    None,  # type: ignore[arg-type]  # None is the documented "any"
+    ResourcePatternType.ANY,
+    None,  # type: ignore[arg-type]
+    None,  # type: ignore[arg-type]
+    AclOperation.ANY,
+    AclPermissionType.ANY,
+)
+
+
+def binding_of(right: Right) -> AclBinding:
+    """The binding that gives this right."""
+    return AclBinding(
+        ResourceType[right.resource.upper()],
+        right.name,
+        ResourcePatternType[right.match.upper()],
+        f"User:{right.role}",
+        "*",
+        AclOperation[right.operation.upper()],
+        AclPermissionType.ALLOW,
+    )
+
+
+def exactly(binding: AclBinding) -> AclBindingFilter:
+    """The filter that matches this binding and no other."""
+    return AclBindingFilter(
+        binding.restype,
+        binding.name,
+        binding.resource_pattern_type,
+        binding.principal,
+        binding.host,
+        binding.operation,
+        binding.permission_type,
+    )
+
+
+def right_of(binding: AclBinding) -> Right | None:
+    """The right that a binding gives; None for one that is not of the kind that we make."""
+    if (
+        binding.host != "*"
+        or AclPermissionType(binding.permission_type) is not AclPermissionType.ALLOW
+        or not binding.principal.startswith("User:")
+    ):
+        return None
+    try:
+        return Right(
+            Role(binding.principal.removeprefix("User:")),
+            Operation(_word(AclOperation(binding.operation))),
+            Resource(_word(ResourceType(binding.restype))),
+            binding.name,
+            Match(_word(ResourcePatternType(binding.resource_pattern_type))),
+        )
+    except ValueError:
+        return None
+
+
+def describe(binding: AclBinding) -> str:
+    """One line for a person."""
+    permission = _word(AclPermissionType(binding.permission_type))
+    operation = _word(AclOperation(binding.operation))
+    resource = _word(ResourceType(binding.restype))
+    return f"{binding.principal} {permission} {operation} {resource} {binding.name}"
+
+
+def _word(
+    member: AclOperation | AclPermissionType | ResourceType | ResourcePatternType,
+) -> str:
+    return member.name.lower()

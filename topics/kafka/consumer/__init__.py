@@ -1,0 +1,1 @@
+"""Readers of topics: views, fetchers, work queues."""

@@ -1,0 +1,52 @@
+"""A static member of a group: its settings, and the name by which the group knows it.
+
+A static member that comes back within its session keeps its partitions, and nothing is
+assigned anew.  That is what makes restarts cheap, and what would make a restart with another
+list of topics, or with partitions that were added meanwhile, get only the old ones, for good
+(seen with Kafka 4.4 and librdkafka 2.16).  So the name says what is asked for.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+from erasestream.topics.kafka.connection import Connection, ErrorWatch, Settings
+from erasestream.topics.kafka.transaction.producer import MAX_RECORD_BYTES
+
+
+def member_settings(
+    connection: Connection,
+    watch: ErrorWatch,
+    *,
+    instance: str,
+    topics: Iterable[str],
+    **more: object,
+) -> Settings:
+    """Those of a consumer in its role's group that sees committed records only.
+
+    It commits nothing by itself.  Raises `Unavailable`, `Refused`.
+    """
+    return connection.settings(
+        watch,
+        group_id=connection.role,
+        group_instance_id=member_name(connection, instance=instance, topics=topics),
+        session_timeout_ms=10_000,
+        heartbeat_interval_ms=2_000,
+        enable_auto_commit=False,
+        enable_auto_offset_store=False,
+        isolation_level="read_committed",
+        fetch_message_max_bytes=4_000_000,
+        fetch_wait_max_ms=100,
+        message_max_bytes=MAX_RECORD_BYTES,
+        receive_message_max_bytes=2 * MAX_RECORD_BYTES,
+        **more,
+    )
+
+
+def member_name(connection: Connection, *, instance: str, topics: Iterable[str]) -> str:
+    """The member's name: `<instance>.<digest of the topics and their partition counts>`.
+
+    Raises `Unavailable`, `Refused`.
+    """
+    counts = connection.admin().check_rights(dict.fromkeys(topics, ()))
+    text = ",".join(f"{topic}={count}" for topic, count in sorted(counts.items()))
+    return f"{instance}.{hashlib.sha256(text.encode()).hexdigest()[:8]}"
