@@ -7,29 +7,29 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.catalog import ADMIN
-from erasestream.topics.kafka.connection import ErrorWatch
-from tests.kafka_fixture import Market, opened_market
+from erasestream.topics.kafka.connection import ClientErrorState
+from tests.kafka_fixture import KafkaFixture, opened_kafka
 
 
 @pytest.fixture(scope="session")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
     """One broker for all tests of the topics; they leave it running."""
-    with opened_market(tmp_path_factory.mktemp("market")) as market:
-        yield market
+    with opened_kafka(tmp_path_factory.mktemp("kafka")) as kafka:
+        yield kafka
 
 
 @pytest.fixture
-def lane(market: Market) -> Lane:
+def lane(kafka: KafkaFixture) -> Lane:
     """A lane of the test's own."""
-    return market.open_lane()
+    return kafka.open_lane()
 
 
 @pytest.fixture
-def record_of(market: Market) -> Callable[[str, int, int], Message]:
+def record_of(kafka: KafkaFixture) -> Callable[[str, int, int], Message]:
     """Reads the record at topic, partition and offset, as somebody who may read everything."""
 
     def read(topic: str, partition: int, offset: int) -> Message:
-        settings = market.connection(ADMIN).settings(ErrorWatch(), group_id="test")
+        settings = kafka.connection(ADMIN).settings(ClientErrorState(), group_id="test")
         consumer = Consumer(settings | {"fetch.message.max.bytes": 30_000_000})
         try:
             consumer.assign([TopicPartition(topic, partition, offset)])

@@ -18,7 +18,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import SecondWay, single
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
@@ -34,11 +34,11 @@ PARTITIONS = 2
 
 
 @dataclass
-class Market:
+class KafkaFixture:
     """One broker, its authority, and the lanes that were made so far."""
 
     broker: Broker
-    authority: Authority
+    authority: CertificateAuthority
     identities: Path
     lanes: list[Lane] = field(default_factory=list)
     grown: dict[Lane, int] = field(default_factory=dict)
@@ -139,10 +139,10 @@ def _stands_still(pid: int) -> bool:
 
 
 @contextmanager
-def opened_market(folder: Path, *, second_way: SecondWay | None = None) -> Iterator[Market]:
+def opened_kafka(folder: Path, *, second_way: SecondWay | None = None) -> Iterator[KafkaFixture]:
     """A broker of one's own; with another listener if there is to be one."""
     identities = folder / "identities"
-    authority = Authority.create(folder / "authority", now=lambda: datetime.now(UTC))
+    authority = CertificateAuthority.create(folder / "authority", now=lambda: datetime.now(UTC))
     identities.mkdir()
     authority.issue_broker("broker", identities)
     authority.issue_role(ADMIN, identities)
@@ -153,6 +153,6 @@ def opened_market(folder: Path, *, second_way: SecondWay | None = None) -> Itera
     broker = Broker(folder / "broker", identities, libs, config=config)
     try:
         broker.start()
-        yield Market(broker, authority, identities)
+        yield KafkaFixture(broker, authority, identities)
     finally:
         broker.stop()

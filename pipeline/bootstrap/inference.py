@@ -14,15 +14,15 @@ from erasestream.pipeline.runtime.json_logging import Health, log_to_stderr
 from erasestream.pipeline.runtime.runner import EX_OK, patiently, status_of
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
-from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.manifest import ModelStore
 from erasestream.pipeline.stages.inference.worker.faust_app import InferenceStage, end_at_once
-from erasestream.pipeline.stages.inference.worker.result_builder import Model, ResultMaker
+from erasestream.pipeline.stages.inference.worker.result_builder import Model, ResultBuilder
 from erasestream.schemas.errors import ErasestreamError, Refused, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import INFERENCE, cutouts_of, uploads_of
-from erasestream.topics.kafka.certificate_watcher import LOOK_EVERY_S, Renewal
+from erasestream.topics.kafka.certificate_watcher import LOOK_EVERY_S, CertificateWatcher
 from erasestream.topics.kafka.connection import Admin, Connection
 from erasestream.topics.kafka.consumer.static_membership import member_name
 from erasestream.topics.kafka.records import Partition
@@ -76,7 +76,7 @@ def _build(settings: Settings) -> InferenceStage:
     _check(admin, catalog.lane_names)
     installed = ModelStore(inference.models).find(inference.model)
     children = inference.children or len(os.sched_getaffinity(0))
-    pool = Pool(
+    pool = ProcessPool(
         model=installed,
         children=children,
         deadline_s=inference.deadline.total_seconds(),
@@ -84,7 +84,7 @@ def _build(settings: Settings) -> InferenceStage:
         enforcement=inference.enforcement,
         limits=Limits(max_bytes=inference.max_image_bytes, max_pixels=inference.max_pixels),
     )
-    maker = ResultMaker(
+    maker = ResultBuilder(
         cut_out=pool.cut_out,
         model=Model(
             name=installed.manifest.name,
@@ -132,7 +132,7 @@ def _renew(tls: ssl.SSLContext, identity: Identity) -> None:
 
     Faust and its client keep the context, so nothing has to be made anew.
     """
-    renewal = Renewal(identity)
+    renewal = CertificateWatcher(identity)
 
     def look() -> None:
         while True:

@@ -12,7 +12,7 @@ from threading import Event
 
 from erasestream.pipeline.settings import Environment, Settings, StorageSettings
 from erasestream.pipeline.stages.encryption.stage import SinkStage
-from erasestream.pipeline.stages.erasure.grant_eraser import Erasing, Trouble
+from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser, Trouble
 from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.pipeline.stages.purge.stage import PurgerStage
 from erasestream.pipeline.stages.routing import router
@@ -23,7 +23,7 @@ from erasestream.sinks.buckets.gcs import GOOGLE, GcsObjectStore, GcsSettings
 from erasestream.sinks.images.envelope import KEY_BYTES
 from erasestream.sinks.images.image_reader import RetainedReader
 from erasestream.sinks.images.image_writer import EncryptionSink
-from erasestream.sinks.keys.key_vault import Vault, VaultReader, mark_erased
+from erasestream.sinks.keys.key_vault import KeyVault, KeyVaultReader, mark_erased
 from erasestream.sinks.keys.local_keyring import LocalKeyring
 from erasestream.topics.admin.record_purge import Purge
 from erasestream.topics.catalog.acl import Operation
@@ -44,15 +44,15 @@ from erasestream.topics.catalog.catalog import (
     ephemeral_of,
     uploads_of,
 )
-from erasestream.topics.consent.compaction_heartbeat import Heartbeats
-from erasestream.topics.consent.ledger_findings import Findings
+from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
+from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.consent.view import ConsentView, Found, unreported
 from erasestream.topics.consent.writer import ConsentReader, ConsentWriter, Operators
 from erasestream.topics.kafka.connection import Connection
-from erasestream.topics.kafka.consumer.record_fetcher import Originals
+from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
-from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 
@@ -85,12 +85,12 @@ class RouterStage:
             | {RETAINED: WRITE, LEDGER: WRITE}
         )
         admin.check_group(ROUTER, Partition(cutouts_of(lanes[0]), 0))
-        self._findings = Findings(
-            writes=SingleWrites(connection=connection, timeout_s=FINDING_TIMEOUT_S),
+        self._findings = LedgerFindings(
+            writes=AcknowledgedWriter(connection=connection, timeout_s=FINDING_TIMEOUT_S),
             ledger_partitions=counts[LEDGER],
         )
         self.view = _view(connection, catalog, found=self._findings.found)
-        self._originals = Originals(connection=connection)
+        self._originals = RecordFetcher(connection=connection)
         self.router = Router(
             catalog=catalog,
             view=self.view,
@@ -140,7 +140,7 @@ class EncryptionStage:
         vault_store = bucket(
             storage, storage.vault, SINK, ("storage.objects.create", "storage.objects.get")
         )
-        vault = Vault(
+        vault = KeyVault(
             store=vault_store, keyring=LocalKeyring(storage.keyring), clock=time.monotonic
         )
         self._view = _view(connection, catalog)
@@ -193,22 +193,24 @@ def eraser(settings: Settings, stopping: Event) -> EraserStage:
     admin.check_group(ERASER, Partition(topics[0], 0))
     vault = bucket(storage, storage.vault, ERASER, ("storage.objects.create",))
     partitions = {name: counts.pop(name) for name in (LEDGER, ERASURES)}
-    writes = SingleWrites(connection=connection, timeout_s=LEDGER_TIMEOUT_S)
+    writes = AcknowledgedWriter(connection=connection, timeout_s=LEDGER_TIMEOUT_S)
     trouble = Trouble()
-    beats = SingleWrites(connection=connection, timeout_s=BEAT_TIMEOUT_S)
+    beats = AcknowledgedWriter(connection=connection, timeout_s=BEAT_TIMEOUT_S)
     return EraserStage(
         queue=WorkQueue(connection=connection, topics=topics, instance=settings.stage.instance),
         ledger=LedgerView(connection=connection, partitions=partitions),
-        erasing=Erasing(
+        erasing=GrantEraser(
             writes=writes,
             partitions=partitions,
             mark=lambda grant: mark_erased(vault, grant),
             stopping=stopping,
             trouble=trouble,
         ),
-        findings=Findings(writes=writes, ledger_partitions=partitions[LEDGER], source="/eraser"),
+        findings=LedgerFindings(
+            writes=writes, ledger_partitions=partitions[LEDGER], source="/eraser"
+        ),
         trouble=trouble,
-        beat=Heartbeats(writes=beats, partitions=counts).beat,
+        beat=CompactionHeartbeat(writes=beats, partitions=counts).beat,
         beat_every_s=catalog.policy.heartbeat_s,
         stopping=stopping,
     )
@@ -272,7 +274,7 @@ def reader(settings: Settings) -> RetainedReader:
         storage, storage.bucket, READER, ("storage.objects.get", "storage.objects.list")
     )
     vault_store = bucket(storage, storage.vault, READER, ("storage.objects.get",))
-    vault = VaultReader(
+    vault = KeyVaultReader(
         store=vault_store, keyring=LocalKeyring(storage.keyring), clock=time.monotonic
     )
     return RetainedReader(store=images, vault=vault, clock=time.monotonic)

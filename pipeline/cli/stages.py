@@ -9,7 +9,7 @@ import typer
 from erasestream.pipeline.runtime.runner import Stage, run
 from erasestream.pipeline.settings import Settings, load
 from erasestream.topics.catalog.catalog import ERASER, PURGER, ROUTER, SINK, Role
-from erasestream.topics.kafka.certificate_watcher import Renewal
+from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.tls import Identity
 
 
@@ -51,11 +51,11 @@ def erase() -> None:
 def _run(name: str, build: Callable[[Settings, Event], Stage], role: Role) -> NoReturn:
     settings = load()
     stage = settings.stage
-    renewals: list[Renewal] = []
+    renewals: list[CertificateWatcher] = []
 
     def begin(stopping: Event) -> Stage:
         # What lies there before any client is made: a change in between is noticed.
-        renewals[:] = [Renewal(Identity.load(settings.kafka.identities, role))]
+        renewals[:] = [CertificateWatcher(Identity.load(settings.kafka.identities, role))]
         return build(settings, stopping)
 
     status = run(

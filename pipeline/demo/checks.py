@@ -7,7 +7,7 @@ none holds where there was nothing to look at.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from erasestream.pipeline.demo.observations import Evidence, Journey, Search
+from erasestream.pipeline.demo.observations import Journey, Observations, Search
 from erasestream.pipeline.demo.scenario import OPTED_IN
 from erasestream.schemas.events.images import Cutout, Failure, Part
 from erasestream.sinks.images.envelope import MAGIC
@@ -23,12 +23,12 @@ class Check(NamedTuple):
     detail: str
 
 
-def checks(found: Evidence) -> tuple[Check, ...]:
+def checks(found: Observations) -> tuple[Check, ...]:
     """Every check, in the order in which the report tells the story."""
     return (*_delivery(found), *_keeping(found), *_forgetting(found))
 
 
-def _delivery(found: Evidence) -> Iterable[Check]:
+def _delivery(found: Observations) -> Iterable[Check]:
     ids = {journey.upload_id for journey in found.journeys}
     yield Check(
         "Every upload has exactly one result",
@@ -77,7 +77,7 @@ def _is_its_own(journey: Journey) -> bool:
     )
 
 
-def _keeping(found: Evidence) -> Iterable[Check]:
+def _keeping(found: Observations) -> Iterable[Check]:
     ours = found.of(OPTED_IN)
     expected = {(j.upload_id, part) for j in ours for part in Part}
     listed = [(each.upload_id, each.part) for each in found.listing]
@@ -103,7 +103,7 @@ def _keeping(found: Evidence) -> Iterable[Check]:
     )
 
 
-def _forgetting(found: Evidence) -> Iterable[Check]:
+def _forgetting(found: Observations) -> Iterable[Check]:
     others = [j for j in found.journeys if j.order.sender != OPTED_IN]
     yield Check(
         "Not opted in: no record of these accounts is in the topic to the sink",

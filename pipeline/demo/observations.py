@@ -133,7 +133,7 @@ class Attempt(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class Observations:
     """All that was found.
 
     `results`: how many came in all; `passed_over`: what could not be read or came twice.

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from erasestream.pipeline.demo.checks import Check, checks
-from erasestream.pipeline.demo.observations import Evidence, Journey, Stored, TopicFound
+from erasestream.pipeline.demo.observations import Journey, Observations, Stored, TopicFound
 from erasestream.pipeline.demo.photos import Photo
 from erasestream.pipeline.demo.scenario import OPTED_IN, SENDERS, Sender
 from erasestream.pipeline.stages.inference.imaging import decode
@@ -92,13 +92,13 @@ class ObjectRow(NamedTuple):
     body: str
 
 
-def write(path: Path, evidence: Evidence) -> Path:
+def write(path: Path, evidence: Observations) -> Path:
     """Write the report; returns its path."""
     path.write_text(render(evidence), encoding="utf-8")
     return path
 
 
-def render(evidence: Evidence) -> str:
+def render(evidence: Observations) -> str:
     """The page."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -124,7 +124,7 @@ def render(evidence: Evidence) -> str:
     )
 
 
-def _cards(evidence: Evidence) -> list[Card]:
+def _cards(evidence: Observations) -> list[Card]:
     slowest = max((sum(lap.ms for lap in j.laps) for j in evidence.journeys), default=1.0)
     by_photo = sorted(evidence.journeys, key=lambda journey: _first(evidence, journey))
     return [
@@ -133,7 +133,7 @@ def _cards(evidence: Evidence) -> list[Card]:
     ]
 
 
-def _first(evidence: Evidence, journey: Journey) -> int:
+def _first(evidence: Observations, journey: Journey) -> int:
     """The place of a photo among all."""
     names = [each.order.photo.name for each in evidence.journeys]
     return names.index(journey.order.photo.name)
@@ -187,7 +187,7 @@ def _topic(topic: TopicFound, promise_s: float) -> TopicRow:
     return TopicRow(topic.name, topic.records, bars, _hours(life.worst_age_s))
 
 
-def _in_order(evidence: Evidence) -> list[Stored]:
+def _in_order(evidence: Observations) -> list[Stored]:
     """What is stored, in the order of the uploads; of each the photo first."""
     places = {journey.upload_id: place for place, journey in enumerate(evidence.journeys)}
     return sorted(

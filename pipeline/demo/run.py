@@ -18,7 +18,7 @@ from erasestream.pipeline.demo import plaintext_search, report
 from erasestream.pipeline.demo.checks import Check, checks
 from erasestream.pipeline.demo.customers import Results, Sent, now, send
 from erasestream.pipeline.demo.inspection import Inspector
-from erasestream.pipeline.demo.observations import Evidence, Journey, RetainedRecord
+from erasestream.pipeline.demo.observations import Journey, Observations, RetainedRecord
 from erasestream.pipeline.demo.photos import Photo
 from erasestream.pipeline.demo.progress import Counted, Viewer
 from erasestream.pipeline.demo.scenario import OPTED_IN, SENDERS, Order, orders
@@ -119,7 +119,7 @@ class _Run:
         self._started = started
         self._settings = load(stack.files.settings)
 
-    def through(self, planned: Sequence[Order]) -> Evidence:
+    def through(self, planned: Sequence[Order]) -> Observations:
         """Send everything, take everything, wait for the sink, then look."""
         with Results(self._stack.cluster) as results:
             granted_at = self._opt_in(results)
@@ -176,12 +176,12 @@ class _Run:
         retained: Sequence[RetainedRecord],
         sent: Sequence[Sent],
         results: Results,
-    ) -> Evidence:
+    ) -> Observations:
         journeys = list(_journeys(sent, results, retained))
         kept = {(j.upload_id, part): j.picture(part) for j in journeys for part in Part}
         folder = self._stack.files.directory
         pixels = plaintext_search.named(_images(journeys))
-        return Evidence(
+        return Observations(
             started_at=self._started_at,
             model=self._settings.inference.model if self._settings.inference else "",
             promise=self._stack.catalog().policy,

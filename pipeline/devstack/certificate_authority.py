@@ -47,7 +47,7 @@ _MAX_NAME = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Authority:
+class CertificateAuthority:
     """A certificate authority.  `create()` makes one, `load()` opens one that is there."""
 
     certificate: x509.Certificate
@@ -57,7 +57,7 @@ class Authority:
     """How long the certificates that it issues are valid."""
 
     @classmethod
-    def create(cls, directory: Path, *, now: Clock, days: int = 30) -> "Authority":
+    def create(cls, directory: Path, *, now: Clock, days: int = 30) -> "CertificateAuthority":
         """A new authority, valid for ten times `days`: `ca.crt` and `ca.key` in `directory`.
 
         Raises `Refused` if one is there already: what it issued would be worth nothing.
@@ -82,7 +82,7 @@ class Authority:
         return authority
 
     @classmethod
-    def load(cls, directory: Path, *, now: Clock, days: int = 30) -> "Authority":
+    def load(cls, directory: Path, *, now: Clock, days: int = 30) -> "CertificateAuthority":
         """The authority that `create()` left.  Raises `Refused` (missing_certificate)."""
         try:
             certificate = x509.load_pem_x509_certificate((directory / "ca.crt").read_bytes())

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from erasestream.pipeline.devstack.certificate_authority import LOCAL_HOSTS, Authority
+from erasestream.pipeline.devstack.certificate_authority import LOCAL_HOSTS, CertificateAuthority
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings, issue_token
 from erasestream.pipeline.settings import LaneSettings, LifetimeSettings
 from erasestream.schemas.ids import Lane
@@ -57,7 +57,7 @@ class StackFiles:
     ) -> None:
         """Certificates of all roles and of both servers, which are called by these hosts."""
         self.identities.mkdir(parents=True, mode=0o700)
-        authority = Authority.create(self.directory / "authority", now=now)
+        authority = CertificateAuthority.create(self.directory / "authority", now=now)
         authority.issue_broker(BROKER, self.identities, hosts=hosts)
         authority.issue_server(BUCKET, self.identities, hosts=hosts)
         catalog = Catalog.build(tuple(LaneSpec(name=lane) for lane in lanes))

@@ -14,7 +14,7 @@ RETRY_S = 1.0
 T = TypeVar("T")
 
 
-class Patience:
+class RetryUntilStopped:
     """Calls again while something is away, unless the stage shall end.  Thread-safe.
 
     Of all calls that wait at the same time one says so.

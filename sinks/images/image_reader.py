@@ -14,7 +14,7 @@ from erasestream.schemas.ids import GrantId, UploadId
 from erasestream.sinks.buckets.object_store import ObjectReader
 from erasestream.sinks.images.envelope import MAX_SEALED_BYTES, Opened, open_sealed
 from erasestream.sinks.images.object_names import StoredName
-from erasestream.sinks.keys.key_vault import CACHE_LIMIT_S, VaultReader
+from erasestream.sinks.keys.key_vault import CACHE_LIMIT_S, KeyVaultReader
 
 Clock = Callable[[], float]
 
@@ -32,7 +32,7 @@ class RetainedObject(NamedTuple):
 class RetainedReader:
     """Lists and opens retained pictures.  `clock` gives seconds that only grow."""
 
-    def __init__(self, *, store: ObjectReader, vault: VaultReader, clock: Clock) -> None:
+    def __init__(self, *, store: ObjectReader, vault: KeyVaultReader, clock: Clock) -> None:
         self._store = store
         self._vault = vault
         self._clock = clock

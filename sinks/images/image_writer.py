@@ -11,8 +11,8 @@ from erasestream.schemas.events.images import Retained
 from erasestream.schemas.ids import GrantId
 from erasestream.sinks.buckets.object_store import ObjectStore
 from erasestream.sinks.images.envelope import seal
-from erasestream.sinks.images.object_names import Namer, StoredName
-from erasestream.sinks.keys.key_vault import Vault
+from erasestream.sinks.images.object_names import ObjectNamer, StoredName
+from erasestream.sinks.keys.key_vault import KeyVault
 
 OCTETS = "application/octet-stream"
 """The content type of every object; the picture's own is sealed with it."""
@@ -21,11 +21,11 @@ OCTETS = "application/octet-stream"
 class EncryptionSink:
     """Stores retained pictures.  Thread-safe if its store and its vault are."""
 
-    def __init__(self, *, store: ObjectStore, vault: Vault, name_key: bytes) -> None:
+    def __init__(self, *, store: ObjectStore, vault: KeyVault, name_key: bytes) -> None:
         """`name_key`: the 32 secret bytes that names are made with; never change them."""
         self._store = store
         self._vault = vault
-        self._namer = Namer(name_key)
+        self._namer = ObjectNamer(name_key)
 
     def store(self, event: Retained) -> StoredName:
         """Seal the picture under its grant's key and create its object, or find it created.

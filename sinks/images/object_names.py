@@ -42,7 +42,7 @@ class StoredName(NamedTuple):
         raise SealBroken
 
 
-class Namer:
+class ObjectNamer:
     """Gives pictures their names."""
 
     def __init__(self, name_key: bytes) -> None:

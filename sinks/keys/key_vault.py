@@ -65,7 +65,7 @@ class _Known(NamedTuple):
     since: float
 
 
-class VaultReader:
+class KeyVaultReader:
     """The vault for who may read it only: keys of living grants, and the markers.
 
     `clock` gives seconds that only grow.  Thread-safe.
@@ -131,7 +131,7 @@ class VaultReader:
             yield self._keyring.unwrap(version, wrapped, grant.encode())
 
 
-class Vault(VaultReader):
+class KeyVault(KeyVaultReader):
     """The vault for the sink, which makes a grant's key when it first needs it."""
 
     def __init__(

@@ -11,10 +11,10 @@ from erasestream.pipeline.settings import load
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.catalog import LaneRole, lane_role, uploads_of
-from erasestream.topics.client.upload_builder import Drafter
+from erasestream.topics.client.upload_builder import UploadFactory
 from erasestream.topics.client.upload_producer import AsyncUploadProducer, UploadProducer
 from erasestream.topics.client.upload_sender import MAX_RECORD_BYTES, SendingLimits
-from erasestream.topics.kafka.connection import Cluster, Connection, ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
 from tests.bench.turn import Turn, pictures
 
 ACCOUNT = "acct-4711"
@@ -65,7 +65,7 @@ def bare(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Turn:
     limits = SendingLimits()
     producer = Producer(
         connection.settings(
-            ErrorWatch(),
+            ClientErrorState(),
             enable_idempotence=True,
             acks="all",
             message_max_bytes=MAX_RECORD_BYTES,
@@ -95,7 +95,7 @@ def bare(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Turn:
 
 def _headers(lane: Lane, image: bytes) -> list[tuple[str, bytes]]:
     """Of one upload of ours."""
-    drafter = Drafter(lane=lane, clock=lambda: datetime.now(UTC), random=os.urandom)
+    drafter = UploadFactory(lane=lane, clock=lambda: datetime.now(UTC), random=os.urandom)
     upload = drafter.draft(image, account=ACCOUNT, reference="1")
     return to_wire(upload, source=f"/lanes/{lane}/uploads").headers
 

@@ -19,7 +19,7 @@ from erasestream.topics.client.result_subscription import (
     AsyncResultSubscription,
     ResultSubscription,
 )
-from erasestream.topics.kafka.connection import Cluster, Connection, ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
 from tests.bench.turn import Turn, pictures
 
 BATCH_BYTES = 8_000_000
@@ -30,7 +30,7 @@ def fill(stack: Stack, lane: Lane, size: int, count: int) -> None:
     """So many cut-outs of that size, one more for the first, as the router writes them."""
     connection = Connection(cluster=stack.cluster, role=ROUTER)
     settings = connection.settings(
-        ErrorWatch(), enable_idempotence=True, acks="all", message_max_bytes=MAX_RECORD_BYTES
+        ClientErrorState(), enable_idempotence=True, acks="all", message_max_bytes=MAX_RECORD_BYTES
     )
     producer = Producer(settings)
     images = pictures(size)
@@ -97,7 +97,7 @@ def bare(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Tur
     limits = ReceivingLimits()
     consumer = Consumer(
         Connection(cluster=cluster, role=role).settings(
-            ErrorWatch(),
+            ClientErrorState(),
             group_id=group_prefix(role) + group,
             enable_auto_commit=False,
             enable_auto_offset_store=False,

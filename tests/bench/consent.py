@@ -20,7 +20,7 @@ from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
 from erasestream.schemas.ids import AccountId, new_upload_id
 from erasestream.topics.catalog.catalog import LaneRole, consent_of, lane_role
-from erasestream.topics.kafka.connection import Connection, ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState, Connection
 from erasestream.topics.kafka.partitioner import partition_of
 from tests.bench.figures import Figure, figure
 from tests.bench.running import SHOP
@@ -60,7 +60,7 @@ def write_grants(stack: Stack, count: int) -> None:
             failed.append(error)
 
     settings = connection.settings(
-        ErrorWatch(), enable_idempotence=True, acks="all", linger_ms=20, batch_size=24_000
+        ClientErrorState(), enable_idempotence=True, acks="all", linger_ms=20, batch_size=24_000
     )
     producer = Producer(settings | {"on_delivery": delivered})
     for number in range(count):

@@ -38,7 +38,7 @@ from erasestream.schemas.events.images import Cutout, Event, Position, Upload
 from erasestream.schemas.ids import AccountId, Lane, UploadId, new_upload_id
 from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.catalog.catalog import ROUTER, Role, cutouts_of, ephemeral_of, uploads_of
-from erasestream.topics.kafka.connection import ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.producer import MAX_RECORD_BYTES
 from tests.bench.running import CACHE, peak_mb, wait_ready
@@ -96,7 +96,7 @@ class Bed:
 
     def _new_producer(self, **more: object) -> Producer:
         settings = self.stack.admin().settings(
-            ErrorWatch(),
+            ClientErrorState(),
             message_max_bytes=MAX_RECORD_BYTES,
             queue_buffering_max_kbytes=2_000_000,
             batch_size=1_000_000,

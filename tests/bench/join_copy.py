@@ -18,7 +18,7 @@ from erasestream.topics.catalog.catalog import Role
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
-from erasestream.topics.kafka.transaction.start_offsets import Start
+from erasestream.topics.kafka.transaction.start_offsets import StartOffset
 from tests.bench.join_bed import Bed, Contender
 
 NAME = "copy"
@@ -30,7 +30,7 @@ class Copy:
     def __init__(self, target: str) -> None:
         self._target = target
 
-    def assigned(self, starts: Mapping[Partition, Start]) -> None:
+    def assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
         """There is nothing to remember."""
 
     def ready(self, records: list[Record]) -> bool:
@@ -45,10 +45,10 @@ class Copy:
         """The same record."""
         return [Outgoing(self._target, record.at.number, None, record.headers, record.value)]
 
-    def first_start(self, at: Partition) -> Start:
+    def first_start(self, at: Partition) -> StartOffset:
         """At the beginning."""
         del at
-        return Start(0, "")
+        return StartOffset(0, "")
 
     def metadata(self, partition: Partition) -> str:
         """None."""

@@ -14,8 +14,8 @@ from erasestream.schemas.events.consent import Decision
 from erasestream.schemas.ids import AccountId
 from erasestream.topics.catalog.catalog import ROUTER
 from erasestream.topics.consent.view import ConsentView
-from erasestream.topics.kafka.connection import Connection, ErrorWatch
-from erasestream.topics.kafka.consumer.record_fetcher import Originals
+from erasestream.topics.kafka.connection import ClientErrorState, Connection
+from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.records import Record
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 from tests.bench.figures import Figure
@@ -111,7 +111,7 @@ def _id(message: Message) -> bytes:
 def _customer(bed: Bed, topic: str) -> Consumer:
     """Somebody who reads on from the end and is connected already."""
     settings = bed.stack.admin().settings(
-        ErrorWatch(),
+        ClientErrorState(),
         group_id="customer",  # never joined: partitions are assigned
         enable_auto_commit=False,
         isolation_level="read_committed",
@@ -152,7 +152,7 @@ def barrier(bed: Bed) -> Iterator[Figure]:
     view = ConsentView(
         connection=connection, catalog=catalog, lanes=catalog.lane_names, found=lambda *_: None
     )
-    originals = Originals(connection=connection)
+    originals = RecordFetcher(connection=connection)
     router = TimedRouter(
         catalog=catalog,
         view=view,

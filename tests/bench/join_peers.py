@@ -5,7 +5,7 @@ Their topics have the partitions, settings and records of the router's own.
 
 from dataclasses import replace
 
-from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.stack_files import now
 from erasestream.topics.admin.provisioning import CreateTopic, Grant, apply
 from erasestream.topics.catalog.acl import Match, Operation, Resource, Right
@@ -20,7 +20,9 @@ def open_peer(
     role = Role(name)
     peer = Contender(role, f"{name}.in", f"{name}.out")
     files, catalog = bed.stack.files, bed.stack.catalog()
-    Authority.load(files.directory / "authority", now=now).issue_role(name, files.identities)
+    CertificateAuthority.load(files.directory / "authority", now=now).issue_role(
+        name, files.identities
+    )
     topics = {peer.source: OURS.source, peer.target: OURS.target}
     topics |= {kept: OURS.target} if kept else {}
     rights = [

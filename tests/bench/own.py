@@ -23,7 +23,7 @@ from PIL import Image
 
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
-from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.manifest import Installed, ModelStore
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
@@ -110,7 +110,7 @@ def _send(stack: Stack, photos: Sequence[bytes]) -> None:
 
 
 async def _isolation(model: Installed, photos: Sequence[bytes]) -> list[Figure]:
-    pools = {each: Pool(model=model, children=1, isolation=each) for each in Isolation}
+    pools = {each: ProcessPool(model=model, children=1, isolation=each) for each in Isolation}
     taken: dict[Isolation, list[float]] = {each: [] for each in Isolation}
     try:
         for pool in pools.values():

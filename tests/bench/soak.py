@@ -1,8 +1,8 @@
 """Whether memory grows: many images through one pool, and many uploads waiting for one worker.
 
 * 2,000 mixed images (good ones of all formats and a few megapixels, damaged ones, refused ones)
-  through `Pool` with the tiny model.  The slope of resident memory over the images, after the
-  first tenth, is a least-squares line; of the worker, which is this process, and of each
+  through `ProcessPool` with the tiny model.  The slope of resident memory over the images, after
+  the first tenth, is a least-squares line; of the worker, which is this process, and of each
   process that was there at that image and lives to the end (the zygote, or long-lived children).
 * 4,000 uploads of 2 MB that lie in the topic before the worker starts: its peak.
 
@@ -25,13 +25,13 @@ import psutil
 from confluent_kafka import Consumer, TopicPartition
 
 from erasestream.pipeline.devstack.stack import Stack
-from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.manifest import Installed
 from erasestream.schemas.errors import InvalidImage
 from erasestream.schemas.options import CutoutOptions
 from erasestream.topics.catalog.catalog import ADMIN, cutouts_of
 from erasestream.topics.client.upload_producer import UploadProducer
-from erasestream.topics.kafka.connection import Connection, ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState, Connection
 from tests.bench.figures import ROOT, Figure
 from tests.bench.running import SHOP
 from tests.bench.soak_plot import Series, drawn
@@ -89,7 +89,7 @@ def _mixed() -> list[bytes]:
 
 
 async def _soak(model: Installed) -> list[Series]:
-    pool = Pool(model=model, children=2)
+    pool = ProcessPool(model=model, children=2)
     await pool.start()
     files, seen, worker = _mixed(), {}, psutil.Process()
     lasting: dict[int, list[tuple[int, float]]] = {}
@@ -113,7 +113,7 @@ async def _soak(model: Installed) -> list[Series]:
     return [Series("worker", list(seen.items())), *below]
 
 
-async def _cut_out(pool: Pool, file: bytes) -> None:
+async def _cut_out(pool: ProcessPool, file: bytes) -> None:
     with suppress(InvalidImage):
         await pool.cut_out(file, CutoutOptions())
 
@@ -157,7 +157,7 @@ def _photo_of(size: int) -> bytes:
 
 
 def _wait_for_all(stack: Stack) -> None:
-    settings = Connection(cluster=stack.cluster, role=ADMIN).settings(ErrorWatch())
+    settings = Connection(cluster=stack.cluster, role=ADMIN).settings(ClientErrorState())
     consumer = Consumer(settings | {"group.id": "soak", "enable.auto.commit": False})
     end = time.monotonic() + WAIT_S
     try:

@@ -23,14 +23,14 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.kafka.readiness import client_context
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.devstack.stack_files import IMAGE_BUCKET
 from erasestream.pipeline.settings import LaneSettings
 from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.catalog.catalog import Role
-from erasestream.topics.kafka.connection import Cluster, Connection, ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
 from tests.bench.running import BULK, CACHE, SHOP, wait_ready
 from tests.faults.endings import Ending, Transactions, transactions
 from tests.faults.observer import Observer, stored
@@ -120,7 +120,7 @@ class StormCluster:
         """Begin to read along."""
         topics = {topic.name: topic.partitions for topic in self.stack.catalog().topics}
         connection = Connection(cluster=self.stack.cluster, role=CHECKER)
-        return Observer(connection.settings(ErrorWatch()), topics)
+        return Observer(connection.settings(ClientErrorState()), topics)
 
     def stored(self) -> Counter[tuple[str, str, str]]:
         """What lies in the bucket now."""
@@ -136,7 +136,7 @@ class StormCluster:
         if self._away or self._paused or time.monotonic() < self._settled_at:
             return False
         if self._admin is None:
-            self._admin = AdminClient(self.stack.admin().settings(ErrorWatch()))
+            self._admin = AdminClient(self.stack.admin().settings(ClientErrorState()))
         try:
             topics = self._admin.list_topics(timeout=3).topics.values()
         except KafkaException:
@@ -238,7 +238,9 @@ class StormCluster:
 
     def _let_checker_read(self) -> None:
         files = self.stack.files
-        authority = Authority.load(files.directory / "authority", now=lambda: datetime.now(UTC))
+        authority = CertificateAuthority.load(
+            files.directory / "authority", now=lambda: datetime.now(UTC)
+        )
         authority.issue_role(CHECKER, files.identities)
         admin = self.stack.admin().admin()
         for kind in (ResourceType.TOPIC, ResourceType.GROUP):

@@ -28,7 +28,7 @@ from erasestream.pipeline.settings import LaneSettings
 from erasestream.schemas.events.images import Failure
 from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.catalog.catalog import ADMIN, LaneRole, cutouts_of, lane_role, uploads_of
-from erasestream.topics.kafka.connection import Connection, ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState, Connection
 from tests.bench.figures import Figure, publish
 from tests.bench.running import CACHE, SHOP, wait_ready
 from tests.faults.hostile_answers import complaint_about_cutout, complaint_about_refusal
@@ -133,7 +133,7 @@ def _through(stack: Stack, seed: int) -> Outcome:
     role = lane_role(SHOP, LaneRole.PRODUCER)
     connection = Connection(cluster=stack.cluster, role=role)
     producer = Producer(
-        connection.settings(ErrorWatch(), linger_ms=0, message_max_bytes=30_000_000)
+        connection.settings(ClientErrorState(), linger_ms=0, message_max_bytes=30_000_000)
     )
     waiting: list[dict[int, tuple[Case, float]]] = [{} for _ in range(PARTITIONS)]
     sent = [0] * PARTITIONS
@@ -166,7 +166,7 @@ def _through(stack: Stack, seed: int) -> Outcome:
 
 @contextmanager
 def _results(stack: Stack) -> Iterator[Consumer]:
-    settings = Connection(cluster=stack.cluster, role=ADMIN).settings(ErrorWatch())
+    settings = Connection(cluster=stack.cluster, role=ADMIN).settings(ClientErrorState())
     consumer = Consumer(settings | {"group.id": "hostile", "enable.auto.commit": False})
     try:
         consumer.assign([TopicPartition(cutouts_of(SHOP), n, 0) for n in range(PARTITIONS)])

@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 
 from erasestream.topics.catalog.catalog import Role
-from erasestream.topics.kafka.connection import Cluster, Connection, ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
 from tests.flow.waiting import eventually
 
 
@@ -41,7 +41,7 @@ class Client:
         self._connection = Connection(cluster=cluster, role=role)
 
     def _settings(self, **more: object) -> dict[str, Any]:
-        return self._connection.settings(ErrorWatch(), **more)
+        return self._connection.settings(ClientErrorState(), **more)
 
     def write(self, topics: Iterable[str]) -> Mapping[str, Answer]:
         """Write a record into each."""

@@ -9,7 +9,7 @@ from erasestream.schemas.codec.cloudevents import from_wire, type_of
 from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import UploadId
 from erasestream.topics.catalog.catalog import Role
-from erasestream.topics.kafka.connection import Cluster, Connection, ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
 from erasestream.topics.kafka.records import Record
 from erasestream.topics.kafka.transaction.producer import MAX_RECORD_BYTES
 
@@ -27,7 +27,7 @@ class TopicReader:
         self._open_ends = set(range(partitions))
         self._consumer = Consumer(
             Connection(cluster=cluster, role=role).settings(
-                ErrorWatch(),
+                ClientErrorState(),
                 group_id=f"{role}.looking",  # never joined: partitions are assigned
                 enable_auto_commit=False,
                 enable_partition_eof=True,

@@ -15,7 +15,7 @@ from erasestream.schemas.events.images import Upload
 from erasestream.schemas.ids import AccountId, new_upload_id
 from erasestream.schemas.image_formats import content_type_of
 from erasestream.topics.catalog.catalog import Role
-from erasestream.topics.kafka.connection import Cluster, Connection, ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
 
 Headers = Mapping[str, bytes | None]
 
@@ -79,7 +79,7 @@ class Stranger:
         self.connection = Connection(cluster=cluster, role=role)
         self._producer = Producer(
             self.connection.settings(
-                ErrorWatch(),
+                ClientErrorState(),
                 message_max_bytes=100_000_000,
                 linger_ms=0,
                 compression_type=compression,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.runtime.runner import EX_CONFIG, EX_OK, EX_UNAVAILABLE
 from erasestream.schemas.errors import SENTENCES, Code
 from erasestream.topics.admin.provisioning import provision
@@ -109,7 +109,7 @@ def test_bucket_missing(bare: Flow, which: str) -> None:
 
 def test_bucket_of_another_authority(bare: Flow, tmp_path: Path) -> None:
     """A bucket whose certificate another authority signed is not talked to."""
-    Authority.create(tmp_path / "authority", now=lambda: datetime.now(UTC))
+    CertificateAuthority.create(tmp_path / "authority", now=lambda: datetime.now(UTC))
     environment = {"ERASESTREAM_STORAGE__CA": str(tmp_path / "authority" / "ca.crt")}
     assert_refused(bare, Code.CERTIFICATE_REFUSED, {"sink": ""}, environment)
 
@@ -145,7 +145,7 @@ def test_certificate_missing(bare: Flow, tmp_path: Path) -> None:
 def test_broker_of_another_authority(bare: Flow, tmp_path: Path) -> None:
     """A broker that the role's own CA does not vouch for is not talked to."""
     identities = shutil.copytree(bare.stack.files.identities, tmp_path / "identities")
-    authority = Authority.create(tmp_path / "authority", now=lambda: datetime.now(UTC))
+    authority = CertificateAuthority.create(tmp_path / "authority", now=lambda: datetime.now(UTC))
     authority.publish(identities)
     environment = {"ERASESTREAM_KAFKA__IDENTITIES": str(identities)}
     words = {stage: f"role {role}" for stage, role in ROLES.items()}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.runtime.runner import EX_SOFTWARE, EX_UNAVAILABLE
 from erasestream.schemas.errors import Unavailable
 from erasestream.topics.catalog.catalog import (
@@ -33,7 +33,7 @@ UPLOADS = 20
 
 def issue(flow: Flow, *roles: Role, valid: timedelta = timedelta(days=1)) -> datetime:
     """New certificates for these, and when they end."""
-    authority = Authority.load(
+    authority = CertificateAuthority.load(
         flow.stack.files.directory / "authority", now=lambda: datetime.now(UTC)
     )
     begun = datetime.now(UTC) - timedelta(days=authority.days) + valid

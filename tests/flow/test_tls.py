@@ -13,11 +13,11 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.schemas.errors import Code, ErasestreamError, Refused
 from erasestream.topics.catalog.catalog import LaneRole, lane_role
 from erasestream.topics.client.upload_producer import SendingLimits, UploadProducer
-from erasestream.topics.kafka.connection import Cluster, Connection, ErrorWatch, Settings
+from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection, Settings
 from tests.flow.running import SHOP, Flow
 from tests.flow.waiting import eventually
 
@@ -34,7 +34,7 @@ def now() -> datetime:
 @pytest.fixture
 def settings(bare: Flow) -> Settings:
     """What every client of ours is made with."""
-    return Connection(cluster=bare.stack.cluster, role=PRODUCER).settings(ErrorWatch())
+    return Connection(cluster=bare.stack.cluster, role=PRODUCER).settings(ClientErrorState())
 
 
 def trouble_of(settings: Settings) -> list[KafkaError]:
@@ -75,7 +75,7 @@ def test_plaintext(settings: Settings) -> None:
 @pytest.fixture
 def strangers(bare: Flow, tmp_path: Path) -> Cluster:
     """The identity of the producer as another authority issued it; it trusts the broker."""
-    authority = Authority.create(tmp_path / "authority", now=now)
+    authority = CertificateAuthority.create(tmp_path / "authority", now=now)
     authority.issue_role(PRODUCER, tmp_path / "identities")
     ca = (bare.stack.files.identities / "ca.crt").read_bytes()
     (tmp_path / "identities" / "ca.crt").write_bytes(ca)
@@ -92,7 +92,7 @@ def test_certificate_of_another_authority(strangers: Cluster) -> None:
 
 def test_broker_of_another_authority(bare: Flow, tmp_path: Path) -> None:
     """A broker whose certificate another authority signed is not talked to."""
-    Authority.create(tmp_path / "authority", now=now).issue_role(PRODUCER, tmp_path)
+    CertificateAuthority.create(tmp_path / "authority", now=now).issue_role(PRODUCER, tmp_path)
     cluster = Cluster(bootstrap_servers=bare.stack.cluster.bootstrap_servers, identities=tmp_path)
     with pytest.raises(Refused) as caught:
         UploadProducer(cluster, SHOP, limits=BRIEFLY)
@@ -108,7 +108,7 @@ def server(
     bare: Flow, folder: Path, host: str, version: ssl.TLSVersion
 ) -> Iterator[tuple[int, Handshakes]]:
     """A server with a good certificate for this host that speaks only this version of TLS."""
-    authority = Authority.load(bare.stack.files.directory / "authority", now=now)
+    authority = CertificateAuthority.load(bare.stack.files.directory / "authority", now=now)
     authority.issue_server("elsewhere", folder, hosts=(host,))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(folder / "ca.crt"))
     context.load_cert_chain(folder / "elsewhere.crt", folder / "elsewhere.key")

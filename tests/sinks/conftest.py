@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings, issue_token
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Action, Role, Rule
@@ -36,7 +36,7 @@ class Stack(NamedTuple):
         )
 
 
-def settings_in(folder: Path, authority: Authority) -> BucketSettings:
+def settings_in(folder: Path, authority: CertificateAuthority) -> BucketSettings:
     """Settings of a server that keeps everything in `folder`."""
     authority.issue_server("bucket", folder / "identities")
     for role in Role:
@@ -54,14 +54,16 @@ def settings_in(folder: Path, authority: Authority) -> BucketSettings:
 
 
 @pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
     """The authority that every server of these tests is certified by."""
     folder = tmp_path_factory.mktemp("ca") / "authority"
-    return Authority.create(folder, now=lambda: datetime.now(UTC))
+    return CertificateAuthority.create(folder, now=lambda: datetime.now(UTC))
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Stack]:
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, authority: CertificateAuthority
+) -> Iterator[Stack]:
     """A server that all tests share; each uses names of its own."""
     folder = tmp_path_factory.mktemp("bucket")
     settings = settings_in(folder, authority)
@@ -71,7 +73,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Ite
 
 
 @pytest.fixture
-def launch(tmp_path: Path, authority: Authority) -> Iterator[Callable[[], Stack]]:
+def launch(tmp_path: Path, authority: CertificateAuthority) -> Iterator[Callable[[], Stack]]:
     """Start (again) a server of this test's own."""
     running: list[BucketProcess] = []
 

@@ -29,7 +29,7 @@ from erasestream.topics.kafka.group_offsets import Committed
 from erasestream.topics.kafka.records import Partition
 
 
-def needless(
+def purgeable_offsets(
     *,
     routed: Mapping[Partition, Committed],
     stored: Mapping[Partition, Committed],
@@ -77,7 +77,7 @@ class Purge:
 
         Raises `Unavailable` or `Refused`.
         """
-        found = needless(
+        found = purgeable_offsets(
             routed=self._admin.committed(ROUTER, self._cutouts),
             stored=self._admin.committed(SINK, self._retained),
             topic_ids=self._admin.topic_ids(self._uploads),

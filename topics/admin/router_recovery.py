@@ -32,9 +32,9 @@ from erasestream.topics.catalog.catalog import (
     ephemeral_of,
     uploads_of,
 )
-from erasestream.topics.kafka.connection import Admin, Connection, ErrorWatch
+from erasestream.topics.kafka.connection import Admin, ClientErrorState, Connection
 from erasestream.topics.kafka.partitioner import partition_of
-from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition, Record
 from erasestream.topics.kafka.transaction.producer import MAX_RECORD_BYTES
 
@@ -59,7 +59,7 @@ class RouterRepair:
         self._actor = actor
         self._now = now
         self._admin: Admin = connection.admin()
-        self._ledger = SingleWrites(connection=connection, timeout_s=READ_TIMEOUT_S)
+        self._ledger = AcknowledgedWriter(connection=connection, timeout_s=READ_TIMEOUT_S)
 
     def repair(self, lane: Lane) -> list[str]:
         """Set every partition's place and mark anew; a line for each, as the ledger has it.
@@ -102,7 +102,7 @@ class RouterRepair:
         return ReplayMark(topic_id=self._admin.topic_ids([topic])[topic], offset=-1)
 
     def _last_record(self, at: Partition, lower: int, upper: int) -> Record | None:
-        watch = ErrorWatch()
+        watch = ClientErrorState()
         consumer = Consumer(
             self._connection.settings(
                 watch,

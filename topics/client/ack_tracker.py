@@ -75,7 +75,7 @@ class Seen(Enum):
     DONE = auto()
 
 
-class Session:
+class DeliveryTracker:
     """The partitions that are ours now, and the results that were seen since the start.
 
     `remember` bounds the number of results that are remembered; the oldest are forgotten

@@ -25,13 +25,13 @@ from erasestream.topics.catalog.catalog import (
     ephemeral_of,
     lane_role,
 )
-from erasestream.topics.client.ack_tracker import ResultKey, Seen, Session
-from erasestream.topics.kafka.broker_loss_detector import Lifeline
-from erasestream.topics.kafka.certificate_watcher import Renewal
+from erasestream.topics.client.ack_tracker import DeliveryTracker, ResultKey, Seen
+from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
+from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import (
+    ClientErrorState,
     Cluster,
     Connection,
-    ErrorWatch,
     Settings,
     kafka_error,
     translate,
@@ -87,7 +87,7 @@ class Delivery:
         self._acknowledge()
 
 
-class Receiver:
+class ResultConsumer:
     """One member of a group of the role `<lane>.consumer`."""
 
     def __init__(
@@ -109,15 +109,15 @@ class Receiver:
         self._role = lane_role(lane, LaneRole.CONSUMER)
         self._topic = ephemeral_of(lane)
         self._group = group_prefix(self._role) + group
-        self._session = Session(remember=limits.remember)
-        self._watch = ErrorWatch()
+        self._session = DeliveryTracker(remember=limits.remember)
+        self._watch = ClientErrorState()
         connection = Connection(cluster=cluster, role=self._role)
         admin = connection.admin(timeout_s=limits.readiness_s)
         admin.check_rights({self._topic: [Operation.READ]})
         settings = _settings(connection, self._watch, limits)
         self._settings = settings | {"group.id": self._group, "on_commit": self._on_commit}
-        self._renewal = Renewal(connection.identity)
-        self._lifeline = Lifeline(connection, self._watch)
+        self._renewal = CertificateWatcher(connection.identity)
+        self._lifeline = BrokerLossDetector(connection, self._watch)
         self._consumer = self._join()
 
     def _join(self) -> Consumer:
@@ -251,7 +251,7 @@ def _offsets(due: dict[Partition, int]) -> list[TopicPartition]:
     return [TopicPartition(*at, offset) for at, offset in due.items()]
 
 
-def _settings(connection: Connection, watch: ErrorWatch, limits: ReceivingLimits) -> Settings:
+def _settings(connection: Connection, watch: ClientErrorState, limits: ReceivingLimits) -> Settings:
     return connection.settings(
         watch,
         enable_auto_commit=False,

@@ -20,7 +20,7 @@ from typing import Self, TypeVar
 
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.ids import Lane
-from erasestream.topics.client.result_consumer import Delivery, Receiver, ReceivingLimits
+from erasestream.topics.client.result_consumer import Delivery, ReceivingLimits, ResultConsumer
 from erasestream.topics.kafka.connection import Cluster
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ class ResultSubscription:
         limits: ReceivingLimits | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._receiver = Receiver(
+        self._receiver = ResultConsumer(
             cluster,
             lane,
             group=group,

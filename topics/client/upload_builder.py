@@ -52,7 +52,7 @@ def idempotent_id(lane: Lane, account: str, key: str, time: datetime) -> UploadI
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drafter:
+class UploadFactory:
     """Makes the uploads of one lane; the clock and the randomness are brought."""
 
     lane: Lane

@@ -22,7 +22,7 @@ from typing import Self
 
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.ids import Lane
-from erasestream.topics.client.upload_builder import Drafter, Options
+from erasestream.topics.client.upload_builder import Options, UploadFactory
 from erasestream.topics.client.upload_sender import Receipt, SendingLimits, UploadSender
 from erasestream.topics.kafka.connection import Cluster
 
@@ -63,7 +63,7 @@ class UploadProducer:
         clock: Clock = _now,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self._drafter = Drafter(lane=lane, clock=clock, random=random)
+        self._drafter = UploadFactory(lane=lane, clock=clock, random=random)
         self._sender = UploadSender(cluster, lane, limits=limits or SendingLimits())
 
     def send(
@@ -159,7 +159,7 @@ class AsyncUploadProducer:
     ) -> None:
         self._limits = limits or SendingLimits()
         self._connect = partial(UploadSender, cluster, lane, limits=self._limits)
-        self._drafter = Drafter(lane=lane, clock=clock, random=random)
+        self._drafter = UploadFactory(lane=lane, clock=clock, random=random)
         self._opened: UploadSender | None = None
 
     async def open(self) -> Self:

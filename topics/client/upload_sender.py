@@ -26,18 +26,18 @@ from erasestream.topics.catalog.catalog import (
 )
 from erasestream.topics.catalog.retention_budget import JUDGED_TO_APPENDED_S
 from erasestream.topics.client.byte_budget import ByteBudget
-from erasestream.topics.kafka.broker_loss_detector import Lifeline
-from erasestream.topics.kafka.certificate_watcher import Renewal
+from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
+from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import (
+    ClientErrorState,
     Cluster,
     Connection,
-    ErrorWatch,
     Settings,
     is_fatal,
     kafka_error,
     translate,
 )
-from erasestream.topics.kafka.producer.producer_pool import SendingClients
+from erasestream.topics.kafka.producer.producer_pool import ProducerPool
 
 MAX_RECORD_BYTES = MAX_UPLOAD_BYTES + RECORD_OVERHEAD_BYTES
 """Largest record of an upload: what the brokers take in `uploads.L`."""
@@ -97,16 +97,16 @@ class UploadSender:
         self._role = lane_role(lane, LaneRole.PRODUCER)
         self._process = os.getpid()
         self._closed = False
-        self._watch = ErrorWatch()
+        self._watch = ClientErrorState()
         self._budget = ByteBudget(limits.max_queued_bytes)
         connection = Connection(cluster=cluster, role=self._role)
         admin = connection.admin(timeout_s=limits.readiness_s)
         admin.check_rights({self._topic: [Operation.WRITE]})
-        self._clients = SendingClients(
+        self._clients = ProducerPool(
             _settings(connection, self._watch, limits),
             delivery_s=limits.delivery_s,
-            renewal=Renewal(connection.identity),
-            lifeline=Lifeline(connection, self._watch),
+            renewal=CertificateWatcher(connection.identity),
+            lifeline=BrokerLossDetector(connection, self._watch),
             name=self._role,
         )
 
@@ -221,7 +221,7 @@ def _receipt(upload_id: UploadId, message: Message) -> Receipt:
     )
 
 
-def _settings(connection: Connection, watch: ErrorWatch, limits: SendingLimits) -> Settings:
+def _settings(connection: Connection, watch: ClientErrorState, limits: SendingLimits) -> Settings:
     attempt_ms = int(limits.delivery_s * 1000 / 3)
     return connection.settings(
         watch,

@@ -10,17 +10,17 @@ from collections.abc import Mapping
 
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.schemas.events.consent import HEARTBEAT_KEY
-from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 
 _NOTHING = Wire(headers=[], value=b"")
 """Empty and not null: a null would be a tombstone, which goes before its segment does."""
 
 
-class Heartbeats:
+class CompactionHeartbeat:
     """Writes them; who is allowed to stands in the catalog."""
 
-    def __init__(self, *, writes: SingleWrites, partitions: Mapping[str, int]) -> None:
+    def __init__(self, *, writes: AcknowledgedWriter, partitions: Mapping[str, int]) -> None:
         """`partitions`: how many each of the topics has."""
         self._writes = writes
         self._places = [

@@ -22,7 +22,7 @@ from erasestream.schemas.events.ledger import Finding, FindingKind
 from erasestream.schemas.ids import upload_id_of_position
 from erasestream.topics.catalog.catalog import LEDGER, lane_of
 from erasestream.topics.kafka.partitioner import partition_of
-from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 
 log = logging.getLogger(__name__)
@@ -41,13 +41,13 @@ class _Entry(NamedTuple):
     records: int = 1
 
 
-class Findings:
+class LedgerFindings:
     """Collects findings, and writes them when it is asked to."""
 
     def __init__(
         self,
         *,
-        writes: SingleWrites,
+        writes: AcknowledgedWriter,
         ledger_partitions: int,
         source: str = "/router",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),

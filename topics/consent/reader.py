@@ -12,10 +12,14 @@ from erasestream.schemas.events.ledger import DecisionEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, is_account
 from erasestream.topics.catalog.catalog import ERASURES, LEDGER, consent_of
 from erasestream.topics.consent.ledger_view import Erasures, Grants, ledger_key
-from erasestream.topics.consent.view import Decisions, Standing
+from erasestream.topics.consent.view import ActiveGrant, Decisions
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import Mark
-from erasestream.topics.kafka.consumer.partition_reader import Followed, PartitionReads, State
+from erasestream.topics.kafka.consumer.partition_reader import (
+    CachedPartitionState,
+    PartitionReader,
+    State,
+)
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.records import Partition, Record
 
@@ -50,17 +54,17 @@ class ConsentReader:
     """
 
     def __init__(self, *, connection: Connection, lane: Lane) -> None:
-        self._reads = PartitionReads(connection)
+        self._reads = PartitionReader(connection)
         self._lane = lane
         self._admin = connection.admin()
         self.partitions = self._admin.check_rights({consent_of(lane): (), LEDGER: (), ERASURES: ()})
         self._decisions = self._followed(consent_of(lane), self._no_decisions)
         self._erasures = self._followed(ERASURES, Erasures)
 
-    def _followed(self, topic: str, make: Callable[[], S]) -> list[Followed[S]]:
+    def _followed(self, topic: str, make: Callable[[], S]) -> list[CachedPartitionState[S]]:
         """Each partition of the topic."""
         return [
-            Followed(
+            CachedPartitionState(
                 self._reads,
                 Partition(topic, number),
                 make=make,
@@ -74,14 +78,14 @@ class ConsentReader:
         topic = consent_of(self._lane)
         return Decisions(partitions={topic: self.partitions[topic]})
 
-    def standing(self, account: str) -> Standing | None:
+    def standing(self, account: str) -> ActiveGrant | None:
         """The grant in force; None if the account is not opted in.
 
         A grant that is erased is in force no more, whatever the last decision was.
         """
         return self.look(checked(account))[0]
 
-    def look(self, account: AccountId) -> tuple[Standing | None, Mark]:
+    def look(self, account: AccountId) -> tuple[ActiveGrant | None, Mark]:
         """What stands, and how far the account's partition was read for that."""
         with self._decisions[self.place(account).number].now() as (decisions, mark):
             standing = decisions.standing(self._lane, account)

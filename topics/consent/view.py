@@ -39,7 +39,7 @@ MAX_REPORTED = 10_000
 """Findings per lane that are reported one by one."""
 
 
-class Standing(NamedTuple):
+class ActiveGrant(NamedTuple):
     """A grant in force: its id, and when the broker appended it."""
 
     grant: GrantId
@@ -84,13 +84,13 @@ class Decisions:
         if self._lanes[record.at.topic].is_first(kind, record.key or b""):
             self._found(kind, record.at, record.offset)
 
-    def standing(self, lane: Lane, account: AccountId) -> Standing | None:
+    def standing(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
         """The grant in force of this account; None is a refusal."""
         state = self._lanes.get(consent_of(lane))
         granted = state.granted.get(account.encode()) if state else None
         if granted is None:
             return None
-        return Standing(grant_id(lane, account, granted.decision_id), utc(granted.appended_ms))
+        return ActiveGrant(grant_id(lane, account, granted.decision_id), utc(granted.appended_ms))
 
     def __len__(self) -> int:
         """How many accounts are granted."""
@@ -165,7 +165,7 @@ class ConsentView:
         """Apply everything below the mark.  Raises `Unavailable` after the deadline."""
         self._view.catch_up(mark, deadline_s=deadline_s)
 
-    def standing(self, lane: Lane, account: AccountId) -> Standing | None:
+    def standing(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
         """The grant in force of this account, as far as is applied; None is a refusal."""
         return self._decisions.standing(lane, account)
 

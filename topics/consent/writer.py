@@ -36,7 +36,7 @@ from erasestream.topics.consent.write_conflicts import has_rival
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.partitioner import partition_of
-from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites, Written
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
 from erasestream.topics.kafka.records import Partition
 
 __all__ = ["ConsentReader", "ConsentWriter", "HistoryEntry", "Operators", "Recorded"]
@@ -89,7 +89,7 @@ class ConsentWriter:
         self._clock = clock
         self._random = random
         self.reader = ConsentReader(connection=connection, lane=lane)
-        self._writes = SingleWrites(connection=connection, timeout_s=WRITE_TIMEOUT_S)
+        self._writes = AcknowledgedWriter(connection=connection, timeout_s=WRITE_TIMEOUT_S)
 
     def grant(self, account: str, *, actor: str, channel: Channel) -> Recorded:
         """Opt in; the grant counts when this returns.

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from erasestream.schemas.errors import Unavailable
-from erasestream.topics.kafka.connection import Connection, ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState, Connection
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +25,13 @@ TIMES = 3
 """How often in a row a client must not be answered: one may ask a broker that stands still."""
 
 
-class Lifeline:
+class BrokerLossDetector:
     """What a client that reads or writes for long is asked about now and then."""
 
     def __init__(
         self,
         connection: Connection,
-        watch: ErrorWatch,
+        watch: ClientErrorState,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -58,7 +58,7 @@ class Lifeline:
         if _is_answered(client):
             self._settle()
             return False
-        if not _is_answered(AdminClient(self._connection.settings(ErrorWatch()))):
+        if not _is_answered(AdminClient(self._connection.settings(ClientErrorState()))):
             return False
         self._unanswered += 1
         if self._unanswered < TIMES:

@@ -20,7 +20,7 @@ from erasestream.topics.kafka.tls import Identity
 LOOK_EVERY_S = 5.0
 
 
-class Renewal:
+class CertificateWatcher:
     """What the clients of one identity were made with, and what lies there now.  Thread-safe."""
 
     def __init__(

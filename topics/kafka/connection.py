@@ -21,8 +21,8 @@ from confluent_kafka.admin import AclOperation, AdminClient, OffsetSpec
 from erasestream.schemas.errors import Code, Refused, Unavailable
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Role
-from erasestream.topics.kafka.certificate_watcher import Renewal
-from erasestream.topics.kafka.errors import ErrorWatch, is_fatal, kafka_error, translate
+from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
+from erasestream.topics.kafka.errors import ClientErrorState, is_fatal, kafka_error, translate
 from erasestream.topics.kafka.group_offsets import Committed, committed
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.tls import Identity
@@ -31,7 +31,7 @@ __all__ = [
     "Admin",
     "Cluster",
     "Connection",
-    "ErrorWatch",
+    "ClientErrorState",
     "is_fatal",
     "kafka_error",
     "translate",
@@ -72,7 +72,7 @@ class Connection:
         self.role = role
         self.identity = Identity.load(cluster.identities, role)
 
-    def settings(self, watch: ErrorWatch, **more: object) -> Settings:
+    def settings(self, watch: ClientErrorState, **more: object) -> Settings:
         """Settings of librdkafka for a client of this role; `more` with `_` for `.`."""
         return {
             **self.identity.client_settings(),
@@ -98,14 +98,14 @@ class Admin:
     def __init__(self, connection: Connection, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         self.role = connection.role
         self._timeout_s = timeout_s
-        self._watch = ErrorWatch()
+        self._watch = ClientErrorState()
         # Connected to all brokers: else a question to one that is away keeps two cores busy until
         # it is answered.  librdkafka connects again at once whenever it was refused (2.16).
         self._settings = connection.settings(self._watch, enable_sparse_connections=False)
-        self._renewal = Renewal(connection.identity)
+        self._renewal = CertificateWatcher(connection.identity)
         self.client = AdminClient(self._settings)
 
-    def begin_anew(self, client: AdminClient) -> None:
+    def reconnect(self, client: AdminClient) -> None:
         """Ask through another client than this; other threads may have seen to that already."""
         if self.client is client:
             self.client = AdminClient(self._settings)
@@ -161,7 +161,7 @@ class Admin:
                 for name, future in futures.items()
             }
         except Unavailable:
-            self.begin_anew(client)  # see `offsets`
+            self.reconnect(client)  # see `offsets`
             raise
 
     def log_start(self, at: Partition) -> int:
@@ -206,13 +206,13 @@ class Admin:
         try:
             return self._offsets(client, asked, wait_s, least)
         except Unavailable:
-            self.begin_anew(client)
+            self.reconnect(client)
             raise
         except Refused as error:
             if error.code is not Code.MISSING_TOPIC:
                 raise
             # It judges by what it knew of the topic; partitions may have been added since.
-            self.begin_anew(client)
+            self.reconnect(client)
             return self._offsets(self.client, asked, wait_s, least)
 
     def _offsets(
@@ -262,7 +262,7 @@ class Admin:
             answer = self.ask(f"group {group}", futures[group], timeout_s=2 * GROUP_TIMEOUT_S)
             return bool(answer.members)
         except Unavailable:
-            self.begin_anew(client)
+            self.reconnect(client)
             raise
 
     def committed(self, group: str, partitions: Iterable[Partition]) -> dict[Partition, Committed]:

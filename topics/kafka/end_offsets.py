@@ -37,5 +37,5 @@ def known_ends(
             else:
                 known[Partition(tp.topic, tp.partition)] = int(offset)
     if len(known) < len(answers) or min(known.values(), default=0) < 0:
-        admin.begin_anew(client)  # see `Admin.offsets`
+        admin.reconnect(client)  # see `Admin.offsets`
     return {at: offset for at, offset in known.items() if offset >= 0}

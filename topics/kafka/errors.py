@@ -66,7 +66,7 @@ def is_fatal(error: KafkaError) -> bool:
     return error.fatal() or error.code() == KafkaError._FATAL
 
 
-class ErrorWatch:
+class ClientErrorState:
     """What a client's error callback reported: kept, and said once until all is well again."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from erasestream.schemas.errors import Unavailable
-from erasestream.topics.kafka.errors import ErrorWatch, kafka_error, translate
+from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
 from erasestream.topics.kafka.records import Partition
 
 SLICE_S = 1.0
@@ -35,7 +35,7 @@ def committed(
     partitions: Iterable[Partition],
     *,
     settings: Mapping[str, object],
-    watch: ErrorWatch,
+    watch: ClientErrorState,
     context: str,
     timeout_s: float,
 ) -> dict[Partition, Committed]:
@@ -68,7 +68,11 @@ def committed(
 
 
 def _answers(
-    consumer: Consumer, asked: list[TopicPartition], end: float, context: str, watch: ErrorWatch
+    consumer: Consumer,
+    asked: list[TopicPartition],
+    end: float,
+    context: str,
+    watch: ClientErrorState,
 ) -> list[TopicPartition]:
     while True:
         try:

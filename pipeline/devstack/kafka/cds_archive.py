@@ -11,7 +11,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import single
 from erasestream.pipeline.devstack.kafka.distribution import Progress, class_archive
@@ -32,7 +32,7 @@ def make_class_archive(libs: Path, progress: Progress) -> None:
     with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".classes-") as folder:
         fresh = Path(folder) / archive.name
         identities = Path(folder) / "identities"
-        authority = Authority.create(Path(folder) / "authority", now=now)
+        authority = CertificateAuthority.create(Path(folder) / "authority", now=now)
         authority.issue_broker("broker", identities)
         port, controller_port = free_ports(2)
         config = single(port=port, controller_port=controller_port, random=os.urandom(16))

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from erasestream.pipeline.runtime.retry import Patience
+from erasestream.pipeline.runtime.retry import RetryUntilStopped
 from erasestream.schemas.codec.cloudevents import from_wire
 from erasestream.schemas.errors import Erased, InvalidInput, InvariantBroken
 from erasestream.schemas.events.images import Retained
@@ -45,7 +45,7 @@ class SinkStage:
         self._queue = queue
         self._view = view
         self._sink = sink
-        self._patience = Patience(stopping)
+        self._patience = RetryUntilStopped(stopping)
         self._pool = ThreadPoolExecutor(BATCH, thread_name_prefix="sink")
         self.counts: Counter[str] = Counter()
         """How many pictures were stored or dropped."""

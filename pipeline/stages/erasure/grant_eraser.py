@@ -19,7 +19,7 @@ from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.topics.catalog.catalog import ERASURES, LEDGER
 from erasestream.topics.consent.ledger_view import Grants, ledger_key
 from erasestream.topics.kafka.partitioner import partition_of
-from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Trouble:
         self._is_said, self.is_there = self.is_there, False
 
 
-class Erasing:
+class GrantEraser:
     """Erases; `mark` creates a grant's marker in the vault.
 
     `partitions`: how many the ledger and `erasures` have.
@@ -63,7 +63,7 @@ class Erasing:
     def __init__(
         self,
         *,
-        writes: SingleWrites,
+        writes: AcknowledgedWriter,
         partitions: Mapping[str, int],
         mark: Callable[[GrantId], None],
         stopping: threading.Event,

@@ -32,7 +32,7 @@ from collections.abc import Callable
 from itertools import chain
 from typing import NamedTuple
 
-from erasestream.pipeline.stages.erasure.grant_eraser import Ended, Erasing, Trouble
+from erasestream.pipeline.stages.erasure.grant_eraser import Ended, GrantEraser, Trouble
 from erasestream.pipeline.stages.routing.routing_rule import MAX_CLOCK_SKEW
 from erasestream.schemas.codec.cloudevents import from_wire
 from erasestream.schemas.errors import InvalidEvent, Unavailable
@@ -41,7 +41,7 @@ from erasestream.schemas.events.images import utc
 from erasestream.schemas.events.ledger import FindingKind
 from erasestream.schemas.ids import AccountId, GrantId, Lane
 from erasestream.topics.catalog.catalog import LEDGER, lane_of
-from erasestream.topics.consent.ledger_findings import Findings
+from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.records import Partition, Record
@@ -83,8 +83,8 @@ class EraserStage:
         *,
         queue: WorkQueue,
         ledger: LedgerView,
-        erasing: Erasing,
-        findings: Findings,
+        erasing: GrantEraser,
+        findings: LedgerFindings,
         trouble: Trouble,
         beat: Callable[[], None],
         beat_every_s: float,

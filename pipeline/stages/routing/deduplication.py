@@ -28,7 +28,7 @@ from erasestream.schemas.errors import InvariantBroken
 from erasestream.schemas.events.images import Position
 
 
-class Appearance(Enum):
+class Novelty(Enum):
     """What a result is."""
 
     REPLAY = auto()
@@ -38,7 +38,7 @@ class Appearance(Enum):
 class Judgement(NamedTuple):
     """What a result is, the mark after it, and what is missing before it."""
 
-    appearance: Appearance
+    appearance: Novelty
     mark: ReplayMark
     purged: int = 0
     """Uploads that were deleted before they had a result."""
@@ -59,14 +59,14 @@ def judge(
             raise InvariantBroken(f"{position} is of a topic that the broker does not have")
         mark = ReplayMark(topic_id=position.topic_id, offset=-1)
     if position.offset <= mark.offset:
-        return Judgement(Appearance.REPLAY, mark)
+        return Judgement(Novelty.REPLAY, mark)
     missing = position.offset - mark.offset - 1
     moved = mark.at(position.offset)
     if missing and position.offset <= mark.unread_below:
-        return Judgement(Appearance.NEW, moved, unrouted=missing)
+        return Judgement(Novelty.NEW, moved, unrouted=missing)
     if missing and position.offset > log_start():
         raise InvariantBroken(f"{missing} results are missing before {position}")
-    return Judgement(Appearance.NEW, moved, purged=missing)
+    return Judgement(Novelty.NEW, moved, purged=missing)
 
 
 def after_loss(mark: ReplayMark, *, current_topic_id: str, younger: int) -> ReplayMark:

@@ -28,7 +28,7 @@ class Verdict(Enum):
     WAIT = auto()
 
 
-class Barrier(Generic[P]):
+class FreshnessBarrier(Generic[P]):
     """Compares how far the decisions reach with how far they are applied."""
 
     def __init__(self) -> None:

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from erasestream.schemas.ids import AccountId, Lane
-from erasestream.topics.consent.view import Standing
+from erasestream.topics.consent.view import ActiveGrant
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.records import Partition, Record
 
 
-class View(Protocol):
+class FreshConsent(Protocol):
     """The owners' decisions, and how fresh they are (`ConsentView`)."""
 
     def mark(self, *, timeout_s: float | None = None) -> Mark:
@@ -21,21 +21,21 @@ class View(Protocol):
     def catch_up(self, mark: Mark, *, deadline_s: float) -> None:
         """Apply everything below the mark.  Raises `Unavailable` after the deadline."""
 
-    def standing(self, lane: Lane, account: AccountId) -> Standing | None:
+    def standing(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
         """The grant in force of this account, as far as is applied."""
 
     def mark_of(self, lane: Lane, account: AccountId) -> str:
         """How much of the account's partition is applied."""
 
 
-class Places(Protocol):
+class RecordSource(Protocol):
     """Uploads by their place (`Originals`)."""
 
     def read(self, at: Partition, offset: int) -> Record | None:
         """The record at this place; None if it is gone.  Raises `Unavailable`."""
 
 
-class Questions(Protocol):
+class BrokerQueries(Protocol):
     """What only the brokers know (`Admin`)."""
 
     def topic_ids(self, names: Iterable[str]) -> dict[str, str]:

@@ -22,10 +22,10 @@ from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
 from erasestream.pipeline.stages.routing import deduplication, routing_rule
-from erasestream.pipeline.stages.routing.deduplication import Appearance
-from erasestream.pipeline.stages.routing.freshness_barrier import Barrier, Verdict
-from erasestream.pipeline.stages.routing.ports import Places, Questions, View
-from erasestream.pipeline.stages.routing.routing_rule import Way
+from erasestream.pipeline.stages.routing.deduplication import Novelty
+from erasestream.pipeline.stages.routing.freshness_barrier import FreshnessBarrier, Verdict
+from erasestream.pipeline.stages.routing.ports import BrokerQueries, FreshConsent, RecordSource
+from erasestream.pipeline.stages.routing.routing_rule import Route
 from erasestream.schemas.codec.cloudevents import from_wire, one_from_wire, to_wire
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.codec.result_headers import ResultHead, result_head
@@ -52,10 +52,10 @@ from erasestream.topics.catalog.catalog import (
     lane_of,
     uploads_of,
 )
-from erasestream.topics.consent.view import Standing
+from erasestream.topics.consent.view import ActiveGrant
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
-from erasestream.topics.kafka.transaction.start_offsets import Start
+from erasestream.topics.kafka.transaction.start_offsets import StartOffset
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +74,9 @@ class Router:
         self,
         *,
         catalog: Catalog,
-        view: View,
-        originals: Places,
-        admin: Questions,
+        view: FreshConsent,
+        originals: RecordSource,
+        admin: BrokerQueries,
         stopping: threading.Event,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -88,7 +88,7 @@ class Router:
         self._admin = admin
         self._stopping = stopping
         self._now = now
-        self._barrier: Barrier[Partition] = Barrier()
+        self._barrier: FreshnessBarrier[Partition] = FreshnessBarrier()
         self._mark: Mark | None = None
         self._marks: dict[Partition, ReplayMark] = {}
         self._after_loss: set[Partition] = set()
@@ -99,14 +99,14 @@ class Router:
         Decisions, not deliveries: one that was undone and made again counts twice.
         """
 
-    def assigned(self, starts: Mapping[Partition, Start]) -> None:
+    def assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
         """Take the marks that were committed with the positions."""
         self._marks = {
             at: ReplayMark.parse(start.metadata, where=str(at)) for at, start in starts.items()
         }
         self._after_loss = {at for at, start in starts.items() if start.after_loss}
 
-    def first_start(self, at: Partition) -> Start | None:
+    def first_start(self, at: Partition) -> StartOffset | None:
         """Where a partition without a committed offset begins; None if that can not be told.
 
         Every result that was ever routed left a record in the ephemeral topic.  If that has
@@ -116,7 +116,7 @@ class Router:
         if self._admin.log_end(Partition(ephemeral_of(lane), at.number)) > 0:
             return None
         mark = ReplayMark(topic_id=self._topic_id(lane), offset=-1)
-        return Start(self._admin.log_start(at), str(mark))
+        return StartOffset(self._admin.log_start(at), str(mark))
 
     def metadata(self, partition: Partition) -> str:
         """The mark of a partition as it is after what was handled."""
@@ -163,7 +163,7 @@ class Router:
         )
         self._marks[record.at] = judgement.mark
         self._after_loss.discard(record.at)
-        if judgement.appearance is Appearance.REPLAY:
+        if judgement.appearance is Novelty.REPLAY:
             self.counts["replayed"] += 1
             return
         if judgement.purged:
@@ -190,7 +190,7 @@ class Router:
     def _route(self, lane: Lane, record: Record, head: ResultHead) -> Iterable[Outgoing]:
         standing = self._view.standing(lane, head.account)
         now = self._now()
-        way = routing_rule.way_of(
+        way = routing_rule.route_of(
             head,
             granted_at=standing.appended_at if standing else None,
             now=now,
@@ -198,21 +198,21 @@ class Router:
         )
         topic, number = ephemeral_of(lane), record.at.number
         match way:
-            case Way.EXPIRED:
+            case Route.EXPIRED:
                 self.counts["expired"] += 1
                 wire = to_wire(_expired(_result(record), now), source=f"/lanes/{lane}/router")
                 yield Outgoing(topic, number, None, wire.headers, wire.value)
-            case Way.EPHEMERAL:
+            case Route.EPHEMERAL:
                 self.counts["ephemeral"] += 1
                 yield Outgoing(topic, number, None, record.headers, record.value)
-            case Way.RETAINED:
+            case Route.RETAINED:
                 yield Outgoing(topic, number, None, record.headers, record.value)
                 yield from self._retained(lane, _result(record), standing)
             case _:
                 assert_never(way)
 
     def _retained(
-        self, lane: Lane, result: Result, standing: Standing | None
+        self, lane: Lane, result: Result, standing: ActiveGrant | None
     ) -> Iterable[Outgoing]:
         if not isinstance(result, Cutout) or standing is None:
             raise InvariantBroken("what was to be retained is no cut-out, or not granted")
@@ -240,7 +240,7 @@ class Router:
         return upload if routing_rule.is_original(upload, cutout) else None
 
     def _keep(
-        self, lane: Lane, cutout: Cutout, standing: Standing, of: Upload | Cutout, part: Part
+        self, lane: Lane, cutout: Cutout, standing: ActiveGrant, of: Upload | Cutout, part: Part
     ) -> Outgoing:
         event = Retained.model_construct(
             id=cutout.id,

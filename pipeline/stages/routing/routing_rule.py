@@ -24,7 +24,7 @@ MAX_CLOCK_SKEW = timedelta(seconds=2)
 """How far two brokers' clocks may be apart; in doubt the result is ephemeral."""
 
 
-class Way(Enum):
+class Route(Enum):
     """Where a result goes."""
 
     EPHEMERAL = auto()
@@ -35,23 +35,23 @@ class Way(Enum):
     """The customer is told that it came too late."""
 
 
-def way_of(
+def route_of(
     result: ResultHead, *, granted_at: datetime | None, now: datetime, backlog_limit: timedelta
-) -> Way:
+) -> Route:
     """The way of a result, before its original was looked for.
 
     `granted_at`: when the broker appended the grant in force; None if the account's last
     decision is none.
     """
     if not result.is_cutout:
-        return Way.EPHEMERAL
+        return Route.EPHEMERAL
     if now - result.uploaded_at > backlog_limit:
-        return Way.EXPIRED
+        return Route.EXPIRED
     if granted_at is None or result.account == INVALID_ACCOUNT:
-        return Way.EPHEMERAL
+        return Route.EPHEMERAL
     if result.uploaded_at - granted_at <= MAX_CLOCK_SKEW:
-        return Way.EPHEMERAL
-    return Way.RETAINED
+        return Route.EPHEMERAL
+    return Route.RETAINED
 
 
 def is_original(upload: Upload, cutout: Cutout) -> bool:

@@ -34,10 +34,10 @@ from erasestream.schemas.errors import (
 from erasestream.schemas.events.images import MAX_UPLOAD_BYTES
 from erasestream.schemas.ids import Lane, UploadId
 from erasestream.topics.catalog.catalog import ADMIN, uploads_of
-from erasestream.topics.client.upload_builder import Drafter
+from erasestream.topics.client.upload_builder import UploadFactory
 from erasestream.topics.client.upload_producer import Receipt
-from erasestream.topics.kafka.connection import ErrorWatch
-from tests.kafka_fixture import PARTITIONS, Market
+from erasestream.topics.kafka.connection import ClientErrorState
+from tests.kafka_fixture import PARTITIONS, KafkaFixture
 from tests.paths import ROOT
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -61,7 +61,7 @@ class Sender:
 
     def send(self, image: bytes, *, account: str, **more: Any) -> Future[Receipt]:
         """Acknowledge at once, fail, or hold."""
-        drafter = Drafter(lane=SHOP, clock=lambda: NOW, random=os.urandom)
+        drafter = UploadFactory(lane=SHOP, clock=lambda: NOW, random=os.urandom)
         upload = drafter.draft(image, account=account, **more)
         number = len(self.sent)
         self.sent.append(upload.id)
@@ -252,9 +252,9 @@ def test_a_changed_manifest_is_refused(tmp_path: Path) -> None:
         upload(manifest, Sender())
 
 
-def appended(market: Market, lane: Lane) -> Iterator[str]:
+def appended(kafka: KafkaFixture, lane: Lane) -> Iterator[str]:
     """The id of every upload in the lane's topic."""
-    settings = market.connection(ADMIN).settings(ErrorWatch(), group_id="test")
+    settings = kafka.connection(ADMIN).settings(ClientErrorState(), group_id="test")
     topic = uploads_of(lane)
     consumer = Consumer(settings)
     try:
@@ -292,12 +292,12 @@ with opened as checkpoint, UploadProducer(cluster, Lane(lane)) as producer:
 
 
 def test_kills_in_the_middle_repeat_nothing_that_was_acknowledged(
-    market: Market, lane: Lane, tmp_path: Path
+    kafka: KafkaFixture, lane: Lane, tmp_path: Path
 ) -> None:
     """Under kill -9 every row arrives; what the checkpoint had is there once, under one id."""
     rows = 3000
     manifest, path = manifest_of(tmp_path, rows), tmp_path / "c"
-    arguments = [market.broker.bootstrap, str(market.identities), lane, str(manifest), str(path)]
+    arguments = [kafka.broker.bootstrap, str(kafka.identities), lane, str(manifest), str(path)]
     command = [sys.executable, "-c", SCRIPT, *arguments]
 
     known: set[int] = set()
@@ -310,7 +310,7 @@ def test_kills_in_the_middle_repeat_nothing_that_was_acknowledged(
     assert rows // 2 <= len(known) < rows
     last = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True)
     assert int(last.stdout) == rows - len(known)
-    ids = list(appended(market, lane))
+    ids = list(appended(kafka, lane))
     assert len(set(ids)) == rows
     recorded = [int(line) for line in path.read_bytes().split(b"\n")[1:-1]]
     assert sorted(recorded) == list(range(1, rows + 1)), "a row was acknowledged twice"

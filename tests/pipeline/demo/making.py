@@ -11,9 +11,9 @@ from PIL import Image
 from erasestream.pipeline.demo.customers import Sent, Taken
 from erasestream.pipeline.demo.observations import (
     Attempt,
-    Evidence,
     Journey,
     Listed,
+    Observations,
     RetainedRecord,
     Search,
     Stored,
@@ -92,11 +92,11 @@ def failed(done: Journey) -> Journey:
     return replace(done, taken=replace(done.taken, event=failure))
 
 
-def evidence() -> Evidence:
+def evidence() -> Observations:
     """Everything as it should be."""
     ours, theirs = journey(1, OPTED_IN, kept=2), journey(2, NOT_OPTED_IN)
     catalog = Catalog.build((LaneSpec(name=OPTED_IN.lane),))
-    return Evidence(
+    return Observations(
         started_at=START,
         total_s=42.0,
         model="tiny",

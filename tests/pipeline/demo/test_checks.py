@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 
 from erasestream.pipeline.demo.checks import checks
-from erasestream.pipeline.demo.observations import Attempt, Evidence, Listed, Search
+from erasestream.pipeline.demo.observations import Attempt, Listed, Observations, Search
 from erasestream.pipeline.demo.scenario import BULK, NOT_OPTED_IN
 from tests.pipeline.demo.making import evidence, failed, journey, upload_id
 
-Change = Callable[[Evidence], Evidence]
+Change = Callable[[Observations], Observations]
 
 
-def failing(found: Evidence) -> list[str]:
+def failing(found: Observations) -> list[str]:
     """The sentences of the checks that do not hold."""
     return [check.sentence for check in checks(found) if not check.holds]
 
@@ -42,17 +42,17 @@ def test_nothing_holds_of_nothing() -> None:
     assert [check.sentence for check in checks(found) if check.holds] == []
 
 
-def _of_another_lane(found: Evidence) -> Evidence:
+def _of_another_lane(found: Observations) -> Observations:
     ours, theirs = found.journeys
     return replace(found, journeys=[ours, replace(theirs, taken=replace(theirs.taken, lane=BULK))])
 
 
-def _other_retained(found: Evidence) -> Evidence:
+def _other_retained(found: Observations) -> Observations:
     theirs = found.retained[0]._replace(account=NOT_OPTED_IN.account)
     return replace(found, retained=[theirs, found.retained[1]])
 
 
-def _same_id_of_another_lane(found: Evidence) -> Evidence:
+def _same_id_of_another_lane(found: Observations) -> Observations:
     return replace(found, retained=[found.retained[0]._replace(lane=BULK), found.retained[1]])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import single
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
@@ -20,13 +20,13 @@ def now() -> datetime:
 
 
 @pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
     """One authority for all tests."""
-    return Authority.create(tmp_path_factory.mktemp("ca") / "authority", now=now)
+    return CertificateAuthority.create(tmp_path_factory.mktemp("ca") / "authority", now=now)
 
 
 @pytest.fixture(scope="session")
-def identities(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def identities(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a broker and two clients."""
     folder = tmp_path_factory.mktemp("identities")
     authority.issue_broker("broker", folder)

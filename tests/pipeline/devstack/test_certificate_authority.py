@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from erasestream.pipeline.devstack.certificate_authority import Authority, Clock
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority, Clock
 from erasestream.schemas.errors import Code, Refused
 from erasestream.topics.catalog.catalog import Role
 from erasestream.topics.kafka.tls import Identity
@@ -84,7 +84,7 @@ def test_wrong_host(identities: Path) -> None:
 
 def test_other_authority(identities: Path, tmp_path: Path) -> None:
     """Client and server of different authorities refuse each other."""
-    other = Authority.create(tmp_path / "ca", now=lambda: datetime.now(UTC))
+    other = CertificateAuthority.create(tmp_path / "ca", now=lambda: datetime.now(UTC))
     other.issue_role("admin", tmp_path)
     with pytest.raises(ssl.SSLCertVerificationError):
         handshake(
@@ -106,7 +106,7 @@ def test_a_client_can_not_serve(identities: Path) -> None:
         )
 
 
-def test_a_server_can_not_be_a_client(authority: Authority, tmp_path: Path) -> None:
+def test_a_server_can_not_be_a_client(authority: CertificateAuthority, tmp_path: Path) -> None:
     """A server that is no broker opens no connections; a broker does, to its peers."""
     authority.issue_server("bucket", tmp_path)
     authority.issue_broker("broker", tmp_path)
@@ -125,7 +125,7 @@ def test_a_role_can_not_sign(identities: Path) -> None:
     assert list(usages) == [ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
-def test_private_files(authority: Authority, tmp_path: Path) -> None:
+def test_private_files(authority: CertificateAuthority, tmp_path: Path) -> None:
     """Keys are for their owner only, and the authority's never lies among identities."""
     authority.issue_broker("broker", tmp_path)
     authority.issue_role("admin", tmp_path)
@@ -142,37 +142,39 @@ def test_private_files(authority: Authority, tmp_path: Path) -> None:
 def test_authority_files(tmp_path: Path) -> None:
     """An authority is private, opens again as the same, and is never replaced."""
     folder = tmp_path / "authority"
-    made = Authority.create(folder, now=at(NOON))
+    made = CertificateAuthority.create(folder, now=at(NOON))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / "ca.key").stat().st_mode) == 0o600
-    loaded = Authority.load(folder, now=at(NOON))
+    loaded = CertificateAuthority.load(folder, now=at(NOON))
     assert loaded.certificate == made.certificate
     with pytest.raises(Refused, match="already"):
-        Authority.create(folder, now=at(NOON))
+        CertificateAuthority.create(folder, now=at(NOON))
 
 
 def test_missing_authority(tmp_path: Path) -> None:
     """No authority: the error names the file."""
     with pytest.raises(Refused, match=r"ca\.crt") as refused:
-        Authority.load(tmp_path, now=at(NOON))
+        CertificateAuthority.load(tmp_path, now=at(NOON))
     assert refused.value.code is Code.MISSING_CERTIFICATE
 
 
 def test_unreadable_authority(tmp_path: Path) -> None:
     """A damaged authority is refused, and nothing of its key is said."""
-    Authority.create(tmp_path, now=at(NOON))
+    CertificateAuthority.create(tmp_path, now=at(NOON))
     (tmp_path / "ca.key").write_text("-----BEGIN PRIVATE KEY-----\nsecret\n")
     with pytest.raises(Refused) as refused:
-        Authority.load(tmp_path, now=at(NOON))
+        CertificateAuthority.load(tmp_path, now=at(NOON))
     assert "secret" not in str(refused.value)
 
 
 def test_validity(tmp_path: Path) -> None:
     """Valid from a little before now for the days asked for, never beyond the authority."""
-    Authority.create(tmp_path, now=at(NOON), days=2)
+    CertificateAuthority.create(tmp_path, now=at(NOON), days=2)
     late = NOON + timedelta(days=19)
     for today, end in ((NOON, NOON + timedelta(days=2)), (late, NOON + timedelta(days=20))):
-        authority = replace(Authority.load(tmp_path, now=at(NOON), days=2), now=at(today))
+        authority = replace(
+            CertificateAuthority.load(tmp_path, now=at(NOON), days=2), now=at(today)
+        )
         authority.issue_role("a", tmp_path)
         made = certificate(tmp_path / "a.crt")
         assert timedelta(0) < today - made.not_valid_before_utc < timedelta(hours=1)
@@ -181,13 +183,13 @@ def test_validity(tmp_path: Path) -> None:
 
 def test_expired_authority(tmp_path: Path) -> None:
     """An authority that has expired issues nothing."""
-    Authority.create(tmp_path, now=at(NOON), days=1)
-    expired = Authority.load(tmp_path, now=at(NOON + timedelta(days=11)))
+    CertificateAuthority.create(tmp_path, now=at(NOON), days=1)
+    expired = CertificateAuthority.load(tmp_path, now=at(NOON + timedelta(days=11)))
     with pytest.raises(Refused, match="expired"):
         expired.issue_role("admin", tmp_path)
 
 
-def test_serials_differ(authority: Authority, tmp_path: Path) -> None:
+def test_serials_differ(authority: CertificateAuthority, tmp_path: Path) -> None:
     """Issuing again replaces the files with a certificate of its own."""
     serials = set()
     for _ in range(3):
@@ -197,7 +199,7 @@ def test_serials_differ(authority: Authority, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "ca", "../admin", "Admin", "a/b", "a..b", "x" * 65, "a\nb"])
-def test_bad_names(authority: Authority, tmp_path: Path, name: str) -> None:
+def test_bad_names(authority: CertificateAuthority, tmp_path: Path, name: str) -> None:
     """A name that could be another file, or another subject, gets no certificate."""
     with pytest.raises(Refused, match="name"):
         authority.issue_role(name, tmp_path)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from google.cloud.storage import blob as client_blob
 
-from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.schemas.errors import (
     AlreadyExists,
@@ -146,7 +146,7 @@ def test_the_check_names_what_is_missing(stack: Any) -> None:
 
 def test_a_certificate_of_another_authority_is_refused(stack: Any, tmp_path: Path) -> None:
     """A bucket that our CA did not certify gets not a byte."""
-    Authority.create(tmp_path / "other", now=lambda: datetime.now(UTC))
+    CertificateAuthority.create(tmp_path / "other", now=lambda: datetime.now(UTC))
     store = GcsObjectStore(settings_of(stack, ca_file=tmp_path / "other" / "ca.crt"))
     assert code_of(lambda: store.exists("x")) is Code.CERTIFICATE_REFUSED
     public = GcsObjectStore(settings_of(stack, ca_file=None))
@@ -154,7 +154,7 @@ def test_a_certificate_of_another_authority_is_refused(stack: Any, tmp_path: Pat
 
 
 def test_a_certificate_for_another_host_name_is_refused(
-    stack: Any, authority: Authority, tmp_path: Path
+    stack: Any, authority: CertificateAuthority, tmp_path: Path
 ) -> None:
     """The right authority is not enough: the name must be the one that was asked for."""
     authority.issue_server("bucket", tmp_path, hosts=["elsewhere.example"])

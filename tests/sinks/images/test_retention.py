@@ -24,11 +24,11 @@ from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.images.envelope import seal
 from erasestream.sinks.images.image_reader import RetainedReader
 from erasestream.sinks.images.image_writer import EncryptionSink
-from erasestream.sinks.images.object_names import Namer, StoredName
+from erasestream.sinks.images.object_names import ObjectNamer, StoredName
 from erasestream.sinks.keys.key_vault import (
     CACHE_LIMIT_S,
-    Vault,
-    VaultReader,
+    KeyVault,
+    KeyVaultReader,
     key_prefix,
     mark_erased,
     marker_name,
@@ -50,19 +50,19 @@ class Clock:
         return self.now
 
 
-class World(NamedTuple):
+class RetentionHarness(NamedTuple):
     """Both buckets, the keyring and the clock of one test."""
 
     stack: Any
     keyring: LocalKeyring
     clock: Clock
 
-    def vault(self) -> Vault:
+    def vault(self) -> KeyVault:
         """The vault as a sink has it."""
         store = self.stack.store("vault", Role.SINK)
-        return Vault(store=store, keyring=self.keyring, clock=self.clock)
+        return KeyVault(store=store, keyring=self.keyring, clock=self.clock)
 
-    def sink(self, vault: Vault | None = None) -> EncryptionSink:
+    def sink(self, vault: KeyVault | None = None) -> EncryptionSink:
         """A sink with the sink's rights."""
         return EncryptionSink(
             store=self.stack.store("images", Role.SINK),
@@ -72,7 +72,7 @@ class World(NamedTuple):
 
     def reader(self) -> RetainedReader:
         """A reader with the reader's rights."""
-        vault = VaultReader(
+        vault = KeyVaultReader(
             store=self.stack.store("vault", Role.READER), keyring=self.keyring, clock=self.clock
         )
         images = self.stack.store("images", Role.READER)
@@ -85,9 +85,9 @@ class World(NamedTuple):
 
 
 @pytest.fixture
-def world(stack: Any, tmp_path: Path) -> World:
+def world(stack: Any, tmp_path: Path) -> RetentionHarness:
     """Shared buckets; grants, and so keys and objects, are each test's own."""
-    return World(stack, LocalKeyring.create(tmp_path / "master"), Clock())
+    return RetentionHarness(stack, LocalKeyring.create(tmp_path / "master"), Clock())
 
 
 @pytest.fixture
@@ -114,13 +114,15 @@ def picture(grant: GrantId, data: bytes = b"\x89PNG pixels", **changes: Any) -> 
     return Retained(**values | changes)
 
 
-def listed(world: World, event: Retained) -> list[str]:
+def listed(world: RetentionHarness, event: Retained) -> list[str]:
     """The names that the reader sees of an event's owner."""
-    owner = Namer(NAME_KEY).owner(event.lane, event.account)
+    owner = ObjectNamer(NAME_KEY).owner(event.lane, event.account)
     return [found.name for found in world.reader().list(owner)]
 
 
-def test_a_retained_picture_comes_back_to_the_reader(world: World, grant: GrantId) -> None:
+def test_a_retained_picture_comes_back_to_the_reader(
+    world: RetentionHarness, grant: GrantId
+) -> None:
     """What the sink stores is listed and opens with the reader's rights and no name key."""
     sink = world.sink()
     original, cutout = picture(grant), picture(grant, b"cut", part=Part.CUTOUT)
@@ -130,7 +132,7 @@ def test_a_retained_picture_comes_back_to_the_reader(world: World, grant: GrantI
         assert world.reader().open(name) == ("image/png", event.data)
 
 
-def test_the_bucket_holds_nothing_in_clear(world: World, grant: GrantId) -> None:
+def test_the_bucket_holds_nothing_in_clear(world: RetentionHarness, grant: GrantId) -> None:
     """Neither pixels nor account nor content type lie in the bucket's folder."""
     event = picture(grant, b"recognisable pixels" * 100)
     name = str(world.sink().store(event))
@@ -145,14 +147,16 @@ def test_the_bucket_holds_nothing_in_clear(world: World, grant: GrantId) -> None
     assert b"image/png" in world.stack.store("images", Role.READER).read(name, 10_000)[:100]
 
 
-def test_storing_again_is_success_and_stores_nothing_new(world: World, grant: GrantId) -> None:
+def test_storing_again_is_success_and_stores_nothing_new(
+    world: RetentionHarness, grant: GrantId
+) -> None:
     """A replayed record finds its name taken, by another process too."""
     event = picture(grant)
     assert world.sink().store(event) == world.sink().store(event)
     assert len(listed(world, event)) == 1
 
 
-def test_another_picture_has_another_name(world: World, grant: GrantId) -> None:
+def test_another_picture_has_another_name(world: RetentionHarness, grant: GrantId) -> None:
     """Same upload id, other bytes: the first one is not mistaken for it."""
     sink = world.sink()
     one, two = sink.store(picture(grant)), sink.store(picture(grant, b"other"))
@@ -160,7 +164,7 @@ def test_another_picture_has_another_name(world: World, grant: GrantId) -> None:
     assert world.reader().open(str(two)).plaintext == b"other"
 
 
-def test_racing_sinks_agree_on_one_key(world: World, grant: GrantId) -> None:
+def test_racing_sinks_agree_on_one_key(world: RetentionHarness, grant: GrantId) -> None:
     """Sixteen sinks that meet a grant first all seal under the same key."""
     vaults = [world.vault() for _ in range(16)]
     with ThreadPoolExecutor(16) as pool:
@@ -169,7 +173,7 @@ def test_racing_sinks_agree_on_one_key(world: World, grant: GrantId) -> None:
     assert len(list(world.eraser().list(key_prefix(grant)))) == 1
 
 
-def test_a_key_lies_wrapped(world: World, grant: GrantId) -> None:
+def test_a_key_lies_wrapped(world: RetentionHarness, grant: GrantId) -> None:
     """The vault's bucket does not hold a grant's key in clear, and not for another grant."""
     key = world.vault().key(grant)
     store = world.stack.store("vault", Role.READER)
@@ -179,7 +183,9 @@ def test_a_key_lies_wrapped(world: World, grant: GrantId) -> None:
         world.keyring.unwrap("1", raw, b"another")
 
 
-def test_an_erased_grant_is_refused_at_once_by_who_asks(world: World, grant: GrantId) -> None:
+def test_an_erased_grant_is_refused_at_once_by_who_asks(
+    world: RetentionHarness, grant: GrantId
+) -> None:
     """Once the marker stands nothing new is sealed, and a commit is told."""
     sink = world.sink()
     name = sink.store(picture(grant))
@@ -194,7 +200,9 @@ def test_an_erased_grant_is_refused_at_once_by_who_asks(world: World, grant: Gra
         world.reader().open(str(name))
 
 
-def test_a_cached_key_is_used_for_five_seconds_at_most(world: World, grant: GrantId) -> None:
+def test_a_cached_key_is_used_for_five_seconds_at_most(
+    world: RetentionHarness, grant: GrantId
+) -> None:
     """A sink that does not ask notices the marker when its cache limit is over."""
     vault = world.vault()
     key = vault.key(grant)
@@ -207,7 +215,7 @@ def test_a_cached_key_is_used_for_five_seconds_at_most(world: World, grant: Gran
 
 
 def test_a_grant_that_was_erased_before_its_first_use_gets_no_key(
-    world: World, grant: GrantId
+    world: RetentionHarness, grant: GrantId
 ) -> None:
     """No key is made for what is erased already."""
     mark_erased(world.eraser(), grant)
@@ -229,15 +237,15 @@ class Slow(GcsObjectStore):
         return answer
 
 
-def slow_vault(world: World, takes_s: float) -> Vault:
+def slow_vault(world: RetentionHarness, takes_s: float) -> KeyVault:
     """A vault that answers after so long."""
     store = world.stack.store("vault", Role.SINK)
     store.__class__ = Slow
     store.clock, store.takes_s = world.clock, takes_s
-    return Vault(store=store, keyring=world.keyring, clock=world.clock)
+    return KeyVault(store=store, keyring=world.keyring, clock=world.clock)
 
 
-def test_an_answer_ages_while_it_is_waited_for(world: World, grant: GrantId) -> None:
+def test_an_answer_ages_while_it_is_waited_for(world: RetentionHarness, grant: GrantId) -> None:
     """The five seconds begin before the question, so a slow vault hides no marker for longer."""
     world.vault().key(grant)
     vault = slow_vault(world, CACHE_LIMIT_S - 1)
@@ -250,7 +258,9 @@ def test_an_answer_ages_while_it_is_waited_for(world: World, grant: GrantId) -> 
         vault.key(grant)
 
 
-def test_an_answer_that_is_too_old_when_it_comes_is_not_used(world: World, grant: GrantId) -> None:
+def test_an_answer_that_is_too_old_when_it_comes_is_not_used(
+    world: RetentionHarness, grant: GrantId
+) -> None:
     """The marker may stand by now: the sink waits and asks again."""
     world.vault().key(grant)
     with pytest.raises(Unavailable, match="too slowly"):
@@ -261,7 +271,7 @@ class Interrupted(GcsObjectStore):
     """The sink's vault store, in which an eraser marks a grant right after a key is read."""
 
     grant: GrantId
-    world: World
+    world: RetentionHarness
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """Read, then lose the race."""
@@ -270,17 +280,19 @@ class Interrupted(GcsObjectStore):
         return raw
 
 
-def test_a_marker_that_comes_between_key_and_use_is_seen(world: World, grant: GrantId) -> None:
+def test_a_marker_that_comes_between_key_and_use_is_seen(
+    world: RetentionHarness, grant: GrantId
+) -> None:
     """Key first, marker second: an erasure in between is never overlooked."""
     world.vault().key(grant)
     store = world.stack.store("vault", Role.SINK)
     store.__class__ = Interrupted
     store.grant, store.world = grant, world
     with pytest.raises(Erased):
-        Vault(store=store, keyring=world.keyring, clock=world.clock).key(grant)
+        KeyVault(store=store, keyring=world.keyring, clock=world.clock).key(grant)
 
 
-def test_without_its_key_a_picture_is_gone(world: World, grant: GrantId) -> None:
+def test_without_its_key_a_picture_is_gone(world: RetentionHarness, grant: GrantId) -> None:
     """Deleting the grant's key ends its pictures, although the objects still lie there."""
     name = str(world.sink().store(picture(grant)))
     for info in world.eraser().list(key_prefix(grant)):
@@ -290,7 +302,7 @@ def test_without_its_key_a_picture_is_gone(world: World, grant: GrantId) -> None
         world.reader().open(name)
 
 
-def test_a_rotated_master_key_still_opens(world: World, grant: GrantId) -> None:
+def test_a_rotated_master_key_still_opens(world: RetentionHarness, grant: GrantId) -> None:
     """Old keys unwrap under their version, new grants use the new one."""
     sink = world.sink()
     name = str(sink.store(picture(grant)))
@@ -304,7 +316,7 @@ def test_a_rotated_master_key_still_opens(world: World, grant: GrantId) -> None:
     assert [i.name for i in world.eraser().list(key_prefix(other))] == [f"{key_prefix(other)}2"]
 
 
-def test_two_keys_of_one_grant_both_open(world: World, grant: GrantId) -> None:
+def test_two_keys_of_one_grant_both_open(world: RetentionHarness, grant: GrantId) -> None:
     """Creators that raced across a rotation left two keys: the commitment tells which."""
     first = str(world.sink().store(picture(grant)))
     world.keyring.rotate()
@@ -312,7 +324,7 @@ def test_two_keys_of_one_grant_both_open(world: World, grant: GrantId) -> None:
     wrapped = world.keyring.wrap(second_key, grant.encode())
     vault = world.stack.store("vault", Role.SINK)
     vault.create(key_prefix(grant) + wrapped.version, wrapped.raw, "application/octet-stream")
-    name = str(Namer(NAME_KEY).name(picture(grant, b"second")))
+    name = str(ObjectNamer(NAME_KEY).name(picture(grant, b"second")))
     sealed = seal(
         b"second",
         grant_key=second_key,
@@ -326,7 +338,9 @@ def test_two_keys_of_one_grant_both_open(world: World, grant: GrantId) -> None:
     assert world.reader().open(name).plaintext == b"second"
 
 
-def test_an_object_under_a_wrong_name_does_not_open(world: World, grant: GrantId) -> None:
+def test_an_object_under_a_wrong_name_does_not_open(
+    world: RetentionHarness, grant: GrantId
+) -> None:
     """Moving a sealed object to another upload's name is noticed."""
     name = world.sink().store(picture(grant))
     raw = world.stack.store("images", Role.READER).read(str(name), 10_000)
@@ -336,7 +350,7 @@ def test_an_object_under_a_wrong_name_does_not_open(world: World, grant: GrantId
         world.reader().open(str(moved))
 
 
-def test_what_is_not_a_retained_picture_is_not_listed(world: World) -> None:
+def test_what_is_not_a_retained_picture_is_not_listed(world: RetentionHarness) -> None:
     """A stray object is left out of the listing and can not be opened."""
     stray = f"{uuid.uuid4()}/stray"
     world.stack.store("images", Role.SINK).create(stray, b"", "text/plain")
@@ -345,9 +359,9 @@ def test_what_is_not_a_retained_picture_is_not_listed(world: World) -> None:
         world.reader().open(stray)
 
 
-def test_the_reader_creates_nothing(world: World, grant: GrantId) -> None:
+def test_the_reader_creates_nothing(world: RetentionHarness, grant: GrantId) -> None:
     """The reader's side has neither the methods nor the rights."""
-    vault = VaultReader(
+    vault = KeyVaultReader(
         store=world.stack.store("vault", Role.READER), keyring=world.keyring, clock=world.clock
     )
     with pytest.raises(NotFound):
@@ -381,12 +395,12 @@ def test_only_canonical_names_are_names(name: str) -> None:
 
 def test_names_hide_their_owner_without_the_key() -> None:
     """Another name key gives other names; lane and account can not be run together."""
-    one, other = Namer(bytes(32)), Namer(bytes([1]) * 32)
+    one, other = ObjectNamer(bytes(32)), ObjectNamer(bytes([1]) * 32)
     lane, account = Lane("shop"), AccountId("a")
     assert one.owner(lane, account) != other.owner(lane, account)
     assert one.owner(Lane("sho"), AccountId("pa")) != one.owner(lane, account)
     with pytest.raises(InvariantBroken):
-        Namer(b"short")
+        ObjectNamer(b"short")
 
 
 @pytest.mark.parametrize("text", ["", "../keys", "0" * 36])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.ids import Lane
-from erasestream.topics.admin.record_purge import Purge, needless
+from erasestream.topics.admin.record_purge import Purge, purgeable_offsets
 from erasestream.topics.catalog.catalog import (
     ADMIN,
     PURGER,
@@ -18,11 +18,11 @@ from erasestream.topics.catalog.catalog import (
     cutouts_of,
     uploads_of,
 )
-from erasestream.topics.kafka.connection import Connection, ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState, Connection
 from erasestream.topics.kafka.group_offsets import Committed
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import PARTITIONS, Market
+from tests.kafka_fixture import PARTITIONS, KafkaFixture
 
 NOW = "A" * 22
 BEFORE = "B" * 22
@@ -43,7 +43,7 @@ def test_nothing_beyond_what_is_committed_is_needless(
 ) -> None:
     """Uploads up to the mark, cut-outs up to the router's offset, retained up to the sink's."""
     metadata = str(ReplayMark(topic_id=topic_id, offset=mark))
-    found = needless(
+    found = purgeable_offsets(
         routed={CUTOUTS: Committed(routed, metadata)},
         stored={STORED: Committed(stored)},
         topic_ids={UPLOADS.topic: NOW},
@@ -57,29 +57,29 @@ def test_nothing_beyond_what_is_committed_is_needless(
 def test_a_mark_that_can_not_be_read_deletes_nothing(metadata: str) -> None:
     """Neither uploads nor cut-outs: somebody will have to mend that place from them."""
     routed = {CUTOUTS: Committed(7, metadata)}
-    assert needless(routed=routed, stored={}, topic_ids={UPLOADS.topic: NOW}) == {}
+    assert purgeable_offsets(routed=routed, stored={}, topic_ids={UPLOADS.topic: NOW}) == {}
 
 
-def produce(market: Market, at: Partition, count: int) -> None:
+def produce(kafka: KafkaFixture, at: Partition, count: int) -> None:
     """Records in one partition."""
-    producer = Producer(market.connection(ADMIN).settings(ErrorWatch()))
+    producer = Producer(kafka.connection(ADMIN).settings(ClientErrorState()))
     for _ in range(count):
         producer.produce(at.topic, b"x", None, at.number)
     assert producer.flush(20) == 0
 
 
-def test_purged_up_to_the_mark_and_no_further(market: Market, lane: Lane) -> None:
+def test_purged_up_to_the_mark_and_no_further(kafka: KafkaFixture, lane: Lane) -> None:
     """On a real broker, with the purger's own rights."""
     catalog = Catalog.build(
         (LaneSpec(name=lane, partitions=PARTITIONS),),
         durability=Durability(replication=1, min_insync=1),
     )
-    purge = Purge(connection=Connection(cluster=market.cluster, role=PURGER), catalog=catalog)
+    purge = Purge(connection=Connection(cluster=kafka.cluster, role=PURGER), catalog=catalog)
     purge.once()  # what other tests' sink has stored
-    admin = market.connection(ADMIN).admin()
+    admin = kafka.connection(ADMIN).admin()
     uploads, cutouts = Partition(uploads_of(lane), 0), Partition(cutouts_of(lane), 0)
     for at in (uploads, cutouts):
-        produce(market, at, 10)
+        produce(kafka, at, 10)
     topic_id = admin.topic_ids([uploads.topic])[uploads.topic]
     mark = ReplayMark(topic_id=topic_id, offset=4)
     admin.commit_for("router", cutouts, 7, metadata=str(mark))
@@ -92,17 +92,17 @@ def test_purged_up_to_the_mark_and_no_further(market: Market, lane: Lane) -> Non
     assert admin.log_start(Partition(uploads.topic, 1)) == 0
 
 
-def test_retained_goes_as_far_as_it_is_stored(market: Market, lane: Lane) -> None:
+def test_retained_goes_as_far_as_it_is_stored(kafka: KafkaFixture, lane: Lane) -> None:
     """By the sink's place; what waits for the sink stays, and so do its neighbours."""
-    catalog = market.catalog()
-    admin = market.connection(ADMIN).admin()
+    catalog = kafka.catalog()
+    admin = kafka.connection(ADMIN).admin()
     stored, waiting = Partition(RETAINED, 0), Partition(RETAINED, 1)
     for at in (stored, waiting):
-        produce(market, at, 10)
+        produce(kafka, at, 10)
     end = {at: admin.log_end(at) for at in (stored, waiting)}
     eventually("no sink of another test is left", lambda: not admin.has_members("sink"))
     admin.commit_for("sink", stored, end[stored] - 3, metadata="")
-    purge = Purge(connection=Connection(cluster=market.cluster, role=PURGER), catalog=catalog)
+    purge = Purge(connection=Connection(cluster=kafka.cluster, role=PURGER), catalog=catalog)
     try:
         purge.once()
     finally:  # the other tests' sink has stored nothing
@@ -112,22 +112,22 @@ def test_retained_goes_as_far_as_it_is_stored(market: Market, lane: Lane) -> Non
     assert admin.log_start(waiting) <= end[waiting] - 10
 
 
-def test_open_transaction_does_not_count(market: Market, lane: Lane) -> None:
+def test_open_transaction_does_not_count(kafka: KafkaFixture, lane: Lane) -> None:
     """What was committed before is purged meanwhile; what is just being committed is not."""
     catalog = Catalog.build(
         (LaneSpec(name=lane, partitions=PARTITIONS),),
         durability=Durability(replication=1, min_insync=1),
     )
-    admin = market.connection(ADMIN).admin()
+    admin = kafka.connection(ADMIN).admin()
     topic_id = admin.topic_ids([uploads_of(lane)])[uploads_of(lane)]
     for number in range(PARTITIONS):
-        produce(market, Partition(cutouts_of(lane), number), 10)
+        produce(kafka, Partition(cutouts_of(lane), number), 10)
         mark = ReplayMark(topic_id=topic_id, offset=-1)
         admin.commit_for("router", Partition(cutouts_of(lane), number), 7, metadata=str(mark))
-    purge = Purge(connection=Connection(cluster=market.cluster, role=PURGER), catalog=catalog)
-    router = market.connection(ADMIN)
-    writer = Producer(router.settings(ErrorWatch(), transactional_id=f"open-{lane}"))
-    reader = Consumer(router.settings(ErrorWatch(), group_id="router"))
+    purge = Purge(connection=Connection(cluster=kafka.cluster, role=PURGER), catalog=catalog)
+    router = kafka.connection(ADMIN)
+    writer = Producer(router.settings(ClientErrorState(), transactional_id=f"open-{lane}"))
+    reader = Consumer(router.settings(ClientErrorState(), group_id="router"))
     writer.init_transactions(20)
     writer.begin_transaction()
     moved = TopicPartition(cutouts_of(lane), 1, 9, metadata=str(mark))

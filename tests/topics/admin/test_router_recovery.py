@@ -22,28 +22,28 @@ from erasestream.topics.catalog.catalog import (
     ephemeral_of,
     uploads_of,
 )
-from erasestream.topics.kafka.connection import ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState
 from erasestream.topics.kafka.records import Partition
-from erasestream.topics.kafka.transaction.start_offsets import Start
-from tests.kafka_fixture import PARTITIONS, Market
+from erasestream.topics.kafka.transaction.start_offsets import StartOffset
+from tests.kafka_fixture import PARTITIONS, KafkaFixture
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def mender(market: Market, lane: Lane) -> RouterRepair:
+def mender(kafka: KafkaFixture, lane: Lane) -> RouterRepair:
     """Who mends this lane."""
     catalog = Catalog.build(
         (LaneSpec(name=lane, partitions=PARTITIONS),),
         durability=Durability(replication=1, min_insync=1),
     )
-    connection = market.connection(ADMIN)
+    connection = kafka.connection(ADMIN)
     return RouterRepair(connection=connection, catalog=catalog, actor="operator:test")
 
 
-def route(market: Market, lane: Lane, topic_id: str, offsets: range, *, commit: bool) -> None:
+def route(kafka: KafkaFixture, lane: Lane, topic_id: str, offsets: range, *, commit: bool) -> None:
     """Write results to partition 0 of ephemeral, in one transaction, as a router would."""
-    settings = market.connection(ADMIN).settings(
-        ErrorWatch(), transactional_id=f"test.{os.urandom(4).hex()}"
+    settings = kafka.connection(ADMIN).settings(
+        ClientErrorState(), transactional_id=f"test.{os.urandom(4).hex()}"
     )
     producer = Producer(settings)
     producer.init_transactions(20)
@@ -67,9 +67,9 @@ def route(market: Market, lane: Lane, topic_id: str, offsets: range, *, commit: 
         producer.abort_transaction(20)
 
 
-def committed(market: Market, lane: Lane, partition: int) -> tuple[int, str]:
+def committed(kafka: KafkaFixture, lane: Lane, partition: int) -> tuple[int, str]:
     """Offset and metadata that the router's group has."""
-    settings = market.connection(ADMIN).settings(ErrorWatch(), group_id=ROUTER)
+    settings = kafka.connection(ADMIN).settings(ClientErrorState(), group_id=ROUTER)
     consumer = Consumer(settings)
     try:
         (found,) = consumer.committed([TopicPartition(cutouts_of(lane), partition)], 20)
@@ -78,46 +78,46 @@ def committed(market: Market, lane: Lane, partition: int) -> tuple[int, str]:
         consumer.close()
 
 
-def test_mark_is_the_last_result_that_was_committed(market: Market, lane: Lane) -> None:
+def test_mark_is_the_last_result_that_was_committed(kafka: KafkaFixture, lane: Lane) -> None:
     """Aborted results after it do not count, nor do the markers of transactions."""
     topic = uploads_of(lane)
-    topic_id = market.connection(ADMIN).admin().topic_ids([topic])[topic]
-    route(market, lane, topic_id, range(90), commit=True)
-    route(market, lane, topic_id, range(90, 180), commit=False)
+    topic_id = kafka.connection(ADMIN).admin().topic_ids([topic])[topic]
+    route(kafka, lane, topic_id, range(90), commit=True)
+    route(kafka, lane, topic_id, range(90, 180), commit=False)
     wiped = Partition(cutouts_of(lane), 0)
-    market.connection(ADMIN).admin().commit_for(ROUTER, wiped, 5, metadata="")
+    kafka.connection(ADMIN).admin().commit_for(ROUTER, wiped, 5, metadata="")
 
-    lines = mender(market, lane).repair(lane)
+    lines = mender(kafka, lane).repair(lane)
 
-    assert committed(market, lane, 0) == (0, str(ReplayMark(topic_id=topic_id, offset=89)))
-    assert committed(market, lane, 1) == (0, str(ReplayMark(topic_id=topic_id, offset=-1)))
+    assert committed(kafka, lane, 0) == (0, str(ReplayMark(topic_id=topic_id, offset=89)))
+    assert committed(kafka, lane, 1) == (0, str(ReplayMark(topic_id=topic_id, offset=-1)))
     assert len(lines) == PARTITIONS
 
 
-def test_what_was_deleted_may_have_been_lost(market: Market, lane: Lane) -> None:
+def test_what_was_deleted_may_have_been_lost(kafka: KafkaFixture, lane: Lane) -> None:
     """Nobody knows whether it was read, so the router is left to find a loss before the start."""
-    producer = Producer(market.connection(ADMIN).settings(ErrorWatch()))
+    producer = Producer(kafka.connection(ADMIN).settings(ClientErrorState()))
     for _ in range(5):
         producer.produce(cutouts_of(lane), b"x", None, 0)
     assert producer.flush(20) == 0
-    admin = market.connection(ADMIN).admin()
+    admin = kafka.connection(ADMIN).admin()
     for deleted in admin.client.delete_records([TopicPartition(cutouts_of(lane), 0, 3)]).values():
         deleted.result(20)
-    lines = mender(market, lane).repair(lane)
+    lines = mender(kafka, lane).repair(lane)
     assert lines[0].startswith(f"{cutouts_of(lane)}/0: from 3 with mark")
-    offset, metadata = committed(market, lane, 0)
-    assert Start(offset, metadata).among(admin.log_start(Partition(cutouts_of(lane), 0))) == Start(
-        3, metadata, after_loss=True
-    )
+    offset, metadata = committed(kafka, lane, 0)
+    assert StartOffset(offset, metadata).among(
+        admin.log_start(Partition(cutouts_of(lane), 0))
+    ) == StartOffset(3, metadata, after_loss=True)
 
 
-def test_nothing_is_guessed_when_the_results_are_gone(market: Market, lane: Lane) -> None:
+def test_nothing_is_guessed_when_the_results_are_gone(kafka: KafkaFixture, lane: Lane) -> None:
     """With the ephemeral records deleted there is no telling, and the repair is refused."""
     topic = uploads_of(lane)
-    admin = market.connection(ADMIN).admin()
-    route(market, lane, admin.topic_ids([topic])[topic], range(3), commit=True)
+    admin = kafka.connection(ADMIN).admin()
+    route(kafka, lane, admin.topic_ids([topic])[topic], range(3), commit=True)
     everything = TopicPartition(ephemeral_of(lane), 0, -1)
     for deleted in admin.client.delete_records([everything]).values():
         deleted.result(20)
     with pytest.raises(Refused, match="forgotten"):
-        mender(market, lane).repair(lane)
+        mender(kafka, lane).repair(lane)

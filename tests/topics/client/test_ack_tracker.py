@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erasestream.schemas.ids import AccountId, UploadId
-from erasestream.topics.client.ack_tracker import Progress, ResultKey, Seen, Session
+from erasestream.topics.client.ack_tracker import DeliveryTracker, Progress, ResultKey, Seen
 from erasestream.topics.kafka.records import Partition
 
 A, B = Partition("ephemeral.shop", 0), Partition("ephemeral.shop", 1)
@@ -60,7 +60,7 @@ def test_a_second_result_of_an_upload_is_a_duplicate() -> None:
 
     Another account's id is another result.
     """
-    session = Session(remember=10)
+    session = DeliveryTracker(remember=10)
     assert session.see(A, 0, key("u")) is Seen.NEW
     assert session.see(B, 7, key("u")) is Seen.HANDED_OUT
     assert session.see(B, 8, key("u", "other")) is Seen.NEW
@@ -71,7 +71,7 @@ def test_a_second_result_of_an_upload_is_a_duplicate() -> None:
 
 def test_a_record_that_comes_again_still_waits_for_its_acknowledgement() -> None:
     """After a rebalance the same record is not handed out twice, nor committed unacknowledged."""
-    session = Session(remember=10)
+    session = DeliveryTracker(remember=10)
     session.see(A, 3, key("u"))
     session.lose([A])
     assert session.to_commit() == {}
@@ -83,7 +83,7 @@ def test_a_record_that_comes_again_still_waits_for_its_acknowledgement() -> None
 
 def test_an_acknowledgement_while_the_partition_is_elsewhere_counts() -> None:
     """What was acknowledged meanwhile is done when the partition comes back."""
-    session = Session(remember=10)
+    session = DeliveryTracker(remember=10)
     session.see(A, 3, key("u"))
     session.lose([A])
     session.acknowledge(A, 3, key("u"))
@@ -93,7 +93,7 @@ def test_an_acknowledgement_while_the_partition_is_elsewhere_counts() -> None:
 
 def test_what_is_remembered_is_bounded() -> None:
     """The oldest results are forgotten first; then they would be handed out again."""
-    session = Session(remember=2)
+    session = DeliveryTracker(remember=2)
     for offset, name in enumerate("abc"):
         session.see(A, offset, key(name))
     assert session.see(A, 3, key("c")) is Seen.HANDED_OUT
@@ -102,7 +102,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
 def test_what_was_committed_is_not_committed_again() -> None:
     """An idle reader sends no commits."""
-    session = Session(remember=10)
+    session = DeliveryTracker(remember=10)
     session.skip(A, 0)
     assert session.to_commit() == {A: 1}
     session.committed({A: 1, B: 5})

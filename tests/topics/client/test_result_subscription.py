@@ -23,8 +23,8 @@ from erasestream.topics.client.result_subscription import (
     ReceivingLimits,
     ResultSubscription,
 )
-from erasestream.topics.kafka.connection import Cluster, ErrorWatch
-from tests.kafka_fixture import Market
+from erasestream.topics.kafka.connection import ClientErrorState, Cluster
+from tests.kafka_fixture import KafkaFixture
 
 TIMEOUT_S = 30.0
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -69,10 +69,10 @@ def failure(number: int) -> Failure:
 class Router:
     """Writes results as the router does, or what only a stranger would write."""
 
-    def __init__(self, market: Market, lane: Lane) -> None:
+    def __init__(self, kafka: KafkaFixture, lane: Lane) -> None:
         self._topic = ephemeral_of(lane)
-        connection = market.connection(ROUTER)
-        self._settings = connection.settings(ErrorWatch(), message_max_bytes=MAX_RECORD_BYTES)
+        connection = kafka.connection(ROUTER)
+        self._settings = connection.settings(ClientErrorState(), message_max_bytes=MAX_RECORD_BYTES)
         self._client = Producer(self._settings)
 
     def write(self, *results: Cutout | Failure, partition: int = 0) -> None:
@@ -106,15 +106,15 @@ class Router:
 
 
 @pytest.fixture
-def router(market: Market, lane: Lane) -> Router:
+def router(kafka: KafkaFixture, lane: Lane) -> Router:
     """Who fills the lane's ephemeral topic."""
-    return Router(market, lane)
+    return Router(kafka, lane)
 
 
 @pytest.fixture
-def results(market: Market, lane: Lane) -> Iterator[ResultSubscription]:
+def results(kafka: KafkaFixture, lane: Lane) -> Iterator[ResultSubscription]:
     """A subscription of group `test`."""
-    with ResultSubscription(market.cluster, lane, group="test", limits=OFTEN) as subscription:
+    with ResultSubscription(kafka.cluster, lane, group="test", limits=OFTEN) as subscription:
         yield subscription
 
 
@@ -125,12 +125,12 @@ def take(results: ResultSubscription, count: int) -> list[Delivery]:
     return [delivery for delivery in deliveries if delivery is not None]
 
 
-def committed(market: Market, lane: Lane, partition: int = 0, group: str = "test") -> int:
+def committed(kafka: KafkaFixture, lane: Lane, partition: int = 0, group: str = "test") -> int:
     """The offset that the group has committed; negative if none."""
     asked = ConsumerGroupTopicPartitions(
         f"{lane}.consumer.{group}", [TopicPartition(ephemeral_of(lane), partition)]
     )
-    client = market.admin.client
+    client = kafka.admin.client
     futures = client.list_consumer_group_offsets([asked])
     (answer,) = [future.result(TIMEOUT_S) for future in futures.values()]
     offset: int = answer.topic_partitions[0].offset
@@ -167,7 +167,7 @@ def test_the_largest_cutout_arrives(results: ResultSubscription, router: Router)
 
 
 def test_what_is_acknowledged_is_committed(
-    market: Market, lane: Lane, results: ResultSubscription, router: Router
+    kafka: KafkaFixture, lane: Lane, results: ResultSubscription, router: Router
 ) -> None:
     """Commits follow acknowledgements up to the first hole, while the reader polls."""
     router.write(*(cutout(n) for n in range(1, 5)))
@@ -176,33 +176,35 @@ def test_what_is_acknowledged_is_committed(
     deliveries[0].ack()
     deliveries[0].ack()
     deliveries[3].ack()
-    poll_until(results, lambda: committed(market, lane) == 2)
+    poll_until(results, lambda: committed(kafka, lane) == 2)
     deliveries[2].ack()
-    poll_until(results, lambda: committed(market, lane) == 4)
+    poll_until(results, lambda: committed(kafka, lane) == 4)
 
 
-def test_what_is_not_acknowledged_comes_again(market: Market, lane: Lane, router: Router) -> None:
+def test_what_is_not_acknowledged_comes_again(
+    kafka: KafkaFixture, lane: Lane, router: Router
+) -> None:
     """After a restart everything from the first open result on is delivered; done is not."""
     router.write(*(cutout(n) for n in range(1, 5)))
-    with ResultSubscription(market.cluster, lane, group="test") as first:
+    with ResultSubscription(kafka.cluster, lane, group="test") as first:
         for delivery in take(first, 4):
             if delivery.event.id != upload_id(3):
                 delivery.ack()
-    with ResultSubscription(market.cluster, lane, group="test") as second:
+    with ResultSubscription(kafka.cluster, lane, group="test") as second:
         assert [d.event.id for d in take(second, 2)] == [upload_id(3), upload_id(4)]
 
 
-def test_groups_do_not_share(market: Market, lane: Lane, router: Router) -> None:
+def test_groups_do_not_share(kafka: KafkaFixture, lane: Lane, router: Router) -> None:
     """Each group gets every result."""
     router.write(cutout(1))
     for group in ("one", "two"):
-        with ResultSubscription(market.cluster, lane, group=group) as subscription:
+        with ResultSubscription(kafka.cluster, lane, group=group) as subscription:
             (delivery,) = take(subscription, 1)
             delivery.ack()
 
 
 def test_duplicates_are_removed(
-    market: Market, lane: Lane, results: ResultSubscription, router: Router
+    kafka: KafkaFixture, lane: Lane, results: ResultSubscription, router: Router
 ) -> None:
     """The same account and id are delivered once, in whatever partition, and committed."""
     router.write(cutout(1), cutout(1), cutout(1, account="other"), cutout(2))
@@ -215,12 +217,12 @@ def test_duplicates_are_removed(
         (upload_id(1), "other"),
         (upload_id(2), "acct-17"),
     }
-    poll_until(results, lambda: committed(market, lane, 0) == 4 and committed(market, lane, 1) == 1)
+    poll_until(results, lambda: committed(kafka, lane, 0) == 4 and committed(kafka, lane, 1) == 1)
     assert results.duplicates == 2
 
 
 def test_what_can_not_be_read_is_passed_over(
-    market: Market,
+    kafka: KafkaFixture,
     lane: Lane,
     results: ResultSubscription,
     router: Router,
@@ -243,7 +245,7 @@ def test_what_can_not_be_read_is_passed_over(
         Code.INVALID_EVENT: 2,
         Code.INVALID_ACCOUNT: 1,
     }
-    poll_until(results, lambda: committed(market, lane) == 5)
+    poll_until(results, lambda: committed(kafka, lane) == 5)
     skipped = [record for record in caplog.records if record.message == "result_skipped"]
     assert len(skipped) == 4
     assert "nobody" not in caplog.text
@@ -258,7 +260,7 @@ def test_aborted_results_are_not_delivered(results: ResultSubscription, router: 
 
 
 def test_a_second_member_takes_over_and_nothing_is_lost(
-    market: Market, lane: Lane, results: ResultSubscription, router: Router
+    kafka: KafkaFixture, lane: Lane, results: ResultSubscription, router: Router
 ) -> None:
     """Partitions move with their acknowledgements; open results go to the new owner."""
     router.write(*(cutout(n) for n in range(10)), partition=0)
@@ -268,7 +270,7 @@ def test_a_second_member_takes_over_and_nothing_is_lost(
     for delivery in mine:
         if delivery.event.id not in open_ids:
             delivery.ack()
-    with ResultSubscription(market.cluster, lane, group="test") as second:
+    with ResultSubscription(kafka.cluster, lane, group="test") as second:
         moved = None
         for _ in range(150):
             assert results.poll(0.1) is None, "an open result was delivered twice to one session"
@@ -280,13 +282,11 @@ def test_a_second_member_takes_over_and_nothing_is_lost(
         moved.ack()
     for delivery in mine:
         delivery.ack()
-    poll_until(
-        results, lambda: (committed(market, lane, 0), committed(market, lane, 1)) == (10, 10)
-    )
+    poll_until(results, lambda: (committed(kafka, lane, 0), committed(kafka, lane, 1)) == (10, 10))
 
 
 def test_brokers_that_are_away_are_waited_for(
-    market: Market,
+    kafka: KafkaFixture,
     lane: Lane,
     results: ResultSubscription,
     caplog: pytest.LogCaptureFixture,
@@ -295,17 +295,17 @@ def test_brokers_that_are_away_are_waited_for(
 
     Once until it is over: a broker that has just started may be away once more.
     """
-    Router(market, lane).write(cutout(1))
+    Router(kafka, lane).write(cutout(1))
     take(results, 1)[0].ack()
-    poll_until(results, lambda: committed(market, lane) == 1)
-    market.broker.stop()
+    poll_until(results, lambda: committed(kafka, lane) == 1)
+    kafka.broker.stop()
     try:
         for _ in range(15):
             assert results.poll(0.2) is None
         assert [record.message for record in caplog.records].count("broker_trouble") <= 1
     finally:
-        market.broker.start()
-    Router(market, lane).write(cutout(2))
+        kafka.broker.start()
+    Router(kafka, lane).write(cutout(2))
     (delivery,) = take(results, 1)
     assert delivery.event.id == upload_id(2)
     events = ("broker_trouble", "broker_back")
@@ -327,9 +327,9 @@ def test_stop_ends_the_iteration(results: ResultSubscription, router: Router) ->
     assert len(got) == 2
 
 
-def test_a_closed_subscription_says_so(market: Market, lane: Lane) -> None:
+def test_a_closed_subscription_says_so(kafka: KafkaFixture, lane: Lane) -> None:
     """Polling after close is refused; closing again and late acknowledgements are not."""
-    subscription = ResultSubscription(market.cluster, lane, group="test")
+    subscription = ResultSubscription(kafka.cluster, lane, group="test")
     subscription.close()
     subscription.close()
     with pytest.raises(Refused) as caught:
@@ -339,27 +339,29 @@ def test_a_closed_subscription_says_so(market: Market, lane: Lane) -> None:
 
 
 @pytest.mark.parametrize("group", ["", "a b", "x" * 65, "ü"])
-def test_a_group_has_a_plain_name(market: Market, lane: Lane, group: str) -> None:
+def test_a_group_has_a_plain_name(kafka: KafkaFixture, lane: Lane, group: str) -> None:
     """A name that no right covers is refused before anything is asked."""
     with pytest.raises(Refused, match="group"):
-        ResultSubscription(market.cluster, lane, group=group)
+        ResultSubscription(kafka.cluster, lane, group=group)
 
 
-def test_another_lanes_results_can_not_be_read(market: Market, lane: Lane, tmp_path: Path) -> None:
+def test_another_lanes_results_can_not_be_read(
+    kafka: KafkaFixture, lane: Lane, tmp_path: Path
+) -> None:
     """A certificate of another lane is refused, and the topic is named."""
-    other = market.open_lane()
-    shutil.copy(market.identities / "ca.crt", tmp_path)
+    other = kafka.open_lane()
+    shutil.copy(kafka.identities / "ca.crt", tmp_path)
     for suffix in ("crt", "key"):
-        source = market.identities / f"{other}.consumer.{suffix}"
+        source = kafka.identities / f"{other}.consumer.{suffix}"
         shutil.copy(source, tmp_path / f"{lane}.consumer.{suffix}")
-    cluster = Cluster(bootstrap_servers=(market.broker.bootstrap,), identities=tmp_path)
+    cluster = Cluster(bootstrap_servers=(kafka.broker.bootstrap,), identities=tmp_path)
     with pytest.raises(Refused, match=ephemeral_of(lane)) as caught:
         ResultSubscription(cluster, lane, group="test")
     assert caught.value.code is Code.NOT_AUTHORIZED
 
 
 def test_a_right_that_is_taken_away_is_said(
-    market: Market, lane: Lane, results: ResultSubscription, router: Router
+    kafka: KafkaFixture, lane: Lane, results: ResultSubscription, router: Router
 ) -> None:
     """When the role may not read any more, poll raises instead of waiting for ever."""
     router.write(cutout(1))
@@ -370,26 +372,28 @@ def test_a_right_that_is_taken_away_is_said(
             router.write(cutout(2))
             results.poll(0.2)
 
-    with market.without_rights(f"{lane}.consumer"), pytest.raises(Refused) as caught:
+    with kafka.without_rights(f"{lane}.consumer"), pytest.raises(Refused) as caught:
         read_on()
     assert caught.value.code is Code.NOT_AUTHORIZED
     assert f"{lane}.consumer" in caught.value.sentence
     assert ephemeral_of(lane) in caught.value.sentence
 
 
-def test_brokers_that_are_away_at_the_start_are_unavailable(market: Market, lane: Lane) -> None:
+def test_brokers_that_are_away_at_the_start_are_unavailable(
+    kafka: KafkaFixture, lane: Lane
+) -> None:
     """The constructor gives up at its deadline."""
-    cluster = Cluster(bootstrap_servers=("127.0.0.1:9",), identities=market.identities)
+    cluster = Cluster(bootstrap_servers=("127.0.0.1:9",), identities=kafka.identities)
     with pytest.raises(Unavailable):
         ResultSubscription(cluster, lane, group="test", limits=ReceivingLimits(readiness_s=1.0))
 
 
-async def test_the_async_twin_delivers(market: Market, lane: Lane, router: Router) -> None:
+async def test_the_async_twin_delivers(kafka: KafkaFixture, lane: Lane, router: Router) -> None:
     """`async for` gives every result once, commits what is acknowledged, and `stop` ends it."""
     router.write(*(cutout(n) for n in range(20)))
     got = []
     async with AsyncResultSubscription(
-        market.cluster, lane, group="test", limits=OFTEN
+        kafka.cluster, lane, group="test", limits=OFTEN
     ) as subscription:
         async for delivery in subscription:
             got.append(delivery.event.id)
@@ -397,15 +401,17 @@ async def test_the_async_twin_delivers(market: Market, lane: Lane, router: Route
             if len(got) == 20:
                 subscription.stop()
     assert got == [upload_id(n) for n in range(20)]
-    assert committed(market, lane) == 20
+    assert committed(kafka, lane) == 20
     with pytest.raises(Refused):
         await subscription.poll(0.0)
 
 
-async def test_a_cancelled_task_loses_no_result(market: Market, lane: Lane, router: Router) -> None:
+async def test_a_cancelled_task_loses_no_result(
+    kafka: KafkaFixture, lane: Lane, router: Router
+) -> None:
     """What came while a task was being cancelled is delivered to the next one."""
     got = []
-    async with AsyncResultSubscription(market.cluster, lane, group="test") as subscription:
+    async with AsyncResultSubscription(kafka.cluster, lane, group="test") as subscription:
         for number in range(20):
             waiting = asyncio.create_task(subscription.poll(TIMEOUT_S))
             await asyncio.sleep(0.001 * number)
@@ -421,10 +427,12 @@ async def test_a_cancelled_task_loses_no_result(market: Market, lane: Lane, rout
     assert [d.event.id for d in got] == [upload_id(n) for n in range(10)]
 
 
-async def test_two_tasks_share_one_subscription(market: Market, lane: Lane, router: Router) -> None:
+async def test_two_tasks_share_one_subscription(
+    kafka: KafkaFixture, lane: Lane, router: Router
+) -> None:
     """Tasks that poll at the same time never get the same result."""
     router.write(*(cutout(n) for n in range(10)))
-    async with AsyncResultSubscription(market.cluster, lane, group="test") as subscription:
+    async with AsyncResultSubscription(kafka.cluster, lane, group="test") as subscription:
 
         async def five() -> list[UploadId]:
             found: list[UploadId] = []

@@ -8,15 +8,15 @@ from erasestream.schemas.errors import Code, InvalidInput
 from erasestream.schemas.events.images import MAX_UPLOAD_BYTES
 from erasestream.schemas.ids import Lane
 from erasestream.schemas.options import CutoutOptions, OutputFormat
-from erasestream.topics.client.upload_builder import Drafter
+from erasestream.topics.client.upload_builder import UploadFactory
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
 
-def drafter(lane: str = "shop", now: datetime = NOW) -> Drafter:
+def drafter(lane: str = "shop", now: datetime = NOW) -> UploadFactory:
     """A drafter of this lane at this time."""
-    return Drafter(lane=Lane(lane), clock=lambda: now, random=lambda n: b"\xa5" * n)
+    return UploadFactory(lane=Lane(lane), clock=lambda: now, random=lambda n: b"\xa5" * n)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_new_upload_has_a_uuid7_of_the_clock() -> None:
 
 
 def keyed(
-    by: Drafter, key: str = "row-1", account: str = "acct-17", time: datetime | None = None
+    by: UploadFactory, key: str = "row-1", account: str = "acct-17", time: datetime | None = None
 ) -> str:
     """The id of an upload with an idempotency key."""
     return by.draft(PNG, account=account, idempotency_key=key, idempotency_time=time).id

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from erasestream.pipeline.stages.erasure.grant_eraser import Erasing, Trouble
+from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser, Trouble
 from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire
 from erasestream.schemas.errors import Unavailable
@@ -23,21 +23,23 @@ from erasestream.topics.catalog.catalog import (
     consent_of,
     lane_role,
 )
-from erasestream.topics.consent.ledger_findings import Findings
+from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
-from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from tests.flow.looking import TopicReader
-from tests.kafka_fixture import Market
+from tests.kafka_fixture import KafkaFixture
 
 ACCOUNT = AccountId("acct")
 OWNER = {"actor": "owner", "channel": Channel.ACCOUNT_PAGE}
 
 
-def writer(market: Market, lane: Lane, clock: Callable[[], float] | None = None) -> ConsentWriter:
+def writer(
+    kafka: KafkaFixture, lane: Lane, clock: Callable[[], float] | None = None
+) -> ConsentWriter:
     """The lane's own account service."""
-    connection = market.connection(lane_role(lane, LaneRole.ACCOUNT))
+    connection = kafka.connection(lane_role(lane, LaneRole.ACCOUNT))
     return ConsentWriter(connection=connection, lane=lane, **{"clock": clock} if clock else {})
 
 
@@ -58,29 +60,31 @@ class Vault:
 
 
 def eraser(
-    market: Market,
+    kafka: KafkaFixture,
     lane: Lane,
     vault: Vault,
     stopping: threading.Event,
     *,
     ledger: type[LedgerView] = LedgerView,
-    writes: SingleWrites | None = None,
+    writes: AcknowledgedWriter | None = None,
     beat: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> EraserStage:
     """The stage, on this lane alone."""
-    connection = market.connection(ERASER)
-    partitions = {name: market.catalog()[name].partitions for name in (LEDGER, ERASURES)}
-    writes = writes or SingleWrites(connection=connection, timeout_s=20)
+    connection = kafka.connection(ERASER)
+    partitions = {name: kafka.catalog()[name].partitions for name in (LEDGER, ERASURES)}
+    writes = writes or AcknowledgedWriter(connection=connection, timeout_s=20)
     trouble = Trouble()
-    erasing = Erasing(
+    erasing = GrantEraser(
         writes=writes, partitions=partitions, mark=vault.mark, stopping=stopping, trouble=trouble
     )
     return EraserStage(
         queue=WorkQueue(connection=connection, topics=[consent_of(lane)], instance="test"),
         ledger=ledger(connection=connection, partitions=partitions),
         erasing=erasing,
-        findings=Findings(writes=writes, ledger_partitions=partitions[LEDGER], source="/eraser"),
+        findings=LedgerFindings(
+            writes=writes, ledger_partitions=partitions[LEDGER], source="/eraser"
+        ),
         trouble=trouble,
         beat=beat,
         beat_every_s=60,
@@ -91,16 +95,16 @@ def eraser(
 
 @contextmanager
 def at_work(
-    market: Market,
+    kafka: KafkaFixture,
     lane: Lane,
     vault: Vault,
     *,
     beat: Callable[[], None] = lambda: None,
-    writes: SingleWrites | None = None,
+    writes: AcknowledgedWriter | None = None,
 ) -> Iterator[EraserStage]:
     """The eraser, in a thread of its own."""
     stopping = threading.Event()
-    stage = eraser(market, lane, vault, stopping, beat=beat, writes=writes)
+    stage = eraser(kafka, lane, vault, stopping, beat=beat, writes=writes)
 
     def work() -> None:
         while not stopping.is_set():
@@ -116,10 +120,10 @@ def at_work(
         stage.close()
 
 
-def ledger(market: Market) -> list[Finding]:
+def ledger(kafka: KafkaFixture) -> list[Finding]:
     """All findings."""
-    partitions = market.catalog()[LEDGER].partitions
-    reader = TopicReader(market.cluster, ADMIN, LEDGER, partitions)
+    partitions = kafka.catalog()[LEDGER].partitions
+    reader = TopicReader(kafka.cluster, ADMIN, LEDGER, partitions)
     try:
         records = reader.read_to_end()
     finally:
@@ -132,7 +136,9 @@ def ledger(market: Market) -> list[Finding]:
     ]
 
 
-def foreign_grant(market: Market, lane: Lane, account: str, key: bytes | None = None) -> GrantId:
+def foreign_grant(
+    kafka: KafkaFixture, lane: Lane, account: str, key: bytes | None = None
+) -> GrantId:
     """A grant that somebody wrote without an entry in the ledger; under its key it counts."""
     now = datetime.now(UTC)
     event = ConsentDecision(
@@ -143,9 +149,9 @@ def foreign_grant(market: Market, lane: Lane, account: str, key: bytes | None = 
         actor="owner",
         channel=Channel.LIBRARY,
     )
-    reader = writer(market, lane).reader
+    reader = writer(kafka, lane).reader
     role = lane_role(lane, LaneRole.ACCOUNT)
-    stranger = SingleWrites(connection=market.connection(role), timeout_s=10)
+    stranger = AcknowledgedWriter(connection=kafka.connection(role), timeout_s=10)
     place = reader.place(event.account)
     stranger.write(place, key or event.account.encode(), to_wire(event, source="/stranger"))
     standing = reader.standing(account)

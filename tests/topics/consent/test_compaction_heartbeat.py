@@ -11,14 +11,14 @@ from erasestream.schemas.ids import Lane, is_account
 from erasestream.topics.admin.provisioning import SetConfig, apply
 from erasestream.topics.catalog.catalog import ADMIN, ERASER, LaneRole, consent_of, lane_role
 from erasestream.topics.catalog.retention_budget import BrokerTimes, Policy, superseded
-from erasestream.topics.consent.compaction_heartbeat import Heartbeats
+from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
 from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.partitioner import partition_of
-from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from tests.flow.looking import TopicReader, files_with
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import Market
+from tests.kafka_fixture import KafkaFixture
 
 OWNER = {"actor": "owner", "channel": Channel.LIBRARY}
 HURRIED = {
@@ -28,19 +28,19 @@ HURRIED = {
 }
 
 
-def heartbeats(market: Market, lane: Lane) -> Heartbeats:
+def heartbeats(kafka: KafkaFixture, lane: Lane) -> CompactionHeartbeat:
     """With the eraser's rights."""
-    connection: Connection = market.connection(ERASER)
+    connection: Connection = kafka.connection(ERASER)
     topic = consent_of(lane)
-    return Heartbeats(
-        writes=SingleWrites(connection=connection, timeout_s=20),
-        partitions={topic: market.catalog()[topic].partitions},
+    return CompactionHeartbeat(
+        writes=AcknowledgedWriter(connection=connection, timeout_s=20),
+        partitions={topic: kafka.catalog()[topic].partitions},
     )
 
 
-def decision_ids(market: Market, topic: str, account: bytes) -> list[bytes]:
+def decision_ids(kafka: KafkaFixture, topic: str, account: bytes) -> list[bytes]:
     """Of the account's decisions, as far as the topic has them."""
-    reader = TopicReader(market.cluster, ADMIN, topic, market.catalog()[topic].partitions)
+    reader = TopicReader(kafka.cluster, ADMIN, topic, kafka.catalog()[topic].partitions)
     try:
         records = [record for record in reader.read_to_end() if record.key == account]
     finally:
@@ -54,22 +54,22 @@ def test_no_account_can_be_called_like_a_heartbeat() -> None:
 
 
 def test_a_superseded_decision_vanishes_although_nobody_decides_anything(
-    market: Market, lane: Lane
+    kafka: KafkaFixture, lane: Lane
 ) -> None:
     """In a hurried topic: with nothing but heartbeats the grant goes, the revocation stays."""
     topic, account = consent_of(lane), b"acct-that-left"
     changes = [SetConfig(topic, name, None, value) for name, value in HURRIED.items()]
-    apply(market.admin, market.catalog(), changes)
-    connection = market.connection(lane_role(lane, LaneRole.ACCOUNT))
+    apply(kafka.admin, kafka.catalog(), changes)
+    connection = kafka.connection(lane_role(lane, LaneRole.ACCOUNT))
     writer = ConsentWriter(connection=connection, lane=lane)
     writer.grant(account.decode(), **OWNER)
     writer.revoke(account.decode(), **OWNER)
-    grant, revocation = decision_ids(market, topic, account)
-    partition = partition_of(account, market.catalog()[topic].partitions)
-    folder: Path = market.broker.data / f"{topic}-{partition}"
+    grant, revocation = decision_ids(kafka, topic, account)
+    partition = partition_of(account, kafka.catalog()[topic].partitions)
+    folder: Path = kafka.broker.data / f"{topic}-{partition}"
     assert files_with(folder, [grant])
 
-    beats = heartbeats(market, lane)
+    beats = heartbeats(kafka, lane)
     due = time.monotonic()
 
     def is_gone() -> bool:
@@ -81,7 +81,7 @@ def test_a_superseded_decision_vanishes_although_nobody_decides_anything(
 
     eventually("the grant is gone from disk", is_gone, deadline_s=120, poll_s=0.2)
     assert files_with(folder, [revocation])
-    assert decision_ids(market, topic, account) == [revocation]
+    assert decision_ids(kafka, topic, account) == [revocation]
     made = [entry.decision for entry in writer.reader.history(account.decode())]
     assert made == [Decision.GRANTED, Decision.REVOKED]
 

@@ -26,16 +26,16 @@ from erasestream.topics.catalog.catalog import (
     consent_of,
     lane_role,
 )
-from erasestream.topics.consent.ledger_findings import Findings
+from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.consent.ledger_view import ledger_key
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.consent.writer import ConsentReader, ConsentWriter, Operators
-from erasestream.topics.kafka.connection import ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState
 from erasestream.topics.kafka.partitioner import partition_of
-from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import Market
+from tests.kafka_fixture import KafkaFixture
 from tests.topics.consent.deciding import OWNER, Vault, at_work, eraser, ledger, writer
 
 
@@ -45,11 +45,11 @@ def seconds_ago(seconds: float) -> Callable[[], float]:
     return lambda: at
 
 
-def view(market: Market, lane: Lane, findings: Findings) -> ConsentView:
+def view(kafka: KafkaFixture, lane: Lane, findings: LedgerFindings) -> ConsentView:
     """As the router has it."""
     view = ConsentView(
-        connection=market.connection(ROUTER),
-        catalog=market.catalog(),
+        connection=kafka.connection(ROUTER),
+        catalog=kafka.catalog(),
         lanes=(lane,),
         found=findings.found,
     )
@@ -58,14 +58,14 @@ def view(market: Market, lane: Lane, findings: Findings) -> ConsentView:
 
 
 @pytest.fixture
-def findings(market: Market) -> Findings:
+def findings(kafka: KafkaFixture) -> LedgerFindings:
     """What the router writes to the ledger."""
-    writes = SingleWrites(connection=market.connection(ROUTER), timeout_s=10)
-    return Findings(writes=writes, ledger_partitions=market.catalog()[LEDGER].partitions)
+    writes = AcknowledgedWriter(connection=kafka.connection(ROUTER), timeout_s=10)
+    return LedgerFindings(writes=writes, ledger_partitions=kafka.catalog()[LEDGER].partitions)
 
 
 def test_two_writers_at_once_leave_two_grants_and_a_revocation_ends_both(
-    market: Market, lane: Lane
+    kafka: KafkaFixture, lane: Lane
 ) -> None:
     """Both look before either writes; the last one is in force, and neither is forgotten."""
     both_have_looked = threading.Barrier(2, timeout=20)
@@ -74,28 +74,30 @@ def test_two_writers_at_once_leave_two_grants_and_a_revocation_ends_both(
         both_have_looked.wait()
         return datetime.now(UTC).timestamp()
 
-    writers = [writer(market, lane, clock) for _ in range(2)]
+    writers = [writer(kafka, lane, clock) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(lambda each: each.grant("acct", **OWNER), writers))
     grants = {each.grant for each in made}
-    reader = ConsentReader(connection=market.connection(OPERATOR), lane=lane)
+    reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
     standing = reader.standing("acct")
     assert len(grants) == 2
     assert standing
     assert standing.grant in grants
-    writer(market, lane).revoke("acct", **OWNER)
+    writer(kafka, lane).revoke("acct", **OWNER)
     assert reader.standing("acct") is None
     assert set(reader.open_grants("acct")) == grants
 
 
-def test_a_grant_that_was_held_up_does_not_undo_a_revocation(market: Market, lane: Lane) -> None:
+def test_a_grant_that_was_held_up_does_not_undo_a_revocation(
+    kafka: KafkaFixture, lane: Lane
+) -> None:
     """Begun before the revocation and appended after it: void, also for the router."""
-    other = writer(market, lane)
+    other = writer(kafka, lane)
     other.grant("acct", **OWNER)
     other.revoke("acct", **OWNER)
     with pytest.raises(Unavailable, match="too late"):
-        writer(market, lane, seconds_ago(6)).grant("acct", **OWNER)
-    reader = ConsentReader(connection=market.connection(OPERATOR), lane=lane)
+        writer(kafka, lane, seconds_ago(6)).grant("acct", **OWNER)
+    reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
     assert reader.standing("acct") is None
     made = [entry.decision for entry in reader.history("acct")]
     assert made == [Decision.GRANTED, Decision.REVOKED, Decision.GRANTED]
@@ -108,18 +110,18 @@ def vault() -> Vault:
 
 
 @pytest.fixture
-def erasing(market: Market, lane: Lane, vault: Vault) -> Iterator[EraserStage]:
+def erasing(kafka: KafkaFixture, lane: Lane, vault: Vault) -> Iterator[EraserStage]:
     """The eraser at work on the lane."""
-    with at_work(market, lane, vault) as stage:
+    with at_work(kafka, lane, vault) as stage:
         yield stage
 
 
 def test_a_revocation_is_confirmed_only_when_its_markers_stand(
-    market: Market, lane: Lane, vault: Vault, erasing: EraserStage
+    kafka: KafkaFixture, lane: Lane, vault: Vault, erasing: EraserStage
 ) -> None:
     """While the vault is away it is recorded and honoured, but nobody says confirmed."""
     assert erasing.count == 0
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     grant = writes.grant("acct", **OWNER).grant
     revoked = writes.revoke("acct", **OWNER)
     assert writes.reader.standing("acct") is None
@@ -132,9 +134,9 @@ def test_a_revocation_is_confirmed_only_when_its_markers_stand(
     assert writes.reader.open_grants("acct") == []
 
 
-def test_nobody_believes_a_forged_erasure(market: Market, lane: Lane) -> None:
+def test_nobody_believes_a_forged_erasure(kafka: KafkaFixture, lane: Lane) -> None:
     """Another lane's service writes one to the ledger; to `erasures` the broker lets no lane."""
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     grant = writes.grant("acct", **OWNER).grant
     assert grant
     revoked = writes.revoke("acct", **OWNER)
@@ -151,9 +153,9 @@ def test_nobody_believes_a_forged_erasure(market: Market, lane: Lane) -> None:
         source="/eraser",
     )
     key = ledger_key(lane, account)
-    role = lane_role(market.open_lane(), LaneRole.ACCOUNT)
-    forger = SingleWrites(connection=market.connection(role), timeout_s=10)
-    number = partition_of(key, market.catalog()[LEDGER].partitions)
+    role = lane_role(kafka.open_lane(), LaneRole.ACCOUNT)
+    forger = AcknowledgedWriter(connection=kafka.connection(role), timeout_s=10)
+    number = partition_of(key, kafka.catalog()[LEDGER].partitions)
     forger.write(Partition(LEDGER, number), key, forged)
     with pytest.raises(Refused):
         forger.write(Partition(ERASURES, number), key, forged)
@@ -171,13 +173,15 @@ class DyingVault(Vault):
         raise KeyboardInterrupt
 
 
-def test_an_eraser_that_dies_before_it_says_so_says_so_later(market: Market, lane: Lane) -> None:
+def test_an_eraser_that_dies_before_it_says_so_says_so_later(
+    kafka: KafkaFixture, lane: Lane
+) -> None:
     """Its successor finds the decision again, and the marker; then it is confirmed."""
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     grant = writes.grant("acct", **OWNER).grant
     writes.revoke("acct", **OWNER)
     dying, vault = DyingVault(), Vault()
-    first = eraser(market, lane, dying, threading.Event())
+    first = eraser(kafka, lane, dying, threading.Event())
 
     def has_died() -> bool:
         try:
@@ -191,7 +195,7 @@ def test_an_eraser_that_dies_before_it_says_so_says_so_later(market: Market, lan
     assert dying.marked == {grant}
     assert writes.reader.open_grants("acct") == [grant]
     vault.is_away = False
-    second = eraser(market, lane, vault, threading.Event())
+    second = eraser(kafka, lane, vault, threading.Event())
 
     def has_confirmed() -> bool:
         second.turn()
@@ -207,7 +211,7 @@ def numbered() -> Iterator[AccountId]:
     return (AccountId(f"acct-{number}") for number in count())
 
 
-def send(market: Market, lane: Lane, account: AccountId, partitioner: str) -> int:
+def send(kafka: KafkaFixture, lane: Lane, account: AccountId, partitioner: str) -> int:
     """Write a grant as another client would, which picks the partition itself; that."""
     now = datetime.now(UTC)
     event = ConsentDecision(
@@ -220,7 +224,9 @@ def send(market: Market, lane: Lane, account: AccountId, partitioner: str) -> in
     )
     wire = to_wire(event, source="/stranger")
     role = lane_role(lane, LaneRole.ACCOUNT)
-    producer = Producer(market.connection(role).settings(ErrorWatch(), partitioner=partitioner))
+    producer = Producer(
+        kafka.connection(role).settings(ClientErrorState(), partitioner=partitioner)
+    )
     landed: list[int] = []
 
     def delivered(error: KafkaError | None, message: Message) -> None:
@@ -238,14 +244,16 @@ def send(market: Market, lane: Lane, account: AccountId, partitioner: str) -> in
     return landed[0]
 
 
-def test_javas_partitioner_is_ours(market: Market, lane: Lane, findings: Findings) -> None:
+def test_javas_partitioner_is_ours(
+    kafka: KafkaFixture, lane: Lane, findings: LedgerFindings
+) -> None:
     """What a Java service writes with its default lies where we look for it."""
     accounts = [account for account, _ in zip(numbered(), range(8), strict=False)]
-    partitions = market.catalog()[consent_of(lane)].partitions
+    partitions = kafka.catalog()[consent_of(lane)].partitions
     for account in accounts:
-        landed = send(market, lane, account, "murmur2_random")
+        landed = send(kafka, lane, account, "murmur2_random")
         assert landed == partition_of(account.encode(), partitions)
-    known = view(market, lane, findings)
+    known = view(kafka, lane, findings)
     try:
         assert all(known.standing(lane, account) for account in accounts)
     finally:
@@ -253,49 +261,51 @@ def test_javas_partitioner_is_ours(market: Market, lane: Lane, findings: Finding
 
 
 def test_another_partitioner_opts_nobody_in_and_is_a_finding(
-    market: Market, lane: Lane, findings: Findings
+    kafka: KafkaFixture, lane: Lane, findings: LedgerFindings
 ) -> None:
     """Librdkafka's default: the account is ephemeral, also after a grant in the right place."""
-    partitions = market.catalog()[consent_of(lane)].partitions
+    partitions = kafka.catalog()[consent_of(lane)].partitions
     for account in numbered():
-        landed = send(market, lane, account, "consistent_random")
+        landed = send(kafka, lane, account, "consistent_random")
         if landed != partition_of(account.encode(), partitions):
             break
-    writer(market, lane).grant(account, **OWNER)
-    known = view(market, lane, findings)
+    writer(kafka, lane).grant(account, **OWNER)
+    known = view(kafka, lane, findings)
     try:
         assert known.standing(lane, account) is None
     finally:
         known.close()
     write_all(findings)
-    found = [each for each in ledger(market) if f"{consent_of(lane)}/" in each.detail]
+    found = [each for each in ledger(kafka) if f"{consent_of(lane)}/" in each.detail]
     assert {each.kind for each in found} == {FindingKind.CONSENT_IN_WRONG_PARTITION}
     assert all(account not in each.detail for each in found)
 
 
-def write_all(findings: Findings) -> None:
+def write_all(findings: LedgerFindings) -> None:
     """More often than anything waits."""
     for _ in range(20):
         findings.write_one()
 
 
-def test_a_finding_is_the_same_each_time(market: Market, lane: Lane, findings: Findings) -> None:
+def test_a_finding_is_the_same_each_time(
+    kafka: KafkaFixture, lane: Lane, findings: LedgerFindings
+) -> None:
     """Two routers, or one twice, find one thing: their entries have one id."""
     at = Partition(consent_of(lane), 1)
     for _ in range(2):
         findings.found(FindingKind.CONSENT_UNREADABLE, at, 7)
         findings.found(FindingKind.CONSENT_UNREADABLE, at, 8)
     write_all(findings)
-    found = [each for each in ledger(market) if each.detail.startswith(f"{at} at ")]
+    found = [each for each in ledger(kafka) if each.detail.startswith(f"{at} at ")]
     assert len(found) == 4
     assert len({each.id for each in found}) == 2
 
 
-def test_findings_without_end_become_one_that_counts(market: Market, lane: Lane) -> None:
+def test_findings_without_end_become_one_that_counts(kafka: KafkaFixture, lane: Lane) -> None:
     """Beyond the bound nothing more is kept than how many and from where; others stand alone."""
-    writes = SingleWrites(connection=market.connection(ROUTER), timeout_s=10)
-    partitions = market.catalog()[LEDGER].partitions
-    findings = Findings(writes=writes, ledger_partitions=partitions, max_waiting=2)
+    writes = AcknowledgedWriter(connection=kafka.connection(ROUTER), timeout_s=10)
+    partitions = kafka.catalog()[LEDGER].partitions
+    findings = LedgerFindings(writes=writes, ledger_partitions=partitions, max_waiting=2)
     unreadable, misplaced = (
         FindingKind.CONSENT_UNREADABLE,
         FindingKind.CONSENT_IN_WRONG_PARTITION,
@@ -307,7 +317,7 @@ def test_findings_without_end_become_one_that_counts(market: Market, lane: Lane)
     findings.found(unreadable, Partition(consent_of(lane), 1), 101)
     write_all(findings)
     topic = consent_of(lane)
-    found = [each for each in ledger(market) if f"{topic}/" in each.detail]
+    found = [each for each in ledger(kafka) if f"{topic}/" in each.detail]
     assert [(each.kind, each.detail) for each in found] == [
         (unreadable, f"{topic}/0 at 0"),
         (unreadable, f"{topic}/1 at 1"),
@@ -318,13 +328,13 @@ def test_findings_without_end_become_one_that_counts(market: Market, lane: Lane)
     assert len({each.id for each in found}) == len(found)
 
 
-def test_consent_topics_never_grow(market: Market, lane: Lane) -> None:
+def test_consent_topics_never_grow(kafka: KafkaFixture, lane: Lane) -> None:
     """With another count every account would lie elsewhere."""
-    declared = market.catalog()
+    declared = kafka.catalog()
     more = Catalog.build(declared.lanes, durability=declared.durability, shared_partitions=5)
     with pytest.raises(Refused, match=r"consent\.\S+ has 4 partitions, and that never changes"):
-        plan(market.admin, more)
-    assert market.admin.partition_counts()[consent_of(lane)] == 4
+        plan(kafka.admin, more)
+    assert kafka.admin.partition_counts()[consent_of(lane)] == 4
 
 
 @pytest.mark.parametrize(
@@ -333,10 +343,10 @@ def test_consent_topics_never_grow(market: Market, lane: Lane) -> None:
     ids=["operator", "operator in disguise", "operator's channel"],
 )
 def test_operators_only_revoke(
-    market: Market, lane: Lane, role: str | None, channel: Channel
+    kafka: KafkaFixture, lane: Lane, role: str | None, channel: Channel
 ) -> None:
     """Whatever channel they name; nothing is written, and revoking is theirs."""
-    connection = market.connection(role or lane_role(lane, LaneRole.ACCOUNT))
+    connection = kafka.connection(role or lane_role(lane, LaneRole.ACCOUNT))
     operator = ConsentWriter(connection=connection, lane=lane)
     with pytest.raises(Refused, match="only revoke"):
         operator.grant("acct", actor="operator:ann", channel=channel)
@@ -344,20 +354,20 @@ def test_operators_only_revoke(
     assert operator.revoke("acct", actor="operator:ann", channel=channel).written
 
 
-def test_developers_may_grant(market: Market, lane: Lane) -> None:
+def test_developers_may_grant(kafka: KafkaFixture, lane: Lane) -> None:
     """In a stack that is marked so; the ledger names who and through what."""
     developer = ConsentWriter(
-        connection=market.connection(OPERATOR), lane=lane, operators=Operators.DEVELOPERS
+        connection=kafka.connection(OPERATOR), lane=lane, operators=Operators.DEVELOPERS
     )
     assert developer.grant("acct", actor="operator:ann", channel=Channel.OPERATOR).written
     (entry,) = developer.reader.history("acct")
     assert (entry.actor, entry.channel) == ("operator:ann", Channel.OPERATOR)
 
 
-def test_a_revocation_that_is_late_counts(market: Market, lane: Lane) -> None:
+def test_a_revocation_that_is_late_counts(kafka: KafkaFixture, lane: Lane) -> None:
     """Only grants are void: a revocation wins every race, however long it took."""
-    writer(market, lane).grant("acct", **OWNER)
-    late = writer(market, lane, seconds_ago(timedelta(hours=1).total_seconds()))
+    writer(kafka, lane).grant("acct", **OWNER)
+    late = writer(kafka, lane, seconds_ago(timedelta(hours=1).total_seconds()))
     late.revoke("acct", **OWNER)
-    reader = ConsentReader(connection=market.connection(OPERATOR), lane=lane)
+    reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
     assert reader.standing("acct") is None

@@ -15,9 +15,9 @@ from erasestream.topics.catalog.catalog import consent_of
 from erasestream.topics.consent import writer as writing
 from erasestream.topics.consent.write_conflicts import has_rival
 from erasestream.topics.consent.writer import ConsentWriter
-from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites, Written
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
 from erasestream.topics.kafka.records import Partition, Record
-from tests.kafka_fixture import Market
+from tests.kafka_fixture import KafkaFixture
 from tests.topics.consent.deciding import OWNER, Vault, at_work, writer
 
 ACCOUNT, OTHER = AccountId("acct"), AccountId("other")
@@ -64,7 +64,7 @@ def test_a_rival_decided_otherwise_for_the_same_account(
     assert has_rival(made, ACCOUNT, between) is expected
 
 
-class HeldUp(SingleWrites):
+class HeldUp(AcknowledgedWriter):
     """Stalls between the ledger entry and the state, until it is let go."""
 
     def write(self, at: Partition, key: bytes, wire: object) -> Written:
@@ -81,12 +81,12 @@ class HeldUp(SingleWrites):
 class Slow:
     """A writer that is held up in the middle of its first decision."""
 
-    def __init__(self, market: Market, lane: Lane, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, kafka: KafkaFixture, lane: Lane, patch: pytest.MonkeyPatch) -> None:
         self.has_come, self.may_go = threading.Event(), threading.Event()
         held_up = type("Mine", (HeldUp,), {"has_come": self.has_come, "may_go": self.may_go})
         with patch.context() as only_here:
-            only_here.setattr(writing, "SingleWrites", held_up)
-            self.writer: ConsentWriter = writer(market, lane, ahead)
+            only_here.setattr(writing, "AcknowledgedWriter", held_up)
+            self.writer: ConsentWriter = writer(kafka, lane, ahead)
 
 
 def ahead() -> float:
@@ -95,18 +95,18 @@ def ahead() -> float:
 
 
 @pytest.fixture
-def slow(market: Market, lane: Lane, monkeypatch: pytest.MonkeyPatch) -> Slow:
+def slow(kafka: KafkaFixture, lane: Lane, monkeypatch: pytest.MonkeyPatch) -> Slow:
     """Of the test's lane."""
-    return Slow(market, lane, monkeypatch)
+    return Slow(kafka, lane, monkeypatch)
 
 
 def test_a_revocation_that_a_grant_overtook_is_made_again(
-    market: Market, lane: Lane, slow: Slow
+    kafka: KafkaFixture, lane: Lane, slow: Slow
 ) -> None:
     """Ledger: revocation, grant; states: grant, revocation.  The grant is over, and erased."""
-    vault, other = Vault(), writer(market, lane)
+    vault, other = Vault(), writer(kafka, lane)
     vault.is_away = False
-    with ThreadPoolExecutor(1) as pool, at_work(market, lane, vault):
+    with ThreadPoolExecutor(1) as pool, at_work(kafka, lane, vault):
         pending = pool.submit(lambda: slow.writer.revoke("acct", **OWNER))
         assert slow.has_come.wait(30)
         granted = other.grant("acct", **OWNER)
@@ -121,9 +121,11 @@ def test_a_revocation_that_a_grant_overtook_is_made_again(
     assert made == [Decision.REVOKED, Decision.GRANTED, Decision.REVOKED]
 
 
-def test_a_grant_that_a_revocation_overtook_is_none(market: Market, lane: Lane, slow: Slow) -> None:
+def test_a_grant_that_a_revocation_overtook_is_none(
+    kafka: KafkaFixture, lane: Lane, slow: Slow
+) -> None:
     """Ledger: grant, revocation; states: revocation, grant.  Nobody is told that it stands."""
-    other = writer(market, lane)
+    other = writer(kafka, lane)
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(lambda: slow.writer.grant("acct", **OWNER))
         assert slow.has_come.wait(30)
@@ -136,7 +138,7 @@ def test_a_grant_that_a_revocation_overtook_is_none(market: Market, lane: Lane, 
     assert again.written
     vault = Vault()
     vault.is_away = False
-    with at_work(market, lane, vault):
+    with at_work(kafka, lane, vault):
         other.await_confirmed("acct", revoked, timeout_s=30)
     assert again.grant not in vault.marked
     assert other.reader.open_grants("acct") == [again.grant]
@@ -146,10 +148,10 @@ def test_a_grant_that_a_revocation_overtook_is_none(market: Market, lane: Lane, 
 
 
 def test_an_erased_grant_does_not_stand(
-    market: Market, lane: Lane, slow: Slow, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaFixture, lane: Lane, slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The writer above died before it could revoke: the next grant is one, and not 'already'."""
-    vault, other = Vault(), writer(market, lane)
+    vault, other = Vault(), writer(kafka, lane)
     vault.is_away = False
 
     def dies(*_: object, **__: object) -> None:
@@ -164,7 +166,7 @@ def test_an_erased_grant_does_not_stand(
         with pytest.raises(KeyboardInterrupt):
             pending.result(30)
     assert other.reader.standing("acct"), "the last decision is the grant"
-    with at_work(market, lane, vault):
+    with at_work(kafka, lane, vault):
         other.await_confirmed("acct", revoked, timeout_s=30)
     assert other.reader.standing("acct") is None
     again = other.grant("acct", **OWNER)
@@ -172,22 +174,22 @@ def test_an_erased_grant_does_not_stand(
     assert again.grant not in vault.marked
 
 
-def test_a_grant_after_a_revocation_keeps_nobody_waiting(market: Market, lane: Lane) -> None:
+def test_a_grant_after_a_revocation_keeps_nobody_waiting(kafka: KafkaFixture, lane: Lane) -> None:
     """On again in another tab: what the revocation ended is confirmed all the same."""
-    vault, writes = Vault(), writer(market, lane)
+    vault, writes = Vault(), writer(kafka, lane)
     vault.is_away = False
     first = writes.grant("acct", **OWNER)
     revoked = writes.revoke("acct", **OWNER)
     second = writes.grant("acct", **OWNER)
-    with at_work(market, lane, vault):
+    with at_work(kafka, lane, vault):
         writes.await_confirmed("acct", revoked, timeout_s=30)
     assert vault.marked == {first.grant}
     assert writes.reader.open_grants("acct") == [second.grant]
 
 
-def test_only_its_own_account_is_a_rivals(market: Market, lane: Lane, slow: Slow) -> None:
+def test_only_its_own_account_is_a_rivals(kafka: KafkaFixture, lane: Lane, slow: Slow) -> None:
     """Others decide in the same partition meanwhile; each decision is made once."""
-    other = writer(market, lane)
+    other = writer(kafka, lane)
     place = other.reader.place(ACCOUNT)
     neighbour = next(
         name

@@ -23,10 +23,10 @@ from erasestream.topics.catalog.catalog import (
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.consent.writer import ConsentReader, ConsentWriter
 from erasestream.topics.kafka.acl_bindings import binding_of, exactly
-from erasestream.topics.kafka.connection import ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState
 from erasestream.topics.kafka.partitioner import partition_of
 from tests.flow.looking import UNCOMMITTED, TopicReader
-from tests.kafka_fixture import Market
+from tests.kafka_fixture import KafkaFixture
 
 ACCOUNT = AccountId("acct")
 OWNER = {"actor": "owner", "channel": Channel.ACCOUNT_PAGE}
@@ -38,16 +38,16 @@ def account_role(lane: Lane) -> Role:
 
 
 @pytest.fixture
-def writer(market: Market, lane: Lane) -> ConsentWriter:
+def writer(kafka: KafkaFixture, lane: Lane) -> ConsentWriter:
     """The lane's own account service."""
-    return ConsentWriter(connection=market.connection(account_role(lane)), lane=lane)
+    return ConsentWriter(connection=kafka.connection(account_role(lane)), lane=lane)
 
 
 @contextmanager
-def without_writing(market: Market, role: Role, topic: str) -> Iterator[None]:
+def without_writing(kafka: KafkaFixture, role: Role, topic: str) -> Iterator[None]:
     """This role can not write to this topic for a while."""
     binding = binding_of(Right(role, Operation.WRITE, Resource.TOPIC, topic))
-    admin = market.admin
+    admin = kafka.admin
     (deleted,) = admin.client.delete_acls([exactly(binding)]).values()
     assert deleted.result(20)
     try:
@@ -57,11 +57,11 @@ def without_writing(market: Market, role: Role, topic: str) -> Iterator[None]:
             created.result(20)
 
 
-def decisions(market: Market, lane: Lane) -> int:
+def decisions(kafka: KafkaFixture, lane: Lane) -> int:
     """How many records with the account's key lie in the consent topic."""
     topic = consent_of(lane)
-    partitions = market.catalog()[topic].partitions
-    reader = TopicReader(market.cluster, ADMIN, topic, partitions, UNCOMMITTED)
+    partitions = kafka.catalog()[topic].partitions
+    reader = TopicReader(kafka.cluster, ADMIN, topic, partitions, UNCOMMITTED)
     try:
         return sum(record.key == ACCOUNT.encode() for record in reader.read_to_end())
     finally:
@@ -70,46 +70,46 @@ def decisions(market: Market, lane: Lane) -> int:
 
 @pytest.mark.parametrize("decide", ["grant", "revoke"])
 def test_no_decision_without_its_proof(
-    market: Market, lane: Lane, writer: ConsentWriter, decide: str
+    kafka: KafkaFixture, lane: Lane, writer: ConsentWriter, decide: str
 ) -> None:
     """The ledger comes first: where it can not be written, nothing is decided."""
     with (
-        without_writing(market, account_role(lane), LEDGER),
+        without_writing(kafka, account_role(lane), LEDGER),
         pytest.raises(Refused) as refused,
     ):
         getattr(writer, decide)(ACCOUNT, **OWNER)
     assert refused.value.code is Code.NOT_AUTHORIZED
-    assert decisions(market, lane) == 0
+    assert decisions(kafka, lane) == 0
     assert writer.reader.history(ACCOUNT) == []
 
 
 def test_an_entry_without_its_decision_changes_nothing(
-    market: Market, lane: Lane, writer: ConsentWriter
+    kafka: KafkaFixture, lane: Lane, writer: ConsentWriter
 ) -> None:
     """The other way round: what stands in the ledger alone opts nobody in."""
-    with without_writing(market, account_role(lane), consent_of(lane)), pytest.raises(Refused):
+    with without_writing(kafka, account_role(lane), consent_of(lane)), pytest.raises(Refused):
         writer.grant(ACCOUNT, **OWNER)
-    reader = ConsentReader(connection=market.connection(OPERATOR), lane=lane)
+    reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
     assert len(reader.history(ACCOUNT)) == 1
     assert reader.standing(ACCOUNT) is None
-    assert decisions(market, lane) == 0
+    assert decisions(kafka, lane) == 0
 
 
 def test_a_decision_is_seen_behind_anothers_open_transaction(
-    market: Market, lane: Lane, writer: ConsentWriter
+    kafka: KafkaFixture, lane: Lane, writer: ConsentWriter
 ) -> None:
     """It is no part of one, and the view reads what is not committed."""
     topic = consent_of(lane)
-    number = partition_of(ACCOUNT.encode(), market.catalog()[topic].partitions)
-    settings = market.connection(ADMIN).settings(ErrorWatch(), transactional_id=f"open-{lane}")
+    number = partition_of(ACCOUNT.encode(), kafka.catalog()[topic].partitions)
+    settings = kafka.connection(ADMIN).settings(ClientErrorState(), transactional_id=f"open-{lane}")
     stranger = Producer(settings)
     stranger.init_transactions(20)
     stranger.begin_transaction()
     stranger.produce(topic, b"", HEARTBEAT_KEY, number)
     assert stranger.flush(20) == 0
     view = ConsentView(
-        connection=market.connection(ROUTER),
-        catalog=market.catalog(),
+        connection=kafka.connection(ROUTER),
+        catalog=kafka.catalog(),
         lanes=(lane,),
         found=lambda *_: None,
     )

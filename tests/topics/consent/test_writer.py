@@ -9,28 +9,28 @@ from erasestream.schemas.events.consent import Channel, Decision
 from erasestream.schemas.ids import AccountId, Lane
 from erasestream.topics.catalog.catalog import OPERATOR, LaneRole, lane_role
 from erasestream.topics.consent.writer import ConsentReader, ConsentWriter
-from tests.kafka_fixture import Market
+from tests.kafka_fixture import KafkaFixture
 
 
-def writer(market: Market, lane: Lane) -> ConsentWriter:
+def writer(kafka: KafkaFixture, lane: Lane) -> ConsentWriter:
     """The lane's own account service."""
-    connection = market.connection(lane_role(lane, LaneRole.ACCOUNT))
+    connection = kafka.connection(lane_role(lane, LaneRole.ACCOUNT))
     return ConsentWriter(connection=connection, lane=lane)
 
 
-def test_nobody_is_opted_in_by_default(market: Market, lane: Lane) -> None:
+def test_nobody_is_opted_in_by_default(kafka: KafkaFixture, lane: Lane) -> None:
     """An account without a decision has no grant and no history."""
-    reader = ConsentReader(connection=market.connection(OPERATOR), lane=lane)
+    reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
     assert reader.standing("acct-1") is None
     assert reader.history("acct-1") == []
 
 
-def test_decisions_are_in_force_and_in_the_history(market: Market, lane: Lane) -> None:
+def test_decisions_are_in_force_and_in_the_history(kafka: KafkaFixture, lane: Lane) -> None:
     """A grant, its repetition, and a revocation, as an operator then sees them."""
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     granted = writes.grant("acct-1", actor="owner", channel=Channel.ACCOUNT_PAGE)
     again = writes.grant("acct-1", actor="owner", channel=Channel.ACCOUNT_PAGE)
-    reader = ConsentReader(connection=market.connection(OPERATOR), lane=lane)
+    reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
     standing = reader.standing("acct-1")
     assert granted.written
     assert not again.written
@@ -48,38 +48,38 @@ def test_decisions_are_in_force_and_in_the_history(market: Market, lane: Lane) -
     ]
 
 
-def test_a_new_grant_is_another_grant(market: Market, lane: Lane) -> None:
+def test_a_new_grant_is_another_grant(kafka: KafkaFixture, lane: Lane) -> None:
     """Granting again after a revocation does not revive the old grant."""
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     first = writes.grant("acct-1", actor="owner", channel=Channel.LIBRARY)
     writes.revoke("acct-1", actor="owner", channel=Channel.LIBRARY)
     second = writes.grant("acct-1", actor="owner", channel=Channel.LIBRARY)
     assert first.grant != second.grant
 
 
-def test_grant_that_comes_too_late_is_not_reported_as_one(market: Market, lane: Lane) -> None:
+def test_grant_that_comes_too_late_is_not_reported_as_one(kafka: KafkaFixture, lane: Lane) -> None:
     """Made by a clock that is a minute off, it would be void: the writer says so.
 
     The ledger's broker has told what time it is; no state is written that might count later.
     """
     off = (datetime.now(UTC) - timedelta(minutes=1)).timestamp()
     late = ConsentWriter(
-        connection=market.connection(lane_role(lane, LaneRole.ACCOUNT)),
+        connection=kafka.connection(lane_role(lane, LaneRole.ACCOUNT)),
         lane=lane,
         clock=lambda: off,
     )
     with pytest.raises(Unavailable, match="too late"):
         late.grant("acct-1", actor="owner", channel=Channel.LIBRARY)
-    reader = ConsentReader(connection=market.connection(OPERATOR), lane=lane)
+    reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
     assert reader.standing("acct-1") is None
     assert set(reader.reach(AccountId("acct-1")).values()) == {0}
 
 
 @pytest.mark.parametrize("account", ["", "a b", "_invalid", "x" * 65])
 def test_accounts_that_nobody_can_have_are_refused(
-    market: Market, lane: Lane, account: str
+    kafka: KafkaFixture, lane: Lane, account: str
 ) -> None:
     """Before anything is written."""
     with pytest.raises(InvalidEvent) as refused:
-        writer(market, lane).grant(account, actor="owner", channel=Channel.LIBRARY)
+        writer(kafka, lane).grant(account, actor="owner", channel=Channel.LIBRARY)
     assert refused.value.code is Code.INVALID_ACCOUNT

@@ -16,14 +16,14 @@ from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.client.upload_sender import SendingLimits
 from erasestream.topics.kafka import broker_loss_detector
-from erasestream.topics.kafka.broker_loss_detector import Lifeline
-from erasestream.topics.kafka.connection import Connection, ErrorWatch, Settings
+from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
+from erasestream.topics.kafka.connection import ClientErrorState, Connection, Settings
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView
-from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition, Record
 from tests.flow.pictures import photo
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import Market, opened_market
+from tests.kafka_fixture import KafkaFixture, opened_kafka
 from tests.topics.client.test_result_subscription import Router, cutout
 
 RESTARTS = 3
@@ -32,17 +32,17 @@ RESTARTS = 3
 class Curious(Connection):
     """Its clients ask about the cluster all the time, also while a broker stops or starts."""
 
-    def settings(self, watch: ErrorWatch, **more: object) -> Settings:
+    def settings(self, watch: ClientErrorState, **more: object) -> Settings:
         """The settings, but for that."""
         return super().settings(watch, **more) | {"topic.metadata.refresh.interval.ms": 10}
 
 
 @pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
     """A broker of this module's own."""
-    with opened_market(tmp_path_factory.mktemp("lifeline")) as market:
-        market.open_lane()  # with the roles that all lanes share
-        yield market
+    with opened_kafka(tmp_path_factory.mktemp("lifeline")) as kafka:
+        kafka.open_lane()  # with the roles that all lanes share
+        yield kafka
 
 
 @pytest.fixture
@@ -53,9 +53,9 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker_loss_detector, "TIMES", 1)
 
 
-def astray(market: Market, watch: ErrorWatch) -> Producer:
+def astray(kafka: KafkaFixture, watch: ClientErrorState) -> Producer:
     """A client that looks for brokers where none are, and has noticed."""
-    settings = market.connection(ROUTER).settings(watch)
+    settings = kafka.connection(ROUTER).settings(watch)
     client = Producer(settings | {"bootstrap.servers": "127.0.0.1:1"})
 
     def has_noticed() -> bool:
@@ -67,56 +67,56 @@ def astray(market: Market, watch: ErrorWatch) -> Producer:
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_client_that_reaches_nobody_is_lost_if_another_does(market: Market) -> None:
+def test_a_client_that_reaches_nobody_is_lost_if_another_does(kafka: KafkaFixture) -> None:
     """And whoever starts again has lost nobody."""
-    watch = ErrorWatch()
-    line = Lifeline(market.connection(ROUTER), watch)
-    client = astray(market, watch)
+    watch = ClientErrorState()
+    line = BrokerLossDetector(kafka.connection(ROUTER), watch)
+    client = astray(kafka, watch)
     assert line.is_lost(client)
     assert watch.all_away_since_s is None
     assert not line.is_lost(client)
 
 
 @pytest.mark.usefixtures("at_once")
-def test_stages_end(market: Market) -> None:
+def test_stages_end(kafka: KafkaFixture) -> None:
     """Their successors have new clients."""
-    watch = ErrorWatch()
-    client = astray(market, watch)
+    watch = ClientErrorState()
+    client = astray(kafka, watch)
     with pytest.raises(Unavailable, match="forgotten"):
-        Lifeline(market.connection(ROUTER), watch).check(client)
+        BrokerLossDetector(kafka.connection(ROUTER), watch).check(client)
 
 
 @pytest.mark.usefixtures("at_once")
-def test_nobody_is_lost_while_the_brokers_are_away(market: Market) -> None:
+def test_nobody_is_lost_while_the_brokers_are_away(kafka: KafkaFixture) -> None:
     """Another client would wait just the same."""
-    watch = ErrorWatch()
-    line = Lifeline(market.connection(ROUTER), watch)
-    client = astray(market, watch)
-    with market.silence():
+    watch = ClientErrorState()
+    line = BrokerLossDetector(kafka.connection(ROUTER), watch)
+    client = astray(kafka, watch)
+    with kafka.silence():
         assert not line.is_lost(client)
     assert line.is_lost(client)
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_client_that_has_found_them_again_is_not_lost(market: Market) -> None:
+def test_a_client_that_has_found_them_again_is_not_lost(kafka: KafkaFixture) -> None:
     """Its word of before counts no more."""
-    watch = ErrorWatch()
-    astray(market, watch)
-    line = Lifeline(market.connection(ROUTER), watch)
-    found = Producer(market.connection(ROUTER).settings(ErrorWatch()))
+    watch = ClientErrorState()
+    astray(kafka, watch)
+    line = BrokerLossDetector(kafka.connection(ROUTER), watch)
+    found = Producer(kafka.connection(ROUTER).settings(ClientErrorState()))
     assert not line.is_lost(found)
     assert watch.all_away_since_s is None
 
 
-def test_nobody_is_asked_too_soon_or_too_often(market: Market) -> None:
+def test_nobody_is_asked_too_soon_or_too_often(kafka: KafkaFixture) -> None:
     """A question takes some seconds while the brokers are away."""
     now = [time.monotonic()]
-    watch = ErrorWatch()
-    line = Lifeline(market.connection(ROUTER), watch, clock=lambda: now[0])
-    client = astray(market, watch)
+    watch = ClientErrorState()
+    line = BrokerLossDetector(kafka.connection(ROUTER), watch, clock=lambda: now[0])
+    client = astray(kafka, watch)
     assert not line.is_lost(client)
     now[0] += 2 * broker_loss_detector.AFTER_S
-    with market.silence():
+    with kafka.silence():
         assert not line.is_lost(client)
     assert not line.is_lost(client)
     for is_enough in (False, False, True):
@@ -125,20 +125,20 @@ def test_nobody_is_asked_too_soon_or_too_often(market: Market) -> None:
 
 
 def test_restarts_of_the_only_broker_end_nothing(
-    market: Market, lane: Lane, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaFixture, lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether or not it said, while it stopped or started, that there are no brokers."""
     for module in (result_consumer, upload_sender):
         monkeypatch.setattr(module, "Connection", Curious)
     place = Partition(LEDGER, 0)
-    writes = SingleWrites(connection=Curious(cluster=market.cluster, role=ROUTER), timeout_s=5)
-    reads = Curious(cluster=market.cluster, role=OPERATOR)
+    writes = AcknowledgedWriter(connection=Curious(cluster=kafka.cluster, role=ROUTER), timeout_s=5)
+    reads = Curious(cluster=kafka.cluster, role=OPERATOR)
     seen: list[Record] = []
     view = CompactedView(connection=reads, topics={LEDGER: 1}, apply=seen.append)
     limits = SendingLimits(delivery_s=15)
     with (
-        UploadProducer(market.cluster, lane, limits=limits) as producer,
-        ResultSubscription(market.cluster, lane, group="test") as results,
+        UploadProducer(kafka.cluster, lane, limits=limits) as producer,
+        ResultSubscription(kafka.cluster, lane, group="test") as results,
     ):
         numbers = itertools.count()
 
@@ -154,14 +154,14 @@ def test_restarts_of_the_only_broker_end_nothing(
             return bool(producer.send(photo(), account="acct").result(30))
 
         def is_delivered() -> bool:
-            Router(market, lane).write(cutout(next(numbers)))
+            Router(kafka, lane).write(cutout(next(numbers)))
             return results.poll(5.0) is not None
 
         for _ in range(RESTARTS):
             for goes_on in (is_written, is_seen, is_uploaded, is_delivered):
                 eventually(goes_on.__name__, patient(goes_on), deadline_s=150)
-            market.broker.stop()
-            market.broker.start()
+            kafka.broker.stop()
+            kafka.broker.start()
     view.close()
 
 

@@ -18,23 +18,23 @@ from erasestream.topics.catalog.catalog import LaneRole, ephemeral_of, lane_role
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.consent.writer import ConsentWriter
-from erasestream.topics.kafka.certificate_watcher import Renewal
+from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.tls import Identity
 from tests.flow.pictures import photo
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import Market, opened_market
-from tests.pipeline.stages.routing.router_harness import Bench
+from tests.kafka_fixture import KafkaFixture, opened_kafka
+from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness
 
 OWNER = {"actor": "owner", "channel": Channel.LIBRARY}
 VALID = timedelta(seconds=20)
 
 
 @pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
     """A broker of this module's own, since it is started anew."""
-    with opened_market(tmp_path_factory.mktemp("renewal")) as market:
-        yield market
+    with opened_kafka(tmp_path_factory.mktemp("renewal")) as kafka:
+        yield kafka
 
 
 class Clock:
@@ -48,9 +48,11 @@ class Clock:
         return self.now
 
 
-def issue(market: Market, role: str, folder: Path, *, valid: timedelta | None = None) -> datetime:
+def issue(
+    kafka: KafkaFixture, role: str, folder: Path, *, valid: timedelta | None = None
+) -> datetime:
     """A certificate in a folder; without `valid` it lives for days.  When it ends."""
-    authority = market.authority
+    authority = kafka.authority
     if valid is not None:
         begun = datetime.now(UTC) - timedelta(days=authority.days) + valid
         authority = replace(authority, now=lambda: begun)
@@ -59,14 +61,14 @@ def issue(market: Market, role: str, folder: Path, *, valid: timedelta | None = 
 
 
 def test_a_change_is_noticed_once_and_only_when_it_is_whole(
-    market: Market, lane: Lane, tmp_path: Path
+    kafka: KafkaFixture, lane: Lane, tmp_path: Path
 ) -> None:
     """Key and certificate are written one after the other; half a renewal is none."""
     role = lane_role(lane, LaneRole.PRODUCER)
-    issue(market, role, tmp_path / "now")
-    issue(market, role, tmp_path / "next")
+    issue(kafka, role, tmp_path / "now")
+    issue(kafka, role, tmp_path / "next")
     clock = Clock()
-    looks = Renewal(Identity.load(tmp_path / "now", role), look_every_s=1, clock=clock)
+    looks = CertificateWatcher(Identity.load(tmp_path / "now", role), look_every_s=1, clock=clock)
 
     def is_due() -> bool:
         clock.now += 1
@@ -82,19 +84,19 @@ def test_a_change_is_noticed_once_and_only_when_it_is_whole(
 
 
 @pytest.fixture
-def short_lived(market: Market, lane: Lane, tmp_path: Path) -> tuple[Cluster, datetime]:
+def short_lived(kafka: KafkaFixture, lane: Lane, tmp_path: Path) -> tuple[Cluster, datetime]:
     """The lane's services with certificates that end soon, and when."""
-    ends = [issue(market, lane_role(lane, role), tmp_path, valid=VALID) for role in LaneRole]
-    return replace(market.cluster, identities=tmp_path), max(ends)
+    ends = [issue(kafka, lane_role(lane, role), tmp_path, valid=VALID) for role in LaneRole]
+    return replace(kafka.cluster, identities=tmp_path), max(ends)
 
 
 @pytest.mark.long
 def test_clients_outlive_their_certificates(
-    market: Market, lane: Lane, short_lived: tuple[Cluster, datetime], tmp_path: Path
+    kafka: KafkaFixture, lane: Lane, short_lived: tuple[Cluster, datetime], tmp_path: Path
 ) -> None:
     """Producer, subscription and consent writer go on with the renewed ones; nothing is lost."""
     cluster, ends = short_lived
-    bench = Bench(market, lane)
+    bench = KafkaRouterHarness(kafka, lane)
     account = Connection(cluster=cluster, role=lane_role(lane, LaneRole.ACCOUNT))
     writer = ConsentWriter(connection=account, lane=lane)
     with (
@@ -104,13 +106,13 @@ def test_clients_outlive_their_certificates(
         before = producer.send(photo(), account="acct").result(30)
         writer.grant("acct", **OWNER)
         for role in LaneRole:
-            issue(market, lane_role(lane, role), tmp_path)
+            issue(kafka, lane_role(lane, role), tmp_path)
         eventually(
             "the first ones have ended",
             lambda: not subscription.poll(0.2) and datetime.now(UTC) > ends + timedelta(seconds=1),
         )
-        market.broker.stop()
-        market.broker.start()
+        kafka.broker.stop()
+        kafka.broker.start()
         after = [producer.send(photo(), account="acct") for _ in range(3)]
         received = {future.result(60).upload_id for future in after}
         assert len(received | {before.upload_id}) == 4
@@ -124,7 +126,7 @@ def test_clients_outlive_their_certificates(
 
 @pytest.mark.long
 def test_without_a_renewal_nobody_gets_in(
-    market: Market, lane: Lane, short_lived: tuple[Cluster, datetime]
+    kafka: KafkaFixture, lane: Lane, short_lived: tuple[Cluster, datetime]
 ) -> None:
     """The control of the test above: the certificate that has ended is refused."""
     cluster, ends = short_lived

@@ -25,12 +25,12 @@ from erasestream.topics.kafka.connection import Cluster, Connection, Settings
 from erasestream.topics.kafka.producer import producer_pool
 from erasestream.topics.kafka.records import Partition, Record
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
-from erasestream.topics.kafka.transaction.start_offsets import Start
+from erasestream.topics.kafka.transaction.start_offsets import StartOffset
 from tests.faults.proxy import HOST, Proxy
 from tests.flow.pictures import photo
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import PARTITIONS, Market, opened_market
-from tests.pipeline.stages.routing.router_harness import Bench
+from tests.kafka_fixture import PARTITIONS, KafkaFixture, opened_kafka
+from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness
 from tests.topics.kafka.producer.test_fatal_errors import sending
 from tests.topics.kafka.transaction.copying import Copy
 
@@ -77,10 +77,10 @@ def ways() -> SecondWay:
 
 
 @pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory, ways: SecondWay) -> Iterator[Market]:
+def kafka(tmp_path_factory: pytest.TempPathFactory, ways: SecondWay) -> Iterator[KafkaFixture]:
     """A broker of this module's own."""
-    with opened_market(tmp_path_factory.mktemp("cut-off"), second_way=ways) as market:
-        yield market
+    with opened_kafka(tmp_path_factory.mktemp("cut-off"), second_way=ways) as kafka:
+        yield kafka
 
 
 @pytest.fixture(scope="module")
@@ -93,18 +93,18 @@ def proxy(ways: SecondWay) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def proxied(market: Market, ways: SecondWay) -> Cluster:
+def proxied(kafka: KafkaFixture, ways: SecondWay) -> Cluster:
     """The way through the proxy."""
     servers = (f"{HOST}:{ways.advertised_port}",)
-    return Cluster(bootstrap_servers=servers, identities=market.identities)
+    return Cluster(bootstrap_servers=servers, identities=kafka.identities)
 
 
 @pytest.mark.parametrize("at_commit", [True, False], ids=["commits", "asks where to begin"])
 def test_a_loop_that_is_cut_off_goes_on(
-    market: Market, proxy: Proxy, proxied: Cluster, at_commit: bool
+    kafka: KafkaFixture, proxy: Proxy, proxied: Cluster, at_commit: bool
 ) -> None:
     """By itself or its successor, and everything is there once."""
-    bench = Bench(market, market.open_lane())
+    bench = KafkaRouterHarness(kafka, kafka.open_lane())
     copy = Cutting(ephemeral_of(bench.lane), proxy, at_commit=at_commit)
 
     def started() -> TransactionalLoop:
@@ -117,7 +117,7 @@ def test_a_loop_that_is_cut_off_goes_on(
         )
         of = loop._starts.of
 
-        def of_cut_off(partitions: Iterable[Partition]) -> Mapping[Partition, Start]:
+        def of_cut_off(partitions: Iterable[Partition]) -> Mapping[Partition, StartOffset]:
             copy.before_asking()
             return of(partitions)
 
@@ -155,7 +155,7 @@ def test_a_loop_that_is_cut_off_goes_on(
 
 
 def test_what_lies_there_is_not_sent_again_when_another_upload_is_given_up(
-    market: Market, proxy: Proxy, proxied: Cluster, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaFixture, proxy: Proxy, proxied: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broker has both, and its answers are lost; the older is given up first."""
 
@@ -164,8 +164,8 @@ def test_what_lies_there_is_not_sent_again_when_another_upload_is_given_up(
         return Producer(settings | {"max.in.flight": 5})
 
     monkeypatch.setattr(producer_pool, "Producer", several_in_flight)
-    lane = market.open_lane()
-    admin = market.admin
+    lane = kafka.open_lane()
+    admin = kafka.admin
 
     def lying() -> int:
         partitions = (Partition(uploads_of(lane), number) for number in range(PARTITIONS))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.schemas.errors import Code, ErasestreamError
 from erasestream.topics.catalog.catalog import ADMIN
 from erasestream.topics.kafka.connection import Cluster, Connection
@@ -23,7 +23,7 @@ ANSWER_S = 5.0
 def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A broker's identity and the administrator's."""
     folder = tmp_path_factory.mktemp("tls")
-    authority = Authority.create(folder / "authority", now=lambda: datetime.now(UTC))
+    authority = CertificateAuthority.create(folder / "authority", now=lambda: datetime.now(UTC))
     authority.issue_broker("broker", folder / "identities")
     authority.issue_role(ADMIN, folder / "identities")
     return folder / "identities"

@@ -20,8 +20,8 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from erasestream.schemas.errors import Unavailable
-from erasestream.topics.kafka.broker_loss_detector import Lifeline
-from erasestream.topics.kafka.connection import Connection, ErrorWatch, translate
+from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
+from erasestream.topics.kafka.connection import ClientErrorState, Connection, translate
 from erasestream.topics.kafka.end_offsets import known_ends
 from erasestream.topics.kafka.records import Partition, Record
 
@@ -51,9 +51,9 @@ class CompactedView:
         only: Callable[[Partition], bool] = lambda _partition: True,
     ) -> None:
         """`topics`: their partition counts; `only` picks some of the partitions."""
-        self._watch = ErrorWatch()
+        self._watch = ClientErrorState()
         self._admin = connection.admin()
-        self._lifeline = Lifeline(connection, self._watch)
+        self._lifeline = BrokerLossDetector(connection, self._watch)
         self._settings = connection.settings(
             self._watch,
             group_id=connection.role,  # never joined: partitions are assigned

@@ -2,7 +2,7 @@
 
 For questions about one account among many.  Clients are kept between questions: making them
 costs a TLS handshake with every broker, which is most of what a question would cost.  What was
-read can be kept, too (`Followed`): the next question reads only what is new.
+read can be kept, too (`CachedPartitionState`): the next question reads only what is new.
 """
 
 import math
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 from erasestream.schemas.errors import Unavailable
-from erasestream.topics.kafka.certificate_watcher import Renewal
+from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView, Mark
 from erasestream.topics.kafka.records import Partition, Record
@@ -24,12 +24,12 @@ once makes more.  With four, twenty decisions a second on a busy machine made 25
 second, whose handshakes kept it busy (measured)."""
 
 
-class PartitionReads:
+class PartitionReader:
     """As many views as there are questions at a time.  Thread-safe."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._renewal = Renewal(connection.identity)
+        self._renewal = CertificateWatcher(connection.identity)
         self._lock = threading.Lock()
         self._idle: list[CompactedView] = []
         self._age = 0
@@ -97,7 +97,7 @@ class State(Protocol):
 S = TypeVar("S", bound=State)
 
 
-class Questions(Protocol):
+class BrokerQueries(Protocol):
     """What is asked of the brokers (`Admin`)."""
 
     def log_end(self, at: Partition) -> int:
@@ -107,7 +107,7 @@ class Questions(Protocol):
         """The id that each topic has now."""
 
 
-class Followed(Generic[S]):
+class CachedPartitionState(Generic[S]):
     """The state of one partition, kept between questions.  Thread-safe.
 
     A partition that reaches less far than what was read has a leader that was deposed and does
@@ -116,11 +116,11 @@ class Followed(Generic[S]):
 
     def __init__(
         self,
-        reads: PartitionReads,
+        reads: PartitionReader,
         at: Partition,
         *,
         make: Callable[[], S],
-        admin: Questions,
+        admin: BrokerQueries,
         deadline_s: float,
     ) -> None:
         """`make`: a state to which nothing was applied yet."""

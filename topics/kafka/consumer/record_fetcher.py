@@ -14,8 +14,8 @@ from collections.abc import Callable
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from erasestream.schemas.errors import Unavailable
-from erasestream.topics.kafka.broker_loss_detector import Lifeline
-from erasestream.topics.kafka.connection import Connection, ErrorWatch, translate
+from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
+from erasestream.topics.kafka.connection import ClientErrorState, Connection, translate
 from erasestream.topics.kafka.records import Partition, Record
 
 MAX_HELD_BYTES = 64_000_000
@@ -28,7 +28,7 @@ ANSWER_TIMEOUT_S = 10.0
 """How long nothing of the partition may come, until its broker counts as away."""
 
 
-class Originals:
+class RecordFetcher:
     """Uploads by their place."""
 
     def __init__(
@@ -37,8 +37,8 @@ class Originals:
         self._clock = clock
         self.received = 0
         """How many records came from the brokers, also those that nobody asked for."""
-        self._watch = ErrorWatch()
-        self._lifeline = Lifeline(connection, self._watch)
+        self._watch = ClientErrorState()
+        self._lifeline = BrokerLossDetector(connection, self._watch)
         self._held: dict[Partition, deque[Record]] = {}
         self._next: dict[Partition, int] = {}
         self._aimed: dict[Partition, int] = {}

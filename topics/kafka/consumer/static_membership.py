@@ -9,13 +9,13 @@ list of topics, or with partitions that were added meanwhile, get only the old o
 import hashlib
 from collections.abc import Iterable
 
-from erasestream.topics.kafka.connection import Connection, ErrorWatch, Settings
+from erasestream.topics.kafka.connection import ClientErrorState, Connection, Settings
 from erasestream.topics.kafka.transaction.producer import MAX_RECORD_BYTES
 
 
 def member_settings(
     connection: Connection,
-    watch: ErrorWatch,
+    watch: ClientErrorState,
     *,
     instance: str,
     topics: Iterable[str],

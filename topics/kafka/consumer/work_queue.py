@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from erasestream.schemas.errors import Fenced, Unavailable
-from erasestream.topics.kafka.broker_loss_detector import Lifeline
-from erasestream.topics.kafka.connection import Connection, ErrorWatch, kafka_error, translate
+from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
+from erasestream.topics.kafka.connection import ClientErrorState, Connection, kafka_error, translate
 from erasestream.topics.kafka.consumer.static_membership import member_settings
 from erasestream.topics.kafka.records import Partition, Record
 from erasestream.topics.kafka.transaction.producer import QUEUE_KBYTES
@@ -21,8 +21,8 @@ class WorkQueue:
 
     def __init__(self, *, connection: Connection, topics: list[str], instance: str) -> None:
         self._topics = topics
-        self._watch = ErrorWatch()
-        self._lifeline = Lifeline(connection, self._watch)
+        self._watch = ClientErrorState()
+        self._lifeline = BrokerLossDetector(connection, self._watch)
         self._assigned: set[Partition] = set()
         self._done: dict[Partition, int] = {}
         self._is_committing = False

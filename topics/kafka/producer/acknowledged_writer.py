@@ -17,11 +17,11 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.schemas.errors import ErasestreamError, Fenced, Unavailable
 from erasestream.schemas.events.images import utc
-from erasestream.topics.kafka.broker_loss_detector import Lifeline
-from erasestream.topics.kafka.certificate_watcher import Renewal
+from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
+from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import (
+    ClientErrorState,
     Connection,
-    ErrorWatch,
     is_fatal,
     kafka_error,
     translate,
@@ -39,14 +39,14 @@ class Written(NamedTuple):
     offset: int
 
 
-class SingleWrites:
+class AcknowledgedWriter:
     """An idempotent producer that waits for every acknowledgement.  Thread-safe."""
 
     def __init__(self, *, connection: Connection, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._watch = ErrorWatch()
-        self._lifeline = Lifeline(connection, self._watch)
-        self._renewal = Renewal(connection.identity)
+        self._watch = ClientErrorState()
+        self._lifeline = BrokerLossDetector(connection, self._watch)
+        self._renewal = CertificateWatcher(connection.identity)
         self._settings = connection.settings(
             self._watch,
             enable_idempotence=True,

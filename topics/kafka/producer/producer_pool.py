@@ -20,8 +20,8 @@ from collections.abc import Callable
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from erasestream.schemas.codec.cloudevents import Wire
-from erasestream.topics.kafka.broker_loss_detector import Lifeline
-from erasestream.topics.kafka.certificate_watcher import Renewal
+from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
+from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Settings, is_fatal, kafka_error
 
 _POLL_S = 0.1
@@ -30,7 +30,7 @@ Delivered = Callable[[KafkaError | None, Message], None]
 """Is told what became of a record, in the thread of its client."""
 
 
-class SendingClients:
+class ProducerPool:
     """The client of now, and those of before it that are not done.  Thread-safe."""
 
     def __init__(
@@ -38,8 +38,8 @@ class SendingClients:
         settings: Settings,
         *,
         delivery_s: float,
-        renewal: Renewal,
-        lifeline: Lifeline,
+        renewal: CertificateWatcher,
+        lifeline: BrokerLossDetector,
         name: str,
     ) -> None:
         """`delivery_s`: after which a record is given up; `name`: of the threads."""
@@ -107,7 +107,7 @@ class _Client:
     """One client of librdkafka, with the certificate of now, and the thread that serves it."""
 
     def __init__(
-        self, settings: Settings, delivery_s: float, lifeline: Lifeline, name: str
+        self, settings: Settings, delivery_s: float, lifeline: BrokerLossDetector, name: str
     ) -> None:
         self.stopped = threading.Event()
         self.is_broken = False

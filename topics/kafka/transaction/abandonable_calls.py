@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 
-class CallThread:
+class AbandonableExecutor:
     """Makes one call after another.  It does not keep the process from ending."""
 
     def __init__(self, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from confluent_kafka import Consumer
 
-from erasestream.topics.kafka.connection import Connection, ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState, Connection
 from erasestream.topics.kafka.consumer.static_membership import member_settings
 from erasestream.topics.kafka.transaction.producer import METADATA_S
 
@@ -10,8 +10,8 @@ PREFETCH_KBYTES = 64_000
 """Bound of what is read ahead, in kilobytes: about one of the largest records."""
 
 
-def transactional_reads(
-    connection: Connection, watch: ErrorWatch, *, topics: list[str], instance: str
+def transactional_consumer(
+    connection: Connection, watch: ClientErrorState, *, topics: list[str], instance: str
 ) -> Consumer:
     """A member of the role's group that commits nothing by itself and resets no position.
 

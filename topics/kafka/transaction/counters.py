@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 SAID_EVERY_S = 10.0
 
 
-class TransactionTally:
+class TransactionCounters:
     """The transactions of one loop since it was made."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
-from erasestream.topics.kafka.transaction.start_offsets import Start
+from erasestream.topics.kafka.transaction.start_offsets import StartOffset
 
 
 class Handler(Protocol):
     """What the loop is for.  Called by one thread."""
 
-    def assigned(self, starts: Mapping[Partition, Start]) -> None:
+    def assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
         """These partitions, and no others, are ours from here on; forget what was open.
 
         A start says if records before it were lost unread; what that means is decided here.
@@ -28,7 +28,7 @@ class Handler(Protocol):
     def handle(self, record: Record) -> Iterable[Outgoing]:
         """What this record becomes."""
 
-    def first_start(self, at: Partition) -> Start | None:
+    def first_start(self, at: Partition) -> StartOffset | None:
         """Where a partition without a committed offset begins; None stops the process."""
 
     def metadata(self, partition: Partition) -> str:

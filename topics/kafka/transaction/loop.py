@@ -27,14 +27,14 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from erasestream.schemas.errors import Fenced, InvariantBroken, Unavailable
 from erasestream.topics.kafka.backoff import pause_s
-from erasestream.topics.kafka.broker_loss_detector import Lifeline
-from erasestream.topics.kafka.connection import Connection, ErrorWatch, translate
+from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
+from erasestream.topics.kafka.connection import ClientErrorState, Connection, translate
 from erasestream.topics.kafka.records import Partition, Record
-from erasestream.topics.kafka.transaction.consumer import transactional_reads
-from erasestream.topics.kafka.transaction.counters import TransactionTally
+from erasestream.topics.kafka.transaction.consumer import transactional_consumer
+from erasestream.topics.kafka.transaction.counters import TransactionCounters
 from erasestream.topics.kafka.transaction.handler import Handler
-from erasestream.topics.kafka.transaction.producer import MustAbort, TransactionalWrites
-from erasestream.topics.kafka.transaction.start_offsets import MovedOn, Starts
+from erasestream.topics.kafka.transaction.producer import MustAbort, TransactionalProducer
+from erasestream.topics.kafka.transaction.start_offsets import StaleGeneration, StartOffsets
 
 SMALL_READ = 500
 SMALL_READ_BYTES = 5_000_000
@@ -70,8 +70,8 @@ class TransactionalLoop:
         self._stopping = stopping
         self._interval_s = interval_s
         self._clock = clock
-        self._watch = ErrorWatch()
-        self._lifeline = Lifeline(connection, self._watch)
+        self._watch = ClientErrorState()
+        self._lifeline = BrokerLossDetector(connection, self._watch)
         self._assigned: list[Partition] = []
         self._assignments = 0
         self._is_assigned = False
@@ -81,18 +81,18 @@ class TransactionalLoop:
         self._open_records = 0
         self._has_half = False
         self._aborts = 0
-        self.tally = TransactionTally(clock=clock)
-        self._consumer = transactional_reads(
+        self.tally = TransactionCounters(clock=clock)
+        self._consumer = transactional_consumer(
             connection, self._watch, topics=topics, instance=instance
         )
-        self._starts = Starts(
+        self._starts = StartOffsets(
             consumer=self._consumer,
             admin=connection.admin(),
             first_start=handler.first_start,
             stopping=stopping,
             watch=self._watch,
         )
-        self._writes = TransactionalWrites(
+        self._writes = TransactionalProducer(
             connection=connection, instance=instance, stopping=stopping, watch=self._watch
         )
 
@@ -276,7 +276,9 @@ class TransactionalLoop:
             return
         try:
             starts = self._starts.of(partitions)
-        except MovedOn:  # the client learns it by itself, too, and is told then what is ours
+        except (
+            StaleGeneration
+        ):  # the client learns it by itself, too, and is told then what is ours
             self._forget()
             self._consumer.assign([])
             return

@@ -18,9 +18,9 @@ from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES
 from erasestream.topics.catalog.acl import transactional_prefix
 from erasestream.topics.catalog.catalog import RECORD_OVERHEAD_BYTES
-from erasestream.topics.kafka.connection import Connection, ErrorWatch, kafka_error, translate
+from erasestream.topics.kafka.connection import ClientErrorState, Connection, kafka_error, translate
 from erasestream.topics.kafka.records import Outgoing
-from erasestream.topics.kafka.transaction.abandonable_calls import CallThread
+from erasestream.topics.kafka.transaction.abandonable_calls import AbandonableExecutor
 
 MAX_RECORD_BYTES = MAX_CUTOUT_BYTES + RECORD_OVERHEAD_BYTES
 QUEUE_KBYTES = 160_000
@@ -52,7 +52,7 @@ class MustAbort(Exception):
         self.error = error
 
 
-class TransactionalWrites:
+class TransactionalProducer:
     """One transactional producer; `instance` names it for ever and fences its predecessor.
 
     Every call waits for the brokers, unless `stopping` is set; then it raises `Unavailable`.
@@ -65,12 +65,12 @@ class TransactionalWrites:
         connection: Connection,
         instance: str,
         stopping: threading.Event,
-        watch: ErrorWatch,
+        watch: ClientErrorState,
     ) -> None:
         self._stopping = stopping
         self._watch = watch
         self._error: KafkaError | None = None
-        self._calls = CallThread("transaction")
+        self._calls = AbandonableExecutor("transaction")
         self._producer = Producer(
             connection.settings(
                 watch,

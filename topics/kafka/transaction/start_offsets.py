@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from erasestream.schemas.errors import InvariantBroken, Unavailable
-from erasestream.topics.kafka.connection import Admin, ErrorWatch, kafka_error, translate
+from erasestream.topics.kafka.connection import Admin, ClientErrorState, kafka_error, translate
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.producer import CALL_TIMEOUT_S
 
@@ -33,11 +33,11 @@ _MOVED_ON = {
 T = TypeVar("T")
 
 
-class MovedOn(Exception):
+class StaleGeneration(Exception):
     """The group has another generation by now: what was assigned is nobody's to begin."""
 
 
-class Start(NamedTuple):
+class StartOffset(NamedTuple):
     """Where a partition is read from, and the metadata of that offset."""
 
     offset: int
@@ -45,14 +45,14 @@ class Start(NamedTuple):
     after_loss: bool = False
     """Whether records that nobody had read were deleted before this offset."""
 
-    def among(self, log_start: int) -> "Start":
+    def among(self, log_start: int) -> "StartOffset":
         """This start in a log that begins there now."""
         if self.offset >= log_start:
             return self
-        return Start(log_start, self.metadata, after_loss=True)
+        return StartOffset(log_start, self.metadata, after_loss=True)
 
 
-class Starts:
+class StartOffsets:
     """Asks for the starts of what a consumer was assigned; waits for brokers that are away."""
 
     def __init__(
@@ -60,9 +60,9 @@ class Starts:
         *,
         consumer: Consumer,
         admin: Admin,
-        first_start: Callable[[Partition], Start | None],
+        first_start: Callable[[Partition], StartOffset | None],
         stopping: threading.Event,
-        watch: ErrorWatch,
+        watch: ClientErrorState,
     ) -> None:
         self._consumer = consumer
         self._admin = admin
@@ -70,10 +70,10 @@ class Starts:
         self._stopping = stopping
         self._watch = watch
 
-    def of(self, partitions: Iterable[Partition]) -> dict[Partition, Start]:
+    def of(self, partitions: Iterable[Partition]) -> dict[Partition, StartOffset]:
         """The starts.
 
-        Raises `MovedOn`; `InvariantBroken`, `Fenced`, `Unavailable` if the process shall end.
+        Raises `StaleGeneration`; `InvariantBroken`, `Fenced`, `Unavailable` if it must end.
         """
         asked = [TopicPartition(*at) for at in partitions]
         starts = {}
@@ -82,17 +82,17 @@ class Starts:
             if tp.error is not None:
                 raise translate(tp.error, f"committed offset of {at}")
             known = tp.offset >= 0
-            starts[at] = Start(tp.offset, tp.metadata or "") if known else self._begun(at)
+            starts[at] = StartOffset(tp.offset, tp.metadata or "") if known else self._begun(at)
         log_starts = self._patiently(lambda: self._admin.log_starts(starts))
         return {at: self._said(at, start.among(log_starts[at])) for at, start in starts.items()}
 
-    def _said(self, at: Partition, start: Start) -> Start:
+    def _said(self, at: Partition, start: StartOffset) -> StartOffset:
         if start.after_loss:
             fields = {"topic": at.topic, "partition": at.number, "offset": start.offset}
             log.warning("unread_records_lost", extra=fields)
         return start
 
-    def _begun(self, at: Partition) -> Start:
+    def _begun(self, at: Partition) -> StartOffset:
         start = self._patiently(lambda: self._first_start(at))
         if start is None:
             raise InvariantBroken(f"{at} has no committed offset; see `erasestream repair`")
@@ -122,4 +122,4 @@ class Starts:
 
 
 def _said_of(error: KafkaError, context: str) -> Exception:
-    return MovedOn(error.name()) if error.code() in _MOVED_ON else translate(error, context)
+    return StaleGeneration(error.name()) if error.code() in _MOVED_ON else translate(error, context)

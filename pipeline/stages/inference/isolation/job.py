@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Self
 
 from erasestream.pipeline.stages.inference.isolation import protocol
-from erasestream.pipeline.stages.inference.isolation.protocol import CutoutImage, Kind, What
+from erasestream.pipeline.stages.inference.isolation.protocol import Command, CutoutImage, ReplyKind
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
 from erasestream.schemas.errors import InvalidInput, Refused
 from erasestream.schemas.options import CutoutOptions
@@ -17,7 +17,7 @@ from erasestream.schemas.options import CutoutOptions
 Work = Callable[[Segmenter, bytes, CutoutOptions], CutoutImage]
 
 
-class Desk:
+class JobBuffers:
     """The two pieces of memory of a task, mapped; their descriptors may then be closed."""
 
     def __init__(self, request: int, answer: int) -> None:
@@ -38,7 +38,7 @@ class Desk:
         options = self._request[protocol.REQUEST.size : image_at].decode()
         return options, self._request[image_at : image_at + image_bytes]
 
-    def write(self, kind: Kind, *pieces: bytes) -> None:
+    def write(self, kind: ReplyKind, *pieces: bytes) -> None:
         """Leave the answer.  It is none until its kind is there, which comes last.
 
         The kernel may end a child in the midst of it, for want of the pages that it fills.
@@ -49,15 +49,15 @@ class Desk:
         protocol.KIND.pack_into(self._answer, 0, kind)
 
 
-def do(what: What, desk: Desk, segmenter: Segmenter, work: Work) -> None:
+def do(what: Command, desk: JobBuffers, segmenter: Segmenter, work: Work) -> None:
     """Do the task.  Anything but a refusal is left to end the process."""
     try:
-        if what is What.WARM_UP:
+        if what is Command.WARM_UP:
             segmenter.warm_up()
-            desk.write(Kind.READY)
+            desk.write(ReplyKind.READY)
         else:
             options, image = desk.read()
             cutout = work(segmenter, image, CutoutOptions.from_json(options))
-            desk.write(Kind.CUTOUT, *protocol.answer(cutout))
+            desk.write(ReplyKind.CUTOUT, *protocol.answer(cutout))
     except (InvalidInput, Refused) as error:
-        desk.write(Kind.REFUSED, protocol.refusal(error.code))
+        desk.write(ReplyKind.REFUSED, protocol.refusal(error.code))

@@ -8,7 +8,7 @@ from erasestream.pipeline.stages.inference.imaging.limits import Limits
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
 
 
-class Setup(BaseModel):
+class LaunchConfig(BaseModel):
     """Its only argument, as JSON; `socket` is the descriptor of its end."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

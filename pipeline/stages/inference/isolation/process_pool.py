@@ -16,9 +16,9 @@ from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
 from erasestream.pipeline.stages.inference.isolation.protocol import CutoutImage
 from erasestream.pipeline.stages.inference.isolation.worker_process import (
     PROGRAM,
-    Host,
-    HostGone,
-    HostSettings,
+    WorkerProcess,
+    WorkerProcessGone,
+    WorkerProcessSettings,
 )
 from erasestream.pipeline.stages.inference.models.manifest import Installed
 from erasestream.pipeline.stages.inference.sandbox.restrictions import (
@@ -50,7 +50,7 @@ _START_TRIES = 3
 _PAUSE_S = 1.0
 
 
-class Pool:
+class ProcessPool:
     """As many images as there are `children` are worked on side by side, others wait."""
 
     def __init__(
@@ -70,7 +70,7 @@ class Pool:
         self.model = model
         per_image = isolation is Isolation.PER_IMAGE
         self._hosts_wanted, self._slots_of_each = (1, children) if per_image else (children, 1)
-        self._settings = HostSettings(
+        self._settings = WorkerProcessSettings(
             model=model.folder.resolve(),
             memory_bytes=memory_bytes,
             deadline_s=deadline_s,
@@ -80,8 +80,8 @@ class Pool:
             limits=limits,
             program=program,
         )
-        self._idle: asyncio.Queue[Host | ErasestreamError] = asyncio.Queue()
-        self._hosts: set[Host] = set()
+        self._idle: asyncio.Queue[WorkerProcess | ErasestreamError] = asyncio.Queue()
+        self._hosts: set[WorkerProcess] = set()
         self._keeping: set[asyncio.Task[None]] = set()
         self._is_open = False
 
@@ -119,7 +119,7 @@ class Pool:
             host = await self._take()
             try:
                 return await host.cut_out(image, options)
-            except HostGone as gone:
+            except WorkerProcessGone as gone:
                 if not self._is_open:
                     raise Refused(code=Code.CLOSED) from gone
                 if gone.blames_image:
@@ -140,7 +140,7 @@ class Pool:
         self._hosts.clear()
         self._idle.put_nowait(Refused(code=Code.CLOSED))
 
-    async def _take(self) -> Host:
+    async def _take(self) -> WorkerProcess:
         while self._is_open:
             taken = await self._idle.get()
             if isinstance(taken, ErasestreamError):
@@ -152,7 +152,7 @@ class Pool:
         raise Refused(code=Code.CLOSED)
 
     async def _add(self) -> None:
-        host = await Host.start(self._settings)
+        host = await WorkerProcess.start(self._settings)
         self._hosts.add(host)
         for _ in range(self._slots_of_each):
             self._idle.put_nowait(host)
@@ -160,7 +160,7 @@ class Pool:
         self._keeping.add(task)
         task.add_done_callback(self._kept)
 
-    async def _keep(self, host: Host) -> None:
+    async def _keep(self, host: WorkerProcess) -> None:
         """Replace it when it has ended; what has no room for another may have it in a while."""
         await host.gone.wait()
         await host.end()

@@ -38,7 +38,7 @@ MAX_SIDE = 50_000_000
 """No picture that is taken is wider or higher: it would have more pixels than allowed."""
 
 
-class What(IntEnum):
+class Command(IntEnum):
     """What the worker wants."""
 
     CUT_OUT = 1
@@ -46,7 +46,7 @@ class What(IntEnum):
     CANCEL = 3
 
 
-class How(IntEnum):
+class Outcome(IntEnum):
     """What became of it."""
 
     LOADED = 1
@@ -63,10 +63,10 @@ class How(IntEnum):
     """The system had no process for a child: the worker may ask again."""
 
 
-NO_TASK = frozenset({How.LOADED, How.REFUSED})
+NO_TASK = frozenset({Outcome.LOADED, Outcome.REFUSED})
 
 
-class Kind(IntEnum):
+class ReplyKind(IntEnum):
     """What an answer is."""
 
     READY = 1
@@ -124,7 +124,7 @@ class CutoutImage:
     adjusted: Adjusted | None = None
 
 
-class Untrustworthy(Exception):
+class ProtocolViolation(Exception):
     """The child said what no child of ours would say: it is not to be used again."""
 
 
@@ -147,12 +147,12 @@ def answer(cutout: CutoutImage) -> tuple[bytes, bytes]:
     return head, cutout.data
 
 
-def kind_of(untrusted_kind: bytes) -> Kind:
-    """Raises `Untrustworthy`."""
+def kind_of(untrusted_kind: bytes) -> ReplyKind:
+    """Raises `ProtocolViolation`."""
     try:
-        return Kind(KIND.unpack(untrusted_kind)[0])
+        return ReplyKind(KIND.unpack(untrusted_kind)[0])
     except ValueError as error:
-        raise Untrustworthy("kind") from error
+        raise ProtocolViolation("kind") from error
 
 
 def allowed_content_types(options: CutoutOptions) -> frozenset[str]:
@@ -160,28 +160,28 @@ def allowed_content_types(options: CutoutOptions) -> frozenset[str]:
     return frozenset({options.format.content_type})
 
 
-def parse_report(untrusted_report: bytes) -> tuple[How, int, bytes]:
-    """How, the task's number, and the rest.  Raises `Untrustworthy`.
+def parse_report(untrusted_report: bytes) -> tuple[Outcome, int, bytes]:
+    """How, the task's number, and the rest.  Raises `ProtocolViolation`.
 
     Only a process that has no task yet may refuse: one that works itself, on a stranger's bytes,
     must not end the worker.
     """
     try:
         untrusted_how, number = REPORT.unpack_from(untrusted_report)
-        how = How(untrusted_how)
+        how = Outcome(untrusted_how)
     except (struct.error, ValueError) as error:
-        raise Untrustworthy("report") from error
+        raise ProtocolViolation("report") from error
     if (how in NO_TASK) != (number == 0):
-        raise Untrustworthy("number")
+        raise ProtocolViolation("number")
     return how, number, untrusted_report[REPORT.size :]
 
 
 def code_of(untrusted_code: bytes, allowed: frozenset[Code]) -> Code:
-    """The code, if it is one that may be said here.  Raises `Untrustworthy`."""
+    """The code, if it is one that may be said here.  Raises `ProtocolViolation`."""
     for code in allowed:
         if code.encode() == untrusted_code:
             return code
-    raise Untrustworthy("code")
+    raise ProtocolViolation("code")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,16 +196,16 @@ class Announced:
 
     @classmethod
     def parse(cls, untrusted_head: bytes) -> "Announced":
-        """Bounded and finite, or `Untrustworthy`."""
+        """Bounded and finite, or `ProtocolViolation`."""
         width, height, data_bytes, *times, adjusted = CUTOUT.unpack(untrusted_head)
         if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
-            raise Untrustworthy("size")
+            raise ProtocolViolation("size")
         if not 0 < data_bytes <= MAX_CUTOUT_BYTES:
-            raise Untrustworthy("length")
+            raise ProtocolViolation("length")
         if not all(math.isfinite(time) and time >= 0 for time in times):
-            raise Untrustworthy("times")
+            raise ProtocolViolation("times")
         if adjusted >= len(ADJUSTMENTS):
-            raise Untrustworthy("adjustment")
+            raise ProtocolViolation("adjustment")
         steps = {str(step): round(time, 3) for step, time in zip(Step, times, strict=True)}
         return cls(
             width=width,
@@ -216,10 +216,10 @@ class Announced:
         )
 
     def cutout(self, untrusted_data: bytes, options: CutoutOptions) -> CutoutImage:
-        """The cut-out, if it looks like the format that was asked for; or `Untrustworthy`."""
+        """The cut-out, if it looks like the format that was asked for; or `ProtocolViolation`."""
         content_type = content_type_of(untrusted_data)
         if content_type is None or content_type not in allowed_content_types(options):
-            raise Untrustworthy("format")
+            raise ProtocolViolation("format")
         return CutoutImage(
             data=untrusted_data,
             content_type=content_type,

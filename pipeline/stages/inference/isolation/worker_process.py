@@ -16,14 +16,14 @@ from pathlib import Path
 
 from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
 from erasestream.pipeline.stages.inference.isolation import protocol, shared_memory
-from erasestream.pipeline.stages.inference.isolation.launch_config import Setup
+from erasestream.pipeline.stages.inference.isolation.launch_config import LaunchConfig
 from erasestream.pipeline.stages.inference.isolation.protocol import (
     Announced,
+    Command,
     CutoutImage,
-    How,
-    Kind,
-    Untrustworthy,
-    What,
+    Outcome,
+    ProtocolViolation,
+    ReplyKind,
 )
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
 from erasestream.schemas.errors import Code, InvalidImage, InvariantBroken, Refused
@@ -61,7 +61,7 @@ _FORK_TRIES, _PAUSE_S = 60, 0.5
 _REPORT_BYTES = protocol.REPORT.size + 256
 
 
-class HostGone(Exception):
+class WorkerProcessGone(Exception):
     """The process ended in the middle; `blames_image` if it worked on the image itself."""
 
     def __init__(self, *, blames_image: bool) -> None:
@@ -70,7 +70,7 @@ class HostGone(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HostSettings:
+class WorkerProcessSettings:
     """What a process is started with; `memory_bytes` bounds the address space of each.
 
     `program`: the module that runs; tests let one run that does something else with an image.
@@ -86,16 +86,18 @@ class HostSettings:
     program: str = PROGRAM
 
 
-class Host:
+class WorkerProcess:
     """A running process, or group of them."""
 
-    def __init__(self, process: Process, ours: socket.socket, settings: HostSettings) -> None:
+    def __init__(
+        self, process: Process, ours: socket.socket, settings: WorkerProcessSettings
+    ) -> None:
         self._process = process
         self._socket = ours
         self._settings = settings
         self._is_alone = settings.isolation is Isolation.LONG_LIVED
         self._number = 0
-        self._waiting: dict[int, asyncio.Future[How]] = {}
+        self._waiting: dict[int, asyncio.Future[Outcome]] = {}
         self.gone = asyncio.Event()
         asyncio.get_running_loop().add_reader(ours.fileno(), self._hear)
 
@@ -105,7 +107,7 @@ class Host:
         return self._process.pid
 
     @classmethod
-    async def start(cls, settings: HostSettings) -> "Host":
+    async def start(cls, settings: WorkerProcessSettings) -> "WorkerProcess":
         """Start one, and wait until a first child of it has run the model.
 
         Raises `Refused`: missing_model, model_refused, isolation_missing; misconfigured if it
@@ -123,7 +125,7 @@ class Host:
                 await host._warm_up()
         except BaseException as error:
             await host.end()
-            if isinstance(error, HostGone | Untrustworthy | TimeoutError):
+            if isinstance(error, WorkerProcessGone | ProtocolViolation | TimeoutError):
                 after = "in time" if isinstance(error, TimeoutError) else "but ended"
                 raise Refused(f"a child process of the pool did not get ready {after}") from error
             raise
@@ -133,20 +135,20 @@ class Host:
         """Have it done.
 
         Raises `InvalidImage` as the child says, processing_timeout or processing_crashed;
-        `HostGone`.
+        `WorkerProcessGone`.
         """
         with (
             shared_memory.holding(*protocol.request(image, options)) as request,
             shared_memory.room_for(protocol.ANSWER_BYTES) as answer,
         ):
-            how = await self._begun(What.CUT_OUT, self._settings.deadline_s, request, answer)
-            if how is How.EXPIRED:
+            how = await self._begun(Command.CUT_OUT, self._settings.deadline_s, request, answer)
+            if how is Outcome.EXPIRED:
                 raise InvalidImage(code=Code.PROCESSING_TIMEOUT)
-            if how is How.CRASHED:
+            if how is Outcome.CRASHED:
                 raise InvalidImage(code=Code.PROCESSING_CRASHED)
             try:
                 return cutout_in(answer, options, self._settings.limits)
-            except Untrustworthy as error:
+            except ProtocolViolation as error:
                 if self._is_alone:
                     self._kill()
                 raise InvalidImage(code=Code.PROCESSING_CRASHED) from error
@@ -154,7 +156,7 @@ class Host:
     async def end(self) -> None:
         """Kill it with all its children, and wait until it has ended."""
         self._kill()
-        self._fall_deaf()
+        self._disconnect()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_END_DEADLINE_S):
                 await self._process.wait()
@@ -167,27 +169,27 @@ class Host:
             shared_memory.holding(b"\0") as request,
             shared_memory.room_for(protocol.ANSWER_BYTES) as answer,
         ):
-            await self._begun(What.WARM_UP, self._settings.start_deadline_s, request, answer)
+            await self._begun(Command.WARM_UP, self._settings.start_deadline_s, request, answer)
             kind = protocol.kind_of(shared_memory.copied(answer, protocol.KIND.size, 0))
-            if kind is Kind.REFUSED:
+            if kind is ReplyKind.REFUSED:
                 raise Refused(code=_code(answer, protocol.MODEL_CODES))
-            if kind is not Kind.READY:
-                raise Untrustworthy("order")
+            if kind is not ReplyKind.READY:
+                raise ProtocolViolation("order")
 
-    async def _begun(self, what: What, deadline_s: float, *descriptors: int) -> How:
+    async def _begun(self, what: Command, deadline_s: float, *descriptors: int) -> Outcome:
         """As `_done`; asks again while there is no process, and then raises `InvariantBroken`."""
         for _ in range(_FORK_TRIES):
             how = await self._done(what, deadline_s, *descriptors)
-            if how is not How.NOT_BEGUN:
+            if how is not Outcome.NOT_BEGUN:
                 return how
             if self._is_alone:  # it needs no child, and must not end the worker
                 self._kill()
-                raise HostGone(blames_image=True)
+                raise WorkerProcessGone(blames_image=True)
             await asyncio.sleep(_PAUSE_S)
         raise InvariantBroken("the system has no process for a child any more")
 
-    async def _done(self, what: What, deadline_s: float, *descriptors: int) -> How:
-        """Have a task done.  Raises `HostGone`."""
+    async def _done(self, what: Command, deadline_s: float, *descriptors: int) -> Outcome:
+        """Have a task done.  Raises `WorkerProcessGone`."""
         self._number += 1
         number = self._number
         try:
@@ -196,14 +198,14 @@ class Host:
             )
         except OSError as error:
             self._kill()
-            raise HostGone(blames_image=False) from error
+            raise WorkerProcessGone(blames_image=False) from error
         self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(deadline_s + (0 if self._is_alone else _GRACE_S)):
                 return await self._waiting[number]
         except TimeoutError:
             self._kill()
-            return How.EXPIRED
+            return Outcome.EXPIRED
         except asyncio.CancelledError:
             self._give_up(number)
             raise
@@ -215,7 +217,7 @@ class Host:
             self._kill()
         else:
             with contextlib.suppress(OSError):
-                self._socket.send(protocol.TASK.pack(What.CANCEL, number, 0.0))
+                self._socket.send(protocol.TASK.pack(Command.CANCEL, number, 0.0))
 
     def _hear(self) -> None:
         """A report came, or the end."""
@@ -228,18 +230,18 @@ class Host:
             future = self._waiting.get(number)
             if future is None or future.done():
                 return  # nobody waits for it any more
-            if how is How.REFUSED:
+            if how is Outcome.REFUSED:
                 future.set_exception(Refused(code=protocol.code_of(code, protocol.MODEL_CODES)))
             else:
                 future.set_result(how)
         except BlockingIOError:
             return
-        except (OSError, Untrustworthy):
+        except (OSError, ProtocolViolation):
             self._lose()
 
     def _lose(self) -> None:
         self._kill()
-        self._fall_deaf()
+        self._disconnect()
 
     def _kill(self) -> None:
         self.gone.set()
@@ -247,18 +249,18 @@ class Host:
             if self._process.returncode is None:
                 os.killpg(self.pid, signal.SIGKILL)
 
-    def _fall_deaf(self) -> None:
+    def _disconnect(self) -> None:
         if self._socket.fileno() < 0:
             return
         asyncio.get_running_loop().remove_reader(self._socket.fileno())
         self._socket.close()
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(HostGone(blames_image=self._is_alone))
+                future.set_exception(WorkerProcessGone(blames_image=self._is_alone))
 
 
-async def _started(settings: HostSettings, descriptor: int) -> Process:
-    setup = Setup(
+async def _started(settings: WorkerProcessSettings, descriptor: int) -> Process:
+    setup = LaunchConfig(
         model=settings.model,
         parent=os.getpid(),
         socket=descriptor,
@@ -278,18 +280,18 @@ async def _started(settings: HostSettings, descriptor: int) -> Process:
 
 
 def cutout_in(answer: int, options: CutoutOptions, limits: Limits = LIMITS) -> CutoutImage:
-    """The worker's own copy of what a child that has ended left; or `Untrustworthy`."""
+    """The worker's own copy of what a child that has ended left; or `ProtocolViolation`."""
     match protocol.kind_of(shared_memory.copied(answer, protocol.KIND.size, 0)):
-        case Kind.CUTOUT:
+        case ReplyKind.CUTOUT:
             head_at = protocol.KIND.size
             head = Announced.parse(shared_memory.copied(answer, protocol.CUTOUT.size, head_at))
             data = shared_memory.copied(answer, head.data_bytes, head_at + protocol.CUTOUT.size)
             return head.cutout(data, options)
-        case Kind.REFUSED:
+        case ReplyKind.REFUSED:
             code = _code(answer, protocol.IMAGE_CODES)
             raise InvalidImage(limits.said_of(code), code=code)
         case _:
-            raise Untrustworthy("order")
+            raise ProtocolViolation("order")
 
 
 def _code(answer: int, allowed: frozenset[Code]) -> Code:

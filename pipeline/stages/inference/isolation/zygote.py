@@ -20,10 +20,10 @@ from functools import partial
 
 from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
 from erasestream.pipeline.stages.inference.isolation import protocol
-from erasestream.pipeline.stages.inference.isolation.job import Desk, Work, do
-from erasestream.pipeline.stages.inference.isolation.launch_config import Setup
+from erasestream.pipeline.stages.inference.isolation.job import JobBuffers, Work, do
+from erasestream.pipeline.stages.inference.isolation.launch_config import LaunchConfig
 from erasestream.pipeline.stages.inference.isolation.preload import preload
-from erasestream.pipeline.stages.inference.isolation.protocol import How, What
+from erasestream.pipeline.stages.inference.isolation.protocol import Command, Outcome
 from erasestream.pipeline.stages.inference.models.manifest import Installed
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter, session_options
 from erasestream.pipeline.stages.inference.sandbox import restrictions, syscalls
@@ -39,7 +39,7 @@ _DESCRIPTORS_OF_A_TASK = 2
 class Task:
     """What the worker wants, with the memory for it (none if it wants an end)."""
 
-    what: What
+    what: Command
     number: int
     deadline_s: float
     memory: tuple[int, ...]
@@ -55,7 +55,7 @@ class Running:
     ends_at: float
 
 
-class Line:
+class WorkerChannel:
     """The socket to the worker."""
 
     def __init__(self, ours: socket.socket) -> None:
@@ -70,9 +70,9 @@ class Line:
         if len(head) < protocol.TASK.size:
             return None
         what, number, deadline_s = protocol.TASK.unpack(head)
-        return Task(what=What(what), number=number, deadline_s=deadline_s, memory=tuple(memory))
+        return Task(what=Command(what), number=number, deadline_s=deadline_s, memory=tuple(memory))
 
-    def say(self, how: How, number: int = 0, code: Code | None = None) -> None:
+    def say(self, how: Outcome, number: int = 0, code: Code | None = None) -> None:
         """Report."""
         self._socket.sendmsg([protocol.REPORT.pack(how, number), (code or "").encode()])
 
@@ -81,7 +81,7 @@ class Zygote:
     """Forks, watches and ends children.  One thread, for ever."""
 
     def __init__(
-        self, line: Line, segmenter: Segmenter, work: Work, lacks: tuple[str, ...]
+        self, line: WorkerChannel, segmenter: Segmenter, work: Work, lacks: tuple[str, ...]
     ) -> None:
         self._line = line
         self._segmenter = segmenter
@@ -96,15 +96,15 @@ class Zygote:
         while True:
             for descriptor, _ in self._poll.poll(self._patience_ms()):
                 if descriptor == self._line.descriptor:
-                    if not self._obey():
+                    if not self._handle_command():
                         for child in list(self._children.values()):
-                            self._bury(child)
+                            self._reap(child)
                         return
                 elif ended := self._children.get(descriptor):  # else cancelled a moment ago
-                    self._end(ended, How.ENDED)
+                    self._end(ended, Outcome.ENDED)
             now = time.monotonic()
             for child in [each for each in self._children.values() if each.ends_at <= now]:
-                self._end(child, How.EXPIRED)
+                self._end(child, Outcome.EXPIRED)
 
     def _patience_ms(self) -> int | None:
         if not self._children:
@@ -112,13 +112,13 @@ class Zygote:
         next_end = min(child.ends_at for child in self._children.values())
         return max(0, int((next_end - time.monotonic()) * 1000) + 1)
 
-    def _obey(self) -> bool:
+    def _handle_command(self) -> bool:
         task = self._line.take()
         if task is None:
             return False
-        if task.what is What.CANCEL:
+        if task.what is Command.CANCEL:
             for child in [c for c in self._children.values() if c.number == task.number]:
-                self._end(child, How.ENDED)
+                self._end(child, Outcome.ENDED)
         else:
             self._begin(task)
         return True
@@ -127,7 +127,7 @@ class Zygote:
         try:
             pid, life = self._fork(task)
         except OSError:
-            self._line.say(How.NOT_BEGUN, task.number)
+            self._line.say(Outcome.NOT_BEGUN, task.number)
             return
         finally:
             for descriptor in task.memory:
@@ -143,7 +143,7 @@ class Zygote:
         try:
             pid = os.fork()
             if pid == 0:
-                self._live_and_die(task, us, its_end)
+                self._run_child(task, us, its_end)
         except OSError:
             os.close(life)
             raise
@@ -151,12 +151,12 @@ class Zygote:
             os.close(its_end)
         return pid, life
 
-    def _live_and_die(self, task: Task, parent: int, its_end: int) -> None:
+    def _run_child(self, task: Task, parent: int, its_end: int) -> None:
         """In the child.  Never returns: nothing of the zygote's is the child's to do."""
         status = 1
         try:
             restrictions.end_with(parent)
-            desk = Desk(*task.memory)
+            desk = JobBuffers(*task.memory)
             os.closerange(0, its_end)
             os.closerange(its_end + 1, _HIGHEST_DESCRIPTOR)
             restrictions.restrict_child(cpu_s=task.deadline_s, lacks=self._lacks)
@@ -165,13 +165,13 @@ class Zygote:
         finally:
             os._exit(status)
 
-    def _end(self, child: Running, how: How) -> None:
-        status = self._bury(child)
-        if how is How.ENDED and status:
-            how = How.CRASHED
+    def _end(self, child: Running, how: Outcome) -> None:
+        status = self._reap(child)
+        if how is Outcome.ENDED and status:
+            how = Outcome.CRASHED
         self._line.say(how, child.number)
 
-    def _bury(self, child: Running) -> int:
+    def _reap(self, child: Running) -> int:
         """Its status; one that is ending already keeps its own, whatever it is sent."""
         self._poll.unregister(child.life)
         del self._children[child.life]
@@ -181,21 +181,21 @@ class Zygote:
         return status
 
 
-def serve_alone(line: Line, segmenter: Segmenter, work: Work) -> None:
+def serve_alone(line: WorkerChannel, segmenter: Segmenter, work: Work) -> None:
     """Do every task in this process, which the worker kills at a deadline."""
     while (task := line.take()) is not None:
-        with Desk(*task.memory) as desk:
+        with JobBuffers(*task.memory) as desk:
             for descriptor in task.memory:
                 os.close(descriptor)
             do(task.what, desk, segmenter, work)
-        line.say(How.ENDED, task.number)
+        line.say(Outcome.ENDED, task.number)
 
 
 def main(argument: str, work: Work | None = None) -> int:
-    """`argument`: the `Setup`.  `work`: what is done with an image, by default it is cut out."""
-    setup = Setup.model_validate_json(argument)
+    """`argument`: the `LaunchConfig`.  `work`: what is done with an image."""
+    setup = LaunchConfig.model_validate_json(argument)
     work = work or partial(cut_out_once, limits=setup.limits)
-    line = Line(socket.socket(fileno=setup.socket))
+    line = WorkerChannel(socket.socket(fileno=setup.socket))
     restrictions.end_with(setup.parent)
     # The terminal's Ctrl-C is for the worker, which ends its processes when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -205,7 +205,7 @@ def main(argument: str, work: Work | None = None) -> int:
         restrictions.refuse_unless_enforced(setup.enforcement, lacks)
         segmenter = Segmenter(Installed.read(setup.model), options=session_options(reuse=not forks))
     except Refused as error:
-        line.say(How.REFUSED, code=error.code)
+        line.say(Outcome.REFUSED, code=error.code)
         return 1
     preload()
     _fall_silent()
@@ -216,7 +216,7 @@ def main(argument: str, work: Work | None = None) -> int:
     gc.freeze()
     if forks:
         syscalls.occupy_heap()
-    line.say(How.LOADED)
+    line.say(Outcome.LOADED)
     if forks:
         Zygote(line, segmenter, work, lacks).serve()
     else:

@@ -14,7 +14,7 @@ CALM_S = 5.0
 """For so long the client must have had nothing to say: other brokers go on acknowledging."""
 
 
-class BrokerTrouble(logging.Handler):
+class ClientLogFilter(logging.Handler):
     """Takes the lines of the client; says so once, and again when all was well in between."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:

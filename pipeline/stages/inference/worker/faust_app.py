@@ -35,13 +35,13 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from erasestream.pipeline.runtime.runner import EX_SOFTWARE, RETRY_S, status_of
 from erasestream.pipeline.stages.inference.worker import record_parser
-from erasestream.pipeline.stages.inference.worker.client_log_filter import BrokerTrouble
+from erasestream.pipeline.stages.inference.worker.client_log_filter import ClientLogFilter
 from erasestream.pipeline.stages.inference.worker.group_transport import (
     ConstantAssignor,
     GroupTransport,
 )
 from erasestream.pipeline.stages.inference.worker.lookahead import LookAhead, Work
-from erasestream.pipeline.stages.inference.worker.result_builder import ResultMaker, Source
+from erasestream.pipeline.stages.inference.worker.result_builder import ResultBuilder, Source
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.schemas.errors import ErasestreamError, InvariantBroken, Unavailable
 from erasestream.schemas.events.images import Position
@@ -74,7 +74,7 @@ class InferenceStage:
         bootstrap_servers: Sequence[str],
         tls: ssl.SSLContext,
         lanes: Sequence[Lane],
-        maker: ResultMaker,
+        maker: ResultBuilder,
         children: int,
         topic_ids: Callable[[Iterable[str]], dict[str, str]],
         max_record_bytes: int,
@@ -94,7 +94,7 @@ class InferenceStage:
         self._topic_ids = topic_ids
         self._start = start
         self._close = close
-        self._trouble = BrokerTrouble()
+        self._trouble = ClientLogFilter()
         self._ahead = LookAhead(on_failure=end_at_once, children=children)
         self.count = 0
         self._is_assigned = False

@@ -71,7 +71,7 @@ class Model(NamedTuple):
     version: str
 
 
-class ResultMaker:
+class ResultBuilder:
     """Makes the result of each upload."""
 
     def __init__(

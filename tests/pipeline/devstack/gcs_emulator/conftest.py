@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 import requests
 
-from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings, issue_token
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Action, Role, Rule
@@ -54,7 +54,7 @@ class Served(NamedTuple):
         return int(self.server.endpoint.rpartition(":")[2])
 
 
-def settings_in(folder: Path, authority: Authority) -> BucketSettings:
+def settings_in(folder: Path, authority: CertificateAuthority) -> BucketSettings:
     """Settings of a server that keeps everything in `folder`."""
     authority.issue_server("bucket", folder / "identities")
     for role in Role:
@@ -72,7 +72,9 @@ def settings_in(folder: Path, authority: Authority) -> BucketSettings:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Served]:
+def served(
+    tmp_path_factory: pytest.TempPathFactory, authority: CertificateAuthority
+) -> Iterator[Served]:
     """A server that the tests of a module share."""
     folder = tmp_path_factory.mktemp("bucket")
     settings = settings_in(folder, authority)

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.child_process import ProcessId
 from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import MAX_RECORD_BYTES, single
@@ -192,7 +192,7 @@ def test_port_taken(broker: Broker, identities: Path, libs: Path, tmp_path: Path
 
 
 def test_wrong_certificate_is_said(
-    authority: Authority, new_broker: NewBroker, tmp_path: Path
+    authority: CertificateAuthority, new_broker: NewBroker, tmp_path: Path
 ) -> None:
     """A broker whose certificate names another host: refused when it starts, with the reason."""
     authority.issue_broker("broker", tmp_path / "id", hosts=["elsewhere.example"])

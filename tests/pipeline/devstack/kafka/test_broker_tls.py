@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.kafka.broker import Broker
 from erasestream.pipeline.devstack.kafka.readiness import brokers_in_service, client_context
 
@@ -64,7 +64,9 @@ def test_old_tls_refused(broker: Broker, identities: Path) -> None:
 
 def test_other_authority_refused(broker: Broker, identities: Path, tmp_path: Path) -> None:
     """A certificate of another authority opens nothing, and its holder trusts nothing here."""
-    Authority.create(tmp_path / "ca", now=lambda: datetime.now(UTC)).issue_role("admin", tmp_path)
+    CertificateAuthority.create(tmp_path / "ca", now=lambda: datetime.now(UTC)).issue_role(
+        "admin", tmp_path
+    )
     with pytest.raises(ssl.SSLCertVerificationError):
         ask(broker, client_context(tmp_path, "admin"))
     stranger = client_context(tmp_path, "admin")

@@ -17,10 +17,10 @@ from erasestream.topics.catalog.catalog import RETAINED, ROUTER, SINK
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
-from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import Market
+from tests.kafka_fixture import KafkaFixture
 from tests.topics.consent.deciding import ACCOUNT, OWNER, writer
 
 
@@ -53,12 +53,12 @@ def sink() -> Stored:
 
 
 @pytest.fixture
-def stage(market: Market, lane: Lane, sink: Stored) -> Iterator[SinkStage]:
+def stage(kafka: KafkaFixture, lane: Lane, sink: Stored) -> Iterator[SinkStage]:
     """The stage, with a view that is misled; it finds nothing that other tests retained."""
-    empty(market)
-    connection = market.connection(SINK)
+    empty(kafka)
+    connection = kafka.connection(SINK)
     view = Misled(
-        connection=connection, catalog=market.catalog(), lanes=(lane,), found=lambda *_: None
+        connection=connection, catalog=kafka.catalog(), lanes=(lane,), found=lambda *_: None
     )
     queue = WorkQueue(connection=connection, topics=[RETAINED], instance=lane)
     stage = SinkStage(queue=queue, view=view, sink=sink, stopping=threading.Event())
@@ -69,9 +69,9 @@ def stage(market: Market, lane: Lane, sink: Stored) -> Iterator[SinkStage]:
 
 
 @pytest.fixture
-def retain(market: Market) -> Callable[[Lane, GrantId, str], None]:
+def retain(kafka: KafkaFixture) -> Callable[[Lane, GrantId, str], None]:
     """Hands a picture to the sink, as the router does."""
-    writes = SingleWrites(connection=market.connection(ROUTER), timeout_s=20)
+    writes = AcknowledgedWriter(connection=kafka.connection(ROUTER), timeout_s=20)
 
     def write(lane: Lane, grant: GrantId, mark: str) -> None:
         now = datetime.now(UTC)
@@ -97,31 +97,31 @@ Retain = Callable[[Lane, GrantId, str], None]
 
 
 def test_a_picture_waits_for_what_the_router_knew(
-    market: Market, lane: Lane, stage: SinkStage, sink: Stored, retain: Retain
+    kafka: KafkaFixture, lane: Lane, stage: SinkStage, sink: Stored, retain: Retain
 ) -> None:
     """One that is opted in is not dropped because the sink was told less than the router."""
-    grant, mark = granted(market, lane)
+    grant, mark = granted(kafka, lane)
     retain(lane, grant, mark)
     eventually("the picture is stored", lambda: stage.turn() or sink.grants, poll_s=0)
     assert sink.grants == [grant]
 
 
 def test_pictures_of_a_lane_that_is_gone_are_dropped(
-    market: Market, lane: Lane, stage: SinkStage, sink: Stored, retain: Retain
+    kafka: KafkaFixture, lane: Lane, stage: SinkStage, sink: Stored, retain: Retain
 ) -> None:
     """Nothing of it is in force, and there is nothing to wait for; the next one is stored."""
-    gone = market.open_lane()
-    retain(gone, *granted(market, gone))
-    grant, mark = granted(market, lane)
+    gone = kafka.open_lane()
+    retain(gone, *granted(kafka, gone))
+    grant, mark = granted(kafka, lane)
     retain(lane, grant, mark)
     eventually("the next is stored", lambda: stage.turn() or sink.grants, poll_s=0)
     assert sink.grants == [grant]
 
 
-def empty(market: Market) -> None:
+def empty(kafka: KafkaFixture) -> None:
     """Nothing is retained any more, by whomever and whatever it was."""
-    admin = market.admin
-    partitions = market.catalog()[RETAINED].partitions
+    admin = kafka.admin
+    partitions = kafka.catalog()[RETAINED].partitions
     places = [TopicPartition(RETAINED, number) for number in range(partitions)]
     ends = admin.offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
     below = [TopicPartition(*at, end) for at, end in ends.items()]
@@ -129,9 +129,9 @@ def empty(market: Market) -> None:
         answer.result(20)
 
 
-def granted(market: Market, lane: Lane) -> tuple[GrantId, str]:
+def granted(kafka: KafkaFixture, lane: Lane) -> tuple[GrantId, str]:
     """A grant, and a mark that covers it."""
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     grant = writes.grant(ACCOUNT, **OWNER).grant
     assert grant
     ((at, end),) = writes.reader.reach(ACCOUNT).items()

@@ -22,15 +22,15 @@ from erasestream.topics.catalog.catalog import (
     consent_of,
     lane_role,
 )
-from erasestream.topics.consent.compaction_heartbeat import Heartbeats
+from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
 from erasestream.topics.consent.ledger_view import LedgerView, ledger_key
 from erasestream.topics.consent.writer import Recorded
 from erasestream.topics.kafka.partitioner import partition_of
-from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites, Written
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
 from erasestream.topics.kafka.records import Partition
 from tests.flow.looking import TopicReader
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import Market
+from tests.kafka_fixture import KafkaFixture
 from tests.topics.consent.deciding import (
     ACCOUNT,
     OWNER,
@@ -86,7 +86,7 @@ Start = Callable[[], EraserStage]
 
 @pytest.fixture
 def start(
-    market: Market, lane: Lane, vault: Vault, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaFixture, lane: Lane, vault: Vault, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Start]:
     """Starts erasers whose ledger is shown by a deposed leader; the one before ends."""
     monkeypatch.setattr(Deposed, "is_deposed", True)
@@ -95,7 +95,7 @@ def start(
     def started() -> EraserStage:
         end()
         stopping = threading.Event()
-        running.append(eraser(market, lane, vault, stopping, ledger=Deposed, clock=clock))
+        running.append(eraser(kafka, lane, vault, stopping, ledger=Deposed, clock=clock))
         return running[-1]
 
     def end() -> None:
@@ -122,10 +122,10 @@ def turn_until(what: str, working: EraserStage, condition: Callable[[], object])
 
 
 def test_a_decision_waits_for_a_ledger_that_shows_it(
-    market: Market, lane: Lane, vault: Vault, start: Start, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaFixture, lane: Lane, vault: Vault, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An old mark is no reason to find that there was nothing to erase, nor to commit that."""
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     grant = writes.grant("acct", **OWNER).grant
     revoked = writes.revoke("acct", **OWNER)
     first = start()
@@ -143,7 +143,7 @@ def test_a_decision_waits_for_a_ledger_that_shows_it(
 
 
 def test_one_that_waits_holds_up_no_other(
-    market: Market,
+    kafka: KafkaFixture,
     lane: Lane,
     vault: Vault,
     start: Start,
@@ -152,9 +152,9 @@ def test_one_that_waits_holds_up_no_other(
 ) -> None:
     """A record without an entry, by whoever; after its time it ends what it grants itself."""
     monkeypatch.setattr(Deposed, "is_deposed", False)
-    foreign = foreign_grant(market, lane, "stranger")
-    nobodys = foreign_grant(market, lane, "stranger-2", key=b"nobody can be called so")
-    writes = writer(market, lane)
+    foreign = foreign_grant(kafka, lane, "stranger")
+    nobodys = foreign_grant(kafka, lane, "stranger-2", key=b"nobody can be called so")
+    writes = writer(kafka, lane)
     writes.grant("acct", **OWNER)
     revoked = writes.revoke("acct", **OWNER)
     working = start()
@@ -169,13 +169,15 @@ def test_one_that_waits_holds_up_no_other(
     working.turn()
     assert foreign in vault.marked
     assert nobodys not in vault.marked
-    found = [each for each in ledger(market) if f"{consent_of(lane)}/" in each.detail]
+    found = [each for each in ledger(kafka) if f"{consent_of(lane)}/" in each.detail]
     assert [each.kind for each in found] == [FindingKind.CONSENT_NOT_IN_LEDGER]
 
 
-def test_nothing_is_confirmed_that_the_ledger_does_not_show(market: Market, lane: Lane) -> None:
+def test_nothing_is_confirmed_that_the_ledger_does_not_show(
+    kafka: KafkaFixture, lane: Lane
+) -> None:
     """Asked of a leader that has neither the revocation nor the grant: not 'nothing is open'."""
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     revoked = writes.revoke("acct", **OWNER)
     unseen = revoked._replace(decision_id=new_upload_id(77, bytes(10)))
     with pytest.raises(Unavailable, match="does not show"):
@@ -183,18 +185,18 @@ def test_nothing_is_confirmed_that_the_ledger_does_not_show(market: Market, lane
 
 
 def test_an_unreadable_record_does_not_end_what_comes_later(
-    market: Market, lane: Lane, vault: Vault, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaFixture, lane: Lane, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The eraser comes late: the grant after the record stands in the ledger already."""
     monkeypatch.setattr(stage, "MAX_CLOCK_SKEW", stage.MAX_CLOCK_SKEW * 0)
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     first = writes.grant("acct", **OWNER)
     role = lane_role(lane, LaneRole.ACCOUNT)
-    stranger = SingleWrites(connection=market.connection(role), timeout_s=10)
+    stranger = AcknowledgedWriter(connection=kafka.connection(role), timeout_s=10)
     stranger.write(writes.reader.place(ACCOUNT), b"acct", Wire(headers=[], value=b"?"))
     assert writes.reader.standing("acct") is None
     second = writes.grant("acct", **OWNER)
-    with at_work(market, lane, vault) as working:
+    with at_work(kafka, lane, vault) as working:
         eventually("the first is marked", lambda: first.grant in vault.marked)
         writes.grant("later", **OWNER)
         writes.revoke("later", **OWNER)
@@ -203,22 +205,22 @@ def test_an_unreadable_record_does_not_end_what_comes_later(
 
 
 def test_a_partition_without_a_heartbeat_holds_up_no_decision(
-    market: Market, lane: Lane, vault: Vault
+    kafka: KafkaFixture, lane: Lane, vault: Vault
 ) -> None:
     """The beat fails, which is said; the revocation is confirmed."""
 
     def beat() -> None:
         raise Unavailable("a consent partition")
 
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     writes.grant("acct", **OWNER)
     revoked = writes.revoke("acct", **OWNER)
-    with at_work(market, lane, vault, beat=beat):
+    with at_work(kafka, lane, vault, beat=beat):
         writes.await_confirmed("acct", revoked, timeout_s=30)
     assert len(vault.marked) == 1
 
 
-class OneAway(SingleWrites):
+class OneAway(AcknowledgedWriter):
     """One partition is away."""
 
     away: Partition | None = None
@@ -236,86 +238,86 @@ class OneAway(SingleWrites):
 
 
 def test_all_but_the_partition_that_is_away_get_their_heartbeats(
-    market: Market, lane: Lane
+    kafka: KafkaFixture, lane: Lane
 ) -> None:
     """However often it fails."""
     topic = consent_of(lane)
-    count = market.catalog()[topic].partitions
-    writes = OneAway(connection=market.connection(ERASER), timeout_s=20)
+    count = kafka.catalog()[topic].partitions
+    writes = OneAway(connection=kafka.connection(ERASER), timeout_s=20)
     writes.away = Partition(topic, 1)
-    beats = Heartbeats(writes=writes, partitions={topic: count})
-    ends = [market.admin.log_end(Partition(topic, n)) for n in range(count)]
+    beats = CompactionHeartbeat(writes=writes, partitions={topic: count})
+    ends = [kafka.admin.log_end(Partition(topic, n)) for n in range(count)]
     for _ in range(2):
         with pytest.raises(Unavailable, match=f"{topic}/1"):
             beats.beat()
-    now = [market.admin.log_end(Partition(topic, n)) for n in range(count)]
+    now = [kafka.admin.log_end(Partition(topic, n)) for n in range(count)]
     assert [b - a for a, b in zip(ends, now, strict=True)] == [2, 0] + [2] * (count - 2)
     writes.away = None
     beats.beat()
-    assert market.admin.log_end(Partition(topic, 1)) == ends[1] + 1
+    assert kafka.admin.log_end(Partition(topic, 1)) == ends[1] + 1
 
 
-def test_what_is_erased_is_not_erased_again(market: Market, lane: Lane, vault: Vault) -> None:
+def test_what_is_erased_is_not_erased_again(kafka: KafkaFixture, lane: Lane, vault: Vault) -> None:
     """Not by the next revocation, nor by the next eraser, which reads what was confirmed."""
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     grants: set[GrantId | None] = set()
 
     def decide() -> Recorded:
         grants.add(writes.grant("acct", **OWNER).grant)
         return writes.revoke("acct", **OWNER)
 
-    with at_work(market, lane, vault) as first:
+    with at_work(kafka, lane, vault) as first:
         for _ in range(2):
             writes.await_confirmed("acct", decide(), timeout_s=30)
     assert first.count == len(grants)
-    with at_work(market, lane, vault) as second:
+    with at_work(kafka, lane, vault) as second:
         writes.await_confirmed("acct", decide(), timeout_s=30)
     assert second.count == 1
     assert vault.marked == grants
 
 
-def erasures_of(market: Market, lane: Lane, account: AccountId) -> Partition:
+def erasures_of(kafka: KafkaFixture, lane: Lane, account: AccountId) -> Partition:
     """Where it is said what was erased of an account."""
-    count = market.catalog()[ERASURES].partitions
+    count = kafka.catalog()[ERASURES].partitions
     return Partition(ERASURES, partition_of(ledger_key(lane, account), count))
 
 
 def test_an_erasure_that_was_not_confirmed_is_made_again(
-    market: Market, lane: Lane, vault: Vault
+    kafka: KafkaFixture, lane: Lane, vault: Vault
 ) -> None:
     """The marker stands, and the eraser ended before it could say so."""
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     grant = writes.grant("acct", **OWNER).grant
     revoked = writes.revoke("acct", **OWNER)
     stopping = threading.Event()
-    speechless = OneAway(connection=market.connection(ERASER), timeout_s=20)
-    speechless.away = erasures_of(market, lane, ACCOUNT)
-    first = eraser(market, lane, vault, stopping, writes=speechless)
+    speechless = OneAway(connection=kafka.connection(ERASER), timeout_s=20)
+    speechless.away = erasures_of(kafka, lane, ACCOUNT)
+    first = eraser(kafka, lane, vault, stopping, writes=speechless)
 
     turn_until("it is marked", first, lambda: bool(vault.marked) and waiting(first) == 1)
     first.close()
     assert vault.marked == {grant}
     with pytest.raises(Unavailable, match="1 grants are not marked"):
         writes.await_confirmed("acct", revoked, timeout_s=0)
-    with at_work(market, lane, vault) as second:
+    with at_work(kafka, lane, vault) as second:
         writes.await_confirmed("acct", revoked, timeout_s=30)
     assert second.count == 1
 
 
 def test_a_partition_that_is_away_holds_up_only_what_lies_there(
-    market: Market, lane: Lane, vault: Vault
+    kafka: KafkaFixture, lane: Lane, vault: Vault
 ) -> None:
     """And is done once it is back, although nothing new comes."""
-    writes = writer(market, lane)
-    away = erasures_of(market, lane, ACCOUNT)
+    writes = writer(kafka, lane)
+    away = erasures_of(kafka, lane, ACCOUNT)
     names = (AccountId(f"acct-{number}") for number in itertools.count())
-    other = next(name for name in names if erasures_of(market, lane, name) != away)
+    other = next(name for name in names if erasures_of(kafka, lane, name) != away)
     for account in (ACCOUNT, other):
         writes.grant(account, **OWNER)
     held_up, revoked = writes.revoke(ACCOUNT, **OWNER), writes.revoke(other, **OWNER)
-    notes = OneAway(connection=market.connection(ERASER), timeout_s=20)
+    notes = OneAway(connection=kafka.connection(ERASER), timeout_s=20)
     notes.away = away
-    with at_work(market, lane, vault, writes=notes) as working:
+    with at_work(kafka, lane, vault, writes=notes) as working:
         writes.await_confirmed(other, revoked, timeout_s=30)
         eventually("the first waits", lambda: waiting(working) == 1)
         with pytest.raises(Unavailable, match="1 grants are not marked"):
@@ -326,7 +328,7 @@ def test_a_partition_that_is_away_holds_up_only_what_lies_there(
 
 
 def test_no_entry_is_missing_as_long_as_no_leader_shows_the_ledger(
-    market: Market,
+    kafka: KafkaFixture,
     lane: Lane,
     vault: Vault,
     start: Start,
@@ -335,7 +337,7 @@ def test_no_entry_is_missing_as_long_as_no_leader_shows_the_ledger(
 ) -> None:
     """However long that is: what is granted meanwhile stands."""
     monkeypatch.setattr(Deposed, "is_away", True)
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     granted = writes.grant("acct", **OWNER)
     working = start()
 
@@ -354,22 +356,22 @@ def test_no_entry_is_missing_as_long_as_no_leader_shows_the_ledger(
 
 
 def test_what_can_not_be_confirmed_is_marked_and_written_once(
-    market: Market, lane: Lane, vault: Vault
+    kafka: KafkaFixture, lane: Lane, vault: Vault
 ) -> None:
     """However long `erasures` takes nothing: the ledger is kept for ever."""
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     grant = writes.grant("acct", **OWNER).grant
     revoked = writes.revoke("acct", **OWNER)
-    notes = OneAway(connection=market.connection(ERASER), timeout_s=20)
-    notes.away = erasures_of(market, lane, ACCOUNT)
-    working = eraser(market, lane, vault, threading.Event(), writes=notes)
+    notes = OneAway(connection=kafka.connection(ERASER), timeout_s=20)
+    notes.away = erasures_of(kafka, lane, ACCOUNT)
+    working = eraser(kafka, lane, vault, threading.Event(), writes=notes)
 
     turn_until("it is marked", working, lambda: bool(vault.marked))
-    ends = ledger_ends(market)
+    ends = ledger_ends(kafka)
     vault.marked.clear()
     for _ in range(3):
         working.turn()
-    assert (ledger_ends(market), vault.marked) == (ends, set())
+    assert (ledger_ends(kafka), vault.marked) == (ends, set())
     assert waiting(working) == 1
     notes.away = None
     working.turn()
@@ -378,21 +380,21 @@ def test_what_can_not_be_confirmed_is_marked_and_written_once(
     assert grant is not None
 
 
-def test_both_topics_have_the_same_entry(market: Market, lane: Lane, vault: Vault) -> None:
+def test_both_topics_have_the_same_entry(kafka: KafkaFixture, lane: Lane, vault: Vault) -> None:
     """One id and one time: who compares them finds one erasure."""
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     writes.grant("acct", **OWNER)
     revoked = writes.revoke("acct", **OWNER)
-    with at_work(market, lane, vault):
+    with at_work(kafka, lane, vault):
         writes.await_confirmed("acct", revoked, timeout_s=30)
-    in_ledger, in_erasures = (erasures_in(market, lane, each) for each in (LEDGER, ERASURES))
+    in_ledger, in_erasures = (erasures_in(kafka, lane, each) for each in (LEDGER, ERASURES))
     assert len(in_ledger) == 1
     assert in_ledger == in_erasures
 
 
-def erasures_in(market: Market, lane: Lane, topic: str) -> list[ErasureEntry]:
+def erasures_in(kafka: KafkaFixture, lane: Lane, topic: str) -> list[ErasureEntry]:
     """The erasures of the account that a topic has."""
-    reader = TopicReader(market.cluster, ADMIN, topic, market.catalog()[topic].partitions)
+    reader = TopicReader(kafka.cluster, ADMIN, topic, kafka.catalog()[topic].partitions)
     try:
         records = reader.read_to_end()
     finally:
@@ -405,14 +407,14 @@ def erasures_in(market: Market, lane: Lane, topic: str) -> list[ErasureEntry]:
     ]
 
 
-def ledger_ends(market: Market) -> list[int]:
+def ledger_ends(kafka: KafkaFixture) -> list[int]:
     """How far the ledger reaches."""
-    partitions = market.catalog()[LEDGER].partitions
-    return [market.admin.log_end(Partition(LEDGER, number)) for number in range(partitions)]
+    partitions = kafka.catalog()[LEDGER].partitions
+    return [kafka.admin.log_end(Partition(LEDGER, number)) for number in range(partitions)]
 
 
 def test_a_decision_in_doubt_is_reported_once(
-    market: Market,
+    kafka: KafkaFixture,
     lane: Lane,
     vault: Vault,
     start: Start,
@@ -421,7 +423,7 @@ def test_a_decision_in_doubt_is_reported_once(
 ) -> None:
     """Also if what it ends can not be erased for a while."""
     monkeypatch.setattr(Deposed, "is_deposed", False)
-    foreign = foreign_grant(market, lane, "stranger")
+    foreign = foreign_grant(kafka, lane, "stranger")
     working = start()
 
     turn_until("it waits", working, lambda: waiting(working) == 1)
@@ -433,20 +435,20 @@ def test_a_decision_in_doubt_is_reported_once(
     working.turn()
     working.turn()
     assert foreign in vault.marked
-    found = [each for each in ledger(market) if f"{consent_of(lane)}/" in each.detail]
+    found = [each for each in ledger(kafka) if f"{consent_of(lane)}/" in each.detail]
     assert [each.kind for each in found] == [FindingKind.CONSENT_NOT_IN_LEDGER]
 
 
 def test_a_vault_that_is_away_is_asked_once_in_a_turn(
-    market: Market, lane: Lane, vault: Vault
+    kafka: KafkaFixture, lane: Lane, vault: Vault
 ) -> None:
     """And nobody is confirmed."""
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     for _ in range(30):
         writes.grant("acct", **OWNER)
         revoked = writes.revoke("acct", **OWNER)
     vault.is_away = True
-    working = eraser(market, lane, vault, threading.Event())
+    working = eraser(kafka, lane, vault, threading.Event())
 
     turn_until("all is read", working, lambda: waiting(working) == 59)  # all but the first grant
     vault.asked = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.manifest import Installed
 from tests.paths import CACHE
 from tests.pipeline.stages.inference.tiny_model import build_stalling_model, build_tiny_model
@@ -44,9 +44,9 @@ def stalling_model(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 
 @pytest.fixture
-async def pool(stalling_model: Installed) -> AsyncIterator[Pool]:
+async def pool(stalling_model: Installed) -> AsyncIterator[ProcessPool]:
     """Two children that are ready; without a deadline that a test could meet by accident."""
-    pool = Pool(model=stalling_model, children=2)
+    pool = ProcessPool(model=stalling_model, children=2)
     await pool.start()
     yield pool
     await pool.close()

@@ -18,7 +18,7 @@ from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId, new_uplo
 from erasestream.topics.catalog.catalog import Catalog, LaneSpec, consent_of, cutouts_of, uploads_of
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.records import Partition, Record
-from erasestream.topics.kafka.transaction.start_offsets import Start
+from erasestream.topics.kafka.transaction.start_offsets import StartOffset
 
 LANE = Lane("shop")
 CATALOG = Catalog.build((LaneSpec(name=LANE, partitions=2),), shared_partitions=2)
@@ -62,7 +62,7 @@ class Brokers:
     consent: list[list[Record]] = field(default_factory=lambda: [[], []])
     said: list[Said] = field(default_factory=list)
     made_ms: dict[UploadId, int] = field(default_factory=dict)
-    commits: dict[Partition, Start] = field(default_factory=dict)
+    commits: dict[Partition, StartOffset] = field(default_factory=dict)
     generation: int = 0
     members: dict[str, object] = field(default_factory=dict)
     """Per name of a member the process that the brokers know by it."""
@@ -74,7 +74,7 @@ class Brokers:
 
     def __post_init__(self) -> None:
         first = str(ReplayMark(topic_id=self.topic_id, offset=-1))
-        self.commits = {at: Start(0, first) for at in PARTITIONS}
+        self.commits = {at: StartOffset(0, first) for at in PARTITIONS}
 
     @property
     def topic_id(self) -> str:

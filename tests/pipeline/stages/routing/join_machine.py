@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.events.consent import Decision
 from erasestream.schemas.ids import AccountId
-from erasestream.topics.admin.record_purge import Committed, needless
+from erasestream.topics.admin.record_purge import Committed, purgeable_offsets
 from erasestream.topics.kafka.records import Partition
 from tests.pipeline.stages.routing.join_harness import (
     ACCOUNTS,
@@ -48,7 +48,7 @@ class Join(RuleBasedStateMachine):
         self.workers = [Worker(self.brokers, number, 0) for number in range(len(PARTITIONS))]
         self.inferred = [0 for _ in PARTITIONS]
         self.has_lost_records = False
-        self.needless: list[tuple[Partition, int]] = []
+        self.purgeable_offsets: list[tuple[Partition, int]] = []
 
     def _start(self, name: str) -> Process:
         process = self.current[name] = Process(self.brokers, name)
@@ -187,7 +187,7 @@ class Join(RuleBasedStateMachine):
     @rule()
     def purger_looks(self) -> None:
         """At what is committed; much may happen before it deletes."""
-        found = needless(
+        found = purgeable_offsets(
             routed={
                 at: Committed(start.offset, start.metadata)
                 for at, start in self.brokers.commits.items()
@@ -195,20 +195,20 @@ class Join(RuleBasedStateMachine):
             stored={},
             topic_ids=self.brokers.topic_ids([f"uploads.{LANE}"]),
         )
-        self.needless = sorted(found.items())
+        self.purgeable_offsets = sorted(found.items())
 
     @rule(count=FEW)
     def purger_deletes(self, count: int) -> None:
         """Some of what it found, and may be killed then: the next one looks anew."""
         done = self.brokers.purged | set(self.brokers.ephemeral)
-        for (topic, number), offset in self.needless[:count]:
+        for (topic, number), offset in self.purgeable_offsets[:count]:
             is_uploads = topic.startswith("uploads")
             starts = self.brokers.uploads_start if is_uploads else self.brokers.cutouts_start
             for n in range(starts[number], offset) if is_uploads else ():
                 place = Place(self.brokers.topic_id, number, n)
                 assert place in done, "purged while it was needed"
             starts[number] = max(starts[number], offset)
-        self.needless = self.needless[count:]
+        self.purgeable_offsets = self.purgeable_offsets[count:]
 
     @rule(number=NUMBERS, count=FEW)
     def uploads_outlive_their_time(self, number: int, count: int) -> None:
@@ -229,7 +229,7 @@ class Join(RuleBasedStateMachine):
     @rule()
     def uploads_are_made_anew(self) -> None:
         """While inference and purger are stopped: results of the old ones may still wait."""
-        self.needless = []
+        self.purgeable_offsets = []
         self.brokers.incarnation += 1
         for number in range(len(PARTITIONS)):
             self.brokers.uploads[number] = []

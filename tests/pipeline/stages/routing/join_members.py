@@ -15,11 +15,11 @@ from erasestream.schemas.events.images import Cutout, Failure, Position, Retaine
 from erasestream.schemas.events.ledger import Finding
 from erasestream.schemas.ids import AccountId, GrantId, Lane
 from erasestream.topics.catalog.catalog import RETAINED, consent_of, ephemeral_of, uploads_of
-from erasestream.topics.consent.view import Decisions, Standing
+from erasestream.topics.consent.view import ActiveGrant, Decisions
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
-from erasestream.topics.kafka.transaction.start_offsets import Start
+from erasestream.topics.kafka.transaction.start_offsets import StartOffset
 from tests.pipeline.stages.routing.join_harness import (
     CATALOG,
     CONSENTS,
@@ -63,7 +63,7 @@ class LocalView:
             self.applied[at] = max(self.applied[at], mark[at])
         return dict(self.applied)
 
-    def standing(self, lane: Lane, account: AccountId) -> Standing | None:
+    def standing(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
         """As the real state has it."""
         return self._decisions.standing(lane, account)
 
@@ -166,7 +166,7 @@ class Process:
         for outgoing in self._open:
             self._publish(outgoing)
         for at, offset in self._next.items():
-            self._brokers.commits[at] = Start(offset, self.router.metadata(at))
+            self._brokers.commits[at] = StartOffset(offset, self.router.metadata(at))
         self._next, self._open = {}, []
         return True
 

@@ -29,13 +29,13 @@ from erasestream.topics.catalog.catalog import (
 )
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.consent.writer import ConsentWriter
-from erasestream.topics.kafka.connection import Connection, ErrorWatch
-from erasestream.topics.kafka.consumer.record_fetcher import Originals
+from erasestream.topics.kafka.connection import ClientErrorState, Connection
+from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.records import Record
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 from tests.flow.looking import COMMITTED, TopicReader, event_of, ids_in
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import Market
+from tests.kafka_fixture import KafkaFixture
 
 INSTANCE = "test"
 SETTLED_S = 3.0
@@ -48,22 +48,22 @@ class Routed:
 
     def __init__(
         self,
-        market: Market,
+        kafka: KafkaFixture,
         lane: Lane,
         *,
         catalog: Catalog | None = None,
         originals_at: Connection | None = None,
         instance: str = INSTANCE,
     ) -> None:
-        connection = market.connection(ROUTER)
-        catalog = catalog or market.catalog()
+        connection = kafka.connection(ROUTER)
+        catalog = catalog or kafka.catalog()
         only = Catalog.build(
             (catalog.lane(lane),), policy=catalog.policy, durability=catalog.durability
         )
         self._view = ConsentView(
             connection=connection, catalog=only, lanes=(lane,), found=lambda *_: None
         )
-        self._originals = Originals(connection=originals_at or connection)
+        self._originals = RecordFetcher(connection=originals_at or connection)
         self._stopping = threading.Event()
         self.router = Router(
             catalog=only,
@@ -102,13 +102,13 @@ class Routed:
                 self.loop.close()
 
 
-class Bench:
+class KafkaRouterHarness:
     """One lane: what comes in, and what came out."""
 
-    def __init__(self, market: Market, lane: Lane) -> None:
-        self.market = market
+    def __init__(self, kafka: KafkaFixture, lane: Lane) -> None:
+        self.kafka = kafka
         self.lane = lane
-        self._producer = Producer(market.connection(ADMIN).settings(ErrorWatch(), linger_ms=0))
+        self._producer = Producer(kafka.connection(ADMIN).settings(ClientErrorState(), linger_ms=0))
         self._running: list[Routed] = []
         self._customer: TopicReader | None = None
 
@@ -140,7 +140,7 @@ class Bench:
     def topic_id(self) -> str:
         """Of the uploads as they are now."""
         topic = uploads_of(self.lane)
-        return self.market.admin.topic_ids([topic])[topic]
+        return self.kafka.admin.topic_ids([topic])[topic]
 
     def upload(self, partition: int = 0) -> tuple[UploadId, Position, datetime]:
         """One upload; where it lies, and since when."""
@@ -190,7 +190,7 @@ class Bench:
     ) -> Routed:
         """Start a router; closed with the test at the latest."""
         routed = Routed(
-            self.market,
+            self.kafka,
             self.lane,
             catalog=catalog,
             originals_at=originals_at,
@@ -209,19 +209,19 @@ class Bench:
         """What a customer who goes on reading has got so far."""
         if self._customer is None:
             self._customer = TopicReader(
-                self.market.cluster, ADMIN, ephemeral_of(self.lane), 2, COMMITTED
+                self.kafka.cluster, ADMIN, ephemeral_of(self.lane), 2, COMMITTED
             )
         return [event_of(record).position for record in self._customer.read(0.05)]
 
     def consent(self) -> ConsentWriter:
         """The lane's account service."""
-        connection = self.market.connection(lane_role(self.lane, LaneRole.ACCOUNT))
+        connection = self.kafka.connection(lane_role(self.lane, LaneRole.ACCOUNT))
         return ConsentWriter(connection=connection, lane=self.lane)
 
     def records(self, topic: str, partitions: int) -> list[Record]:
         """What a read-committed reader sees, once the brokers have ended what was committed."""
         self._settle(topic, partitions)
-        reader = TopicReader(self.market.cluster, ADMIN, topic, partitions, COMMITTED)
+        reader = TopicReader(self.kafka.cluster, ADMIN, topic, partitions, COMMITTED)
         try:
             return reader.read_to_end()
         finally:
@@ -233,7 +233,7 @@ class Bench:
         A commit is answered before its markers lie in the partitions.
         """
         ends = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(partitions)}
-        client, deadline = self.market.admin.client, time.monotonic() + SETTLED_S
+        client, deadline = self.kafka.admin.client, time.monotonic() + SETTLED_S
 
         def offsets(level: IsolationLevel) -> list[int]:
             asked = client.list_offsets(ends, isolation_level=level)
@@ -252,11 +252,11 @@ class Bench:
 
     def kept(self) -> list[UploadId]:
         """Of which uploads pictures are on their way to the sink."""
-        return ids_in(self.records(RETAINED, self.market.catalog()[RETAINED].partitions))
+        return ids_in(self.records(RETAINED, self.kafka.catalog()[RETAINED].partitions))
 
     def ledger(self, event: type[E]) -> list[E]:
         """The entries of a kind that are about this lane by their key."""
-        partitions = self.market.catalog()["ledger"].partitions
+        partitions = self.kafka.catalog()["ledger"].partitions
         found = self.records("ledger", partitions)
         mine = [r for r in found if (r.key or b"").split(b"/")[0] == self.lane.encode()]
         kind = event.type.encode()

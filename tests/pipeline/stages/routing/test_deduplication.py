@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from erasestream.pipeline.stages.routing.deduplication import (
-    Appearance,
     Judgement,
+    Novelty,
     after_loss,
     judge,
 )
@@ -54,7 +54,7 @@ def judged(
 def test_the_next_one_is_new(last: int) -> None:
     """And the brokers need not be asked."""
     found = judged_alone(mark(last), at(last + 1))
-    assert found == Judgement(Appearance.NEW, mark(last + 1), purged=0)
+    assert found == Judgement(Novelty.NEW, mark(last + 1), purged=0)
 
 
 @given(offset=OFFSETS, further=OFFSETS)
@@ -62,7 +62,7 @@ def test_what_lies_at_or_below_the_mark_is_a_replay(offset: int, further: int) -
     """The mark stays where it is."""
     last = mark(offset + further)
     found = judged_alone(last, at(offset))
-    assert found == Judgement(Appearance.REPLAY, last, purged=0)
+    assert found == Judgement(Novelty.REPLAY, last, purged=0)
 
 
 @given(last=st.integers(-1, 1000), missing=st.integers(1, 1000), start=st.integers(0, 3000))
@@ -74,7 +74,7 @@ def test_a_gap_must_have_been_purged_to_its_last_offset(
     gap = range(last + 1, position.offset)
     if all(offset < start for offset in gap):
         found = judged(mark(last), position, log_start=start)
-        assert found == Judgement(Appearance.NEW, mark(position.offset), purged=missing)
+        assert found == Judgement(Novelty.NEW, mark(position.offset), purged=missing)
     else:
         with pytest.raises(InvariantBroken, match=rf"\b{missing} results are missing"):
             judged(mark(last), position, log_start=start)
@@ -124,9 +124,9 @@ def test_a_second_loss_forgets_nothing_of_the_first() -> None:
 def test_uploads_made_anew_start_again() -> None:
     """If the broker has them now; the old mark says nothing of them."""
     found = judged(mark(4711), at(0, ANEW), current=ANEW)
-    assert found == Judgement(Appearance.NEW, mark(0, ANEW))
+    assert found == Judgement(Novelty.NEW, mark(0, ANEW))
     purged = judged(mark(4711), at(3, ANEW), current=ANEW, log_start=3)
-    assert purged == Judgement(Appearance.NEW, mark(3, ANEW), purged=3)
+    assert purged == Judgement(Novelty.NEW, mark(3, ANEW), purged=3)
     with pytest.raises(InvariantBroken, match="missing"):
         judged(mark(4711), at(3, ANEW), current=ANEW)
 
@@ -192,7 +192,7 @@ def route(offsets: Iterable[int], routed: list[int]) -> None:
     for offset in offsets:
         found = judged(last, at(offset))
         last = found.mark
-        if found.appearance is Appearance.NEW:
+        if found.appearance is Novelty.NEW:
             routed.append(offset)
 
 
@@ -222,7 +222,7 @@ def test_a_router_that_crashes_routes_no_more_and_no_less(
         for offset in appended[place : place + batch]:
             found = judged(last, at(offset))
             last = found.mark
-            if found.appearance is Appearance.NEW:
+            if found.appearance is Novelty.NEW:
                 written.append(offset)
         tries += 1
         if tries in crashes:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erasestream.pipeline.stages.routing.freshness_barrier import Barrier, Verdict
+from erasestream.pipeline.stages.routing.freshness_barrier import FreshnessBarrier, Verdict
 from erasestream.schemas.errors import InvariantBroken
 
 OFFSETS = st.integers(0, 2**63 - 1)
@@ -17,7 +17,7 @@ def test_decided_exactly_when_nothing_below_the_mark_is_missing(
 ) -> None:
     """One partition that is behind holds back all: an account may be in any of them."""
     applied = {partition: data.draw(OFFSETS) for partition in mark}
-    verdict = Barrier[int]().judge(mark=mark, applied=applied)
+    verdict = FreshnessBarrier[int]().judge(mark=mark, applied=applied)
     reached = all(applied[partition] >= mark[partition] for partition in mark)
     assert (verdict is Verdict.DECIDE) is reached
 
@@ -30,7 +30,7 @@ def test_one_missing_decision_is_enough_to_wait(
     partition = behind.draw(st.sampled_from(sorted(mark)))
     mark = mark | {partition: behind.draw(st.integers(1, 2**62))}
     applied = {p: offset + 10 for p, offset in mark.items()}
-    barrier = Barrier[int]()
+    barrier = FreshnessBarrier[int]()
     assert barrier.judge(mark=mark, applied=applied | {partition: mark[partition] - 1}) is (
         Verdict.WAIT
     )
@@ -48,7 +48,7 @@ def test_no_revocation_loses_a_race(steps: list[tuple[int, int, bool]]) -> None:
     """
     accepted = dict.fromkeys(range(4), 0)
     applied = dict.fromkeys(range(4), 0)
-    barrier = Barrier[int]()
+    barrier = FreshnessBarrier[int]()
     for partition, count, is_accepted in steps:
         if is_accepted:
             accepted[partition] += count
@@ -66,7 +66,7 @@ def test_a_mark_or_view_that_shrinks_stops_the_process(
 ) -> None:
     """A topic that was made anew, or a leader that lost records, must not be believed."""
     told = {"mark": {0: other}, "applied": {0: other}}
-    barrier = Barrier[int]()
+    barrier = FreshnessBarrier[int]()
     barrier.judge(**told | {shrinking: {0: before}})
     with pytest.raises(InvariantBroken, match="went back"):
         barrier.judge(**told | {shrinking: {0: before - fall}})
@@ -78,7 +78,7 @@ def test_an_unknown_offset_is_no_offset(name: str) -> None:
     known = {"mark": {0: 5}, "applied": {0: 5}}
     for unknown in (-1, -1001):
         with pytest.raises(InvariantBroken):
-            Barrier[int]().judge(**known | {name: {0: unknown}})
+            FreshnessBarrier[int]().judge(**known | {name: {0: unknown}})
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_mark_and_view_are_of_the_same_partitions(
 ) -> None:
     """A partition that nobody asked about could hold a revocation."""
     with pytest.raises(InvariantBroken, match="different partitions"):
-        Barrier[int]().judge(mark=mark, applied=applied)
+        FreshnessBarrier[int]().judge(mark=mark, applied=applied)
 
 
 @pytest.mark.parametrize("later", [{0: 9}, {0: 9, 1: 9, 2: 9}, {0: 9, 2: 9}, {}])
 def test_the_partitions_stay_the_same(later: dict[int, int]) -> None:
     """One that is forgotten could come back smaller, and nobody would see it."""
-    barrier = Barrier[int]()
+    barrier = FreshnessBarrier[int]()
     barrier.judge(mark={0: 1, 1: 1}, applied={0: 1, 1: 1})
     with pytest.raises(InvariantBroken, match="other partitions"):
         barrier.judge(mark=later, applied=later)
@@ -104,7 +104,7 @@ def test_the_partitions_stay_the_same(later: dict[int, int]) -> None:
 
 def test_the_callers_own_numbers_may_change_afterwards() -> None:
     """The barrier remembers what it was told, not the table that it was told it in."""
-    barrier = Barrier[int]()
+    barrier = FreshnessBarrier[int]()
     live = {0: 5}
     barrier.judge(mark={0: 5}, applied=live)
     live[0] = 3

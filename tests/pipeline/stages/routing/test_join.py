@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from erasestream.pipeline.stages.routing import deduplication, routing_rule
-from erasestream.pipeline.stages.routing.deduplication import Appearance, Judgement
-from erasestream.pipeline.stages.routing.freshness_barrier import Barrier, Verdict
+from erasestream.pipeline.stages.routing.deduplication import Judgement, Novelty
+from erasestream.pipeline.stages.routing.freshness_barrier import FreshnessBarrier, Verdict
 from erasestream.pipeline.stages.routing.router import Router
 from erasestream.schemas.codec.consent_decision import Decided
 from erasestream.schemas.codec.replay_mark import ReplayMark
@@ -45,7 +45,7 @@ def every_result_is_new(
     mark: ReplayMark, position: Position, **_: Callable[[], object]
 ) -> Judgement:
     """A replay rule that forgets."""
-    return Judgement(Appearance.NEW, ReplayMark(topic_id=position.topic_id, offset=position.offset))
+    return Judgement(Novelty.NEW, ReplayMark(topic_id=position.topic_id, offset=position.offset))
 
 
 def gaps_do_not_matter(
@@ -66,16 +66,16 @@ def too_much(*, routed: dict[Partition, Committed], **others: Any) -> dict[Parti
 
 REAL_JUDGE = deduplication.judge
 REAL_AFTER_LOSS = deduplication.after_loss
-REAL_NEEDLESS = join_machine.needless
+REAL_NEEDLESS = join_machine.purgeable_offsets
 
 BROKEN: dict[str, tuple[object, str, object]] = {
     "replays are routed": (deduplication, "judge", every_result_is_new),
     "gaps are not told": (deduplication, "judge", gaps_do_not_matter),
-    "view is never behind": (Barrier, "judge", lambda *_, **__: Verdict.DECIDE),
+    "view is never behind": (FreshnessBarrier, "judge", lambda *_, **__: Verdict.DECIDE),
     "clocks are believed": (routing_rule, "MAX_CLOCK_SKEW", timedelta(0)),
     "any photo will do": (routing_rule, "is_original", lambda *_: True),
     "late grants count": (Decided, "is_void", lambda *_: False),
-    "purged up to what was read": (join_machine, "needless", too_much),
+    "purged up to what was read": (join_machine, "purgeable_offsets", too_much),
     "everybody is opted out": (Router, "_retained", lambda *_: ()),
     "a loss is not told": (deduplication, "after_loss", lambda mark, **_: mark),
     "a loss is of what is left only": (

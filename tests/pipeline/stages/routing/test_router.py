@@ -26,7 +26,7 @@ PHOTO, CUTOUT = b"\xff\xd8\xff photo", b"\x89PNG\r\n\x1a\n cut-out"
 LIMIT = timedelta(seconds=CATALOG.lanes[0].times.backlog_limit_s)
 
 
-class World:
+class RouterHarness:
     """One router, and what it is given."""
 
     def __init__(self) -> None:
@@ -83,9 +83,9 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
+def world() -> RouterHarness:
     """A new one."""
-    return World()
+    return RouterHarness()
 
 
 def kept_in(outgoing: Iterable[Outgoing]) -> dict[Part, Retained]:
@@ -96,7 +96,7 @@ def kept_in(outgoing: Iterable[Outgoing]) -> dict[Part, Retained]:
     return parts
 
 
-def test_what_is_kept_is_delivered_too(world: World) -> None:
+def test_what_is_kept_is_delivered_too(world: RouterHarness) -> None:
     """The result as it came, in its partition; photo and cut-out with all that the sink asks."""
     world.opt_in()
     upload = world.upload()
@@ -117,7 +117,7 @@ def test_what_is_kept_is_delivered_too(world: World) -> None:
     assert {each.key for each in others} == {upload.id.encode()}
 
 
-def test_what_an_image_is_says_the_image(world: World) -> None:
+def test_what_an_image_is_says_the_image(world: RouterHarness) -> None:
     """The headers are what a stranger, or a decoder that he took over, wrote."""
     world.opt_in()
     kept = kept_in(world.routed(world.result(world.upload(content_type="image/webp"), 0)))
@@ -125,7 +125,7 @@ def test_what_an_image_is_says_the_image(world: World) -> None:
     assert types == {Part.ORIGINAL: "image/jpeg", Part.CUTOUT: "image/png"}
 
 
-def test_too_late_is_a_failed_result_without_pixels(world: World) -> None:
+def test_too_late_is_a_failed_result_without_pixels(world: RouterHarness) -> None:
     """In place of the cut-out, for the same upload; an opt-in keeps nothing of it."""
     world.opt_in()
     upload = world.upload()
@@ -142,14 +142,14 @@ def test_too_late_is_a_failed_result_without_pixels(world: World) -> None:
 
 
 @pytest.mark.parametrize("failed", [False, True])
-def test_without_a_grant_only_the_result_is_written(world: World, failed: bool) -> None:
+def test_without_a_grant_only_the_result_is_written(world: RouterHarness, failed: bool) -> None:
     """As it came."""
     record = world.result(world.upload(), 0, failed=failed)
     (delivered,) = world.routed(record)
     assert delivered == Outgoing(ephemeral_of(LANE), 0, None, record.headers, record.value)
 
 
-def test_a_failed_result_keeps_no_photo(world: World) -> None:
+def test_a_failed_result_keeps_no_photo(world: RouterHarness) -> None:
     """Whatever the consent."""
     world.opt_in()
     (delivered,) = world.routed(world.result(world.upload(), 0, failed=True))
@@ -157,7 +157,9 @@ def test_a_failed_result_keeps_no_photo(world: World) -> None:
 
 
 @pytest.mark.parametrize("account", [AccountId("bob"), None])
-def test_without_its_own_photo_a_cutout_is_not_kept(world: World, account: str | None) -> None:
+def test_without_its_own_photo_a_cutout_is_not_kept(
+    world: RouterHarness, account: str | None
+) -> None:
     """Another account's upload of the same id lies there, or nothing that can be read."""
     world.opt_in()
     upload = world.upload()
@@ -173,7 +175,7 @@ def test_without_its_own_photo_a_cutout_is_not_kept(world: World, account: str |
     assert world.router.counts["retained"] == 0
 
 
-def test_a_replay_becomes_nothing(world: World) -> None:
+def test_a_replay_becomes_nothing(world: RouterHarness) -> None:
     """And the mark that would be committed stays."""
     record = world.result(world.upload(), 0)
     assert len(world.routed(record)) == 1
@@ -183,7 +185,7 @@ def test_a_replay_becomes_nothing(world: World) -> None:
     assert world.router.counts["replayed"] == 1
 
 
-def test_uploads_that_were_never_seen_are_named_in_the_ledger(world: World) -> None:
+def test_uploads_that_were_never_seen_are_named_in_the_ledger(world: RouterHarness) -> None:
     """With the result after them, so that both are committed or neither."""
     uploads = [world.upload() for _ in range(4)]
     world.brokers.uploads_start[0] = 3
@@ -195,7 +197,7 @@ def test_uploads_that_were_never_seen_are_named_in_the_ledger(world: World) -> N
     assert world.router.counts["purged"] == 3
 
 
-def test_what_inference_can_not_have_written_stops_the_router(world: World) -> None:
+def test_what_inference_can_not_have_written_stops_the_router(world: RouterHarness) -> None:
     """No result at all, or one of another partition."""
     record = world.result(world.upload(), 0)
     with pytest.raises(InvariantBroken):
@@ -205,7 +207,7 @@ def test_what_inference_can_not_have_written_stops_the_router(world: World) -> N
 
 
 def test_a_beginning_is_proven_by_an_ephemeral_topic_that_never_held_anything(
-    world: World,
+    world: RouterHarness,
 ) -> None:
     """Else what was routed could be routed again."""
     start = world.router.first_start(PARTITIONS[0])
@@ -240,7 +242,9 @@ class AwayView(LocalView):
         super().catch_up(mark, deadline_s=deadline_s)
 
 
-def test_without_a_mark_nothing_is_decided(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_mark_nothing_is_decided(
+    world: RouterHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is asked for until it comes; only then the view is caught up to it."""
     monkeypatch.setattr(module, "WAIT_S", 0.01)
     record = world.result(world.upload(), 0)

@@ -17,55 +17,55 @@ from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.topics.admin.provisioning import plan
 from erasestream.topics.admin.router_recovery import RouterRepair
 from erasestream.topics.catalog.catalog import ROUTER, cutouts_of, ephemeral_of, uploads_of
-from erasestream.topics.kafka.connection import Cluster, Connection, ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import PARTITIONS, Market, opened_market
-from tests.pipeline.stages.routing.router_harness import ACCOUNT, INSTANCE, Bench
+from tests.kafka_fixture import PARTITIONS, KafkaFixture, opened_kafka
+from tests.pipeline.stages.routing.router_harness import ACCOUNT, INSTANCE, KafkaRouterHarness
 
 NO_TOPIC = "A" * 22
 
 
 @pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
     """A broker of this module's own: nobody else is in the routers' group."""
-    with opened_market(tmp_path_factory.mktemp("routing")) as market:
-        yield market
+    with opened_kafka(tmp_path_factory.mktemp("routing")) as kafka:
+        yield kafka
 
 
 @pytest.fixture(scope="module")
-def lanes(market: Market) -> Iterator[Lane]:
+def lanes(kafka: KafkaFixture) -> Iterator[Lane]:
     """Lanes that were made before any router ran; each test takes one."""
-    return iter(market.open_lanes(16))
+    return iter(kafka.open_lanes(16))
 
 
 @pytest.fixture
-def bench(market: Market, lanes: Iterator[Lane]) -> Iterator[Bench]:
+def bench(kafka: KafkaFixture, lanes: Iterator[Lane]) -> Iterator[KafkaRouterHarness]:
     """A lane of the test's own."""
-    bench = Bench(market, next(lanes))
+    bench = KafkaRouterHarness(kafka, next(lanes))
     yield bench
     bench.close()
 
 
-def wait_until_group_is_empty(market: Market) -> None:
+def wait_until_group_is_empty(kafka: KafkaFixture) -> None:
     """A static member stays in its group until its session has timed out."""
-    eventually("nobody is in the group", lambda: not market.admin.has_members(ROUTER))
+    eventually("nobody is in the group", lambda: not kafka.admin.has_members(ROUTER))
 
 
-def delete_uploads(bench: Bench, *, below: int) -> None:
+def delete_uploads(bench: KafkaRouterHarness, *, below: int) -> None:
     """As retention or the purger do."""
     delete(bench, uploads_of(bench.lane), below=below)
 
 
-def delete(bench: Bench, topic: str, *, below: int) -> None:
+def delete(bench: KafkaRouterHarness, topic: str, *, below: int) -> None:
     """Of the topic's first partition."""
     asked = TopicPartition(topic, 0, below)
-    admin = bench.market.admin
+    admin = bench.kafka.admin
     (answer,) = admin.client.delete_records([asked]).values()
     answer.result(20)
 
 
-def assert_it_stops(bench: Bench, why: str) -> None:
+def assert_it_stops(bench: KafkaRouterHarness, why: str) -> None:
     """A router is started, and ends with this."""
     routed = bench.router()
     with pytest.raises(InvariantBroken, match=why):
@@ -73,22 +73,22 @@ def assert_it_stops(bench: Bench, why: str) -> None:
     routed.close()
 
 
-def grow(bench: Bench) -> None:
+def grow(bench: KafkaRouterHarness) -> None:
     """A third partition, which every client that asks from now on is told of."""
-    bench.market.grown[bench.lane] = 3
-    catalog = bench.market.catalog()
-    bench.market.provision(catalog)
-    assert plan(bench.market.admin, catalog).changes == ()
+    bench.kafka.grown[bench.lane] = 3
+    catalog = bench.kafka.catalog()
+    bench.kafka.provision(catalog)
+    assert plan(bench.kafka.admin, catalog).changes == ()
     topics = [topic(bench.lane) for topic in (uploads_of, cutouts_of, ephemeral_of)]
 
     def is_known() -> bool:
-        counts = bench.market.admin.partition_counts()
+        counts = bench.kafka.admin.partition_counts()
         return all(counts[topic] == 3 for topic in topics)
 
     eventually("it is known", is_known)
 
 
-def keep(bench: Bench) -> tuple[UploadId, Position]:
+def keep(bench: KafkaRouterHarness) -> tuple[UploadId, Position]:
     """Opt in, and upload until it is surely after that; the result is written as well."""
     granted = bench.consent().grant(ACCOUNT, actor="owner", channel=Channel.LIBRARY)
 
@@ -100,24 +100,24 @@ def keep(bench: Bench) -> tuple[UploadId, Position]:
     return eventually("an upload after the grant", after_the_grant, poll_s=0.3)
 
 
-def test_uploads_made_anew_go_on_from_their_beginning(bench: Bench) -> None:
+def test_uploads_made_anew_go_on_from_their_beginning(bench: KafkaRouterHarness) -> None:
     """Their offsets start again, and so does the mark; what was routed before stays so."""
     before = [bench.process() for _ in range(3)]
     routed = bench.route_until(*before)
     topic = uploads_of(bench.lane)
     old_id = bench.topic_id
-    admin = bench.market.admin
+    admin = bench.kafka.admin
     (deleted,) = admin.client.delete_topics([topic]).values()
     deleted.result(20)
     eventually("it is gone", lambda: topic not in admin.partition_counts())
-    bench.market.provision(bench.market.catalog())
+    bench.kafka.provision(bench.kafka.catalog())
     assert bench.topic_id != old_id
     after = [bench.process() for _ in range(2)]
     routed.turn_until(lambda: set(after) <= set(bench.seen()))
     assert bench.delivered() == before + after
 
 
-def test_a_result_of_a_topic_that_is_not_there_stops_the_router(bench: Bench) -> None:
+def test_a_result_of_a_topic_that_is_not_there_stops_the_router(bench: KafkaRouterHarness) -> None:
     """Nothing tells whether it is a replay."""
     first = bench.process()
     upload, position, at = bench.upload()
@@ -126,23 +126,23 @@ def test_a_result_of_a_topic_that_is_not_there_stops_the_router(bench: Bench) ->
     assert set(bench.delivered()) <= {first}
 
 
-def test_partitions_can_be_added_while_routers_run(bench: Bench) -> None:
+def test_partitions_can_be_added_while_routers_run(bench: KafkaRouterHarness) -> None:
     """Provisioning leaves their beginning to the routers, which begin where nothing was routed."""
     before = bench.process()
     running = bench.route_until(before)
     grow(bench)
-    newcomer = Bench(bench.market, bench.lane)  # the other knows two partitions
+    newcomer = KafkaRouterHarness(bench.kafka, bench.lane)  # the other knows two partitions
     added = [newcomer.process(2) for _ in range(2)]
     running.turn_until(lambda: len(bench.delivered(3)) >= 3)
     assert sorted(bench.delivered(3), key=str) == sorted([before, *added], key=str)
 
 
-def test_a_router_that_dies_in_its_first_transaction_goes_on(bench: Bench) -> None:
+def test_a_router_that_dies_in_its_first_transaction_goes_on(bench: KafkaRouterHarness) -> None:
     """What it left undone in the ephemeral topic does not make a beginning look like a loss."""
     first = bench.router()
     first.turn_until(lambda: first.loop.has_partitions)
     grow(bench)
-    added = Bench(bench.market, bench.lane).process(2)
+    added = KafkaRouterHarness(bench.kafka, bench.lane).process(2)
     undone = threading.Event()
 
     def dies(*_: object) -> None:
@@ -153,18 +153,20 @@ def test_a_router_that_dies_in_its_first_transaction_goes_on(bench: Bench) -> No
     first.turn_until(undone.is_set)
     first.close()
     ephemeral = Partition(ephemeral_of(bench.lane), 2)
-    assert bench.market.admin.log_end(ephemeral) > 0
+    assert bench.kafka.admin.log_end(ephemeral) > 0
     assert bench.delivered(3) == []
     second = bench.router()
     second.turn_until(lambda: bench.delivered(3) == [added])
 
 
-def test_one_automatic_commit_stops_the_router_until_it_is_mended(bench: Bench) -> None:
+def test_one_automatic_commit_stops_the_router_until_it_is_mended(
+    bench: KafkaRouterHarness,
+) -> None:
     """It wipes the mark; the repair finds it again in what was delivered, and nothing repeats."""
     before = [bench.process() for _ in range(3)]
     bench.route_until(*before).close()
-    settings = bench.market.connection(ROUTER).settings(
-        ErrorWatch(), group_id=ROUTER, enable_auto_commit=True
+    settings = bench.kafka.connection(ROUTER).settings(
+        ClientErrorState(), group_id=ROUTER, enable_auto_commit=True
     )
     stranger = Consumer(settings | {"auto.offset.reset": "earliest"})
     stranger.subscribe([cutouts_of(bench.lane)])
@@ -173,10 +175,10 @@ def test_one_automatic_commit_stops_the_router_until_it_is_mended(bench: Bench) 
     stranger.close()
     assert_it_stops(bench, "no replay mark")
 
-    wait_until_group_is_empty(bench.market)
-    catalog = bench.market.catalog()
+    wait_until_group_is_empty(bench.kafka)
+    catalog = bench.kafka.catalog()
     mender = RouterRepair(
-        connection=bench.market.connection("admin"), catalog=catalog, actor="operator:test"
+        connection=bench.kafka.connection("admin"), catalog=catalog, actor="operator:test"
     )
     mender.repair(bench.lane)
     last = before[-1]._replace(offset=3)
@@ -184,23 +186,23 @@ def test_one_automatic_commit_stops_the_router_until_it_is_mended(bench: Bench) 
     assert bench.delivered() == [*before, last]
 
 
-def test_deleted_offsets_stop_the_router(bench: Bench) -> None:
+def test_deleted_offsets_stop_the_router(bench: KafkaRouterHarness) -> None:
     """What was routed can not be told from what was not: neither from the start nor the end."""
     before = [bench.process() for _ in range(3)]
     bench.route_until(*before).close()
-    wait_until_group_is_empty(bench.market)
-    admin = bench.market.admin
+    wait_until_group_is_empty(bench.kafka)
+    admin = bench.kafka.admin
     (deleted,) = admin.client.delete_consumer_groups([ROUTER]).values()
     deleted.result(20)
     try:
         assert_it_stops(bench, "no committed offset")
         assert bench.delivered() == before
     finally:
-        wait_until_group_is_empty(bench.market)
-        bench.market.provision(bench.market.catalog())  # the other lanes' marks
+        wait_until_group_is_empty(bench.kafka)
+        bench.kafka.provision(bench.kafka.catalog())  # the other lanes' marks
 
 
-def test_a_gap_stops_the_router_unless_it_was_purged(bench: Bench) -> None:
+def test_a_gap_stops_the_router_unless_it_was_purged(bench: KafkaRouterHarness) -> None:
     """A result that is missing is never passed over; uploads that are gone are a finding."""
     first = bench.process()
     bench.upload()
@@ -216,7 +218,7 @@ def test_a_gap_stops_the_router_unless_it_was_purged(bench: Bench) -> None:
     assert finding.detail.startswith("1 uploads before")
 
 
-def test_results_that_retention_took_from_the_router_are_counted(bench: Bench) -> None:
+def test_results_that_retention_took_from_the_router_are_counted(bench: KafkaRouterHarness) -> None:
     """It was away for too long: it goes on with what is left, and a gap after that still counts."""
     first = bench.process()
     bench.route_until(first).close()
@@ -224,7 +226,7 @@ def test_results_that_retention_took_from_the_router_are_counted(bench: Bench) -
         bench.process()
     left = bench.process()
     topic = cutouts_of(bench.lane)
-    delete(bench, topic, below=bench.market.admin.log_end(Partition(topic, 0)) - 1)
+    delete(bench, topic, below=bench.kafka.admin.log_end(Partition(topic, 0)) - 1)
     bench.route_until(left).close()
     assert bench.delivered() == [first, left]
     (finding,) = bench.ledger(Finding)
@@ -241,7 +243,7 @@ def test_results_that_retention_took_from_the_router_are_counted(bench: Bench) -
     assert_it_stops(bench, "results are missing")
 
 
-def test_an_upload_that_is_gone_makes_its_result_ephemeral(bench: Bench) -> None:
+def test_an_upload_that_is_gone_makes_its_result_ephemeral(bench: KafkaRouterHarness) -> None:
     """And is counted: no cut-out is kept without its photo."""
     upload, position = keep(bench)
     delete_uploads(bench, below=position.offset + 1)
@@ -251,11 +253,11 @@ def test_an_upload_that_is_gone_makes_its_result_ephemeral(bench: Bench) -> None
     assert routed.router.counts["retained"] == 0
 
 
-def test_an_upload_that_can_not_be_read_now_is_waited_for(bench: Bench) -> None:
+def test_an_upload_that_can_not_be_read_now_is_waited_for(bench: KafkaRouterHarness) -> None:
     """Its broker is away: neither delivered nor kept until it is back; then both, once."""
     upload, position = keep(bench)
     nowhere = Connection(
-        cluster=Cluster(bootstrap_servers=("127.0.0.1:1",), identities=bench.market.identities),
+        cluster=Cluster(bootstrap_servers=("127.0.0.1:1",), identities=bench.kafka.identities),
         role=ROUTER,
     )
     waiting = bench.router(originals_at=nowhere)
@@ -272,7 +274,7 @@ def test_an_upload_that_can_not_be_read_now_is_waited_for(bench: Bench) -> None:
     assert bench.kept().count(upload) == 2
 
 
-def test_a_router_whose_name_another_took_delivers_nothing_more(bench: Bench) -> None:
+def test_a_router_whose_name_another_took_delivers_nothing_more(bench: KafkaRouterHarness) -> None:
     """It is fenced in the midst of its transaction, and what it had decided is its successor's."""
     first = bench.process()
     deposed = bench.route_until(first)
@@ -289,7 +291,7 @@ def test_a_router_whose_name_another_took_delivers_nothing_more(bench: Bench) ->
     assert bench.delivered() == [first, second]
 
 
-def test_a_router_that_is_assigned_nothing_is_ready(bench: Bench) -> None:
+def test_a_router_that_is_assigned_nothing_is_ready(bench: KafkaRouterHarness) -> None:
     """Three routers on two partitions: the third stands by, and says so."""
     routers = [bench.router(instance=f"standby-{number}") for number in range(3)]
     assert not any(each.loop.is_assigned for each in routers)
@@ -303,14 +305,16 @@ def test_a_router_that_is_assigned_nothing_is_ready(bench: Bench) -> None:
     eventually("each is told what is its own", all_are_told, deadline_s=40, poll_s=0)
 
 
-def test_all_decisions_are_known_before_the_first_result_is_looked_at(bench: Bench) -> None:
+def test_all_decisions_are_known_before_the_first_result_is_looked_at(
+    bench: KafkaRouterHarness,
+) -> None:
     """The stage reads them up to their mark while it starts, and has made no turn yet."""
     accounts = [AccountId(f"acct-{number}") for number in range(5)]
     owners = bench.consent()
     for account in accounts:
         owners.grant(account, actor="owner", channel=Channel.LIBRARY)
     owners.revoke(accounts[0], actor="owner", channel=Channel.LIBRARY)
-    cluster = bench.market.cluster
+    cluster = bench.kafka.cluster
     settings = Settings(
         kafka=KafkaSettings(
             bootstrap_servers=cluster.bootstrap_servers, identities=cluster.identities
@@ -326,29 +330,29 @@ def test_all_decisions_are_known_before_the_first_result_is_looked_at(bench: Ben
     assert opted_in == accounts[1:]
 
 
-def test_cutouts_made_anew_are_left_to_the_repair(bench: Bench) -> None:
+def test_cutouts_made_anew_are_left_to_the_repair(bench: KafkaRouterHarness) -> None:
     """Provisioning begins nothing of which results were delivered; it names it instead."""
     before = [bench.process() for _ in range(3)]
     bench.route_until(*before).close()
-    wait_until_group_is_empty(bench.market)
-    admin, topic = bench.market.admin, cutouts_of(bench.lane)
+    wait_until_group_is_empty(bench.kafka)
+    admin, topic = bench.kafka.admin, cutouts_of(bench.lane)
     (deleted,) = admin.client.delete_topics([topic]).values()
     deleted.result(20)
     eventually("it is gone", lambda: topic not in admin.partition_counts())
-    catalog = bench.market.catalog()
-    bench.market.provision(catalog)
-    planned = plan(bench.market.admin, catalog)
+    catalog = bench.kafka.catalog()
+    bench.kafka.provision(catalog)
+    planned = plan(bench.kafka.admin, catalog)
     assert planned.changes == ()
     assert Partition(topic, 0) in planned.for_repair
     assert Partition(topic, 1) not in planned.for_repair
     assert_it_stops(bench, "no committed offset")
 
-    wait_until_group_is_empty(bench.market)
+    wait_until_group_is_empty(bench.kafka)
     mender = RouterRepair(
-        connection=bench.market.connection("admin"), catalog=catalog, actor="operator:test"
+        connection=bench.kafka.connection("admin"), catalog=catalog, actor="operator:test"
     )
     mender.repair(bench.lane)
-    assert Partition(topic, 0) not in plan(bench.market.admin, catalog).for_repair
+    assert Partition(topic, 0) not in plan(bench.kafka.admin, catalog).for_repair
     for upload in (bench.process(), bench.process()):
         bench.route_until(upload).close()
     assert len(bench.delivered()) == len(before) + 2

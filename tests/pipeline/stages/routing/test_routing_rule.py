@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from erasestream.pipeline.stages.routing.routing_rule import (
     MAX_CLOCK_SKEW,
-    Way,
+    Route,
     is_original,
-    way_of,
+    route_of,
 )
 from erasestream.schemas.events.images import Cutout, Failure, Position, Upload
 from erasestream.schemas.ids import INVALID_ACCOUNT, AccountId, UploadId
@@ -56,23 +56,23 @@ def failure() -> Failure:
 
 def way(
     result: Cutout | Failure, granted_at: datetime | None, *, age: timedelta = timedelta(0)
-) -> Way:
+) -> Route:
     """Its way at an age."""
     now = UPLOADED + age
-    return way_of(head_of(result), granted_at=granted_at, now=now, backlog_limit=LIMIT)
+    return route_of(head_of(result), granted_at=granted_at, now=now, backlog_limit=LIMIT)
 
 
 @given(after=SPAN | st.sampled_from([MAX_CLOCK_SKEW, MAX_CLOCK_SKEW + TICK, timedelta(0)]))
 def test_kept_only_if_uploaded_surely_after_the_grant(after: timedelta) -> None:
     """By more than two brokers' clocks can be apart; at exactly that it is forgotten."""
     found = way(cutout(), UPLOADED - after)
-    assert found is (Way.RETAINED if after > MAX_CLOCK_SKEW else Way.EPHEMERAL)
+    assert found is (Route.RETAINED if after > MAX_CLOCK_SKEW else Route.EPHEMERAL)
 
 
 @given(age=st.timedeltas(timedelta(hours=-1), LIMIT))
 def test_without_a_grant_nothing_is_kept(age: timedelta) -> None:
     """The default."""
-    assert way(cutout(), None, age=age) is Way.EPHEMERAL
+    assert way(cutout(), None, age=age) is Route.EPHEMERAL
 
 
 @given(granted=st.none() | SPAN, age=SPAN)
@@ -81,7 +81,7 @@ def test_a_failed_result_is_never_kept_and_never_fails_again(
 ) -> None:
     """No photo is kept without its cut-out; what is too old keeps the reason that it has."""
     granted_at = None if granted is None else UPLOADED + granted
-    assert way(failure(), granted_at, age=age) is Way.EPHEMERAL
+    assert way(failure(), granted_at, age=age) is Route.EPHEMERAL
 
 
 @given(granted=st.none() | SPAN, beyond=st.timedeltas(TICK, timedelta(days=2)))
@@ -90,15 +90,15 @@ def test_too_old_is_expired_whatever_the_consent(
 ) -> None:
     """The 24 hours win, also over an opt-in."""
     granted_at = None if granted is None else UPLOADED + granted
-    assert way(cutout(), granted_at, age=LIMIT + beyond) is Way.EXPIRED
-    assert way(cutout(), granted_at, age=LIMIT) is not Way.EXPIRED
+    assert way(cutout(), granted_at, age=LIMIT + beyond) is Route.EXPIRED
+    assert way(cutout(), granted_at, age=LIMIT) is not Route.EXPIRED
 
 
 def test_nobody_opts_in_for_uploads_without_an_account() -> None:
     """They share a name that nobody has, and so that nobody can decide for."""
     granted_at = UPLOADED - timedelta(hours=1)
-    assert way(cutout(), granted_at) is Way.RETAINED
-    assert way(cutout(INVALID_ACCOUNT), granted_at) is Way.EPHEMERAL
+    assert way(cutout(), granted_at) is Route.RETAINED
+    assert way(cutout(INVALID_ACCOUNT), granted_at) is Route.EPHEMERAL
 
 
 @pytest.mark.parametrize(

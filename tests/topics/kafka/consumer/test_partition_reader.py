@@ -16,11 +16,11 @@ from erasestream.topics.catalog.catalog import OPERATOR, LaneRole, consent_of, l
 from erasestream.topics.consent.writer import ConsentReader
 from erasestream.topics.kafka.consumer import partition_reader
 from erasestream.topics.kafka.consumer.compacted_view import Mark
-from erasestream.topics.kafka.consumer.partition_reader import Followed, PartitionReads
-from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites
+from erasestream.topics.kafka.consumer.partition_reader import CachedPartitionState, PartitionReader
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition, Record
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import Market
+from tests.kafka_fixture import KafkaFixture
 from tests.topics.consent.deciding import OWNER, writer
 
 
@@ -48,10 +48,10 @@ def at(lane: Lane) -> Partition:
 
 
 @pytest.fixture
-def write(market: Market, lane: Lane, at: Partition) -> Write:
+def write(kafka: KafkaFixture, lane: Lane, at: Partition) -> Write:
     """Appends a record there; its offset."""
     role = lane_role(lane, LaneRole.ACCOUNT)
-    writes = SingleWrites(connection=market.connection(role), timeout_s=20)
+    writes = AcknowledgedWriter(connection=kafka.connection(role), timeout_s=20)
     wire = Wire(headers=[], value=b"beat")
     return lambda: writes.write(at, HEARTBEAT_KEY, wire).offset
 
@@ -63,7 +63,7 @@ class Asked(NamedTuple):
     topic_ids: Callable[[Iterable[str]], dict[str, str]]
 
 
-class Replaying(PartitionReads):
+class Replaying(PartitionReader):
     """Always from the beginning, as a client does that is told that its place is not there."""
 
     def read(
@@ -81,21 +81,21 @@ class Replaying(PartitionReads):
 
 
 def followed(
-    market: Market,
+    kafka: KafkaFixture,
     at: Partition,
     log_end: Callable[[Partition], int] | None = None,
-    reads: type[PartitionReads] = PartitionReads,
-) -> Followed[Told]:
+    reads: type[PartitionReader] = PartitionReader,
+) -> CachedPartitionState[Told]:
     """It, as an operator reads it."""
-    connection = market.connection(OPERATOR)
+    connection = kafka.connection(OPERATOR)
     admin = connection.admin()
     asked = Asked(log_end or admin.log_end, admin.topic_ids)
-    return Followed(reads(connection), at, make=Told, admin=asked, deadline_s=20)
+    return CachedPartitionState(reads(connection), at, make=Told, admin=asked, deadline_s=20)
 
 
-def test_a_question_reads_what_is_new(market: Market, at: Partition, write: Write) -> None:
+def test_a_question_reads_what_is_new(kafka: KafkaFixture, at: Partition, write: Write) -> None:
     """Every record once, and all that was acknowledged before the question."""
-    follows = followed(market, at)
+    follows = followed(kafka, at)
     with follows.now() as (told, mark):
         assert (told.offsets, mark) == ([], {at: 0})
     for count in (2, 1, 0, 3):
@@ -106,9 +106,11 @@ def test_a_question_reads_what_is_new(market: Market, at: Partition, write: Writ
             assert mark == {at: last + 1}
 
 
-def test_what_failed_half_way_is_read_again(market: Market, at: Partition, write: Write) -> None:
+def test_what_failed_half_way_is_read_again(
+    kafka: KafkaFixture, at: Partition, write: Write
+) -> None:
     """From where the last question that was answered ended."""
-    follows = followed(market, at)
+    follows = followed(kafka, at)
     write()
     with follows.now() as (told, _):
         told.fails_at = 2
@@ -121,11 +123,11 @@ def test_what_failed_half_way_is_read_again(market: Market, at: Partition, write
 
 
 def test_a_leader_that_has_less_is_not_believed(
-    market: Market, at: Partition, write: Write
+    kafka: KafkaFixture, at: Partition, write: Write
 ) -> None:
     """It was deposed and does not know that; what was read stands."""
     ends = iter([3, 1, 4])
-    follows = followed(market, at, lambda _at: next(ends))
+    follows = followed(kafka, at, lambda _at: next(ends))
     for _ in range(3):
         write()
     with follows.now() as (told, _):
@@ -137,25 +139,25 @@ def test_a_leader_that_has_less_is_not_believed(
         assert told.offsets == [0, 1, 2, 3]
 
 
-def test_what_comes_again_changes_nothing(market: Market, at: Partition, write: Write) -> None:
+def test_what_comes_again_changes_nothing(kafka: KafkaFixture, at: Partition, write: Write) -> None:
     """The client began at the beginning, since a leader did not know the place yet."""
-    follows = followed(market, at, reads=Replaying)
+    follows = followed(kafka, at, reads=Replaying)
     for count in (1, 2, 3):
         write()
         with follows.now() as (told, _):
             assert told.offsets == list(range(count))
 
 
-def test_a_topic_that_was_made_anew_is_read_anew(market: Market, lane: Lane) -> None:
+def test_a_topic_that_was_made_anew_is_read_anew(kafka: KafkaFixture, lane: Lane) -> None:
     """Nobody stays opted in by a decision that is gone."""
-    writes = writer(market, lane)
+    writes = writer(kafka, lane)
     writes.grant("acct", **OWNER)
-    reader = ConsentReader(connection=market.connection(OPERATOR), lane=lane)
+    reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
     assert reader.standing("acct")
-    topic, client = consent_of(lane), market.admin.client
+    topic, client = consent_of(lane), kafka.admin.client
     client.delete_topics([topic])[topic].result(20)
-    eventually("it is gone", lambda: topic not in market.admin.partition_counts())
-    market.provision(market.catalog())
+    eventually("it is gone", lambda: topic not in kafka.admin.partition_counts())
+    kafka.provision(kafka.catalog())
 
     def is_forgotten() -> bool:
         try:
@@ -166,9 +168,9 @@ def test_a_topic_that_was_made_anew_is_read_anew(market: Market, lane: Lane) -> 
     eventually("its decisions are gone", is_forgotten)
 
 
-def test_many_ask_at_once(market: Market, at: Partition, write: Write) -> None:
+def test_many_ask_at_once(kafka: KafkaFixture, at: Partition, write: Write) -> None:
     """Each is told of all that was acknowledged before its question."""
-    follows = followed(market, at)
+    follows = followed(kafka, at)
     lock = threading.Lock()
 
     def ask(_number: int) -> None:
@@ -196,10 +198,10 @@ class Clock:
 
 
 def test_those_who_wait_are_answered_together(
-    market: Market, at: Partition, write: Write, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaFixture, at: Partition, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the question that is asked next, since it is newer than all of theirs."""
-    log_end = market.connection(OPERATOR).admin().log_end
+    log_end = kafka.connection(OPERATOR).admin().log_end
     is_asked, may_ask, waiting = threading.Event(), threading.Event(), threading.Semaphore(0)
     questions: list[int] = []
 
@@ -209,7 +211,7 @@ def test_those_who_wait_are_answered_together(
         may_ask.wait(20)
         return log_end(at)
 
-    follows = followed(market, at, slow)
+    follows = followed(kafka, at, slow)
     monkeypatch.setattr(partition_reader, "time", Clock(waiting.release))
 
     def ask() -> list[int]:
@@ -229,9 +231,9 @@ def test_those_who_wait_are_answered_together(
     assert len(questions) == 2
 
 
-def test_who_waits_for_others_is_told_so_in_time(market: Market, at: Partition) -> None:
+def test_who_waits_for_others_is_told_so_in_time(kafka: KafkaFixture, at: Partition) -> None:
     """While one question is asked, another about the same partition waits, and not for ever."""
-    follows = followed(market, at)
+    follows = followed(kafka, at)
     follows._deadline_s = 0.1
     with follows.now(), pytest.raises(Unavailable, match="many ask"), follows.now():
         pass

@@ -11,28 +11,28 @@ from erasestream.schemas.events.consent import Channel
 from erasestream.schemas.events.images import Position
 from erasestream.schemas.ids import Lane, UploadId, new_upload_id
 from erasestream.topics.catalog.catalog import ADMIN, ROUTER, uploads_of
-from erasestream.topics.kafka.connection import ErrorWatch, Settings
+from erasestream.topics.kafka.connection import ClientErrorState, Settings
 from erasestream.topics.kafka.consumer import record_fetcher
-from erasestream.topics.kafka.consumer.record_fetcher import MAX_SKIP, Originals
+from erasestream.topics.kafka.consumer.record_fetcher import MAX_SKIP, RecordFetcher
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import Market, opened_market
-from tests.pipeline.stages.routing.router_harness import ACCOUNT, Bench
+from tests.kafka_fixture import KafkaFixture, opened_kafka
+from tests.pipeline.stages.routing.router_harness import ACCOUNT, KafkaRouterHarness
 
 
 @pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
     """A broker of this module's own: it stands still for a while, and has a router."""
-    with opened_market(tmp_path_factory.mktemp("originals")) as market:
-        market.grown = dict.fromkeys((Lane(f"lane-{n}") for n in range(1, 20)), 4)
-        yield market
+    with opened_kafka(tmp_path_factory.mktemp("originals")) as kafka:
+        kafka.grown = dict.fromkeys((Lane(f"lane-{n}") for n in range(1, 20)), 4)
+        yield kafka
 
 
 @pytest.fixture
-def reader(market: Market, lane: Lane) -> Iterator[Originals]:
+def reader(kafka: KafkaFixture, lane: Lane) -> Iterator[RecordFetcher]:
     """As the router has it."""
-    assert lane in market.lanes
-    reader = Originals(connection=market.connection(ROUTER))
+    assert lane in kafka.lanes
+    reader = RecordFetcher(connection=kafka.connection(ROUTER))
     yield reader
     reader.close()
 
@@ -42,13 +42,13 @@ def place(lane: Lane, number: int = 0) -> Partition:
     return Partition(uploads_of(lane), number)
 
 
-def fill(market: Market, at: Partition, values: list[bytes]) -> None:
+def fill(kafka: KafkaFixture, at: Partition, values: list[bytes]) -> None:
     """Records, one after another."""
 
     def delivered(error: KafkaError | None, _message: Message) -> None:
         assert error is None, error
 
-    settings = market.connection(ADMIN).settings(ErrorWatch(), message_max_bytes=30_000_000)
+    settings = kafka.connection(ADMIN).settings(ClientErrorState(), message_max_bytes=30_000_000)
     producer = Producer(settings)
     for value in values:
         producer.produce(at.topic, value, None, at.number, delivered)
@@ -65,9 +65,9 @@ def offset_in(value: bytes) -> int:
     return int(value.rstrip(b"."))
 
 
-def delete(market: Market, at: Partition, *, below: int) -> None:
+def delete(kafka: KafkaFixture, at: Partition, *, below: int) -> None:
     """As retention or the purger do."""
-    admin = market.admin  # an answer does not outlive its client
+    admin = kafka.admin  # an answer does not outlive its client
     (answer,) = admin.client.delete_records([TopicPartition(*at, below)]).values()
     answer.result(20)
 
@@ -76,7 +76,7 @@ Reads = Callable[[Partition, int], int | None]
 
 
 @pytest.fixture
-def read(reader: Originals) -> Reads:
+def read(reader: RecordFetcher) -> Reads:
     """The offset that the record at a place tells of itself."""
 
     def read(at: Partition, offset: int) -> int | None:
@@ -89,11 +89,11 @@ def read(reader: Originals) -> Reads:
     return read
 
 
-def test_back_and_forth(market: Market, lane: Lane, read: Reads) -> None:
+def test_back_and_forth(kafka: KafkaFixture, lane: Lane, read: Reads) -> None:
     """In order, ahead, far ahead, back, again, and in another partition meanwhile."""
     count = 3 * MAX_SKIP
     for number in range(2):
-        fill(market, place(lane, number), named(count))
+        fill(kafka, place(lane, number), named(count))
     far = MAX_SKIP + 10
     wanted = [0, 1, 2, 5, 4, 4, far, far + 1, 3, count - 1, 0, MAX_SKIP, MAX_SKIP + 1, count - 2, 7]
     for offset in wanted:
@@ -102,38 +102,40 @@ def test_back_and_forth(market: Market, lane: Lane, read: Reads) -> None:
         assert read(place(lane, 1), other) == other
 
 
-def test_what_is_gone_is_gone(market: Market, lane: Lane, read: Reads) -> None:
+def test_what_is_gone_is_gone(kafka: KafkaFixture, lane: Lane, read: Reads) -> None:
     """Also if it went while its neighbours were being read; what follows it is still there."""
     at = place(lane)
-    fill(market, at, named(20))
+    fill(kafka, at, named(20))
     assert read(at, 0) == 0
-    delete(market, at, below=8)
+    delete(kafka, at, below=8)
     assert read(at, 8) == 8
     for offset in (3, 7, 0):
         assert read(at, offset) is None
         assert read(at, 8) == 8
-    delete(market, at, below=20)
+    delete(kafka, at, below=20)
     assert read(at, 12) in {12, None}, "it may have been read before"
     assert read(at, 3) is None
     assert read(at, 12) is None
 
 
-def test_a_place_beyond_the_end_is_no_other_place(market: Market, lane: Lane, read: Reads) -> None:
+def test_a_place_beyond_the_end_is_no_other_place(
+    kafka: KafkaFixture, lane: Lane, read: Reads
+) -> None:
     """An offset of a topic that was made anew and has not come so far again."""
     at = place(lane)
-    fill(market, at, named(3))
+    fill(kafka, at, named(3))
     assert read(at, 7) is None
     assert read(at, 2) == 2
 
 
 def test_what_went_while_it_was_read_through_takes_nothing_with_it(
-    market: Market, lane: Lane, read: Reads
+    kafka: KafkaFixture, lane: Lane, read: Reads
 ) -> None:
     """On the way to a place the log's start moves past the reader: the place itself is there."""
     at = place(lane)
-    fill(market, at, named(100, size=250_000))  # more than one fetch holds
+    fill(kafka, at, named(100, size=250_000))  # more than one fetch holds
     assert read(at, 0) == 0
-    delete(market, at, below=MAX_SKIP - 1)
+    delete(kafka, at, below=MAX_SKIP - 1)
     assert read(at, MAX_SKIP) == MAX_SKIP
     assert read(at, MAX_SKIP - 2) is None
 
@@ -167,14 +169,14 @@ class Belated(Consumer):
 
 
 def test_what_was_said_of_another_place_is_not_believed_of_this_one(
-    market: Market, lane: Lane, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaFixture, lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An answer to an earlier question that comes late: what is there is read, not called gone."""
     at = place(lane)
-    fill(market, at, named(20))
-    delete(market, at, below=8)
+    fill(kafka, at, named(20))
+    delete(kafka, at, below=8)
     monkeypatch.setattr(record_fetcher, "Consumer", Belated)
-    reader = Originals(connection=market.connection(ROUTER))
+    reader = RecordFetcher(connection=kafka.connection(ROUTER))
     try:
         monkeypatch.setattr(record_fetcher, "ANSWER_TIMEOUT_S", 0.5)
         with pytest.raises(Unavailable, match="no answer"):
@@ -188,15 +190,15 @@ def test_what_was_said_of_another_place_is_not_believed_of_this_one(
 
 
 def test_a_broker_that_is_away_says_nothing_about_a_place(
-    market: Market, lane: Lane, read: Reads, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaFixture, lane: Lane, read: Reads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`Unavailable`, neither there nor gone; and when it is back it is read."""
     for number in range(2):
-        fill(market, place(lane, number), named(3))
-    delete(market, place(lane, 1), below=2)
+        fill(kafka, place(lane, number), named(3))
+    delete(kafka, place(lane, 1), below=2)
     assert read(place(lane), 0) == 0
     monkeypatch.setattr(record_fetcher, "ANSWER_TIMEOUT_S", 0.5)
-    with market.silence():
+    with kafka.silence():
         for offset in (0, 2):
             with pytest.raises(Unavailable, match="no answer"):
                 read(place(lane, 1), offset)
@@ -205,20 +207,24 @@ def test_a_broker_that_is_away_says_nothing_about_a_place(
     assert read(place(lane, 1), 2) == 2
 
 
-def held_bytes(reader: Originals) -> int:
+def held_bytes(reader: RecordFetcher) -> int:
     """What was read ahead."""
     return sum(len(record.value) for held in reader._held.values() for record in held)
 
 
 def test_what_is_read_ahead_is_bounded_in_bytes(
-    market: Market, lane: Lane, reader: Originals, read: Reads, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaFixture,
+    lane: Lane,
+    reader: RecordFetcher,
+    read: Reads,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However many partitions are read by turns; what was let go of is read again."""
     bound = 10_000
     monkeypatch.setattr(record_fetcher, "MAX_HELD_BYTES", bound)
     places = [place(lane, number) for number in range(4)]
     for at in places:
-        fill(market, at, named(60, size=1000))
+        fill(kafka, at, named(60, size=1000))
     most = 0
     for offset in (0, 20, 21, 50, 10, 59):
         for at in places:
@@ -228,12 +234,12 @@ def test_what_is_read_ahead_is_bounded_in_bytes(
 
 
 def test_what_is_asked_for_is_never_let_go_of(
-    market: Market, lane: Lane, read: Reads, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaFixture, lane: Lane, read: Reads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Large neighbours that nobody asks for do not keep the largest from being read."""
     monkeypatch.setattr(record_fetcher, "MAX_HELD_BYTES", 1000)
     for number, size in enumerate((300, 300, 300, 900)):
-        fill(market, place(lane, number), named(2, size=size))
+        fill(kafka, place(lane, number), named(2, size=size))
     for number in range(4):
         assert read(place(lane, number), 0) == 0
     for number in range(4):
@@ -241,14 +247,14 @@ def test_what_is_asked_for_is_never_let_go_of(
 
 
 @pytest.fixture
-def bench(market: Market, lane: Lane) -> Iterator[Bench]:
+def bench(kafka: KafkaFixture, lane: Lane) -> Iterator[KafkaRouterHarness]:
     """A lane of the test's own."""
-    bench = Bench(market, lane)
+    bench = KafkaRouterHarness(kafka, lane)
     yield bench
     bench.close()
 
 
-def after_a_grant(bench: Bench) -> tuple[UploadId, Position]:
+def after_a_grant(bench: KafkaRouterHarness) -> tuple[UploadId, Position]:
     """Opt in, and upload until it is surely after that; the results of those before as well."""
     granted = bench.consent().grant(ACCOUNT, actor="owner", channel=Channel.LIBRARY)
 
@@ -264,7 +270,7 @@ def after_a_grant(bench: Bench) -> tuple[UploadId, Position]:
     return eventually("an upload after the grant", upload, poll_s=0.3)
 
 
-def test_a_strangers_photo_is_kept_with_no_cutout(bench: Bench) -> None:
+def test_a_strangers_photo_is_kept_with_no_cutout(bench: KafkaRouterHarness) -> None:
     """Another upload lies at the place: the result is delivered and counted, nothing is kept."""
     upload, position = after_a_grant(bench)
     routed = bench.route_until(position)

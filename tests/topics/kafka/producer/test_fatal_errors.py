@@ -22,11 +22,11 @@ from erasestream.topics.catalog.catalog import LEDGER, ROUTER
 from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.client.upload_sender import SendingLimits
 from erasestream.topics.kafka.producer import acknowledged_writer, producer_pool
-from erasestream.topics.kafka.producer.acknowledged_writer import SingleWrites
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 from tests.flow.pictures import photo
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import Market
+from tests.kafka_fixture import KafkaFixture
 
 RECORD = (Partition(LEDGER, 0), b"key", Wire(headers=(), value=b"value"))
 
@@ -62,10 +62,10 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Clients:
     return made
 
 
-def test_a_single_write_fails_once(market: Market, lane: Lane, clients: Clients) -> None:
+def test_a_single_write_fails_once(kafka: KafkaFixture, lane: Lane, clients: Clients) -> None:
     """The next one goes through another client."""
-    assert lane in market.lanes
-    writes = SingleWrites(connection=market.connection(ROUTER), timeout_s=20)
+    assert lane in kafka.lanes
+    writes = AcknowledgedWriter(connection=kafka.connection(ROUTER), timeout_s=20)
     clients.break_last()
     with pytest.raises(Unavailable):
         writes.write(*RECORD)
@@ -74,14 +74,14 @@ def test_a_single_write_fails_once(market: Market, lane: Lane, clients: Clients)
 
 
 def test_a_single_write_that_waits_is_given_up(
-    market: Market, lane: Lane, clients: Clients
+    kafka: KafkaFixture, lane: Lane, clients: Clients
 ) -> None:
     """In our words, whoever else waits at the same client; then it goes on."""
-    assert lane in market.lanes
-    writes = SingleWrites(connection=market.connection(ROUTER), timeout_s=5)
+    assert lane in kafka.lanes
+    writes = AcknowledgedWriter(connection=kafka.connection(ROUTER), timeout_s=5)
     writes.write(*RECORD)
     with ThreadPoolExecutor(3) as pool:
-        with market.silence():
+        with kafka.silence():
             waiting = [pool.submit(writes.write, *RECORD) for _ in range(3)]
             eventually("all are handed over", lambda: len(clients.made[0]) >= 3)
             clients.break_last()
@@ -92,16 +92,16 @@ def test_a_single_write_that_waits_is_given_up(
 
 @pytest.mark.parametrize("until_broken_s", [0.0, 0.5])
 def test_uploads_that_wait_are_given_up(
-    market: Market, lane: Lane, clients: Clients, until_broken_s: float
+    kafka: KafkaFixture, lane: Lane, clients: Clients, until_broken_s: float
 ) -> None:
     """None of their futures stays open, on its way or not yet, and what is sent then arrives.
 
     What is on its way to a broker that says nothing is given up with its time of delivery.
     """
     limits = SendingLimits(delivery_s=15)
-    with UploadProducer(market.cluster, lane, limits=limits) as producer:
+    with UploadProducer(kafka.cluster, lane, limits=limits) as producer:
         producer.send(photo(), account="acct").result(30)
-        with market.silence():
+        with kafka.silence():
             waiting = [producer.send(photo(), account="acct") for _ in range(3)]
             time.sleep(until_broken_s)  # longer than they linger: they are on their way then
             clients.break_last()

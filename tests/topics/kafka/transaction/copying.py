@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
-from erasestream.topics.kafka.transaction.start_offsets import Start
+from erasestream.topics.kafka.transaction.start_offsets import StartOffset
 
 
 class Copy:
@@ -13,7 +13,7 @@ class Copy:
         self.handled: list[bytes] = []
         self._to = to
 
-    def assigned(self, starts: Mapping[Partition, Start]) -> None:
+    def assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
         """Nothing is remembered."""
 
     def ready(self, records: list[Record]) -> bool:
@@ -32,9 +32,9 @@ class Copy:
     def between(self, record: Record) -> None:
         """What happens once half of the decision is written."""
 
-    def first_start(self, _at: Partition) -> Start | None:
+    def first_start(self, _at: Partition) -> StartOffset | None:
         """At the beginning."""
-        return Start(0, "")
+        return StartOffset(0, "")
 
     def metadata(self, _partition: Partition) -> str:
         """None."""

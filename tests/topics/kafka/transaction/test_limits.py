@@ -10,36 +10,41 @@ from erasestream.schemas.errors import InvariantBroken, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.catalog import ADMIN, ROUTER, cutouts_of, ephemeral_of
 from erasestream.topics.kafka.backoff import MAX_PAUSE_S, pause_s
-from erasestream.topics.kafka.connection import ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState
 from erasestream.topics.kafka.records import Partition, Record
 from erasestream.topics.kafka.transaction.loop import MAX_OPEN_S, TransactionalLoop
-from erasestream.topics.kafka.transaction.start_offsets import WAIT_S, MovedOn, Start, Starts
+from erasestream.topics.kafka.transaction.start_offsets import (
+    WAIT_S,
+    StaleGeneration,
+    StartOffset,
+    StartOffsets,
+)
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import Market, opened_market
-from tests.pipeline.stages.routing.router_harness import Bench
+from tests.kafka_fixture import KafkaFixture, opened_kafka
+from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness
 from tests.topics.kafka.transaction.copying import Copy
 
 VALUES = [b"one", b"two", b"three", b"four", b"five"]
 
 
 @pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
     """A broker of this module's own: nobody else is in the routers' group."""
-    with opened_market(tmp_path_factory.mktemp("limits")) as market:
-        yield market
+    with opened_kafka(tmp_path_factory.mktemp("limits")) as kafka:
+        yield kafka
 
 
 @pytest.fixture(scope="module")
-def lanes(market: Market) -> Iterator[Lane]:
+def lanes(kafka: KafkaFixture) -> Iterator[Lane]:
     """Lanes that were made before any loop ran; each test takes one."""
-    return iter(market.open_lanes(4))
+    return iter(kafka.open_lanes(4))
 
 
 @pytest.fixture
-def bench(market: Market, lanes: Iterator[Lane]) -> Iterator[Bench]:
+def bench(kafka: KafkaFixture, lanes: Iterator[Lane]) -> Iterator[KafkaRouterHarness]:
     """A lane of the test's own, with something to read."""
-    bench = Bench(market, next(lanes))
-    producer = Producer(market.connection(ADMIN).settings(ErrorWatch()))
+    bench = KafkaRouterHarness(kafka, next(lanes))
+    producer = Producer(kafka.connection(ADMIN).settings(ClientErrorState()))
     for value in VALUES:
         producer.produce(cutouts_of(bench.lane), value, None, 0)
     assert producer.flush(20) == 0
@@ -59,7 +64,7 @@ class Clock:
 
 
 def loop_of(
-    bench: Bench,
+    bench: KafkaRouterHarness,
     handler: Copy,
     *,
     stopping: threading.Event | None = None,
@@ -67,7 +72,7 @@ def loop_of(
 ) -> TransactionalLoop:
     """A loop over the lane's cut-outs, started."""
     loop = TransactionalLoop(
-        connection=bench.market.connection(ROUTER),
+        connection=bench.kafka.connection(ROUTER),
         topics=[cutouts_of(bench.lane)],
         instance=f"of-{bench.lane}",
         handler=handler,
@@ -109,7 +114,7 @@ class Slow(Copy):
         self._clock.now_s += MAX_OPEN_S + 1
 
 
-def test_no_decision_is_much_older_than_its_news(bench: Bench) -> None:
+def test_no_decision_is_much_older_than_its_news(bench: KafkaRouterHarness) -> None:
     """In the midst of a read it is committed and asked again, for every record if need be."""
     clock = Clock()
     slow = Slow(ephemeral_of(bench.lane), clock)
@@ -131,7 +136,7 @@ class Breaking(Copy):
             raise InvariantBroken("on purpose")
 
 
-def test_half_a_decision_is_never_committed(bench: Bench) -> None:
+def test_half_a_decision_is_never_committed(bench: KafkaRouterHarness) -> None:
     """Neither by leaving in good order after an error that nobody expected."""
     breaking = Breaking(ephemeral_of(bench.lane))
     loop = loop_of(bench, breaking)
@@ -148,7 +153,7 @@ def test_half_a_decision_is_never_committed(bench: Bench) -> None:
     assert [record.value for record in bench.records(ephemeral_of(bench.lane), 2)] == VALUES
 
 
-def test_an_answer_about_another_place_ends_nothing(bench: Bench) -> None:
+def test_an_answer_about_another_place_ends_nothing(bench: KafkaRouterHarness) -> None:
     """Reading begins again where it was to begin, and nothing is missing or there twice."""
     copy = Copy(ephemeral_of(bench.lane))
     loop = loop_of(bench, copy)
@@ -195,7 +200,7 @@ class Pauses(threading.Event):
         return False
 
 
-def test_what_is_refused_again_and_again_does_not_run_hot(bench: Bench) -> None:
+def test_what_is_refused_again_and_again_does_not_run_hot(bench: KafkaRouterHarness) -> None:
     """There is a rest after each abort, longer each time until something is committed."""
     pauses = Pauses()
     copy = Refusing(ephemeral_of(bench.lane), times=5)
@@ -218,7 +223,7 @@ def test_rests_grow_up_to_a_bound() -> None:
 
 
 class Member:
-    """What `Starts` needs of a consumer whose group has moved on."""
+    """What `StartOffsets` needs of a consumer whose group has moved on."""
 
     def __init__(self, code: int) -> None:
         self._error = KafkaError(code)
@@ -233,14 +238,14 @@ class Member:
 
 
 @pytest.mark.parametrize("code", [KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID])
-def test_a_member_that_the_group_left_behind_joins_again(code: int, market: Market) -> None:
+def test_a_member_that_the_group_left_behind_joins_again(code: int, kafka: KafkaFixture) -> None:
     """It is no fault of the set-up if there is another generation before a partition is begun."""
-    starts = Starts(
+    starts = StartOffsets(
         consumer=Member(code),  # type: ignore[arg-type]
-        admin=market.admin,
-        first_start=lambda _at: Start(0, ""),
+        admin=kafka.admin,
+        first_start=lambda _at: StartOffset(0, ""),
         stopping=threading.Event(),
-        watch=ErrorWatch(),
+        watch=ClientErrorState(),
     )
-    with pytest.raises(MovedOn):
+    with pytest.raises(StaleGeneration):
         starts.of([Partition("cutouts.any", 0)])

@@ -10,23 +10,23 @@ from confluent_kafka import Producer
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.catalog import ADMIN, ROUTER, cutouts_of, ephemeral_of
-from erasestream.topics.kafka.connection import ErrorWatch
+from erasestream.topics.kafka.connection import ClientErrorState
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from erasestream.topics.kafka.transaction import loop
 from erasestream.topics.kafka.transaction.loop import MAX_OPEN_S, TransactionalLoop
-from erasestream.topics.kafka.transaction.start_offsets import Start
+from erasestream.topics.kafka.transaction.start_offsets import StartOffset
 from tests.flow.looking import COMMITTED, TopicReader
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import PARTITIONS, Market, opened_market
+from tests.kafka_fixture import PARTITIONS, KafkaFixture, opened_kafka
 
 NEVER_S = 1e9
 
 
 @pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
     """A broker of this module's own: nobody else is in the group."""
-    with opened_market(tmp_path_factory.mktemp("transaction")) as market:
-        yield market
+    with opened_kafka(tmp_path_factory.mktemp("transaction")) as kafka:
+        yield kafka
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Copy:
         """Time as the test has it."""
         return self.now
 
-    def assigned(self, starts: Mapping[Partition, Start]) -> None:
+    def assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
         """Begin there."""
         self.marks = {at: start.offset for at, start in starts.items()}
 
@@ -65,22 +65,24 @@ class Copy:
         self.marks[record.at] = record.offset
         yield Outgoing(self.to, record.at.number, None, record.headers, record.value)
 
-    def first_start(self, at: Partition) -> Start | None:
+    def first_start(self, at: Partition) -> StartOffset | None:
         """None is needed: provisioning or a router began all of them."""
-        return Start(0, f"begun {at}")
+        return StartOffset(0, f"begun {at}")
 
     def metadata(self, partition: Partition) -> str:
         """What was handled last."""
         return f"{self.marks[partition]}"
 
 
-class World:
+class LoopHarness:
     """A lane, a loop over its cut-outs, and what the customer sees."""
 
-    def __init__(self, market: Market, lane: Lane) -> None:
-        self._market = market
+    def __init__(self, kafka: KafkaFixture, lane: Lane) -> None:
+        self._kafka = kafka
         self._lane = lane
-        self._producer = Producer(market.connection(ADMIN).settings(ErrorWatch(), linger_ms=50))
+        self._producer = Producer(
+            kafka.connection(ADMIN).settings(ClientErrorState(), linger_ms=50)
+        )
         self.handler = Copy(ephemeral_of(lane))
         self.loop: TransactionalLoop | None = None
 
@@ -93,7 +95,7 @@ class World:
     def run(self, *, interval_s: float) -> TransactionalLoop:
         """Start the loop, and wait until it has its partitions."""
         loop = self.loop = TransactionalLoop(
-            connection=self._market.connection(ROUTER),
+            connection=self._kafka.connection(ROUTER),
             topics=[cutouts_of(self._lane)],
             instance="test",
             handler=self.handler,
@@ -118,7 +120,7 @@ class World:
     def seen(self) -> list[bytes]:
         """What a read-committed reader sees now."""
         topic = ephemeral_of(self._lane)
-        reader = TopicReader(self._market.cluster, ADMIN, topic, PARTITIONS, COMMITTED)
+        reader = TopicReader(self._kafka.cluster, ADMIN, topic, PARTITIONS, COMMITTED)
         try:
             return [record.value for record in reader.read_to_end()]
         finally:
@@ -135,14 +137,14 @@ class World:
 
 
 @pytest.fixture
-def world(market: Market, lane: Lane) -> Iterator[World]:
+def world(kafka: KafkaFixture, lane: Lane) -> Iterator[LoopHarness]:
     """Of this test's own."""
-    world = World(market, lane)
+    world = LoopHarness(kafka, lane)
     yield world
     world.close()
 
 
-def test_committed_when_the_input_is_drained(world: World) -> None:
+def test_committed_when_the_input_is_drained(world: LoopHarness) -> None:
     """By no clock: a read that finds nothing ends the transaction, and not one before it."""
     world.write(b"1", b"2", b"3")
     loop = world.run(interval_s=NEVER_S)
@@ -154,7 +156,7 @@ def test_committed_when_the_input_is_drained(world: World) -> None:
     world.await_seen([b"1", b"2", b"3"])
 
 
-def test_committed_when_it_was_open_for_the_interval(world: World) -> None:
+def test_committed_when_it_was_open_for_the_interval(world: LoopHarness) -> None:
     """Although there is more to read."""
     world.handler.before = lambda _: setattr(world.handler, "now", world.handler.now + 0.1)
     world.write(b"1")
@@ -164,7 +166,7 @@ def test_committed_when_it_was_open_for_the_interval(world: World) -> None:
     world.await_seen([b"1"])
 
 
-def test_no_transaction_is_open_for_longer_than_its_bound(world: World) -> None:
+def test_no_transaction_is_open_for_longer_than_its_bound(world: LoopHarness) -> None:
     """Not even within one small read whose records take long: it is committed in the midst."""
     ages: list[float] = []
 
@@ -188,7 +190,7 @@ def test_no_transaction_is_open_for_longer_than_its_bound(world: World) -> None:
 
 
 def test_what_is_decided_is_committed_before_anything_is_waited_for(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: LoopHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it waits no transaction is open, and the customer has what was decided."""
     monkeypatch.setattr(loop, "SMALL_READ", 1)
@@ -208,7 +210,7 @@ def test_what_is_decided_is_committed_before_anything_is_waited_for(
     assert waits == [1]
 
 
-def test_half_a_decision_is_none(world: World) -> None:
+def test_half_a_decision_is_none(world: LoopHarness) -> None:
     """What a record needs is away: all since the last commit is undone and handled again."""
     away = [True]
 
@@ -226,7 +228,7 @@ def test_half_a_decision_is_none(world: World) -> None:
     world.await_seen([b"1", b"2", b"3"])
 
 
-def test_a_record_that_is_too_large_undoes_all(world: World) -> None:
+def test_a_record_that_is_too_large_undoes_all(world: LoopHarness) -> None:
     """The library would commit the transaction without it; nothing of it is seen, nor its place."""
     handler = world.handler
     honest = handler.handle

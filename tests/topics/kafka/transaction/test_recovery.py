@@ -10,14 +10,14 @@ from confluent_kafka import Consumer
 from erasestream.schemas.errors import Fenced
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.catalog import ROUTER, cutouts_of, ephemeral_of
-from erasestream.topics.kafka.connection import Connection, ErrorWatch, Settings
+from erasestream.topics.kafka.connection import ClientErrorState, Connection, Settings
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
-from erasestream.topics.kafka.transaction.counters import TransactionTally
+from erasestream.topics.kafka.transaction.counters import TransactionCounters
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
-from erasestream.topics.kafka.transaction.producer import MAX_RECORD_BYTES, TransactionalWrites
+from erasestream.topics.kafka.transaction.producer import MAX_RECORD_BYTES, TransactionalProducer
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import Market, opened_market
-from tests.pipeline.stages.routing.router_harness import Bench
+from tests.kafka_fixture import KafkaFixture, opened_kafka
+from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness
 from tests.topics.kafka.transaction.copying import Copy
 
 VALUES = [b"one", b"two", b"three"]
@@ -39,32 +39,32 @@ class Spoilt(Copy):
 
 
 @pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]:
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
     """A broker of this module's own: nobody else is in the routers' group."""
-    with opened_market(tmp_path_factory.mktemp("transactions")) as market:
-        yield market
+    with opened_kafka(tmp_path_factory.mktemp("transactions")) as kafka:
+        yield kafka
 
 
 @pytest.fixture(scope="module")
-def lanes(market: Market) -> Iterator[Lane]:
+def lanes(kafka: KafkaFixture) -> Iterator[Lane]:
     """Lanes that were made before any router ran; each test takes one."""
-    return iter(market.open_lanes(3))
+    return iter(kafka.open_lanes(3))
 
 
 @pytest.fixture
-def bench(market: Market, lanes: Iterator[Lane]) -> Iterator[Bench]:
+def bench(kafka: KafkaFixture, lanes: Iterator[Lane]) -> Iterator[KafkaRouterHarness]:
     """A lane of the test's own."""
-    bench = Bench(market, next(lanes))
+    bench = KafkaRouterHarness(kafka, next(lanes))
     yield bench
     bench.close()
 
 
-def test_a_record_that_is_refused_undoes_its_transaction(bench: Bench) -> None:
+def test_a_record_that_is_refused_undoes_its_transaction(bench: KafkaRouterHarness) -> None:
     """Half of what was decided is never delivered: all of it is undone, and decided again."""
     bench.put(cutouts_of(bench.lane), VALUES)
     copy = Spoilt(ephemeral_of(bench.lane), spoilt=2)
     loop = TransactionalLoop(
-        connection=bench.market.connection(ROUTER),
+        connection=bench.kafka.connection(ROUTER),
         topics=[cutouts_of(bench.lane)],
         instance="copy",
         handler=copy,
@@ -89,21 +89,21 @@ def test_a_record_that_is_refused_undoes_its_transaction(bench: Bench) -> None:
 class Hasty(Connection):
     """A connection whose transactions may be open for a second."""
 
-    def settings(self, watch: ErrorWatch, **more: object) -> Settings:
+    def settings(self, watch: ClientErrorState, **more: object) -> Settings:
         """The settings, but for that."""
         if "transaction_timeout_ms" in more:
             more = {**more, "transaction_timeout_ms": 1000, "message_timeout_ms": 1000}
         return super().settings(watch, **more)
 
 
-def test_a_transaction_that_the_brokers_ended_ends_the_process(bench: Bench) -> None:
+def test_a_transaction_that_the_brokers_ended_ends_the_process(bench: KafkaRouterHarness) -> None:
     """It was open for too long: nothing of it is delivered, and a successor decides anew."""
     at = Partition(ephemeral_of(bench.lane), 0)
-    writes = TransactionalWrites(
-        connection=Hasty(cluster=bench.market.cluster, role=ROUTER),
+    writes = TransactionalProducer(
+        connection=Hasty(cluster=bench.kafka.cluster, role=ROUTER),
         instance="slow",
         stopping=threading.Event(),
-        watch=ErrorWatch(),
+        watch=ClientErrorState(),
     )
     writes.start()
     writes.begin()
@@ -111,11 +111,11 @@ def test_a_transaction_that_the_brokers_ended_ends_the_process(bench: Bench) -> 
 
     def ended_by_the_brokers() -> bool:
         writes.serve()
-        end = bench.market.admin.log_end(at)
+        end = bench.kafka.admin.log_end(at)
         return end > 1  # the record, and the marker of a transaction's end
 
     eventually("the brokers end it", ended_by_the_brokers, poll_s=0.3)
-    nobody = Consumer(bench.market.connection(ROUTER).settings(ErrorWatch(), group_id=ROUTER))
+    nobody = Consumer(bench.kafka.connection(ROUTER).settings(ClientErrorState(), group_id=ROUTER))
     with pytest.raises(Fenced):
         writes.commit([], nobody)
     nobody.close()
@@ -125,7 +125,7 @@ def test_a_transaction_that_the_brokers_ended_ends_the_process(bench: Bench) -> 
 def test_the_sums_are_said_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
     """Each that is undone at once; of the others the sums, every ten seconds and at the end."""
     now = [0.0]
-    tally = TransactionTally(clock=lambda: now[0])
+    tally = TransactionCounters(clock=lambda: now[0])
     caplog.set_level(logging.INFO)
     tally.commit(3)
     tally.abort("partitions_revoked")
@@ -136,7 +136,7 @@ def test_the_sums_are_said_now_and_then(caplog: pytest.LogCaptureFixture) -> Non
     assert said == [("transaction_aborted", None, 1, 1), ("transactions", 7, 2, 1)]
 
 
-def test_a_router_that_comes_back_disturbs_no_other(bench: Bench) -> None:
+def test_a_router_that_comes_back_disturbs_no_other(bench: KafkaRouterHarness) -> None:
     """A static member keeps its partitions while it is away, and nothing is assigned anew."""
     stays, goes = (bench.router(instance=name) for name in ("stays", "goes"))
     both = (stays, goes)

@@ -11,7 +11,7 @@ from erasestream.pipeline.stages.inference.imaging.compose import arrange, cut
 from erasestream.pipeline.stages.inference.imaging.decode import decode
 from erasestream.pipeline.stages.inference.imaging.encode import Encoded, encode
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
-from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.isolation.protocol import CutoutImage
 from erasestream.pipeline.stages.inference.models.manifest import Installed
 from erasestream.schemas.errors import Code, InvalidImage
@@ -46,7 +46,7 @@ def encoded(data: bytes, options: CutoutOptions, limits: Limits) -> Encoded | Co
         return error.code
 
 
-async def by_the_pool(pool: Pool, data: bytes, options: CutoutOptions) -> CutoutImage | Code:
+async def by_the_pool(pool: ProcessPool, data: bytes, options: CutoutOptions) -> CutoutImage | Code:
     """By a child, with its bounds."""
     try:
         return await pool.cut_out(data, options)
@@ -76,7 +76,7 @@ async def test_fifty_noisy_megapixels_through_the_pool(
     """Within the memory that a child has; and the next photo is as good as any."""
     data = noisy(*LARGEST)
     assert len(data) <= MAX_UPLOAD_BYTES
-    pool = Pool(model=tiny_model, children=1)
+    pool = ProcessPool(model=tiny_model, children=1)
     await pool.start()
     done = await by_the_pool(pool, data, options)
     after = await by_the_pool(pool, saved(gradient()), CutoutOptions())

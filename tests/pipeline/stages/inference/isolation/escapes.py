@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.manifest import Installed
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.schemas.errors import InvalidImage
@@ -51,7 +51,7 @@ def _checked(answer: int) -> None:
         raise OSError(ctypes.get_errno(), "become")
 
 
-async def attempt(pool: Pool, name: str) -> str:
+async def attempt(pool: ProcessPool, name: str) -> str:
     """The error's name that the attack met, `succeeded`, or how the image failed."""
     try:
         cutout = await pool.cut_out(name.encode(), CutoutOptions())
@@ -68,7 +68,7 @@ def status_of(pid: int) -> dict[str, str]:
 
 async def main(model: str, isolation: Isolation) -> None:
     """Each escape, then each end; a process of the pool that did not end is the same."""
-    pool = Pool(
+    pool = ProcessPool(
         model=Installed.read(Path(model)),
         children=1,
         deadline_s=5.0,

@@ -19,8 +19,13 @@ from pathlib import Path
 from types import FrameType
 
 from erasestream.pipeline.stages.inference.isolation import protocol, zygote
-from erasestream.pipeline.stages.inference.isolation.job import Desk
-from erasestream.pipeline.stages.inference.isolation.protocol import CutoutImage, How, Kind, Step
+from erasestream.pipeline.stages.inference.isolation.job import JobBuffers
+from erasestream.pipeline.stages.inference.isolation.protocol import (
+    CutoutImage,
+    Outcome,
+    ReplyKind,
+    Step,
+)
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
 from erasestream.schemas.errors import Code
 from erasestream.schemas.options import CutoutOptions
@@ -150,8 +155,8 @@ ESCAPES: dict[str, Callable[[], object]] = {
 
 
 def _answer_and_crash() -> None:
-    (desk,) = (each for each in gc.get_objects() if isinstance(each, Desk))
-    desk.write(Kind.CUTOUT, *protocol.answer(_cutout(PNG + b'"crashed"')))
+    (desk,) = (each for each in gc.get_objects() if isinstance(each, JobBuffers))
+    desk.write(ReplyKind.CUTOUT, *protocol.answer(_cutout(PNG + b'"crashed"')))
     os.abort()
 
 
@@ -165,14 +170,14 @@ def _cutout(data: bytes) -> CutoutImage:
     )
 
 
-def _report(how: How) -> None:
+def _report(how: Outcome) -> None:
     """Say what became of the task, as a long-lived process can: it has the socket."""
     frame: FrameType | None = sys._getframe()
     while frame and "task" not in frame.f_locals:
         frame = frame.f_back
     assert frame is not None
     line, task = frame.f_locals["line"], frame.f_locals["task"]
-    line.say(how, task.number, Code.MODEL_REFUSED if how is How.REFUSED else None)
+    line.say(how, task.number, Code.MODEL_REFUSED if how is Outcome.REFUSED else None)
 
 
 ENDS: dict[str, Callable[[], object]] = {
@@ -196,12 +201,12 @@ def hostile(_: Segmenter, image: bytes, _options: CutoutOptions) -> CutoutImage:
     global PARENT  # noqa: PLW0603 (the escapes are lambdas that ask for it late)
     PARENT = os.getppid() if image != b"who am i" else os.getpid()
     name = image.decode()
-    if name in How.__members__:
-        _report(How[name])
+    if name in Outcome.__members__:
+        _report(Outcome[name])
     if name in ENDS:
         ENDS[name]()
     outcome = "succeeded"
-    if name == "who am i" or name in How.__members__:
+    if name == "who am i" or name in Outcome.__members__:
         outcome = f"{os.getpid()}"
     elif name in {"remember", "recall"}:
         outcome = ",".join(REMEMBERED)

@@ -7,7 +7,7 @@ import asyncio
 import os
 from collections import Counter
 
-from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.manifest import Installed
 from erasestream.schemas.errors import InvalidImage
 from erasestream.schemas.options import CutoutOptions
@@ -37,7 +37,7 @@ def test_every_kind_of_case_comes() -> None:
 
 async def test_every_hostile_file_gets_its_answer(tiny_model: Installed) -> None:
     """A cut-out or a code for each; good pictures among them are cut out as ever."""
-    pool = Pool(model=tiny_model, children=2, deadline_s=LONG_S)
+    pool = ProcessPool(model=tiny_model, children=2, deadline_s=LONG_S)
     await pool.start()
     room = asyncio.Semaphore(2)
 

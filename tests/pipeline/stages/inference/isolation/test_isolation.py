@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
-from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.manifest import Installed
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
 from erasestream.pipeline.stages.inference.sandbox import restrictions
@@ -83,7 +83,7 @@ async def test_a_process_of_the_pool_has_nothing_of_the_workers(
 ) -> None:
     """Not its environment, not its files, no core dump, and bounded memory."""
     monkeypatch.setenv("ERASESTREAM_SECRET", "the worker's own")
-    pool = Pool(model=tiny_model, children=1, memory_bytes=3 << 30)
+    pool = ProcessPool(model=tiny_model, children=1, memory_bytes=3 << 30)
     await pool.start()
     (pid,) = pool.pids
     zygote = Path(f"/proc/{pid}")
@@ -140,7 +140,7 @@ def zoo() -> dict[str, bytes]:
 
 async def test_pictures_of_all_kinds_need_nothing_that_is_refused(tiny_model: Installed) -> None:
     """In the sandbox each gives the same bytes as without: no module is looked for too late."""
-    pool = Pool(model=tiny_model, children=2)
+    pool = ProcessPool(model=tiny_model, children=2)
     await pool.start()
     segmenter = Segmenter(tiny_model)
     for picture in zoo().values():

@@ -19,14 +19,14 @@ from PIL import Image
 from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
 from erasestream.pipeline.stages.inference.isolation import protocol, shared_memory
-from erasestream.pipeline.stages.inference.isolation.job import Desk
-from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.isolation.job import JobBuffers
+from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.isolation.protocol import (
     CutoutImage,
-    How,
-    Kind,
+    Outcome,
+    ProtocolViolation,
+    ReplyKind,
     Step,
-    Untrustworthy,
 )
 from erasestream.pipeline.stages.inference.isolation.worker_process import cutout_in
 from erasestream.pipeline.stages.inference.models.manifest import Installed
@@ -45,14 +45,14 @@ SOON_S = 5.0
 """A deadline that is waited for; on the busiest machine all else is done long before it."""
 
 
-async def refusal(pool: Pool, image: bytes) -> Code:
+async def refusal(pool: ProcessPool, image: bytes) -> Code:
     """The code that the pool refuses this image with."""
     with pytest.raises(InvalidImage) as refused:
         await pool.cut_out(image, OPTIONS)
     return refused.value.code
 
 
-def working(pool: Pool) -> list[int]:
+def working(pool: ProcessPool) -> list[int]:
     """The children that have an image now."""
     found = []
     for pid in pool.pids:
@@ -68,7 +68,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def stalled(pool: Pool) -> tuple["asyncio.Task[CutoutImage]", int]:
+async def stalled(pool: ProcessPool) -> tuple["asyncio.Task[CutoutImage]", int]:
     """An image that is being worked on for ever, and the child that does it."""
     before = set(working(pool))
     task = asyncio.create_task(pool.cut_out(BLACK, OPTIONS))
@@ -79,7 +79,7 @@ async def stalled(pool: Pool) -> tuple["asyncio.Task[CutoutImage]", int]:
 
 
 @pytest.mark.parametrize("output", list(OutputFormat))
-async def test_a_cutout_comes_out(pool: Pool, output: OutputFormat) -> None:
+async def test_a_cutout_comes_out(pool: ProcessPool, output: OutputFormat) -> None:
     """The same bytes as the work in one process gives, with its size and steps."""
     options = CutoutOptions(format=output)
     cutout = await pool.cut_out(PHOTO, options)
@@ -90,7 +90,7 @@ async def test_a_cutout_comes_out(pool: Pool, output: OutputFormat) -> None:
     assert Image.open(io.BytesIO(cutout.data)).size == (200, 120)
 
 
-async def test_more_images_than_children_each_get_their_own_cutout(pool: Pool) -> None:
+async def test_more_images_than_children_each_get_their_own_cutout(pool: ProcessPool) -> None:
     """Nobody is handed another's picture, however they overlap."""
     colours = [(200 + step, 255 - step, 230) for step in range(12)]
     images = [saved(Image.new("RGB", (40 + i, 30), c)) for i, c in enumerate(colours)]
@@ -101,7 +101,7 @@ async def test_more_images_than_children_each_get_their_own_cutout(pool: Pool) -
         assert (picture[..., :3] == colour).all()
 
 
-async def test_what_is_wrong_with_an_image_is_told(pool: Pool) -> None:
+async def test_what_is_wrong_with_an_image_is_told(pool: ProcessPool) -> None:
     """Refusals cross with their codes, and cost no child its life."""
     pids = pool.pids
     assert await refusal(pool, b"") is Code.EMPTY
@@ -124,7 +124,7 @@ async def test_limits_may_be_lowered(tiny_model: Installed) -> None:
             f"at most {(len(image) - 1) / 1e6:g} MB",
         ),
     ):
-        pool = Pool(model=tiny_model, children=1, limits=limits)
+        pool = ProcessPool(model=tiny_model, children=1, limits=limits)
         await pool.start()
         try:
             with pytest.raises(InvalidImage, match=limit) as refused:
@@ -134,7 +134,7 @@ async def test_limits_may_be_lowered(tiny_model: Installed) -> None:
             await pool.close()
 
 
-async def test_a_child_that_is_killed_costs_one_image(pool: Pool) -> None:
+async def test_a_child_that_is_killed_costs_one_image(pool: ProcessPool) -> None:
     """The image that it worked on fails; another at the same time, and all later ones, do not."""
     task, pid = await stalled(pool)
     beside = asyncio.create_task(pool.cut_out(PHOTO, OPTIONS))
@@ -147,7 +147,7 @@ async def test_a_child_that_is_killed_costs_one_image(pool: Pool) -> None:
         assert cutout.width == 200
 
 
-async def test_no_process_sees_two_images(pool: Pool) -> None:
+async def test_no_process_sees_two_images(pool: ProcessPool) -> None:
     """A child ends with its image, and the zygote itself stays."""
     zygotes = pool.pids
     seen = []
@@ -162,7 +162,7 @@ async def test_no_process_sees_two_images(pool: Pool) -> None:
     await until(lambda: not working(pool))
 
 
-async def test_a_zygote_that_ended_while_idle_costs_no_image(pool: Pool) -> None:
+async def test_a_zygote_that_ended_while_idle_costs_no_image(pool: ProcessPool) -> None:
     """Another is started, which does what comes next."""
     (zygote,) = pool.pids
     os.kill(zygote, signal.SIGKILL)
@@ -172,7 +172,7 @@ async def test_a_zygote_that_ended_while_idle_costs_no_image(pool: Pool) -> None
     assert zygote not in pool.pids
 
 
-async def test_an_image_ends_only_so_many_zygotes(pool: Pool) -> None:
+async def test_an_image_ends_only_so_many_zygotes(pool: ProcessPool) -> None:
     """It is tried again once, and then fails: it does not come back for ever."""
     task, _ = await stalled(pool)
     for _ in range(2):
@@ -190,7 +190,7 @@ async def test_an_image_ends_only_so_many_zygotes(pool: Pool) -> None:
 async def test_a_silent_zygote_is_killed_with_its_child(tiny_model: Installed) -> None:
     """It did not end the child at the deadline, so the worker ends both, and goes on."""
     hostile = "tests.pipeline.stages.inference.isolation.hostile_zygote"
-    pool = Pool(model=tiny_model, children=1, deadline_s=SOON_S, program=hostile)
+    pool = ProcessPool(model=tiny_model, children=1, deadline_s=SOON_S, program=hostile)
     await pool.start()
     task = asyncio.create_task(pool.cut_out(b"sleep", OPTIONS))
     await until(lambda: bool(working(pool)))
@@ -211,7 +211,7 @@ async def test_an_image_that_takes_too_long_is_given_up(
     stalling_model: Installed, isolation: Isolation
 ) -> None:
     """Its process is killed, it gets a code, and the next image another process."""
-    pool = Pool(model=stalling_model, children=1, deadline_s=SOON_S, isolation=isolation)
+    pool = ProcessPool(model=stalling_model, children=1, deadline_s=SOON_S, isolation=isolation)
     await pool.start()
     before = pool.pids
     assert await refusal(pool, BLACK) is Code.PROCESSING_TIMEOUT
@@ -225,7 +225,7 @@ async def test_an_image_that_nobody_waits_for_leaves_no_answer_behind(
     stalling_model: Installed, isolation: Isolation
 ) -> None:
     """After a cancelled call the next image gets its own cut-out, from another process."""
-    pool = Pool(model=stalling_model, children=1, isolation=isolation)
+    pool = ProcessPool(model=stalling_model, children=1, isolation=isolation)
     await pool.start()
     task = asyncio.create_task(pool.cut_out(BLACK, OPTIONS))
     await asyncio.sleep(0.1)
@@ -238,7 +238,7 @@ async def test_a_long_lived_process_that_is_killed_costs_its_image(
     stalling_model: Installed,
 ) -> None:
     """It worked on the image itself, which is therefore not tried again."""
-    pool = Pool(model=stalling_model, children=1, isolation=Isolation.LONG_LIVED)
+    pool = ProcessPool(model=stalling_model, children=1, isolation=Isolation.LONG_LIVED)
     await pool.start()
     (pid,) = pool.pids
     task = asyncio.create_task(pool.cut_out(BLACK, OPTIONS))
@@ -254,12 +254,12 @@ async def test_a_long_lived_process_that_is_killed_costs_its_image(
 
 async def test_an_image_that_needs_too_much_memory_fails_alone(tiny_model: Installed) -> None:
     """The bound is the child's, and so is the end."""
-    probe = Pool(model=tiny_model, children=1)
+    probe = ProcessPool(model=tiny_model, children=1)
     await probe.start()
     (pid,) = probe.pids
     needed = psutil.Process(pid).memory_info().vms
     await probe.close()
-    pool = Pool(model=tiny_model, children=1, memory_bytes=needed + 100_000_000)
+    pool = ProcessPool(model=tiny_model, children=1, memory_bytes=needed + 100_000_000)
     await pool.start()
     large = saved(Image.new("RGB", (6000, 5000), "white"))
     assert await refusal(pool, large) is Code.PROCESSING_CRASHED
@@ -272,11 +272,11 @@ async def test_a_model_that_is_missing_or_changed_starts_no_pool(tmp_path: Path)
     before = psutil.Process().children()
     missing = Installed.model_construct(folder=tmp_path)
     with pytest.raises(Refused) as refused:
-        await Pool(model=missing, children=2).start()
+        await ProcessPool(model=missing, children=2).start()
     assert refused.value.code is Code.MISSING_MODEL
     (tmp_path / "installed.json").write_text("{}")
     with pytest.raises(Refused) as refused:
-        await Pool(model=missing, children=2).start()
+        await ProcessPool(model=missing, children=2).start()
     assert refused.value.code is Code.MODEL_REFUSED
     assert psutil.Process().children() == before
 
@@ -286,7 +286,7 @@ async def test_a_child_that_does_not_get_ready_is_not_waited_for(tiny_model: Ins
     before = psutil.Process().children()
     for limits in ({"start_deadline_s": 0.01}, {"memory_bytes": 1 << 20}):
         with pytest.raises(Refused, match="ready"):
-            await Pool(model=tiny_model, children=1, **limits).start()  # type: ignore[arg-type]
+            await ProcessPool(model=tiny_model, children=1, **limits).start()  # type: ignore[arg-type]
     assert psutil.Process().children() == before
 
 
@@ -298,7 +298,7 @@ async def test_children_that_can_not_be_replaced_stop_the_pool(
     folder.mkdir()
     for file in stalling_model.folder.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
-    pool = Pool(model=Installed.read(folder), children=1)
+    pool = ProcessPool(model=Installed.read(folder), children=1)
     await pool.start()
     (folder / "model.onnx").unlink()
     (pid,) = pool.pids
@@ -310,7 +310,7 @@ async def test_children_that_can_not_be_replaced_stop_the_pool(
     await pool.close()
 
 
-async def test_a_zygote_that_can_not_be_started_at_once_is_tried_again(pool: Pool) -> None:
+async def test_a_zygote_that_can_not_be_started_at_once_is_tried_again(pool: ProcessPool) -> None:
     """The system has no descriptor left, for a moment: no image waits for ever."""
     (zygote,) = pool.pids
     few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -325,7 +325,7 @@ async def test_a_zygote_that_can_not_be_started_at_once_is_tried_again(pool: Poo
 
 
 async def test_whatever_else_a_start_fails_with_reaches_who_waits(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
+    pool: ProcessPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also what nobody thought of: the process is to end, and to say why."""
     monkeypatch.setattr(sys, "executable", "no name of a program: \0")
@@ -347,14 +347,14 @@ async def test_a_start_that_fails_leaves_no_descriptor(
     monkeypatch.setattr(sys, "executable", "/no/such/program")
     before = psutil.Process().num_fds()
     with pytest.raises(FileNotFoundError) as failed:
-        await Pool(model=tiny_model, children=1).start()
+        await ProcessPool(model=tiny_model, children=1).start()
     assert psutil.Process().num_fds() == before
     assert failed.value.filename == sys.executable
 
 
 async def test_a_fork_that_fails_is_tried_again(tiny_model: Installed) -> None:
     """The zygote goes on, and so do the images that wait."""
-    pool = Pool(
+    pool = ProcessPool(
         model=tiny_model,
         children=2,
         program="tests.pipeline.stages.inference.isolation.crowded_zygote",
@@ -367,7 +367,9 @@ async def test_a_fork_that_fails_is_tried_again(tiny_model: Installed) -> None:
     await pool.close()
 
 
-async def test_a_child_that_ends_as_its_image_is_given_up_costs_nothing_else(pool: Pool) -> None:
+async def test_a_child_that_ends_as_its_image_is_given_up_costs_nothing_else(
+    pool: ProcessPool,
+) -> None:
     """The zygote learns of both at once, and buries one child once."""
     before = pool.pids
     (zygote,) = before
@@ -383,12 +385,14 @@ async def test_a_child_that_ends_as_its_image_is_given_up_costs_nothing_else(poo
     assert pool.pids == before
 
 
-@pytest.mark.parametrize("word", [How.REFUSED, How.NOT_BEGUN, How.LOADED, How.CRASHED])
+@pytest.mark.parametrize(
+    "word", [Outcome.REFUSED, Outcome.NOT_BEGUN, Outcome.LOADED, Outcome.CRASHED]
+)
 async def test_no_word_of_a_long_lived_process_ends_the_worker(
-    tiny_model: Installed, word: How
+    tiny_model: Installed, word: Outcome
 ) -> None:
     """Else the image would come back after the restart, and end the next one."""
-    pool = Pool(
+    pool = ProcessPool(
         model=tiny_model,
         children=1,
         isolation=Isolation.LONG_LIVED,
@@ -402,7 +406,7 @@ async def test_no_word_of_a_long_lived_process_ends_the_worker(
 
 async def test_closing_ends_every_child_and_refuses_what_waits(stalling_model: Installed) -> None:
     """What was being worked on is not called a crash: it would become a failed result."""
-    pool = Pool(model=stalling_model, children=1)
+    pool = ProcessPool(model=stalling_model, children=1)
     await pool.start()
     task, pid = await stalled(pool)
     waiting = asyncio.create_task(pool.cut_out(PHOTO, OPTIONS))
@@ -420,7 +424,7 @@ async def test_closing_ends_every_child_and_refuses_what_waits(stalling_model: I
 
 async def test_a_closed_pool_can_be_started_again(tiny_model: Installed) -> None:
     """A stage that is restarted within its process gets new children."""
-    pool = Pool(model=tiny_model, children=1)
+    pool = ProcessPool(model=tiny_model, children=1)
     for _ in range(2):
         await pool.start()
         await pool.start()
@@ -458,7 +462,7 @@ async def test_a_ready_child_prints_nothing(
     tiny_model: Installed, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """What a decoder has to say about a stranger's picture gets into no log."""
-    pool = Pool(model=tiny_model, children=1)
+    pool = ProcessPool(model=tiny_model, children=1)
     await pool.start()
     warns = saved(gradient(), "PNG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
     assert (await pool.cut_out(warns, OPTIONS)).width == 96
@@ -473,7 +477,7 @@ HONEST = CutoutImage(
     width=4,
     height=3,
 )
-WHOLE = b"".join((protocol.KIND.pack(Kind.CUTOUT), *protocol.answer(HONEST)))
+WHOLE = b"".join((protocol.KIND.pack(ReplyKind.CUTOUT), *protocol.answer(HONEST)))
 HEAD = protocol.KIND.size
 
 
@@ -498,12 +502,12 @@ def test_an_answer_is_none_until_all_of_it_is_there() -> None:
         shared_memory.holding(b"\0") as request,
         shared_memory.room_for(protocol.ANSWER_BYTES) as answer,
     ):
-        with Desk(request, answer) as desk, pytest.raises(TypeError):
-            desk.write(Kind.CUTOUT, head, None)  # type: ignore[arg-type]
-        with pytest.raises(Untrustworthy, match="kind"):
+        with JobBuffers(request, answer) as desk, pytest.raises(TypeError):
+            desk.write(ReplyKind.CUTOUT, head, None)  # type: ignore[arg-type]
+        with pytest.raises(ProtocolViolation, match="kind"):
             cutout_in(answer, OPTIONS)
-        with Desk(request, answer) as desk:
-            desk.write(Kind.CUTOUT, head, data)
+        with JobBuffers(request, answer) as desk:
+            desk.write(ReplyKind.CUTOUT, head, data)
         assert cutout_in(answer, OPTIONS) == HONEST
 
 
@@ -517,9 +521,9 @@ def test_an_honest_answer_is_taken() -> None:
     [
         b"",
         b"\xff",
-        bytes([Kind.READY]),
-        bytes([Kind.REFUSED, 5]) + b"wrong",
-        bytes([Kind.REFUSED, 7]) + b"expired",
+        bytes([ReplyKind.READY]),
+        bytes([ReplyKind.REFUSED, 5]) + b"wrong",
+        bytes([ReplyKind.REFUSED, 7]) + b"expired",
         changed(0, b"\0\0\0\0"),
         changed(4, b"\xff\xff\xff\xff"),
         changed(8, b"\0\0\0\0"),
@@ -533,5 +537,5 @@ def test_an_honest_answer_is_taken() -> None:
 )
 def test_what_no_child_of_ours_would_say_is_not_believed(lie: bytes) -> None:
     """Kinds, order, codes, sizes, lengths, times and the format are checked by the worker."""
-    with pytest.raises(Untrustworthy):
+    with pytest.raises(ProtocolViolation):
         said(lie)

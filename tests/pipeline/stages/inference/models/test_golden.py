@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models import golden
 from erasestream.pipeline.stages.inference.models.isnet import GOLDEN, ISNET
 from erasestream.pipeline.stages.inference.models.manifest import Golden, Installed, Manifest
@@ -74,7 +74,7 @@ async def test_a_pool_with_a_broken_build_does_not_get_ready(tmp_path: Path) -> 
     """Found in a child, before any picture is taken."""
     folder = build_tiny_model(tmp_path)
     answer = golden.answer(1 - seen(Installed.read(folder)))
-    pool = Pool(model=with_golden(folder, Golden(mask=answer)), children=1)
+    pool = ProcessPool(model=with_golden(folder, Golden(mask=answer)), children=1)
     with pytest.raises(Refused) as refused:
         await pool.start()
     assert refused.value.code is Code.MODEL_REFUSED

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
-from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.isnet import ISNET
 from erasestream.pipeline.stages.inference.models.manifest import ModelStore
 from erasestream.schemas.options import CutoutOptions
@@ -32,7 +32,7 @@ def iou(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 @pytest.mark.isnet
 async def test_isnet_cuts_out_what_the_reference_cuts_out(models: Path) -> None:
     """IoU of at least 0.98; an inverted, an empty or a full mask is far from it."""
-    pool = Pool(model=ModelStore(models).find(ISNET.label), children=1)
+    pool = ProcessPool(model=ModelStore(models).find(ISNET.label), children=1)
     await pool.start()
     try:
         cutout = await pool.cut_out(saved(Image.fromarray(data.coffee())), CutoutOptions())

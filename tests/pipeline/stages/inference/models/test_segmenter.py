@@ -17,7 +17,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from erasestream.pipeline.devstack.certificate_authority import Authority
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.stages.inference.models.install.builder import pruned
 from erasestream.pipeline.stages.inference.models.install.installer import announcement, install
 from erasestream.pipeline.stages.inference.models.isnet import ISNET
@@ -143,7 +143,7 @@ class Website(BaseHTTPRequestHandler):
 @pytest.fixture
 def website(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a website over TLS, whose authority this process trusts."""
-    authority = Authority.create(tmp_path / "authority", now=lambda: datetime.now(UTC))
+    authority = CertificateAuthority.create(tmp_path / "authority", now=lambda: datetime.now(UTC))
     authority.issue_broker("website", tmp_path)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Website)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

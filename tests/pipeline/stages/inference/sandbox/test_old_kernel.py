@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from erasestream.pipeline.settings import InferenceSettings
-from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.manifest import Installed
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
 from erasestream.schemas.errors import Code, Refused
@@ -25,7 +25,7 @@ async def test_no_worker_starts_without_isolation(
     tiny_model: Installed, program: str, isolation: Isolation
 ) -> None:
     """The process itself finds what is missing, and the worker hears its code."""
-    pool = Pool(model=tiny_model, children=1, program=program, isolation=isolation)
+    pool = ProcessPool(model=tiny_model, children=1, program=program, isolation=isolation)
     with pytest.raises(Refused) as refused:
         await pool.start()
     assert refused.value.code is Code.ISOLATION_MISSING
@@ -38,7 +38,7 @@ async def test_with_the_operators_word_it_does_without_what_is_missing(
     tiny_model: Installed, program: str, filters: str, isolation: Isolation
 ) -> None:
     """And without nothing else; one filter is that of the test, which plays the old kernel."""
-    pool = Pool(
+    pool = ProcessPool(
         model=tiny_model,
         children=1,
         program=program,

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from erasestream.pipeline.stages.inference.isolation.protocol import CutoutImage
-from erasestream.pipeline.stages.inference.worker.result_builder import ResultMaker, Source
+from erasestream.pipeline.stages.inference.worker.result_builder import ResultBuilder, Source
 from erasestream.schemas.codec.cloudevents import Wire, from_wire, to_wire, type_of
 from erasestream.schemas.errors import Code
 from erasestream.schemas.events.images import Cutout, Failure, Position
@@ -31,7 +31,7 @@ class Waiting:
     def __init__(self, lane: Lane = LANE) -> None:
         self.now = NOW
         self.asked = 0
-        self.maker = ResultMaker(
+        self.maker = ResultBuilder(
             cut_out=self._cut_out,
             model=MODEL,
             backlog_limits={LANE: LIMIT, BULK: 2 * LIMIT},

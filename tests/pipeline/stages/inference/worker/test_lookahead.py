@@ -11,7 +11,7 @@ from erasestream.pipeline.stages.inference.worker.lookahead import LookAhead, Wo
 from erasestream.schemas.codec.cloudevents import Wire
 
 
-class Bench:
+class LookAheadHarness:
     """Works whose end the test decides, and what was handed over."""
 
     def __init__(self, *, max_bytes: int = 1000, max_count: int = 100, children: int = 100) -> None:
@@ -82,7 +82,7 @@ def test_in_order_whatever_ends_first(ends: list[tuple[str, int]]) -> None:
     """Each partition's results leave in the order in which they came, and all of them do."""
 
     async def scenario() -> None:
-        bench = Bench()
+        bench = LookAheadHarness()
         for number in range(4):
             for order in "ab":
                 await bench.ahead.add(bench.work(order, number))
@@ -100,7 +100,7 @@ def test_straggler_holds_back_its_own_partition_only() -> None:
     """What lies in another partition leaves at once."""
 
     async def scenario() -> None:
-        bench = Bench()
+        bench = LookAheadHarness()
         for key in [("slow", 0), ("slow", 1), ("other", 0), ("other", 1)]:
             await bench.ahead.add(bench.work(*key))
         for key in [("slow", 1), ("other", 0), ("other", 1)]:
@@ -118,7 +118,7 @@ def test_what_is_not_wanted_is_given_up() -> None:
     """But what is on its way arrives; what is done again in its place comes behind it."""
 
     async def scenario() -> None:
-        bench = Bench(max_count=4)
+        bench = LookAheadHarness(max_count=4)
         bench.arrived = asyncio.get_running_loop().create_future()
         works = [bench.work("a", number) for number in range(4)]
         await bench.add_all(works)
@@ -151,7 +151,7 @@ def test_what_is_given_up_at_once_holds_nothing() -> None:
     """Neither room nor memory, also if it had not begun yet."""
 
     async def scenario() -> None:
-        bench = Bench()
+        bench = LookAheadHarness()
         made = bench.work("a", 1)
         await bench.add_all([bench.work("a", 0), made])
         bench.gates["a", 1].set_result(bytes(50))
@@ -172,7 +172,7 @@ def test_waits_for_room() -> None:
     """Nothing is begun beyond the budget, in which held results count too."""
 
     async def scenario() -> None:
-        bench = Bench(max_bytes=100)
+        bench = LookAheadHarness(max_bytes=100)
         await bench.ahead.add(bench.work("a", 0, held_bytes=50))
         await bench.ahead.add(bench.work("a", 1, held_bytes=10))
         bench.gates["a", 1].set_result(bytes(40))
@@ -211,7 +211,7 @@ def test_bytes_are_bounded_whatever_ends_when(
     """
 
     async def scenario() -> None:
-        bench = Bench(max_bytes=MAX_BYTES, children=children)
+        bench = LookAheadHarness(max_bytes=MAX_BYTES, children=children)
         most = MAX_BYTES + (children + len({order for order, _, _ in uploads})) * MAX_RESULT
         works = [
             bench.work(order, number, held_bytes=held)
@@ -238,7 +238,7 @@ def test_small_uploads_with_large_results_are_not_all_made() -> None:
     """Behind one that takes long, only so many are made as there is room for."""
 
     async def scenario() -> None:
-        bench = Bench(max_bytes=MAX_BYTES, children=2)
+        bench = LookAheadHarness(max_bytes=MAX_BYTES, children=2)
         await bench.add_all([bench.work("a", number) for number in range(64)])
         await bench.settle()
         while behind := sorted(bench.making - {("a", 0)}):
@@ -259,7 +259,7 @@ def test_count_is_bounded() -> None:
     """However small the records are."""
 
     async def scenario() -> None:
-        bench = Bench(max_count=1)
+        bench = LookAheadHarness(max_count=1)
         await bench.ahead.add(bench.work("a", 0))
         waiting = asyncio.create_task(bench.ahead.add(bench.work("b", 0)))
         await bench.settle()
@@ -276,7 +276,7 @@ def test_one_larger_than_the_budget_is_taken_alone() -> None:
     """It does not wait for ever."""
 
     async def scenario() -> None:
-        bench = Bench(max_bytes=10)
+        bench = LookAheadHarness(max_bytes=10)
         await bench.ahead.add(bench.work("a", 0, held_bytes=500))
         bench.gates["a", 0].set_result(b"")
         await bench.settle()
@@ -289,7 +289,7 @@ def test_nothing_follows_a_failure() -> None:
     """No gap: what lies behind one that failed is not handed over, and the failure is told."""
 
     async def scenario() -> None:
-        bench = Bench()
+        bench = LookAheadHarness()
         for number in range(3):
             await bench.ahead.add(bench.work("a", number))
         bench.gates["a", 2].set_result(b"")

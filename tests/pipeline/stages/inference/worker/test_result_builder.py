@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from erasestream.pipeline.stages.inference.isolation.protocol import CutoutImage, Step
-from erasestream.pipeline.stages.inference.worker.result_builder import Model, ResultMaker, Source
+from erasestream.pipeline.stages.inference.worker.result_builder import Model, ResultBuilder, Source
 from erasestream.schemas.codec.cloudevents import MAX_HEADER_BYTES, Wire, from_wire, to_wire
 from erasestream.schemas.errors import Code
 from erasestream.schemas.events.images import Adjusted, Cutout, Failure, Position, Upload
@@ -41,7 +41,7 @@ async def made(wire: Wire) -> tuple[Wire, list[CutoutOptions]]:
         asked.append(options)
         return CUTOUT
 
-    maker = ResultMaker(
+    maker = ResultBuilder(
         cut_out=cut_out, model=MODEL, backlog_limits={LANE: timedelta(hours=4)}, now=lambda: NOW
     )
     position = Position(topic_id="bTYs9Br5T5qhZMdsDXX9XA", partition=3, offset=4711)
