@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-from erasestream.schemas.errors import SENTENCES, Code
-from erasestream.schemas.events.images import Failure
+from erasestream.schemas.errors import FAILURE_CODES, SENTENCES, Code
 
 _HEAD = """# Codes
 
@@ -12,7 +11,7 @@ never renamed and never used for something else. Take one that you do not know a
 
 ## Failed results
 
-An upload that can not be processed yields a failed result with one of these codes and its sentence,
+An upload that cannot be processed yields a failed result with one of these codes and its sentence,
 never silence and never pixels. Producers raise those that they can see before anything travels.
 
 """
@@ -26,7 +25,7 @@ These reach no customer. They stand in errors, logs and exit messages.
 
 def document() -> str:
     """`docs/codes.md`: the codes of failed results, then all others, each with its sentence."""
-    customers = Failure.codes()
+    customers = FAILURE_CODES
     return _HEAD + _table(customers) + _REST + _table(set(Code).difference(customers))
 
 

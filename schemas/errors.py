@@ -1,15 +1,15 @@
-"""What can go wrong, and what the stage that meets it does next.
+"""Every failure: what went wrong, and what the stage that meets it does next.
 
 The class says what happens next, and nothing else does:
 
 * `InvalidInput`: the input is at fault.  The upload yields a *failed* result with the
   error's code, and the stage goes on.
-* `Unavailable`: something that we need is away.  Wait, then try the same record again;
+* `Unavailable`: a dependency cannot be reached.  Back off, then retry the same record;
   never skip it.
 * `Fenced`: another process has taken this one's place.  End the process.
-* `InvariantBroken`: what must always be true is not.  End the process and call a person.
-* `Refused`: this process may not run, or may not do this, as it is set up.  It ends with
-  a sentence that says what to change.
+* `InvariantBroken`: an invariant does not hold.  End the process and call a person.
+* `Refused`: the process may not run, or may not do this, as it is set up.  It ends with
+  a sentence that says what to change; each subclass stands for one piece of advice.
 
 Every error has a stable `code` and one sentence for the person who meets it.  Messages
 carry ids and numbers, never pixels, keys or account ids.
@@ -21,7 +21,7 @@ from enum import StrEnum
 class Code(StrEnum):
     """Stable codes.  A code is never renamed and never used for something else."""
 
-    # The input is at fault: these reach the customer as failed results.
+    # The input is at fault; `FAILURE_CODES` says which of these a failed result carries.
     EMPTY = "empty"
     UNSUPPORTED_FORMAT = "unsupported_format"
     TRUNCATED = "truncated"
@@ -38,7 +38,7 @@ class Code(StrEnum):
     PROCESSING_CRASHED = "processing_crashed"
     PROCESSING_TIMEOUT = "processing_timeout"
     EXPIRED = "expired"
-    # Something that we need is away.
+    # A dependency cannot be reached.
     BROKER_UNAVAILABLE = "broker_unavailable"
     BUCKET_UNAVAILABLE = "bucket_unavailable"
     KEYRING_UNAVAILABLE = "keyring_unavailable"
@@ -65,57 +65,78 @@ class Code(StrEnum):
     INVALID_ROW = "invalid_row"
     MISSING_FILE = "missing_file"
     UNREADABLE_FILE = "unreadable_file"
-    # What is sealed can not be opened, or is not there.
+    # A sealed object cannot be opened, or does not exist.
     SEAL_BROKEN = "seal_broken"
     ERASED = "erased"
     NOT_FOUND = "not_found"
     ALREADY_EXISTS = "already_exists"
 
 
+FAILURE_CODES = (
+    Code.EMPTY,
+    Code.UNSUPPORTED_FORMAT,
+    Code.TRUNCATED,
+    Code.CORRUPT,
+    Code.TOO_LARGE,
+    Code.TOO_MANY_PIXELS,
+    Code.ANIMATED,
+    Code.INVALID_ACCOUNT,
+    Code.INVALID_OPTIONS,
+    Code.INVALID_EVENT,
+    Code.UNSUPPORTED_VERSION,
+    Code.ENCODING_FAILED,
+    Code.RESULT_TOO_LARGE,
+    Code.PROCESSING_CRASHED,
+    Code.PROCESSING_TIMEOUT,
+    Code.EXPIRED,
+)
+"""The codes of failed results: all that a customer can receive instead of a cut-out."""
+
+
 SENTENCES: dict[Code, str] = {
     Code.EMPTY: "The upload has no bytes: send the image itself as the value.",
     Code.UNSUPPORTED_FORMAT: "This is not a JPEG, PNG or WebP image: convert it and send it again.",
-    Code.TRUNCATED: "The image ends too early: it was probably cut off on its way; send it again.",
-    Code.CORRUPT: "The image is damaged and can not be read: save it anew and send it again.",
-    Code.TOO_LARGE: "The image has more bytes than are taken: send a smaller file.",
-    Code.TOO_MANY_PIXELS: "The image has more pixels than are taken: send it with fewer.",
+    Code.TRUNCATED: "The image ends too early, probably cut off in transit: send it again.",
+    Code.CORRUPT: "The image is damaged and cannot be decoded: save it again and resend it.",
+    Code.TOO_LARGE: "The image exceeds the size limit: send a smaller file.",
+    Code.TOO_MANY_PIXELS: "The image exceeds the pixel limit: scale it down and send it again.",
     Code.ANIMATED: "The image has several frames: send a single frame.",
     Code.INVALID_ACCOUNT: "The account id is missing or not of the form [A-Za-z0-9_-]{1,64}.",
     Code.INVALID_OPTIONS: "An option is unknown or has a value that is not allowed.",
     Code.INVALID_EVENT: "A required attribute of the event is missing or malformed.",
-    Code.UNSUPPORTED_VERSION: "The event is of a version that this release does not know: upgrade.",
-    Code.ENCODING_FAILED: "The cut-out can not be written in the format asked for: ask for png.",
-    Code.RESULT_TOO_LARGE: "The cut-out would be larger than 64 MB: ask for less, or for auto.",
+    Code.UNSUPPORTED_VERSION: "This release does not know this version of the event: upgrade.",
+    Code.ENCODING_FAILED: "The cut-out cannot be encoded in the requested format: ask for png.",
+    Code.RESULT_TOO_LARGE: "The cut-out would exceed 64 MB: ask for a smaller one, or for auto.",
     Code.PROCESSING_CRASHED: "Processing this image failed; it was not kept. Send another version.",
     Code.PROCESSING_TIMEOUT: "Processing this image took too long; it was not kept.",
     Code.EXPIRED: "The upload waited longer than allowed and was not processed: send it again.",
-    Code.BROKER_UNAVAILABLE: "The Kafka brokers can not be reached; trying again.",
-    Code.BUCKET_UNAVAILABLE: "The bucket can not be reached; trying again.",
-    Code.KEYRING_UNAVAILABLE: "The keyring can not be reached; trying again.",
-    Code.QUEUE_FULL: "Too many records wait to be sent: send more slowly.",
-    Code.FENCED: "Another process took over; this one ends and its supervisor starts it again.",
-    Code.INVARIANT_BROKEN: "What must always hold does not; nothing more is done here.",
+    Code.BROKER_UNAVAILABLE: "The Kafka brokers cannot be reached: check network and brokers.",
+    Code.BUCKET_UNAVAILABLE: "The bucket cannot be reached: check network and endpoint.",
+    Code.KEYRING_UNAVAILABLE: "The keyring cannot be read: check its path and permissions.",
+    Code.QUEUE_FULL: "Too many records are waiting to be sent: send more slowly.",
+    Code.FENCED: "Another process took over; this one ends and its supervisor restarts it.",
+    Code.INVARIANT_BROKEN: "An invariant does not hold: the process ends; call an operator.",
     Code.MISCONFIGURED: "A setting is missing or wrong.",
-    Code.NOT_AUTHORIZED: "This role has no right to do this: run `erasestream provision`.",
-    Code.NOT_AUTHENTICATED: "The server does not know this identity: check certificate and token.",
+    Code.NOT_AUTHORIZED: "This role lacks a right in Kafka: run `erasestream provision`.",
+    Code.NOT_AUTHENTICATED: "The server does not accept these credentials: check the role's token.",
     Code.CERTIFICATE_REFUSED: "The TLS handshake failed: check CA, host name and certificates.",
     Code.MISSING_TOPIC: "A topic is missing: run `erasestream provision`.",
-    Code.MISSING_BUCKET: "A bucket is missing or closed to this role: check settings and rights.",
+    Code.MISSING_BUCKET: "The bucket does not exist or is hidden from this role: check settings.",
     Code.MISSING_MODEL: "The model is not installed: run `erasestream model install`.",
-    Code.MISSING_CERTIFICATE: "A certificate or key file of this role is missing.",
-    Code.ISOLATION_MISSING: "The kernel can not isolate images: run one that has what is missing.",
-    Code.MODEL_REFUSED: "The model file is not the one that its manifest describes.",
+    Code.MISSING_CERTIFICATE: "A certificate, key or secret file of this role is missing.",
+    Code.ISOLATION_MISSING: "This kernel cannot isolate images: run one that has what is missing.",
+    Code.MODEL_REFUSED: "The model file does not match its manifest.",
     Code.PROMISE_EXCEEDED: "With these lifetimes a byte could outlive the promise: shorten them.",
-    Code.USED_AFTER_FORK: "Create the client after the fork: it can not cross one.",
+    Code.USED_AFTER_FORK: "A client cannot be used after a fork: create it in the child process.",
     Code.CLOSED: "The client is closed: create a new one.",
-    Code.CHECKPOINT_REFUSED: "The checkpoint can not be used for this upload.",
-    Code.INVALID_ROW: "The row can not be read, or has a column too many or too few.",
-    Code.MISSING_FILE: "The file that the row names does not exist.",
-    Code.UNREADABLE_FILE: "The file that the row names can not be read.",
-    Code.SEAL_BROKEN: "The object can not be opened: it is not what was asked for, or was changed.",
-    Code.ERASED: "The consent that this object was kept under is revoked: it is erased.",
+    Code.CHECKPOINT_REFUSED: "The checkpoint cannot be used for this upload.",
+    Code.INVALID_ROW: "The row cannot be parsed, or has a column too many or too few.",
+    Code.MISSING_FILE: "The file named in the row does not exist.",
+    Code.UNREADABLE_FILE: "The file named in the row cannot be read.",
+    Code.SEAL_BROKEN: "The object cannot be opened: it is another one, or was changed.",
+    Code.ERASED: "The consent under which this object was kept is revoked: it is erased.",
     Code.NOT_FOUND: "There is no such object.",
-    Code.ALREADY_EXISTS: "An object of that name exists already.",
+    Code.ALREADY_EXISTS: "An object with this name already exists.",
 }
 
 
@@ -123,6 +144,8 @@ class ErasestreamError(Exception):
     """The base of all: a stable code, a sentence, and an optional detail (ids, numbers)."""
 
     default = Code.INVARIANT_BROKEN
+    advice: str | None = None
+    """The sentence of this class, where it advises something else than its code does."""
 
     def __init__(self, detail: str = "", *, code: Code | None = None) -> None:
         self.code = code or self.default
@@ -132,12 +155,12 @@ class ErasestreamError(Exception):
     @property
     def sentence(self) -> str:
         """What happened and what to do, for a person; ends with the detail if there is one."""
-        base = SENTENCES[self.code]
+        base = self.advice or SENTENCES[self.code]
         return f"{base} ({self.detail})" if self.detail else base
 
 
 class InvalidInput(ErasestreamError):
-    """The input is at fault: a failed result, go on."""
+    """The input is at fault: emit a failed result and go on."""
 
     default = Code.INVALID_EVENT
 
@@ -155,7 +178,7 @@ class InvalidEvent(InvalidInput):
 
 
 class Unavailable(ErasestreamError):
-    """Something that we need is away: back off, then the same record again; never skip."""
+    """A dependency cannot be reached: back off, then retry the same record; never skip it."""
 
     default = Code.BROKER_UNAVAILABLE
 
@@ -167,7 +190,7 @@ class Fenced(ErasestreamError):
 
 
 class InvariantBroken(ErasestreamError):
-    """What must always be true is not: end the process and call a person."""
+    """An invariant does not hold: end the process and call a person."""
 
     default = Code.INVARIANT_BROKEN
 
@@ -178,8 +201,93 @@ class Refused(ErasestreamError):
     default = Code.MISCONFIGURED
 
 
+class NotAuthorized(Refused):
+    """A role lacks a right in Kafka: provision it."""
+
+    default = Code.NOT_AUTHORIZED
+
+
+class BucketAccessDenied(Refused):
+    """An identity lacks a permission on a bucket; provisioning Kafka would not help."""
+
+    default = Code.NOT_AUTHORIZED
+    advice = "This role lacks a permission on the bucket: grant it in the bucket's IAM policy."
+
+
+class NotAuthenticated(Refused):
+    """A bucket does not accept an identity's credentials: replace them."""
+
+    default = Code.NOT_AUTHENTICATED
+
+
+class CertificateRefused(Refused):
+    """A TLS handshake failed: check CA, host name and certificates."""
+
+    default = Code.CERTIFICATE_REFUSED
+
+
+class MissingCertificate(Refused):
+    """A certificate, key or secret file is missing: put it where the settings say."""
+
+    default = Code.MISSING_CERTIFICATE
+
+
+class MissingTopic(Refused):
+    """A topic does not exist: provision it."""
+
+    default = Code.MISSING_TOPIC
+
+
+class MissingBucket(Refused):
+    """A bucket does not exist, or does not show itself to this role."""
+
+    default = Code.MISSING_BUCKET
+
+
+class MissingModel(Refused):
+    """A model, or what is needed to build one, is not installed: install it."""
+
+    default = Code.MISSING_MODEL
+
+
+class ModelRefused(Refused):
+    """A model does not match its manifest: install the right file."""
+
+    default = Code.MODEL_REFUSED
+
+
+class IsolationMissing(Refused):
+    """The kernel cannot isolate images: run another kernel, or choose otherwise explicitly."""
+
+    default = Code.ISOLATION_MISSING
+
+
+class PromiseExceeded(Refused):
+    """The lifetimes in the settings break the promise: shorten them."""
+
+    default = Code.PROMISE_EXCEEDED
+
+
+class UsedAfterFork(Refused):
+    """A client was used in a child process: create it after the fork."""
+
+    default = Code.USED_AFTER_FORK
+
+
+class ClientClosed(Refused):
+    """A client was used after `close`: create a new one."""
+
+    default = Code.CLOSED
+
+
+class CheckpointRefused(Refused):
+    """A checkpoint belongs to another upload, is in use or cannot be read."""
+
+    default = Code.CHECKPOINT_REFUSED
+
+
 class SealBroken(ErasestreamError):
-    """A sealed object can not be opened.  One error for every cause, so that it tells nothing."""
+    """A sealed object cannot be opened.  One error for every cause, so that it tells nothing."""
 
     default = Code.SEAL_BROKEN
 
@@ -191,12 +299,12 @@ class NotFound(ErasestreamError):
 
 
 class AlreadyExists(ErasestreamError):
-    """An object of that name exists already; it is left as it is."""
+    """An object with this name already exists; it is left unchanged."""
 
     default = Code.ALREADY_EXISTS
 
 
 class Erased(ErasestreamError):
-    """The grant that this belongs to is revoked and marked erased: drop it, never keep it."""
+    """The grant is revoked and marked as erased: drop the image, never keep it."""
 
     default = Code.ERASED

@@ -17,7 +17,7 @@ from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.pipeline.stages.purge.stage import PurgerStage
 from erasestream.pipeline.stages.routing import router
 from erasestream.pipeline.stages.routing.router import Router
-from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.errors import MissingCertificate, Refused
 from erasestream.schemas.ids import Lane
 from erasestream.sinks.buckets.gcs import GOOGLE, GcsObjectStore, GcsSettings
 from erasestream.sinks.images.envelope import KEY_BYTES
@@ -107,9 +107,9 @@ class RouterStage:
         )
         self._loop.start()
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         """One small read and what follows from it."""
-        self._loop.turn()
+        self._loop.run_once()
         if not self._loop.is_open:
             self._findings.write_one()
 
@@ -154,9 +154,9 @@ class EncryptionStage:
             stopping=stopping,
         )
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         """One batch."""
-        self._stage.turn()
+        self._stage.run_once()
 
     def is_ready(self) -> bool:
         """Whether the group has answered."""
@@ -261,7 +261,7 @@ def _name_key(path: Path) -> bytes:
     try:
         key = path.read_bytes()
     except OSError as error:
-        raise Refused(f"no file {path}", code=Code.MISSING_CERTIFICATE) from error
+        raise MissingCertificate(f"no file {path}") from error
     if len(key) != KEY_BYTES:
         raise Refused(f"{path} does not hold {KEY_BYTES} bytes")
     return key

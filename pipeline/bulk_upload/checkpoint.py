@@ -25,7 +25,7 @@ from typing import Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
-from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.errors import CheckpointRefused, Refused
 
 _SYNC_EVERY = 1000
 _MOST_DIGITS = 10
@@ -147,7 +147,7 @@ class Checkpoint:
 
 
 def _refused(why: str) -> Refused:
-    return Refused(why, code=Code.CHECKPOINT_REFUSED)
+    return CheckpointRefused(why)
 
 
 def _started(file: int, path: Path, run: Run) -> tuple[int, Run, Rows]:

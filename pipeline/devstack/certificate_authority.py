@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.errors import MissingCertificate, Refused
 
 Clock = Callable[[], datetime]
 """The time now, with its zone."""
@@ -88,7 +88,7 @@ class CertificateAuthority:
             certificate = x509.load_pem_x509_certificate((directory / "ca.crt").read_bytes())
             key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), None)
         except OSError as error:
-            raise Refused(f"no file {error.filename}", code=Code.MISSING_CERTIFICATE) from error
+            raise MissingCertificate(f"no file {error.filename}") from error
         except ValueError as error:
             raise Refused(f"unreadable authority in {directory}") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey):

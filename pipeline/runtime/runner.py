@@ -32,7 +32,7 @@ T = TypeVar("T")
 class Stage(Protocol):
     """What `run` needs of a stage."""
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         """Do a little work, or wait a little for some."""
 
     def is_ready(self) -> bool:
@@ -118,7 +118,7 @@ def patiently(
 def _turn(name: str, stage: Stage, deadline: float, shall_end: Callable[[], bool]) -> None:
     ready = False
     while not shall_end():
-        stage.turn()
+        stage.run_once()
         if not ready and stage.is_ready():
             log.info("ready", extra={"stage": name})
             ready = True

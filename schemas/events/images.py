@@ -29,7 +29,6 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
-from erasestream.schemas.errors import Code
 from erasestream.schemas.ids import (
     INVALID_ACCOUNT,
     UUID_PATTERN,
@@ -204,11 +203,6 @@ class Failure(Result):
     code: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,64}$")]
     """One of `Code`; kept as text, so that an older reader takes a newer code."""
     sentence: Text
-
-    @classmethod
-    def codes(cls) -> tuple[Code, ...]:
-        """The codes that a failure can have today."""
-        return tuple(Code)[: list(Code).index(Code.EXPIRED) + 1]
 
 
 RESULTS: tuple[type[Cutout | Failure], ...] = (Cutout, Failure)

@@ -33,9 +33,13 @@ from google.cloud.storage.exceptions import DataCorruption
 
 from erasestream.schemas.errors import (
     AlreadyExists,
+    BucketAccessDenied,
+    CertificateRefused,
     Code,
     ErasestreamError,
     InvariantBroken,
+    MissingBucket,
+    NotAuthenticated,
     NotFound,
     Refused,
     Unavailable,
@@ -125,7 +129,7 @@ class GcsObjectStore:
             held = self._bucket.test_iam_permissions(needed, timeout=TIMEOUT_S, retry=None)
         if missing := sorted(set(needed) - set(held)):
             detail = f"bucket {self._bucket.name}: {', '.join(missing)}"
-            raise Refused(detail, code=Code.NOT_AUTHORIZED)
+            raise BucketAccessDenied(detail)
 
     def create(self, name: str, data: bytes, content_type: str) -> None:
         """Create the object, or raise `AlreadyExists`; ended or given up within 20 s."""
@@ -203,7 +207,7 @@ class GcsObjectStore:
         self.close()
 
     def _missing(self) -> ErasestreamError:
-        return Refused(f"bucket {self._bucket.name}", code=Code.MISSING_BUCKET)
+        return MissingBucket(f"bucket {self._bucket.name}")
 
     @contextmanager
     def _operation(self, seconds: float, *, absent: ErasestreamError) -> Iterator[None]:
@@ -216,10 +220,10 @@ class GcsObjectStore:
                 raise self._missing() from error
             raise self._answer(error.code, absent) from error
         except (RefreshError, DefaultCredentialsError) as error:
-            raise Refused("credentials", code=Code.NOT_AUTHENTICATED) from error
+            raise NotAuthenticated("credentials") from error
         except Transient as error:
             if tls_problem(error):
-                raise Refused("of the bucket", code=Code.CERTIFICATE_REFUSED) from error
+                raise CertificateRefused("of the bucket") from error
             raise Unavailable(
                 f"bucket {self._bucket.name}", code=Code.BUCKET_UNAVAILABLE
             ) from error
@@ -229,9 +233,9 @@ class GcsObjectStore:
         bucket = f"bucket {self._bucket.name}"
         match status:
             case 401:
-                return Refused(bucket, code=Code.NOT_AUTHENTICATED)
+                return NotAuthenticated(bucket)
             case 403:
-                return Refused(bucket, code=Code.NOT_AUTHORIZED)
+                return BucketAccessDenied(bucket)
             case 404:
                 return absent
             case 412:
@@ -250,7 +254,7 @@ def _credentials(token_file: Path | None) -> Credentials:
     try:
         found, _ = google.auth.default(scopes=SCOPES)
     except DefaultCredentialsError as error:
-        raise Refused("no credentials for Google Cloud", code=Code.NOT_AUTHENTICATED) from error
+        raise NotAuthenticated("no credentials for Google Cloud") from error
     return found
 
 

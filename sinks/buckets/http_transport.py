@@ -17,7 +17,7 @@ from typing import Any
 import requests
 import requests.adapters
 
-from erasestream.schemas.errors import Code, Refused, SealBroken
+from erasestream.schemas.errors import MissingCertificate, SealBroken
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2; TLS 1.3 has no others."""
@@ -46,7 +46,7 @@ def context(ca_file: Path | None) -> ssl.SSLContext:
     try:
         private.load_verify_locations(ca_file)
     except OSError as error:
-        raise Refused("the bucket's CA", code=Code.MISSING_CERTIFICATE) from error
+        raise MissingCertificate("the bucket's CA") from error
     return private
 
 

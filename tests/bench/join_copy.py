@@ -69,9 +69,9 @@ class CopyStage:
         )
         self._loop.start()
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         """One small read and what follows from it."""
-        self._loop.turn()
+        self._loop.run_once()
 
     def is_ready(self) -> bool:
         """Whether its partitions are its own."""

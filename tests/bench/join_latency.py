@@ -174,7 +174,7 @@ def barrier(bed: Bed) -> Iterator[Figure]:
         end = time.monotonic() + LOOK_EVERY_S
         while time.monotonic() < end:
             owner.decide_if_it_is_time()
-            loop.turn(LOOK_EVERY_S)
+            loop.run_once(LOOK_EVERY_S)
 
     for number in range(BARRIER_ROUNDS + 1):
         if number == 1:

@@ -5,10 +5,10 @@ import io
 import numpy as np
 from PIL import Image
 
-from erasestream.schemas.events.images import Failure
+from erasestream.schemas.errors import FAILURE_CODES
 from tests.faults.hostile_images import Case
 
-CODES = frozenset(map(str, Failure.codes()))
+CODES = frozenset(map(str, FAILURE_CODES))
 MAX_PIXELS = 50_000_000
 
 

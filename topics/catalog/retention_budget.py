@@ -16,7 +16,7 @@ No I/O, no clock.  All times in seconds.
 
 from dataclasses import dataclass, field
 
-from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.errors import PromiseExceeded
 
 HOUR_S = 3600.0
 
@@ -206,20 +206,17 @@ def prove(policy: Policy, topic: str, lifetime: Lifetime) -> None:
     Also refuses to promise more than `PROMISE_S`: no setting makes it longer.
     """
     if not (policy.promise_s <= PROMISE_S and policy.reserve_s >= 0):
-        raise Refused(
+        raise PromiseExceeded(
             f"promised {policy.promise_s:.0f} s with a reserve of {policy.reserve_s:.0f} s, "
             f"allowed {PROMISE_S:.0f} s",
-            code=Code.PROMISE_EXCEEDED,
         )
     # Asked this way round, so that a sum that is no number is refused.
     if not lifetime.worst_age_s <= policy.budget_s + ROUNDING_S:
-        raise Refused(
+        raise PromiseExceeded(
             f"{topic}: worst age {lifetime.worst_age_s:.0f} s, allowed {policy.budget_s:.0f} s",
-            code=Code.PROMISE_EXCEEDED,
         )
     if lifetime.retention_s < lifetime.needed_s or lifetime.retention_ms < 1:
-        raise Refused(
+        raise PromiseExceeded(
             f"{topic}: retention {lifetime.retention_s:.0f} s, needed {lifetime.needed_s:.0f} s; "
             "shorten the backlog limit or the outages to survive",
-            code=Code.PROMISE_EXCEEDED,
         )

@@ -18,7 +18,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
-from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.errors import ClientClosed, Code
 from erasestream.schemas.ids import Lane
 from erasestream.topics.client.result_consumer import Delivery, ReceivingLimits, ResultConsumer
 from erasestream.topics.kafka.connection import Cluster
@@ -89,7 +89,7 @@ class ResultSubscription:
             left_s = end_s - self._monotonic_s()
             with self._one_caller:
                 if self._closed:
-                    raise Refused(code=Code.CLOSED)
+                    raise ClientClosed
                 delivery = self._receiver.receive(max(0.0, min(left_s, SLICE_S)))
             if delivery is not None:
                 return delivery
@@ -217,7 +217,7 @@ class AsyncResultSubscription:
     def _poll_in_thread(self) -> asyncio.Future[Delivery | None]:
         """The poll that is under way, or a new one.  It outlives a task that is cancelled."""
         if self._opened is None:
-            raise Refused("not inside its `async with`", code=Code.CLOSED)
+            raise ClientClosed("not inside its `async with`")
         if self._polling is None:
             self._polling = self._run(partial(self._opened.poll, SLICE_S))
         return self._polling

@@ -20,7 +20,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.errors import ClientClosed
 from erasestream.schemas.ids import Lane
 from erasestream.topics.client.upload_builder import Options, UploadFactory
 from erasestream.topics.client.upload_sender import Receipt, SendingLimits, UploadSender
@@ -221,5 +221,5 @@ class AsyncUploadProducer:
     @property
     def _sender(self) -> UploadSender:
         if self._opened is None:
-            raise Refused("use `async with`, or await open() first", code=Code.CLOSED)
+            raise ClientClosed("use `async with`, or await open() first")
         return self._opened

@@ -14,7 +14,15 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from erasestream.schemas.codec.cloudevents import Wire, to_wire
-from erasestream.schemas.errors import Code, ErasestreamError, InvalidImage, Refused, Unavailable
+from erasestream.schemas.errors import (
+    ClientClosed,
+    Code,
+    ErasestreamError,
+    InvalidImage,
+    Refused,
+    Unavailable,
+    UsedAfterFork,
+)
 from erasestream.schemas.events.images import MAX_UPLOAD_BYTES, Upload, utc
 from erasestream.schemas.ids import Lane, UploadId
 from erasestream.topics.catalog.acl import Operation
@@ -113,9 +121,9 @@ class UploadSender:
     def check_usable(self) -> None:
         """Raises `Refused` (used_after_fork, closed)."""
         if os.getpid() != self._process:
-            raise Refused(code=Code.USED_AFTER_FORK)
+            raise UsedAfterFork
         if self._closed:
-            raise Refused(code=Code.CLOSED)
+            raise ClientClosed
 
     def prepare(self, upload: Upload) -> Prepared:
         """The record of an upload, and the room that it takes."""
@@ -165,7 +173,7 @@ class UploadSender:
     def close(self) -> None:
         """Wait until every future is done, then let go of the brokers.  Twice is once."""
         if os.getpid() != self._process:
-            raise Refused(code=Code.USED_AFTER_FORK)
+            raise UsedAfterFork
         if self._closed:
             return
         self._closed = True

@@ -18,7 +18,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AclOperation, AdminClient, OffsetSpec
 
-from erasestream.schemas.errors import Code, Refused, Unavailable
+from erasestream.schemas.errors import MissingTopic, NotAuthorized, Unavailable
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Role
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
@@ -208,9 +208,7 @@ class Admin:
         except Unavailable:
             self.reconnect(client)
             raise
-        except Refused as error:
-            if error.code is not Code.MISSING_TOPIC:
-                raise
+        except MissingTopic:
             # It judges by what it knew of the topic; partitions may have been added since.
             self.reconnect(client)
             return self._offsets(self.client, asked, wait_s, least)
@@ -301,8 +299,6 @@ class Admin:
             allowed = {AclOperation(o).name.lower() for o in topic.authorized_operations or ()}
             if missing := set(operations) - allowed:
                 words = ", ".join(sorted(missing))
-                raise Refused(
-                    f"role {self.role} may not {words} topic {name}", code=Code.NOT_AUTHORIZED
-                )
+                raise NotAuthorized(f"role {self.role} may not {words} topic {name}")
             counts[name] = len(topic.partitions)
         return counts

@@ -7,7 +7,7 @@ from contextlib import suppress
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from erasestream.schemas.errors import Code, Refused, Unavailable
+from erasestream.schemas.errors import MissingTopic, Unavailable
 from erasestream.topics.kafka.connection import Admin
 from erasestream.topics.kafka.records import Partition
 
@@ -31,9 +31,8 @@ def known_ends(
         with suppress(Unavailable):
             try:
                 offset = admin.ask(f"offsets of {tp.topic}", answer, timeout_s=left_s).offset
-            except Refused as error:
-                if error.code is not Code.MISSING_TOPIC:
-                    raise
+            except MissingTopic:
+                continue
             else:
                 known[Partition(tp.topic, tp.partition)] = int(offset)
     if len(known) < len(answers) or min(known.values(), default=0) < 0:

@@ -10,7 +10,15 @@ import time
 
 from confluent_kafka import KafkaError, KafkaException
 
-from erasestream.schemas.errors import Code, ErasestreamError, Fenced, Refused, Unavailable
+from erasestream.schemas.errors import (
+    CertificateRefused,
+    ErasestreamError,
+    Fenced,
+    MissingTopic,
+    NotAuthorized,
+    Refused,
+    Unavailable,
+)
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +50,15 @@ def translate(error: KafkaError, context: str = "") -> ErasestreamError:
     """The error in our words; `context` says what was tried (topic names, never content)."""
     code, detail = error.code(), f"{context}: {error.str()}" if context else error.str()
     if code in _NOT_AUTHORIZED:
-        return Refused(detail, code=Code.NOT_AUTHORIZED)
+        return NotAuthorized(detail)
     if code in _OCCUPIED:
         return Refused(f"{detail}: stop the members of the group first")
     if code in _FENCED:
         return Fenced(detail)
     if code in _UNKNOWN_TOPIC:
-        return Refused(detail, code=Code.MISSING_TOPIC)
+        return MissingTopic(detail)
     if code == KafkaError._SSL or _CERTIFICATE_ALERT.search(error.str()):
-        return Refused(detail, code=Code.CERTIFICATE_REFUSED)
+        return CertificateRefused(detail)
     return Unavailable(detail)
 
 

@@ -9,7 +9,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.errors import MissingCertificate
 from erasestream.topics.catalog.catalog import Role
 
 NO_TLS_1_2_SUITE = "PSK-AES256-GCM-SHA384"
@@ -38,7 +38,7 @@ class Identity:
         )
         for path in (identity.ca, identity.certificate, identity.key):
             if not path.is_file():
-                raise Refused(f"no file {path}", code=Code.MISSING_CERTIFICATE)
+                raise MissingCertificate(f"no file {path}")
         return identity
 
     def client_settings(self) -> dict[str, str | int | float | bool]:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from erasestream.pipeline.devstack.gcs_emulator.object_files import Metadata, Objects
 from erasestream.schemas.errors import (
     AlreadyExists,
+    BucketAccessDenied,
     Code,
     ErasestreamError,
     InvalidInput,
@@ -78,7 +79,7 @@ class Call(NamedTuple):
     def demand(self, action: Action, name: str = "") -> None:
         """Raises `Refused` if the role may not do this."""
         if not self.may(action, name):
-            raise Refused(f"{self.role} has no {action}", code=Code.NOT_AUTHORIZED)
+            raise BucketAccessDenied(f"{self.role} has no {action}")
 
 
 def whole_number(text: str | None) -> int | None:

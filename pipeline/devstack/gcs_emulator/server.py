@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from erasestream.pipeline.devstack.gcs_emulator.api import application
 from erasestream.pipeline.devstack.gcs_emulator.object_files import Objects
 from erasestream.pipeline.devstack.gcs_emulator.request_context import Bucket
-from erasestream.schemas.errors import Code, ErasestreamError, Refused
+from erasestream.schemas.errors import ErasestreamError, MissingCertificate, Refused
 from erasestream.sinks.buckets.access_policy import Role, Rule
 
 TOKEN_SUFFIX = ".token"  # noqa: S105 (a file name, no password)
@@ -85,7 +85,7 @@ def _context(settings: BucketSettings) -> ssl.SSLContext:
     try:
         context.load_cert_chain(settings.certificate, settings.key)
     except FileNotFoundError:
-        raise Refused("of the bucket server", code=Code.MISSING_CERTIFICATE) from None
+        raise MissingCertificate("of the bucket server") from None
     return context
 
 

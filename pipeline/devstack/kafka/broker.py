@@ -27,7 +27,12 @@ from erasestream.pipeline.devstack.kafka.readiness import (
     check_certificate,
     client_context,
 )
-from erasestream.schemas.errors import Code, Refused, Unavailable
+from erasestream.schemas.errors import (
+    CertificateRefused,
+    MissingCertificate,
+    Refused,
+    Unavailable,
+)
 
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 20.0
@@ -117,7 +122,7 @@ class Broker:
         keystore = self._identities / f"{self._name}.pem"
         for path in (keystore, self._identities / "ca.crt"):
             if not path.is_file():
-                raise Refused(f"no file {path}", code=Code.MISSING_CERTIFICATE)
+                raise MissingCertificate(f"no file {path}")
         java = require_java()
         self.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         settings = self._directory / "server.properties"
@@ -158,7 +163,7 @@ class Broker:
             return self.config.node_id in brokers_in_service(host, port, context)
         except ssl.SSLCertVerificationError as error:
             detail = f"the broker's own certificate: {error.verify_message}"
-            raise Refused(detail, code=Code.CERTIFICATE_REFUSED) from error
+            raise CertificateRefused(detail) from error
         except OSError:
             return False
 

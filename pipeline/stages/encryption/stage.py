@@ -50,7 +50,7 @@ class SinkStage:
         self.counts: Counter[str] = Counter()
         """How many pictures were stored or dropped."""
 
-    def turn(self, timeout_s: float = 0.2) -> None:
+    def run_once(self, timeout_s: float = 0.2) -> None:
         """One batch.  Raises `Unavailable` only if the stage shall end."""
         records = self._queue.read(timeout_s=timeout_s, most=BATCH)
         if not records:

@@ -105,7 +105,7 @@ class EraserStage:
         """What was read and is not done."""
         self._reached: dict[Partition, int] = {}
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         """One batch of decisions, and another look at those that wait."""
         self._beat_if_due()
         self._findings.write_one()

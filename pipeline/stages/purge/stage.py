@@ -33,7 +33,7 @@ class PurgerStage:
         self._is_waiting = False
         self._has_purged = False
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         """Purge if it is time, else wait a little."""
         if self._clock() < self._next_s:
             self._stopping.wait(TURN_S)

@@ -28,6 +28,7 @@ from erasestream.schemas.errors import (
     Code,
     ErasestreamError,
     InvalidImage,
+    NotAuthorized,
     Refused,
     Unavailable,
 )
@@ -133,7 +134,7 @@ def test_a_second_run_sends_nothing(tmp_path: Path) -> None:
 def test_rows_under_way_are_sent_again_with_the_same_id(tmp_path: Path) -> None:
     """A run that ends with open acknowledgements resumes exactly those, under their ids."""
     manifest = manifest_of(tmp_path, 6)
-    end = Refused("a right was taken away", code=Code.NOT_AUTHORIZED)
+    end = NotAuthorized("a right was taken away")
     first = Sender(hold=lambda n: n in (1, 3), fault=lambda n: end if n == 5 else None)
     with pytest.raises(Refused):
         upload(manifest, first)

@@ -108,7 +108,7 @@ def at_work(
 
     def work() -> None:
         while not stopping.is_set():
-            stage.turn()
+            stage.run_once()
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -185,7 +185,7 @@ def test_an_eraser_that_dies_before_it_says_so_says_so_later(
 
     def has_died() -> bool:
         try:
-            first.turn()
+            first.run_once()
         except KeyboardInterrupt:
             return True
         return False
@@ -198,7 +198,7 @@ def test_an_eraser_that_dies_before_it_says_so_says_so_later(
     second = eraser(kafka, lane, vault, threading.Event())
 
     def has_confirmed() -> bool:
-        second.turn()
+        second.run_once()
         return not writes.reader.open_grants("acct")
 
     eventually("it is confirmed", has_confirmed, poll_s=0)

@@ -136,7 +136,7 @@ def test_a_loop_that_is_cut_off_goes_on(
             def committed(count: int = count) -> bool:
                 nonlocal loop, before
                 try:
-                    loop.turn()
+                    loop.run_once()
                 except Fenced as error:  # once in some twenty times: see above
                     if "invalid state" not in str(error):
                         raise

@@ -117,7 +117,7 @@ class TransactionalLoop:
             self.tally.say()
             self._consumer.close()
 
-    def turn(self, timeout_s: float = 0.2) -> int:
+    def run_once(self, timeout_s: float = 0.2) -> int:
         """One small read and what follows from it.  Returns how many records were handled."""
         wait_s = timeout_s if self._opened_at is None else 0.002
         before = self._assignments

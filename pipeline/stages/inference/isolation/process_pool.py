@@ -28,6 +28,7 @@ from erasestream.pipeline.stages.inference.sandbox.restrictions import (
     refuse_unless_enforced,
 )
 from erasestream.schemas.errors import (
+    ClientClosed,
     Code,
     ErasestreamError,
     InvalidImage,
@@ -121,7 +122,7 @@ class ProcessPool:
                 return await host.cut_out(image, options)
             except WorkerProcessGone as gone:
                 if not self._is_open:
-                    raise Refused(code=Code.CLOSED) from gone
+                    raise ClientClosed from gone
                 if gone.blames_image:
                     break
             finally:
@@ -138,7 +139,7 @@ class ProcessPool:
         await asyncio.gather(*self._keeping, return_exceptions=True)
         await asyncio.gather(*(host.end() for host in self._hosts))
         self._hosts.clear()
-        self._idle.put_nowait(Refused(code=Code.CLOSED))
+        self._idle.put_nowait(ClientClosed())
 
     async def _take(self) -> WorkerProcess:
         while self._is_open:
@@ -149,7 +150,7 @@ class ProcessPool:
                 raise type(taken)(taken.detail, code=taken.code) from taken
             if not taken.gone.is_set():
                 return taken
-        raise Refused(code=Code.CLOSED)
+        raise ClientClosed
 
     async def _add(self) -> None:
         host = await WorkerProcess.start(self._settings)

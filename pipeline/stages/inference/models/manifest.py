@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.errors import MissingModel, ModelRefused
 from erasestream.schemas.events.images import Sha256
 
 MODEL_FILE = "model.onnx"
@@ -217,12 +217,11 @@ class Installed(BaseModel):
         Raises `Refused` (missing_model, model_refused).
         """
         if not (folder / RECORD_FILE).is_file():
-            raise Refused(f"nothing in {folder}", code=Code.MISSING_MODEL)
+            raise MissingModel(f"nothing in {folder}")
         installed = _parsed(cls, folder / RECORD_FILE).model_copy(update={"folder": folder})
         if not installed.path.is_file() or sha256_of(installed.path) != installed.sha256:
-            raise Refused(
+            raise ModelRefused(
                 f"{installed.path} was changed: remove {folder} and install it again",
-                code=Code.MODEL_REFUSED,
             )
         return installed
 
@@ -248,10 +247,10 @@ class ModelStore:
             case [folder]:
                 return Installed.read(folder)
             case []:
-                raise Refused(f"no {name} in {self.folder}", code=Code.MISSING_MODEL)
+                raise MissingModel(f"no {name} in {self.folder}")
             case _:
                 versions = ", ".join(folder.name for folder in found)
-                raise Refused(f"name one of {versions}", code=Code.MISSING_MODEL)
+                raise MissingModel(f"name one of {versions}")
 
 
 def sha256_of(path: Path) -> str:
@@ -264,7 +263,7 @@ def _parsed(model: type[Parsed], path: Path) -> Parsed:
     try:
         return model.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise Refused(f"{path} can not be read", code=Code.MISSING_MODEL) from error
+        raise MissingModel(f"{path} can not be read") from error
     except ValidationError as error:
         wrong = sorted({".".join(map(str, each["loc"])) or "JSON" for each in error.errors()})
-        raise Refused(f"{path}: {', '.join(wrong)[:200]}", code=Code.MODEL_REFUSED) from error
+        raise ModelRefused(f"{path}: {', '.join(wrong)[:200]}") from error

@@ -22,7 +22,7 @@ from erasestream.pipeline.stages.inference.models.manifest import (
     Manifest,
     Normalisation,
 )
-from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.errors import ModelRefused
 
 _ONLY_ERRORS = 3
 PROVIDERS = ["CPUExecutionProvider"]
@@ -68,15 +68,14 @@ class Segmenter:
         try:
             mask = self.mask(golden_picture.model_input(self.manifest))
         except DOES_NOT_RUN as error:
-            raise Refused(f"{label} does not run", code=Code.MODEL_REFUSED) from error
+            raise ModelRefused(f"{label} does not run") from error
         if golden is None:
             return
         difference = golden_picture.difference(mask, golden)
         if difference > golden.tolerance:
-            raise Refused(
+            raise ModelRefused(
                 f"{label} does not see the golden picture as its manifest says: "
                 f"{difference:.3f} apart, {golden.tolerance:g} allowed",
-                code=Code.MODEL_REFUSED,
             )
 
 
@@ -107,7 +106,7 @@ def _session(
     try:
         return ort.InferenceSession(str(path), options or session_options(), providers=PROVIDERS)
     except DOES_NOT_RUN as error:
-        raise Refused(f"{label} is no model that can be run", code=Code.MODEL_REFUSED) from error
+        raise ModelRefused(f"{label} is no model that can be run") from error
 
 
 def _check_signature(session: ort.InferenceSession, manifest: Manifest) -> None:
@@ -125,11 +124,9 @@ def _check_signature(session: ort.InferenceSession, manifest: Manifest) -> None:
     )
     if not fits:
         has = ", ".join(f"{each.name} {each.shape}" for each in inputs)
-        raise Refused(f"{manifest.label} takes {has}"[:300], code=Code.MODEL_REFUSED)
+        raise ModelRefused(f"{manifest.label} takes {has}"[:300])
     if manifest.output_name not in outputs:
-        raise Refused(
-            f"{manifest.label} has no output {manifest.output_name}", code=Code.MODEL_REFUSED
-        )
+        raise ModelRefused(f"{manifest.label} has no output {manifest.output_name}")
 
 
 def _as_mask(output: NDArray[np.float32], manifest: Manifest) -> NDArray[np.float32]:

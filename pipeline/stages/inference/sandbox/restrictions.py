@@ -15,7 +15,7 @@ from pathlib import Path
 from erasestream.pipeline.stages.inference.sandbox import landlock, seccomp
 from erasestream.pipeline.stages.inference.sandbox.seccomp import Filter
 from erasestream.pipeline.stages.inference.sandbox.syscalls import drop_capabilities, prctl
-from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.errors import IsolationMissing
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
@@ -52,7 +52,7 @@ def refuse_unless_enforced(enforcement: Enforcement, lacks: tuple[str, ...]) -> 
     """Raises `Refused` (isolation_missing) naming what `lacks`."""
     if lacks and enforcement is Enforcement.REQUIRED:
         setting = "inference.dangerously_run_without_isolation"
-        raise Refused(f"{' and '.join(lacks)}; or set {setting}", code=Code.ISOLATION_MISSING)
+        raise IsolationMissing(f"{' and '.join(lacks)}; or set {setting}")
 
 
 def end_with(parent: int) -> None:

@@ -102,7 +102,7 @@ def test_a_picture_waits_for_what_the_router_knew(
     """One that is opted in is not dropped because the sink was told less than the router."""
     grant, mark = granted(kafka, lane)
     retain(lane, grant, mark)
-    eventually("the picture is stored", lambda: stage.turn() or sink.grants, poll_s=0)
+    eventually("the picture is stored", lambda: stage.run_once() or sink.grants, poll_s=0)
     assert sink.grants == [grant]
 
 
@@ -114,7 +114,7 @@ def test_pictures_of_a_lane_that_is_gone_are_dropped(
     retain(gone, *granted(kafka, gone))
     grant, mark = granted(kafka, lane)
     retain(lane, grant, mark)
-    eventually("the next is stored", lambda: stage.turn() or sink.grants, poll_s=0)
+    eventually("the next is stored", lambda: stage.run_once() or sink.grants, poll_s=0)
     assert sink.grants == [grant]
 
 

@@ -111,11 +111,11 @@ def waiting(working: EraserStage) -> int:
     return len(working.waiting)
 
 
-def turn_until(what: str, working: EraserStage, condition: Callable[[], object]) -> None:
+def run_until(what: str, working: EraserStage, condition: Callable[[], object]) -> None:
     """Let it work until the condition is true; at least once."""
 
     def holds() -> bool:
-        working.turn()
+        working.run_once()
         return bool(condition())
 
     eventually(what, holds, poll_s=0)
@@ -130,14 +130,14 @@ def test_a_decision_waits_for_a_ledger_that_shows_it(
     revoked = writes.revoke("acct", **OWNER)
     first = start()
 
-    turn_until("both decisions wait", first, lambda: waiting(first) == 2)
+    run_until("both decisions wait", first, lambda: waiting(first) == 2)
     assert vault.marked == set()
     with pytest.raises(Unavailable, match="1 grants are not marked"):
         writes.await_confirmed("acct", revoked, timeout_s=0)
     second = start()
     monkeypatch.setattr(Deposed, "is_deposed", False)
 
-    turn_until("it is marked: nothing was committed", second, lambda: bool(vault.marked))
+    run_until("it is marked: nothing was committed", second, lambda: bool(vault.marked))
     assert vault.marked == {grant}
     writes.await_confirmed("acct", revoked, timeout_s=30)
 
@@ -159,14 +159,14 @@ def test_one_that_waits_holds_up_no_other(
     revoked = writes.revoke("acct", **OWNER)
     working = start()
 
-    turn_until("the other is confirmed", working, lambda: not writes.reader.open_grants("acct"))
+    run_until("the other is confirmed", working, lambda: not writes.reader.open_grants("acct"))
     writes.await_confirmed("acct", revoked, timeout_s=0)
     assert waiting(working) == 1
     assert foreign not in vault.marked
     clock.now += LEDGER_LAG_S + 1
 
-    turn_until("it is over", working, lambda: not waiting(working))
-    working.turn()
+    run_until("it is over", working, lambda: not waiting(working))
+    working.run_once()
     assert foreign in vault.marked
     assert nobodys not in vault.marked
     found = [each for each in ledger(kafka) if f"{consent_of(lane)}/" in each.detail]
@@ -294,7 +294,7 @@ def test_an_erasure_that_was_not_confirmed_is_made_again(
     speechless.away = erasures_of(kafka, lane, ACCOUNT)
     first = eraser(kafka, lane, vault, stopping, writes=speechless)
 
-    turn_until("it is marked", first, lambda: bool(vault.marked) and waiting(first) == 1)
+    run_until("it is marked", first, lambda: bool(vault.marked) and waiting(first) == 1)
     first.close()
     assert vault.marked == {grant}
     with pytest.raises(Unavailable, match="1 grants are not marked"):
@@ -341,16 +341,16 @@ def test_no_entry_is_missing_as_long_as_no_leader_shows_the_ledger(
     granted = writes.grant("acct", **OWNER)
     working = start()
 
-    turn_until("it waits", working, lambda: waiting(working) == 1)
+    run_until("it waits", working, lambda: waiting(working) == 1)
     clock.now += 2 * LEDGER_LAG_S
-    working.turn()
+    working.run_once()
     clock.now += 2 * LEDGER_LAG_S
     monkeypatch.setattr(Deposed, "is_away", False)
-    working.turn()
+    working.run_once()
     assert waiting(working) == 1
     monkeypatch.setattr(Deposed, "is_deposed", False)
 
-    turn_until("it is done", working, lambda: waiting(working) == 0)
+    run_until("it is done", working, lambda: waiting(working) == 0)
     assert vault.marked == set()
     assert writes.reader.standing("acct") == (granted.grant, granted.at)
 
@@ -366,15 +366,15 @@ def test_what_can_not_be_confirmed_is_marked_and_written_once(
     notes.away = erasures_of(kafka, lane, ACCOUNT)
     working = eraser(kafka, lane, vault, threading.Event(), writes=notes)
 
-    turn_until("it is marked", working, lambda: bool(vault.marked))
+    run_until("it is marked", working, lambda: bool(vault.marked))
     ends = ledger_ends(kafka)
     vault.marked.clear()
     for _ in range(3):
-        working.turn()
+        working.run_once()
     assert (ledger_ends(kafka), vault.marked) == (ends, set())
     assert waiting(working) == 1
     notes.away = None
-    working.turn()
+    working.run_once()
     working.close()
     writes.await_confirmed("acct", revoked, timeout_s=0)
     assert grant is not None
@@ -426,14 +426,14 @@ def test_a_decision_in_doubt_is_reported_once(
     foreign = foreign_grant(kafka, lane, "stranger")
     working = start()
 
-    turn_until("it waits", working, lambda: waiting(working) == 1)
+    run_until("it waits", working, lambda: waiting(working) == 1)
     vault.is_away = True
     clock.now += LEDGER_LAG_S + 1
     for _ in range(3):
-        working.turn()
+        working.run_once()
     vault.is_away = False
-    working.turn()
-    working.turn()
+    working.run_once()
+    working.run_once()
     assert foreign in vault.marked
     found = [each for each in ledger(kafka) if f"{consent_of(lane)}/" in each.detail]
     assert [each.kind for each in found] == [FindingKind.CONSENT_NOT_IN_LEDGER]
@@ -450,11 +450,11 @@ def test_a_vault_that_is_away_is_asked_once_in_a_turn(
     vault.is_away = True
     working = eraser(kafka, lane, vault, threading.Event())
 
-    turn_until("all is read", working, lambda: waiting(working) == 59)  # all but the first grant
+    run_until("all is read", working, lambda: waiting(working) == 59)  # all but the first grant
     vault.asked = 0
-    working.turn()
+    working.run_once()
     assert 1 <= vault.asked <= grant_eraser.AT_ONCE
     vault.is_away = False
-    working.turn()
+    working.run_once()
     working.close()
     writes.await_confirmed("acct", revoked, timeout_s=0)

@@ -81,11 +81,11 @@ class Routed:
         )
         self.loop.start()
 
-    def turn_until(self, condition: Callable[[], object]) -> None:
+    def run_until(self, condition: Callable[[], object]) -> None:
         """Go on until it is true."""
 
         def true_after_a_turn() -> bool:
-            self.loop.turn()
+            self.loop.run_once()
             return bool(condition())
 
         eventually("the router does it", true_after_a_turn, deadline_s=40, poll_s=0)
@@ -202,7 +202,7 @@ class KafkaRouterHarness:
     def route_until(self, *positions: Position) -> Routed:
         """Start a router, and run it until these are delivered."""
         routed = self.router()
-        routed.turn_until(lambda: set(positions) <= set(self.seen()))
+        routed.run_until(lambda: set(positions) <= set(self.seen()))
         return routed
 
     def seen(self) -> list[Position]:

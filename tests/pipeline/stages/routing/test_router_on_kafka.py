@@ -69,7 +69,7 @@ def assert_it_stops(bench: KafkaRouterHarness, why: str) -> None:
     """A router is started, and ends with this."""
     routed = bench.router()
     with pytest.raises(InvariantBroken, match=why):
-        routed.turn_until(lambda: False)
+        routed.run_until(lambda: False)
     routed.close()
 
 
@@ -113,7 +113,7 @@ def test_uploads_made_anew_go_on_from_their_beginning(bench: KafkaRouterHarness)
     bench.kafka.provision(bench.kafka.catalog())
     assert bench.topic_id != old_id
     after = [bench.process() for _ in range(2)]
-    routed.turn_until(lambda: set(after) <= set(bench.seen()))
+    routed.run_until(lambda: set(after) <= set(bench.seen()))
     assert bench.delivered() == before + after
 
 
@@ -133,14 +133,14 @@ def test_partitions_can_be_added_while_routers_run(bench: KafkaRouterHarness) ->
     grow(bench)
     newcomer = KafkaRouterHarness(bench.kafka, bench.lane)  # the other knows two partitions
     added = [newcomer.process(2) for _ in range(2)]
-    running.turn_until(lambda: len(bench.delivered(3)) >= 3)
+    running.run_until(lambda: len(bench.delivered(3)) >= 3)
     assert sorted(bench.delivered(3), key=str) == sorted([before, *added], key=str)
 
 
 def test_a_router_that_dies_in_its_first_transaction_goes_on(bench: KafkaRouterHarness) -> None:
     """What it left undone in the ephemeral topic does not make a beginning look like a loss."""
     first = bench.router()
-    first.turn_until(lambda: first.loop.has_partitions)
+    first.run_until(lambda: first.loop.has_partitions)
     grow(bench)
     added = KafkaRouterHarness(bench.kafka, bench.lane).process(2)
     undone = threading.Event()
@@ -150,13 +150,13 @@ def test_a_router_that_dies_in_its_first_transaction_goes_on(bench: KafkaRouterH
         undone.set()
 
     first.loop._writes.commit = dies  # type: ignore[method-assign]
-    first.turn_until(undone.is_set)
+    first.run_until(undone.is_set)
     first.close()
     ephemeral = Partition(ephemeral_of(bench.lane), 2)
     assert bench.kafka.admin.log_end(ephemeral) > 0
     assert bench.delivered(3) == []
     second = bench.router()
-    second.turn_until(lambda: bench.delivered(3) == [added])
+    second.run_until(lambda: bench.delivered(3) == [added])
 
 
 def test_one_automatic_commit_stops_the_router_until_it_is_mended(
@@ -261,11 +261,11 @@ def test_an_upload_that_can_not_be_read_now_is_waited_for(bench: KafkaRouterHarn
         role=ROUTER,
     )
     waiting = bench.router(originals_at=nowhere)
-    waiting.turn_until(
+    waiting.run_until(
         lambda: waiting.router.counts["ephemeral"] > 0 or waiting.loop.has_partitions
     )
     for _ in range(3):
-        waiting.loop.turn()
+        waiting.loop.run_once()
     assert position not in bench.delivered()
     assert upload not in bench.kept()
     waiting.close()
@@ -282,12 +282,12 @@ def test_a_router_whose_name_another_took_delivers_nothing_more(bench: KafkaRout
     committing = threading.Event()
     commit = deposed.loop._writes.commit
     deposed.loop._writes.commit = lambda *_: committing.set()  # type: ignore[method-assign]
-    deposed.turn_until(committing.is_set)
+    deposed.run_until(committing.is_set)
     deposed.loop._writes.commit = commit  # type: ignore[method-assign]
     deposed.loop._opened_at = 0.0
     bench.route_until(second)
     with pytest.raises(Fenced):
-        deposed.turn_until(lambda: False)
+        deposed.run_until(lambda: False)
     assert bench.delivered() == [first, second]
 
 
@@ -298,7 +298,7 @@ def test_a_router_that_is_assigned_nothing_is_ready(bench: KafkaRouterHarness) -
 
     def all_are_told() -> bool:
         for each in routers:
-            each.loop.turn()
+            each.loop.run_once()
         busy = sum(each.loop.has_partitions for each in routers)
         return busy == 2 and all(each.loop.is_assigned for each in routers)
 

@@ -278,6 +278,6 @@ def test_a_strangers_photo_is_kept_with_no_cutout(bench: KafkaRouterHarness) -> 
     assert routed.router.counts["original_gone"] == 1
     assert routed.router.counts["retained"] == 0
     own = bench.process()
-    routed.turn_until(lambda: own in bench.seen())
+    routed.run_until(lambda: own in bench.seen())
     assert len(bench.kept()) == 2, "the control: its own photo is kept"
     assert upload not in bench.kept()

@@ -87,7 +87,7 @@ def run_to_the_end(loop: TransactionalLoop, copy: Copy) -> None:
     """Until everything is handled."""
 
     def all_is_handled() -> bool:
-        loop.turn()
+        loop.run_once()
         return VALUES[-1] in copy.handled
 
     eventually("all is handled", all_is_handled, deadline_s=60, poll_s=0)
@@ -159,7 +159,7 @@ def test_an_answer_about_another_place_ends_nothing(bench: KafkaRouterHarness) -
     loop = loop_of(bench, copy)
 
     def is_about_to_begin() -> bool:
-        loop.turn()
+        loop.run_once()
         return loop.has_partitions
 
     try:

@@ -106,13 +106,13 @@ class LoopHarness:
         loop.start()
         return loop
 
-    def turn_until_handled(self, count: int) -> None:
+    def run_until_handled(self, count: int) -> None:
         """Turn, and stop right after the read with which so many are handled."""
         loop = self.loop
         assert loop
 
         def handled() -> bool:
-            loop.turn()
+            loop.run_once()
             return len(self.handler.handled) >= count
 
         eventually(f"{count} are handled", handled, poll_s=0)
@@ -148,10 +148,10 @@ def test_committed_when_the_input_is_drained(world: LoopHarness) -> None:
     """By no clock: a read that finds nothing ends the transaction, and not one before it."""
     world.write(b"1", b"2", b"3")
     loop = world.run(interval_s=NEVER_S)
-    world.turn_until_handled(3)
+    world.run_until_handled(3)
     assert loop.tally.committed == 0
     assert world.seen() == []
-    assert loop.turn() == 0
+    assert loop.run_once() == 0
     assert loop.tally.committed == 1
     world.await_seen([b"1", b"2", b"3"])
 
@@ -161,7 +161,7 @@ def test_committed_when_it_was_open_for_the_interval(world: LoopHarness) -> None
     world.handler.before = lambda _: setattr(world.handler, "now", world.handler.now + 0.1)
     world.write(b"1")
     loop = world.run(interval_s=0.1)
-    world.turn_until_handled(1)
+    world.run_until_handled(1)
     assert loop.tally.committed == 1
     world.await_seen([b"1"])
 
@@ -181,11 +181,11 @@ def test_no_transaction_is_open_for_longer_than_its_bound(world: LoopHarness) ->
     values = [f"{number}".encode() for number in range(12)]
     world.write(*values)
     loop = world.run(interval_s=NEVER_S)
-    world.turn_until_handled(12)
+    world.run_until_handled(12)
     assert max(ages) == 4.0 <= MAX_OPEN_S
     assert loop.tally.committed == 3
     world.await_seen(values[:9])
-    loop.turn()
+    loop.run_once()
     world.await_seen(values)
 
 
@@ -206,7 +206,7 @@ def test_what_is_decided_is_committed_before_anything_is_waited_for(
     world.handler.waits = wait
     world.write(b"1", b"2", b"3")
     world.run(interval_s=NEVER_S)
-    world.turn_until_handled(3)
+    world.run_until_handled(3)
     assert waits == [1]
 
 
@@ -222,8 +222,8 @@ def test_half_a_decision_is_none(world: LoopHarness) -> None:
     world.handler.before = once
     world.write(b"1", b"2", b"3")
     loop = world.run(interval_s=NEVER_S)
-    world.turn_until_handled(5)
-    loop.turn()
+    world.run_until_handled(5)
+    loop.run_once()
     assert world.handler.handled == [b"1", b"2", b"1", b"2", b"3"]
     world.await_seen([b"1", b"2", b"3"])
 
@@ -243,12 +243,12 @@ def test_a_record_that_is_too_large_undoes_all(world: LoopHarness) -> None:
     loop = world.run(interval_s=NEVER_S)
 
     def is_undone() -> bool:
-        loop.turn()
+        loop.run_once()
         return handler.handled.count(b"2") == 1
 
     eventually("the large one is tried", is_undone, poll_s=0)
     assert world.seen() == []
     handler.handle = honest  # type: ignore[method-assign]
-    world.turn_until_handled(5)
-    loop.turn()
+    world.run_until_handled(5)
+    loop.run_once()
     world.await_seen([b"1", b"2", b"3"])

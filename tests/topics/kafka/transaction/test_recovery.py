@@ -74,7 +74,7 @@ def test_a_record_that_is_refused_undoes_its_transaction(bench: KafkaRouterHarne
     try:
 
         def all_is_committed() -> bool:
-            loop.turn()
+            loop.run_once()
             return loop.tally.records == len(VALUES)
 
         eventually("all is committed", all_is_committed, poll_s=0)
@@ -143,7 +143,7 @@ def test_a_router_that_comes_back_disturbs_no_other(bench: KafkaRouterHarness) -
 
     def shared() -> bool:
         for each in both:
-            each.loop.turn()
+            each.loop.run_once()
         return all(each.loop.has_partitions for each in both)
 
     eventually("each has a partition", shared, deadline_s=40, poll_s=0)
@@ -154,7 +154,7 @@ def test_a_router_that_comes_back_disturbs_no_other(bench: KafkaRouterHarness) -
 
     def routed() -> bool:
         for each in (stays, comes_back):
-            each.loop.turn()
+            each.loop.run_once()
         return set(bench.seen()) >= set(done)
 
     eventually("both partitions are routed", routed, deadline_s=40, poll_s=0)

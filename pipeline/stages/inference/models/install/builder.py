@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from erasestream.pipeline.stages.inference.models.manifest import Build, Manifest
 from erasestream.pipeline.stages.inference.models.segmenter import refuse_unless_loadable
-from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.errors import ModelRefused
 
 _CHECKS_FAIL = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
@@ -38,9 +38,7 @@ def build(manifest: Manifest, source: Path, target: Path) -> None:
                 # With types: what pruning does not foresee must not become another model.
                 onnx.checker.check_model(model, full_check=True)
             except _CHECKS_FAIL as error:
-                raise Refused(
-                    f"{manifest.label}: {error}"[:300], code=Code.MODEL_REFUSED
-                ) from error
+                raise ModelRefused(f"{manifest.label}: {error}"[:300]) from error
             onnx.save(model, str(target))
         case _:
             assert_never(manifest.build)
@@ -53,7 +51,7 @@ def pruned(model: ModelProto, output: str) -> ModelProto:
     """
     kept = [each for each in model.graph.output if each.name == output]
     if not kept:
-        raise Refused(f"the model has no output {output}", code=Code.MODEL_REFUSED)
+        raise ModelRefused(f"the model has no output {output}")
     kept[0].type.tensor_type.elem_type = TensorProto.FLOAT
     nodes, names = _without_casts(_needed(model, output), output)
     graph = helper.make_graph(

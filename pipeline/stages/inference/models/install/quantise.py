@@ -30,7 +30,7 @@ from erasestream.pipeline.stages.inference.models.segmenter import (
     PROVIDERS,
     session_options,
 )
-from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.errors import ModelRefused
 
 
 def quantise(
@@ -60,7 +60,7 @@ def quantise(
             )
             graph_rewrites.settle(target)
     except DOES_NOT_RUN as error:
-        raise Refused("the model can not be quantised", code=Code.MODEL_REFUSED) from error
+        raise ModelRefused("the model can not be quantised") from error
 
 
 def _ranges(prepared: Path, reader: "_Reader") -> TensorsData:

@@ -1,0 +1,44 @@
+"""Deadlines on a clock of the test's own."""
+
+import pytest
+
+from erasestream.schemas.clocks import Deadline
+
+
+class Ticks:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Ticks:
+    return Ticks()
+
+
+def test_it_passes_once_its_time_is_over(clock: Ticks) -> None:
+    deadline = Deadline(2.0, clock)
+    assert not deadline.has_passed
+    clock.now_s += 2.0
+    assert deadline.has_passed
+
+
+def test_what_remains_shrinks_to_zero_and_no_further(clock: Ticks) -> None:
+    deadline = Deadline(2.0, clock)
+    clock.now_s += 0.5
+    assert deadline.remaining_s == pytest.approx(1.5)
+    clock.now_s += 10.0
+    assert deadline.remaining_s == 0.0
+
+
+def test_a_slice_never_outlasts_the_deadline(clock: Ticks) -> None:
+    deadline = Deadline(2.0, clock)
+    assert deadline.slice_s(0.5) == 0.5
+    clock.now_s += 1.75
+    assert deadline.slice_s(0.5) == pytest.approx(0.25)
+
+
+def test_a_timeout_of_zero_has_passed_at_once(clock: Ticks) -> None:
+    assert Deadline(0.0, clock).has_passed
