@@ -25,7 +25,8 @@ from erasestream.pipeline.devstack.kafka.distribution import install_kafka
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import apply, plan
-from erasestream.topics.catalog.catalog import ADMIN, Catalog, Durability, LaneSpec
+from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
+from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.kafka.connection import Admin, Cluster, Connection
 from tests.flow.waiting import eventually
 from tests.paths import CACHE

@@ -21,13 +21,13 @@ from erasestream.pipeline.stages.inference.worker.result_builder import Model, R
 from erasestream.schemas.errors import ErasestreamError, Refused, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Operation
-from erasestream.topics.catalog.catalog import INFERENCE, cutouts_of, uploads_of
+from erasestream.topics.catalog.roles import INFERENCE
+from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES, cutouts_of, uploads_of
 from erasestream.topics.kafka.certificate_watcher import LOOK_EVERY_S, CertificateWatcher
 from erasestream.topics.kafka.connection import Admin, Connection
 from erasestream.topics.kafka.consumer.static_membership import member_name
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.tls import Identity
-from erasestream.topics.kafka.transaction.producer import MAX_RECORD_BYTES
 
 log = logging.getLogger(__name__)
 

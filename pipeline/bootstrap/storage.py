@@ -27,18 +27,12 @@ from erasestream.sinks.keys.key_vault import KeyVault, KeyVaultReader, mark_eras
 from erasestream.sinks.keys.local_keyring import LocalKeyring
 from erasestream.topics.admin.record_purge import Purge
 from erasestream.topics.catalog.acl import Operation
-from erasestream.topics.catalog.catalog import (
-    ERASER,
+from erasestream.topics.catalog.catalog import Catalog
+from erasestream.topics.catalog.roles import ERASER, OPERATOR, PURGER, READER, ROUTER, SINK, Role
+from erasestream.topics.catalog.topic_names import (
     ERASURES,
     LEDGER,
-    OPERATOR,
-    PURGER,
-    READER,
     RETAINED,
-    ROUTER,
-    SINK,
-    Catalog,
-    Role,
     consent_of,
     cutouts_of,
     ephemeral_of,

@@ -22,8 +22,9 @@ from erasestream.schemas.ids import Lane
 from erasestream.topics.admin import provisioning
 from erasestream.topics.admin.provisioning import Plan
 from erasestream.topics.admin.router_recovery import RouterRepair
-from erasestream.topics.catalog.catalog import ADMIN, Catalog, Topic
+from erasestream.topics.catalog.catalog import Catalog, Topic
 from erasestream.topics.catalog.retention_budget import Lifetime, Superseded
+from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.kafka.connection import Connection
 
 model = typer.Typer(no_args_is_help=True, help="Install and list models (extra worker).")

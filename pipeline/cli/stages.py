@@ -8,7 +8,7 @@ import typer
 
 from erasestream.pipeline.runtime.runner import Stage, run
 from erasestream.pipeline.settings import Settings, load
-from erasestream.topics.catalog.catalog import ERASER, PURGER, ROUTER, SINK, Role
+from erasestream.topics.catalog.roles import ERASER, PURGER, ROUTER, SINK, Role
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.tls import Identity
 

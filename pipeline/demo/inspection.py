@@ -34,16 +34,9 @@ from erasestream.sinks.images.envelope import (
 from erasestream.sinks.images.image_reader import RetainedObject
 from erasestream.sinks.images.object_names import StoredName
 from erasestream.topics.catalog.acl import Operation
-from erasestream.topics.catalog.catalog import (
-    ADMIN,
-    AUDITOR,
-    RETAINED,
-    SINK,
-    Catalog,
-    LaneRole,
-    ephemeral_of,
-    lane_role,
-)
+from erasestream.topics.catalog.catalog import Catalog
+from erasestream.topics.catalog.roles import ADMIN, AUDITOR, SINK, LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import RETAINED, ephemeral_of
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView
 from erasestream.topics.kafka.records import Record

@@ -27,12 +27,11 @@ from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.devstack.stack_files import BROKER, BUCKET
 from erasestream.pipeline.settings import load
 from erasestream.pipeline.stages.inference.models.manifest import ModelStore
-from erasestream.pipeline.stages.routing.routing_rule import MAX_CLOCK_SKEW
 from erasestream.schemas.errors import Refused
-from erasestream.schemas.events.consent import Channel
+from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel
 from erasestream.schemas.events.images import Part
 from erasestream.topics.admin.provisioning import provision
-from erasestream.topics.catalog.catalog import LaneRole, lane_role
+from erasestream.topics.catalog.roles import LaneRole, lane_role
 
 STACK = "stack"
 LOGS = "logs"

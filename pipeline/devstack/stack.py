@@ -24,8 +24,9 @@ from erasestream.pipeline.devstack.stack_files import BROKER, StackFiles
 from erasestream.pipeline.settings import SETTINGS_VARIABLE, LaneSettings, LifetimeSettings, load
 from erasestream.schemas.errors import Refused, Unavailable
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import ADMIN, Catalog
+from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.retention_budget import BrokerTimes
+from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.kafka.connection import Cluster, Connection
 
 HOST = "127.0.0.1"

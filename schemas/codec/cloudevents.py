@@ -17,16 +17,15 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from erasestream.schemas.errors import Code, InvalidEvent
+from erasestream.schemas.events.base import Event, as_attributes
 from erasestream.schemas.events.consent import ConsentDecision
 from erasestream.schemas.events.images import (
     MAX_CUTOUT_BYTES,
     MAX_UPLOAD_BYTES,
     Cutout,
-    Event,
     Failure,
     Retained,
     Upload,
-    as_attributes,
 )
 from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry, Finding, Repair
 

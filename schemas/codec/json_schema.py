@@ -14,7 +14,8 @@ from erasestream.schemas.codec.cloudevents import (
     header_of,
     max_value_bytes,
 )
-from erasestream.schemas.events.images import CONTENT_TYPE_PATTERN, Event, Upload
+from erasestream.schemas.events.base import CONTENT_TYPE_PATTERN, Event
+from erasestream.schemas.events.images import Upload
 from erasestream.schemas.ids import INVALID_ACCOUNT
 from erasestream.schemas.options import CutoutOptions
 

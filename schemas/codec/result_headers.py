@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from erasestream.schemas.codec.cloudevents import header_of
 from erasestream.schemas.errors import InvalidEvent
-from erasestream.schemas.events.images import Cutout, Failure, Position
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import ACCOUNT_PATTERN, AccountId
 
 _is_account = re.compile(ACCOUNT_PATTERN).fullmatch

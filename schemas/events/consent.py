@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import StringConstraints
 
-from erasestream.schemas.events.images import Event
+from erasestream.schemas.events.base import Event
 from erasestream.schemas.ids import AccountField, GrantId, Lane, grant_id
 
 GRANT_WINDOW = timedelta(seconds=5)
@@ -19,6 +19,9 @@ GRANT_WINDOW = timedelta(seconds=5)
 
 One that timed out at one writer must not come alive after a revocation at another.
 """
+
+MAX_CLOCK_SKEW = timedelta(seconds=2)
+"""How far two brokers' clocks may be apart; in doubt the result is ephemeral."""
 
 HEARTBEAT_KEY = b"~heartbeat"
 """Key of the records that keep compaction going; no account can have it."""

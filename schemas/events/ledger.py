@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import StringConstraints
 
+from erasestream.schemas.events.base import Event, Text
 from erasestream.schemas.events.consent import Channel, Decision
-from erasestream.schemas.events.images import Event, Text
 from erasestream.schemas.ids import AccountField, GrantIdField, LaneField
 
 

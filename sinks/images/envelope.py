@@ -30,7 +30,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from erasestream.schemas.errors import InvariantBroken, SealBroken
-from erasestream.schemas.events.images import CONTENT_TYPE_PATTERN, MAX_CUTOUT_BYTES, Part
+from erasestream.schemas.events.base import CONTENT_TYPE_PATTERN
+from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, Part
 from erasestream.schemas.ids import GrantId, is_uuid
 
 MAGIC = b"ESV1"

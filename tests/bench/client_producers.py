@@ -10,10 +10,11 @@ from confluent_kafka import KafkaError, Message, Producer
 from erasestream.pipeline.settings import load
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import LaneRole, lane_role, uploads_of
+from erasestream.topics.catalog.roles import LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import MAX_UPLOAD_RECORD_BYTES, uploads_of
 from erasestream.topics.client.upload_builder import UploadFactory
 from erasestream.topics.client.upload_producer import AsyncUploadProducer, UploadProducer
-from erasestream.topics.client.upload_sender import MAX_RECORD_BYTES, SendingLimits
+from erasestream.topics.client.upload_sender import SendingLimits
 from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
 from tests.bench.turn import Turn, pictures
 
@@ -68,7 +69,7 @@ def bare(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Turn:
             ClientErrorState(),
             enable_idempotence=True,
             acks="all",
-            message_max_bytes=MAX_RECORD_BYTES,
+            message_max_bytes=MAX_UPLOAD_RECORD_BYTES,
             linger_ms=1,
             compression_type="none",
             queue_buffering_max_kbytes=limits.max_queued_bytes // 1024,

@@ -10,11 +10,13 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import load
 from erasestream.schemas.codec.cloudevents import to_wire
-from erasestream.schemas.events.images import Cutout, Position
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.images import Cutout
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
 from erasestream.topics.catalog.acl import group_prefix
-from erasestream.topics.catalog.catalog import ROUTER, LaneRole, ephemeral_of, lane_role
-from erasestream.topics.client.result_consumer import MAX_RECORD_BYTES, ReceivingLimits
+from erasestream.topics.catalog.roles import ROUTER, LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES, ephemeral_of
+from erasestream.topics.client.result_consumer import ReceivingLimits
 from erasestream.topics.client.result_subscription import (
     AsyncResultSubscription,
     ResultSubscription,

@@ -19,7 +19,8 @@ from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
 from erasestream.schemas.ids import AccountId, new_upload_id
-from erasestream.topics.catalog.catalog import LaneRole, consent_of, lane_role
+from erasestream.topics.catalog.roles import LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.kafka.connection import ClientErrorState, Connection
 from erasestream.topics.kafka.partitioner import partition_of
 from tests.bench.figures import Figure, figure

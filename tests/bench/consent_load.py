@@ -6,7 +6,7 @@ import sys
 import time
 
 from erasestream.pipeline.settings import load
-from erasestream.topics.catalog.catalog import ROUTER
+from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.connection import Connection
 from tests.bench.servers import memory_mb

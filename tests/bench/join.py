@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from erasestream.topics.catalog.catalog import consent_of
+from erasestream.topics.catalog.topic_names import consent_of
 from tests.bench import join_latency, join_opted_in, join_routers
 from tests.bench.figures import Figure, figure
 from tests.bench.join_bed import OURS, SHOP, Bed, Contender, Round, opened_bed, peak_rss_mb, picture

@@ -34,13 +34,19 @@ from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import LaneSettings
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import ErasestreamError
-from erasestream.schemas.events.images import Cutout, Event, Position, Upload
+from erasestream.schemas.events.base import Event, Position
+from erasestream.schemas.events.images import Cutout, Upload
 from erasestream.schemas.ids import AccountId, Lane, UploadId, new_upload_id
 from erasestream.topics.admin.provisioning import provision
-from erasestream.topics.catalog.catalog import ROUTER, Role, cutouts_of, ephemeral_of, uploads_of
+from erasestream.topics.catalog.roles import ROUTER, Role
+from erasestream.topics.catalog.topic_names import (
+    MAX_RECORD_BYTES,
+    cutouts_of,
+    ephemeral_of,
+    uploads_of,
+)
 from erasestream.topics.kafka.connection import ClientErrorState
 from erasestream.topics.kafka.records import Partition
-from erasestream.topics.kafka.transaction.producer import MAX_RECORD_BYTES
 from tests.bench.running import CACHE, peak_mb, wait_ready
 
 SHOP, ALBUM = Lane("shop"), Lane("album")

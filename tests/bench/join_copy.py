@@ -14,7 +14,7 @@ from pathlib import Path
 
 from erasestream.pipeline.devstack.child_process import ChildProcess
 from erasestream.pipeline.runtime.runner import run
-from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop

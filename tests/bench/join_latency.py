@@ -12,7 +12,7 @@ from erasestream.pipeline.stages.routing.router import Router, topics_of
 from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.events.consent import Decision
 from erasestream.schemas.ids import AccountId
-from erasestream.topics.catalog.catalog import ROUTER
+from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.connection import ClientErrorState, Connection
 from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher

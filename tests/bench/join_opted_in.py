@@ -9,18 +9,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from erasestream.pipeline.devstack.child_process import ChildProcess
-from erasestream.pipeline.stages.routing.routing_rule import MAX_CLOCK_SKEW
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import ErasestreamError
-from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
+from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel, ConsentDecision, Decision
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
-from erasestream.topics.catalog.catalog import (
-    RETAINED,
-    ROUTER,
-    consent_of,
-    cutouts_of,
-    ephemeral_of,
-)
+from erasestream.topics.catalog.roles import ROUTER
+from erasestream.topics.catalog.topic_names import RETAINED, consent_of, cutouts_of, ephemeral_of
 from erasestream.topics.kafka.partitioner import partition_of
 from tests.bench.figures import Figure, figure
 from tests.bench.join_bed import ALBUM, STRANGER, Bed, Contender, Round, peak_rss_mb, picture

@@ -9,7 +9,7 @@ from erasestream.pipeline.devstack.certificate_authority import CertificateAutho
 from erasestream.pipeline.devstack.stack_files import now
 from erasestream.topics.admin.provisioning import CreateTopic, Grant, apply
 from erasestream.topics.catalog.acl import Match, Operation, Resource, Right
-from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.catalog.roles import Role
 from tests.bench.join_bed import OURS, Bed, Contender
 
 

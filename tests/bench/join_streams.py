@@ -10,7 +10,7 @@ from pathlib import Path
 
 from erasestream.pipeline.devstack.child_process import ChildProcess
 from erasestream.pipeline.devstack.kafka.distribution import require_java
-from erasestream.topics.catalog.catalog import consent_of
+from erasestream.topics.catalog.topic_names import consent_of
 from tests.bench.join_bed import SHOP, Bed, Contender
 from tests.bench.running import CACHE
 

@@ -29,7 +29,8 @@ from erasestream.pipeline.stages.inference.isolation.process_pool import Process
 from erasestream.pipeline.stages.inference.models.manifest import Installed
 from erasestream.schemas.errors import InvalidImage
 from erasestream.schemas.options import CutoutOptions
-from erasestream.topics.catalog.catalog import ADMIN, cutouts_of
+from erasestream.topics.catalog.roles import ADMIN
+from erasestream.topics.catalog.topic_names import cutouts_of
 from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.kafka.connection import ClientErrorState, Connection
 from tests.bench.figures import ROOT, Figure

@@ -21,7 +21,7 @@ from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.devstack.stack_files import BROKER
 from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.ids import UploadId
-from erasestream.topics.catalog.catalog import cutouts_of
+from erasestream.topics.catalog.topic_names import cutouts_of
 from erasestream.topics.client.upload_producer import UploadProducer
 from tests.bench.running import SHOP
 

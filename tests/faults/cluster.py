@@ -29,7 +29,7 @@ from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.devstack.stack_files import IMAGE_BUCKET
 from erasestream.pipeline.settings import LaneSettings
 from erasestream.topics.admin.provisioning import provision
-from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
 from tests.bench.running import BULK, CACHE, SHOP, wait_ready
 from tests.faults.endings import Ending, Transactions, transactions

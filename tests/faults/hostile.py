@@ -27,7 +27,8 @@ from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import LaneSettings
 from erasestream.schemas.events.images import Failure
 from erasestream.topics.admin.provisioning import provision
-from erasestream.topics.catalog.catalog import ADMIN, LaneRole, cutouts_of, lane_role, uploads_of
+from erasestream.topics.catalog.roles import ADMIN, LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import cutouts_of, uploads_of
 from erasestream.topics.kafka.connection import ClientErrorState, Connection
 from tests.bench.figures import Figure, publish
 from tests.bench.running import CACHE, SHOP, wait_ready

@@ -10,7 +10,7 @@ from random import Random
 from threading import Thread
 
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import LaneRole, lane_role
+from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.connection import Cluster, Connection

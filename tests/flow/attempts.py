@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
 from tests.flow.waiting import eventually
 

@@ -8,10 +8,10 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from erasestream.schemas.codec.cloudevents import from_wire, type_of
 from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import UploadId
-from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.catalog.roles import Role
+from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
 from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
 from erasestream.topics.kafka.records import Record
-from erasestream.topics.kafka.transaction.producer import MAX_RECORD_BYTES
 
 COMMITTED = "read_committed"
 UNCOMMITTED = "read_uncommitted"

@@ -15,15 +15,8 @@ from erasestream.schemas.ids import Lane, UploadId
 from erasestream.sinks.images.image_reader import RetainedReader
 from erasestream.sinks.images.object_names import StoredName
 from erasestream.topics.admin.provisioning import provision
-from erasestream.topics.catalog.catalog import (
-    ADMIN,
-    AUDITOR,
-    RETAINED,
-    SINK,
-    LaneRole,
-    ephemeral_of,
-    lane_role,
-)
+from erasestream.topics.catalog.roles import ADMIN, AUDITOR, SINK, LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import RETAINED, ephemeral_of
 from erasestream.topics.client.upload_producer import Receipt, UploadProducer
 from erasestream.topics.consent.writer import ConsentWriter, Recorded
 from erasestream.topics.kafka.connection import Connection

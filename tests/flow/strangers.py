@@ -14,7 +14,7 @@ from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.events.images import Upload
 from erasestream.schemas.ids import AccountId, new_upload_id
 from erasestream.schemas.image_formats import content_type_of
-from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
 
 Headers = Mapping[str, bytes | None]

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import pytest
 from confluent_kafka import KafkaError
 
-from erasestream.pipeline.stages.routing.routing_rule import MAX_CLOCK_SKEW
 from erasestream.schemas.codec.cloudevents import MAX_HEADER_BYTES, to_wire
 from erasestream.schemas.errors import SENTENCES, Code
-from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
+from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel, ConsentDecision, Decision
 from erasestream.schemas.events.images import MAX_UPLOAD_BYTES, Cutout, Failure
 from erasestream.schemas.ids import INVALID_ACCOUNT, new_upload_id
-from erasestream.topics.catalog.catalog import RETAINED, LaneRole, consent_of, lane_role, uploads_of
+from erasestream.topics.catalog.roles import LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import RETAINED, consent_of, uploads_of
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.kafka.partitioner import partition_of
 from tests.flow.looking import event_of, ids_in

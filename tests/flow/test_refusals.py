@@ -16,16 +16,8 @@ from erasestream.pipeline.runtime.runner import EX_CONFIG, EX_OK, EX_UNAVAILABLE
 from erasestream.schemas.errors import SENTENCES, Code
 from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.catalog.acl import Operation, Resource, Right
-from erasestream.topics.catalog.catalog import (
-    INFERENCE,
-    RETAINED,
-    ROUTER,
-    SINK,
-    Role,
-    consent_of,
-    cutouts_of,
-    uploads_of,
-)
+from erasestream.topics.catalog.roles import INFERENCE, ROUTER, SINK, Role
+from erasestream.topics.catalog.topic_names import RETAINED, consent_of, cutouts_of, uploads_of
 from erasestream.topics.kafka.acl_bindings import binding_of, exactly
 from tests.flow.running import BULK, SHOP, STAGES, Flow
 from tests.flow.tallies import Tally

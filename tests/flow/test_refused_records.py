@@ -13,7 +13,8 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from erasestream.pipeline.runtime.runner import EX_SOFTWARE
 from erasestream.topics.catalog.acl import Operation, Resource, Right
-from erasestream.topics.catalog.catalog import INFERENCE, cutouts_of
+from erasestream.topics.catalog.roles import INFERENCE
+from erasestream.topics.catalog.topic_names import cutouts_of
 from erasestream.topics.kafka.acl_bindings import binding_of, exactly
 from erasestream.topics.kafka.connection import Admin
 from tests.flow.looking import event_of

@@ -9,15 +9,8 @@ import pytest
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.runtime.runner import EX_SOFTWARE, EX_UNAVAILABLE
 from erasestream.schemas.errors import Unavailable
-from erasestream.topics.catalog.catalog import (
-    ERASER,
-    INFERENCE,
-    PURGER,
-    ROUTER,
-    SINK,
-    Role,
-    uploads_of,
-)
+from erasestream.topics.catalog.roles import ERASER, INFERENCE, PURGER, ROUTER, SINK, Role
+from erasestream.topics.catalog.topic_names import uploads_of
 from erasestream.topics.consent.writer import Recorded
 from erasestream.topics.kafka.records import Partition
 from tests.flow.running import SHOP, STAGES, Flow

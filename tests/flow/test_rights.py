@@ -11,21 +11,23 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import (
+from erasestream.topics.catalog.catalog import Topic
+from erasestream.topics.catalog.roles import (
     ADMIN,
     INFERENCE,
-    LEDGER,
-    RETAINED,
     ROUTER,
     SINK,
     STAGE_ROLES,
     LaneRole,
     Role,
-    Topic,
+    lane_role,
+)
+from erasestream.topics.catalog.topic_names import (
+    LEDGER,
+    RETAINED,
     consent_of,
     cutouts_of,
     ephemeral_of,
-    lane_role,
     uploads_of,
 )
 from erasestream.topics.client.result_subscription import ResultSubscription

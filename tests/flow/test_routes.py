@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from erasestream.pipeline.stages.routing.routing_rule import MAX_CLOCK_SKEW
+from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import UploadId
 from erasestream.topics.client.upload_producer import Receipt

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.schemas.errors import Code, ErasestreamError, Refused
-from erasestream.topics.catalog.catalog import LaneRole, lane_role
+from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.client.upload_producer import SendingLimits, UploadProducer
 from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection, Settings
 from tests.flow.running import SHOP, Flow

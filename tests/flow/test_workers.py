@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import NewPartitions
 
-from erasestream.topics.catalog.catalog import cutouts_of, uploads_of
+from erasestream.topics.catalog.topic_names import cutouts_of, uploads_of
 from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.kafka.connection import Cluster
 from erasestream.topics.kafka.records import Partition

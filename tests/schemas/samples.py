@@ -3,16 +3,9 @@
 from datetime import UTC, datetime
 
 from erasestream.schemas.codec.result_headers import ResultHead
+from erasestream.schemas.events.base import Event, Position
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
-from erasestream.schemas.events.images import (
-    Cutout,
-    Event,
-    Failure,
-    Part,
-    Position,
-    Retained,
-    Upload,
-)
+from erasestream.schemas.events.images import Cutout, Failure, Part, Retained, Upload
 from erasestream.schemas.events.ledger import (
     DecisionEntry,
     ErasureEntry,

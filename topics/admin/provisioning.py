@@ -34,14 +34,9 @@ from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.errors import Refused, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Right, rights
-from erasestream.topics.catalog.catalog import (
-    ROUTER,
-    Catalog,
-    Topic,
-    cutouts_of,
-    ephemeral_of,
-    uploads_of,
-)
+from erasestream.topics.catalog.catalog import Catalog, Topic
+from erasestream.topics.catalog.roles import ROUTER
+from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.kafka.acl_bindings import (
     EVERY_BINDING,
     AclBinding,

@@ -15,15 +15,9 @@ from confluent_kafka import TopicPartition
 
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.errors import InvariantBroken
-from erasestream.topics.catalog.catalog import (
-    RETAINED,
-    ROUTER,
-    SINK,
-    Catalog,
-    cutouts_of,
-    lane_of,
-    uploads_of,
-)
+from erasestream.topics.catalog.catalog import Catalog
+from erasestream.topics.catalog.roles import ROUTER, SINK
+from erasestream.topics.catalog.topic_names import RETAINED, cutouts_of, lane_of, uploads_of
 from erasestream.topics.kafka.connection import REQUEST_TIMEOUT_S, Connection
 from erasestream.topics.kafka.group_offsets import Committed
 from erasestream.topics.kafka.records import Partition

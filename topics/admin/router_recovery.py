@@ -24,10 +24,11 @@ from erasestream.schemas.errors import Refused
 from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.events.ledger import Repair
 from erasestream.schemas.ids import Lane, new_upload_id
-from erasestream.topics.catalog.catalog import (
+from erasestream.topics.catalog.catalog import Catalog
+from erasestream.topics.catalog.roles import ROUTER
+from erasestream.topics.catalog.topic_names import (
     LEDGER,
-    ROUTER,
-    Catalog,
+    MAX_RECORD_BYTES,
     cutouts_of,
     ephemeral_of,
     uploads_of,
@@ -36,7 +37,6 @@ from erasestream.topics.kafka.connection import Admin, ClientErrorState, Connect
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition, Record
-from erasestream.topics.kafka.transaction.producer import MAX_RECORD_BYTES
 
 STEP = 64
 """Offsets to step back by, looking for the last record that is not a transaction's marker."""

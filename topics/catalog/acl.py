@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from erasestream.topics.catalog.catalog import (
+from erasestream.topics.catalog.catalog import Catalog
+from erasestream.topics.catalog.roles import (
     AUDITOR,
     ERASER,
     INFERENCE,
     PURGER,
     ROUTER,
     SINK,
-    Catalog,
     LaneRole,
     Role,
     lane_role,

@@ -11,46 +11,40 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
 
-from erasestream.schemas.codec.cloudevents import MAX_HEADER_BYTES, max_value_bytes
+from erasestream.schemas.codec.cloudevents import max_value_bytes
 from erasestream.schemas.errors import Refused
+from erasestream.schemas.events.base import Event
 from erasestream.schemas.events.consent import ConsentDecision
-from erasestream.schemas.events.images import Cutout, Event, Failure, Retained, Upload
+from erasestream.schemas.events.images import Cutout, Failure, Retained, Upload
 from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry, Finding, Repair
 from erasestream.schemas.ids import LANE_PATTERN, Lane
 from erasestream.topics.catalog import retention_budget
 from erasestream.topics.catalog.retention_budget import LaneTimes, Lifetime, Policy, Superseded
-
-Role = NewType("Role", str)
-
-INFERENCE = Role("inference")
-ROUTER = Role("router")
-SINK = Role("sink")
-PURGER = Role("purger")
-READER = Role("reader")
-ERASER = Role("eraser")
-AUDITOR = Role("auditor")
-OPERATOR = Role("operator")
-ADMIN = Role("admin")
-STAGE_ROLES = (INFERENCE, ROUTER, SINK, PURGER, READER, ERASER, AUDITOR, OPERATOR, ADMIN)
-
-RETAINED = "retained"
-LEDGER = "ledger"
-ERASURES = "erasures"
-"""What the eraser alone says: everyone can write to the ledger, nobody else to this."""
-
-RECORD_OVERHEAD_BYTES = MAX_HEADER_BYTES + 1024
-"""Headers, key and framing of a record batch with one record, beside its value."""
-
-
-class LaneRole(StrEnum):
-    """What the services of a lane do; the role's full name is `<lane>.<this>`."""
-
-    PRODUCER = "producer"
-    CONSUMER = "consumer"
-    ACCOUNT = "account"
-    """Writes the owners' decisions about keeping, and reads their history."""
+from erasestream.topics.catalog.roles import (
+    ADMIN,
+    AUDITOR,
+    ERASER,
+    INFERENCE,
+    OPERATOR,
+    PURGER,
+    ROUTER,
+    SINK,
+    STAGE_ROLES,
+    LaneRole,
+    Role,
+    lane_role,
+)
+from erasestream.topics.catalog.topic_names import (
+    ERASURES,
+    LEDGER,
+    RECORD_OVERHEAD_BYTES,
+    RETAINED,
+    consent_of,
+    cutouts_of,
+    ephemeral_of,
+    uploads_of,
+)
 
 
 class Key(StrEnum):
@@ -60,36 +54,6 @@ class Key(StrEnum):
     ACCOUNT = "account"
     LANE_AND_ACCOUNT = "lane/account"
     UPLOAD_ID = "upload id"
-
-
-def lane_role(lane: Lane, role: LaneRole) -> Role:
-    """The role of this lane's services, as it stands in their certificates."""
-    return Role(f"{lane}.{role}")
-
-
-def uploads_of(lane: Lane) -> str:
-    """Images on their way in."""
-    return f"uploads.{lane}"
-
-
-def cutouts_of(lane: Lane) -> str:
-    """Results on their way to the router; partition n holds those of partition n of uploads."""
-    return f"cutouts.{lane}"
-
-
-def ephemeral_of(lane: Lane) -> str:
-    """Results that customers fetch."""
-    return f"ephemeral.{lane}"
-
-
-def consent_of(lane: Lane) -> str:
-    """The last decision of every account."""
-    return f"consent.{lane}"
-
-
-def lane_of(topic: str) -> Lane:
-    """The lane that a topic belongs to: the topic proves the lane."""
-    return Lane(topic.partition(".")[2])
 
 
 @dataclass(frozen=True, kw_only=True)

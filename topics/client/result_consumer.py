@@ -16,14 +16,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from erasestream.schemas.codec.cloudevents import one_from_wire
 from erasestream.schemas.errors import Code, ErasestreamError, InvalidEvent, Refused, Unavailable
-from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, RESULTS, Cutout, Failure, utc
+from erasestream.schemas.events.base import utc
+from erasestream.schemas.events.images import RESULTS, Cutout, Failure
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Operation, group_prefix
-from erasestream.topics.catalog.catalog import (
-    RECORD_OVERHEAD_BYTES,
-    LaneRole,
+from erasestream.topics.catalog.roles import LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import (
+    MAX_RECORD_BYTES,
     ephemeral_of,
-    lane_role,
 )
 from erasestream.topics.client.ack_tracker import DeliveryTracker, ResultKey, Seen
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
@@ -40,8 +40,6 @@ from erasestream.topics.kafka.records import Partition, Record
 
 log = logging.getLogger(__name__)
 
-MAX_RECORD_BYTES = MAX_CUTOUT_BYTES + RECORD_OVERHEAD_BYTES
-"""Largest record of a result: what the brokers take in `ephemeral.L`."""
 
 _FETCH_BYTES = 16_000_000
 """Largest answer of a broker, unless its first record alone is larger."""

@@ -23,16 +23,17 @@ from erasestream.schemas.errors import (
     Unavailable,
     UsedAfterFork,
 )
-from erasestream.schemas.events.images import MAX_UPLOAD_BYTES, Upload, utc
+from erasestream.schemas.events.base import utc
+from erasestream.schemas.events.images import Upload
 from erasestream.schemas.ids import Lane, UploadId
 from erasestream.topics.catalog.acl import Operation
-from erasestream.topics.catalog.catalog import (
+from erasestream.topics.catalog.retention_budget import JUDGED_TO_APPENDED_S
+from erasestream.topics.catalog.roles import LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import (
+    MAX_UPLOAD_RECORD_BYTES,
     RECORD_OVERHEAD_BYTES,
-    LaneRole,
-    lane_role,
     uploads_of,
 )
-from erasestream.topics.catalog.retention_budget import JUDGED_TO_APPENDED_S
 from erasestream.topics.client.byte_budget import ByteBudget
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
@@ -46,9 +47,6 @@ from erasestream.topics.kafka.connection import (
     translate,
 )
 from erasestream.topics.kafka.producer.producer_pool import ProducerPool
-
-MAX_RECORD_BYTES = MAX_UPLOAD_BYTES + RECORD_OVERHEAD_BYTES
-"""Largest record of an upload: what the brokers take in `uploads.L`."""
 
 _PURGE_S = 5.0
 
@@ -70,8 +68,10 @@ class SendingLimits:
     """Longest wait for the brokers' first answer."""
 
     def __post_init__(self) -> None:
-        if self.max_queued_bytes < MAX_RECORD_BYTES:
-            raise Refused(f"max_queued_bytes must be at least {MAX_RECORD_BYTES}, one upload")
+        if self.max_queued_bytes < MAX_UPLOAD_RECORD_BYTES:
+            raise Refused(
+                f"max_queued_bytes must be at least {MAX_UPLOAD_RECORD_BYTES}, one upload"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +241,7 @@ def _settings(connection: Connection, watch: ClientErrorState, limits: SendingLi
         # So what waits goes together, three times as much as librdkafka has by default; no more,
         # since whoever reads one image again reads its batch.
         batch_size=3_000_000,
-        message_max_bytes=MAX_RECORD_BYTES,
+        message_max_bytes=MAX_UPLOAD_RECORD_BYTES,
         # Images do not batch well and are compressed already; senders want the acknowledgement.
         linger_ms=1,
         compression_type="none",
@@ -249,6 +249,6 @@ def _settings(connection: Connection, watch: ClientErrorState, limits: SendingLi
         request_timeout_ms=attempt_ms,
         socket_timeout_ms=attempt_ms + 5000,
         # The budget is the bound.  librdkafka frees a record just after we release its room.
-        queue_buffering_max_kbytes=(limits.max_queued_bytes + MAX_RECORD_BYTES) // 1024 + 1,
+        queue_buffering_max_kbytes=(limits.max_queued_bytes + MAX_UPLOAD_RECORD_BYTES) // 1024 + 1,
         queue_buffering_max_messages=0,
     )

@@ -20,7 +20,7 @@ from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.ledger import Finding, FindingKind
 from erasestream.schemas.ids import upload_id_of_position
-from erasestream.topics.catalog.catalog import LEDGER, lane_of
+from erasestream.topics.catalog.topic_names import LEDGER, lane_of
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition

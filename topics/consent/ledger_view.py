@@ -14,7 +14,7 @@ from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.events.consent import Decision
 from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id
-from erasestream.topics.catalog.catalog import ERASURES, LEDGER
+from erasestream.topics.catalog.topic_names import ERASURES, LEDGER
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView
 from erasestream.topics.kafka.records import Partition, Record

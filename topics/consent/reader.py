@@ -6,11 +6,11 @@ from typing import NamedTuple, TypeVar
 
 from erasestream.schemas.codec.cloudevents import from_wire, type_of
 from erasestream.schemas.errors import Code, InvalidEvent
+from erasestream.schemas.events.base import utc
 from erasestream.schemas.events.consent import Channel, Decision
-from erasestream.schemas.events.images import utc
 from erasestream.schemas.events.ledger import DecisionEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, is_account
-from erasestream.topics.catalog.catalog import ERASURES, LEDGER, consent_of
+from erasestream.topics.catalog.topic_names import ERASURES, LEDGER, consent_of
 from erasestream.topics.consent.ledger_view import Erasures, Grants, ledger_key
 from erasestream.topics.consent.view import ActiveGrant, Decisions
 from erasestream.topics.kafka.connection import Connection

@@ -21,11 +21,12 @@ from typing import NamedTuple
 
 from erasestream.schemas.codec.consent_decision import Decided, read_decision
 from erasestream.schemas.errors import InvalidEvent
+from erasestream.schemas.events.base import utc
 from erasestream.schemas.events.consent import HEARTBEAT_KEY, Decision
-from erasestream.schemas.events.images import utc
 from erasestream.schemas.events.ledger import FindingKind
 from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id, is_account
-from erasestream.topics.catalog.catalog import Catalog, consent_of
+from erasestream.topics.catalog.catalog import Catalog
+from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.consent.grant_table import GrantTable
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView, Mark

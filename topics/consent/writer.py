@@ -29,7 +29,8 @@ from erasestream.schemas.errors import Refused, Unavailable
 from erasestream.schemas.events.consent import GRANT_WINDOW, Channel, ConsentDecision, Decision
 from erasestream.schemas.events.ledger import DecisionEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
-from erasestream.topics.catalog.catalog import LEDGER, OPERATOR, consent_of
+from erasestream.topics.catalog.roles import OPERATOR
+from erasestream.topics.catalog.topic_names import LEDGER, consent_of
 from erasestream.topics.consent.ledger_view import ledger_key
 from erasestream.topics.consent.reader import ConsentReader, HistoryEntry, checked
 from erasestream.topics.consent.write_conflicts import has_rival

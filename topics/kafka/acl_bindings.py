@@ -10,7 +10,7 @@ from confluent_kafka.admin import (
 )
 
 from erasestream.topics.catalog.acl import Match, Operation, Resource, Right
-from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.catalog.roles import Role
 
 __all__ = ["EVERY_BINDING", "AclBinding", "binding_of", "describe", "exactly", "right_of"]
 

@@ -20,7 +20,7 @@ from confluent_kafka.admin import AclOperation, AdminClient, OffsetSpec
 
 from erasestream.schemas.errors import MissingTopic, NotAuthorized, Unavailable
 from erasestream.topics.catalog.acl import Operation
-from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.errors import ClientErrorState, is_fatal, kafka_error, translate
 from erasestream.topics.kafka.group_offsets import Committed, committed

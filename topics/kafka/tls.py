@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from erasestream.schemas.errors import MissingCertificate
-from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.catalog.roles import Role
 
 NO_TLS_1_2_SUITE = "PSK-AES256-GCM-SHA384"
 """librdkafka has no setting for the least TLS version.  Its cipher list is that of TLS 1.2

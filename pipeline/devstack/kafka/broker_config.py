@@ -19,12 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from erasestream.schemas.errors import Refused
-from erasestream.schemas.events.images import MAX_CUTOUT_BYTES
-from erasestream.topics.catalog.catalog import RECORD_OVERHEAD_BYTES, Durability
+from erasestream.topics.catalog.catalog import Durability
 from erasestream.topics.catalog.retention_budget import BrokerTimes
-
-MAX_RECORD_BYTES = MAX_CUTOUT_BYTES + RECORD_OVERHEAD_BYTES
-"""The largest record of any topic; each topic's own limit is in the catalog."""
+from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
 
 MAX_REQUEST_BYTES = 104_857_600
 """Kafka's own default: one largest record and room for what goes with it."""

@@ -21,7 +21,7 @@ from erasestream.schemas.errors import Erased, InvalidInput, InvariantBroken
 from erasestream.schemas.events.images import Retained
 from erasestream.schemas.ids import GrantId
 from erasestream.sinks.images.image_writer import EncryptionSink
-from erasestream.topics.catalog.catalog import RETAINED, consent_of
+from erasestream.topics.catalog.topic_names import RETAINED, consent_of
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.records import Partition, Record

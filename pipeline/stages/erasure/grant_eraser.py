@@ -16,7 +16,7 @@ from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.ledger import ErasureEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
-from erasestream.topics.catalog.catalog import ERASURES, LEDGER
+from erasestream.topics.catalog.topic_names import ERASURES, LEDGER
 from erasestream.topics.consent.ledger_view import Grants, ledger_key
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter

@@ -33,14 +33,18 @@ from itertools import chain
 from typing import NamedTuple
 
 from erasestream.pipeline.stages.erasure.grant_eraser import Ended, GrantEraser, Trouble
-from erasestream.pipeline.stages.routing.routing_rule import MAX_CLOCK_SKEW
 from erasestream.schemas.codec.cloudevents import from_wire
 from erasestream.schemas.errors import InvalidEvent, Unavailable
-from erasestream.schemas.events.consent import HEARTBEAT_KEY, ConsentDecision, Decision
-from erasestream.schemas.events.images import utc
+from erasestream.schemas.events.base import utc
+from erasestream.schemas.events.consent import (
+    HEARTBEAT_KEY,
+    MAX_CLOCK_SKEW,
+    ConsentDecision,
+    Decision,
+)
 from erasestream.schemas.events.ledger import FindingKind
 from erasestream.schemas.ids import AccountId, GrantId, Lane
-from erasestream.topics.catalog.catalog import LEDGER, lane_of
+from erasestream.topics.catalog.topic_names import LEDGER, lane_of
 from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.errors import InvariantBroken
-from erasestream.schemas.events.images import Position
+from erasestream.schemas.events.base import Position
 
 
 class Novelty(Enum):

@@ -30,12 +30,13 @@ from erasestream.schemas.codec.cloudevents import from_wire, one_from_wire, to_w
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.codec.result_headers import ResultHead, result_head
 from erasestream.schemas.errors import SENTENCES, Code, InvalidInput, InvariantBroken, Unavailable
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
 from erasestream.schemas.events.images import (
     RESULTS,
     Cutout,
     Failure,
     Part,
-    Position,
     Result,
     Retained,
     Upload,
@@ -43,10 +44,10 @@ from erasestream.schemas.events.images import (
 from erasestream.schemas.events.ledger import Finding, FindingKind
 from erasestream.schemas.ids import Lane, upload_id_of_position
 from erasestream.schemas.image_formats import content_type_of
-from erasestream.topics.catalog.catalog import (
+from erasestream.topics.catalog.catalog import Catalog
+from erasestream.topics.catalog.topic_names import (
     LEDGER,
     RETAINED,
-    Catalog,
     cutouts_of,
     ephemeral_of,
     lane_of,
@@ -59,7 +60,7 @@ from erasestream.topics.kafka.transaction.start_offsets import StartOffset
 
 log = logging.getLogger(__name__)
 
-MAX_SKEW_MS = round(routing_rule.MAX_CLOCK_SKEW.total_seconds() * 1000)
+MAX_SKEW_MS = round(MAX_CLOCK_SKEW.total_seconds() * 1000)
 """How far the clocks of two brokers may be apart."""
 MARK_TIMEOUT_S = 2.0
 """How long an open transaction waits for the mark; after that it is committed first."""

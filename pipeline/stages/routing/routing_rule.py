@@ -17,11 +17,9 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from erasestream.schemas.codec.result_headers import ResultHead
+from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
 from erasestream.schemas.events.images import Cutout, Upload
 from erasestream.schemas.ids import INVALID_ACCOUNT
-
-MAX_CLOCK_SKEW = timedelta(seconds=2)
-"""How far two brokers' clocks may be apart; in doubt the result is ephemeral."""
 
 
 class Route(Enum):

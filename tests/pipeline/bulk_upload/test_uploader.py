@@ -34,7 +34,8 @@ from erasestream.schemas.errors import (
 )
 from erasestream.schemas.events.images import MAX_UPLOAD_BYTES
 from erasestream.schemas.ids import Lane, UploadId
-from erasestream.topics.catalog.catalog import ADMIN, uploads_of
+from erasestream.topics.catalog.roles import ADMIN
+from erasestream.topics.catalog.topic_names import uploads_of
 from erasestream.topics.client.upload_builder import UploadFactory
 from erasestream.topics.client.upload_producer import Receipt
 from erasestream.topics.kafka.connection import ClientErrorState

@@ -22,7 +22,8 @@ from erasestream.pipeline.demo.observations import (
 from erasestream.pipeline.demo.photos import Photo
 from erasestream.pipeline.demo.scenario import NOT_OPTED_IN, OPTED_IN, Order, Sender
 from erasestream.schemas.errors import SENTENCES, Code
-from erasestream.schemas.events.images import Cutout, Failure, Part, Position
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.images import Cutout, Failure, Part
 from erasestream.schemas.ids import GrantId, UploadId
 from erasestream.topics.catalog.catalog import Catalog, LaneSpec
 from erasestream.topics.client.upload_producer import Receipt

@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority, Clock
 from erasestream.schemas.errors import Code, Refused
-from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.tls import Identity
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)

@@ -22,11 +22,11 @@ from erasestream.schemas.codec.cloudevents import (
 )
 from erasestream.schemas.codec.json_schema import json_schemas
 from erasestream.schemas.errors import Code, InvalidEvent
+from erasestream.schemas.events.base import Event
 from erasestream.schemas.events.images import (
     MAX_CUTOUT_BYTES,
     MAX_UPLOAD_BYTES,
     Cutout,
-    Event,
     Failure,
     Upload,
 )

@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 from erasestream.schemas.codec.cloudevents import EVENTS, from_wire, max_value_bytes, to_wire
 from erasestream.schemas.codec.json_schema import json_schemas
 from erasestream.schemas.errors import InvalidEvent
-from erasestream.schemas.events.images import Event
+from erasestream.schemas.events.base import Event
 from erasestream.schemas.options import CutoutOptions, OutputFormat
 from tests.paths import ROOT
 from tests.schemas.samples import SAMPLES

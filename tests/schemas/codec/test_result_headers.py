@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from erasestream.schemas.codec.cloudevents import one_from_wire, to_wire
 from erasestream.schemas.codec.result_headers import result_head
 from erasestream.schemas.errors import InvalidEvent
-from erasestream.schemas.events.images import RESULTS, Cutout, Event, Failure
+from erasestream.schemas.events.base import Event
+from erasestream.schemas.events.images import RESULTS, Cutout, Failure
 from tests.schemas.samples import SAMPLES, head_of
 
 HEADERS = ("ce_type", "ce_specversion", "ce_account", "ce_position", "ce_uploadedat")

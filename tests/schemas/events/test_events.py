@@ -9,18 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire
 from erasestream.schemas.errors import FAILURE_CODES, Code, InvalidEvent
+from erasestream.schemas.events.base import Event, Position, PositionField, utc
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
-from erasestream.schemas.events.images import (
-    Cutout,
-    Event,
-    Failure,
-    Part,
-    Position,
-    PositionField,
-    Retained,
-    Upload,
-    utc,
-)
+from erasestream.schemas.events.images import Cutout, Failure, Part, Retained, Upload
 from erasestream.schemas.events.ledger import (
     DecisionEntry,
     ErasureEntry,

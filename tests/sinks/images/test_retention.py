@@ -17,7 +17,8 @@ from erasestream.schemas.errors import (
     SealBroken,
     Unavailable,
 )
-from erasestream.schemas.events.images import Part, Position, Retained
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.images import Part, Retained
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
 from erasestream.sinks.buckets.access_policy import Role
 from erasestream.sinks.buckets.gcs import GcsObjectStore

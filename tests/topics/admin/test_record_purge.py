@@ -8,16 +8,9 @@ from hypothesis import strategies as st
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.record_purge import Purge, purgeable_offsets
-from erasestream.topics.catalog.catalog import (
-    ADMIN,
-    PURGER,
-    RETAINED,
-    Catalog,
-    Durability,
-    LaneSpec,
-    cutouts_of,
-    uploads_of,
-)
+from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
+from erasestream.topics.catalog.roles import ADMIN, PURGER
+from erasestream.topics.catalog.topic_names import RETAINED, cutouts_of, uploads_of
 from erasestream.topics.kafka.connection import ClientErrorState, Connection
 from erasestream.topics.kafka.group_offsets import Committed
 from erasestream.topics.kafka.records import Partition

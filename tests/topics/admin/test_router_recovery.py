@@ -9,19 +9,13 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.errors import Refused
-from erasestream.schemas.events.images import Failure, Position
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.images import Failure
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
 from erasestream.topics.admin.router_recovery import RouterRepair
-from erasestream.topics.catalog.catalog import (
-    ADMIN,
-    ROUTER,
-    Catalog,
-    Durability,
-    LaneSpec,
-    cutouts_of,
-    ephemeral_of,
-    uploads_of,
-)
+from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
+from erasestream.topics.catalog.roles import ADMIN, ROUTER
+from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.kafka.connection import ClientErrorState
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.start_offsets import StartOffset

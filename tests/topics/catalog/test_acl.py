@@ -8,14 +8,8 @@ import pytest
 
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Match, Operation, Resource, Right, rights
-from erasestream.topics.catalog.catalog import (
-    STAGE_ROLES,
-    Catalog,
-    LaneRole,
-    LaneSpec,
-    Role,
-    lane_role,
-)
+from erasestream.topics.catalog.catalog import Catalog, LaneSpec
+from erasestream.topics.catalog.roles import STAGE_ROLES, LaneRole, Role, lane_role
 
 # A name that begins like the other, so that a prefix too short would show.
 SHOP, SHOPS = Lane("shop"), Lane("shops")

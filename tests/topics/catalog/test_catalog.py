@@ -6,27 +6,28 @@ from erasestream.schemas.errors import Refused
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, MAX_UPLOAD_BYTES
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Operation, Resource, Right, rights
-from erasestream.topics.catalog.catalog import (
+from erasestream.topics.catalog.catalog import Catalog, LaneSpec
+from erasestream.topics.catalog.roles import (
     ADMIN,
     AUDITOR,
     ERASER,
-    ERASURES,
     INFERENCE,
-    LEDGER,
     OPERATOR,
     PURGER,
-    RETAINED,
     ROUTER,
     SINK,
-    Catalog,
     LaneRole,
-    LaneSpec,
     Role,
+    lane_role,
+)
+from erasestream.topics.catalog.topic_names import (
+    ERASURES,
+    LEDGER,
+    RETAINED,
     consent_of,
     cutouts_of,
     ephemeral_of,
     lane_of,
-    lane_role,
     uploads_of,
 )
 

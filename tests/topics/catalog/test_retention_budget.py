@@ -8,16 +8,9 @@ from hypothesis import strategies as st
 
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import (
-    RETAINED,
-    Catalog,
-    LaneSpec,
-    cutouts_of,
-    ephemeral_of,
-    retention_budget,
-    uploads_of,
-)
+from erasestream.topics.catalog.catalog import Catalog, LaneSpec, retention_budget
 from erasestream.topics.catalog.retention_budget import HOUR_S, BrokerTimes, LaneTimes, Policy
+from erasestream.topics.catalog.topic_names import RETAINED, cutouts_of, ephemeral_of, uploads_of
 
 SHOP = Lane("shop")
 HOURS = st.floats(0.001, 30)

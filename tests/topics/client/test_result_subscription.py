@@ -13,10 +13,11 @@ from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartiti
 
 from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import Code, Refused, Unavailable
-from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, Cutout, Failure, Position
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, Cutout, Failure
 from erasestream.schemas.ids import AccountId, Lane, UploadId
-from erasestream.topics.catalog.catalog import ROUTER, ephemeral_of
-from erasestream.topics.client.result_consumer import MAX_RECORD_BYTES
+from erasestream.topics.catalog.roles import ROUTER
+from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES, ephemeral_of
 from erasestream.topics.client.result_subscription import (
     AsyncResultSubscription,
     Delivery,

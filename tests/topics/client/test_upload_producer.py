@@ -18,14 +18,13 @@ from erasestream.schemas.codec.cloudevents import from_wire
 from erasestream.schemas.errors import Code, InvalidInput, Refused, Unavailable
 from erasestream.schemas.events.images import MAX_UPLOAD_BYTES, Upload
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import uploads_of
+from erasestream.topics.catalog.topic_names import MAX_UPLOAD_RECORD_BYTES, uploads_of
 from erasestream.topics.client.upload_producer import (
     AsyncUploadProducer,
     Receipt,
     SendingLimits,
     UploadProducer,
 )
-from erasestream.topics.client.upload_sender import MAX_RECORD_BYTES
 from erasestream.topics.kafka.connection import Cluster
 from erasestream.topics.kafka.records import Record
 from tests.flow.waiting import eventually
@@ -36,7 +35,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 LARGE = PNG + bytes(10_000_000)
 TIMEOUT_S = 30.0
 QUICK = SendingLimits(readiness_s=3.0)
-NARROW = SendingLimits(max_queued_bytes=MAX_RECORD_BYTES, max_wait_s=0.2)
+NARROW = SendingLimits(max_queued_bytes=MAX_UPLOAD_RECORD_BYTES, max_wait_s=0.2)
 
 
 def test_the_image_arrives_as_it_was_sent(
@@ -320,8 +319,8 @@ def test_brokers_that_are_away_are_unavailable(kafka: KafkaFixture, lane: Lane) 
 
 def test_a_queue_too_small_for_one_upload_is_refused() -> None:
     """A bound below one upload would wait for ever."""
-    with pytest.raises(Refused, match=str(MAX_RECORD_BYTES)):
-        SendingLimits(max_queued_bytes=MAX_RECORD_BYTES - 1)
+    with pytest.raises(Refused, match=str(MAX_UPLOAD_RECORD_BYTES)):
+        SendingLimits(max_queued_bytes=MAX_UPLOAD_RECORD_BYTES - 1)
 
 
 async def test_the_async_twin_sends(kafka: KafkaFixture, lane: Lane) -> None:
@@ -357,7 +356,7 @@ async def test_the_async_twin_waits_for_room_without_blocking_the_loop(
 
 async def test_a_cancelled_task_gives_its_room_back(kafka: KafkaFixture, lane: Lane) -> None:
     """A task that is cancelled while it waits for room takes none from the others."""
-    limits = SendingLimits(max_queued_bytes=MAX_RECORD_BYTES)
+    limits = SendingLimits(max_queued_bytes=MAX_UPLOAD_RECORD_BYTES)
     async with AsyncUploadProducer(kafka.cluster, lane, limits=limits) as producer:
         await producer.send(PNG, account="a")
         with kafka.silence():

@@ -14,15 +14,8 @@ from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
 from erasestream.schemas.events.ledger import Finding
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
-from erasestream.topics.catalog.catalog import (
-    ADMIN,
-    ERASER,
-    ERASURES,
-    LEDGER,
-    LaneRole,
-    consent_of,
-    lane_role,
-)
+from erasestream.topics.catalog.roles import ADMIN, ERASER, LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import ERASURES, LEDGER, consent_of
 from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.consent.writer import ConsentWriter

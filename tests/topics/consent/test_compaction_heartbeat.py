@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from erasestream.schemas.events.consent import HEARTBEAT_KEY, Channel, Decision
 from erasestream.schemas.ids import Lane, is_account
 from erasestream.topics.admin.provisioning import SetConfig, apply
-from erasestream.topics.catalog.catalog import ADMIN, ERASER, LaneRole, consent_of, lane_role
 from erasestream.topics.catalog.retention_budget import BrokerTimes, Policy, superseded
+from erasestream.topics.catalog.roles import ADMIN, ERASER, LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
 from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.connection import Connection

@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 
 from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.events.base import Event
 from erasestream.schemas.events.consent import Channel, Decision
-from erasestream.schemas.events.images import Event
 from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry, Finding, FindingKind
 from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id, new_upload_id
-from erasestream.topics.catalog.catalog import ERASURES, LEDGER
+from erasestream.topics.catalog.topic_names import ERASURES, LEDGER
 from erasestream.topics.consent.ledger_view import Grants, ledger_key
 from erasestream.topics.kafka.records import Partition, Record
 

@@ -16,16 +16,9 @@ from erasestream.schemas.events.consent import Channel, ConsentDecision, Decisio
 from erasestream.schemas.events.ledger import ErasureEntry, FindingKind
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.topics.admin.provisioning import plan
-from erasestream.topics.catalog.catalog import (
-    ERASURES,
-    LEDGER,
-    OPERATOR,
-    ROUTER,
-    Catalog,
-    LaneRole,
-    consent_of,
-    lane_role,
-)
+from erasestream.topics.catalog.catalog import Catalog
+from erasestream.topics.catalog.roles import OPERATOR, ROUTER, LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import ERASURES, LEDGER, consent_of
 from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.consent.ledger_view import ledger_key
 from erasestream.topics.consent.view import ConsentView

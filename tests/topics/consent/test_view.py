@@ -16,7 +16,7 @@ from erasestream.schemas.events.consent import (
 )
 from erasestream.schemas.events.ledger import FindingKind
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
-from erasestream.topics.catalog.catalog import consent_of
+from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.consent.view import MAX_MISPLACED, MAX_REPORTED, Decisions
 from erasestream.topics.kafka.partitioner import murmur2, partition_of
 from erasestream.topics.kafka.records import Partition, Record

@@ -11,7 +11,7 @@ from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.consent import HEARTBEAT_KEY, Channel, ConsentDecision, Decision
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
-from erasestream.topics.catalog.catalog import consent_of
+from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.consent import writer as writing
 from erasestream.topics.consent.write_conflicts import has_rival
 from erasestream.topics.consent.writer import ConsentWriter

@@ -10,16 +10,8 @@ from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.events.consent import HEARTBEAT_KEY, Channel
 from erasestream.schemas.ids import AccountId, Lane
 from erasestream.topics.catalog.acl import Operation, Resource, Right
-from erasestream.topics.catalog.catalog import (
-    ADMIN,
-    LEDGER,
-    OPERATOR,
-    ROUTER,
-    LaneRole,
-    Role,
-    consent_of,
-    lane_role,
-)
+from erasestream.topics.catalog.roles import ADMIN, OPERATOR, ROUTER, LaneRole, Role, lane_role
+from erasestream.topics.catalog.topic_names import LEDGER, consent_of
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.consent.writer import ConsentReader, ConsentWriter
 from erasestream.topics.kafka.acl_bindings import binding_of, exactly

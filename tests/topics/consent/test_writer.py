@@ -7,7 +7,7 @@ import pytest
 from erasestream.schemas.errors import Code, InvalidEvent, Unavailable
 from erasestream.schemas.events.consent import Channel, Decision
 from erasestream.schemas.ids import AccountId, Lane
-from erasestream.topics.catalog.catalog import OPERATOR, LaneRole, lane_role
+from erasestream.topics.catalog.roles import OPERATOR, LaneRole, lane_role
 from erasestream.topics.consent.writer import ConsentReader, ConsentWriter
 from tests.kafka_fixture import KafkaFixture
 

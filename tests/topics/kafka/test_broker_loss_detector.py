@@ -10,7 +10,8 @@ from confluent_kafka import Producer
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import LEDGER, OPERATOR, ROUTER
+from erasestream.topics.catalog.roles import OPERATOR, ROUTER
+from erasestream.topics.catalog.topic_names import LEDGER
 from erasestream.topics.client import result_consumer, upload_sender
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import UploadProducer

@@ -14,7 +14,8 @@ import pytest
 from erasestream.schemas.errors import Code, ErasestreamError
 from erasestream.schemas.events.consent import Channel
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import LaneRole, ephemeral_of, lane_role
+from erasestream.topics.catalog.roles import LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import ephemeral_of
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.consent.writer import ConsentWriter

@@ -19,7 +19,8 @@ from confluent_kafka import Producer
 from erasestream.pipeline.devstack.kafka.broker import free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import SecondWay
 from erasestream.schemas.errors import Fenced, Unavailable
-from erasestream.topics.catalog.catalog import ROUTER, cutouts_of, ephemeral_of, uploads_of
+from erasestream.topics.catalog.roles import ROUTER
+from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.client.upload_producer import SendingLimits, UploadProducer
 from erasestream.topics.kafka.connection import Cluster, Connection, Settings
 from erasestream.topics.kafka.producer import producer_pool

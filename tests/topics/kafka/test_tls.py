@@ -12,7 +12,7 @@ import pytest
 
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.schemas.errors import Code, ErasestreamError
-from erasestream.topics.catalog.catalog import ADMIN
+from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.tls import Identity
 

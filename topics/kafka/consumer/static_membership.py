@@ -9,8 +9,8 @@ list of topics, or with partitions that were added meanwhile, get only the old o
 import hashlib
 from collections.abc import Iterable
 
+from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
 from erasestream.topics.kafka.connection import ClientErrorState, Connection, Settings
-from erasestream.topics.kafka.transaction.producer import MAX_RECORD_BYTES
 
 
 def member_settings(

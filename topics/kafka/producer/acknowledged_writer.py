@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.schemas.errors import ErasestreamError, Fenced, Unavailable
-from erasestream.schemas.events.images import utc
+from erasestream.schemas.events.base import utc
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import (

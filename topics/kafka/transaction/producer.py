@@ -15,14 +15,12 @@ from confluent_kafka import (
 )
 
 from erasestream.schemas.errors import Fenced, Unavailable
-from erasestream.schemas.events.images import MAX_CUTOUT_BYTES
 from erasestream.topics.catalog.acl import transactional_prefix
-from erasestream.topics.catalog.catalog import RECORD_OVERHEAD_BYTES
+from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
 from erasestream.topics.kafka.connection import ClientErrorState, Connection, kafka_error, translate
 from erasestream.topics.kafka.records import Outgoing
 from erasestream.topics.kafka.transaction.abandonable_calls import AbandonableExecutor
 
-MAX_RECORD_BYTES = MAX_CUTOUT_BYTES + RECORD_OVERHEAD_BYTES
 QUEUE_KBYTES = 160_000
 """Bound of a client's queue, in kilobytes: two of the largest records."""
 CALL_TIMEOUT_S = 5.0

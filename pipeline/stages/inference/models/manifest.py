@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from erasestream.schemas.errors import MissingModel, ModelRefused
-from erasestream.schemas.events.images import Sha256
+from erasestream.schemas.events.base import Sha256
 
 MODEL_FILE = "model.onnx"
 RECORD_FILE = "installed.json"

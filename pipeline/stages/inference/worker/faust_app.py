@@ -44,9 +44,10 @@ from erasestream.pipeline.stages.inference.worker.lookahead import LookAhead, Wo
 from erasestream.pipeline.stages.inference.worker.result_builder import ResultBuilder, Source
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.schemas.errors import ErasestreamError, InvariantBroken, Unavailable
-from erasestream.schemas.events.images import Position
+from erasestream.schemas.events.base import Position
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import INFERENCE, cutouts_of, lane_of, uploads_of
+from erasestream.topics.catalog.roles import INFERENCE
+from erasestream.topics.catalog.topic_names import cutouts_of, lane_of, uploads_of
 
 log = logging.getLogger(__name__)
 

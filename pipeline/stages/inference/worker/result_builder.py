@@ -10,15 +10,8 @@ from typing import NamedTuple, Protocol
 
 from erasestream.schemas.codec.cloudevents import Wire, from_wire, header_of, to_wire
 from erasestream.schemas.errors import Code, ErasestreamError, InvalidInput
-from erasestream.schemas.events.images import (
-    Adjusted,
-    Cutout,
-    Failure,
-    Position,
-    Reference,
-    Upload,
-    utc,
-)
+from erasestream.schemas.events.base import Position, Reference, utc
+from erasestream.schemas.events.images import Adjusted, Cutout, Failure, Upload
 from erasestream.schemas.ids import (
     INVALID_ACCOUNT,
     AccountId,

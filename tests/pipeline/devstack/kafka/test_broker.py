@@ -14,10 +14,11 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.child_process import ProcessId
 from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
-from erasestream.pipeline.devstack.kafka.broker_config import MAX_RECORD_BYTES, single
+from erasestream.pipeline.devstack.kafka.broker_config import single
 from erasestream.pipeline.devstack.kafka.readiness import brokers_in_service, client_context
 from erasestream.schemas.errors import Code, Refused, Unavailable
-from erasestream.topics.catalog.catalog import Role
+from erasestream.topics.catalog.roles import Role
+from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
 from erasestream.topics.kafka.tls import Identity
 from tests.flow.waiting import eventually
 

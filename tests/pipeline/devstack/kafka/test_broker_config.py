@@ -7,7 +7,6 @@ import pytest
 
 from erasestream.pipeline.devstack.kafka.broker_config import (
     MAX_QUEUED_BYTES,
-    MAX_RECORD_BYTES,
     MAX_REQUEST_BYTES,
     BrokerConfig,
     SecondWay,
@@ -20,6 +19,7 @@ from erasestream.schemas.errors import Refused
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.catalog import Catalog, LaneSpec
 from erasestream.topics.catalog.retention_budget import BrokerTimes
+from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
 
 SEED = bytes(range(16))
 THREE = [(9001, 9101), (9002, 9102), (9003, 9103)]

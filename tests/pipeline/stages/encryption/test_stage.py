@@ -10,10 +10,12 @@ from confluent_kafka.admin import OffsetSpec
 
 from erasestream.pipeline.stages.encryption.stage import SinkStage
 from erasestream.schemas.codec.cloudevents import to_wire
-from erasestream.schemas.events.images import Part, Position, Retained
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.images import Part, Retained
 from erasestream.schemas.ids import GrantId, Lane, new_upload_id
 from erasestream.sinks.images.image_writer import EncryptionSink
-from erasestream.topics.catalog.catalog import RETAINED, ROUTER, SINK
+from erasestream.topics.catalog.roles import ROUTER, SINK
+from erasestream.topics.catalog.topic_names import RETAINED
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue

@@ -13,15 +13,8 @@ from erasestream.schemas.codec.cloudevents import Wire, from_wire, type_of
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.ledger import ErasureEntry, FindingKind
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
-from erasestream.topics.catalog.catalog import (
-    ADMIN,
-    ERASER,
-    ERASURES,
-    LEDGER,
-    LaneRole,
-    consent_of,
-    lane_role,
-)
+from erasestream.topics.catalog.roles import ADMIN, ERASER, LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import ERASURES, LEDGER, consent_of
 from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
 from erasestream.topics.consent.ledger_view import LedgerView, ledger_key
 from erasestream.topics.consent.writer import Recorded

@@ -12,10 +12,12 @@ from typing import NamedTuple
 
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.codec.replay_mark import ReplayMark
+from erasestream.schemas.events.base import Event, utc
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
-from erasestream.schemas.events.images import Event, Upload, utc
+from erasestream.schemas.events.images import Upload
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId, new_upload_id
-from erasestream.topics.catalog.catalog import Catalog, LaneSpec, consent_of, cutouts_of, uploads_of
+from erasestream.topics.catalog.catalog import Catalog, LaneSpec
+from erasestream.topics.catalog.topic_names import consent_of, cutouts_of, uploads_of
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.records import Partition, Record
 from erasestream.topics.kafka.transaction.start_offsets import StartOffset

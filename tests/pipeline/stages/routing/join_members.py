@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from erasestream.pipeline.stages.routing.router import Router
 from erasestream.schemas.codec.cloudevents import from_wire, type_of
 from erasestream.schemas.errors import InvariantBroken
-from erasestream.schemas.events.images import Cutout, Failure, Position, Retained, Upload, utc
+from erasestream.schemas.events.base import Position, utc
+from erasestream.schemas.events.images import Cutout, Failure, Retained, Upload
 from erasestream.schemas.events.ledger import Finding
 from erasestream.schemas.ids import AccountId, GrantId, Lane
-from erasestream.topics.catalog.catalog import RETAINED, consent_of, ephemeral_of, uploads_of
+from erasestream.topics.catalog.topic_names import RETAINED, consent_of, ephemeral_of, uploads_of
 from erasestream.topics.consent.view import ActiveGrant, Decisions
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.partitioner import partition_of

@@ -14,19 +14,12 @@ from confluent_kafka.admin import OffsetSpec
 from erasestream.pipeline.stages.routing.router import Router, topics_of
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire
 from erasestream.schemas.errors import Fenced
-from erasestream.schemas.events.images import Cutout, Event, Position, Upload, utc
+from erasestream.schemas.events.base import Event, Position, utc
+from erasestream.schemas.events.images import Cutout, Upload
 from erasestream.schemas.ids import AccountId, Lane, UploadId, new_upload_id
-from erasestream.topics.catalog.catalog import (
-    ADMIN,
-    RETAINED,
-    ROUTER,
-    Catalog,
-    LaneRole,
-    cutouts_of,
-    ephemeral_of,
-    lane_role,
-    uploads_of,
-)
+from erasestream.topics.catalog.catalog import Catalog
+from erasestream.topics.catalog.roles import ADMIN, ROUTER, LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import RETAINED, cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.connection import ClientErrorState, Connection

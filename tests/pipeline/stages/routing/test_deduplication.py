@@ -16,7 +16,7 @@ from erasestream.pipeline.stages.routing.deduplication import (
 )
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.errors import InvariantBroken
-from erasestream.schemas.events.images import Position
+from erasestream.schemas.events.base import Position
 
 TOPIC = "bTYs9Br5T5qhZMdsDXX9XA"
 ANEW = "cTYs9Br5T5qhZMdsDXX9XB"

@@ -20,7 +20,7 @@ from erasestream.pipeline.stages.routing.router import Router
 from erasestream.schemas.codec.consent_decision import Decided
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.errors import InvariantBroken
-from erasestream.schemas.events.images import Position
+from erasestream.schemas.events.base import Position
 from erasestream.topics.admin.record_purge import Committed
 from erasestream.topics.kafka.records import Partition
 from tests.pipeline.stages.routing import join_machine

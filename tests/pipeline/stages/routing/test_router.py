@@ -11,11 +11,12 @@ import pytest
 from erasestream.pipeline.stages.routing import router as module
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire, type_of
 from erasestream.schemas.errors import Code, InvariantBroken, Unavailable
+from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.consent import Decision
-from erasestream.schemas.events.images import Cutout, Failure, Part, Position, Retained, Upload
+from erasestream.schemas.events.images import Cutout, Failure, Part, Retained, Upload
 from erasestream.schemas.events.ledger import Finding
 from erasestream.schemas.ids import AccountId
-from erasestream.topics.catalog.catalog import LEDGER, RETAINED, ephemeral_of, uploads_of
+from erasestream.topics.catalog.topic_names import LEDGER, RETAINED, ephemeral_of, uploads_of
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from tests.pipeline.stages.routing.join_harness import CATALOG, LANE, PARTITIONS, SKEW_MS, Brokers

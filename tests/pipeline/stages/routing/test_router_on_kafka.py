@@ -8,15 +8,15 @@ from confluent_kafka import Consumer, TopicPartition
 
 from erasestream.pipeline.bootstrap.storage import RouterStage
 from erasestream.pipeline.settings import KafkaSettings, LaneSettings, Settings, StageSettings
-from erasestream.pipeline.stages.routing.routing_rule import MAX_CLOCK_SKEW
 from erasestream.schemas.errors import Fenced, InvariantBroken
-from erasestream.schemas.events.consent import Channel
-from erasestream.schemas.events.images import Position
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel
 from erasestream.schemas.events.ledger import Finding, FindingKind
 from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.topics.admin.provisioning import plan
 from erasestream.topics.admin.router_recovery import RouterRepair
-from erasestream.topics.catalog.catalog import ROUTER, cutouts_of, ephemeral_of, uploads_of
+from erasestream.topics.catalog.roles import ROUTER
+from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
@@ -261,9 +261,7 @@ def test_an_upload_that_can_not_be_read_now_is_waited_for(bench: KafkaRouterHarn
         role=ROUTER,
     )
     waiting = bench.router(originals_at=nowhere)
-    waiting.run_until(
-        lambda: waiting.router.counts["ephemeral"] > 0 or waiting.loop.has_partitions
-    )
+    waiting.run_until(lambda: waiting.router.counts["ephemeral"] > 0 or waiting.loop.has_partitions)
     for _ in range(3):
         waiting.loop.run_once()
     assert position not in bench.delivered()

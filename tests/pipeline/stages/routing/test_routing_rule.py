@@ -6,13 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erasestream.pipeline.stages.routing.routing_rule import (
-    MAX_CLOCK_SKEW,
-    Route,
-    is_original,
-    route_of,
-)
-from erasestream.schemas.events.images import Cutout, Failure, Position, Upload
+from erasestream.pipeline.stages.routing.routing_rule import Route, is_original, route_of
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
+from erasestream.schemas.events.images import Cutout, Failure, Upload
 from erasestream.schemas.ids import INVALID_ACCOUNT, AccountId, UploadId
 from tests.schemas.samples import head_of
 

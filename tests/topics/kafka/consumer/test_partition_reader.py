@@ -12,7 +12,8 @@ from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.schemas.errors import Refused, Unavailable
 from erasestream.schemas.events.consent import HEARTBEAT_KEY
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import OPERATOR, LaneRole, consent_of, lane_role
+from erasestream.topics.catalog.roles import OPERATOR, LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.consent.writer import ConsentReader
 from erasestream.topics.kafka.consumer import partition_reader
 from erasestream.topics.kafka.consumer.compacted_view import Mark

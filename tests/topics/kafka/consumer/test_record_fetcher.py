@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
-from erasestream.pipeline.stages.routing.routing_rule import MAX_CLOCK_SKEW
 from erasestream.schemas.errors import Unavailable
-from erasestream.schemas.events.consent import Channel
-from erasestream.schemas.events.images import Position
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel
 from erasestream.schemas.ids import Lane, UploadId, new_upload_id
-from erasestream.topics.catalog.catalog import ADMIN, ROUTER, uploads_of
+from erasestream.topics.catalog.roles import ADMIN, ROUTER
+from erasestream.topics.catalog.topic_names import uploads_of
 from erasestream.topics.kafka.connection import ClientErrorState, Settings
 from erasestream.topics.kafka.consumer import record_fetcher
 from erasestream.topics.kafka.consumer.record_fetcher import MAX_SKIP, RecordFetcher

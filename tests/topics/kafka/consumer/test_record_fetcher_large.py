@@ -5,7 +5,8 @@ import itertools
 from confluent_kafka import Producer
 
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import ADMIN, ROUTER, uploads_of
+from erasestream.topics.catalog.roles import ADMIN, ROUTER
+from erasestream.topics.catalog.topic_names import uploads_of
 from erasestream.topics.kafka.connection import ClientErrorState
 from erasestream.topics.kafka.consumer.record_fetcher import (
     ANSWER_TIMEOUT_S,

@@ -8,7 +8,8 @@ from confluent_kafka import KafkaError
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import LEDGER, ROUTER
+from erasestream.topics.catalog.roles import ROUTER
+from erasestream.topics.catalog.topic_names import LEDGER
 from erasestream.topics.kafka.connection import ClientErrorState, Connection, Settings
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition

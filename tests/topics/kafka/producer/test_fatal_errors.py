@@ -18,7 +18,8 @@ from confluent_kafka import KafkaError, Producer
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import LEDGER, ROUTER
+from erasestream.topics.catalog.roles import ROUTER
+from erasestream.topics.catalog.topic_names import LEDGER
 from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.client.upload_sender import SendingLimits
 from erasestream.topics.kafka.producer import acknowledged_writer, producer_pool

@@ -8,7 +8,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from erasestream.schemas.errors import InvariantBroken, Unavailable
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import ADMIN, ROUTER, cutouts_of, ephemeral_of
+from erasestream.topics.catalog.roles import ADMIN, ROUTER
+from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of
 from erasestream.topics.kafka.backoff import MAX_PAUSE_S, pause_s
 from erasestream.topics.kafka.connection import ClientErrorState
 from erasestream.topics.kafka.records import Partition, Record

@@ -9,7 +9,8 @@ from confluent_kafka import Producer
 
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import ADMIN, ROUTER, cutouts_of, ephemeral_of
+from erasestream.topics.catalog.roles import ADMIN, ROUTER
+from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of
 from erasestream.topics.kafka.connection import ClientErrorState
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from erasestream.topics.kafka.transaction import loop

@@ -9,12 +9,13 @@ from confluent_kafka import Consumer
 
 from erasestream.schemas.errors import Fenced
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import ROUTER, cutouts_of, ephemeral_of
+from erasestream.topics.catalog.roles import ROUTER
+from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES, cutouts_of, ephemeral_of
 from erasestream.topics.kafka.connection import ClientErrorState, Connection, Settings
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from erasestream.topics.kafka.transaction.counters import TransactionCounters
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
-from erasestream.topics.kafka.transaction.producer import MAX_RECORD_BYTES, TransactionalProducer
+from erasestream.topics.kafka.transaction.producer import TransactionalProducer
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture, opened_kafka
 from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness

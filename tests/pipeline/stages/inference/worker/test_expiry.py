@@ -9,7 +9,8 @@ from erasestream.pipeline.stages.inference.isolation.protocol import CutoutImage
 from erasestream.pipeline.stages.inference.worker.result_builder import ResultBuilder, Source
 from erasestream.schemas.codec.cloudevents import Wire, from_wire, to_wire, type_of
 from erasestream.schemas.errors import Code
-from erasestream.schemas.events.images import Cutout, Failure, Position
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import Lane
 from erasestream.schemas.options import CutoutOptions
 from tests.pipeline.stages.inference.worker.test_result_builder import (

@@ -8,7 +8,8 @@ from erasestream.pipeline.stages.inference.isolation.protocol import CutoutImage
 from erasestream.pipeline.stages.inference.worker.result_builder import Model, ResultBuilder, Source
 from erasestream.schemas.codec.cloudevents import MAX_HEADER_BYTES, Wire, from_wire, to_wire
 from erasestream.schemas.errors import Code
-from erasestream.schemas.events.images import Adjusted, Cutout, Failure, Position, Upload
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.images import Adjusted, Cutout, Failure, Upload
 from erasestream.schemas.ids import INVALID_ACCOUNT, AccountId, Lane, UploadId
 from erasestream.schemas.options import CutoutOptions, OutputFormat
 

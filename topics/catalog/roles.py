@@ -1,0 +1,36 @@
+"""Who uses the topics: one role per stage, and three per lane.
+
+A role is the common name of a certificate; its rights follow from the catalog (`acl.py`).
+"""
+
+from enum import StrEnum
+from typing import NewType
+
+from erasestream.schemas.ids import Lane
+
+Role = NewType("Role", str)
+
+INFERENCE = Role("inference")
+ROUTER = Role("router")
+SINK = Role("sink")
+PURGER = Role("purger")
+READER = Role("reader")
+ERASER = Role("eraser")
+AUDITOR = Role("auditor")
+OPERATOR = Role("operator")
+ADMIN = Role("admin")
+STAGE_ROLES = (INFERENCE, ROUTER, SINK, PURGER, READER, ERASER, AUDITOR, OPERATOR, ADMIN)
+
+
+class LaneRole(StrEnum):
+    """What the services of a lane do; the role's full name is `<lane>.<this>`."""
+
+    PRODUCER = "producer"
+    CONSUMER = "consumer"
+    ACCOUNT = "account"
+    """Writes the owners' decisions about keeping, and reads their history."""
+
+
+def lane_role(lane: Lane, role: LaneRole) -> Role:
+    """The role of this lane's services, as it stands in their certificates."""
+    return Role(f"{lane}.{role}")
