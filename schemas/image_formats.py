@@ -14,7 +14,7 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_START = b"\xff\xd8\xff"
 
 
-def content_type_of(data: bytes) -> str | None:
+def sniff_content_type(data: bytes) -> str | None:
     """`image/jpeg`, `image/png`, `image/webp`, or None for anything else."""
     head = bytes(data[:12])
     if head.startswith(_JPEG_START):

@@ -25,7 +25,7 @@ from erasestream.sinks.images.image_reader import RetainedReader
 from erasestream.sinks.images.image_writer import EncryptionSink
 from erasestream.sinks.keys.key_vault import KeyVault, KeyVaultReader, mark_erased
 from erasestream.sinks.keys.local_keyring import LocalKeyring
-from erasestream.topics.admin.record_purge import Purge
+from erasestream.topics.admin.record_purge import RecordPurger
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ERASER, OPERATOR, PURGER, READER, ROUTER, SINK, Role
@@ -41,8 +41,9 @@ from erasestream.topics.catalog.topic_names import (
 from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
 from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.consent.ledger_view import LedgerView
-from erasestream.topics.consent.view import ConsentView, Found, unreported
-from erasestream.topics.consent.writer import ConsentReader, ConsentWriter, Operators
+from erasestream.topics.consent.reader import ConsentReader
+from erasestream.topics.consent.view import ConsentView, ReportFinding, ignore_finding
+from erasestream.topics.consent.writer import ConsentWriter, OperatorPolicy
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
@@ -83,7 +84,7 @@ class RouterStage:
             writes=AcknowledgedWriter(connection=connection, timeout_s=FINDING_TIMEOUT_S),
             ledger_partitions=counts[LEDGER],
         )
-        self.view = _view(connection, catalog, found=self._findings.found)
+        self.view = _view(connection, catalog, report=self._findings.report)
         self._originals = RecordFetcher(connection=connection)
         self.router = Router(
             catalog=catalog,
@@ -170,7 +171,7 @@ def purger(settings: Settings, stopping: Event) -> PurgerStage:
     may = (Operation.DELETE,)
     connection.admin().check_rights({topic.name: may for topic in catalog.topics if topic.purgers})
     return PurgerStage(
-        purge=Purge(connection=connection, catalog=catalog),
+        purge=RecordPurger(connection=connection, catalog=catalog),
         stopping=stopping,
         interval_s=settings.stage.purge_interval.total_seconds(),
     )
@@ -210,7 +211,9 @@ def eraser(settings: Settings, stopping: Event) -> EraserStage:
     )
 
 
-def _view(connection: Connection, catalog: Catalog, *, found: Found = unreported) -> ConsentView:
+def _view(
+    connection: Connection, catalog: Catalog, *, report: ReportFinding = ignore_finding
+) -> ConsentView:
     """The consent view, loaded up to where the decisions reach now.
 
     Raises `Refused` if a consent topic has another number of partitions than declared: what
@@ -221,7 +224,7 @@ def _view(connection: Connection, catalog: Catalog, *, found: Found = unreported
         if count != catalog[name].partitions:
             raise Refused(f"{name} has {count} partitions, declared {catalog[name].partitions}")
     view = ConsentView(
-        connection=connection, catalog=catalog, lanes=catalog.lane_names, found=found
+        connection=connection, catalog=catalog, lanes=catalog.lane_names, report=report
     )
     view.catch_up(view.mark(), deadline_s=LOAD_DEADLINE_S)
     return view
@@ -281,7 +284,7 @@ def consent_writer(settings: Settings, lane: Lane, *, role: Role = OPERATOR) -> 
     return ConsentWriter(
         connection=Connection(cluster=settings.cluster, role=role),
         lane=lane,
-        operators=Operators.DEVELOPERS if is_development else Operators.REVOKE_ONLY,
+        operators=OperatorPolicy.GRANT_AND_REVOKE if is_development else OperatorPolicy.REVOKE_ONLY,
     )
 
 

@@ -21,9 +21,9 @@ from erasestream.pipeline.settings import load
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin import provisioning
 from erasestream.topics.admin.provisioning import Plan
-from erasestream.topics.admin.router_recovery import RouterRepair
+from erasestream.topics.admin.router_recovery import RouterRecovery
 from erasestream.topics.catalog.catalog import Catalog, Topic
-from erasestream.topics.catalog.retention_budget import Lifetime, Superseded
+from erasestream.topics.catalog.retention_budget import Lifetime, SupersededLifetime
 from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.kafka.connection import Connection
 
@@ -51,8 +51,8 @@ def repair(lane: LaneOption) -> None:
     """Mend the router's lost offsets and marks in a lane; stop the routers first."""
     settings = load()
     connection = Connection(cluster=settings.cluster, role=ADMIN)
-    mender = RouterRepair(connection=connection, catalog=settings.catalog(), actor=operator())
-    for line in mender.repair(Lane(lane)):
+    mender = RouterRecovery(connection=connection, catalog=settings.catalog(), actor=operator())
+    for line in mender.recover(Lane(lane)):
         say(line)
 
 
@@ -61,7 +61,7 @@ def _show(plan: Plan) -> None:
         say(f"  {change}")
     for name in plan.unknown_topics:
         say(f"  topic {name} is not in the catalog: left alone")
-    for at in plan.for_repair:
+    for at in plan.needs_repair:
         say(f"  the router has no offset for {at}: run `erasestream repair` for its lane")
     say(f"{len(plan.changes)} changes")
 
@@ -98,7 +98,7 @@ def _life(topic: Topic) -> str:
     return "kept; holds no image"
 
 
-def _until_superseded(gone: Superseded) -> str:
+def _until_superseded(gone: SupersededLifetime) -> str:
     parts = (gone.segment_s, gone.heartbeat_s, gone.cleaner_s, gone.delete_delay_s)
     return f"superseded: {' + '.join(map(_hours, parts))} = {_hours(gone.worst_age_s)} h"
 

@@ -17,7 +17,8 @@ from erasestream.pipeline.cli.console import (
 from erasestream.pipeline.settings import load
 from erasestream.schemas.events.consent import Channel
 from erasestream.schemas.ids import Lane
-from erasestream.topics.consent.writer import ConsentReader, ConsentWriter, Recorded
+from erasestream.topics.consent.reader import ConsentReader
+from erasestream.topics.consent.writer import ConsentWriter, RecordedDecision
 
 consent = typer.Typer(no_args_is_help=True, help="Show and change what owners decided.")
 retained = typer.Typer(no_args_is_help=True, help="List and open retained images (extra sink).")
@@ -35,7 +36,7 @@ def _reader(lane: str) -> ConsentReader:
     return consent_reader(load(), Lane(lane))
 
 
-def _tell(recorded: Recorded) -> None:
+def _tell(recorded: RecordedDecision) -> None:
     if not recorded.written:
         say(f"granted already, since {recorded.at.isoformat()}")
     else:
@@ -68,7 +69,7 @@ def revoke(
 def show(account: AccountArgument, lane: LaneOption) -> None:
     """Show what stands for an account, and every decision that led to it."""
     reader = _reader(lane)
-    standing = reader.standing(account)
+    standing = reader.active_grant(account)
     if standing:
         say(f"opted in since {standing.appended_at.isoformat()}: {standing.grant}")
     else:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.events.images import MAX_UPLOAD_BYTES
-from erasestream.schemas.image_formats import content_type_of
+from erasestream.schemas.image_formats import sniff_content_type
 
 MOST = 8
 """So many photos keep the demo below three minutes on two cores."""
@@ -63,7 +63,7 @@ def _photo(path: Path, say: Say) -> Photo | None:
     except OSError:
         say(f"left out: {path.name} can not be read")
         return None
-    content_type = content_type_of(data)
+    content_type = sniff_content_type(data)
     if content_type is None:
         say(f"left out: {path.name} is not a JPEG, PNG or WebP image up to 25 MB")
         return None

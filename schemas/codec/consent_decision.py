@@ -33,7 +33,7 @@ _FORM = re.compile(
 _DECISIONS = {decision.encode(): decision for decision in Decision}
 
 
-class Decided(NamedTuple):
+class ParsedDecision(NamedTuple):
     """What a view needs of a decision."""
 
     account: bytes
@@ -46,12 +46,12 @@ class Decided(NamedTuple):
         return is_void(self.decision, made_at=self.made_at, appended_at=appended_at)
 
 
-def read_decision(headers: Sequence[tuple[str, bytes]], value: bytes) -> Decided:
+def read_decision(headers: Sequence[tuple[str, bytes]], value: bytes) -> ParsedDecision:
     """The decision in a record.  Raises `InvalidEvent` exactly where `from_wire` does."""
     return in_our_form(headers, value) or _by_the_model(headers, value)
 
 
-def in_our_form(headers: Sequence[tuple[str, bytes]], value: bytes) -> Decided | None:
+def in_our_form(headers: Sequence[tuple[str, bytes]], value: bytes) -> ParsedDecision | None:
     """The decision in a record of this form; None for any other record."""
     if len(headers) != len(_NAMES):
         return None
@@ -66,9 +66,9 @@ def in_our_form(headers: Sequence[tuple[str, bytes]], value: bytes) -> Decided |
         made_at = datetime.fromisoformat(time.decode())
     except ValueError:  # the 30th of February
         return None
-    return Decided(account, id_.decode(), made_at, _DECISIONS[decision])
+    return ParsedDecision(account, id_.decode(), made_at, _DECISIONS[decision])
 
 
-def _by_the_model(headers: Sequence[tuple[str, bytes]], value: bytes) -> Decided:
+def _by_the_model(headers: Sequence[tuple[str, bytes]], value: bytes) -> ParsedDecision:
     event = from_wire(ConsentDecision, headers, value)
-    return Decided(event.account.encode(), event.id, event.time, event.decision)
+    return ParsedDecision(event.account.encode(), event.id, event.time, event.decision)

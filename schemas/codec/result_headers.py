@@ -18,7 +18,7 @@ from erasestream.schemas.ids import ACCOUNT_PATTERN, AccountId
 _is_account = re.compile(ACCOUNT_PATTERN).fullmatch
 
 
-class ResultHead(NamedTuple):
+class ResultHeaders(NamedTuple):
     """Whether it is a cut-out or a failure, of whose upload, which one, and when that came."""
 
     is_cutout: bool
@@ -48,7 +48,7 @@ _READ: Sequence[tuple[str, Callable[[str], Any]]] = (
 )
 
 
-def result_head(headers: Sequence[tuple[str, bytes | None]]) -> ResultHead:
+def parse_result_headers(headers: Sequence[tuple[str, bytes | None]]) -> ResultHeaders:
     """The head of a record of results.  Of several headers of a name the first counts.
 
     Raises `InvalidEvent` if it is none, with the name of the header that is wrong or missing.
@@ -66,4 +66,4 @@ def result_head(headers: Sequence[tuple[str, bytes | None]]) -> ResultHead:
             read.append(of((found.get(name) or b"").decode()))
         except ValueError:
             raise InvalidEvent(name) from None
-    return ResultHead(is_cutout, *read)
+    return ResultHeaders(is_cutout, *read)

@@ -97,7 +97,7 @@ def bare(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Turn:
 def _headers(lane: Lane, image: bytes) -> list[tuple[str, bytes]]:
     """Of one upload of ours."""
     drafter = UploadFactory(lane=lane, clock=lambda: datetime.now(UTC), random=os.urandom)
-    upload = drafter.draft(image, account=ACCOUNT, reference="1")
+    upload = drafter.build(image, account=ACCOUNT, reference="1")
     return to_wire(upload, source=f"/lanes/{lane}/uploads").headers
 
 

@@ -25,7 +25,7 @@ def main() -> None:
         connection=Connection(cluster=settings.cluster, role=ROUTER),
         catalog=settings.catalog(),
         lanes=settings.catalog().lane_names,
-        found=lambda *finding: found.append(finding),
+        report=lambda *finding: found.append(finding),
     )
     view.catch_up(view.mark(), deadline_s=DEADLINE_S)
     load_s, used_s = time.monotonic() - started, time.process_time() - started_cpu_s

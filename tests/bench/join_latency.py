@@ -150,7 +150,7 @@ def barrier(bed: Bed) -> Iterator[Figure]:
     catalog, stopping = bed.stack.catalog(), threading.Event()
     connection = Connection(cluster=bed.stack.cluster, role=ROUTER)
     view = ConsentView(
-        connection=connection, catalog=catalog, lanes=catalog.lane_names, found=lambda *_: None
+        connection=connection, catalog=catalog, lanes=catalog.lane_names, report=lambda *_: None
     )
     originals = RecordFetcher(connection=connection)
     router = TimedRouter(

@@ -18,7 +18,7 @@ from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.catalog.roles import ADMIN, AUDITOR, SINK, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import RETAINED, ephemeral_of
 from erasestream.topics.client.upload_producer import Receipt, UploadProducer
-from erasestream.topics.consent.writer import ConsentWriter, Recorded
+from erasestream.topics.consent.writer import ConsentWriter, RecordedDecision
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.records import Record
 from tests.flow.looking import UNCOMMITTED, TopicReader, ids_in, results_of
@@ -140,11 +140,11 @@ class Flow:
             self._writers[lane] = ConsentWriter(connection=connection, lane=lane)
         return self._writers[lane]
 
-    def grant(self, account: str, lane: Lane = SHOP) -> Recorded:
+    def grant(self, account: str, lane: Lane = SHOP) -> RecordedDecision:
         """The owner opts in."""
         return self.consent(lane).grant(account, actor="owner", channel=Channel.LIBRARY)
 
-    def revoke(self, account: str, lane: Lane = SHOP) -> Recorded:
+    def revoke(self, account: str, lane: Lane = SHOP) -> RecordedDecision:
         """The owner opts out."""
         return self.consent(lane).revoke(account, actor="owner", channel=Channel.LIBRARY)
 

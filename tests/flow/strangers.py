@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.events.images import Upload
 from erasestream.schemas.ids import AccountId, new_upload_id
-from erasestream.schemas.image_formats import content_type_of
+from erasestream.schemas.image_formats import sniff_content_type
 from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
 
@@ -50,7 +50,7 @@ def upload_record(image: bytes, account: str) -> RawRecord:
         id=new_upload_id(int(now.timestamp() * 1000), urandom(10)),
         time=now,
         account=AccountId(account),
-        content_type=content_type_of(image) or "image/png",
+        content_type=sniff_content_type(image) or "image/png",
         data=image,
     )
     return RawRecord(image, dict(to_wire(event, source="/a/stranger").headers))

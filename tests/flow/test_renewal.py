@@ -11,7 +11,7 @@ from erasestream.pipeline.runtime.runner import EX_SOFTWARE, EX_UNAVAILABLE
 from erasestream.schemas.errors import Unavailable
 from erasestream.topics.catalog.roles import ERASER, INFERENCE, PURGER, ROUTER, SINK, Role
 from erasestream.topics.catalog.topic_names import uploads_of
-from erasestream.topics.consent.writer import Recorded
+from erasestream.topics.consent.writer import RecordedDecision
 from erasestream.topics.kafka.records import Partition
 from tests.flow.running import SHOP, STAGES, Flow
 from tests.flow.tallies import Tally, opt_in
@@ -91,7 +91,7 @@ def await_purged(flow: Flow) -> None:
 def await_erased(flow: Flow, account: str) -> None:
     """Opt in and out, and wait until that is confirmed."""
 
-    def revoked() -> Recorded | None:
+    def revoked() -> RecordedDecision | None:
         with suppress(Unavailable):  # the writer's clients too have lost their broker
             flow.grant(account)
             return flow.revoke(account)

@@ -9,14 +9,14 @@ from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import UploadId
 from erasestream.topics.client.upload_producer import Receipt
-from erasestream.topics.consent.writer import Recorded
+from erasestream.topics.consent.writer import RecordedDecision
 from tests.flow.looking import files_with, slices
 from tests.flow.pictures import noise
 from tests.flow.running import BULK, SHOP, Flow
 from tests.flow.waiting import eventually
 
 
-def counts_after(receipt: Receipt, grant: Recorded) -> bool:
+def counts_after(receipt: Receipt, grant: RecordedDecision) -> bool:
     """Whether the broker appended the upload surely after the grant."""
     return receipt.appended_at - grant.at > MAX_CLOCK_SKEW
 
@@ -26,7 +26,9 @@ def stored_parts(flow: Flow, upload: UploadId) -> Counter[Part]:
     return Counter(name.part for name in flow.stored() if name.upload_id == upload)
 
 
-def upload_after(flow: Flow, account: str, grant: Recorded, image: bytes | None = None) -> Receipt:
+def upload_after(
+    flow: Flow, account: str, grant: RecordedDecision, image: bytes | None = None
+) -> Receipt:
     """Upload until one is surely after the grant; that one."""
 
     def one() -> Receipt | None:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from erasestream.schemas.codec.result_headers import ResultHead
+from erasestream.schemas.codec.result_headers import ResultHeaders
 from erasestream.schemas.events.base import Event, Position
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
 from erasestream.schemas.events.images import Cutout, Failure, Part, Retained, Upload
@@ -89,7 +89,7 @@ SAMPLES: tuple[Event, ...] = (
 )
 
 
-def head_of(result: Cutout | Failure) -> ResultHead:
+def headers_of(result: Cutout | Failure) -> ResultHeaders:
     """What the join is to read of it."""
     is_cutout = isinstance(result, Cutout)
-    return ResultHead(is_cutout, result.account, result.position, result.uploaded_at)
+    return ResultHeaders(is_cutout, result.account, result.position, result.uploaded_at)

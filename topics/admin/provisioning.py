@@ -125,7 +125,7 @@ class Plan:
 
     changes: tuple[Change, ...]
     unknown_topics: tuple[str, ...] = ()
-    for_repair: tuple[Partition, ...] = ()
+    needs_repair: tuple[Partition, ...] = ()
     """Partitions that the router has no offset for, though results of them were delivered."""
 
 
@@ -145,11 +145,11 @@ def plan(admin: Admin, catalog: Catalog) -> Plan:
             raise Refused(f"{topic.name} has {actual} partitions, and counts never shrink")
     changes += _config_changes(admin, catalog, counts)
     changes += _right_changes(admin, catalog)
-    starts, for_repair = _missing_marks(admin, catalog, counts)
+    starts, needs_repair = _missing_marks(admin, catalog, counts)
     changes += starts
     known = {topic.name for topic in catalog.topics}
     unknown = sorted(name for name in counts if name not in known and name[:2] != "__")
-    return Plan(tuple(changes), tuple(unknown), tuple(for_repair))
+    return Plan(tuple(changes), tuple(unknown), tuple(needs_repair))
 
 
 def provision(
@@ -244,9 +244,9 @@ def _missing_marks(
 ) -> tuple[list[StartMark], list[Partition]]:
     """What can be begun, and what only a repair can tell the mark of."""
     starts: list[StartMark] = []
-    for_repair: list[Partition] = []
+    needs_repair: list[Partition] = []
     if admin.has_members(ROUTER):
-        return starts, for_repair
+        return starts, needs_repair
     for spec in catalog.lanes:
         cutouts, ephemeral = cutouts_of(spec.name), ephemeral_of(spec.name)
         begun = admin.committed(ROUTER, _partitions(cutouts, counts))
@@ -255,10 +255,10 @@ def _missing_marks(
             if Partition(cutouts, number) in begun:
                 continue
             if Partition(ephemeral, number) in held:
-                for_repair.append(Partition(cutouts, number))
+                needs_repair.append(Partition(cutouts, number))
             elif Partition(cutouts, number) not in held:
                 starts.append(StartMark(spec.name, number))
-    return starts, for_repair
+    return starts, needs_repair
 
 
 def _partitions(topic: str, counts: dict[str, int]) -> list[Partition]:

@@ -50,7 +50,7 @@ def purgeable_offsets(
     return {partition: offset for partition, offset in result.items() if offset > 0}
 
 
-class Purge:
+class RecordPurger:
     """Looks and deletes, as the role purger."""
 
     def __init__(self, *, connection: Connection, catalog: Catalog) -> None:
@@ -66,7 +66,7 @@ class Purge:
         ]
         self._deleted: dict[Partition, int] = {}
 
-    def once(self) -> int:
+    def purge_once(self) -> int:
         """Delete what is needless now; how many partitions had something to delete.
 
         Raises `Unavailable` or `Refused`.

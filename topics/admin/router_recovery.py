@@ -43,7 +43,7 @@ STEP = 64
 READ_TIMEOUT_S = 20.0
 
 
-class RouterRepair:
+class RouterRecovery:
     """Mends one lane after another; `connection` is the administrator's."""
 
     def __init__(
@@ -61,7 +61,7 @@ class RouterRepair:
         self._admin: Admin = connection.admin()
         self._ledger = AcknowledgedWriter(connection=connection, timeout_s=READ_TIMEOUT_S)
 
-    def repair(self, lane: Lane) -> list[str]:
+    def recover(self, lane: Lane) -> list[str]:
         """Set every partition's place and mark anew; a line for each, as the ledger has it.
 
         Raises `Refused` if routers run, or if nothing tells what was routed last; then the

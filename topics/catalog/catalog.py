@@ -20,7 +20,12 @@ from erasestream.schemas.events.images import Cutout, Failure, Retained, Upload
 from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry, Finding, Repair
 from erasestream.schemas.ids import LANE_PATTERN, Lane
 from erasestream.topics.catalog import retention_budget
-from erasestream.topics.catalog.retention_budget import LaneTimes, Lifetime, Policy, Superseded
+from erasestream.topics.catalog.retention_budget import (
+    LaneTimes,
+    Lifetime,
+    Policy,
+    SupersededLifetime,
+)
 from erasestream.topics.catalog.roles import (
     ADMIN,
     AUDITOR,
@@ -85,7 +90,7 @@ class Topic:
     readers: tuple[Role, ...]
     purgers: tuple[Role, ...] = ()
     lifetime: Lifetime | None = None
-    superseded: Superseded | None = None
+    superseded: SupersededLifetime | None = None
     """How soon what is no longer the last of its key is gone; None if nothing ever goes."""
 
     @property

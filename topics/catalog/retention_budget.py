@@ -126,7 +126,7 @@ class Lifetime:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Superseded:
+class SupersededLifetime:
     """How long a record of a compacted topic stays on disk after a newer one of its key.
 
     The newer one lies in a segment, which ends with the first record after `segment_s`; one
@@ -146,9 +146,9 @@ class Superseded:
         return self.segment_s + self.heartbeat_s + self.cleaner_s + self.delete_delay_s
 
 
-def superseded(policy: Policy) -> Superseded:
+def superseded(policy: Policy) -> SupersededLifetime:
     """Of decisions that are no longer the last of their account."""
-    return Superseded(
+    return SupersededLifetime(
         segment_s=policy.segment_s,
         heartbeat_s=policy.heartbeat_s,
         cleaner_s=policy.broker.cleaner_backoff_s + CLEANING_S,

@@ -20,7 +20,7 @@ from erasestream.schemas.ids import (
     is_account,
     new_upload_id,
 )
-from erasestream.schemas.image_formats import content_type_of
+from erasestream.schemas.image_formats import sniff_content_type
 from erasestream.schemas.options import CutoutOptions, what_is_wrong
 
 Options = CutoutOptions | Mapping[str, object] | None
@@ -59,7 +59,7 @@ class UploadFactory:
     clock: Callable[[], datetime]
     random: Callable[[int], bytes]
 
-    def draft(
+    def build(
         self,
         image: bytes,
         *,
@@ -116,7 +116,7 @@ def _checked_content_type(image: bytes) -> str:
         raise InvalidImage(code=Code.EMPTY)
     if len(image) > MAX_UPLOAD_BYTES:
         raise InvalidImage(f"at most {MAX_UPLOAD_BYTES / 1e6:g} MB", code=Code.TOO_LARGE)
-    content_type = content_type_of(image)
+    content_type = sniff_content_type(image)
     if content_type is None:
         raise InvalidImage(code=Code.UNSUPPORTED_FORMAT)
     return content_type

@@ -63,7 +63,7 @@ class UploadProducer:
         clock: Clock = _now,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self._drafter = UploadFactory(lane=lane, clock=clock, random=random)
+        self._factory = UploadFactory(lane=lane, clock=clock, random=random)
         self._sender = UploadSender(cluster, lane, limits=limits or SendingLimits())
 
     def send(
@@ -89,7 +89,7 @@ class UploadProducer:
         producer's own thread and must be short.
         """
         self._sender.check_usable()
-        upload = self._drafter.draft(
+        upload = self._factory.build(
             image,
             account=account,
             reference=reference,
@@ -159,7 +159,7 @@ class AsyncUploadProducer:
     ) -> None:
         self._limits = limits or SendingLimits()
         self._connect = partial(UploadSender, cluster, lane, limits=self._limits)
-        self._drafter = UploadFactory(lane=lane, clock=clock, random=random)
+        self._factory = UploadFactory(lane=lane, clock=clock, random=random)
         self._opened: UploadSender | None = None
 
     async def open(self) -> Self:
@@ -180,7 +180,7 @@ class AsyncUploadProducer:
         """Send an image and wait for its acknowledgement.  Raises as `UploadProducer.send`."""
         sender = self._sender
         sender.check_usable()
-        upload = self._drafter.draft(
+        upload = self._factory.build(
             image,
             account=account,
             reference=reference,

@@ -64,7 +64,7 @@ class LedgerFindings:
         self._beyond: dict[tuple[FindingKind, str], _Entry] = {}
         self._not_before_s = 0.0
 
-    def found(self, kind: FindingKind, at: Partition, offset: int) -> None:
+    def report(self, kind: FindingKind, at: Partition, offset: int) -> None:
         """Take a finding about one record."""
         beyond = self._beyond.get((kind, at.topic))
         if beyond is not None:

@@ -20,7 +20,7 @@ from erasestream.topics.kafka.consumer.compacted_view import CompactedView
 from erasestream.topics.kafka.records import Partition, Record
 
 
-class Decided(NamedTuple):
+class LedgerDecision(NamedTuple):
     """A decision in the ledger: its id, when its entry was appended, and whether it grants."""
 
     id: bytes
@@ -56,7 +56,7 @@ class Erasures:
         return UUID(grant).bytes in self._erased
 
 
-class Grants:
+class GrantHistory:
     """The state behind the view; pure.
 
     What stands in the ledger for ever is kept here for as long: a decision that is come to
@@ -116,7 +116,7 @@ class Grants:
         revocations = [n for n, each in enumerate(made[:until]) if not each.grants]
         return _grants(lane, account, made[: revocations[-1]] if revocations else [])
 
-    def ended_in_doubt(self, lane: Lane, account: AccountId, until_ms: int) -> list[GrantId]:
+    def appended_until(self, lane: Lane, account: AccountId, until_ms: int) -> list[GrantId]:
         """The grants whose entries were appended until then.
 
         For a record that says nothing, or that the ledger does not have.
@@ -141,20 +141,22 @@ class Grants:
         """Whether the eraser has confirmed the erasure of this grant."""
         return grant in self._erased
 
-    def _not_erased(self, lane: Lane, account: AccountId, made: list[Decided]) -> list[GrantId]:
+    def _not_erased(
+        self, lane: Lane, account: AccountId, made: list[LedgerDecision]
+    ) -> list[GrantId]:
         return [g for g in _grants(lane, account, made) if g not in self._erased]
 
-    def _made(self, lane: Lane, account: AccountId) -> list[Decided]:
+    def _made(self, lane: Lane, account: AccountId) -> list[LedgerDecision]:
         packed = self._decisions.get(ledger_key(lane, account), b"")
-        return list(map(Decided._make, _PACKED.iter_unpack(packed)))
+        return list(map(LedgerDecision._make, _PACKED.iter_unpack(packed)))
 
     @staticmethod
-    def _place(made: list[Decided], decision: str) -> int | None:
+    def _place(made: list[LedgerDecision], decision: str) -> int | None:
         wanted = UUID(decision).bytes
         return next((n for n, each in enumerate(made) if each.id == wanted), None)
 
 
-def _grants(lane: Lane, account: AccountId, made: list[Decided]) -> list[GrantId]:
+def _grants(lane: Lane, account: AccountId, made: list[LedgerDecision]) -> list[GrantId]:
     return [grant_id(lane, account, str(UUID(bytes=each.id))) for each in made if each.grants]
 
 
@@ -168,7 +170,7 @@ class LedgerView:
 
     def __init__(self, *, connection: Connection, partitions: Mapping[str, int]) -> None:
         """`partitions`: how many the ledger and `erasures` have."""
-        self.grants = Grants()
+        self.grants = GrantHistory()
         topics = {name: partitions[name] for name in (LEDGER, ERASURES)}
         self._view = CompactedView(connection=connection, topics=topics, apply=self.grants.apply)
 

@@ -11,7 +11,7 @@ from erasestream.schemas.events.consent import Channel, Decision
 from erasestream.schemas.events.ledger import DecisionEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, is_account
 from erasestream.topics.catalog.topic_names import ERASURES, LEDGER, consent_of
-from erasestream.topics.consent.ledger_view import Erasures, Grants, ledger_key
+from erasestream.topics.consent.ledger_view import Erasures, GrantHistory, ledger_key
 from erasestream.topics.consent.view import ActiveGrant, Decisions
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import Mark
@@ -78,7 +78,7 @@ class ConsentReader:
         topic = consent_of(self._lane)
         return Decisions(partitions={topic: self.partitions[topic]})
 
-    def standing(self, account: str) -> ActiveGrant | None:
+    def active_grant(self, account: str) -> ActiveGrant | None:
         """The grant in force; None if the account is not opted in.
 
         A grant that is erased is in force no more, whatever the last decision was.
@@ -88,7 +88,7 @@ class ConsentReader:
     def look(self, account: AccountId) -> tuple[ActiveGrant | None, Mark]:
         """What stands, and how far the account's partition was read for that."""
         with self._decisions[self.place(account).number].now() as (decisions, mark):
-            standing = decisions.standing(self._lane, account)
+            standing = decisions.active_grant(self._lane, account)
         if standing is not None and self._is_erased(account, standing.grant):
             standing = None
         return standing, mark
@@ -119,13 +119,13 @@ class ConsentReader:
         with self._erasures[number].now() as (erasures, _):
             return grant in erasures
 
-    def grants_of(self, account: str) -> "GrantsOfOne":
+    def account_grants(self, account: str) -> "AccountGrants":
         """Every grant of this account."""
-        return GrantsOfOne(self, self._lane, checked(account))
+        return AccountGrants(self, self._lane, checked(account))
 
-    def open_grants(self, account: str) -> list[GrantId]:
+    def unerased_grants(self, account: str) -> list[GrantId]:
         """Every grant of this account whose erasure the eraser has not confirmed yet."""
-        return self.grants_of(account).open()
+        return self.account_grants(account).open()
 
     def history(self, account: str) -> list[HistoryEntry]:
         """Every decision of this account, oldest first."""
@@ -153,12 +153,12 @@ class ConsentReader:
         )
 
 
-class GrantsOfOne:
+class AccountGrants:
     """The grants of one account, and which are erased.  Asked again, it reads only what is new."""
 
     def __init__(self, reader: ConsentReader, lane: Lane, account: AccountId) -> None:
         self._reader, self._lane, self._account = reader, lane, account
-        self._grants = Grants()
+        self._grants = GrantHistory()
         self._reached: dict[str, Mark] = {}
 
     def open(self) -> list[GrantId]:

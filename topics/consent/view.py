@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from erasestream.schemas.codec.consent_decision import Decided, read_decision
+from erasestream.schemas.codec.consent_decision import ParsedDecision, read_decision
 from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.events.base import utc
 from erasestream.schemas.events.consent import HEARTBEAT_KEY, Decision
@@ -47,20 +47,22 @@ class ActiveGrant(NamedTuple):
     appended_at: datetime
 
 
-Found = Callable[[FindingKind, Partition, int], None]
+ReportFinding = Callable[[FindingKind, Partition, int], None]
 """Told of what is wrong, and where it lies."""
 
 
-def unreported(_kind: FindingKind, _at: Partition, _offset: int) -> None:
+def ignore_finding(_kind: FindingKind, _at: Partition, _offset: int) -> None:
     """For whoever reads beside the routers: they find the same, and write it down."""
 
 
 class Decisions:
     """The state behind the view; pure, so that its rules can be tested without a broker."""
 
-    def __init__(self, *, partitions: Mapping[str, int], found: Found = unreported) -> None:
+    def __init__(
+        self, *, partitions: Mapping[str, int], report: ReportFinding = ignore_finding
+    ) -> None:
         self._lanes = {topic: _LaneState(partitions=n) for topic, n in partitions.items()}
-        self._found = found
+        self._report_finding = report
 
     def apply(self, record: Record) -> None:
         """Take one record of a consent topic into account."""
@@ -83,9 +85,9 @@ class Decisions:
 
     def _report(self, kind: FindingKind, record: Record) -> None:
         if self._lanes[record.at.topic].is_first(kind, record.key or b""):
-            self._found(kind, record.at, record.offset)
+            self._report_finding(kind, record.at, record.offset)
 
-    def standing(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
+    def active_grant(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
         """The grant in force of this account; None is a refusal."""
         state = self._lanes.get(consent_of(lane))
         granted = state.granted.get(account.encode()) if state else None
@@ -117,7 +119,7 @@ class _LaneState:
         self._reported.add(name)
         return True
 
-    def decide(self, key: bytes, decided: Decided, appended_ms: int) -> None:
+    def decide(self, key: bytes, decided: ParsedDecision, appended_ms: int) -> None:
         revoked = decided.decision is Decision.REVOKED
         if revoked or decided.is_void(utc(appended_ms)) or key in self._misplaced:
             self.granted.drop(key)
@@ -144,10 +146,10 @@ class ConsentView:
         connection: Connection,
         catalog: Catalog,
         lanes: tuple[Lane, ...],
-        found: Found = unreported,
+        report: ReportFinding = ignore_finding,
     ) -> None:
         partitions = {consent_of(lane): catalog[consent_of(lane)].partitions for lane in lanes}
-        self._decisions = Decisions(partitions=partitions, found=found)
+        self._decisions = Decisions(partitions=partitions, report=report)
         self._view = CompactedView(
             connection=connection, topics=partitions, apply=self._decisions.apply
         )
@@ -166,9 +168,9 @@ class ConsentView:
         """Apply everything below the mark.  Raises `Unavailable` after the deadline."""
         self._view.catch_up(mark, deadline_s=deadline_s)
 
-    def standing(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
+    def active_grant(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
         """The grant in force of this account, as far as is applied; None is a refusal."""
-        return self._decisions.standing(lane, account)
+        return self._decisions.active_grant(lane, account)
 
     def mark_of(self, lane: Lane, account: AccountId) -> str:
         """How much of the account's partition is applied: `<partition>/<offset>`."""

@@ -32,15 +32,13 @@ from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.topics.catalog.roles import OPERATOR
 from erasestream.topics.catalog.topic_names import LEDGER, consent_of
 from erasestream.topics.consent.ledger_view import ledger_key
-from erasestream.topics.consent.reader import ConsentReader, HistoryEntry, checked
+from erasestream.topics.consent.reader import ConsentReader, checked
 from erasestream.topics.consent.write_conflicts import has_rival
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
 from erasestream.topics.kafka.records import Partition
-
-__all__ = ["ConsentReader", "ConsentWriter", "HistoryEntry", "Operators", "Recorded"]
 
 WRITE_TIMEOUT_S = 2 * GRANT_WINDOW.total_seconds()
 """A grant that was given up must never count.
@@ -52,15 +50,15 @@ POLL_S = 0.2
 TOO_LATE = "the grant came too late to count; make it again"
 
 
-class Operators(Enum):
+class OperatorPolicy(Enum):
     """What operators may decide for owners."""
 
     REVOKE_ONLY = auto()
-    DEVELOPERS = auto()
+    GRANT_AND_REVOKE = auto()
     """They may grant as well: a development stack has no owners."""
 
 
-class Recorded(NamedTuple):
+class RecordedDecision(NamedTuple):
     """A decision that the brokers have acknowledged, or that already stood."""
 
     decision: Decision
@@ -80,7 +78,7 @@ class ConsentWriter:
         *,
         connection: Connection,
         lane: Lane,
-        operators: Operators = Operators.REVOKE_ONLY,
+        operators: OperatorPolicy = OperatorPolicy.REVOKE_ONLY,
         clock: Callable[[], float] = time.time,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -92,7 +90,7 @@ class ConsentWriter:
         self.reader = ConsentReader(connection=connection, lane=lane)
         self._writes = AcknowledgedWriter(connection=connection, timeout_s=WRITE_TIMEOUT_S)
 
-    def grant(self, account: str, *, actor: str, channel: Channel) -> Recorded:
+    def grant(self, account: str, *, actor: str, channel: Channel) -> RecordedDecision:
         """Opt in; the grant counts when this returns.
 
         Raises `Unavailable` if the brokers did not acknowledge it in time, or appended it too
@@ -105,19 +103,21 @@ class ConsentWriter:
         what stood then: `written=False` can name a grant that was revoked since.
         """
         is_operator = self._role == OPERATOR or channel is Channel.OPERATOR
-        if is_operator and self._operators is Operators.REVOKE_ONLY:
+        if is_operator and self._operators is OperatorPolicy.REVOKE_ONLY:
             raise Refused("operators can only revoke: an opt-in is the owner's own action")
         asked = checked(account)
         standing, begin = self.reader.look(asked)
         if standing is not None:
-            return Recorded(Decision.GRANTED, standing.grant, standing.appended_at, written=False)
+            return RecordedDecision(
+                Decision.GRANTED, standing.grant, standing.appended_at, written=False
+            )
         recorded, is_contested = self._decide(asked, Decision.GRANTED, actor, channel, begin)
         if is_contested:
             self.revoke(account, actor=actor, channel=channel)
             raise Unavailable("a revocation was made at the same time, and counts")
         return recorded
 
-    def revoke(self, account: str, *, actor: str, channel: Channel) -> Recorded:
+    def revoke(self, account: str, *, actor: str, channel: Channel) -> RecordedDecision:
         """Opt out: *recorded* when this returns.
 
         Raises `Unavailable` if the brokers did not acknowledge it in time: it may have been
@@ -130,7 +130,7 @@ class ConsentWriter:
             if not is_contested:
                 return recorded
 
-    def await_confirmed(self, account: str, revoked: Recorded, *, timeout_s: float) -> None:
+    def await_confirmed(self, account: str, revoked: RecordedDecision, *, timeout_s: float) -> None:
         """Wait until a revocation is *confirmed*: nothing is kept under any grant before it.
 
         `revoked`: what `revoke` returned.  A grant that was made after it does not matter.
@@ -140,7 +140,7 @@ class ConsentWriter:
         if revoked.decision is not Decision.REVOKED or revoked.decision_id is None:
             raise Refused("only a revocation is confirmed")
         end = time.monotonic() + timeout_s
-        grants = self.reader.grants_of(account)
+        grants = self.reader.account_grants(account)
         while (left := grants.open_before(revoked.decision_id)) != []:
             if time.monotonic() > end:
                 if left is None:
@@ -150,7 +150,7 @@ class ConsentWriter:
 
     def _decide(
         self, account: AccountId, made: Decision, actor: str, channel: Channel, begin: Mark
-    ) -> tuple[Recorded, bool]:
+    ) -> tuple[RecordedDecision, bool]:
         """Write a decision, and whether somebody decided otherwise since `begin`."""
         now_ms = int(self._clock() * 1000)
         decision = ConsentDecision(
@@ -163,7 +163,7 @@ class ConsentWriter:
         )
         state = self._write(decision)
         grant = decision.grant(self._lane) if made is Decision.GRANTED else None
-        recorded = Recorded(made, grant, state.at, written=True, decision_id=decision.id)
+        recorded = RecordedDecision(made, grant, state.at, written=True, decision_id=decision.id)
         if state.offset < 0:
             raise Unavailable("written, and nobody says where; decide again")
         between = self.reader.between(account, begin, state.offset)

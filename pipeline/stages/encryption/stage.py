@@ -77,7 +77,7 @@ class SinkStage:
         self._view.catch_up(mark, deadline_s=WAIT_S)
 
     def _is_in_force(self, event: Retained) -> bool:
-        standing = self._view.standing(event.lane, event.account)
+        standing = self._view.active_grant(event.lane, event.account)
         return standing is not None and standing.grant == event.grant
 
     def _store(self, event: Retained) -> str:

@@ -17,7 +17,7 @@ from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.ledger import ErasureEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.topics.catalog.topic_names import ERASURES, LEDGER
-from erasestream.topics.consent.ledger_view import Grants, ledger_key
+from erasestream.topics.consent.ledger_view import GrantHistory, ledger_key
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
@@ -85,7 +85,9 @@ class GrantEraser:
         self.count = 0
         """How many grants were erased."""
 
-    def erase(self, asked: Iterable[Ended], *, grants: Grants, shown: set[Partition]) -> set[Ended]:
+    def erase(
+        self, asked: Iterable[Ended], *, grants: GrantHistory, shown: set[Partition]
+    ) -> set[Ended]:
         """Erase these; which of them are erased now.
 
         `grants` tells which were before; `shown` are the partitions whose leaders answer.

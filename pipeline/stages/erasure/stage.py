@@ -191,7 +191,7 @@ class EraserStage:
             if self._clock() < until_s:
                 return waiting, None
             if not waiting.is_reported:
-                self._findings.found(FindingKind.CONSENT_NOT_IN_LEDGER, record.at, record.offset)
+                self._findings.report(FindingKind.CONSENT_NOT_IN_LEDGER, record.at, record.offset)
             waiting = waiting._replace(is_reported=True)
             ended = self._ended_in_doubt(record, lane, account)
         return waiting, [Ended(lane, account, grant) for grant in ended]
@@ -213,7 +213,7 @@ class EraserStage:
         And what the record itself grants: later revocations would not find that in the ledger.
         """
         until_ms = record.appended_ms + int(MAX_CLOCK_SKEW.total_seconds() * 1000)
-        ended = self._ledger.grants.ended_in_doubt(lane, account, until_ms)
+        ended = self._ledger.grants.appended_until(lane, account, until_ms)
         decision = _decision(record)
         return [*ended, decision.grant(lane)] if decision and _opts_in(decision, record) else ended
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from erasestream.schemas.errors import Unavailable
-from erasestream.topics.admin.record_purge import Purge
+from erasestream.topics.admin.record_purge import RecordPurger
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ class PurgerStage:
     def __init__(
         self,
         *,
-        purge: Purge,
+        purge: RecordPurger,
         stopping: threading.Event,
         interval_s: float = INTERVAL_S,
         clock: Callable[[], float] = time.monotonic,
@@ -40,7 +40,7 @@ class PurgerStage:
             return
         self._next_s = self._clock() + self._interval_s
         try:
-            count = self._purge.once()
+            count = self._purge.purge_once()
         except Unavailable as error:
             if not self._is_waiting:
                 log.warning("waiting", extra={"code": error.code, "reason": error.detail})

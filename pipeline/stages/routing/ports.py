@@ -21,7 +21,7 @@ class FreshConsent(Protocol):
     def catch_up(self, mark: Mark, *, deadline_s: float) -> None:
         """Apply everything below the mark.  Raises `Unavailable` after the deadline."""
 
-    def standing(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
+    def active_grant(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
         """The grant in force of this account, as far as is applied."""
 
     def mark_of(self, lane: Lane, account: AccountId) -> str:

@@ -28,7 +28,7 @@ from erasestream.pipeline.stages.routing.ports import BrokerQueries, FreshConsen
 from erasestream.pipeline.stages.routing.routing_rule import Route
 from erasestream.schemas.codec.cloudevents import from_wire, one_from_wire, to_wire
 from erasestream.schemas.codec.replay_mark import ReplayMark
-from erasestream.schemas.codec.result_headers import ResultHead, result_head
+from erasestream.schemas.codec.result_headers import ResultHeaders, parse_result_headers
 from erasestream.schemas.errors import SENTENCES, Code, InvalidInput, InvariantBroken, Unavailable
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
@@ -43,7 +43,7 @@ from erasestream.schemas.events.images import (
 )
 from erasestream.schemas.events.ledger import Finding, FindingKind
 from erasestream.schemas.ids import Lane, upload_id_of_position
-from erasestream.schemas.image_formats import content_type_of
+from erasestream.schemas.image_formats import sniff_content_type
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.topic_names import (
     LEDGER,
@@ -188,8 +188,8 @@ class Router:
             mark, current_topic_id=self._topic_id(lane), younger=younger
         )
 
-    def _route(self, lane: Lane, record: Record, head: ResultHead) -> Iterable[Outgoing]:
-        standing = self._view.standing(lane, head.account)
+    def _route(self, lane: Lane, record: Record, head: ResultHeaders) -> Iterable[Outgoing]:
+        standing = self._view.active_grant(lane, head.account)
         now = self._now()
         way = routing_rule.route_of(
             head,
@@ -254,7 +254,7 @@ class Router:
             position=cutout.position,
             uploaded_at=cutout.uploaded_at,
             # What it is says the image: the header is what a stranger wrote.
-            content_type=content_type_of(of.data) or "application/octet-stream",
+            content_type=sniff_content_type(of.data) or "application/octet-stream",
             data=of.data,
         )
         wire = to_wire(event, source="/router")
@@ -277,10 +277,10 @@ class Router:
         return self._admin.log_start(Partition(uploads_of(lane), partition))
 
 
-def _head(record: Record) -> ResultHead:
+def _head(record: Record) -> ResultHeaders:
     """The head of the result in a record; only inference writes them, so all are readable."""
     try:
-        head = result_head(record.headers)
+        head = parse_result_headers(record.headers)
     except InvalidInput as error:
         raise _broken(record, error) from error
     if head.position.partition != record.at.number:

@@ -16,7 +16,7 @@ There is no third case, and no default but ephemeral.
 from datetime import datetime, timedelta
 from enum import Enum, auto
 
-from erasestream.schemas.codec.result_headers import ResultHead
+from erasestream.schemas.codec.result_headers import ResultHeaders
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
 from erasestream.schemas.events.images import Cutout, Upload
 from erasestream.schemas.ids import INVALID_ACCOUNT
@@ -34,7 +34,7 @@ class Route(Enum):
 
 
 def route_of(
-    result: ResultHead, *, granted_at: datetime | None, now: datetime, backlog_limit: timedelta
+    result: ResultHeaders, *, granted_at: datetime | None, now: datetime, backlog_limit: timedelta
 ) -> Route:
     """The way of a result, before its original was looked for.
 

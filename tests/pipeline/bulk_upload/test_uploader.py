@@ -64,7 +64,7 @@ class Sender:
     def send(self, image: bytes, *, account: str, **more: Any) -> Future[Receipt]:
         """Acknowledge at once, fail, or hold."""
         drafter = UploadFactory(lane=SHOP, clock=lambda: NOW, random=os.urandom)
-        upload = drafter.draft(image, account=account, **more)
+        upload = drafter.build(image, account=account, **more)
         number = len(self.sent)
         self.sent.append(upload.id)
         self.options.append(more["options"])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire
-from erasestream.schemas.codec.consent_decision import Decided, in_our_form, read_decision
+from erasestream.schemas.codec.consent_decision import ParsedDecision, in_our_form, read_decision
 from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
 from tests.schemas.samples import SAMPLES
@@ -98,16 +98,16 @@ CHANGES = st.one_of(
 )
 
 
-def by_the_model(message: Message) -> Decided | None:
+def by_the_model(message: Message) -> ParsedDecision | None:
     """What the model makes of it; None if it refuses."""
     try:
         event = from_wire(ConsentDecision, *message)
     except InvalidEvent:
         return None
-    return Decided(event.account.encode(), event.id, event.time, event.decision)
+    return ParsedDecision(event.account.encode(), event.id, event.time, event.decision)
 
 
-def quickly(message: Message) -> Decided | None:
+def quickly(message: Message) -> ParsedDecision | None:
     """The same, as views read it."""
     try:
         return read_decision(*message)

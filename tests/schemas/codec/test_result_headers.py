@@ -5,11 +5,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from erasestream.schemas.codec.cloudevents import one_from_wire, to_wire
-from erasestream.schemas.codec.result_headers import result_head
+from erasestream.schemas.codec.result_headers import parse_result_headers
 from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.events.base import Event
 from erasestream.schemas.events.images import RESULTS, Cutout, Failure
-from tests.schemas.samples import SAMPLES, head_of
+from tests.schemas.samples import SAMPLES, headers_of
 
 HEADERS = ("ce_type", "ce_specversion", "ce_account", "ce_position", "ce_uploadedat")
 FOUND = [sample for sample in SAMPLES if isinstance(sample, Cutout | Failure)]
@@ -20,15 +20,15 @@ OTHERS = [sample for sample in SAMPLES if not isinstance(sample, Cutout | Failur
 def test_it_is_that_of_the_event(sample: Cutout | Failure) -> None:
     """In any order of the headers, and with others among them."""
     headers = to_wire(sample, source="/test").headers
-    assert result_head(headers) == head_of(sample)
-    assert result_head([("x", b"\xff"), *reversed(headers)]) == head_of(sample)
+    assert parse_result_headers(headers) == headers_of(sample)
+    assert parse_result_headers([("x", b"\xff"), *reversed(headers)]) == headers_of(sample)
 
 
 @pytest.mark.parametrize("sample", OTHERS, ids=lambda event: type(event).__name__)
 def test_other_events_have_none(sample: Event) -> None:
     """Their type is named."""
     with pytest.raises(InvalidEvent, match="ce_type"):
-        result_head(to_wire(sample, source="/test").headers)
+        parse_result_headers(to_wire(sample, source="/test").headers)
 
 
 @pytest.mark.parametrize("name", HEADERS)
@@ -39,7 +39,7 @@ def test_what_is_wrong_is_named(name: str, value: bytes | None) -> None:
     if value is not None:
         headers.append((name, value))
     with pytest.raises(InvalidEvent, match=name):
-        result_head(headers)
+        parse_result_headers(headers)
 
 
 def test_a_time_needs_its_zone() -> None:
@@ -49,7 +49,7 @@ def test_a_time_needs_its_zone() -> None:
         for n, v in to_wire(FOUND[0], source="/test").headers
     ]
     with pytest.raises(InvalidEvent, match="ce_uploadedat"):
-        result_head(headers)
+        parse_result_headers(headers)
 
 
 @given(
@@ -70,12 +70,12 @@ def test_the_same_as_reading_the_whole(
     time = next(value for name, value in headers if name == "ce_uploadedat")
     assume(not is_number(time))
     try:
-        whole = head_of(one_from_wire(RESULTS, headers, wire.value))
+        whole = headers_of(one_from_wire(RESULTS, headers, wire.value))
     except InvalidEvent:
         with pytest.raises(InvalidEvent):
-            result_head(headers)
+            parse_result_headers(headers)
     else:
-        assert result_head(headers) == whole
+        assert parse_result_headers(headers) == whole
 
 
 def is_number(text: bytes) -> bool:

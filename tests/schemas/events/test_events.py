@@ -20,7 +20,7 @@ from erasestream.schemas.events.ledger import (
     Repair,
 )
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId, idempotent_upload_id
-from erasestream.schemas.image_formats import content_type_of
+from erasestream.schemas.image_formats import sniff_content_type
 from erasestream.schemas.options import CutoutOptions, OutputFormat
 from tests.schemas.samples import SAMPLES
 
@@ -240,8 +240,8 @@ def test_keys_that_end_in_zeros_are_other_keys(key: str, tail: str) -> None:
 )
 def test_formats_are_told_by_their_first_bytes(data: bytes, content_type: str | None) -> None:
     """Three are taken; what follows does not matter."""
-    assert content_type_of(data) == content_type
-    assert content_type_of(memoryview(data)) == content_type  # type: ignore[arg-type]
+    assert sniff_content_type(data) == content_type
+    assert sniff_content_type(memoryview(data)) == content_type  # type: ignore[arg-type]
 
 
 def test_codes_of_failures_are_exactly_these() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.ids import Lane
-from erasestream.topics.admin.record_purge import Purge, purgeable_offsets
+from erasestream.topics.admin.record_purge import RecordPurger, purgeable_offsets
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.roles import ADMIN, PURGER
 from erasestream.topics.catalog.topic_names import RETAINED, cutouts_of, uploads_of
@@ -67,8 +67,8 @@ def test_purged_up_to_the_mark_and_no_further(kafka: KafkaFixture, lane: Lane) -
         (LaneSpec(name=lane, partitions=PARTITIONS),),
         durability=Durability(replication=1, min_insync=1),
     )
-    purge = Purge(connection=Connection(cluster=kafka.cluster, role=PURGER), catalog=catalog)
-    purge.once()  # what other tests' sink has stored
+    purge = RecordPurger(connection=Connection(cluster=kafka.cluster, role=PURGER), catalog=catalog)
+    purge.purge_once()  # what other tests' sink has stored
     admin = kafka.connection(ADMIN).admin()
     uploads, cutouts = Partition(uploads_of(lane), 0), Partition(cutouts_of(lane), 0)
     for at in (uploads, cutouts):
@@ -77,8 +77,8 @@ def test_purged_up_to_the_mark_and_no_further(kafka: KafkaFixture, lane: Lane) -
     mark = ReplayMark(topic_id=topic_id, offset=4)
     admin.commit_for("router", cutouts, 7, metadata=str(mark))
 
-    assert purge.once() == 2
-    assert purge.once() == 0
+    assert purge.purge_once() == 2
+    assert purge.purge_once() == 0
 
     assert (admin.log_start(uploads), admin.log_end(uploads)) == (5, 10)
     assert (admin.log_start(cutouts), admin.log_end(cutouts)) == (7, 10)
@@ -95,9 +95,9 @@ def test_retained_goes_as_far_as_it_is_stored(kafka: KafkaFixture, lane: Lane) -
     end = {at: admin.log_end(at) for at in (stored, waiting)}
     eventually("no sink of another test is left", lambda: not admin.has_members("sink"))
     admin.commit_for("sink", stored, end[stored] - 3, metadata="")
-    purge = Purge(connection=Connection(cluster=kafka.cluster, role=PURGER), catalog=catalog)
+    purge = RecordPurger(connection=Connection(cluster=kafka.cluster, role=PURGER), catalog=catalog)
     try:
-        purge.once()
+        purge.purge_once()
     finally:  # the other tests' sink has stored nothing
         (deleted,) = admin.client.delete_consumer_groups(["sink"]).values()
         deleted.result(20)
@@ -117,7 +117,7 @@ def test_open_transaction_does_not_count(kafka: KafkaFixture, lane: Lane) -> Non
         produce(kafka, Partition(cutouts_of(lane), number), 10)
         mark = ReplayMark(topic_id=topic_id, offset=-1)
         admin.commit_for("router", Partition(cutouts_of(lane), number), 7, metadata=str(mark))
-    purge = Purge(connection=Connection(cluster=kafka.cluster, role=PURGER), catalog=catalog)
+    purge = RecordPurger(connection=Connection(cluster=kafka.cluster, role=PURGER), catalog=catalog)
     router = kafka.connection(ADMIN)
     writer = Producer(router.settings(ClientErrorState(), transactional_id=f"open-{lane}"))
     reader = Consumer(router.settings(ClientErrorState(), group_id="router"))
@@ -126,7 +126,7 @@ def test_open_transaction_does_not_count(kafka: KafkaFixture, lane: Lane) -> Non
     moved = TopicPartition(cutouts_of(lane), 1, 9, metadata=str(mark))
     writer.send_offsets_to_transaction([moved], reader.consumer_group_metadata(), 20)
     try:
-        purge.once()
+        purge.purge_once()
         places = [Partition(cutouts_of(lane), number) for number in range(PARTITIONS)]
         assert [admin.log_start(at) for at in places] == [7, 7]
     finally:

@@ -12,7 +12,7 @@ from erasestream.schemas.errors import Refused
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.images import Failure
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
-from erasestream.topics.admin.router_recovery import RouterRepair
+from erasestream.topics.admin.router_recovery import RouterRecovery
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.roles import ADMIN, ROUTER
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
@@ -24,14 +24,14 @@ from tests.kafka_fixture import PARTITIONS, KafkaFixture
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def mender(kafka: KafkaFixture, lane: Lane) -> RouterRepair:
+def mender(kafka: KafkaFixture, lane: Lane) -> RouterRecovery:
     """Who mends this lane."""
     catalog = Catalog.build(
         (LaneSpec(name=lane, partitions=PARTITIONS),),
         durability=Durability(replication=1, min_insync=1),
     )
     connection = kafka.connection(ADMIN)
-    return RouterRepair(connection=connection, catalog=catalog, actor="operator:test")
+    return RouterRecovery(connection=connection, catalog=catalog, actor="operator:test")
 
 
 def route(kafka: KafkaFixture, lane: Lane, topic_id: str, offsets: range, *, commit: bool) -> None:
@@ -81,7 +81,7 @@ def test_mark_is_the_last_result_that_was_committed(kafka: KafkaFixture, lane: L
     wiped = Partition(cutouts_of(lane), 0)
     kafka.connection(ADMIN).admin().commit_for(ROUTER, wiped, 5, metadata="")
 
-    lines = mender(kafka, lane).repair(lane)
+    lines = mender(kafka, lane).recover(lane)
 
     assert committed(kafka, lane, 0) == (0, str(ReplayMark(topic_id=topic_id, offset=89)))
     assert committed(kafka, lane, 1) == (0, str(ReplayMark(topic_id=topic_id, offset=-1)))
@@ -97,7 +97,7 @@ def test_what_was_deleted_may_have_been_lost(kafka: KafkaFixture, lane: Lane) ->
     admin = kafka.connection(ADMIN).admin()
     for deleted in admin.client.delete_records([TopicPartition(cutouts_of(lane), 0, 3)]).values():
         deleted.result(20)
-    lines = mender(kafka, lane).repair(lane)
+    lines = mender(kafka, lane).recover(lane)
     assert lines[0].startswith(f"{cutouts_of(lane)}/0: from 3 with mark")
     offset, metadata = committed(kafka, lane, 0)
     assert StartOffset(offset, metadata).among(
@@ -114,4 +114,4 @@ def test_nothing_is_guessed_when_the_results_are_gone(kafka: KafkaFixture, lane:
     for deleted in admin.client.delete_records([everything]).values():
         deleted.result(20)
     with pytest.raises(Refused, match="forgotten"):
-        mender(kafka, lane).repair(lane)
+        mender(kafka, lane).recover(lane)

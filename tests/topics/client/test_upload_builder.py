@@ -32,13 +32,13 @@ def drafter(lane: str = "shop", now: datetime = NOW) -> UploadFactory:
 def test_bad_images_are_refused_with_their_code(image: bytes, code: Code) -> None:
     """Each image that the pipeline would refuse for its first bytes or size has its code."""
     with pytest.raises(InvalidInput) as caught:
-        drafter().draft(image, account="acct-17")
+        drafter().build(image, account="acct-17")
     assert caught.value.code is code
 
 
 def test_the_largest_image_is_taken() -> None:
     """The limit itself is allowed."""
-    upload = drafter().draft(PNG + bytes(MAX_UPLOAD_BYTES - len(PNG)), account="a")
+    upload = drafter().build(PNG + bytes(MAX_UPLOAD_BYTES - len(PNG)), account="a")
     assert len(upload.data) == MAX_UPLOAD_BYTES
 
 
@@ -73,7 +73,7 @@ def test_bad_attributes_are_refused_with_their_code(more: dict[str, object], cod
     """A wrong account, reference, option or key is refused, and its value is not repeated."""
     arguments = {"account": "acct-17", **more}
     with pytest.raises(InvalidInput) as caught:
-        drafter().draft(PNG, **arguments)  # type: ignore[arg-type]
+        drafter().build(PNG, **arguments)  # type: ignore[arg-type]
     assert caught.value.code is code
     for value in more.values():
         if isinstance(value, str) and value:
@@ -90,18 +90,18 @@ def test_bad_attributes_are_refused_with_their_code(more: dict[str, object], cod
 )
 def test_the_content_type_comes_from_the_bytes(image: bytes, content_type: str) -> None:
     """JPEG, PNG and WebP are told apart by content."""
-    assert drafter().draft(image, account="a").content_type == content_type
+    assert drafter().build(image, account="a").content_type == content_type
 
 
 def test_options_may_be_a_mapping() -> None:
     """Names and values from a file become the same options as the model."""
-    upload = drafter().draft(PNG, account="a", options={"format": "webp"})
+    upload = drafter().build(PNG, account="a", options={"format": "webp"})
     assert upload.options == CutoutOptions(format=OutputFormat.WEBP)
 
 
 def test_a_new_upload_has_a_uuid7_of_the_clock() -> None:
     """Without a key the id is a UUIDv7: 48 bits of milliseconds, then random."""
-    upload = drafter().draft(PNG, account="a")
+    upload = drafter().build(PNG, account="a")
     assert int(upload.id.replace("-", "")[:12], 16) == int(NOW.timestamp()) * 1000
     assert upload.id[14] == "7"
     assert upload.time == NOW
@@ -111,7 +111,7 @@ def keyed(
     by: UploadFactory, key: str = "row-1", account: str = "acct-17", time: datetime | None = None
 ) -> str:
     """The id of an upload with an idempotency key."""
-    return by.draft(PNG, account=account, idempotency_key=key, idempotency_time=time).id
+    return by.build(PNG, account=account, idempotency_key=key, idempotency_time=time).id
 
 
 def test_the_same_key_and_time_give_the_same_id_later() -> None:

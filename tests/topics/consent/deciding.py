@@ -147,6 +147,6 @@ def foreign_grant(
     stranger = AcknowledgedWriter(connection=kafka.connection(role), timeout_s=10)
     place = reader.place(event.account)
     stranger.write(place, key or event.account.encode(), to_wire(event, source="/stranger"))
-    standing = reader.standing(account)
+    standing = reader.active_grant(account)
     assert (standing is None) is (key is not None)
     return event.grant(lane)

@@ -8,7 +8,7 @@ from erasestream.schemas.events.consent import Channel, Decision
 from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry, Finding, FindingKind
 from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id, new_upload_id
 from erasestream.topics.catalog.topic_names import ERASURES, LEDGER
-from erasestream.topics.consent.ledger_view import Grants, ledger_key
+from erasestream.topics.consent.ledger_view import GrantHistory, ledger_key
 from erasestream.topics.kafka.records import Partition, Record
 
 LANE, OTHER = Lane("shop"), Lane("bulk")
@@ -20,7 +20,7 @@ class Ledger:
     """A ledger of one account's entries, applied as they are written."""
 
     def __init__(self) -> None:
-        self.grants = Grants()
+        self.grants = GrantHistory()
         self._count = 0
 
     def _id(self) -> str:
@@ -59,7 +59,7 @@ class Ledger:
 
     def ended_in_doubt(self, until_ms: int = 1_000) -> list[GrantId]:
         """What a record ends that says nothing."""
-        return self.grants.ended_in_doubt(LANE, ACCOUNT, until_ms)
+        return self.grants.appended_until(LANE, ACCOUNT, until_ms)
 
     def ended_by_grant(self, decision: str) -> list[GrantId]:
         """What a grant ends."""
@@ -201,7 +201,7 @@ def test_entries_under_another_key_count_for_nobody() -> None:
     ledger = Ledger()
     ledger.decide(Decision.GRANTED, key=ledger_key(OTHER, ACCOUNT))
     assert ledger.ended_in_doubt() == []
-    assert ledger.grants.ended_in_doubt(OTHER, ACCOUNT, 1_000) == []
+    assert ledger.grants.appended_until(OTHER, ACCOUNT, 1_000) == []
 
 
 def test_other_entries_change_nothing() -> None:

@@ -21,8 +21,9 @@ from erasestream.topics.catalog.roles import OPERATOR, ROUTER, LaneRole, lane_ro
 from erasestream.topics.catalog.topic_names import ERASURES, LEDGER, consent_of
 from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.consent.ledger_view import ledger_key
+from erasestream.topics.consent.reader import ConsentReader
 from erasestream.topics.consent.view import ConsentView
-from erasestream.topics.consent.writer import ConsentReader, ConsentWriter, Operators
+from erasestream.topics.consent.writer import ConsentWriter, OperatorPolicy
 from erasestream.topics.kafka.connection import ClientErrorState
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
@@ -44,7 +45,7 @@ def view(kafka: KafkaFixture, lane: Lane, findings: LedgerFindings) -> ConsentVi
         connection=kafka.connection(ROUTER),
         catalog=kafka.catalog(),
         lanes=(lane,),
-        found=findings.found,
+        report=findings.report,
     )
     view.catch_up(view.mark(), deadline_s=20)
     return view
@@ -72,13 +73,13 @@ def test_two_writers_at_once_leave_two_grants_and_a_revocation_ends_both(
         made = list(pool.map(lambda each: each.grant("acct", **OWNER), writers))
     grants = {each.grant for each in made}
     reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
-    standing = reader.standing("acct")
+    standing = reader.active_grant("acct")
     assert len(grants) == 2
     assert standing
     assert standing.grant in grants
     writer(kafka, lane).revoke("acct", **OWNER)
-    assert reader.standing("acct") is None
-    assert set(reader.open_grants("acct")) == grants
+    assert reader.active_grant("acct") is None
+    assert set(reader.unerased_grants("acct")) == grants
 
 
 def test_a_grant_that_was_held_up_does_not_undo_a_revocation(
@@ -91,7 +92,7 @@ def test_a_grant_that_was_held_up_does_not_undo_a_revocation(
     with pytest.raises(Unavailable, match="too late"):
         writer(kafka, lane, seconds_ago(6)).grant("acct", **OWNER)
     reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
-    assert reader.standing("acct") is None
+    assert reader.active_grant("acct") is None
     made = [entry.decision for entry in reader.history("acct")]
     assert made == [Decision.GRANTED, Decision.REVOKED, Decision.GRANTED]
 
@@ -117,14 +118,14 @@ def test_a_revocation_is_confirmed_only_when_its_markers_stand(
     writes = writer(kafka, lane)
     grant = writes.grant("acct", **OWNER).grant
     revoked = writes.revoke("acct", **OWNER)
-    assert writes.reader.standing("acct") is None
+    assert writes.reader.active_grant("acct") is None
     with pytest.raises(Unavailable, match="1 grants are not marked"):
         writes.await_confirmed("acct", revoked, timeout_s=1)
-    assert writes.reader.open_grants("acct") == [grant]
+    assert writes.reader.unerased_grants("acct") == [grant]
     vault.is_away = False
     writes.await_confirmed("acct", revoked, timeout_s=30)
     assert vault.marked == {grant}
-    assert writes.reader.open_grants("acct") == []
+    assert writes.reader.unerased_grants("acct") == []
 
 
 def test_nobody_believes_a_forged_erasure(kafka: KafkaFixture, lane: Lane) -> None:
@@ -152,7 +153,7 @@ def test_nobody_believes_a_forged_erasure(kafka: KafkaFixture, lane: Lane) -> No
     forger.write(Partition(LEDGER, number), key, forged)
     with pytest.raises(Refused):
         forger.write(Partition(ERASURES, number), key, forged)
-    assert writes.reader.open_grants("acct") == [grant]
+    assert writes.reader.unerased_grants("acct") == [grant]
     with pytest.raises(Unavailable, match="1 grants are not marked"):
         writes.await_confirmed("acct", revoked, timeout_s=0)
 
@@ -186,13 +187,13 @@ def test_an_eraser_that_dies_before_it_says_so_says_so_later(
     eventually("it dies", has_died, poll_s=0)
     first.close()
     assert dying.marked == {grant}
-    assert writes.reader.open_grants("acct") == [grant]
+    assert writes.reader.unerased_grants("acct") == [grant]
     vault.is_away = False
     second = eraser(kafka, lane, vault, threading.Event())
 
     def has_confirmed() -> bool:
         second.run_once()
-        return not writes.reader.open_grants("acct")
+        return not writes.reader.unerased_grants("acct")
 
     eventually("it is confirmed", has_confirmed, poll_s=0)
     second.close()
@@ -248,7 +249,7 @@ def test_javas_partitioner_is_ours(
         assert landed == partition_of(account.encode(), partitions)
     known = view(kafka, lane, findings)
     try:
-        assert all(known.standing(lane, account) for account in accounts)
+        assert all(known.active_grant(lane, account) for account in accounts)
     finally:
         known.close()
 
@@ -265,7 +266,7 @@ def test_another_partitioner_opts_nobody_in_and_is_a_finding(
     writer(kafka, lane).grant(account, **OWNER)
     known = view(kafka, lane, findings)
     try:
-        assert known.standing(lane, account) is None
+        assert known.active_grant(lane, account) is None
     finally:
         known.close()
     write_all(findings)
@@ -286,8 +287,8 @@ def test_a_finding_is_the_same_each_time(
     """Two routers, or one twice, find one thing: their entries have one id."""
     at = Partition(consent_of(lane), 1)
     for _ in range(2):
-        findings.found(FindingKind.CONSENT_UNREADABLE, at, 7)
-        findings.found(FindingKind.CONSENT_UNREADABLE, at, 8)
+        findings.report(FindingKind.CONSENT_UNREADABLE, at, 7)
+        findings.report(FindingKind.CONSENT_UNREADABLE, at, 8)
     write_all(findings)
     found = [each for each in ledger(kafka) if each.detail.startswith(f"{at} at ")]
     assert len(found) == 4
@@ -304,10 +305,10 @@ def test_findings_without_end_become_one_that_counts(kafka: KafkaFixture, lane: 
         FindingKind.CONSENT_IN_WRONG_PARTITION,
     )
     for offset in range(100):
-        findings.found(unreadable, Partition(consent_of(lane), offset % 2), offset)
-    findings.found(misplaced, Partition(consent_of(lane), 3), 7)
+        findings.report(unreadable, Partition(consent_of(lane), offset % 2), offset)
+    findings.report(misplaced, Partition(consent_of(lane), 3), 7)
     write_all(findings)
-    findings.found(unreadable, Partition(consent_of(lane), 1), 101)
+    findings.report(unreadable, Partition(consent_of(lane), 1), 101)
     write_all(findings)
     topic = consent_of(lane)
     found = [each for each in ledger(kafka) if f"{topic}/" in each.detail]
@@ -350,7 +351,7 @@ def test_operators_only_revoke(
 def test_developers_may_grant(kafka: KafkaFixture, lane: Lane) -> None:
     """In a stack that is marked so; the ledger names who and through what."""
     developer = ConsentWriter(
-        connection=kafka.connection(OPERATOR), lane=lane, operators=Operators.DEVELOPERS
+        connection=kafka.connection(OPERATOR), lane=lane, operators=OperatorPolicy.GRANT_AND_REVOKE
     )
     assert developer.grant("acct", actor="operator:ann", channel=Channel.OPERATOR).written
     (entry,) = developer.reader.history("acct")
@@ -363,4 +364,4 @@ def test_a_revocation_that_is_late_counts(kafka: KafkaFixture, lane: Lane) -> No
     late = writer(kafka, lane, seconds_ago(timedelta(hours=1).total_seconds()))
     late.revoke("acct", **OWNER)
     reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
-    assert reader.standing("acct") is None
+    assert reader.active_grant("acct") is None

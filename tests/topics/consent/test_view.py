@@ -35,7 +35,7 @@ class View:
         self.found: list[FindingKind] = []
         self.decisions = Decisions(
             partitions={TOPIC: COUNT, consent_of(OTHER): COUNT},
-            found=lambda kind, _partition, _offset: self.found.append(kind),
+            report=lambda kind, _partition, _offset: self.found.append(kind),
         )
         self.offset = 0
 
@@ -69,7 +69,7 @@ class View:
 
     def opted_in(self, lane: Lane = LANE) -> bool:
         """Whether the account is."""
-        return self.decisions.standing(lane, ACCOUNT) is not None
+        return self.decisions.active_grant(lane, ACCOUNT) is not None
 
 
 @given(st.lists(st.sampled_from(Decision)))
@@ -126,7 +126,7 @@ def test_record_in_the_wrong_partition_ends_the_opt_in_for_good() -> None:
     view.write(Decision.GRANTED, partition=wrong)
     view.write(Decision.GRANTED)
     assert not view.opted_in()
-    assert view.decisions.standing(LANE, other)
+    assert view.decisions.active_grant(LANE, other)
     assert view.found == [FindingKind.CONSENT_IN_WRONG_PARTITION]
 
 
@@ -186,7 +186,7 @@ def test_decision_under_anothers_key_is_a_refusal_for_that_key() -> None:
     view.write(Decision.GRANTED)
     view.write(Decision.GRANTED, account=AccountId("mallory"), key=ACCOUNT.encode())
     assert not view.opted_in()
-    assert view.decisions.standing(LANE, AccountId("mallory")) is None
+    assert view.decisions.active_grant(LANE, AccountId("mallory")) is None
 
 
 def test_heartbeats_decide_nothing() -> None:

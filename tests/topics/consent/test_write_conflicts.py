@@ -113,10 +113,10 @@ def test_a_revocation_that_a_grant_overtook_is_made_again(
         assert granted.written
         slow.may_go.set()
         revoked = pending.result(30)
-        assert other.reader.standing("acct") is None
+        assert other.reader.active_grant("acct") is None
         other.await_confirmed("acct", revoked, timeout_s=30)
     assert vault.marked == {granted.grant}
-    assert other.reader.open_grants("acct") == []
+    assert other.reader.unerased_grants("acct") == []
     made = [entry.decision for entry in other.reader.history("acct")]
     assert made == [Decision.REVOKED, Decision.GRANTED, Decision.REVOKED]
 
@@ -133,7 +133,7 @@ def test_a_grant_that_a_revocation_overtook_is_none(
         slow.may_go.set()
         with pytest.raises(Unavailable, match="revocation was made at the same time"):
             pending.result(30)
-    assert other.reader.standing("acct") is None
+    assert other.reader.active_grant("acct") is None
     again = other.grant("acct", **OWNER)
     assert again.written
     vault = Vault()
@@ -141,8 +141,8 @@ def test_a_grant_that_a_revocation_overtook_is_none(
     with at_work(kafka, lane, vault):
         other.await_confirmed("acct", revoked, timeout_s=30)
     assert again.grant not in vault.marked
-    assert other.reader.open_grants("acct") == [again.grant]
-    standing = other.reader.standing("acct")
+    assert other.reader.unerased_grants("acct") == [again.grant]
+    standing = other.reader.active_grant("acct")
     assert standing
     assert standing.grant == again.grant
 
@@ -165,10 +165,10 @@ def test_an_erased_grant_does_not_stand(
         slow.may_go.set()
         with pytest.raises(KeyboardInterrupt):
             pending.result(30)
-    assert other.reader.standing("acct"), "the last decision is the grant"
+    assert other.reader.active_grant("acct"), "the last decision is the grant"
     with at_work(kafka, lane, vault):
         other.await_confirmed("acct", revoked, timeout_s=30)
-    assert other.reader.standing("acct") is None
+    assert other.reader.active_grant("acct") is None
     again = other.grant("acct", **OWNER)
     assert again.written
     assert again.grant not in vault.marked
@@ -184,7 +184,7 @@ def test_a_grant_after_a_revocation_keeps_nobody_waiting(kafka: KafkaFixture, la
     with at_work(kafka, lane, vault):
         writes.await_confirmed("acct", revoked, timeout_s=30)
     assert vault.marked == {first.grant}
-    assert writes.reader.open_grants("acct") == [second.grant]
+    assert writes.reader.unerased_grants("acct") == [second.grant]
 
 
 def test_only_its_own_account_is_a_rivals(kafka: KafkaFixture, lane: Lane, slow: Slow) -> None:
@@ -204,4 +204,4 @@ def test_only_its_own_account_is_a_rivals(kafka: KafkaFixture, lane: Lane, slow:
         slow.may_go.set()
         pending.result(30)
     assert [each.decision for each in other.reader.history("acct")] == [Decision.REVOKED]
-    assert other.reader.standing(neighbour)
+    assert other.reader.active_grant(neighbour)

@@ -12,8 +12,9 @@ from erasestream.schemas.ids import AccountId, Lane
 from erasestream.topics.catalog.acl import Operation, Resource, Right
 from erasestream.topics.catalog.roles import ADMIN, OPERATOR, ROUTER, LaneRole, Role, lane_role
 from erasestream.topics.catalog.topic_names import LEDGER, consent_of
+from erasestream.topics.consent.reader import ConsentReader
 from erasestream.topics.consent.view import ConsentView
-from erasestream.topics.consent.writer import ConsentReader, ConsentWriter
+from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.acl_bindings import binding_of, exactly
 from erasestream.topics.kafka.connection import ClientErrorState
 from erasestream.topics.kafka.partitioner import partition_of
@@ -83,7 +84,7 @@ def test_an_entry_without_its_decision_changes_nothing(
         writer.grant(ACCOUNT, **OWNER)
     reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
     assert len(reader.history(ACCOUNT)) == 1
-    assert reader.standing(ACCOUNT) is None
+    assert reader.active_grant(ACCOUNT) is None
     assert decisions(kafka, lane) == 0
 
 
@@ -103,17 +104,17 @@ def test_a_decision_is_seen_behind_anothers_open_transaction(
         connection=kafka.connection(ROUTER),
         catalog=kafka.catalog(),
         lanes=(lane,),
-        found=lambda *_: None,
+        report=lambda *_: None,
     )
     try:
         granted = writer.grant(ACCOUNT, **OWNER)
         view.catch_up(view.mark(), deadline_s=20)
-        standing = view.standing(lane, ACCOUNT)
+        standing = view.active_grant(lane, ACCOUNT)
         assert standing
         assert standing.grant == granted.grant
         writer.revoke(ACCOUNT, **OWNER)
         view.catch_up(view.mark(), deadline_s=20)
-        assert view.standing(lane, ACCOUNT) is None
+        assert view.active_grant(lane, ACCOUNT) is None
     finally:
         stranger.abort_transaction(20)
         view.close()

@@ -8,7 +8,8 @@ from erasestream.schemas.errors import Code, InvalidEvent, Unavailable
 from erasestream.schemas.events.consent import Channel, Decision
 from erasestream.schemas.ids import AccountId, Lane
 from erasestream.topics.catalog.roles import OPERATOR, LaneRole, lane_role
-from erasestream.topics.consent.writer import ConsentReader, ConsentWriter
+from erasestream.topics.consent.reader import ConsentReader
+from erasestream.topics.consent.writer import ConsentWriter
 from tests.kafka_fixture import KafkaFixture
 
 
@@ -21,7 +22,7 @@ def writer(kafka: KafkaFixture, lane: Lane) -> ConsentWriter:
 def test_nobody_is_opted_in_by_default(kafka: KafkaFixture, lane: Lane) -> None:
     """An account without a decision has no grant and no history."""
     reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
-    assert reader.standing("acct-1") is None
+    assert reader.active_grant("acct-1") is None
     assert reader.history("acct-1") == []
 
 
@@ -31,7 +32,7 @@ def test_decisions_are_in_force_and_in_the_history(kafka: KafkaFixture, lane: La
     granted = writes.grant("acct-1", actor="owner", channel=Channel.ACCOUNT_PAGE)
     again = writes.grant("acct-1", actor="owner", channel=Channel.ACCOUNT_PAGE)
     reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
-    standing = reader.standing("acct-1")
+    standing = reader.active_grant("acct-1")
     assert granted.written
     assert not again.written
     assert standing
@@ -39,8 +40,8 @@ def test_decisions_are_in_force_and_in_the_history(kafka: KafkaFixture, lane: La
 
     writes.revoke("acct-1", actor="operator:ann", channel=Channel.OPERATOR)
 
-    assert reader.standing("acct-1") is None
-    assert reader.standing("acct-2") is None
+    assert reader.active_grant("acct-1") is None
+    assert reader.active_grant("acct-2") is None
     history = [(e.decision, e.actor, e.channel) for e in reader.history("acct-1")]
     assert history == [
         (Decision.GRANTED, "owner", Channel.ACCOUNT_PAGE),
@@ -71,7 +72,7 @@ def test_grant_that_comes_too_late_is_not_reported_as_one(kafka: KafkaFixture, l
     with pytest.raises(Unavailable, match="too late"):
         late.grant("acct-1", actor="owner", channel=Channel.LIBRARY)
     reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
-    assert reader.standing("acct-1") is None
+    assert reader.active_grant("acct-1") is None
     assert set(reader.reach(AccountId("acct-1")).values()) == {0}
 
 

@@ -28,7 +28,7 @@ from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
 from erasestream.pipeline.stages.inference.models.manifest import Exposure, Manifest
 from erasestream.schemas.errors import Code, InvalidImage
 from erasestream.schemas.events.images import Adjusted
-from erasestream.schemas.image_formats import JPEG, PNG, WEBP, content_type_of
+from erasestream.schemas.image_formats import JPEG, PNG, WEBP, sniff_content_type
 
 # What Pillow raises for files that are not what they say (it lets its parsers' errors through).
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError)
@@ -98,7 +98,7 @@ def decode(data: bytes, *, limits: Limits = LIMITS, draft: int | None = None) ->
         raise InvalidImage(code=Code.EMPTY)
     if len(data) > limits.max_bytes:
         raise InvalidImage(limits.said_of(Code.TOO_LARGE), code=Code.TOO_LARGE)
-    content_type = content_type_of(data)
+    content_type = sniff_content_type(data)
     if content_type is None:
         raise InvalidImage(code=Code.UNSUPPORTED_FORMAT)
     bits, profile = _BITS, None

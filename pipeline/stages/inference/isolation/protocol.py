@@ -25,7 +25,7 @@ from types import MappingProxyType
 
 from erasestream.schemas.errors import Code
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, Adjusted
-from erasestream.schemas.image_formats import content_type_of
+from erasestream.schemas.image_formats import sniff_content_type
 from erasestream.schemas.options import CutoutOptions
 
 REQUEST = struct.Struct("<II")
@@ -217,7 +217,7 @@ class Announced:
 
     def cutout(self, untrusted_data: bytes, options: CutoutOptions) -> CutoutImage:
         """The cut-out, if it looks like the format that was asked for; or `ProtocolViolation`."""
-        content_type = content_type_of(untrusted_data)
+        content_type = sniff_content_type(untrusted_data)
         if content_type is None or content_type not in allowed_content_types(options):
             raise ProtocolViolation("format")
         return CutoutImage(

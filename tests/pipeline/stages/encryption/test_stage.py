@@ -60,7 +60,7 @@ def stage(kafka: KafkaFixture, lane: Lane, sink: Stored) -> Iterator[SinkStage]:
     empty(kafka)
     connection = kafka.connection(SINK)
     view = Misled(
-        connection=connection, catalog=kafka.catalog(), lanes=(lane,), found=lambda *_: None
+        connection=connection, catalog=kafka.catalog(), lanes=(lane,), report=lambda *_: None
     )
     queue = WorkQueue(connection=connection, topics=[RETAINED], instance=lane)
     stage = SinkStage(queue=queue, view=view, sink=sink, stopping=threading.Event())

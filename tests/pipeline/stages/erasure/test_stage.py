@@ -17,7 +17,7 @@ from erasestream.topics.catalog.roles import ADMIN, ERASER, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import ERASURES, LEDGER, consent_of
 from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
 from erasestream.topics.consent.ledger_view import LedgerView, ledger_key
-from erasestream.topics.consent.writer import Recorded
+from erasestream.topics.consent.writer import RecordedDecision
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
 from erasestream.topics.kafka.records import Partition
@@ -152,7 +152,7 @@ def test_one_that_waits_holds_up_no_other(
     revoked = writes.revoke("acct", **OWNER)
     working = start()
 
-    run_until("the other is confirmed", working, lambda: not writes.reader.open_grants("acct"))
+    run_until("the other is confirmed", working, lambda: not writes.reader.unerased_grants("acct"))
     writes.await_confirmed("acct", revoked, timeout_s=0)
     assert waiting(working) == 1
     assert foreign not in vault.marked
@@ -187,7 +187,7 @@ def test_an_unreadable_record_does_not_end_what_comes_later(
     role = lane_role(lane, LaneRole.ACCOUNT)
     stranger = AcknowledgedWriter(connection=kafka.connection(role), timeout_s=10)
     stranger.write(writes.reader.place(ACCOUNT), b"acct", Wire(headers=[], value=b"?"))
-    assert writes.reader.standing("acct") is None
+    assert writes.reader.active_grant("acct") is None
     second = writes.grant("acct", **OWNER)
     with at_work(kafka, lane, vault) as working:
         eventually("the first is marked", lambda: first.grant in vault.marked)
@@ -255,7 +255,7 @@ def test_what_is_erased_is_not_erased_again(kafka: KafkaFixture, lane: Lane, vau
     writes = writer(kafka, lane)
     grants: set[GrantId | None] = set()
 
-    def decide() -> Recorded:
+    def decide() -> RecordedDecision:
         grants.add(writes.grant("acct", **OWNER).grant)
         return writes.revoke("acct", **OWNER)
 
@@ -345,7 +345,7 @@ def test_no_entry_is_missing_as_long_as_no_leader_shows_the_ledger(
 
     run_until("it is done", working, lambda: waiting(working) == 0)
     assert vault.marked == set()
-    assert writes.reader.standing("acct") == (granted.grant, granted.at)
+    assert writes.reader.active_grant("acct") == (granted.grant, granted.at)
 
 
 def test_what_can_not_be_confirmed_is_marked_and_written_once(

@@ -38,7 +38,7 @@ class LocalView:
     def __init__(self, brokers: Brokers) -> None:
         self._brokers = brokers
         self._decisions = Decisions(
-            partitions={consent_of(LANE): len(CONSENTS)}, found=lambda *_: None
+            partitions={consent_of(LANE): len(CONSENTS)}, report=lambda *_: None
         )
         self.arrived = dict.fromkeys(CONSENTS, 0)
         self.applied = dict.fromkeys(CONSENTS, 0)
@@ -64,9 +64,9 @@ class LocalView:
             self.applied[at] = max(self.applied[at], mark[at])
         return dict(self.applied)
 
-    def standing(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
+    def active_grant(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
         """As the real state has it."""
-        return self._decisions.standing(lane, account)
+        return self._decisions.active_grant(lane, account)
 
     def mark_of(self, lane: Lane, account: AccountId) -> str:
         """Of the account's partition."""

@@ -54,7 +54,7 @@ class Routed:
             (catalog.lane(lane),), policy=catalog.policy, durability=catalog.durability
         )
         self._view = ConsentView(
-            connection=connection, catalog=only, lanes=(lane,), found=lambda *_: None
+            connection=connection, catalog=only, lanes=(lane,), report=lambda *_: None
         )
         self._originals = RecordFetcher(connection=originals_at or connection)
         self._stopping = threading.Event()

@@ -109,7 +109,7 @@ def test_what_is_kept_is_delivered_too(world: RouterHarness) -> None:
         Part.ORIGINAL: PHOTO,
         Part.CUTOUT: CUTOUT,
     }
-    standing = world.process.view.standing(LANE, ANN)
+    standing = world.process.view.active_grant(LANE, ANN)
     assert standing
     for event in kept.values():
         assert (event.id, event.lane, event.account) == (upload.id, LANE, ANN)

@@ -14,7 +14,7 @@ from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel
 from erasestream.schemas.events.ledger import Finding, FindingKind
 from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.topics.admin.provisioning import plan
-from erasestream.topics.admin.router_recovery import RouterRepair
+from erasestream.topics.admin.router_recovery import RouterRecovery
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
@@ -177,10 +177,10 @@ def test_one_automatic_commit_stops_the_router_until_it_is_mended(
 
     wait_until_group_is_empty(bench.kafka)
     catalog = bench.kafka.catalog()
-    mender = RouterRepair(
+    mender = RouterRecovery(
         connection=bench.kafka.connection("admin"), catalog=catalog, actor="operator:test"
     )
-    mender.repair(bench.lane)
+    mender.recover(bench.lane)
     last = before[-1]._replace(offset=3)
     bench.route_until(last)
     assert bench.delivered() == [*before, last]
@@ -322,7 +322,7 @@ def test_all_decisions_are_known_before_the_first_result_is_looked_at(
     )
     stage = RouterStage(settings, threading.Event())
     try:
-        opted_in = [each for each in accounts if stage.view.standing(bench.lane, each)]
+        opted_in = [each for each in accounts if stage.view.active_grant(bench.lane, each)]
     finally:
         stage.close()
     assert opted_in == accounts[1:]
@@ -341,16 +341,16 @@ def test_cutouts_made_anew_are_left_to_the_repair(bench: KafkaRouterHarness) -> 
     bench.kafka.provision(catalog)
     planned = plan(bench.kafka.admin, catalog)
     assert planned.changes == ()
-    assert Partition(topic, 0) in planned.for_repair
-    assert Partition(topic, 1) not in planned.for_repair
+    assert Partition(topic, 0) in planned.needs_repair
+    assert Partition(topic, 1) not in planned.needs_repair
     assert_it_stops(bench, "no committed offset")
 
     wait_until_group_is_empty(bench.kafka)
-    mender = RouterRepair(
+    mender = RouterRecovery(
         connection=bench.kafka.connection("admin"), catalog=catalog, actor="operator:test"
     )
-    mender.repair(bench.lane)
-    assert Partition(topic, 0) not in plan(bench.kafka.admin, catalog).for_repair
+    mender.recover(bench.lane)
+    assert Partition(topic, 0) not in plan(bench.kafka.admin, catalog).needs_repair
     for upload in (bench.process(), bench.process()):
         bench.route_until(upload).close()
     assert len(bench.delivered()) == len(before) + 2

@@ -11,7 +11,7 @@ from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
 from erasestream.schemas.events.images import Cutout, Failure, Upload
 from erasestream.schemas.ids import INVALID_ACCOUNT, AccountId, UploadId
-from tests.schemas.samples import head_of
+from tests.schemas.samples import headers_of
 
 UPLOADED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ID = UploadId("018f3c4e-0000-7000-8000-000000000001")
@@ -56,7 +56,7 @@ def way(
 ) -> Route:
     """Its way at an age."""
     now = UPLOADED + age
-    return route_of(head_of(result), granted_at=granted_at, now=now, backlog_limit=LIMIT)
+    return route_of(headers_of(result), granted_at=granted_at, now=now, backlog_limit=LIMIT)
 
 
 @given(after=SPAN | st.sampled_from([MAX_CLOCK_SKEW, MAX_CLOCK_SKEW + TICK, timedelta(0)]))

@@ -14,7 +14,7 @@ from erasestream.schemas.events.consent import HEARTBEAT_KEY
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import OPERATOR, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import consent_of
-from erasestream.topics.consent.writer import ConsentReader
+from erasestream.topics.consent.reader import ConsentReader
 from erasestream.topics.kafka.consumer import partition_reader
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.consumer.partition_reader import CachedPartitionState, PartitionReader
@@ -154,7 +154,7 @@ def test_a_topic_that_was_made_anew_is_read_anew(kafka: KafkaFixture, lane: Lane
     writes = writer(kafka, lane)
     writes.grant("acct", **OWNER)
     reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
-    assert reader.standing("acct")
+    assert reader.active_grant("acct")
     topic, client = consent_of(lane), kafka.admin.client
     client.delete_topics([topic])[topic].result(20)
     eventually("it is gone", lambda: topic not in kafka.admin.partition_counts())
@@ -162,7 +162,7 @@ def test_a_topic_that_was_made_anew_is_read_anew(kafka: KafkaFixture, lane: Lane
 
     def is_forgotten() -> bool:
         try:
-            return reader.standing("acct") is None
+            return reader.active_grant("acct") is None
         except (Unavailable, Refused):  # its leader, or the topic, is not known yet
             return False
 

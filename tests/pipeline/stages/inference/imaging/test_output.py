@@ -14,7 +14,7 @@ from erasestream.pipeline.stages.inference.imaging.encode import Encoded, encode
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
 from erasestream.schemas.errors import Code, InvalidImage
 from erasestream.schemas.events.images import Adjusted
-from erasestream.schemas.image_formats import content_type_of
+from erasestream.schemas.image_formats import sniff_content_type
 from erasestream.schemas.options import Channels, CutoutOptions, Edges, OutputFormat, Size
 from tests.pipeline.stages.inference.pictures import RED, disc, gradient, saved
 
@@ -51,7 +51,7 @@ def test_no_colour_is_left_where_the_cutout_is_transparent(
     """Decoded again and without its alpha channel, the background is black, not the room."""
     photo, mask = scene(800, 600)
     done = made(photo, mask, CutoutOptions(format=output, edges=edges, size=size))
-    assert content_type_of(done.data) == done.content_type == output.content_type
+    assert sniff_content_type(done.data) == done.content_type == output.content_type
     seen = values(done.data)
     assert seen.shape == (done.height, done.width, 4)
     hidden = seen[..., 3] == 0
@@ -87,7 +87,7 @@ def test_a_jpg_stands_on_the_colour_that_was_asked_for() -> None:
     ):
         options = CutoutOptions(format=OutputFormat.JPG, bg_color=colour)
         done = made(photo, mask, options)
-        assert content_type_of(done.data) == done.content_type == "image/jpeg"
+        assert sniff_content_type(done.data) == done.content_type == "image/jpeg"
         seen = values(done.data).astype(int)
         assert np.abs(seen[0, 0, :3] - expected).max() < 4
         assert np.abs(seen[90, 120, :3] - RED).max() < 12
