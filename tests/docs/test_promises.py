@@ -7,7 +7,7 @@ import pytest
 from tests.paths import ROOT
 
 TEXT = (ROOT / "docs/promises.md").read_text()
-PROMISES = re.split(r"(?m)^\*\*(?=P\d+\.)", TEXT.partition("## Said plainly")[0])[1:]
+PROMISES = re.split(r"(?m)^\*\*(?=P\d+\.)", TEXT.partition("## Caveats")[0])[1:]
 LINES = ("Control", "Code", "Test", "Watched by")
 
 
