@@ -3,14 +3,14 @@
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.bench import clients, consent, end_to_end, fairness, inference, join, own, soak
+from tests.bench import clients, consent, end_to_end, fairness, inference, join, overhead, soak
 from tests.bench.figures import Figure, publish
 
 GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "pipeline": end_to_end.measure,
     "inference": inference.measure,
     "join": join.measure,
-    "own": own.measure,
+    "own": overhead.measure,
     "soak": soak.measure,
     "fairness": fairness.measure,
     "clients": clients.measure,

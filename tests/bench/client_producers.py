@@ -16,16 +16,16 @@ from erasestream.topics.client.upload_builder import UploadFactory
 from erasestream.topics.client.upload_producer import AsyncUploadProducer, UploadProducer
 from erasestream.topics.client.upload_sender import SendingLimits
 from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
-from tests.bench.turn import Turn, pictures
+from tests.bench.measurement import Measurement, sample_images
 
 ACCOUNT = "acct-4711"
 
 
-def ours(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Turn:
+def ours(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Measurement:
     """`UploadProducer`, as its documentation shows it."""
     with UploadProducer(cluster, lane) as producer:
         producer.send(images[0], account=ACCOUNT).result()
-        with Turn() as turn:
+        with Measurement() as turn:
             sent = [
                 producer.send(images[n % len(images)], account=ACCOUNT, reference=str(n))
                 for n in range(count)
@@ -35,13 +35,13 @@ def ours(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Turn:
     return turn
 
 
-def twin(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Turn:
+def twin(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Measurement:
     """`AsyncUploadProducer`, as its documentation shows it."""
 
-    async def send() -> Turn:
+    async def send() -> Measurement:
         async with AsyncUploadProducer(cluster, lane) as producer:
             await producer.send(images[0], account=ACCOUNT)
-            with Turn() as turn:
+            with Measurement() as turn:
                 async with asyncio.TaskGroup() as tasks:
                     for n in range(count):
                         image, reference = images[n % len(images)], str(n)
@@ -53,7 +53,7 @@ def twin(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Turn:
     return asyncio.run(send())
 
 
-def bare(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Turn:
+def bare(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Measurement:
     """Produce, poll, flush; the same headers, requests as by default, nothing made anew."""
     acknowledged = 0
 
@@ -79,7 +79,7 @@ def bare(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Turn:
     topic, headers = uploads_of(lane), _headers(lane, images[0])
     producer.produce(topic, images[0], headers=headers, on_delivery=delivered)
     producer.flush()
-    with Turn() as turn:
+    with Measurement() as turn:
         for n in range(count):
             image = images[n % len(images)]
             while True:
@@ -104,7 +104,7 @@ def _headers(lane: Lane, image: bytes) -> list[tuple[str, bytes]]:
 def main(side: str, lane: str, size: str, count: str) -> None:
     """One of the three."""
     turns = {"ours": ours, "twin": twin, "bare": bare}
-    turns[side](load().cluster, Lane(lane), pictures(int(size)), int(count)).say()
+    turns[side](load().cluster, Lane(lane), sample_images(int(size)), int(count)).say()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from erasestream.topics.client.result_subscription import (
     ResultSubscription,
 )
 from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
-from tests.bench.turn import Turn, pictures
+from tests.bench.measurement import Measurement, sample_images
 
 BATCH_BYTES = 8_000_000
 WAIT_S = 60.0
@@ -35,7 +35,7 @@ def fill(stack: Stack, lane: Lane, size: int, count: int) -> None:
         ClientErrorState(), enable_idempotence=True, acks="all", message_max_bytes=MAX_RECORD_BYTES
     )
     producer = Producer(settings)
-    images = pictures(size)
+    images = sample_images(size)
     partitions = stack.catalog()[ephemeral_of(lane)].partitions
     for n in range(count + 1):
         now = datetime.now(UTC)
@@ -60,13 +60,13 @@ def fill(stack: Stack, lane: Lane, size: int, count: int) -> None:
     assert producer.flush(WAIT_S) == 0
 
 
-def ours(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Turn:
+def ours(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Measurement:
     """`ResultSubscription`, as its documentation shows it."""
     del size
     results = ResultSubscription(cluster, lane, group=group)
     deliveries = iter(results)
     next(deliveries).ack()
-    with Turn() as turn:
+    with Measurement() as turn:
         for _, delivery in zip(range(count), deliveries, strict=False):
             assert delivery.event.reference
             delivery.ack()
@@ -74,15 +74,15 @@ def ours(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Tur
     return turn
 
 
-def twin(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Turn:
+def twin(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Measurement:
     """`AsyncResultSubscription`, as its documentation shows it."""
     del size
 
-    async def receive() -> Turn:
+    async def receive() -> Measurement:
         results = await AsyncResultSubscription(cluster, lane, group=group).open()
         deliveries = aiter(results)
         (await anext(deliveries)).ack()
-        with Turn() as turn:
+        with Measurement() as turn:
             for _ in range(count):
                 delivery = await anext(deliveries)
                 assert delivery.event.reference
@@ -93,7 +93,7 @@ def twin(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Tur
     return asyncio.run(receive())
 
 
-def bare(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Turn:
+def bare(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Measurement:
     """Consume batches, look at value and headers, commit as often as ours does."""
     role = lane_role(lane, LaneRole.CONSUMER)
     limits = ReceivingLimits()
@@ -117,7 +117,7 @@ def bare(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Tur
     batch = max(1, BATCH_BYTES // size)
     places: dict[int, int] = {}
     seen = len(_taken(consumer.consume(1, WAIT_S), places))
-    with Turn() as turn:
+    with Measurement() as turn:
         due_s = time.monotonic() + limits.commit_every_s
         while seen < count + 1:
             # No more than there are: it waits until it has as many as it is asked for.

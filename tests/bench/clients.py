@@ -15,7 +15,7 @@ from erasestream.pipeline.devstack.stack import Stack
 from erasestream.schemas.ids import Lane
 from tests.bench import client_subscriptions
 from tests.bench.figures import Figure, figure
-from tests.bench.running import BULK, SHOP
+from tests.bench.running_pipeline import BULK, SHOP
 from tests.bench.servers import report_of, servers
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))

@@ -24,7 +24,7 @@ from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.kafka.connection import ClientErrorState, Connection
 from erasestream.topics.kafka.partitioner import partition_of
 from tests.bench.figures import Figure, figure
-from tests.bench.running import SHOP
+from tests.bench.running_pipeline import SHOP
 from tests.bench.servers import report_of, servers
 
 GRANTS = int(os.environ.get("BENCH_GRANTS", "1000000"))

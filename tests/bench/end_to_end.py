@@ -15,8 +15,8 @@ from erasestream.schemas.errors import ErasestreamError
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import UploadProducer
 from tests.bench.figures import Figure, figure
-from tests.bench.running import BULK, SHOP, peak_rss_mb, pipeline
-from tests.faults.memory import MemoryWatch
+from tests.bench.running_pipeline import BULK, SHOP, peak_rss_mb, pipeline
+from tests.faults.memory_watch import MemoryWatch
 from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 
 ROUNDS = 3

@@ -22,7 +22,7 @@ from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import UploadProducer
 from tests.bench.end_to_end import a_photo
 from tests.bench.figures import Figure, figure
-from tests.bench.running import SHOP, pipeline
+from tests.bench.running_pipeline import SHOP, pipeline
 from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))

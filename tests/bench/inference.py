@@ -29,11 +29,11 @@ from erasestream.schemas.events.images import Cutout
 from erasestream.schemas.ids import UploadId
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import UploadProducer
-from tests.bench import loops
+from tests.bench import reference_loops
 from tests.bench.figures import Figure, figure
-from tests.bench.running import CACHE, SHOP, pipeline, start
+from tests.bench.running_pipeline import CACHE, SHOP, pipeline, start
 from tests.bench.stage_alone import StageAlone, StageRound
-from tests.faults.memory import MemoryWatch
+from tests.faults.memory_watch import MemoryWatch
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 IMAGES = int(os.environ.get("BENCH_IMAGES", "64"))
@@ -67,10 +67,13 @@ def measure() -> Iterator[Figure]:
 
 def _alone(
     alone: StageAlone, model: Installed, files: list[Path], folder: Path, watch: MemoryWatch
-) -> Generator[Figure, None, list[loops.Round]]:
+) -> Generator[Figure, None, list[reference_loops.Round]]:
     """Against the loops in turn; returns the rounds of rembg."""
     photos = [file.read_bytes() for file in files]
-    python, weights = loops.rembg_python(), loops.rembg_weights(folder / "weights")
+    python, weights = (
+        reference_loops.rembg_python(),
+        reference_loops.rembg_weights(folder / "weights"),
+    )
     seen, theirs = folder / "bare", folder / "rembg"
     seen.mkdir()
     theirs.mkdir()
@@ -78,9 +81,9 @@ def _alone(
     for _ in range(ROUNDS):
         alone.round(photos[: 2 * CORES])  # as the loops do before they say that they are ready
         stage.append(alone.round(photos))
-        bare.append(loops.bare(model, files, seen))
-        tuned.append(loops.bare(model, files, seen, loops.HUGE_PAGES))
-        rembg.append(loops.rembg(python, weights, files, theirs))
+        bare.append(reference_loops.bare(model, files, seen))
+        tuned.append(reference_loops.bare(model, files, seen, reference_loops.HUGE_PAGES))
+        rembg.append(reference_loops.rembg(python, weights, files, theirs))
     rates = [len(photos) / each.elapsed_s for each in stage]
     yield figure("inference.stage_images_per_s", rates, "1/s")
     yield figure("inference.bare_images_per_s", [each.images_per_s for each in bare], "1/s")
@@ -107,7 +110,7 @@ def _alone(
 
 
 def _where_time_goes(
-    stage: list[StageRound], bare: list[loops.Round], photos: int
+    stage: list[StageRound], bare: list[reference_loops.Round], photos: int
 ) -> Iterator[Figure]:
     """Milliseconds of a core for an image: the whole, each process, and what none of them had."""
     whole = [each.elapsed_s * CORES * 1000 / photos for each in stage]
@@ -135,7 +138,7 @@ def _end_to_end(
         for _ in range(ROUNDS):
             _sent_and_taken(producer, results, photos[: 2 * CORES])
             rates.append(_sent_and_taken(producer, results, photos))
-            bare.append(loops.bare(model, files, seen))
+            bare.append(reference_loops.bare(model, files, seen))
     yield figure("inference.images_per_s", rates, "1/s")
     yield figure("inference.end_to_end_ratio_to_bare_onnxruntime", _ratios(rates, bare), "ratio")
     return rates
@@ -177,7 +180,7 @@ def _sent_and_taken(
     return len(photos) / (time.monotonic() - started)
 
 
-def _ratios(rates: Sequence[float], limits: Sequence[loops.Round]) -> list[float]:
+def _ratios(rates: Sequence[float], limits: Sequence[reference_loops.Round]) -> list[float]:
     return [ours / limit.images_per_s for ours, limit in zip(rates, limits, strict=True)]
 
 

@@ -1,8 +1,8 @@
 """The consent join: against the same loop that decides nothing, and against Kafka Streams.
 
 `erasestream route` as it is run, a plain transactional copy and Kafka Streams take the same
-results in turn, round by round, each all the time connected and warm (`join_bed.py`).  The first
-rounds only warm up: a Java that has just started still compiles itself.
+results in turn, round by round, each all the time connected and warm (`join_harness.py`).  The
+first rounds only warm up: a Java that has just started still compiles itself.
 
 BENCH_ROUNDS makes it shorter, to try it out.
 """
@@ -14,8 +14,17 @@ from typing import NamedTuple
 from erasestream.topics.catalog.topic_names import consent_of
 from tests.bench import join_latency, join_opted_in, join_routers
 from tests.bench.figures import Figure, figure
-from tests.bench.join_bed import OURS, SHOP, Bed, Contender, Round, opened_bed, peak_rss_mb, picture
 from tests.bench.join_copy import start_copy
+from tests.bench.join_harness import (
+    OURS,
+    SHOP,
+    Contender,
+    JoinHarness,
+    Round,
+    open_harness,
+    peak_rss_mb,
+    picture,
+)
 from tests.bench.join_peers import open_peer
 from tests.bench.join_streams import KEPT, start_streams
 
@@ -48,10 +57,10 @@ LARGEST = Case(60_000_000, 8, 0.0)
 def measure() -> Iterator[Figure]:
     """All figures of the join."""
     for name, case in CASES.items():
-        with opened_bed() as bed:  # of its own: all sizes together are 35 GB on its disk
+        with open_harness() as bed:  # of its own: all sizes together are 35 GB on its disk
             copy = open_peer(bed, COPY)
             yield from _compared(bed, copy, _open_streams(bed), name, case)
-    with opened_bed() as bed:
+    with open_harness() as bed:
         yield from join_latency.measure(bed, _open_streams(bed))
         yield from join_opted_in.measure(bed, ROUNDS)
         yield from join_latency.barrier(bed)
@@ -59,12 +68,12 @@ def measure() -> Iterator[Figure]:
         yield from _largest(bed)
 
 
-def _open_streams(bed: Bed) -> Contender:
+def _open_streams(bed: JoinHarness) -> Contender:
     return open_peer(bed, STREAMS, also_reads=(consent_of(SHOP),), kept=KEPT)
 
 
 def _compared(
-    bed: Bed, copy: Contender, streams: Contender, name: str, case: Case
+    bed: JoinHarness, copy: Contender, streams: Contender, name: str, case: Case
 ) -> Iterator[Figure]:
     contenders = {ROUTE: OURS, COPY: copy, STREAMS: streams}
     processes = {
@@ -136,7 +145,7 @@ def _ratios(ours: list[float], theirs: list[float]) -> list[float]:
     return [one / other for one, other in zip(ours, theirs, strict=True)]
 
 
-def _largest(bed: Bed) -> Iterator[Figure]:
+def _largest(bed: JoinHarness) -> Iterator[Figure]:
     """Records near the limit: memory is bounded by bytes, however many wait."""
     router = bed.start_router()
     image = picture(LARGEST.image_bytes)

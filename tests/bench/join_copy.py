@@ -19,7 +19,7 @@ from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 from erasestream.topics.kafka.transaction.start_offsets import StartOffset
-from tests.bench.join_bed import Bed, Contender
+from tests.bench.join_harness import Contender, JoinHarness
 
 NAME = "copy"
 
@@ -82,7 +82,7 @@ class CopyStage:
         self._loop.close()
 
 
-def start_copy(bed: Bed, peer: Contender) -> ChildProcess:
+def start_copy(bed: JoinHarness, peer: Contender) -> ChildProcess:
     """The copy as a process, ready."""
     cluster = bed.stack.cluster
     arguments = [cluster.bootstrap_servers[0], str(cluster.identities)]

@@ -19,7 +19,7 @@ from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.records import Record
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 from tests.bench.figures import Figure
-from tests.bench.join_bed import OURS, SHOP, Bed, Contender, Made, picture
+from tests.bench.join_harness import OURS, SHOP, Contender, EncodedRecord, JoinHarness, picture
 from tests.bench.join_opted_in import decide
 from tests.bench.join_streams import start_streams
 
@@ -37,7 +37,7 @@ BARRIER_RESULTS = 2000
 BARRIER_ROUNDS = 3
 
 
-def measure(bed: Bed, streams: Contender) -> Iterator[Figure]:
+def measure(bed: JoinHarness, streams: Contender) -> Iterator[Figure]:
     """Ours and that of Kafka Streams, in turn."""
     router, peer = bed.start_router(), start_streams(bed, streams)
     found: dict[str, list[float]] = {"": [], "streams_": []}
@@ -70,7 +70,7 @@ def _percentiles(
         )
 
 
-def _latencies(bed: Bed, contender: Contender, results: list[Made]) -> list[float]:
+def _latencies(bed: JoinHarness, contender: Contender, results: list[EncodedRecord]) -> list[float]:
     """Milliseconds from the broker's append of a result until a customer has it."""
     appended: dict[bytes, int] = {}
     taken: dict[bytes, float] = {}
@@ -93,7 +93,9 @@ def _latencies(bed: Bed, contender: Contender, results: list[Made]) -> list[floa
     return [at_ms - appended[each] for each, at_ms in taken.items()]
 
 
-def _send(bed: Bed, contender: Contender, made: Made, appended: dict[bytes, int]) -> None:
+def _send(
+    bed: JoinHarness, contender: Contender, made: EncodedRecord, appended: dict[bytes, int]
+) -> None:
     def delivered(error: KafkaError | None, message: Message) -> None:
         if error is not None:
             raise ErasestreamError(error.str())
@@ -108,7 +110,7 @@ def _id(message: Message) -> bytes:
     return dict(Record.of(message).headers)["ce_id"]
 
 
-def _customer(bed: Bed, topic: str) -> Consumer:
+def _customer(bed: JoinHarness, topic: str) -> Consumer:
     """Somebody who reads on from the end and is connected already."""
     settings = bed.stack.admin().settings(
         ClientErrorState(),
@@ -145,7 +147,7 @@ class TimedRouter(Router):
         self.waits_ms[-1] += (time.monotonic() - begun) * 1000
 
 
-def barrier(bed: Bed) -> Iterator[Figure]:
+def barrier(bed: JoinHarness) -> Iterator[Figure]:
     """Milliseconds per batch, with results waiting and owners deciding all the time."""
     catalog, stopping = bed.stack.catalog(), threading.Event()
     connection = Connection(cluster=bed.stack.cluster, role=ROUTER)
@@ -189,7 +191,7 @@ def barrier(bed: Bed) -> Iterator[Figure]:
 class Owner:
     """Somebody who changes their mind all the time."""
 
-    def __init__(self, bed: Bed) -> None:
+    def __init__(self, bed: JoinHarness) -> None:
         self._bed = bed
         self._begun = time.monotonic()
         self._made = 0

@@ -17,7 +17,15 @@ from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import RETAINED, consent_of, cutouts_of, ephemeral_of
 from erasestream.topics.kafka.partitioner import partition_of
 from tests.bench.figures import Figure, figure
-from tests.bench.join_bed import ALBUM, STRANGER, Bed, Contender, Round, peak_rss_mb, picture
+from tests.bench.join_harness import (
+    ALBUM,
+    STRANGER,
+    Contender,
+    JoinHarness,
+    Round,
+    peak_rss_mb,
+    picture,
+)
 
 OWNER = AccountId("opted-in")
 OURS = Contender(ROUTER, cutouts_of(ALBUM), ephemeral_of(ALBUM))
@@ -27,7 +35,7 @@ COUNT = 800
 IMAGES_IF_KEPT = 3
 
 
-def decide(bed: Bed, lane: Lane, account: AccountId, decision: Decision) -> None:
+def decide(bed: JoinHarness, lane: Lane, account: AccountId, decision: Decision) -> None:
     """A decision, as the account service writes it; not waited for."""
     event = ConsentDecision(
         id=new_upload_id(1, time.monotonic_ns().to_bytes(10, "big")),
@@ -44,7 +52,7 @@ def decide(bed: Bed, lane: Lane, account: AccountId, decision: Decision) -> None
     bed.plain.poll(0)
 
 
-def measure(bed: Bed, rounds: int) -> Iterator[Figure]:
+def measure(bed: JoinHarness, rounds: int) -> Iterator[Figure]:
     """MB/s that are moved at each rate, and its ratio to that at 0 %."""
     decide(bed, ALBUM, OWNER, Decision.GRANTED)
     if bed.plain.flush(20):
@@ -84,7 +92,7 @@ def _moved_mb(percent: int) -> float:
     return (COUNT + kept * (IMAGES_IF_KEPT - 1)) * IMAGE_BYTES / 1e6
 
 
-def _round(bed: Bed, image: bytes, percent: int, router: ChildProcess) -> Round:
+def _round(bed: JoinHarness, image: bytes, percent: int, router: ChildProcess) -> Round:
     results = bed.results(
         ALBUM, COUNT, image, lambda number: OWNER if _is_kept(number, percent) else STRANGER
     )

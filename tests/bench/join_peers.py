@@ -10,11 +10,11 @@ from erasestream.pipeline.devstack.stack_files import now
 from erasestream.topics.admin.provisioning import CreateTopic, Grant, apply
 from erasestream.topics.catalog.acl import Match, Operation, Resource, Right
 from erasestream.topics.catalog.roles import Role
-from tests.bench.join_bed import OURS, Bed, Contender
+from tests.bench.join_harness import OURS, Contender, JoinHarness
 
 
 def open_peer(
-    bed: Bed, name: str, *, also_reads: tuple[str, ...] = (), kept: str = ""
+    bed: JoinHarness, name: str, *, also_reads: tuple[str, ...] = (), kept: str = ""
 ) -> Contender:
     """A role that reads its own results and writes its own output; `kept` is a second one."""
     role = Role(name)

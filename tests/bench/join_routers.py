@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 from tests.bench.figures import Figure, figure
-from tests.bench.join_bed import OURS, SHOP, Bed, peak_rss_mb, picture
+from tests.bench.join_harness import OURS, SHOP, JoinHarness, peak_rss_mb, picture
 
 IMAGE_BYTES = 100_000
 COUNT = 2000
 
 
-def measure(bed: Bed, rounds: int) -> Iterator[Figure]:
+def measure(bed: JoinHarness, rounds: int) -> Iterator[Figure]:
     """MB/s of two, and the ratio to one."""
     image = picture(IMAGE_BYTES)
     mb = COUNT * IMAGE_BYTES / 1e6

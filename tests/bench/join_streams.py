@@ -11,8 +11,8 @@ from pathlib import Path
 from erasestream.pipeline.devstack.child_process import ChildProcess
 from erasestream.pipeline.devstack.kafka.distribution import require_java
 from erasestream.topics.catalog.topic_names import consent_of
-from tests.bench.join_bed import SHOP, Bed, Contender
-from tests.bench.running import CACHE
+from tests.bench.join_harness import SHOP, Contender, JoinHarness
+from tests.bench.running_pipeline import CACHE
 
 SOURCES = Path(__file__).parent / "peers" / "streams"
 FOLDER = CACHE / "peers" / "streams"
@@ -65,7 +65,7 @@ def built() -> Path:
     return FOLDER
 
 
-def start_streams(bed: Bed, peer: Contender) -> ChildProcess:
+def start_streams(bed: JoinHarness, peer: Contender) -> ChildProcess:
     """Streams as a process, ready."""
     folder = built().resolve()
     settings = bed.stack.files.directory / "streams.properties"
@@ -77,7 +77,7 @@ def start_streams(bed: Bed, peer: Contender) -> ChildProcess:
     return bed.start(peer.group, command, ready="ready\n")
 
 
-def _settings(bed: Bed) -> dict[str, str]:
+def _settings(bed: JoinHarness) -> dict[str, str]:
     """What it is tuned to, and its way to the broker: TLS 1.3 with its own certificate."""
     identities, cluster = bed.stack.files.identities, bed.stack.cluster
     keystore = bed.stack.files.directory / f"{NAME}.pem"

@@ -12,7 +12,7 @@ from typing import Any
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import LaneSettings
 from erasestream.topics.admin.provisioning import provision
-from tests.bench.running import BULK, CACHE, SHOP
+from tests.bench.running_pipeline import BULK, CACHE, SHOP
 
 MEMORY = Path("/dev/shm")  # noqa: S108 (a folder of our own in it, as in /tmp)
 PROCESS_S = 240.0

@@ -34,11 +34,11 @@ from erasestream.topics.catalog.topic_names import cutouts_of
 from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.kafka.connection import ClientErrorState, Connection
 from tests.bench.figures import ROOT, Figure
-from tests.bench.running import SHOP
+from tests.bench.running_pipeline import SHOP
 from tests.bench.soak_plot import Series, drawn
 from tests.faults.hostile import PARTITIONS, servers, start_worker
 from tests.faults.hostile_images import case, valid
-from tests.faults.memory import MemoryWatch, resident_mb
+from tests.faults.memory_watch import MemoryWatch, resident_mb
 from tests.pipeline.stages.inference.pictures import gradient, saved
 from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 

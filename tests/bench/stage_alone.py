@@ -23,7 +23,7 @@ from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.ids import UploadId
 from erasestream.topics.catalog.topic_names import cutouts_of
 from erasestream.topics.client.upload_producer import UploadProducer
-from tests.bench.running import SHOP
+from tests.bench.running_pipeline import SHOP
 
 LOOK_EVERY_S = 0.5
 WAIT_S = 900.0

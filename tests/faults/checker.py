@@ -1,9 +1,9 @@
 """What came of it: judged from what was sent and what was seen, without the router's code.
 
 Pure.  The rule of keeping is written here a second time, from its words, and twice.  By what
-owners were told (`claims.py`); and by the brokers' times alone: a result is decided between
-the moment its cut-out was appended and the moment the result was.  What stood in all of that
-time binds; a decision made within it may or may not have been seen.
+owners were told (`binding_windows.py`); and by the brokers' times alone: a result is decided
+between the moment its cut-out was appended and the moment the result was.  What stood in all of
+that time binds; a decision made within it may or may not have been seen.
 """
 
 from bisect import bisect_right
@@ -12,9 +12,9 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tests.faults import claims, decisions
-from tests.faults.claims import NEVER, SKEW_MS, Account, Call, Windows
-from tests.faults.observer import Seen, Topics, milliseconds, of_kind
+from tests.faults import binding_windows, decision_check
+from tests.faults.binding_windows import NEVER, SKEW_MS, Account, BindingWindows, WriterCall
+from tests.faults.observer import ObservedRecord, Topics, milliseconds, records_of_kind
 
 VOID_MS = 5000
 """A grant that was appended this long after its making (or before it) does not count."""
@@ -39,7 +39,7 @@ NOT_WRONG = frozenset(
 )
 
 
-class Sent(NamedTuple):
+class AcknowledgedUpload(NamedTuple):
     """An upload that was acknowledged."""
 
     lane: str
@@ -47,7 +47,7 @@ class Sent(NamedTuple):
     appended_ms: int
 
 
-class Made(NamedTuple):
+class AppendedDecision(NamedTuple):
     """A decision: when it was appended, acknowledged, and whether it grants."""
 
     appended_ms: int
@@ -59,11 +59,11 @@ class Made(NamedTuple):
 class Evidence:
     """All that was sent and seen."""
 
-    sent: Mapping[str, Sent]
+    sent: Mapping[str, AcknowledgedUpload]
     topics: Topics
     stored: Counter[tuple[str, str, str]]
     """Objects in the bucket, by upload, part and grant."""
-    calls: Mapping[Account, Sequence[Call]]
+    calls: Mapping[Account, Sequence[WriterCall]]
     """All calls of the writers."""
     missed: Mapping[str, int] = field(default_factory=dict)
 
@@ -113,8 +113,10 @@ def judge(evidence: Evidence) -> Verdict:
     _pictures(evidence, verdict)
     _keeping(evidence, verdict, retained)
     _proofs(evidence, verdict)
-    verdict.details += decisions.wrong(evidence.topics, evidence.calls, evidence.missed)
-    verdict.mended = decisions.mended(evidence.topics, evidence.calls)
+    verdict.details += decision_check.check_decisions(
+        evidence.topics, evidence.calls, evidence.missed
+    )
+    verdict.mended = decision_check.count_rewritten(evidence.topics, evidence.calls)
     verdict.misrouted = sum(n for what, n in verdict.details.items() if what not in NOT_WRONG)
     verdict.details[MISSED] += sum(evidence.missed.values())
     return verdict
@@ -122,7 +124,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 def _results(evidence: Evidence, verdict: Verdict) -> None:
     seen: Counter[str] = Counter()
-    for lane, record in of_kind(evidence.topics, "ephemeral"):
+    for lane, record in records_of_kind(evidence.topics, "ephemeral"):
         upload = record.attributes["ce_id"]
         seen[upload] += 1
         sent = evidence.sent.get(upload)
@@ -137,7 +139,7 @@ def _results(evidence: Evidence, verdict: Verdict) -> None:
     verdict.lost = len(evidence.sent.keys() - seen.keys())
     _count_twice(verdict, SECOND_RESULT, seen)
     uploads = Counter(
-        record.attributes["ce_id"] for _, record in of_kind(evidence.topics, "uploads")
+        record.attributes["ce_id"] for _, record in records_of_kind(evidence.topics, "uploads")
     )
     verdict.details[UPLOAD_TWICE] += _more_than_once(uploads)
 
@@ -155,7 +157,7 @@ def _more_than_once(counts: Mapping[Hashable, int]) -> int:
 def _retained(evidence: Evidence, verdict: Verdict) -> Counter[tuple[str, str]]:
     """How often each part of each upload was handed to the sink."""
     parts: Counter[tuple[str, str]] = Counter()
-    for _, record in of_kind(evidence.topics, "retained"):
+    for _, record in records_of_kind(evidence.topics, "retained"):
         given = record.attributes
         parts[given["ce_id"], given["ce_part"]] += 1
         sent = evidence.sent.get(given["ce_id"])
@@ -180,60 +182,60 @@ def _retained(evidence: Evidence, verdict: Verdict) -> Counter[tuple[str, str]]:
 def _pictures(evidence: Evidence, verdict: Verdict) -> None:
     """What is delivered and kept are the very bytes that were uploaded and cut out."""
     uploads, cutouts = _digests(evidence, "uploads"), _digests(evidence, "cutouts")
-    for _, record in of_kind(evidence.topics, "ephemeral"):
+    for _, record in records_of_kind(evidence.topics, "ephemeral"):
         verdict.details["another picture"] += _is_another(record, cutouts)
-    for _, record in of_kind(evidence.topics, "retained"):
+    for _, record in records_of_kind(evidence.topics, "retained"):
         origin = uploads if record.attributes["ce_part"] == "original" else cutouts
         verdict.details["another picture"] += _is_another(record, origin)
 
 
 def _digests(evidence: Evidence, kind: str) -> dict[str, set[bytes]]:
     found: dict[str, set[bytes]] = defaultdict(set)
-    for _, record in of_kind(evidence.topics, kind):
+    for _, record in records_of_kind(evidence.topics, kind):
         found[record.attributes["ce_id"]].add(record.digest)
     return found
 
 
-def _is_another(record: Seen, origin: Mapping[str, set[bytes]]) -> bool:
+def _is_another(record: ObservedRecord, origin: Mapping[str, set[bytes]]) -> bool:
     known = origin.get(record.attributes["ce_id"])
     return known is not None and record.digest not in known  # unknown: gone before it was seen
 
 
-def _decisions(evidence: Evidence) -> dict[Account, list[Made]]:
+def _decisions(evidence: Evidence) -> dict[Account, list[AppendedDecision]]:
     """Every account's decisions, in their order."""
     answered = {c.decision_id: c.answered_ms for made in evidence.calls.values() for c in made}
-    found: dict[Account, list[Made]] = defaultdict(list)
-    for lane, record in of_kind(evidence.topics, "consent"):
+    found: dict[Account, list[AppendedDecision]] = defaultdict(list)
+    for lane, record in records_of_kind(evidence.topics, "consent"):
         if "ce_account" not in record.attributes:
             continue  # a heartbeat
         age = record.appended_ms - milliseconds(record.attributes["ce_time"])
         known = answered.get(record.attributes["ce_id"], NEVER)
         grants = record.body["decision"] == "granted" and abs(age) <= VOID_MS
         account = lane, record.attributes["ce_account"]
-        found[account].append(Made(record.appended_ms, known, grants))
+        found[account].append(AppendedDecision(record.appended_ms, known, grants))
     return found
 
 
 class _Told(NamedTuple):
     """What the owner of an account was told, and whether by two writers."""
 
-    revoked: Windows
-    confirmed: Windows
-    granted: Windows
+    revoked: BindingWindows
+    confirmed: BindingWindows
+    granted: BindingWindows
     is_shared: bool
 
 
 def _told(evidence: Evidence) -> dict[Account, _Told]:
     landed: dict[str, int] = {}
     for kind in ("consent", "ledger"):
-        for _, record in of_kind(evidence.topics, kind):
+        for _, record in records_of_kind(evidence.topics, kind):
             actor = record.body.get("actor", "")
             landed[actor] = max(record.appended_ms, landed.get(actor, 0))
     return {
         account: _Told(
-            claims.revoked(calls),
-            claims.confirmed(calls),
-            claims.granted(calls, landed),
+            binding_windows.revoked(calls),
+            binding_windows.confirmed(calls),
+            binding_windows.granted(calls, landed),
             len({call.writer for call in calls}) > 1,
         )
         for account, calls in evidence.calls.items()
@@ -286,7 +288,9 @@ def _objects(evidence: Evidence) -> dict[str, set[str]]:
     return found
 
 
-def _standing(made: list[Made], from_ms: int, to_ms: int) -> Iterator[Made | None]:
+def _standing(
+    made: list[AppendedDecision], from_ms: int, to_ms: int
+) -> Iterator[AppendedDecision | None]:
     """The decisions that may have been the last one somewhere between these moments."""
     for each in reversed(made[: bisect_right(made, to_ms, key=lambda each: each.appended_ms)]):
         yield each
@@ -295,7 +299,7 @@ def _standing(made: list[Made], from_ms: int, to_ms: int) -> Iterator[Made | Non
     yield None
 
 
-def _keeps(decision: Made | None, since_ms: int) -> bool:
+def _keeps(decision: AppendedDecision | None, since_ms: int) -> bool:
     if decision is None or not decision.grants:
         return False
     return since_ms - decision.appended_ms > SKEW_MS
@@ -304,7 +308,7 @@ def _keeps(decision: Made | None, since_ms: int) -> bool:
 def _first(evidence: Evidence, kind: str) -> dict[str, int]:
     """When each upload first appeared in topics of a kind."""
     found: dict[str, int] = {}
-    for _, record in of_kind(evidence.topics, kind):
+    for _, record in records_of_kind(evidence.topics, kind):
         upload = record.attributes["ce_id"]
         found[upload] = min(record.appended_ms, found.get(upload, NEVER))
     return found
@@ -312,7 +316,9 @@ def _first(evidence: Evidence, kind: str) -> dict[str, int]:
 
 def _proofs(evidence: Evidence, verdict: Verdict) -> None:
     """Every decision has its proof in the ledger."""
-    proven = {record.attributes.get("ce_id") for _, record in of_kind(evidence.topics, "ledger")}
-    for _, record in of_kind(evidence.topics, "consent"):
+    proven = {
+        record.attributes.get("ce_id") for _, record in records_of_kind(evidence.topics, "ledger")
+    }
+    for _, record in records_of_kind(evidence.topics, "consent"):
         if "ce_account" in record.attributes:
             verdict.details["decision without a proof"] += record.attributes["ce_id"] not in proven

@@ -31,11 +31,11 @@ from erasestream.topics.catalog.roles import ADMIN, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import cutouts_of, uploads_of
 from erasestream.topics.kafka.connection import ClientErrorState, Connection
 from tests.bench.figures import Figure, publish
-from tests.bench.running import CACHE, SHOP, wait_ready
+from tests.bench.running_pipeline import CACHE, SHOP, wait_ready
 from tests.faults.hostile_answers import complaint_about_cutout, complaint_about_refusal
 from tests.faults.hostile_images import Case, case
-from tests.faults.memory import MemoryWatch
-from tests.flow.strangers import upload_record
+from tests.faults.memory_watch import MemoryWatch
+from tests.flow.raw_client import upload_record
 from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 
 IMAGES = int(os.environ.get("HOSTILE_COUNT", "10000"))

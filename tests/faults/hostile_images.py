@@ -6,7 +6,7 @@ that are then damaged), so a case that does harm can be replayed alone:
     python -m tests.faults.hostile_images SEED INDEX > case.bin
 
 One in five is a picture that is as it should be, of a size that the case knows: a decoder that
-refuses everything is safe as well.  The others are wounded (`hostile_wounds.py`) or made to do
+refuses everything is safe as well.  The others are wounded (`hostile_mutations.py`) or made to do
 harm (`hostile_bombs.py`).  Pure: no clock, no I/O, and no randomness but the seed's.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image
 
 from erasestream.schemas.errors import Code
-from tests.faults import hostile_bombs, hostile_wounds
+from tests.faults import hostile_bombs, hostile_mutations
 from tests.pipeline.stages.inference.pictures import gradient
 
 ORIENTATION = 0x0112
@@ -68,7 +68,7 @@ def wounded(dice: random.Random) -> bytes:
     """A good file of any format, after one to three wounds."""
     data = _any_file(dice)
     for _ in range(dice.randint(1, 3)):
-        data = dice.choice(hostile_wounds.WOUNDS)(data, dice)
+        data = dice.choice(hostile_mutations.WOUNDS)(data, dice)
     return data
 
 
@@ -89,7 +89,7 @@ def foreign(dice: random.Random) -> bytes:
     picture = gradient(dice.randint(1, 64), dice.randint(1, 64))
     kind = dice.choice(FOREIGN)
     data = _saved(picture, kind, **({"append_images": [picture]} if kind == "MPO" else {}))
-    return dice.choice(hostile_wounds.WOUNDS)(data, dice) if dice.random() < 0.5 else data
+    return dice.choice(hostile_mutations.WOUNDS)(data, dice) if dice.random() < 0.5 else data
 
 
 def _any_file(dice: random.Random) -> bytes:

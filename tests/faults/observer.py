@@ -22,7 +22,7 @@ BATCH = 500
 OF_PICTURES = ("uploads.", "cutouts.", "ephemeral.", "retained")
 
 
-class Seen(NamedTuple):
+class ObservedRecord(NamedTuple):
     """A record: its CloudEvents attributes, its place, and when the broker appended it."""
 
     attributes: Mapping[str, str]
@@ -35,11 +35,11 @@ class Seen(NamedTuple):
     """Of the bytes, of a record of a picture: whether it is the same one later."""
 
 
-Topics = Mapping[str, Mapping[tuple[int, int], Seen]]
+Topics = Mapping[str, Mapping[tuple[int, int], ObservedRecord]]
 """Of each topic the records by their partition and offset."""
 
 
-def of_kind(topics: Topics, kind: str) -> Iterator[tuple[str, Seen]]:
+def records_of_kind(topics: Topics, kind: str) -> Iterator[tuple[str, ObservedRecord]]:
     """Lane and record of all topics of a kind, in the order of their offsets."""
     for topic, records in topics.items():
         name, _, lane = topic.partition(".")
@@ -51,7 +51,9 @@ class Observer:
     """A thread that reads `topics` (name: partitions) until it is closed."""
 
     def __init__(self, settings: Mapping[str, Any], topics: Mapping[str, int]) -> None:
-        self.seen: dict[str, dict[tuple[int, int], Seen]] = {topic: {} for topic in topics}
+        self.seen: dict[str, dict[tuple[int, int], ObservedRecord]] = {
+            topic: {} for topic in topics
+        }
         self.missed: Counter[str] = Counter()
         """How often records of a topic were gone before they were read here."""
         self.count = 0
@@ -110,7 +112,9 @@ class Observer:
             self.count += 1
         else:
             body = json.loads(value or b"{}")
-        self.seen[topic][place] = Seen(headers, *place, message.timestamp()[1], body, digest)
+        self.seen[topic][place] = ObservedRecord(
+            headers, *place, message.timestamp()[1], body, digest
+        )
         if topic.startswith("ephemeral."):
             self.results.add(headers["ce_id"])
 
@@ -127,7 +131,9 @@ class Observer:
         self._consumer.incremental_assign([TopicPartition(*at, max(first, self._next[at]))])
 
 
-def stored(endpoint: str, bucket: str, token: str, context: Any) -> Counter[tuple[str, str, str]]:
+def count_objects(
+    endpoint: str, bucket: str, token: str, context: Any
+) -> Counter[tuple[str, str, str]]:
     """Of every object in the bucket: upload, part and grant, by its name."""
     found: Counter[tuple[str, str, str]] = Counter()
     page = ""

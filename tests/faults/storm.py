@@ -14,14 +14,14 @@ from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.connection import Cluster, Connection
-from tests.bench.running import BULK, SHOP
+from tests.bench.running_pipeline import BULK, SHOP
 from tests.faults.checker import Evidence, Verdict, judge
-from tests.faults.cluster import StormCluster
-from tests.faults.endings import Ending, Transactions
+from tests.faults.consent_traffic import ALWAYS, ONCE, ConsentTraffic
+from tests.faults.fault_plan import OF_BROKERS, Fault, FaultKind, fault_sequence
 from tests.faults.observer import Observer
-from tests.faults.owners import ALWAYS, ONCE, Owners
-from tests.faults.plan import OF_BROKERS, Fault, Kind, faults
-from tests.faults.traffic import Uploads
+from tests.faults.stage_exits import StageExit, TransactionCounts
+from tests.faults.storm_cluster import StormCluster
+from tests.faults.upload_traffic import UploadTraffic
 from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 
 EVERY_S = 2.0
@@ -43,7 +43,7 @@ class Size:
 
     uploads: int
     seconds: float
-    faults: int = len(Kind)
+    faults: int = len(FaultKind)
     max_waiting: int = 1500
     """Uploads without a result, beyond which the next waits: traffic is as fast as the pipeline.
 
@@ -67,8 +67,8 @@ class Outcome:
     decisions: int
     confirmed: int
     faults: Counter[str]
-    transactions: Transactions
-    endings: list[Ending]
+    transactions: TransactionCounts
+    endings: list[StageExit]
     """Of stages that nobody had killed."""
     is_whole: bool
     """Whether everything came back at the end."""
@@ -77,7 +77,7 @@ class Outcome:
     @property
     def kills(self) -> int:
         """How often something was killed."""
-        return self.faults[Kind.KILL_STAGE] + self.faults[Kind.KILL_BROKER]
+        return self.faults[FaultKind.KILL_STAGE] + self.faults[FaultKind.KILL_BROKER]
 
     @property
     def wrong(self) -> dict[str, int]:
@@ -114,10 +114,10 @@ def _writer(lane: Lane, way: Cluster) -> ConsentWriter:
 class _Run:
     def __init__(self, cluster: StormCluster, size: Size, seed: int) -> None:
         self._cluster, self._size = cluster, size
-        self._faults = faults(seed)
+        self._faults = fault_sequence(seed)
         self._held: deque[Fault] = deque()
         ways = {SHOP: cluster.stack.cluster, BULK: cluster.proxied}
-        self._owners = Owners(
+        self._owners = ConsentTraffic(
             {
                 lane: (_writer(lane, way), _writer(lane, cluster.proxied))
                 for lane, way in ways.items()
@@ -133,7 +133,7 @@ class _Run:
             self._owners.grant(ALWAYS)
             time.sleep(SKEW_S)
             began = time.monotonic()
-            uploads = Uploads(
+            uploads = UploadTraffic(
                 self._producers,
                 observer.results,
                 max_waiting=self._size.max_waiting,
@@ -159,7 +159,7 @@ class _Run:
             verdict=verdict,
         )
 
-    def _blow(self, uploads: Uploads, observer: Observer) -> None:
+    def _blow(self, uploads: UploadTraffic, observer: Observer) -> None:
         began = time.monotonic()
         end, fault_at, late = began + self._size.seconds, began + self._size.every_s, True
         while not self._is_enough(uploads) and time.monotonic() < end:
@@ -177,12 +177,12 @@ class _Run:
     def _may_break(self) -> bool:
         return not self._size.waits_for_stages or self._cluster.are_stages_ready()
 
-    def _is_enough(self, uploads: Uploads) -> bool:
+    def _is_enough(self, uploads: UploadTraffic) -> bool:
         done = self._cluster.done
         return (
             len(uploads.sent) >= self._size.uploads
             and done.total() >= self._size.faults
-            and len(done) == len(Kind)
+            and len(done) == len(FaultKind)
         )
 
     def _break_next(self) -> Fault:
@@ -198,7 +198,7 @@ class _Run:
         self._cluster.break_(fault)
         return fault
 
-    def _settled(self, uploads: Uploads, observer: Observer) -> tuple[Verdict, bool]:
+    def _settled(self, uploads: UploadTraffic, observer: Observer) -> tuple[Verdict, bool]:
         """The verdict once all is back and nothing is missing or new, or after the deadline.
 
         And whether all is back.
@@ -218,7 +218,7 @@ class _Run:
             sys.stderr.write(f"waiting: whole {is_whole}, {count - before} new, {verdict.wrong}\n")
             before = count
 
-    def _evidence(self, uploads: Uploads, observer: Observer) -> Evidence:
+    def _evidence(self, uploads: UploadTraffic, observer: Observer) -> Evidence:
         return Evidence(
             sent=dict(uploads.sent),
             topics={topic: dict(records) for topic, records in observer.seen.items()},
@@ -227,7 +227,7 @@ class _Run:
             missed=dict(observer.missed),
         )
 
-    def _say(self, at_s: float, fault: Fault, uploads: Uploads, observer: Observer) -> None:
+    def _say(self, at_s: float, fault: Fault, uploads: UploadTraffic, observer: Observer) -> None:
         what = fault.broker if fault.kind in OF_BROKERS else fault.stage
         sys.stderr.write(
             f"{at_s:5.0f} s  {len(uploads.sent)} uploads  {len(observer.results)} results"

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import pytest
 
 from erasestream.schemas.ids import AccountId, Lane, grant_id
-from tests.faults.checker import CONFIRMED, GRANTED, REVOKED, Evidence, Sent, judge
-from tests.faults.claims import NEVER, Call
-from tests.faults.observer import Seen
+from tests.faults.binding_windows import NEVER, WriterCall
+from tests.faults.checker import CONFIRMED, GRANTED, REVOKED, AcknowledgedUpload, Evidence, judge
+from tests.faults.observer import ObservedRecord
 
-Records = Mapping[tuple[int, int], Seen]
+Records = Mapping[tuple[int, int], ObservedRecord]
 
 UPLOAD, ACCOUNT, LANE = "u", "a", "shop"
 T = 1_000_000
@@ -26,7 +26,7 @@ def _iso(at_ms: int) -> str:
 class Told(NamedTuple):
     """A call, and when its ledger entry and its state were appended; None is never."""
 
-    call: Call
+    call: WriterCall
     entry_ms: int | None
     state_ms: int | None
     erased_ms: int | None = None
@@ -39,7 +39,7 @@ def _told(grants: bool, begun: int, answered: int | None = None, **more: int | N
     """A recorded call; times count from the upload, in milliseconds."""
     answered = begun + 20 if answered is None else answered
     state = begun + 10
-    call = Call(
+    call = WriterCall(
         actor=next(_actors),
         writer=more.get("writer") or 0,
         grants=grants,
@@ -70,7 +70,7 @@ def _given_up(told: Told) -> Told:
     return told._replace(call=told.call._replace(decision_id=None, is_given_up=True))
 
 
-def _decided(told: Told, offset: int, at_ms: int) -> Seen:
+def _decided(told: Told, offset: int, at_ms: int) -> ObservedRecord:
     attributes = {
         "ce_id": f"id-of-{told.call.actor}",
         "ce_account": ACCOUNT,
@@ -78,7 +78,7 @@ def _decided(told: Told, offset: int, at_ms: int) -> Seen:
         "ce_time": _iso(told.call.begun_ms),
     }
     body = {"decision": "granted" if told.call.grants else "revoked", "actor": told.call.actor}
-    return Seen(attributes, 0, offset, at_ms, body)
+    return ObservedRecord(attributes, 0, offset, at_ms, body)
 
 
 def _records(all_told: tuple[Told, ...], time_of: Callable[[Told], int | None]) -> Records:
@@ -94,14 +94,14 @@ def _erasures(all_told: tuple[Told, ...]) -> Records:
             grant = grant_id(Lane(LANE), AccountId(ACCOUNT), f"id-of-{told.call.actor}")
             for at in (told.erased_ms, told.erased_ms + 5000):
                 n = len(found)
-                found[0, n] = Seen({"ce_account": ACCOUNT}, 0, n, at, {"grant": grant})
+                found[0, n] = ObservedRecord({"ce_account": ACCOUNT}, 0, n, at, {"grant": grant})
     return found
 
 
-def _seen(at_ms: int, kind: str = "cutout", offset: int = 0, **more: str) -> Seen:
+def _seen(at_ms: int, kind: str = "cutout", offset: int = 0, **more: str) -> ObservedRecord:
     type_ = f"com.backgrounderase.image.{kind}.v1"
     given = {"ce_id": UPLOAD, "ce_account": ACCOUNT, "ce_type": type_, **more}
-    return Seen(given, 0, offset, at_ms)
+    return ObservedRecord(given, 0, offset, at_ms)
 
 
 def _evidence(*all_told: Told, kept: bool) -> Evidence:
@@ -111,7 +111,7 @@ def _evidence(*all_told: Told, kept: bool) -> Evidence:
         for n, part in enumerate(("original", "cutout"))
     }
     return Evidence(
-        sent={UPLOAD: Sent(LANE, ACCOUNT, T)},
+        sent={UPLOAD: AcknowledgedUpload(LANE, ACCOUNT, T)},
         topics={
             "uploads.shop": {(0, 0): _seen(T, "uploaded")},
             "cutouts.shop": {(0, 0): _seen(T + 20)},
@@ -173,7 +173,7 @@ def test_right_is_right(name: str) -> None:
     assert set(verdict.wrong.values()) == {0}, (verdict.wrong, verdict.details)
 
 
-def _with(evidence: Evidence, topic: str, *records: Seen) -> Evidence:
+def _with(evidence: Evidence, topic: str, *records: ObservedRecord) -> Evidence:
     changed = {(0, n): record._replace(offset=n) for n, record in enumerate(records)}
     return replace(evidence, topics={**evidence.topics, topic: changed})
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.flow.running import Flow
+from tests.flow.pipeline_harness import PipelineHarness
 
 
 @pytest.fixture(scope="session")
-def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
+def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarness]:
     """The pipeline that tests share; each uses accounts of its own and leaves it running."""
-    flow = Flow(tmp_path_factory.mktemp("flow"))
+    flow = PipelineHarness(tmp_path_factory.mktemp("flow"))
     try:
         flow.start()
         yield flow
@@ -19,9 +19,9 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
 
 
 @pytest.fixture(scope="session")
-def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
+def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarness]:
     """Another one; see `fragile`."""
-    flow = Flow(tmp_path_factory.mktemp("fragile"))
+    flow = PipelineHarness(tmp_path_factory.mktemp("fragile"))
     try:
         flow.start()
         yield flow
@@ -30,16 +30,16 @@ def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
 
 
 @pytest.fixture
-def fragile(breakable: Flow) -> Flow:
+def fragile(breakable: PipelineHarness) -> PipelineHarness:
     """A pipeline in which things may be killed; whole again before each test."""
     breakable.start_stages()
     return breakable
 
 
 @pytest.fixture(scope="session")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarness]:
     """Broker, bucket, topics and rights without stages: nothing reads what is written here."""
-    flow = Flow(tmp_path_factory.mktemp("bare"))
+    flow = PipelineHarness(tmp_path_factory.mktemp("bare"))
     try:
         flow.start(stages=())
         yield flow

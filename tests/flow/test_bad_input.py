@@ -21,10 +21,10 @@ from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import RETAINED, consent_of, uploads_of
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.kafka.partitioner import partition_of
-from tests.flow.looking import event_of, ids_in
 from tests.flow.pictures import loud_noise, noise, photo, strip
-from tests.flow.running import SHOP, Flow
-from tests.flow.strangers import Place, RawRecord, Stranger, upload_record
+from tests.flow.pipeline_harness import SHOP, PipelineHarness
+from tests.flow.raw_client import RawClient, RawRecord, RecordPosition, upload_record
+from tests.flow.topic_reader import event_of, ids_in
 from tests.flow.waiting import eventually
 
 ACCOUNT = "bad-input"
@@ -117,16 +117,16 @@ class Customer:
 
     def __init__(self, subscription: ResultSubscription) -> None:
         self._subscription = subscription
-        self._results: dict[Place, list[Cutout | Failure]] = {}
+        self._results: dict[RecordPosition, list[Cutout | Failure]] = {}
 
-    def result(self, place: Place) -> Cutout | Failure:
+    def result(self, place: RecordPosition) -> Cutout | Failure:
         """The one result of the upload at this place."""
 
         def delivered() -> list[Cutout | Failure]:
             delivery = self._subscription.poll(0.2)
             if delivery:
                 at = delivery.event.position
-                found = self._results.setdefault(Place(at.partition, at.offset), [])
+                found = self._results.setdefault(RecordPosition(at.partition, at.offset), [])
                 found.append(delivery.event)
                 delivery.ack()
             return self._results.get(place, [])
@@ -136,20 +136,20 @@ class Customer:
 
 
 @pytest.fixture(scope="module")
-def stranger(flow: Flow) -> Stranger:
+def stranger(flow: PipelineHarness) -> RawClient:
     """Somebody who sends what they like."""
-    return Stranger(flow.stack.cluster, PRODUCER)
+    return RawClient(flow.stack.cluster, PRODUCER)
 
 
 @pytest.fixture(scope="module")
-def customer(flow: Flow) -> Iterator[Customer]:
+def customer(flow: PipelineHarness) -> Iterator[Customer]:
     """Who reads the results."""
     with ResultSubscription(flow.stack.cluster, SHOP, group="bad-input") as subscription:
         yield Customer(subscription)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _opted_in(flow: Flow) -> None:
+def _opted_in(flow: PipelineHarness) -> None:
     """The account's good uploads are kept: that its bad ones are not is no accident."""
     flow.grant(ACCOUNT)
 
@@ -161,16 +161,16 @@ def _opted_in(flow: Flow) -> None:
     eventually("uploads are kept", is_kept, poll_s=0.5)
 
 
-def send(stranger: Stranger, record: RawRecord) -> Place:
+def send(stranger: RawClient, record: RawRecord) -> RecordPosition:
     """Where the record lies now."""
     place = stranger.send(uploads_of(SHOP), record, partition=PARTITION)
-    assert isinstance(place, Place), place
+    assert isinstance(place, RecordPosition), place
     return place
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_bad_record_fails_alone(
-    case: Case, flow: Flow, stranger: Stranger, customer: Customer
+    case: Case, flow: PipelineHarness, stranger: RawClient, customer: Customer
 ) -> None:
     """One failed result with its code, no pixels, nothing kept; the next upload is served."""
     bad = send(stranger, case.record())
@@ -181,16 +181,18 @@ def test_bad_record_fails_alone(
     assert failure.sentence.startswith(SENTENCES[case.code])
     assert isinstance(customer.result(fine), Cutout)
     events = [event_of(record) for record in flow.results()]
-    places = [Place(event.position.partition, event.position.offset) for event in events]
+    places = [RecordPosition(event.position.partition, event.position.offset) for event in events]
     assert (places.count(bad), places.count(fine)) == (1, 1)
     kept = flow.in_retained()
     assert (kept.count(failure.id), kept.count(customer.result(fine).id)) == (0, 2)
 
 
 @pytest.mark.parametrize("compression", ["gzip", "lz4", "zstd", "snappy"])
-def test_compressed_batch_is_served(compression: str, flow: Flow, customer: Customer) -> None:
+def test_compressed_batch_is_served(
+    compression: str, flow: PipelineHarness, customer: Customer
+) -> None:
     """Whatever a client compresses with: the broker has undone it before a stage reads it."""
-    compressing = Stranger(flow.stack.cluster, PRODUCER, compression=compression)
+    compressing = RawClient(flow.stack.cluster, PRODUCER, compression=compression)
     squeezable = photo() + bytes(100_000)
     place = send(compressing, good().with_value(squeezable))
     assert isinstance(customer.result(place), Cutout)
@@ -198,9 +200,11 @@ def test_compressed_batch_is_served(compression: str, flow: Flow, customer: Cust
     eventually("upload and cut-out are kept", lambda: flow.in_retained().count(upload) == 2)
 
 
-def test_compressed_bomb_never_arrives(flow: Flow, stranger: Stranger, customer: Customer) -> None:
+def test_compressed_bomb_never_arrives(
+    flow: PipelineHarness, stranger: RawClient, customer: Customer
+) -> None:
     """What is above the limit only when unfolded the broker refuses, and goes on."""
-    compressing = Stranger(flow.stack.cluster, PRODUCER, compression="gzip")
+    compressing = RawClient(flow.stack.cluster, PRODUCER, compression="gzip")
     bomb = good().with_value(photo() + bytes(60_000_000))
     refusal = compressing.send(uploads_of(SHOP), bomb, partition=PARTITION)
     assert isinstance(refusal, KafkaError)
@@ -208,7 +212,9 @@ def test_compressed_bomb_never_arrives(flow: Flow, stranger: Stranger, customer:
     assert isinstance(customer.result(send(stranger, good())), Cutout)
 
 
-def test_header_name_that_is_no_text(flow: Flow, stranger: Stranger, customer: Customer) -> None:
+def test_header_name_that_is_no_text(
+    flow: PipelineHarness, stranger: RawClient, customer: Customer
+) -> None:
     """The upload is served, in doubt it is not kept, and the next is as always."""
     strange = stranger.send_with_bare_names(
         uploads_of(SHOP), good(), partition=PARTITION, bare=b"\xff\xfe"
@@ -220,7 +226,9 @@ def test_header_name_that_is_no_text(flow: Flow, stranger: Stranger, customer: C
     assert customer.result(strange).id not in flow.in_retained()
 
 
-def test_above_the_limit_never_arrives(flow: Flow, stranger: Stranger, customer: Customer) -> None:
+def test_above_the_limit_never_arrives(
+    flow: PipelineHarness, stranger: RawClient, customer: Customer
+) -> None:
     """What is above the topic's limit the broker refuses, and what comes next is served."""
     before = send(stranger, good())
     refusal = stranger.send(
@@ -234,7 +242,7 @@ def test_above_the_limit_never_arrives(flow: Flow, stranger: Stranger, customer:
 
 
 def test_reserved_account_can_not_opt_in(
-    flow: Flow, stranger: Stranger, customer: Customer
+    flow: PipelineHarness, stranger: RawClient, customer: Customer
 ) -> None:
     """Not even a forged decision makes failures of nobody's uploads be kept."""
     now = datetime.now(UTC)
@@ -248,10 +256,10 @@ def test_reserved_account_can_not_opt_in(
     )
     topic, key = consent_of(SHOP), INVALID_ACCOUNT.encode()
     wire = to_wire(decision, source="/a/stranger")
-    forger = Stranger(flow.stack.cluster, lane_role(SHOP, LaneRole.ACCOUNT))
+    forger = RawClient(flow.stack.cluster, lane_role(SHOP, LaneRole.ACCOUNT))
     number = partition_of(key, flow.stack.catalog()[topic].partitions)
     record = RawRecord(wire.value, dict(wire.headers))
-    assert isinstance(forger.send(topic, record, partition=number, key=key), Place)
+    assert isinstance(forger.send(topic, record, partition=number, key=key), RecordPosition)
 
     def grant_counts() -> bool:
         upload = flow.upload(ACCOUNT)
@@ -265,7 +273,7 @@ def test_reserved_account_can_not_opt_in(
     assert failure.id not in flow.in_retained()
 
 
-def test_sink_stores_what_was_good(flow: Flow) -> None:
+def test_sink_stores_what_was_good(flow: PipelineHarness) -> None:
     """After all this the bucket holds exactly what `retained` holds, in pairs."""
     flow.wait_until_drained()
     mine = [r for r in flow.records(RETAINED) if dict(r.headers)["ce_account"] == ACCOUNT.encode()]

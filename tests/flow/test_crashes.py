@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.flow.running import Flow
-from tests.flow.tallies import Tally, opt_in
+from tests.flow.pipeline_harness import PipelineHarness
+from tests.flow.upload_batch import UploadBatch, opt_in
 from tests.flow.waiting import eventually
 
 UPLOADS = 200
@@ -12,11 +12,11 @@ UPLOADS = 200
 @pytest.mark.parametrize(
     ("stage", "after"), [("infer", [10]), ("route", [5, 40]), ("sink", [5, 40])]
 )
-def test_killed_in_the_midst(fragile: Flow, stage: str, after: list[int]) -> None:
+def test_killed_in_the_midst(fragile: PipelineHarness, stage: str, after: list[int]) -> None:
     """Nothing is lost and nothing comes twice: not a result, not an object."""
     flow, keeper = fragile, f"keeps-{stage}"
     opt_in(flow, keeper)
-    tally = Tally(flow, keeper=keeper, forgetter=f"forgets-{stage}", count=UPLOADS)
+    tally = UploadBatch(flow, keeper=keeper, forgetter=f"forgets-{stage}", count=UPLOADS)
 
     def done() -> int:
         """How far the stage has come: both count up to 200."""

@@ -2,8 +2,8 @@
 
 from erasestream.pipeline.runtime.runner import EX_SOFTWARE, EX_UNAVAILABLE
 from erasestream.schemas.errors import Code
-from tests.flow.running import STAGES, Flow
-from tests.flow.tallies import Tally, opt_in
+from tests.flow.pipeline_harness import STAGES, PipelineHarness
+from tests.flow.upload_batch import UploadBatch, opt_in
 from tests.flow.waiting import eventually
 
 UPLOADS = 60
@@ -14,19 +14,19 @@ MOST_CLIENTS = 4
 TROUBLE = ("broker_trouble", "waiting", "waiting_for_consent")
 
 
-def said(flow: Flow, stage: str, *events: str) -> list[dict[str, object]]:
+def said(flow: PipelineHarness, stage: str, *events: str) -> list[dict[str, object]]:
     """The lines of a stage that are of these events."""
     return [line for line in flow.lines(stage) if line["event"] in events]
 
 
-def test_bucket_away(fragile: Flow) -> None:
+def test_bucket_away(fragile: PipelineHarness) -> None:
     """Results go on being delivered; what is to be kept waits, and is kept once."""
     flow = fragile
     opt_in(flow, "bucket-away")
     flow.wait_until_drained()
     flow.stack.bucket.stop(grace_s=10)
     before = len(said(flow, "sink", "waiting"))
-    tally = Tally(flow, keeper="bucket-away", forgetter="bucket-of-no-matter", count=UPLOADS)
+    tally = UploadBatch(flow, keeper="bucket-away", forgetter="bucket-of-no-matter", count=UPLOADS)
     tally.wait_for_results()
     flow.wait_for("sink", "waiting")
     flow.stack.start_bucket()
@@ -36,7 +36,7 @@ def test_bucket_away(fragile: Flow) -> None:
     assert flow.stack.stage("sink").process_id
 
 
-def test_broker_away(fragile: Flow) -> None:
+def test_broker_away(fragile: PipelineHarness) -> None:
     """A broker that dies and comes back: nothing is lost, and nothing comes twice.
 
     A stage whose client can not go on (librdkafka fences static members of its own) ends, and
@@ -44,7 +44,7 @@ def test_broker_away(fragile: Flow) -> None:
     """
     flow = fragile
     opt_in(flow, "broker-away")
-    tally = Tally(flow, keeper="broker-away", forgetter="broker-of-no-matter", count=MANY)
+    tally = UploadBatch(flow, keeper="broker-away", forgetter="broker-of-no-matter", count=MANY)
     eventually("some results", lambda: tally.delivered().total() >= 10)
     flow.stack.broker.kill()
     assert tally.delivered().total() < MANY, "it was not in the midst"

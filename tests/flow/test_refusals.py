@@ -19,8 +19,8 @@ from erasestream.topics.catalog.acl import Operation, Resource, Right
 from erasestream.topics.catalog.roles import INFERENCE, ROUTER, SINK, Role
 from erasestream.topics.catalog.topic_names import RETAINED, consent_of, cutouts_of, uploads_of
 from erasestream.topics.kafka.acl_bindings import binding_of, exactly
-from tests.flow.running import BULK, SHOP, STAGES, Flow
-from tests.flow.tallies import Tally
+from tests.flow.pipeline_harness import BULK, SHOP, STAGES, PipelineHarness
+from tests.flow.upload_batch import UploadBatch
 from tests.flow.waiting import eventually
 
 ROLES: Mapping[str, Role] = {"infer": INFERENCE, "route": ROUTER, "sink": SINK}
@@ -29,7 +29,10 @@ NOWHERE = {"ERASESTREAM_KAFKA__BOOTSTRAP_SERVERS": '["127.0.0.1:1"]'}
 
 
 def assert_refused(
-    flow: Flow, code: Code, words: Mapping[str, str], environment: Mapping[str, str] | None = None
+    flow: PipelineHarness,
+    code: Code,
+    words: Mapping[str, str],
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """These stages do not start, and each says in one sentence, with its words, why."""
     for stage in words:
@@ -43,7 +46,7 @@ def assert_refused(
 
 
 @contextmanager
-def without_rights(flow: Flow, rights: Iterable[Right]) -> Iterator[None]:
+def without_rights(flow: PipelineHarness, rights: Iterable[Right]) -> Iterator[None]:
     """Rights are taken away for a while."""
     client = flow.stack.admin().admin().client
     bindings = [binding_of(right) for right in rights]
@@ -56,7 +59,7 @@ def without_rights(flow: Flow, rights: Iterable[Right]) -> Iterator[None]:
             created.result(20)
 
 
-def test_right_missing(bare: Flow) -> None:
+def test_right_missing(bare: PipelineHarness) -> None:
     """Without a right of its role: the sentence names role, operation and topic."""
     lacking = {
         "infer": Right(INFERENCE, Operation.WRITE, Resource.TOPIC, cutouts_of(SHOP)),
@@ -68,7 +71,7 @@ def test_right_missing(bare: Flow) -> None:
         assert_refused(bare, Code.NOT_AUTHORIZED, words)
 
 
-def test_right_to_the_group_missing(bare: Flow) -> None:
+def test_right_to_the_group_missing(bare: PipelineHarness) -> None:
     """Without the right to be a member of its group: the same."""
     lacking = [Right(role, Operation.READ, Resource.GROUP, role) for role in ROLES.values()]
     words = {stage: f"role {role}, group {role}" for stage, role in ROLES.items()}
@@ -76,7 +79,7 @@ def test_right_to_the_group_missing(bare: Flow) -> None:
         assert_refused(bare, Code.NOT_AUTHORIZED, words)
 
 
-def test_topic_missing(bare: Flow) -> None:
+def test_topic_missing(bare: PipelineHarness) -> None:
     """Without a topic: the sentence names it, and what to run."""
     admin = bare.stack.admin().admin()
     gone = [RETAINED, uploads_of(BULK)]
@@ -93,26 +96,26 @@ def test_topic_missing(bare: Flow) -> None:
 
 
 @pytest.mark.parametrize("which", ["BUCKET", "VAULT"])
-def test_bucket_missing(bare: Flow, which: str) -> None:
+def test_bucket_missing(bare: PipelineHarness, which: str) -> None:
     """Without a bucket: the sentence names it."""
     environment = {f"ERASESTREAM_STORAGE__{which}": "not-there"}
     assert_refused(bare, Code.MISSING_BUCKET, {"sink": "not-there"}, environment)
 
 
-def test_bucket_of_another_authority(bare: Flow, tmp_path: Path) -> None:
+def test_bucket_of_another_authority(bare: PipelineHarness, tmp_path: Path) -> None:
     """A bucket whose certificate another authority signed is not talked to."""
     CertificateAuthority.create(tmp_path / "authority", now=lambda: datetime.now(UTC))
     environment = {"ERASESTREAM_STORAGE__CA": str(tmp_path / "authority" / "ca.crt")}
     assert_refused(bare, Code.CERTIFICATE_REFUSED, {"sink": ""}, environment)
 
 
-def test_model_missing(bare: Flow) -> None:
+def test_model_missing(bare: PipelineHarness) -> None:
     """Without its model: the sentence names it, and what to run."""
     environment = {"ERASESTREAM_INFERENCE__MODEL": "not-there"}
     assert_refused(bare, Code.MISSING_MODEL, {"infer": "not-there"}, environment)
 
 
-def test_model_changed(bare: Flow, tmp_path: Path) -> None:
+def test_model_changed(bare: PipelineHarness, tmp_path: Path) -> None:
     """A model that is not what its manifest says is not run."""
     inference = bare.settings.inference
     assert inference
@@ -124,7 +127,7 @@ def test_model_changed(bare: Flow, tmp_path: Path) -> None:
     assert_refused(bare, Code.MODEL_REFUSED, {"infer": ""}, environment)
 
 
-def test_certificate_missing(bare: Flow, tmp_path: Path) -> None:
+def test_certificate_missing(bare: PipelineHarness, tmp_path: Path) -> None:
     """Without the certificate or the key of its role: the sentence names the file."""
     identities = shutil.copytree(bare.stack.files.identities, tmp_path / "identities")
     missing = {"infer": "inference.crt", "route": "router.key", "sink": "sink.key"}
@@ -134,7 +137,7 @@ def test_certificate_missing(bare: Flow, tmp_path: Path) -> None:
     assert_refused(bare, Code.MISSING_CERTIFICATE, missing, environment)
 
 
-def test_broker_of_another_authority(bare: Flow, tmp_path: Path) -> None:
+def test_broker_of_another_authority(bare: PipelineHarness, tmp_path: Path) -> None:
     """A broker that the role's own CA does not vouch for is not talked to."""
     identities = shutil.copytree(bare.stack.files.identities, tmp_path / "identities")
     authority = CertificateAuthority.create(tmp_path / "authority", now=lambda: datetime.now(UTC))
@@ -144,7 +147,7 @@ def test_broker_of_another_authority(bare: Flow, tmp_path: Path) -> None:
     assert_refused(bare, Code.CERTIFICATE_REFUSED, words, environment)
 
 
-def test_broker_away(bare: Flow) -> None:
+def test_broker_away(bare: PipelineHarness) -> None:
     """Without a broker a stage waits until its deadline, says so once, and ends."""
     for stage in STAGES:
         bare.stack.start_stage(stage, **SHORT_DEADLINE, **NOWHERE)
@@ -155,7 +158,7 @@ def test_broker_away(bare: Flow) -> None:
         assert len([line for line in bare.lines(stage) if line["event"] == "waiting"]) <= 1
 
 
-def test_ended_while_it_waits(bare: Flow) -> None:
+def test_ended_while_it_waits(bare: PipelineHarness) -> None:
     """Asked to end before it could start, a stage ends cleanly."""
     for stage in STAGES:
         bare.stack.start_stage(stage, **NOWHERE)
@@ -168,7 +171,7 @@ def test_ended_while_it_waits(bare: Flow) -> None:
         assert bare.exit_code(stage) == EX_OK, bare.stack.log_of(stage).read_text()
 
 
-def status(flow: Flow, stage: str, path: str) -> int:
+def status(flow: PipelineHarness, stage: str, path: str) -> int:
     """What a stage's health port answers."""
     port = flow.wait_for(stage, "starting")["port"]
     try:
@@ -178,13 +181,13 @@ def status(flow: Flow, stage: str, path: str) -> int:
         return error.code
 
 
-def test_ended_at_work(fragile: Flow) -> None:
+def test_ended_at_work(fragile: PipelineHarness) -> None:
     """A stage that works is alive and ready; asked to end, it does, and says so."""
     for stage in STAGES:
         assert status(fragile, stage, "/healthz") == 200
         assert status(fragile, stage, "/readyz") == 200
         assert status(fragile, stage, "/") == 404
-    tally = Tally(fragile, keeper="ended-a", forgetter="ended-b", count=200)
+    tally = UploadBatch(fragile, keeper="ended-a", forgetter="ended-b", count=200)
     eventually("they are at work", lambda: tally.delivered().total() >= 1)
     for stage in STAGES:
         fragile.stack.stage(stage).send(signal.SIGTERM)

@@ -17,9 +17,9 @@ from erasestream.topics.catalog.roles import INFERENCE
 from erasestream.topics.catalog.topic_names import cutouts_of
 from erasestream.topics.kafka.acl_bindings import binding_of, exactly
 from erasestream.topics.kafka.connection import Admin
-from tests.flow.looking import event_of
 from tests.flow.pictures import noise, photo
-from tests.flow.running import BULK, Flow
+from tests.flow.pipeline_harness import BULK, PipelineHarness
+from tests.flow.topic_reader import event_of
 from tests.flow.waiting import eventually
 
 CUTOUTS = cutouts_of(BULK)
@@ -61,25 +61,25 @@ def without_right(admin: Admin, right: Right) -> Iterator[None]:
         created.result(20)
 
 
-def upload_all(flow: Flow, account: str, large: set[int]) -> list[int]:
+def upload_all(flow: PipelineHarness, account: str, large: set[int]) -> list[int]:
     """Twelve uploads to the lane's one partition, some with a large result; their offsets."""
     images = [noise() if n in large else photo() for n in range(12)]
     return [flow.upload(account, image=image, lane=BULK).offset for image in images]
 
 
-def sources(flow: Flow) -> list[int]:
+def sources(flow: PipelineHarness) -> list[int]:
     """Of which upload each record of the cut-outs is, in their order."""
     records = flow.records(CUTOUTS)
     assert [record.at.number for record in records] == [0] * len(records)
     return [event_of(record).position.offset for record in records]
 
 
-def delivered(flow: Flow) -> Counter[int]:
+def delivered(flow: PipelineHarness) -> Counter[int]:
     """How many results each upload of the lane has."""
     return Counter(event_of(record).position.offset for record in flow.results(BULK))
 
 
-def assert_nothing_lost(flow: Flow, last: int) -> None:
+def assert_nothing_lost(flow: PipelineHarness, last: int) -> None:
     """Exactly one result for each upload of the lane, and the cut-outs in their order."""
     everything = Counter(range(last + 1))
     eventually("all results", lambda: delivered(flow).keys() >= everything.keys())
@@ -89,7 +89,9 @@ def assert_nothing_lost(flow: Flow, last: int) -> None:
 
 
 @pytest.mark.parametrize(("large", "written"), [({0}, 0), ({5, 9}, 5)], ids=["first", "middle"])
-def test_refused_record_is_not_skipped(fragile: Flow, large: set[int], written: int) -> None:
+def test_refused_record_is_not_skipped(
+    fragile: PipelineHarness, large: set[int], written: int
+) -> None:
     """What comes before the refused record is written, nothing after it, and later all is."""
     flow, admin = fragile, fragile.stack.admin().admin()
     flow.stack.stop_stage("infer")
@@ -103,7 +105,7 @@ def test_refused_record_is_not_skipped(fragile: Flow, large: set[int], written: 
     assert_nothing_lost(flow, offsets[-1])
 
 
-def test_right_withdrawn_at_work(fragile: Flow) -> None:
+def test_right_withdrawn_at_work(fragile: PipelineHarness) -> None:
     """A stage that may not write any more ends, and loses nothing of what it had read."""
     flow, admin = fragile, fragile.stack.admin().admin()
     right = Right(INFERENCE, Operation.WRITE, Resource.TOPIC, CUTOUTS)

@@ -13,8 +13,8 @@ from erasestream.topics.catalog.roles import ERASER, INFERENCE, PURGER, ROUTER, 
 from erasestream.topics.catalog.topic_names import uploads_of
 from erasestream.topics.consent.writer import RecordedDecision
 from erasestream.topics.kafka.records import Partition
-from tests.flow.running import SHOP, STAGES, Flow
-from tests.flow.tallies import Tally, opt_in
+from tests.flow.pipeline_harness import SHOP, STAGES, PipelineHarness
+from tests.flow.upload_batch import UploadBatch, opt_in
 from tests.flow.waiting import eventually
 
 ROLES = (INFERENCE, ROUTER, SINK)
@@ -24,7 +24,7 @@ VALID = timedelta(seconds=45)
 UPLOADS = 20
 
 
-def issue(flow: Flow, *roles: Role, valid: timedelta = timedelta(days=1)) -> datetime:
+def issue(flow: PipelineHarness, *roles: Role, valid: timedelta = timedelta(days=1)) -> datetime:
     """New certificates for these, and when they end."""
     authority = CertificateAuthority.load(
         flow.stack.files.directory / "authority", now=lambda: datetime.now(UTC)
@@ -36,7 +36,7 @@ def issue(flow: Flow, *roles: Role, valid: timedelta = timedelta(days=1)) -> dat
     return datetime.now(UTC) + valid
 
 
-def restart_what_ended(flow: Flow) -> None:
+def restart_what_ended(flow: PipelineHarness) -> None:
     """As a supervisor does: a client library may give up when its broker goes."""
     for stage in STAGES:
         if flow.stack.stage(stage).process_id is None:
@@ -45,7 +45,7 @@ def restart_what_ended(flow: Flow) -> None:
 
 
 @pytest.mark.long
-def test_stages_outlive_their_certificates(fragile: Flow) -> None:
+def test_stages_outlive_their_certificates(fragile: PipelineHarness) -> None:
     """The first ones end, and with the broker every connection; all uploads are routed once."""
     flow = fragile
     for stage in STAGES:
@@ -55,7 +55,7 @@ def test_stages_outlive_their_certificates(fragile: Flow) -> None:
     opt_in(flow, "renewal")
     processes = {stage: flow.stack.stage(stage).process_id for stage in STAGES}
     issue(flow, *ROLES)
-    before = Tally(flow, keeper="renewal", forgetter="renewal-of-no-matter", count=UPLOADS)
+    before = UploadBatch(flow, keeper="renewal", forgetter="renewal-of-no-matter", count=UPLOADS)
     for stage in STAGES:
         flow.wait_for(stage, "certificate_renewed")
     before.assert_exact()
@@ -64,7 +64,7 @@ def test_stages_outlive_their_certificates(fragile: Flow) -> None:
     eventually("the first have ended", lambda: datetime.now(UTC) > ends + timedelta(seconds=1))
     flow.stack.broker.stop()
     flow.stack.broker.start()
-    after = Tally(flow, keeper="renewal", forgetter="renewal-of-no-matter", count=UPLOADS)
+    after = UploadBatch(flow, keeper="renewal", forgetter="renewal-of-no-matter", count=UPLOADS)
 
     def is_done() -> bool:
         restart_what_ended(flow)
@@ -75,7 +75,7 @@ def test_stages_outlive_their_certificates(fragile: Flow) -> None:
     before.assert_exact()
 
 
-def await_purged(flow: Flow) -> None:
+def await_purged(flow: PipelineHarness) -> None:
     """Upload, and wait until that is routed and gone from the brokers."""
     receipt = flow.upload("renewal-of-no-matter")
     at, admin = Partition(uploads_of(SHOP), receipt.partition), flow.stack.admin().admin()
@@ -88,7 +88,7 @@ def await_purged(flow: Flow) -> None:
     eventually("the upload is purged", is_gone, deadline_s=120, poll_s=0.5)
 
 
-def await_erased(flow: Flow, account: str) -> None:
+def await_erased(flow: PipelineHarness, account: str) -> None:
     """Opt in and out, and wait until that is confirmed."""
 
     def revoked() -> RecordedDecision | None:
@@ -102,7 +102,7 @@ def await_erased(flow: Flow, account: str) -> None:
 
 
 @pytest.mark.long
-def test_purger_and_eraser_outlive_their_certificates(fragile: Flow) -> None:
+def test_purger_and_eraser_outlive_their_certificates(fragile: PipelineHarness) -> None:
     """Before and after the first ones have ended each does its work, in one process all along."""
     flow = fragile
     ends = issue(flow, *TIDYING.values(), valid=VALID)

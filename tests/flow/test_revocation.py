@@ -6,14 +6,14 @@ import pytest
 
 from erasestream.schemas.errors import Erased
 from erasestream.schemas.events.images import Part
-from tests.flow.running import Flow
+from tests.flow.pipeline_harness import PipelineHarness
 from tests.flow.test_routes import BOTH, stored_parts, upload_after
 
 CONFIRM_S = 60.0
 
 
 @pytest.fixture
-def erasing(flow: Flow) -> Iterator[Flow]:
+def erasing(flow: PipelineHarness) -> Iterator[PipelineHarness]:
     """The pipeline with its eraser."""
     flow.start_stages(["erase"])
     try:
@@ -22,7 +22,7 @@ def erasing(flow: Flow) -> Iterator[Flow]:
         flow.stack.stop_stage("erase")
 
 
-def test_a_confirmed_revocation_ends_all_use(erasing: Flow) -> None:
+def test_a_confirmed_revocation_ends_all_use(erasing: PipelineHarness) -> None:
     """What was kept opens no more, what is uploaded later is not kept, others are spared."""
     flow, account = erasing, "revokes"
     kept = upload_after(flow, account, flow.grant(account))
@@ -54,7 +54,7 @@ def test_a_confirmed_revocation_ends_all_use(erasing: Flow) -> None:
     assert stored_parts(flow, later.upload_id) == {}
 
 
-def test_a_grant_after_a_revocation_keeps_again(erasing: Flow) -> None:
+def test_a_grant_after_a_revocation_keeps_again(erasing: PipelineHarness) -> None:
     """Under a grant of its own: the marker of the one before does not reach it."""
     flow, account = erasing, "comes-back"
     first = flow.grant(account)

@@ -34,8 +34,8 @@ from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.connection import Cluster, Connection
-from tests.flow.attempts import Answer, Client
-from tests.flow.running import BULK, PARTITIONS, SHOP, Flow
+from tests.flow.acl_probe import Access, AclProbe
+from tests.flow.pipeline_harness import BULK, PARTITIONS, SHOP, PipelineHarness
 
 LANES = tuple(PARTITIONS)
 ROLES = tuple(
@@ -45,26 +45,26 @@ ROLES = tuple(
 )
 
 
-def expected(topics: tuple[Topic, ...], role: Role, list_of: str) -> dict[str, Answer]:
+def expected(topics: tuple[Topic, ...], role: Role, list_of: str) -> dict[str, Access]:
     """What the catalog says about this role and each topic."""
     return {
-        topic.name: Answer.ALLOWED if role in getattr(topic, list_of) else Answer.REFUSED
+        topic.name: Access.ALLOWED if role in getattr(topic, list_of) else Access.REFUSED
         for topic in topics
     }
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_role_does_what_the_catalog_says(bare: Flow, role: Role) -> None:
+def test_role_does_what_the_catalog_says(bare: PipelineHarness, role: Role) -> None:
     """Every role tries to write, read and delete in every topic."""
     topics = bare.stack.catalog().topics
     names = [topic.name for topic in topics]
-    client = Client(bare.stack.cluster, role)
+    client = AclProbe(bare.stack.cluster, role)
     assert client.write(names) == expected(topics, role, "writers")
     assert client.read(names) == expected(topics, role, "readers")
     assert client.delete(names) == expected(topics, role, "purgers")
 
 
-def test_the_table_itself(bare: Flow) -> None:
+def test_the_table_itself(bare: PipelineHarness) -> None:
     """The catalog names who must read and write, and no lane in another's topics."""
     catalog = bare.stack.catalog()
     assert {role for role in catalog.roles if role != ADMIN} == set(ROLES)
@@ -86,35 +86,39 @@ def test_the_table_itself(bare: Flow) -> None:
 @pytest.mark.parametrize(
     ("role", "topic", "group", "answer"),
     [
-        ("shop.consumer", ephemeral_of(SHOP), "shop.consumer.mine", Answer.ALLOWED),
-        ("shop.consumer", ephemeral_of(SHOP), "bulk.consumer.theirs", Answer.REFUSED),
-        ("shop.consumer", ephemeral_of(SHOP), "router", Answer.REFUSED),
-        ("sink", RETAINED, "sink", Answer.ALLOWED),
-        ("sink", RETAINED, "router", Answer.REFUSED),
-        ("inference", uploads_of(SHOP), "router", Answer.REFUSED),
-        ("bulk.account", consent_of(BULK), "inference", Answer.REFUSED),
+        ("shop.consumer", ephemeral_of(SHOP), "shop.consumer.mine", Access.ALLOWED),
+        ("shop.consumer", ephemeral_of(SHOP), "bulk.consumer.theirs", Access.REFUSED),
+        ("shop.consumer", ephemeral_of(SHOP), "router", Access.REFUSED),
+        ("sink", RETAINED, "sink", Access.ALLOWED),
+        ("sink", RETAINED, "router", Access.REFUSED),
+        ("inference", uploads_of(SHOP), "router", Access.REFUSED),
+        ("bulk.account", consent_of(BULK), "inference", Access.REFUSED),
     ],
 )
-def test_groups_are_ones_own(bare: Flow, role: str, topic: str, group: str, answer: Answer) -> None:
+def test_groups_are_ones_own(
+    bare: PipelineHarness, role: str, topic: str, group: str, answer: Access
+) -> None:
     """Nobody takes partitions away from a stage or from another lane's readers."""
-    assert Client(bare.stack.cluster, Role(role)).join(group, topic) is answer
+    assert AclProbe(bare.stack.cluster, Role(role)).join(group, topic) is answer
 
 
 @pytest.mark.parametrize("role", [role for role in ROLES if role != ROUTER])
-def test_nobody_fences_the_router(bare: Flow, role: Role) -> None:
+def test_nobody_fences_the_router(bare: PipelineHarness, role: Role) -> None:
     """The router's transactional ids are the router's."""
-    assert Client(bare.stack.cluster, role).begin_transactions("router.1") is Answer.REFUSED
+    assert AclProbe(bare.stack.cluster, role).begin_transactions("router.1") is Access.REFUSED
 
 
-def test_router_has_transactions(bare: Flow) -> None:
+def test_router_has_transactions(bare: PipelineHarness) -> None:
     """The router itself begins transactions, under ids that begin with its name only."""
-    client = Client(bare.stack.cluster, ROUTER)
-    assert client.begin_transactions("router.9") is Answer.ALLOWED
-    assert client.begin_transactions("another") is Answer.REFUSED
+    client = AclProbe(bare.stack.cluster, ROUTER)
+    assert client.begin_transactions("router.9") is Access.ALLOWED
+    assert client.begin_transactions("another") is Access.REFUSED
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_nobody_but_the_administrator_changes_the_cluster(bare: Flow, role: Role) -> None:
+def test_nobody_but_the_administrator_changes_the_cluster(
+    bare: PipelineHarness, role: Role
+) -> None:
     """No role makes topics, deletes them, or changes their settings."""
     client = Connection(cluster=bare.stack.cluster, role=role).admin().client
     entry = ConfigEntry("retention.ms", "1", incremental_operation=AlterConfigOpType.SET)
@@ -130,7 +134,7 @@ def test_nobody_but_the_administrator_changes_the_cluster(bare: Flow, role: Role
 
 
 @pytest.fixture
-def impostor(bare: Flow, tmp_path: Path) -> Cluster:
+def impostor(bare: PipelineHarness, tmp_path: Path) -> Cluster:
     """The identities of the lane `shop`, put under the names of the lane `bulk`."""
     identities = bare.stack.files.identities
     for name in ("ca.crt", *(f"bulk.{role}.{end}" for role in LaneRole for end in ("crt", "key"))):
@@ -155,7 +159,7 @@ def test_impostor_is_told_what_he_may_not(impostor: Cluster) -> None:
         assert "role bulk." in caught.value.sentence
 
 
-def test_unknown_lane_is_told_too(bare: Flow) -> None:
+def test_unknown_lane_is_told_too(bare: PipelineHarness) -> None:
     """A lane that nobody provisioned has no certificate, and that is what is said."""
     with pytest.raises(Refused, match=r"other\.producer\.crt") as caught:
         UploadProducer(bare.stack.cluster, Lane("other"))

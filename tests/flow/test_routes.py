@@ -10,9 +10,9 @@ from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import UploadId
 from erasestream.topics.client.upload_producer import Receipt
 from erasestream.topics.consent.writer import RecordedDecision
-from tests.flow.looking import files_with, slices
+from tests.flow.byte_search import files_containing, sample_slices
 from tests.flow.pictures import noise
-from tests.flow.running import BULK, SHOP, Flow
+from tests.flow.pipeline_harness import BULK, SHOP, PipelineHarness
 from tests.flow.waiting import eventually
 
 
@@ -21,13 +21,13 @@ def counts_after(receipt: Receipt, grant: RecordedDecision) -> bool:
     return receipt.appended_at - grant.at > MAX_CLOCK_SKEW
 
 
-def stored_parts(flow: Flow, upload: UploadId) -> Counter[Part]:
+def stored_parts(flow: PipelineHarness, upload: UploadId) -> Counter[Part]:
     """How often each part of an upload lies in the bucket."""
     return Counter(name.part for name in flow.stored() if name.upload_id == upload)
 
 
 def upload_after(
-    flow: Flow, account: str, grant: RecordedDecision, image: bytes | None = None
+    flow: PipelineHarness, account: str, grant: RecordedDecision, image: bytes | None = None
 ) -> Receipt:
     """Upload until one is surely after the grant; that one."""
 
@@ -41,7 +41,7 @@ def upload_after(
 BOTH = {Part.ORIGINAL: 1, Part.CUTOUT: 1}
 
 
-def test_not_opted_in_leaves_nothing(flow: Flow) -> None:
+def test_not_opted_in_leaves_nothing(flow: PipelineHarness) -> None:
     """Without a decision the result is delivered, and nothing of it is kept anywhere."""
     images = [noise() for _ in range(3)]
     receipts = [flow.upload("never-asked", image=image) for image in images]
@@ -51,17 +51,19 @@ def test_not_opted_in_leaves_nothing(flow: Flow) -> None:
     assert ids.isdisjoint(flow.in_retained())
     flow.wait_until_drained()
     assert ids.isdisjoint(name.upload_id for name in flow.stored())
-    needles = [piece for data in (*images, *(c.data for c in cutouts)) for piece in slices(data)]
+    needles = [
+        piece for data in (*images, *(c.data for c in cutouts)) for piece in sample_slices(data)
+    ]
     names = [b"never-asked", *(upload.encode() for upload in ids)]
-    assert files_with(flow.bucket_data, [*needles, *names]) == []
+    assert files_containing(flow.bucket_data, [*needles, *names]) == []
     # The search finds what is there: these bytes do lie in the brokers' topics for their hours.
-    logs = files_with(flow.stack.broker.data, needles, "*.log")
+    logs = files_containing(flow.stack.broker.data, needles, "*.log")
     assert {path.parent.name.partition(".")[0] for path in logs} == {
         "uploads", "cutouts", "ephemeral",
     }  # fmt: skip
 
 
-def test_opted_in_is_kept_encrypted(flow: Flow) -> None:
+def test_opted_in_is_kept_encrypted(flow: PipelineHarness) -> None:
     """An upload after the grant is kept: two objects, which open to what came and what went."""
     grant = flow.grant("opted-in")
     image = noise()
@@ -81,11 +83,11 @@ def test_opted_in_is_kept_encrypted(flow: Flow) -> None:
     }
     assert opened[Part.ORIGINAL][1].content_type == "image/png"
     assert {given for given, _ in opened.values()} == {grant.grant}
-    needles = [piece for data in (image, cutout.data) for piece in slices(data)]
-    assert files_with(flow.bucket_data, [*needles, b"opted-in"]) == []
+    needles = [piece for data in (image, cutout.data) for piece in sample_slices(data)]
+    assert files_containing(flow.bucket_data, [*needles, b"opted-in"]) == []
 
 
-def test_consent_decides_per_upload(flow: Flow) -> None:
+def test_consent_decides_per_upload(flow: PipelineHarness) -> None:
     """What came before a grant, within the skew of clocks, or after a revocation is not kept."""
     account = "changes-its-mind"
     expected: dict[UploadId, bool] = {}
@@ -108,7 +110,7 @@ def test_consent_decides_per_upload(flow: Flow) -> None:
     assert {kept[upload] for upload in expected} == {0, 2}
 
 
-def test_kept_while_the_grant_stands(flow: Flow) -> None:
+def test_kept_while_the_grant_stands(flow: PipelineHarness) -> None:
     """With a grant that goes on standing, exactly what was uploaded after it lies in the bucket."""
     account = "stays"
     before = flow.upload(account)
@@ -126,7 +128,7 @@ def test_kept_while_the_grant_stands(flow: Flow) -> None:
     assert {upload: stored_parts(flow, upload) for upload in expected} == expected
 
 
-def test_grant_of_one_lane_is_none_in_another(flow: Flow) -> None:
+def test_grant_of_one_lane_is_none_in_another(flow: PipelineHarness) -> None:
     """The same account id in another lane is another account, and has not opted in."""
     grant = flow.grant("two-lanes", lane=SHOP)
     inside = upload_after(flow, "two-lanes", grant)
@@ -140,7 +142,7 @@ def test_grant_of_one_lane_is_none_in_another(flow: Flow) -> None:
 
 
 @pytest.fixture
-def without_sink(flow: Flow) -> Iterator[Flow]:
+def without_sink(flow: PipelineHarness) -> Iterator[PipelineHarness]:
     """The pipeline while its sink is stopped."""
     flow.stack.stop_stage("sink")
     try:
@@ -149,7 +151,7 @@ def without_sink(flow: Flow) -> Iterator[Flow]:
         flow.start_stages(["sink"])
 
 
-def test_revoked_while_it_waits(without_sink: Flow) -> None:
+def test_revoked_while_it_waits(without_sink: PipelineHarness) -> None:
     """What waits for the sink when the owner revokes is never stored."""
     flow = without_sink
     grant = flow.grant("revokes-in-time")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults.checker import GRANTED, REVOKED
-from tests.faults.endings import Ending, transactions
-from tests.faults.plan import Kind, faults
+from tests.faults.fault_plan import FaultKind, fault_sequence
+from tests.faults.stage_exits import StageExit, count_transactions
 from tests.faults.storm import Size, storm
 
 SEED = 26_684
@@ -33,7 +33,7 @@ def test_a_minute_of_storm() -> None:
     wrong.pop("two_writers_not_judged", None)
     assert not wrong, (wrong, verdict, outcome.endings)
     assert outcome.uploads >= MINUTE.uploads
-    assert set(outcome.faults) == set(Kind)
+    assert set(outcome.faults) == set(FaultKind)
     assert outcome.transactions.committed > 0
     assert verdict.bound[GRANTED] > 0
     assert verdict.bound[REVOKED] > 0
@@ -43,10 +43,10 @@ def test_a_minute_of_storm() -> None:
 def test_seed_replays_the_faults() -> None:
     """The same seed gives the same faults in the same order, another one others."""
     first, again, other = (
-        [f for f, _ in zip(faults(n), range(200), strict=False)] for n in (1, 1, 2)
+        [f for f, _ in zip(fault_sequence(n), range(200), strict=False)] for n in (1, 1, 2)
     )
     assert first == again != other
-    assert {fault.kind for fault in first} == set(Kind)
+    assert {fault.kind for fault in first} == set(FaultKind)
 
 
 ENDED = '{"event": "ended", "code": "%s", "reason": "why"}'
@@ -72,7 +72,7 @@ def test_endings_are_told_apart(
     """What a storm explains, and what is a fault of ours."""
     log = tmp_path / "route.log"
     log.write_text('{"event": "ready"}\n' + last_line)
-    ending = Ending.of("route", status, log)
+    ending = StageExit.of("route", status, log)
     assert ending.is_expected is is_expected, ending
 
 
@@ -82,4 +82,4 @@ def test_transactions_of_all_routers_are_added(tmp_path: Path) -> None:
     said += ['{"committed": 7, "aborted": 1}', '{"committed": 9, "abor']
     for name in ("route.log", "route-2.1.killed"):
         (tmp_path / name).write_text("\n".join(said))
-    assert transactions(tmp_path.glob("route*")) == (14, 2)
+    assert count_transactions(tmp_path.glob("route*")) == (14, 2)

@@ -18,7 +18,7 @@ from erasestream.schemas.errors import Code, ErasestreamError, Refused
 from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.client.upload_producer import SendingLimits, UploadProducer
 from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection, Settings
-from tests.flow.running import SHOP, Flow
+from tests.flow.pipeline_harness import SHOP, PipelineHarness
 from tests.flow.waiting import eventually
 
 PRODUCER = lane_role(SHOP, LaneRole.PRODUCER)
@@ -32,7 +32,7 @@ def now() -> datetime:
 
 
 @pytest.fixture
-def settings(bare: Flow) -> Settings:
+def settings(bare: PipelineHarness) -> Settings:
     """What every client of ours is made with."""
     return Connection(cluster=bare.stack.cluster, role=PRODUCER).settings(ClientErrorState())
 
@@ -73,7 +73,7 @@ def test_plaintext(settings: Settings) -> None:
 
 
 @pytest.fixture
-def strangers(bare: Flow, tmp_path: Path) -> Cluster:
+def strangers(bare: PipelineHarness, tmp_path: Path) -> Cluster:
     """The identity of the producer as another authority issued it; it trusts the broker."""
     authority = CertificateAuthority.create(tmp_path / "authority", now=now)
     authority.issue_role(PRODUCER, tmp_path / "identities")
@@ -90,7 +90,7 @@ def test_certificate_of_another_authority(strangers: Cluster) -> None:
     assert caught.value.code is Code.CERTIFICATE_REFUSED, caught.value
 
 
-def test_broker_of_another_authority(bare: Flow, tmp_path: Path) -> None:
+def test_broker_of_another_authority(bare: PipelineHarness, tmp_path: Path) -> None:
     """A broker whose certificate another authority signed is not talked to."""
     CertificateAuthority.create(tmp_path / "authority", now=now).issue_role(PRODUCER, tmp_path)
     cluster = Cluster(bootstrap_servers=bare.stack.cluster.bootstrap_servers, identities=tmp_path)
@@ -105,7 +105,7 @@ Handshakes = Queue[str]
 
 @contextmanager
 def server(
-    bare: Flow, folder: Path, host: str, version: ssl.TLSVersion
+    bare: PipelineHarness, folder: Path, host: str, version: ssl.TLSVersion
 ) -> Iterator[tuple[int, Handshakes]]:
     """A server with a good certificate for this host that speaks only this version of TLS."""
     authority = CertificateAuthority.load(bare.stack.files.directory / "authority", now=now)
@@ -141,7 +141,7 @@ def _serve(listening: socket.socket, context: ssl.SSLContext, handshakes: Handsh
 
 @pytest.fixture
 def handshake(
-    bare: Flow, settings: Settings, tmp_path: Path
+    bare: PipelineHarness, settings: Settings, tmp_path: Path
 ) -> Callable[[str, ssl.TLSVersion, Settings], str]:
     """What a server with a certificate for this host sees of a client with these settings."""
 

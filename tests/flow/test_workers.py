@@ -11,19 +11,19 @@ from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.kafka.connection import Cluster
 from erasestream.topics.kafka.records import Partition
 from tests.flow.pictures import photo
-from tests.flow.running import BULK, Flow
+from tests.flow.pipeline_harness import BULK, PipelineHarness
 from tests.flow.waiting import eventually
 
 
-def start(flow: Flow) -> None:
+def start(flow: PipelineHarness) -> None:
     """Start the worker under the name that it always has."""
     flow.start_stages(["infer"], ERASESTREAM_STAGE__INSTANCE="1")
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Flow]:
+def worker(tmp_path: Path) -> Iterator[PipelineHarness]:
     """A stack with a worker and no other stage."""
-    flow = Flow(tmp_path)
+    flow = PipelineHarness(tmp_path)
     try:
         flow.start(stages=())
         start(flow)
@@ -43,7 +43,9 @@ def upload_to(cluster: Cluster, partition: int) -> None:
         producer.close()
 
 
-def test_restart_makes_no_rebalance_and_new_partitions_find_the_worker(worker: Flow) -> None:
+def test_restart_makes_no_rebalance_and_new_partitions_find_the_worker(
+    worker: PipelineHarness,
+) -> None:
     """The one that leads the group comes back as a mere member, and looks all the same."""
 
     def rebalances() -> int:

@@ -21,7 +21,7 @@ from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
-from tests.flow.looking import TopicReader
+from tests.flow.topic_reader import TopicReader
 from tests.kafka_fixture import KafkaFixture
 
 ACCOUNT = AccountId("acct")

@@ -17,7 +17,8 @@ from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
-from tests.flow.looking import TopicReader, files_with
+from tests.flow.byte_search import files_containing
+from tests.flow.topic_reader import TopicReader
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 
@@ -68,7 +69,7 @@ def test_a_superseded_decision_vanishes_although_nobody_decides_anything(
     grant, revocation = decision_ids(kafka, topic, account)
     partition = partition_of(account, kafka.catalog()[topic].partitions)
     folder: Path = kafka.broker.data / f"{topic}-{partition}"
-    assert files_with(folder, [grant])
+    assert files_containing(folder, [grant])
 
     beats = heartbeats(kafka, lane)
     due = time.monotonic()
@@ -78,10 +79,10 @@ def test_a_superseded_decision_vanishes_although_nobody_decides_anything(
         if time.monotonic() >= due:
             beats.beat()
             due = time.monotonic() + 0.5
-        return not files_with(folder, [grant])
+        return not files_containing(folder, [grant])
 
     eventually("the grant is gone from disk", is_gone, deadline_s=120, poll_s=0.2)
-    assert files_with(folder, [revocation])
+    assert files_containing(folder, [revocation])
     assert decision_ids(kafka, topic, account) == [revocation]
     made = [entry.decision for entry in writer.reader.history(account.decode())]
     assert made == [Decision.GRANTED, Decision.REVOKED]

@@ -21,7 +21,7 @@ from erasestream.topics.consent.writer import RecordedDecision
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
 from erasestream.topics.kafka.records import Partition
-from tests.flow.looking import TopicReader
+from tests.flow.topic_reader import TopicReader
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.topics.consent.deciding import (

@@ -26,7 +26,7 @@ from erasestream.topics.kafka.connection import ClientErrorState, Connection
 from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.records import Record
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
-from tests.flow.looking import COMMITTED, TopicReader, event_of, ids_in
+from tests.flow.topic_reader import COMMITTED, TopicReader, event_of, ids_in
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 

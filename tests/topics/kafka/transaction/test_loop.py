@@ -16,7 +16,7 @@ from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from erasestream.topics.kafka.transaction import loop
 from erasestream.topics.kafka.transaction.loop import MAX_OPEN_S, TransactionalLoop
 from erasestream.topics.kafka.transaction.start_offsets import StartOffset
-from tests.flow.looking import COMMITTED, TopicReader
+from tests.flow.topic_reader import COMMITTED, TopicReader
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import PARTITIONS, KafkaFixture, opened_kafka
 

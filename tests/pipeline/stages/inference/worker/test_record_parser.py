@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erasestream.pipeline.stages.inference.worker.record_parser import Batch, Record, Records
-from tests.flow.strangers import BareName
+from tests.flow.raw_client import UndecodableName
 
 NO_PRODUCER = (0, -1, -1, -1)
 GZIP = 1
@@ -58,7 +58,7 @@ def test_reads_what_was_written(
 
 def test_name_that_is_no_text() -> None:
     """Becomes a name that no event has, and nothing else changes."""
-    (batch,) = batches(Records(batch_of([(None, b"v", [(BareName(b"\xff"), b"x")])], 0)))
+    (batch,) = batches(Records(batch_of([(None, b"v", [(UndecodableName(b"\xff"), b"x")])], 0)))
     assert [record.headers for record in batch] == [(("\ufffd", b"x"),)]
 
 

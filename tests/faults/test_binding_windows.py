@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.faults.claims import NEVER, Call, confirmed, granted, revoked
+from tests.faults.binding_windows import NEVER, WriterCall, confirmed, granted, revoked
 
 MOMENTS = st.integers(0, 12)
 MANY = settings(max_examples=500)
 
 
 @st.composite
-def calls(draw: st.DrawFn, actor: int = 0) -> Call:
+def calls(draw: st.DrawFn, actor: int = 0) -> WriterCall:
     """One that is recorded, or given up, or not answered yet."""
     begun, took = draw(MOMENTS), draw(st.integers(0, 4))
-    call = Call(f"owner-{actor}", draw(st.integers(0, 1)), draw(st.booleans()), begun)
+    call = WriterCall(f"owner-{actor}", draw(st.integers(0, 1)), draw(st.booleans()), begun)
     match draw(st.sampled_from(("recorded", "stood", "given up", "open"))):
         case "recorded":
             done = begun + took + draw(st.integers(0, 3)) if draw(st.booleans()) else NEVER
@@ -36,7 +36,7 @@ def calls(draw: st.DrawFn, actor: int = 0) -> Call:
 HISTORIES = st.integers(0, 4).flatmap(lambda count: st.tuples(*map(calls, range(count))))
 
 
-def _is_free(own: Call, ends: Sequence[tuple[Call, int]], until_ms: int) -> bool:
+def _is_free(own: WriterCall, ends: Sequence[tuple[WriterCall, int]], until_ms: int) -> bool:
     """Whether none of these was open since it began."""
     return not any(end >= own.begun_ms and call.begun_ms <= until_ms for call, end in ends)
 
@@ -44,7 +44,7 @@ def _is_free(own: Call, ends: Sequence[tuple[Call, int]], until_ms: int) -> bool
 @MANY
 @given(HISTORIES, MOMENTS)
 def test_a_revocation_binds_until_somebody_begins_to_grant(
-    history: tuple[Call, ...], at_ms: int
+    history: tuple[WriterCall, ...], at_ms: int
 ) -> None:
     """From its answer on; but not if a call to grant was open when it began."""
     grants = [(call, call.answered_ms) for call in history if call.grants]
@@ -56,7 +56,7 @@ def test_a_revocation_binds_until_somebody_begins_to_grant(
 @MANY
 @given(HISTORIES, MOMENTS, st.integers(0, 4), st.dictionaries(st.integers(0, 3), MOMENTS))
 def test_a_grant_binds_until_somebody_begins_to_revoke(
-    history: tuple[Call, ...], at_ms: int, more_ms: int, landed: dict[int, int]
+    history: tuple[WriterCall, ...], at_ms: int, more_ms: int, landed: dict[int, int]
 ) -> None:
     """A call that was given up counts as one, until its last record has landed."""
     landings = {f"owner-{n}": at for n, at in landed.items()}

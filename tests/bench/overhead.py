@@ -33,7 +33,7 @@ from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import UploadProducer
 from tests.bench.figures import Figure, figure
 from tests.bench.inference import two_megapixels
-from tests.bench.running import CACHE, SHOP, pipeline
+from tests.bench.running_pipeline import CACHE, SHOP, pipeline
 from tests.pipeline.stages.inference.tiny_model import build_crisp_model
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "10"))

@@ -26,7 +26,7 @@ SKEW_MS = 2000
 """An upload counts as made after a grant only if it was appended later by more than this."""
 
 
-class Call(NamedTuple):
+class WriterCall(NamedTuple):
     """A call of a writer about one account; `NEVER` is what has not happened yet."""
 
     actor: str
@@ -41,7 +41,7 @@ class Call(NamedTuple):
     confirmed_ms: int = NEVER
 
 
-class Windows:
+class BindingWindows:
     """When recorded decisions of one kind bind the uploads of one account."""
 
     def __init__(self, windows: Iterable[tuple[int, int]]) -> None:
@@ -56,19 +56,19 @@ class Windows:
         return self._until[begun - 1] if begun else 0
 
 
-def revoked(calls: Sequence[Call]) -> Windows:
+def revoked(calls: Sequence[WriterCall]) -> BindingWindows:
     """Where an account is not opted in, since a revocation was recorded."""
     own = [(call.answered_ms, call.begun_ms) for call in calls if _is_recorded(call, grants=False)]
-    return Windows(_binding(own, _to_grant(calls)))
+    return BindingWindows(_binding(own, _to_grant(calls)))
 
 
-def confirmed(calls: Sequence[Call]) -> Windows:
+def confirmed(calls: Sequence[WriterCall]) -> BindingWindows:
     """The same, since a revocation was confirmed."""
     own = [(call.confirmed_ms, call.begun_ms) for call in calls if call.confirmed_ms < NEVER]
-    return Windows(_binding(own, _to_grant(calls)))
+    return BindingWindows(_binding(own, _to_grant(calls)))
 
 
-def granted(calls: Sequence[Call], landed: Mapping[str, int]) -> Windows:
+def granted(calls: Sequence[WriterCall], landed: Mapping[str, int]) -> BindingWindows:
     """Where an account is opted in, since a grant was recorded.
 
     `landed`: of each call, by its actor, when the last of its records was appended.
@@ -81,14 +81,14 @@ def granted(calls: Sequence[Call], landed: Mapping[str, int]) -> Windows:
             other.append((end, call.begun_ms))
         elif not call.grants or call.answered_ms == NEVER:
             other.append((call.answered_ms, call.begun_ms))
-    return Windows(_binding(own, other))
+    return BindingWindows(_binding(own, other))
 
 
-def _is_recorded(call: Call, *, grants: bool) -> bool:
+def _is_recorded(call: WriterCall, *, grants: bool) -> bool:
     return call.grants is grants and call.decision_id is not None
 
 
-def _to_grant(calls: Sequence[Call]) -> list[tuple[int, int]]:
+def _to_grant(calls: Sequence[WriterCall]) -> list[tuple[int, int]]:
     return [(call.answered_ms, call.begun_ms) for call in calls if call.grants]
 
 

@@ -15,7 +15,7 @@ import psutil
 from erasestream.pipeline.stages.inference.models.install.installer import install
 from erasestream.pipeline.stages.inference.models.isnet import ISNET_SINGLE
 from erasestream.pipeline.stages.inference.models.manifest import Installed, ModelStore
-from tests.bench.running import CACHE
+from tests.bench.running_pipeline import CACHE
 
 WAIT_S = 600.0
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")

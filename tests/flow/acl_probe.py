@@ -13,17 +13,17 @@ from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Conne
 from tests.flow.waiting import eventually
 
 
-class Answer(StrEnum):
+class Access(StrEnum):
     """What the broker said."""
 
     ALLOWED = "allowed"
     REFUSED = "refused"
 
 
-def answer_of(error: KafkaError | None) -> Answer:
+def access_of(error: KafkaError | None) -> Access:
     """An error that is not about rights is none that is expected."""
     if error is None or error.code() == KafkaError._PARTITION_EOF:
-        return Answer.ALLOWED
+        return Access.ALLOWED
     assert error.code() in {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -31,10 +31,10 @@ def answer_of(error: KafkaError | None) -> Answer:
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
         KafkaError._NOENT,  # a role that may see no topic at all: "no leaders found"
     }, error
-    return Answer.REFUSED
+    return Access.REFUSED
 
 
-class Client:
+class AclProbe:
     """Somebody with the certificate of a role, and a client library that is not ours."""
 
     def __init__(self, cluster: Cluster, role: Role) -> None:
@@ -43,20 +43,20 @@ class Client:
     def _settings(self, **more: object) -> dict[str, Any]:
         return self._connection.settings(ClientErrorState(), **more)
 
-    def write(self, topics: Iterable[str]) -> Mapping[str, Answer]:
+    def write(self, topics: Iterable[str]) -> Mapping[str, Access]:
         """Write a record into each."""
         producer = Producer(self._settings(linger_ms=0, message_timeout_ms=20_000))
-        answers: dict[str, Answer] = {}
+        answers: dict[str, Access] = {}
 
         def answered(error: KafkaError | None, message: Message) -> None:
-            answers[str(message.topic())] = answer_of(error)
+            answers[str(message.topic())] = access_of(error)
 
         for topic in topics:
             producer.produce(topic, b"x", b"key", 0, on_delivery=answered)
         producer.flush(30)
         return answers
 
-    def read(self, topics: Iterable[str]) -> Mapping[str, Answer]:
+    def read(self, topics: Iterable[str]) -> Mapping[str, Access]:
         """Read from each, up to its first record, its end or a refusal.
 
         librdkafka is silent about an assigned topic that it may not even see, so each is
@@ -65,16 +65,16 @@ class Client:
         settings = self._settings(group_id="never-joined", enable_auto_commit=False)
         consumer = Consumer(settings | {"enable.partition.eof": True})
         seen = {
-            topic: answer_of(consumer.list_topics(topic, 20).topics[topic].error)
+            topic: access_of(consumer.list_topics(topic, 20).topics[topic].error)
             for topic in topics
         }
-        visible = [topic for topic, answer in seen.items() if answer is Answer.ALLOWED]
-        answers: dict[str, Answer] = {}
+        visible = [topic for topic, answer in seen.items() if answer is Access.ALLOWED]
+        answers: dict[str, Access] = {}
 
         def answered() -> bool:
             for message in consumer.consume(100, 0.1):
                 if message.topic() in visible:  # another is the group, which is not joined
-                    answers.setdefault(str(message.topic()), answer_of(message.error()))
+                    answers.setdefault(str(message.topic()), access_of(message.error()))
             return len(answers) == len(visible)
 
         try:
@@ -84,44 +84,44 @@ class Client:
             consumer.close()
         return seen | answers
 
-    def delete(self, topics: Iterable[str]) -> Mapping[str, Answer]:
+    def delete(self, topics: Iterable[str]) -> Mapping[str, Access]:
         """Delete the records before the first of each: none, if it is allowed."""
         client = AdminClient(self._settings())
         asked = [TopicPartition(topic, 0, 0) for topic in topics]
         futures = client.delete_records(asked, request_timeout=20)
         return {tp.topic: _answered(future) for tp, future in futures.items()}
 
-    def join(self, group: str, topic: str) -> Answer:
+    def join(self, group: str, topic: str) -> Access:
         """Join a group to read a topic that this role may read."""
         consumer = Consumer(self._settings(group_id=group, enable_auto_commit=False))
-        assigned: list[Answer] = []
+        assigned: list[Access] = []
 
         def answered() -> bool:
             message = consumer.poll(0.1)
             if message is not None:
-                assigned.append(answer_of(message.error()))
+                assigned.append(access_of(message.error()))
             return bool(assigned)
 
         try:
-            consumer.subscribe([topic], on_assign=lambda *_: assigned.append(Answer.ALLOWED))
+            consumer.subscribe([topic], on_assign=lambda *_: assigned.append(Access.ALLOWED))
             eventually("an answer of the group", answered, deadline_s=20)
         finally:
             consumer.close()
         return assigned[0]
 
-    def begin_transactions(self, transactional_id: str) -> Answer:
+    def begin_transactions(self, transactional_id: str) -> Access:
         """Become the one producer of this transactional id."""
         producer = Producer(self._settings(transactional_id=transactional_id))
         try:
             producer.init_transactions(20)
         except KafkaException as exception:
-            return answer_of(exception.args[0])
-        return Answer.ALLOWED
+            return access_of(exception.args[0])
+        return Access.ALLOWED
 
 
-def _answered(future: Future[Any]) -> Answer:
+def _answered(future: Future[Any]) -> Access:
     try:
         future.result(20)
     except KafkaException as exception:
-        return answer_of(exception.args[0])
-    return Answer.ALLOWED
+        return access_of(exception.args[0])
+    return Access.ALLOWED

@@ -21,8 +21,8 @@ from erasestream.topics.client.upload_producer import Receipt, UploadProducer
 from erasestream.topics.consent.writer import ConsentWriter, RecordedDecision
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.records import Record
-from tests.flow.looking import UNCOMMITTED, TopicReader, ids_in, results_of
 from tests.flow.pictures import photo
+from tests.flow.topic_reader import UNCOMMITTED, TopicReader, ids_in, results_of
 from tests.flow.waiting import eventually
 from tests.paths import CACHE
 from tests.pipeline.stages.inference.tiny_model import build_tiny_model
@@ -33,7 +33,7 @@ PARTITIONS: Mapping[Lane, int] = {SHOP: 2, BULK: 1}
 STAGES = ("infer", "route", "sink")
 
 
-class Flow:
+class PipelineHarness:
     """One stack of its own.  Producers and readers are opened when they are first used."""
 
     def __init__(self, directory: Path) -> None:

@@ -4,13 +4,13 @@ from collections import Counter
 
 from erasestream.schemas.events.images import Cutout, Part
 from erasestream.schemas.ids import UploadId
-from tests.flow.looking import event_of
 from tests.flow.pictures import photo
-from tests.flow.running import SHOP, Flow
+from tests.flow.pipeline_harness import SHOP, PipelineHarness
+from tests.flow.topic_reader import event_of
 from tests.flow.waiting import eventually
 
 
-def opt_in(flow: Flow, account: str) -> None:
+def opt_in(flow: PipelineHarness, account: str) -> None:
     """Grant, and wait until uploads are kept."""
     flow.grant(account)
 
@@ -22,10 +22,10 @@ def opt_in(flow: Flow, account: str) -> None:
     eventually("uploads are kept", is_kept, poll_s=0.5)
 
 
-class Tally:
+class UploadBatch:
     """Uploads, every second one of an account that opted in."""
 
-    def __init__(self, flow: Flow, *, keeper: str, forgetter: str, count: int) -> None:
+    def __init__(self, flow: PipelineHarness, *, keeper: str, forgetter: str, count: int) -> None:
         """Sends them all, and returns when all are acknowledged."""
         self._flow = flow
         producer = flow.producer()

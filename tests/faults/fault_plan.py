@@ -14,7 +14,7 @@ STAGES = ("infer", "infer-2", "route", "route-2", "sink", "purge", "erase")
 """What is killed and stopped: two workers, two routers, and the others."""
 
 
-class Kind(StrEnum):
+class FaultKind(StrEnum):
     """One kind of fault."""
 
     KILL_STAGE = "kill -9 of a stage"
@@ -26,29 +26,29 @@ class Kind(StrEnum):
 
 
 WEIGHTS = {
-    Kind.KILL_STAGE: 8,
-    Kind.KILL_BROKER: 1,
-    Kind.STOP_STAGE: 2,
-    Kind.STOP_BROKER: 1,
-    Kind.SLOW: 11,
-    Kind.CUT: 13,
+    FaultKind.KILL_STAGE: 8,
+    FaultKind.KILL_BROKER: 1,
+    FaultKind.STOP_STAGE: 2,
+    FaultKind.STOP_BROKER: 1,
+    FaultKind.SLOW: 11,
+    FaultKind.CUT: 13,
 }
 """So that between two that cost seconds of recovery there is traffic for the next to hit.  A broker
 that is stopped or started holds up whatever is written until the others have let it go: twice as
 often (measured), one was away for three quarters of the time, and most faults hit nothing that
 moved."""
-OF_BROKERS = frozenset({Kind.KILL_BROKER, Kind.STOP_BROKER})
+OF_BROKERS = frozenset({FaultKind.KILL_BROKER, FaultKind.STOP_BROKER})
 
 
 class Fault(NamedTuple):
     """A fault: the name of a stage, or the index of a broker (a proxy is a broker's)."""
 
-    kind: Kind
+    kind: FaultKind
     stage: str
     broker: int
 
 
-def faults(seed: int) -> Iterator[Fault]:
+def fault_sequence(seed: int) -> Iterator[Fault]:
     """Without end."""
     dice = random.Random(seed)
     kinds, weights = list(WEIGHTS), list(WEIGHTS.values())

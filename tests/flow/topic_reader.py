@@ -1,7 +1,6 @@
-"""Looking at what lies in topics and buckets, beside the code that is under test."""
+"""Read whole topics, independently of the code under test."""
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
@@ -76,21 +75,3 @@ def results_of(records: Iterable[Record], upload: UploadId) -> list[Cutout | Fai
 def ids_in(records: Iterable[Record]) -> list[UploadId]:
     """The upload that each record is about."""
     return [UploadId(dict(record.headers)["ce_id"].decode()) for record in records]
-
-
-def files_with(folder: Path, needles: Iterable[bytes], pattern: str = "*") -> list[Path]:
-    """The files below the folder in which one of these bytes lies."""
-    wanted = list(needles)
-    assert all(wanted)
-    return [path for path in sorted(folder.rglob(pattern)) if _has_any(path, wanted)]
-
-
-def slices(data: bytes, size: int = 48) -> list[bytes]:
-    """Pieces from the beginning, the middle and the end, none of them mere header."""
-    assert len(data) > 8 * size
-    return [data[at : at + size] for at in (2 * size, len(data) // 2, len(data) - 3 * size)]
-
-
-def _has_any(path: Path, needles: list[bytes]) -> bool:
-    content = path.read_bytes() if path.is_file() else b""
-    return any(needle in content for needle in needles)

@@ -11,13 +11,13 @@ from typing import Self
 from tests.bench.servers import memory_mb
 
 
-def pictures(size: int) -> list[bytes]:
+def sample_images(size: int) -> list[bytes]:
     """A few that begin like a JPEG and go on with noise, the same in every process."""
     noise = random.Random(7)
     return [b"\xff\xd8\xff\xe0" + noise.randbytes(size - 4) for _ in range(4)]
 
 
-class Turn:
+class Measurement:
     """Clocks that run from entering until leaving the block; `say` tells what they showed."""
 
     def __enter__(self) -> Self:

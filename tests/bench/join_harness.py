@@ -47,7 +47,7 @@ from erasestream.topics.catalog.topic_names import (
 )
 from erasestream.topics.kafka.connection import ClientErrorState
 from erasestream.topics.kafka.records import Partition
-from tests.bench.running import CACHE, peak_mb, wait_ready
+from tests.bench.running_pipeline import CACHE, peak_mb, wait_ready
 
 SHOP, ALBUM = Lane("shop"), Lane("album")
 """Results of `SHOP` have no uploads to be read again; those of `ALBUM` do."""
@@ -71,7 +71,7 @@ class Contender(NamedTuple):
 OURS = Contender(ROUTER, cutouts_of(SHOP), ephemeral_of(SHOP))
 
 
-class Made(NamedTuple):
+class EncodedRecord(NamedTuple):
     """A result before it is written."""
 
     partition: int
@@ -87,7 +87,7 @@ class Round(NamedTuple):
     broker_cpu_s: float
 
 
-class Bed:
+class JoinHarness:
     """A running broker, one lane, and a producer that may write everywhere."""
 
     def __init__(self, stack: Stack) -> None:
@@ -116,11 +116,13 @@ class Bed:
         count: int,
         image: bytes,
         account_of: Callable[[int], AccountId] = lambda _n: STRANGER,
-    ) -> list[Made]:
+    ) -> list[EncodedRecord]:
         """New results, dense in each partition as inference writes them."""
         return [self._result(lane, n % PARTITIONS, image, account_of(n)) for n in range(count)]
 
-    def _result(self, lane: Lane, partition: int, image: bytes, account: AccountId) -> Made:
+    def _result(
+        self, lane: Lane, partition: int, image: bytes, account: AccountId
+    ) -> EncodedRecord:
         offset = self._positions[lane, partition]
         self._positions[lane, partition] += 1
         now = datetime.now(UTC)
@@ -140,7 +142,7 @@ class Bed:
         )
         return _made(partition, cutout)
 
-    def write_uploads(self, lane: Lane, results: Iterable[Made], image: bytes) -> None:
+    def write_uploads(self, lane: Lane, results: Iterable[EncodedRecord], image: bytes) -> None:
         """The uploads that these results are of, each at its place."""
         for made in results:
             names = dict(made.headers)
@@ -155,7 +157,7 @@ class Bed:
         _flush(self.plain)
 
     def round(
-        self, contender: Contender, results: Iterable[Made], *processes: ChildProcess
+        self, contender: Contender, results: Iterable[EncodedRecord], *processes: ChildProcess
     ) -> Round:
         """Let a contender, which is these processes, take these results."""
         return self.timed(contender, results, lambda: time.sleep(LOOK_EVERY_S), *processes)
@@ -163,7 +165,7 @@ class Bed:
     def timed(
         self,
         contender: Contender,
-        results: Iterable[Made],
+        results: Iterable[EncodedRecord],
         step: Callable[[], object],
         *processes: ChildProcess,
     ) -> Round:
@@ -184,7 +186,9 @@ class Bed:
         elapsed_s = time.monotonic() - begun
         return Round(elapsed_s, _cpu_s(processes) - cpu_s, _cpu_s(broker) - broker_cpu_s)
 
-    def _produce(self, producer: Producer, topic: str, made: Made, ends: dict[int, int]) -> None:
+    def _produce(
+        self, producer: Producer, topic: str, made: EncodedRecord, ends: dict[int, int]
+    ) -> None:
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
                 raise ErasestreamError(error.str())
@@ -254,7 +258,7 @@ def peak_rss_mb(process: ChildProcess) -> float:
 
 
 @contextmanager
-def opened_bed() -> Iterator[Bed]:
+def open_harness() -> Iterator[JoinHarness]:
     """A broker and a lane; all that was started ends with it."""
     with tempfile.TemporaryDirectory() as folder:
         stack = Stack(Path(folder) / "stack", cache=CACHE)
@@ -263,14 +267,14 @@ def opened_bed() -> Iterator[Bed]:
         try:
             stack.start_servers()
             provision(stack.admin().admin(), stack.catalog(), show=lambda _plan: None)
-            yield Bed(stack)
+            yield JoinHarness(stack)
         finally:
             stack.stop()
 
 
-def _made(partition: int, event: Event) -> Made:
+def _made(partition: int, event: Event) -> EncodedRecord:
     wire = to_wire(event, source="/bench")
-    return Made(partition, wire.headers, wire.value)
+    return EncodedRecord(partition, wire.headers, wire.value)
 
 
 def _flush(producer: Producer) -> None:

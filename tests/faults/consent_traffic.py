@@ -19,8 +19,8 @@ from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.events.consent import Channel, Decision
 from erasestream.schemas.ids import Lane
 from erasestream.topics.consent.writer import ConsentWriter
-from tests.faults import claims
-from tests.faults.claims import Account, Call
+from tests.faults import binding_windows
+from tests.faults.binding_windows import Account, WriterCall
 
 ALWAYS = ("always-1", "always-2")
 NEVER = ("never-1", "never-2")
@@ -48,12 +48,12 @@ T = TypeVar("T")
 Writers = tuple[ConsentWriter, ConsentWriter]
 
 
-class Owners:
+class ConsentTraffic:
     """Decide for accounts, several at a time."""
 
     def __init__(self, writers: Mapping[Lane, Writers], *, threads: int) -> None:
         """Two writers of each lane, the second for shared accounts only; `threads` flip."""
-        self.calls: dict[Account, list[Call]] = defaultdict(list)
+        self.calls: dict[Account, list[WriterCall]] = defaultdict(list)
         """Of each account, in the order in which they began."""
         self._writers = writers
         self._actors = (f"owner-{number}" for number in itertools.count())
@@ -76,9 +76,9 @@ class Owners:
     @property
     def confirmed(self) -> int:
         """How many revocations were confirmed."""
-        return sum(call.confirmed_ms < claims.NEVER for call in self._all())
+        return sum(call.confirmed_ms < binding_windows.NEVER for call in self._all())
 
-    def _all(self) -> list[Call]:
+    def _all(self) -> list[WriterCall]:
         with self._lock:
             return list(itertools.chain.from_iterable(self.calls.values()))
 
@@ -137,7 +137,7 @@ class Owners:
         decide = given.grant if made is Decision.GRANTED else given.revoke
         begun_ms = math.floor(time.time() * 1000)
         with self._lock:
-            call = Call(next(self._actors), writer, made is Decision.GRANTED, begun_ms)
+            call = WriterCall(next(self._actors), writer, made is Decision.GRANTED, begun_ms)
             calls = self.calls[account]
             at = len(calls)
             calls.append(call)

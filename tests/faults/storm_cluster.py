@@ -31,11 +31,11 @@ from erasestream.pipeline.settings import LaneSettings
 from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
-from tests.bench.running import BULK, CACHE, SHOP, wait_ready
-from tests.faults.endings import Ending, Transactions, transactions
-from tests.faults.observer import Observer, stored
-from tests.faults.plan import BROKERS, STAGES, Fault, Kind
+from tests.bench.running_pipeline import BULK, CACHE, SHOP, wait_ready
+from tests.faults.fault_plan import BROKERS, STAGES, Fault, FaultKind
+from tests.faults.observer import Observer, count_objects
 from tests.faults.proxy import HOST, Proxy
+from tests.faults.stage_exits import StageExit, TransactionCounts, count_transactions
 
 HEAP_MB = 320
 SECOND_COMPILER_LATER = (
@@ -65,7 +65,7 @@ class StormCluster:
     def __init__(self, folder: Path, *, models: Path, dice: random.Random) -> None:
         self.done: Counter[str] = Counter()
         """How often each kind of fault was done."""
-        self.endings: list[Ending] = []
+        self.endings: list[StageExit] = []
         """Of stages and brokers that ended without being killed."""
         self._starts = 0
         self._dice = dice
@@ -129,7 +129,7 @@ class StormCluster:
         token = (files.tokens / "auditor.token").read_text().strip()
         endpoint = f"https://{HOST}:{settings['port']}"
         context = client_context(files.identities, "auditor")
-        return stored(endpoint, IMAGE_BUCKET, token, context)
+        return count_objects(endpoint, IMAGE_BUCKET, token, context)
 
     def may_break_a_broker(self) -> bool:
         """Whether all are there, and every copy is in sync."""
@@ -149,22 +149,22 @@ class StormCluster:
         now = time.monotonic()
         broker, proxy = self.stack.brokers[fault.broker], self._proxies[fault.broker]
         match fault.kind:
-            case Kind.KILL_STAGE:
+            case FaultKind.KILL_STAGE:
                 self._stopped.pop(fault.stage, None)
                 self._killed.add(fault.stage)
                 self.stack.stage(fault.stage).kill()
-            case Kind.STOP_STAGE:
+            case FaultKind.STOP_STAGE:
                 self.stack.stage(fault.stage).send(SIGSTOP)
                 self._stopped[fault.stage] = now + STOPPED_S
-            case Kind.KILL_BROKER:
+            case FaultKind.KILL_BROKER:
                 broker.kill()
                 self._away[fault.broker] = now + AWAY_S
-            case Kind.STOP_BROKER:
+            case FaultKind.STOP_BROKER:
                 broker.pause()
                 self._paused[fault.broker] = now + STOPPED_S
-            case Kind.SLOW:
+            case FaultKind.SLOW:
                 proxy.slow(self._dice, SLOWED_S)
-            case Kind.CUT:
+            case FaultKind.CUT:
                 proxy.cut(self._dice)
         self.done[fault.kind] += 1
 
@@ -187,7 +187,7 @@ class StormCluster:
             self._settled_at = time.monotonic() + SETTLED_S
         for index, broker in enumerate(self.stack.brokers):
             if broker.process_id is None and index not in self._away:
-                self.endings.append(Ending(f"broker {index}", None, ""))
+                self.endings.append(StageExit(f"broker {index}", None, ""))
                 self._away[index] = time.monotonic() + AWAY_S
         for stage in STAGES:
             ended = self.stack.stage(stage)
@@ -204,9 +204,9 @@ class StormCluster:
         """Whether every stage runs and has said that it is ready."""
         return all(map(self._is_ready, STAGES))
 
-    def transactions(self) -> Transactions:
+    def transactions(self) -> TransactionCounts:
         """What the routers said of theirs."""
-        return transactions(self.stack.files.logs.glob("route*"))
+        return count_transactions(self.stack.files.logs.glob("route*"))
 
     def _is_ready(self, stage: str) -> bool:
         runs = self.stack.stage(stage).process_id is not None
@@ -218,7 +218,7 @@ class StormCluster:
         if status == -SIGKILL and stage in self._killed:
             how = "killed"
         else:
-            self.endings.append(Ending.of(stage, status, log))
+            self.endings.append(StageExit.of(stage, status, log))
             how = f"ended-with-{status}"
         self._killed.discard(stage)
         self._starts += 1

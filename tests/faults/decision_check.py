@@ -13,11 +13,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from tests.faults.claims import NEVER, Account, Call
-from tests.faults.observer import Seen, Topics, of_kind
+from tests.faults.binding_windows import NEVER, Account, WriterCall
+from tests.faults.observer import ObservedRecord, Topics, records_of_kind
 
 
-class Decision(NamedTuple):
+class DecisionRecord(NamedTuple):
     """One record of a decision."""
 
     id: str
@@ -25,17 +25,17 @@ class Decision(NamedTuple):
     offset: int
 
 
-def wrong(
-    topics: Topics, calls: Mapping[Account, Sequence[Call]], missed: Mapping[str, int]
+def check_decisions(
+    topics: Topics, calls: Mapping[Account, Sequence[WriterCall]], missed: Mapping[str, int]
 ) -> Counter[str]:
     """How often each of these was broken."""
     found: Counter[str] = Counter()
-    states = _by_account(of_kind(topics, "consent"))
+    states = _by_account(records_of_kind(topics, "consent"))
     entries = _by_account(
-        (r.attributes.get("ce_lane", ""), r) for _, r in of_kind(topics, "ledger")
+        (r.attributes.get("ce_lane", ""), r) for _, r in records_of_kind(topics, "ledger")
     )
     erased: dict[str, int] = {}
-    for _, record in of_kind(topics, "erasures"):
+    for _, record in records_of_kind(topics, "erasures"):
         erased.setdefault(record.body["grant"], record.appended_ms)  # it may be said again
     for account, made in calls.items():
         recorded = {call.decision_id for call in made if call.decision_id}
@@ -55,13 +55,15 @@ def wrong(
     return found
 
 
-def mended(topics: Topics, calls: Mapping[Account, Sequence[Call]]) -> int:
+def count_rewritten(topics: Topics, calls: Mapping[Account, Sequence[WriterCall]]) -> int:
     """How many calls found a rival: they wrote more than one decision."""
-    written = Counter(record.body.get("actor") for _, record in of_kind(topics, "consent"))
+    written = Counter(record.body.get("actor") for _, record in records_of_kind(topics, "consent"))
     return sum(written[call.actor] > 1 for made in calls.values() for call in made)
 
 
-def _in_two_orders(states: list[Decision], entry_of: Mapping[str, int], recorded: set[str]) -> int:
+def _in_two_orders(
+    states: list[DecisionRecord], entry_of: Mapping[str, int], recorded: set[str]
+) -> int:
     newest = {True: -1, False: -1}
     found = 0
     for state in states:
@@ -73,14 +75,16 @@ def _in_two_orders(states: list[Decision], entry_of: Mapping[str, int], recorded
     return found
 
 
-def _by_account(records: Iterable[tuple[str, Seen]]) -> dict[Account, list[Decision]]:
+def _by_account(
+    records: Iterable[tuple[str, ObservedRecord]],
+) -> dict[Account, list[DecisionRecord]]:
     """Each account's decisions in their order; all of one account lie in one partition."""
-    found: dict[Account, list[Decision]] = defaultdict(list)
+    found: dict[Account, list[DecisionRecord]] = defaultdict(list)
     for lane, record in records:
         if made := record.body.get("decision"):
             account = (lane, record.attributes["ce_account"])
             id_ = record.attributes["ce_id"]
-            found[account].append(Decision(id_, made == "granted", record.offset))
+            found[account].append(DecisionRecord(id_, made == "granted", record.offset))
     return found
 
 

@@ -20,7 +20,7 @@ from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Conne
 Headers = Mapping[str, bytes | None]
 
 
-class Place(NamedTuple):
+class RecordPosition(NamedTuple):
     """Where a record lies."""
 
     partition: int
@@ -56,7 +56,7 @@ def upload_record(image: bytes, account: str) -> RawRecord:
     return RawRecord(image, dict(to_wire(event, source="/a/stranger").headers))
 
 
-class BareName(str):
+class UndecodableName(str):
     """The name of a header that no text can be."""
 
     __slots__ = ("bare",)
@@ -72,7 +72,7 @@ class BareName(str):
         return self.bare
 
 
-class Stranger:
+class RawClient:
     """A plain Kafka client with somebody's certificate."""
 
     def __init__(self, cluster: Cluster, role: Role, *, compression: str = "none") -> None:
@@ -88,12 +88,12 @@ class Stranger:
 
     def send(
         self, topic: str, record: RawRecord, *, partition: int, key: bytes | None = None
-    ) -> Place | KafkaError:
+    ) -> RecordPosition | KafkaError:
         """Where the broker put the record, or why it did not."""
-        answers: list[Place | KafkaError] = []
+        answers: list[RecordPosition | KafkaError] = []
 
         def answered(error: KafkaError | None, message: Message) -> None:
-            answers.append(error or Place(partition, int(message.offset() or 0)))
+            answers.append(error or RecordPosition(partition, int(message.offset() or 0)))
 
         self._producer.produce(
             topic,
@@ -109,13 +109,13 @@ class Stranger:
 
     def send_with_bare_names(
         self, topic: str, record: RawRecord, *, partition: int, bare: bytes
-    ) -> Place:
+    ) -> RecordPosition:
         """The same, with one header more whose name is these bytes."""
         return asyncio.run(self._send_with_bare_names(topic, record, partition, bare))
 
     async def _send_with_bare_names(
         self, topic: str, record: RawRecord, partition: int, bare: bytes
-    ) -> Place:
+    ) -> RecordPosition:
         """With another library: librdkafka's binding takes names as text."""
         async with AIOKafkaProducer(
             bootstrap_servers=list(self.connection.cluster.bootstrap_servers),
@@ -124,7 +124,7 @@ class Stranger:
         ) as producer:
             batch = producer.create_batch()
             batch._builder = PlainBuilder(2, 0, 0, -1, -1, -1, 1 << 26)
-            headers = [*record.headers.items(), (BareName(bare), b"")]
+            headers = [*record.headers.items(), (UndecodableName(bare), b"")]
             batch.append(timestamp=None, key=None, value=record.value, headers=headers)
             sent = await producer.send_batch(batch, topic, partition=partition)
-            return Place(partition, (await sent).offset)
+            return RecordPosition(partition, (await sent).offset)

@@ -9,8 +9,8 @@ from functools import partial
 from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.ids import Lane
 from erasestream.topics.client.upload_producer import Receipt, UploadProducer
-from tests.faults.checker import Sent
-from tests.faults.owners import ACCOUNTS
+from tests.faults.checker import AcknowledgedUpload
+from tests.faults.consent_traffic import ACCOUNTS
 from tests.flow.pictures import noise, photo
 
 
@@ -21,7 +21,7 @@ def pictures() -> list[bytes]:
     return [*small, *(noise(*size) for size in sizes), photo(1200, 900), noise(900, 700)]
 
 
-class Uploads:
+class UploadTraffic:
     """A thread that sends until it is told to stop."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Uploads:
         seed: int,
     ) -> None:
         """`max_waiting`: uploads without a result, beyond which the next waits."""
-        self.sent: dict[str, Sent] = {}
+        self.sent: dict[str, AcknowledgedUpload] = {}
         self.failed: Counter[str] = Counter()
         self._producers = producers
         self._results = results
@@ -76,4 +76,4 @@ class Uploads:
             return
         receipt = future.result()
         appended_ms = round(receipt.appended_at.timestamp() * 1000)
-        self.sent[receipt.upload_id] = Sent(lane, account, appended_ms)
+        self.sent[receipt.upload_id] = AcknowledgedUpload(lane, account, appended_ms)

@@ -21,7 +21,7 @@ EXPECTED = {
 }
 
 
-class Ending(NamedTuple):
+class StageExit(NamedTuple):
     """A stage that ended by itself: its exit status (minus a signal), and the code it gave."""
 
     stage: str
@@ -37,7 +37,7 @@ class Ending(NamedTuple):
         return (self.status, self.code) in EXPECTED
 
     @classmethod
-    def of(cls, stage: str, status: int | None, log: Path) -> "Ending":
+    def of(cls, stage: str, status: int | None, log: Path) -> "StageExit":
         """The ending as the last line of its log tells it."""
         ended = [line for line in _lines(log) if line["event"] in ("ended", "died")]
         return cls(stage, status, _code(ended[-1]) if ended else "")
@@ -47,14 +47,14 @@ def _code(line: dict[str, object]) -> str:
     return str(line.get("code") or line.get("error") or line.get("reason") or "")
 
 
-class Transactions(NamedTuple):
+class TransactionCounts(NamedTuple):
     """What routers committed and undid, as far as they could still say so."""
 
     committed: int
     aborted: int
 
 
-def transactions(logs: Iterable[Path]) -> Transactions:
+def count_transactions(logs: Iterable[Path]) -> TransactionCounts:
     """The sums over the logs of routers, one log for each process."""
     committed = aborted = 0
     for log in logs:
@@ -62,7 +62,7 @@ def transactions(logs: Iterable[Path]) -> Transactions:
         if said:
             committed += int(str(said[-1]["committed"]))
             aborted += int(str(said[-1]["aborted"]))
-    return Transactions(committed, aborted)
+    return TransactionCounts(committed, aborted)
 
 
 def _lines(log: Path) -> Iterator[dict[str, object]]:
