@@ -19,10 +19,12 @@ from erasestream.pipeline.stages.routing import router
 from erasestream.pipeline.stages.routing.router import Router
 from erasestream.schemas.errors import MissingCertificate, Refused
 from erasestream.schemas.ids import Lane
+from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Action, permissions
 from erasestream.sinks.buckets.gcs import GOOGLE, GcsObjectStore, GcsSettings
-from erasestream.sinks.images.envelope import KEY_BYTES
+from erasestream.sinks.images.envelope import MAX_SEALED_BYTES
 from erasestream.sinks.images.image_reader import RetainedReader
 from erasestream.sinks.images.image_writer import EncryptionSink
+from erasestream.sinks.images.object_names import NAME_KEY_BYTES
 from erasestream.sinks.keys.key_vault import KeyVault, KeyVaultReader, mark_erased
 from erasestream.sinks.keys.local_keyring import LocalKeyring
 from erasestream.topics.admin.record_purge import RecordPurger
@@ -131,10 +133,8 @@ class EncryptionStage:
             {consent_of(lane): READ for lane in catalog.lane_names} | {RETAINED: READ}
         )
         admin.check_group(SINK, Partition(RETAINED, 0))
-        images = bucket(storage, storage.bucket, SINK, ("storage.objects.create",))
-        vault_store = bucket(
-            storage, storage.vault, SINK, ("storage.objects.create", "storage.objects.get")
-        )
+        images = bucket(storage, storage.bucket, SINK, permissions(IMAGES, SINK))
+        vault_store = bucket(storage, storage.vault, SINK, permissions(VAULT, SINK))
         vault = KeyVault(
             store=vault_store, keyring=LocalKeyring(storage.keyring), clock=time.monotonic
         )
@@ -186,7 +186,7 @@ def eraser(settings: Settings, stopping: Event) -> EraserStage:
     admin = connection.admin()
     counts = admin.check_rights(dict.fromkeys([*topics, LEDGER, ERASURES], (*READ, *WRITE)))
     admin.check_group(ERASER, Partition(topics[0], 0))
-    vault = bucket(storage, storage.vault, ERASER, ("storage.objects.create",))
+    vault = bucket(storage, storage.vault, ERASER, (Action.CREATE,))
     partitions = {name: counts.pop(name) for name in (LEDGER, ERASURES)}
     writes = AcknowledgedWriter(connection=connection, timeout_s=LEDGER_TIMEOUT_S)
     trouble = Trouble()
@@ -238,19 +238,20 @@ def storage_of(settings: Settings) -> StorageSettings:
 
 
 def bucket(
-    storage: StorageSettings, name: str, role: Role, permissions: Iterable[str]
+    storage: StorageSettings, name: str, role: Role, actions: Iterable[Action]
 ) -> GcsObjectStore:
     """A bucket as a role, checked.  Raises `Refused` or `Unavailable`."""
     token = storage.tokens / f"{role}.token" if storage.tokens else None
     store = GcsObjectStore(
         GcsSettings(
             bucket=name,
+            max_object_bytes=MAX_SEALED_BYTES,
             endpoint=storage.endpoint or GOOGLE,
             ca_file=storage.ca,
             token_file=token,
         )
     )
-    store.check(permissions)
+    store.check(actions)
     return store
 
 
@@ -259,18 +260,16 @@ def _name_key(path: Path) -> bytes:
         key = path.read_bytes()
     except OSError as error:
         raise MissingCertificate(f"no file {path}") from error
-    if len(key) != KEY_BYTES:
-        raise Refused(f"{path} does not hold {KEY_BYTES} bytes")
+    if len(key) != NAME_KEY_BYTES:
+        raise Refused(f"{path} does not hold {NAME_KEY_BYTES} bytes")
     return key
 
 
 def reader(settings: Settings) -> RetainedReader:
     """What a training service reads with, as the role reader."""
     storage = storage_of(settings)
-    images = bucket(
-        storage, storage.bucket, READER, ("storage.objects.get", "storage.objects.list")
-    )
-    vault_store = bucket(storage, storage.vault, READER, ("storage.objects.get",))
+    images = bucket(storage, storage.bucket, READER, permissions(IMAGES, READER))
+    vault_store = bucket(storage, storage.vault, READER, permissions(VAULT, READER))
     vault = KeyVaultReader(
         store=vault_store, keyring=LocalKeyring(storage.keyring), clock=time.monotonic
     )

@@ -23,6 +23,7 @@ from erasestream.schemas.codec.cloudevents import from_wire
 from erasestream.schemas.errors import ErasestreamError, Refused, SealBroken
 from erasestream.schemas.events.images import Part, Retained
 from erasestream.schemas.ids import UploadId
+from erasestream.sinks.buckets.access_policy import Action
 from erasestream.sinks.buckets.object_store import ObjectReader
 from erasestream.sinks.images.envelope import (
     COMMITMENT_BYTES,
@@ -43,10 +44,6 @@ from erasestream.topics.kafka.records import Record
 
 READ_DEADLINE_S = 60.0
 SHOWN_BYTES = 64
-
-LIST = ("storage.objects.list",)
-GET = ("storage.objects.get",)
-CREATE = ("storage.objects.create",)
 
 
 class Inspector:
@@ -93,12 +90,12 @@ class Inspector:
 
     def listing(self) -> list[Listed]:
         """Everything in the image bucket, as the auditor lists it."""
-        with storage.bucket(self._storage, self._storage.bucket, AUDITOR, LIST) as store:
+        with storage.bucket(self._storage, self._storage.bucket, AUDITOR, (Action.LIST,)) as store:
             return [_listed(info.name, info.size) for info in store.list("")]
 
     def stored(self, expected: Mapping[tuple[UploadId, Part], bytes]) -> Iterator[Stored]:
         """Every object that is readable, sealed and opened; `expected`: what was kept."""
-        with storage.bucket(self._storage, self._storage.bucket, AUDITOR, GET) as store:
+        with storage.bucket(self._storage, self._storage.bucket, AUDITOR, (Action.READ,)) as store:
             for found in self.readable():
                 sealed = store.read(found.name, MAX_SEALED_BYTES)
                 opened = self._reader.open(found.name)
@@ -123,9 +120,9 @@ class Inspector:
         consumer = lane_role(SHOP, LaneRole.CONSUMER)
         shop = Connection(cluster=self._settings.cluster, role=consumer).admin()
         with (
-            storage.bucket(self._storage, images, AUDITOR, LIST) as seen,
-            storage.bucket(self._storage, vault, AUDITOR, LIST) as keys,
-            storage.bucket(self._storage, images, SINK, CREATE) as sink,
+            storage.bucket(self._storage, images, AUDITOR, (Action.LIST,)) as seen,
+            storage.bucket(self._storage, vault, AUDITOR, (Action.LIST,)) as keys,
+            storage.bucket(self._storage, images, SINK, (Action.CREATE,)) as sink,
         ):
             picture, key = _first_name(seen), _first_name(keys)
             return (

@@ -22,7 +22,7 @@ from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings, is
 from erasestream.pipeline.settings import LaneSettings, LifetimeSettings
 from erasestream.schemas.ids import Lane
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Role
-from erasestream.sinks.images.envelope import KEY_BYTES
+from erasestream.sinks.images.object_names import NAME_KEY_BYTES
 from erasestream.sinks.keys.local_keyring import LocalKeyring
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 
@@ -71,7 +71,7 @@ class StackFiles:
         LocalKeyring.create(self.keyring)
         descriptor = os.open(self.name_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(KEY_BYTES))
+            file.write(os.urandom(NAME_KEY_BYTES))
 
     def write_bucket_settings(self, *, host: str, port: int) -> None:
         """How the local bucket server runs."""

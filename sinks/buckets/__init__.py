@@ -1,1 +1,1 @@
-"""Object stores and who may do what in them."""
+"""Object stores and their access policy."""

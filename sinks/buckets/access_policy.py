@@ -1,8 +1,8 @@
-"""Who may do what in the two buckets: data, and the one question that is asked of it.
+"""Access policy of the two buckets: a table of rules, and two lookups in it.
 
-Whatever no rule grants is denied.  There is no rule for everybody, and none that overwrites:
-that takes create *and* delete on one name, which no role has in the image bucket and only
-the rotator has in the vault.  Names of actions are those of Google Cloud's permissions.
+Default deny.  No rule applies to every role, and none permits overwriting: that takes create
+*and* delete on one name, which no role has in the image bucket and only the rotator has in
+the vault.  Names of actions are those of Google Cloud's permissions.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ ERASED = "erased/"
 
 
 class Action(StrEnum):
-    """What can be done in a bucket."""
+    """A permission on a bucket or its objects."""
 
     LIST = "storage.objects.list"
     READ = "storage.objects.get"
@@ -24,7 +24,7 @@ class Action(StrEnum):
 
 
 class Role(StrEnum):
-    """The identities that a bucket knows."""
+    """An identity with access to a bucket."""
 
     SINK = "sink"
     READER = "reader"
@@ -34,7 +34,7 @@ class Role(StrEnum):
 
 
 class Rule(NamedTuple):
-    """A role may do these actions on names that begin with the prefix (all, if it is empty)."""
+    """Grant of some actions to a role, on names that begin with the prefix (empty: all names)."""
 
     role: Role
     actions: frozenset[Action]
@@ -51,7 +51,7 @@ IMAGES: tuple[Rule, ...] = (
     _rule(Role.ERASER, Action.LIST, Action.DELETE),
     _rule(Role.AUDITOR, Action.LIST, Action.READ, Action.CONFIGURATION),
 )
-"""The image bucket: what is read is sealed, for the auditor too."""
+"""The image bucket.  Every object in it is sealed, for the auditor too."""
 
 VAULT: tuple[Rule, ...] = (
     _rule(Role.SINK, Action.CREATE, Action.READ, prefix=KEYS),
@@ -68,7 +68,7 @@ VAULT: tuple[Rule, ...] = (
 
 
 def allows(rules: Iterable[Rule], role: str, action: Action, name: str = "") -> bool:
-    """Whether the role may do this to an object (or list names that begin with `name`)."""
+    """Return whether the role may do this to an object, or list names that begin with `name`."""
     return any(
         rule.role == role and action in rule.actions and name.startswith(rule.prefix)
         for rule in rules
@@ -76,5 +76,5 @@ def allows(rules: Iterable[Rule], role: str, action: Action, name: str = "") -> 
 
 
 def permissions(rules: Iterable[Rule], role: str) -> frozenset[Action]:
-    """Everything that the role may do somewhere in the bucket."""
+    """Return every action that the role may do somewhere in the bucket."""
     return frozenset[Action]().union(*(rule.actions for rule in rules if rule.role == role))

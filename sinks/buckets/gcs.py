@@ -2,20 +2,20 @@
 
 Rules, all of them:
 
-* An object goes up in one request (above 8 MiB the client would open a session that lives a
-  week) and under `if_generation_match=0`: created once, or `AlreadyExists`.
-* Checksums both ways: the bucket checks ours on the way in and we check its answer; what was
-  read must have the CRC32C that the bucket reports, and it must report one.
-* Every operation has a deadline.  No byte of a put leaves after its deadline has passed, so
-  whoever erases knows when the last put that began before it has ended.
-* No retries of the library's own: the caller retries, and decides again first.
-* The library's errors end here.  Its messages hold URLs, so they are not passed on.
+* An object is uploaded in one request (above 8 MiB the client would open a session that lives
+  for a week) and under `if_generation_match=0`: created once, or `AlreadyExists`.
+* Checksums both ways: the bucket verifies ours on the way in and we verify its answer; bytes
+  that are read must have the CRC32C that the bucket reports, and it must report one.
+* Every operation has a deadline.  No byte of a put is sent after its deadline has passed, so
+  an erasure knows when the last put that began before it has ended.
+* No retries of the library's own: the caller retries, after deciding again.
+* The library's errors end here.  Its messages contain URLs, so they are not passed on.
 """
 
 import base64
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -31,6 +31,7 @@ from google.cloud import storage
 from google.cloud.storage import blob as client_blob
 from google.cloud.storage.exceptions import DataCorruption
 
+from erasestream.schemas.clocks import Clock
 from erasestream.schemas.errors import (
     AlreadyExists,
     BucketAccessDenied,
@@ -44,23 +45,28 @@ from erasestream.schemas.errors import (
     Refused,
     Unavailable,
 )
-from erasestream.sinks.buckets.http_transport import Buffer, Clock, Deadline, mount, tls_problem
+from erasestream.sinks.buckets.access_policy import Action
+from erasestream.sinks.buckets.http_transport import (
+    BoundedBuffer,
+    OperationDeadline,
+    is_permanent_tls_error,
+    mount,
+)
 from erasestream.sinks.buckets.object_store import ObjectInfo
-from erasestream.sinks.images.envelope import MAX_SEALED_BYTES
 
 GOOGLE = "https://storage.googleapis.com"
 SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 
 PUT_DEADLINE_S = 20.0
-"""After this a put sends nothing more.  An erasure waits for it (design, section 6)."""
+"""A put sends nothing after this.  An erasure waits for it (design, section 6)."""
 OPERATION_DEADLINE_S = 60.0
-"""The same for reading, and for each page of a listing."""
+"""Deadline of any other operation, and of each page of a listing."""
 TIMEOUT_S = (5.0, 20.0)
-"""Longest silence of the other side: while connecting or taking bytes, while answering."""
+"""Longest silence of the bucket: while it connects or takes bytes, and while it answers."""
 PAGE = 1000
 
 MISSING_BUCKET = "bucket does not exist"
-"""How Cloud Storage tells a missing bucket from a missing object; both are 404."""
+"""Text by which Cloud Storage tells a missing bucket from a missing object; both are 404."""
 
 Transient = (
     DataCorruption,
@@ -72,18 +78,20 @@ Transient = (
 
 
 class GcsSettings(NamedTuple):
-    """Which bucket, where, and as whom."""
+    """A bucket: its name, address and largest object, and the identity to use."""
 
     bucket: str
+    max_object_bytes: int
+    """Largest object to be created."""
     endpoint: str = GOOGLE
     ca_file: Path | None = None
-    """The only authority that is trusted; without it, the public ones."""
+    """The only trusted authority; without it, the public ones."""
     token_file: Path | None = None
-    """This role's bearer token; without it, Application Default Credentials."""
+    """The role's bearer token; without it, Application Default Credentials."""
 
 
 class _TokenFile(Credentials):
-    """A bearer token from a file, which is read again when the server refuses it."""
+    """A bearer token from a file; the file is read again when the server refuses the token."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -93,38 +101,31 @@ class _TokenFile(Credentials):
         try:
             self.token = self._path.read_text().strip()
         except OSError as error:
-            raise Refused(f"the token file {self._path.name} can not be read") from error
+            raise Refused(f"the token file {self._path.name} cannot be read") from error
 
 
 class GcsObjectStore:
-    """An `ObjectStore` (see `store.py`) over one bucket.  Thread-safe."""
+    """An `ObjectStore` over one bucket.  Thread-safe."""
 
     def __init__(self, settings: GcsSettings, *, clock: Clock = time.monotonic) -> None:
-        """Connects to nothing yet.  Raises `Refused` for settings that can not work."""
+        """Create the client; it does not connect yet.
+
+        Raises `Refused` for settings that cannot work.
+        """
         if not settings.endpoint.startswith("https://"):
             raise Refused("the bucket's endpoint must begin with https://")
-        _send_in_one_request(MAX_SEALED_BYTES)
-        self._deadline = Deadline(clock)
-        credentials = _credentials(settings.token_file)
-        session = AuthorizedSession(credentials, max_refresh_attempts=1)  # type: ignore[no-untyped-call]
-        mount(session, settings.ca_file, self._deadline)
-        self._client = storage.Client(
-            project=None,
-            credentials=credentials,
-            _http=session,
-            client_options={"api_endpoint": settings.endpoint},
-        )
-        # The client would get the bucket's metadata for its traces in threads of its own,
-        # without deadline and with a right that our roles do not have.
-        self._client._bucket_metadata_cache = None
+        _send_in_one_request(settings.max_object_bytes)
+        self._max_object_bytes = settings.max_object_bytes
+        self._deadline = OperationDeadline(clock)
+        self._client = _client(settings, self._deadline)
         self._bucket = self._client.bucket(settings.bucket)
 
-    def check(self, permissions: Iterable[str]) -> None:
-        """Whether the bucket is there and grants this role what it needs; for the start.
+    def check(self, actions: Iterable[Action]) -> None:
+        """Verify that the bucket exists and grants this role the actions; for the start.
 
-        Raises `Refused` with what is missing, `Unavailable` if the bucket can not be reached.
+        Raises `Refused` with the missing ones, `Unavailable` if the bucket cannot be reached.
         """
-        needed = sorted(permissions)
+        needed = sorted(actions)
         with self._operation(OPERATION_DEADLINE_S, absent=self._missing()):
             held = self._bucket.test_iam_permissions(needed, timeout=TIMEOUT_S, retry=None)
         if missing := sorted(set(needed) - set(held)):
@@ -132,9 +133,9 @@ class GcsObjectStore:
             raise BucketAccessDenied(detail)
 
     def create(self, name: str, data: bytes, content_type: str) -> None:
-        """Create the object, or raise `AlreadyExists`; ended or given up within 20 s."""
-        if len(data) > MAX_SEALED_BYTES:
-            raise InvariantBroken("more bytes than an object of ours may have")
+        """Create the object, or raise `AlreadyExists`; completed or abandoned within 20 s."""
+        if len(data) > self._max_object_bytes:
+            raise InvariantBroken("the object exceeds the size limit")
         blob = self._bucket.blob(name)
         with self._operation(PUT_DEADLINE_S, absent=self._missing()):
             blob.upload_from_string(
@@ -146,25 +147,25 @@ class GcsObjectStore:
                 retry=None,
             )
         if (blob.crc32c, blob.size) != (_crc32c(data), len(data)):
-            raise InvariantBroken("the bucket took other bytes than were sent")
+            raise InvariantBroken("the bucket stored other bytes than were sent")
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        """All bytes of an object, or `NotFound`."""
+        """Return all bytes of an object, or raise `NotFound`."""
         blob = self._bucket.blob(name)
         with self._operation(OPERATION_DEADLINE_S, absent=NotFound()):
-            buffer = Buffer(max_bytes, self._deadline)
+            buffer = BoundedBuffer(max_bytes, self._deadline)
             blob.download_to_file(
                 buffer, raw_download=True, checksum="crc32c", timeout=TIMEOUT_S, retry=None
             )
         data = buffer.getvalue()
         if blob.crc32c != _crc32c(data):
-            raise Unavailable("checksum of what was read", code=Code.BUCKET_UNAVAILABLE)
+            raise Unavailable("checksum of the bytes read", code=Code.BUCKET_UNAVAILABLE)
         return data
 
     def exists(self, name: str) -> bool:
-        """Whether the object exists, as of now."""
+        """Return whether the object exists, as of now."""
         with self._operation(OPERATION_DEADLINE_S, absent=NotFound()):
-            # The client's own exists() would take a missing bucket for a missing object.
+            # The client's own exists() does not distinguish a missing bucket from a missing object.
             try:
                 self._bucket.blob(name).reload(timeout=TIMEOUT_S, retry=None)
             except GoogleAPICallError as error:
@@ -174,7 +175,7 @@ class GcsObjectStore:
         return True
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """The objects whose name begins with `prefix`, in the order of their names."""
+        """Yield the objects whose name begins with `prefix`, in the order of their names."""
         pages = self._client.list_blobs(
             self._bucket,
             prefix=prefix,
@@ -197,7 +198,7 @@ class GcsObjectStore:
             self._bucket.blob(name).delete(timeout=TIMEOUT_S, retry=None)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close all connections.  Idempotent."""
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -210,26 +211,26 @@ class GcsObjectStore:
         return MissingBucket(f"bucket {self._bucket.name}")
 
     @contextmanager
-    def _operation(self, seconds: float, *, absent: ErasestreamError) -> Iterator[None]:
-        """Run requests within a deadline and translate what they raise; 404 is `absent`."""
-        self._deadline.start(seconds)
+    def _operation(self, timeout_s: float, *, absent: ErasestreamError) -> Iterator[None]:
+        """Run requests within a deadline and translate their errors; 404 is `absent`."""
+        self._deadline.start(timeout_s)
         try:
             yield
         except GoogleAPICallError as error:
             if error.code == requests.codes.not_found and MISSING_BUCKET in str(error):
                 raise self._missing() from error
-            raise self._answer(error.code, absent) from error
+            raise self._error_of(error.code, absent) from error
         except (RefreshError, DefaultCredentialsError) as error:
             raise NotAuthenticated("credentials") from error
         except Transient as error:
-            if tls_problem(error):
+            if is_permanent_tls_error(error):
                 raise CertificateRefused("of the bucket") from error
             raise Unavailable(
                 f"bucket {self._bucket.name}", code=Code.BUCKET_UNAVAILABLE
             ) from error
 
-    def _answer(self, status: int | None, absent: ErasestreamError) -> ErasestreamError:
-        """What an HTTP status means."""
+    def _error_of(self, status: int | None, absent: ErasestreamError) -> ErasestreamError:
+        """Translate an HTTP status."""
         bucket = f"bucket {self._bucket.name}"
         match status:
             case 401:
@@ -246,6 +247,26 @@ class GcsObjectStore:
                 return InvariantBroken(f"{bucket} answered {status}")
 
 
+def _client(settings: GcsSettings, deadline: OperationDeadline) -> storage.Client:
+    """Return a client with the project's transport; closes the session if that fails."""
+    with ExitStack() as opened:
+        credentials = _credentials(settings.token_file)
+        session = AuthorizedSession(credentials, max_refresh_attempts=1)  # type: ignore[no-untyped-call]
+        opened.callback(session.close)
+        mount(session, settings.ca_file, deadline)
+        client = storage.Client(
+            project=None,
+            credentials=credentials,
+            _http=session,
+            client_options={"api_endpoint": settings.endpoint},
+        )
+        # For its traces, the client would fetch the bucket's metadata in threads of its own,
+        # without a deadline and with a right that our roles do not have.
+        client._bucket_metadata_cache = None
+        opened.pop_all()
+    return client
+
+
 def _credentials(token_file: Path | None) -> Credentials:
     if token_file:
         token = _TokenFile(token_file)
@@ -259,9 +280,9 @@ def _credentials(token_file: Path | None) -> Credentials:
 
 
 def _send_in_one_request(max_bytes: int) -> None:
-    """Raise the client's private limit, and make sure that it is still where it was.
+    """Raise the client's private limit for single requests, after checking that it exists.
 
-    Raises `Refused` for a release of the client that decides otherwise.
+    Raises `Refused` for a release of the client without it.
     """
     limit = getattr(client_blob, "_MAX_MULTIPART_SIZE", None)
     if not isinstance(limit, int):
@@ -270,5 +291,5 @@ def _send_in_one_request(max_bytes: int) -> None:
 
 
 def _crc32c(data: bytes) -> str:
-    """A CRC32C as the JSON API writes it."""
+    """Return the CRC32C as the JSON API writes it."""
     return base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()

@@ -1,7 +1,7 @@
-"""What the sinks need of a bucket, and no more.
+"""The part of a bucket that the sinks use.
 
-Objects are written once and never overwritten.  An error says what happens next: `Unavailable`
-is tried again, `Refused` ends the process, `NotFound` and `AlreadyExists` are answers.
+Objects are written once and never overwritten.  An error determines what happens next:
+`Unavailable` is retried, `Refused` ends the process, `NotFound` and `AlreadyExists` are answers.
 """
 
 from collections.abc import Iterator
@@ -16,20 +16,20 @@ class ObjectInfo(NamedTuple):
 
 
 class ObjectReader(Protocol):
-    """The side of a bucket that changes nothing."""
+    """Read access to a bucket."""
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        """All bytes of an object, checked against the bucket's checksum.
+        """Return all bytes of an object, checked against the bucket's checksum.
 
         Raises `NotFound`, and `SealBroken` for an object above `max_bytes`, which is never
-        read whole: nobody who seals by the rules writes one.
+        read to the end: no object sealed by the rules is that large.
         """
 
     def exists(self, name: str) -> bool:
-        """Whether the object exists, as of now (strongly consistent)."""
+        """Return whether the object exists, as of now (strongly consistent)."""
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """The objects whose name begins with `prefix`, in the order of their names."""
+        """Yield the objects whose name begins with `prefix`, in the order of their names."""
 
 
 class ObjectStore(ObjectReader, Protocol):

@@ -1,1 +1,1 @@
-"""Seal, store and read retained images."""
+"""Sealing, storing and reading of retained images."""

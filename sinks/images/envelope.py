@@ -1,19 +1,19 @@
-"""Seal a picture so that only its grant's key opens it, and only as what it was sealed as.
+"""Seal a picture so that only its grant's key opens it, and only under its own metadata.
 
 Format ESV1; `ENVELOPE.md` beside this module is normative, `vectors/` proves it.  Pure: no
 I/O and no clock; random bytes come from the caller's source.
 
 Rules, all of them, in the order in which opening applies them:
 
-* Lengths are bounded before they are used, and what is not canonical is refused.
-* Name, grant and part must be those that the *caller* asked for, never what the object says.
+* Lengths are bounded before they are used, and anything not canonical is refused.
+* Name, grant and part must be those that the *caller* asked for, never those in the object.
 * The data key is unwrapped, then the key commitment is compared in constant time; only
   then is anything decrypted.  An object therefore opens under exactly one key.
 * One error, `SealBroken`, for every cause.
 
 Every AES-GCM key encrypts exactly once, so the nonce is zero: the wrapping key and the body
 key are both derived from a fresh salt, the body key from a fresh data key as well.  There is
-no budget of 2^32 messages per grant.
+no limit of 2^32 messages per grant.
 """
 
 import hashlib
@@ -33,17 +33,17 @@ from erasestream.schemas.errors import InvariantBroken, SealBroken
 from erasestream.schemas.events.base import CONTENT_TYPE_PATTERN
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, Part
 from erasestream.schemas.ids import GrantId, is_uuid
+from erasestream.sinks.keys.keyring import KEY_BYTES
 
 MAGIC = b"ESV1"
 SUITE = 1
-KEY_BYTES = 32
 SALT_BYTES = 32
 TAG_BYTES = 16
 WRAPPED_BYTES = KEY_BYTES + TAG_BYTES
 COMMITMENT_BYTES = 32
 MAX_CONTENT_TYPE_BYTES = 128
 MAX_NAME_BYTES = 1024
-"""Google Cloud Storage's own limit of an object's name, in bytes of UTF-8."""
+"""Google Cloud Storage's own limit for an object's name, in bytes of UTF-8."""
 
 PREFIX_BYTES = len(MAGIC) + 1 + 16 + 1
 MAX_HEADER_BYTES = (
@@ -51,7 +51,7 @@ MAX_HEADER_BYTES = (
 )
 MAX_PLAINTEXT_BYTES = MAX_CUTOUT_BYTES
 MAX_SEALED_BYTES = MAX_HEADER_BYTES + COMMITMENT_BYTES + MAX_PLAINTEXT_BYTES + TAG_BYTES
-"""Largest sealed object, in bytes: what a store must take and a reader must bound."""
+"""Largest sealed object, in bytes: a store must accept it, a reader must bound it."""
 
 WRAP_INFO = b"erasestream/v1/wrap"
 BODY_INFO = b"erasestream/v1/body"
@@ -62,7 +62,7 @@ Random = Callable[[int], bytes]
 
 
 class Opened(NamedTuple):
-    """What was sealed."""
+    """A picture that was sealed: its content type and bytes."""
 
     content_type: str
     plaintext: bytes
@@ -70,7 +70,7 @@ class Opened(NamedTuple):
 
 class _Header(NamedTuple):
     content_type: str
-    bound: bytes  # the header before `wrapped`: what the wrapping authenticates
+    bound: bytes  # the header before `wrapped`: authenticated by the wrapping
     salt: bytes
     wrapped: bytes
 
@@ -89,14 +89,14 @@ def seal(
     name: str,
     random: Random = os.urandom,
 ) -> bytes:
-    """The sealed object of a picture, to be stored under `name`.
+    """Return the sealed object of a picture, to be stored under `name`.
 
-    `random` is asked twice: for the salt, then for the data key, 32 bytes each.
+    `random` is called twice: for the salt, then for the data key, 32 bytes each.
     Raises `InvariantBroken` if a value is outside the bounds of the format.
     """
     salt, data_key = random(SALT_BYTES), random(KEY_BYTES)
     if len(plaintext) > MAX_PLAINTEXT_BYTES or len(salt + data_key) != SALT_BYTES + KEY_BYTES:
-        raise InvariantBroken("more bytes than can be sealed, or a broken source of random bytes")
+        raise InvariantBroken("the picture is too large, or the source of random bytes is broken")
     bound = _bound(grant, part, content_type, name) + salt
     wrapped = _wrapping(grant_key, salt).encrypt(ZERO_NONCE, data_key, bound)
     header = bound + wrapped
@@ -108,7 +108,7 @@ def seal(
 def open_sealed(
     sealed: bytes, *, grant_key: bytes, grant: GrantId, part: Part, name: str
 ) -> Opened:
-    """What was sealed for this grant, part and name.  Raises `SealBroken` for anything else."""
+    """Open an object of this grant, part and name.  Raises `SealBroken` for anything else."""
     if not is_uuid(grant):
         raise SealBroken
     header = _parse(sealed, grant, part, name)
@@ -130,7 +130,7 @@ def _bound(grant: GrantId, part: Part, content_type: str, name: str) -> bytes:
     kind, encoded = content_type.encode(), name.encode()
     fits = 0 < len(encoded) <= MAX_NAME_BYTES and len(kind) <= MAX_CONTENT_TYPE_BYTES
     if not (fits and is_uuid(grant) and re.fullmatch(CONTENT_TYPE_PATTERN, content_type)):
-        raise InvariantBroken("grant, content type or name can not be sealed")
+        raise InvariantBroken("grant, content type or name cannot be sealed")
     head = MAGIC + bytes([SUITE]) + UUID(grant).bytes + PARTS[part]
     return b"".join(
         (head, len(kind).to_bytes(2, "big"), kind, len(encoded).to_bytes(2, "big"), encoded)
@@ -138,7 +138,7 @@ def _bound(grant: GrantId, part: Part, content_type: str, name: str) -> bytes:
 
 
 def _parse(sealed: bytes, grant: GrantId, part: Part, name: str) -> _Header:
-    """The header, if it is canonical and of what was asked for."""
+    """Return the header.  Raises `SealBroken` unless it is canonical and the expected one."""
     at = PREFIX_BYTES
     size = int.from_bytes(sealed[at : at + 2], "big")
     if not PREFIX_BYTES < len(sealed) <= MAX_SEALED_BYTES or size > MAX_CONTENT_TYPE_BYTES:
@@ -148,7 +148,7 @@ def _parse(sealed: bytes, grant: GrantId, part: Part, name: str) -> _Header:
         expected = _bound(grant, part, content_type, name)
     except (UnicodeError, InvariantBroken):
         raise SealBroken from None
-    # There is one canonical header for these values: another spelling of them differs from it.
+    # These values have one canonical header: every other spelling of them differs from it.
     if not hmac.compare_digest(expected, sealed[: len(expected)]):
         raise SealBroken
     salt_end = len(expected) + SALT_BYTES

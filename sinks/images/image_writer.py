@@ -1,9 +1,9 @@
-"""The encryption sink: a retained picture becomes a sealed object, once.
+"""Encryption sink: stores each retained picture as one sealed object.
 
     check consent (the stage) -> key of the grant -> seal -> create -> check the marker -> commit
 
-Nothing is written before it is sealed.  A record that comes again is sealed again and finds
-its name taken: that is success, without any right to read.
+Nothing is written before it is sealed.  A redelivered record is sealed again and its name
+already exists: that is success, and needs no right to read.
 """
 
 from erasestream.schemas.errors import AlreadyExists
@@ -22,16 +22,19 @@ class EncryptionSink:
     """Stores retained pictures.  Thread-safe if its store and its vault are."""
 
     def __init__(self, *, store: ObjectStore, vault: KeyVault, name_key: bytes) -> None:
-        """`name_key`: the 32 secret bytes that names are made with; never change them."""
+        """Create the sink.
+
+        `name_key`: the 32 secret bytes that names derive from; never change them.
+        """
         self._store = store
         self._vault = vault
         self._namer = ObjectNamer(name_key)
 
     def store(self, event: Retained) -> StoredName:
-        """Seal the picture under its grant's key and create its object, or find it created.
+        """Seal the picture under its grant's key and create its object.  Idempotent.
 
-        The caller has checked that the grant is in force, and checks `assert_not_erased`
-        before it commits.  Raises `Erased` if the grant is: drop the record.
+        The caller has checked that the grant is in force, and calls `assert_not_erased`
+        before it commits.  Raises `Erased` if the grant is erased: drop the record.
         """
         name = self._namer.name(event)
         key = self._vault.key(event.grant)
@@ -43,7 +46,7 @@ class EncryptionSink:
             content_type=event.content_type,
             name=str(name),
         )
-        # However long sealing took (a stopped process): the put begins within the limit.
+        # The put must begin within the cache limit, however long sealing took (a stopped process).
         self._vault.key(event.grant)
         try:
             self._store.create(str(name), sealed, OCTETS)
@@ -52,8 +55,8 @@ class EncryptionSink:
         return name
 
     def assert_not_erased(self, grant: GrantId) -> None:
-        """Look at the erasure marker now; for each grant of a batch before its commit.
+        """Read the erasure marker now; for each grant of a batch before its commit.
 
-        Raises `Erased`: what was just stored under the grant is the eraser's to delete.
+        Raises `Erased`: the eraser deletes what was just stored under the grant.
         """
         self._vault.assert_not_erased(grant)

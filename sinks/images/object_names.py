@@ -2,8 +2,8 @@
 
 `owner` and `content` are HMAC-SHA-256 under the name key, in lower-case hexadecimal: of lane
 and account, and of the picture.  So the same picture of the same upload has the same name on
-every try, an existing name is the same picture by construction, and nobody without the name
-key learns from a name whose picture it is, or whether two owners sent the same one.
+every attempt, an existing name is the same picture by construction, and without the name key
+a name reveals neither its owner nor whether two owners sent the same picture.
 """
 
 import hmac
@@ -19,7 +19,7 @@ DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 
 
 class StoredName(NamedTuple):
-    """A name, taken apart."""
+    """A parsed name."""
 
     owner: str
     grant: GrantId
@@ -32,7 +32,7 @@ class StoredName(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Self:
-        """Raises `SealBroken` for what is not exactly such a name."""
+        """Parse a name.  Raises `SealBroken` for anything but a canonical name."""
         match re.split(r"[/.]", name):
             case [owner, grant, upload_id, part, content] if part in set(Part):
                 parsed = cls(owner, GrantId(grant), UploadId(upload_id), Part(part), content)
@@ -43,7 +43,7 @@ class StoredName(NamedTuple):
 
 
 class ObjectNamer:
-    """Gives pictures their names."""
+    """Derives the names of pictures."""
 
     def __init__(self, name_key: bytes) -> None:
         if len(name_key) != NAME_KEY_BYTES:
@@ -51,11 +51,11 @@ class ObjectNamer:
         self._key = name_key
 
     def owner(self, lane: Lane, account: AccountId) -> str:
-        """The first segment of every name of this account."""
+        """Return the first segment of every name of this account."""
         return self._digest(f"{lane}\0{account}".encode())
 
     def name(self, event: Retained) -> StoredName:
-        """The name of a picture."""
+        """Return the name of a picture."""
         owner = self.owner(event.lane, event.account)
         content = self._digest(event.data)
         return StoredName(owner, event.grant, event.id, event.part, content)

@@ -1,16 +1,11 @@
-"""Wrap the keys of grants under a master key that never leaves its keyring.
-
-A master key has versions.  New keys are wrapped under the current one; older versions only
-unwrap, until what they wrapped is rewrapped and they are destroyed.  What is wrapped for one
-context (the grant) does not unwrap for another.
-"""
+"""A keyring whose master key versions are files in a private folder."""
 
 import os
 import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self
+from typing import Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -18,8 +13,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from erasestream.schemas.errors import Code, Refused, SealBroken, Unavailable
+from erasestream.sinks.keys.keyring import KEY_BYTES, Wrapped
 
-KEY_BYTES = 32
 SALT_BYTES = 32
 WRAPPED_BYTES = SALT_BYTES + KEY_BYTES + 16
 WRAP_INFO = b"erasestream/v1/keyring"
@@ -28,32 +23,12 @@ SUFFIX = ".key"
 VERSION_PATTERN = re.compile(r"[1-9][0-9]{0,8}")
 
 
-class Wrapped(NamedTuple):
-    """A wrapped key, and the master key version that unwraps it."""
-
-    version: str
-    raw: bytes
-
-
-class Keyring(Protocol):
-    """Holder of a master key."""
-
-    def versions(self) -> tuple[str, ...]:
-        """The versions that still unwrap, newest first; the first one wraps."""
-
-    def wrap(self, key: bytes, context: bytes) -> Wrapped:
-        """Wrap a key of 32 bytes under the newest version.  Raises `Unavailable`."""
-
-    def unwrap(self, version: str, wrapped: bytes, context: bytes) -> bytes:
-        """The key.  Raises `SealBroken` for another context, version or changed bytes."""
-
-
 class LocalKeyring:
     """Master key versions as files `1.key`, `2.key`, ... of 32 raw bytes in a private folder.
 
-    Each wrap derives its own key from the master key and a fresh salt, so the nonce is zero
-    and a version may wrap any number of keys.  The folder is read on every call: a version
-    that another process added or destroyed counts at once.
+    Each wrap derives a key of its own from the master key and a fresh salt, so the nonce is
+    zero and a version may wrap any number of keys.  The folder is read on every call: a
+    version that another process adds or destroys takes effect at once.
     """
 
     def __init__(self, directory: Path, *, random: Callable[[int], bytes] = os.urandom) -> None:
@@ -64,15 +39,15 @@ class LocalKeyring:
 
     @classmethod
     def create(cls, directory: Path) -> Self:
-        """A new keyring with its first master key.  Raises `Refused` if one is there already."""
+        """Create a keyring with its first master key.  Raises `Refused` if the folder has one."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(directory.glob(f"*{SUFFIX}")):
-            raise Refused("the folder holds a master key already; it is left as it is")
+            raise Refused("the folder already holds a master key; it was not changed")
         _write(directory / f"1{SUFFIX}")
         return cls(directory)
 
     def versions(self) -> tuple[str, ...]:
-        """The versions in the folder, newest first."""
+        """Return the versions in the folder, newest first."""
         try:
             names = [p.name.removesuffix(SUFFIX) for p in self._directory.glob(f"*{SUFFIX}")]
             self._directory.stat()
@@ -93,7 +68,7 @@ class LocalKeyring:
         return Wrapped(versions[0], salt + sealed)
 
     def unwrap(self, version: str, wrapped: bytes, context: bytes) -> bytes:
-        """The key that was wrapped for this context."""
+        """Return the key that was wrapped for this context."""
         if len(wrapped) != WRAPPED_BYTES or VERSION_PATTERN.fullmatch(version) is None:
             raise SealBroken
         cipher = self._cipher(version, wrapped[:SALT_BYTES])
@@ -103,15 +78,15 @@ class LocalKeyring:
             raise SealBroken from None
 
     def rotate(self) -> str:
-        """Add a version, which wraps from now on, and return it.  Older ones still unwrap."""
+        """Add a version, which wraps from now on, and return it.  Older versions still unwrap."""
         version = str(int(self.versions()[0]) + 1)
         _write(self._directory / f"{version}{SUFFIX}")
         return version
 
     def destroy(self, version: str) -> None:
-        """Remove a version for good.  Whatever it still wraps is lost.
+        """Delete a version.  Keys that are still wrapped under it are lost.
 
-        Raises `Refused` for the newest version and for one that is not there.
+        Raises `Refused` for the newest version and for one that does not exist.
         """
         if version not in self.versions()[1:]:
             raise Refused("only an older version of the master key can be destroyed")
@@ -134,7 +109,7 @@ class LocalKeyring:
 
 
 def _write(path: Path) -> None:
-    """A new key file: whole and on the disk when it appears, and never over another."""
+    """Write a new key file: complete and flushed when it appears, and never over another."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

@@ -12,6 +12,7 @@ from erasestream.pipeline.settings import LaneSettings, Settings, load
 from erasestream.schemas.events.consent import Channel
 from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import Lane, UploadId
+from erasestream.sinks.buckets.access_policy import Action
 from erasestream.sinks.images.image_reader import RetainedReader
 from erasestream.sinks.images.object_names import StoredName
 from erasestream.topics.admin.provisioning import provision
@@ -167,7 +168,7 @@ class PipelineHarness:
     def stored(self) -> list[StoredName]:
         """Everything in the image bucket, as the auditor lists it."""
         storage = wiring.storage_of(self.settings)
-        store = wiring.bucket(storage, storage.bucket, AUDITOR, ("storage.objects.list",))
+        store = wiring.bucket(storage, storage.bucket, AUDITOR, (Action.LIST,))
         return [StoredName.parse(info.name) for info in store.list("")]
 
     def records(self, topic: str, isolation: str = UNCOMMITTED) -> list[Record]:

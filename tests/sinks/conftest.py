@@ -12,6 +12,7 @@ from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings, issue_token
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Action, Role, Rule
 from erasestream.sinks.buckets.gcs import GcsObjectStore, GcsSettings
+from erasestream.sinks.images.envelope import MAX_SEALED_BYTES
 
 OPEN = "open"
 OPEN_RULES = (Rule(Role.ROTATOR, frozenset(Action)),)
@@ -29,6 +30,7 @@ class Stack(NamedTuple):
         return GcsObjectStore(
             GcsSettings(
                 bucket=bucket,
+                max_object_bytes=MAX_SEALED_BYTES,
                 endpoint=self.server.endpoint,
                 ca_file=self.ca_file,
                 token_file=self.settings.tokens / f"{role}.token",

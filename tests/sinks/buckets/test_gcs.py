@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from google.cloud.storage import blob as client_blob
 
@@ -31,6 +32,7 @@ def settings_of(stack: Any, **changes: Any) -> GcsSettings:
     """Settings that work, with changes."""
     works = GcsSettings(
         bucket="open",
+        max_object_bytes=MAX_SEALED_BYTES,
         endpoint=stack.server.endpoint,
         ca_file=stack.ca_file,
         token_file=stack.settings.tokens / "rotator.token",
@@ -243,3 +245,16 @@ def test_errors_tell_no_names(stack: Any) -> None:
     assert "secret-name" not in str(caught.value)
     for error in (NotFound(), AlreadyExists()):
         assert "secret" not in str(error)
+
+
+def test_closing_a_store_closes_its_connections(stack: Any) -> None:
+    def local_ports() -> set[int]:
+        connections = psutil.Process().net_connections(kind="tcp")
+        return {each.laddr.port for each in connections if each.status == "ESTABLISHED"}
+
+    before = local_ports()
+    with stack.store("open", Role.ROTATOR) as store:
+        assert not store.exists("absent")
+        opened = local_ports() - before
+        assert opened
+    assert not opened & local_ports()
