@@ -20,7 +20,7 @@ has() {
 PYTHON=${PYTHON:-python3}
 STAMP=.venv/.requirements.sha256
 CACHE=${ERASESTREAM_CACHE:-.cache}
-# PREFERRED in pipeline/stages/inference/models/manifest.py; older versions may lie beside it.
+# PREFERRED in pipeline/stages/inference/models/store.py; older versions may lie beside it.
 MODEL_FOLDER=models/isnet-1.4.5-cpu2
 
 command -v "$PYTHON" >/dev/null || missing "Python 3.11 or newer" "the Debian packages python3 and python3-venv"

@@ -15,7 +15,7 @@ from erasestream.pipeline.runtime.runner import EX_OK, patiently, status_of
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
-from erasestream.pipeline.stages.inference.models.manifest import ModelStore
+from erasestream.pipeline.stages.inference.models.store import ModelStore
 from erasestream.pipeline.stages.inference.worker.faust_app import InferenceStage, end_at_once
 from erasestream.pipeline.stages.inference.worker.result_builder import Model, ResultBuilder
 from erasestream.schemas.errors import ErasestreamError, Refused, Unavailable

@@ -176,7 +176,8 @@ def model_install(
     """Fetch, check and build a model; says its size and licence first."""
     from erasestream.pipeline.stages.inference.models.install.installer import announcement, install
     from erasestream.pipeline.stages.inference.models.isnet import build_of
-    from erasestream.pipeline.stages.inference.models.manifest import Manifest, ModelStore, Use
+    from erasestream.pipeline.stages.inference.models.manifest import Manifest, Use
+    from erasestream.pipeline.stages.inference.models.store import ModelStore
 
     wanted = Manifest.read(manifest) if manifest else build_of(build)
     store = ModelStore(cache / "models")
@@ -218,7 +219,7 @@ def _amount(step: str, done: int, total: int) -> str:
 @model.command("list")
 def model_list(*, cache: CacheOption = CACHE) -> None:
     """Show the installed models."""
-    from erasestream.pipeline.stages.inference.models.manifest import (
+    from erasestream.pipeline.stages.inference.models.store import (
         RECORD_FILE,
         Installed,
         ModelStore,

@@ -16,7 +16,7 @@ from erasestream.pipeline.demo.checks import Check, checks
 from erasestream.pipeline.demo.observations import Journey, Observations, Stored, TopicFound
 from erasestream.pipeline.demo.photos import Photo
 from erasestream.pipeline.demo.scenario import OPTED_IN, SENDERS, Sender
-from erasestream.pipeline.stages.inference.imaging import decode
+from erasestream.pipeline.stages.inference.imaging.preview import preview
 from erasestream.schemas.errors import InvalidImage
 from erasestream.schemas.events.images import Failure, Part
 
@@ -208,7 +208,7 @@ def _object(found: Stored) -> ObjectRow:
 def _picture(data: bytes, longest: int) -> str:
     """A data URI of a preview; empty for what can not be shown."""
     try:
-        small = decode.preview(data, longest=longest)
+        small = preview(data, longest=longest)
     except InvalidImage:
         return ""
     return f"data:image/webp;base64,{base64.b64encode(small).decode()}"

@@ -26,7 +26,7 @@ from erasestream.pipeline.demo.stage_processes import POLL_S, check_stages, star
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.devstack.stack_files import BROKER, BUCKET
 from erasestream.pipeline.settings import load
-from erasestream.pipeline.stages.inference.models.manifest import ModelStore
+from erasestream.pipeline.stages.inference.models.store import ModelStore
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel
 from erasestream.schemas.events.images import Part

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
-from erasestream.pipeline.stages.inference.models.manifest import Installed
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter, session_options
+from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.schemas.options import CutoutOptions
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.stages.inference.models.install.build_choice import iou, multiplies_bytes
 from erasestream.pipeline.stages.inference.models.install.trial import CPUINFO
-from erasestream.pipeline.stages.inference.models.manifest import Installed, ModelStore
+from erasestream.pipeline.stages.inference.models.store import Installed, ModelStore
 from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.events.images import Cutout
 from erasestream.schemas.ids import UploadId

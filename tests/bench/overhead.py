@@ -24,8 +24,8 @@ from PIL import Image
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
-from erasestream.pipeline.stages.inference.models.manifest import Installed, ModelStore
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
+from erasestream.pipeline.stages.inference.models.store import Installed, ModelStore
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.options import CutoutOptions

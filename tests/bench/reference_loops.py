@@ -14,7 +14,7 @@ import psutil
 
 from erasestream.pipeline.stages.inference.models.install.installer import install
 from erasestream.pipeline.stages.inference.models.isnet import ISNET_SINGLE
-from erasestream.pipeline.stages.inference.models.manifest import Installed, ModelStore
+from erasestream.pipeline.stages.inference.models.store import Installed, ModelStore
 from tests.bench.running_pipeline import CACHE
 
 WAIT_S = 600.0

@@ -26,7 +26,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
-from erasestream.pipeline.stages.inference.models.manifest import Installed
+from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.schemas.errors import InvalidImage
 from erasestream.schemas.options import CutoutOptions
 from erasestream.topics.catalog.roles import ADMIN

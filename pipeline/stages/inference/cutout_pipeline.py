@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
+from erasestream.pipeline.stages.inference import heap
 from erasestream.pipeline.stages.inference.imaging import compose, decode, encode
+from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage, Step
 from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
-from erasestream.pipeline.stages.inference.isolation.protocol import CutoutImage, Step
+from erasestream.pipeline.stages.inference.models import preprocessing
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
-from erasestream.pipeline.stages.inference.sandbox import syscalls
 from erasestream.schemas.options import Channels, CutoutOptions
 
 Clock = Callable[[], float]
@@ -36,11 +37,11 @@ def cut_out_once(
     draft = manifest.size if options.channels is Channels.ALPHA else None
     picture = decode.decode(data, limits=limits, draft=draft)
     times.append(clock())
-    seen = decode.to_input(picture, manifest)
+    seen = preprocessing.to_input(picture, manifest)
     times.append(clock())
     mask = segmenter.mask(seen)
     if picture.width * picture.height > LARGE_PIXELS:
-        syscalls.trim_heap()  # what the model's layers left: encoding will need as much
+        heap.trim_heap()  # what the model's layers left: encoding will need as much
     times.append(clock())
     cutout = compose.cut(picture, mask, options)
     # A large picture need not stay while its cut-out is encoded.

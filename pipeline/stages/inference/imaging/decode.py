@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -25,7 +24,6 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from erasestream.pipeline.stages.inference.imaging import png_metadata, webp_header
 from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
-from erasestream.pipeline.stages.inference.models.manifest import Exposure, Manifest
 from erasestream.schemas.errors import Code, InvalidImage
 from erasestream.schemas.events.images import Adjusted
 from erasestream.schemas.image_formats import JPEG, PNG, WEBP, sniff_content_type
@@ -123,46 +121,6 @@ def decode(data: bytes, *, limits: Limits = LIMITS, draft: int | None = None) ->
     upright = _upright(_in_srgb(image, profile, bits, limits), orientation)
     is_turned = orientation in _ON_ITS_SIDE
     return Picture(image=upright, full_size=size[::-1] if is_turned else size)
-
-
-def to_input(picture: Picture, manifest: Manifest) -> NDArray[np.float32]:
-    """The picture as this model takes it.
-
-    What is transparent is seen as the mean colour: colours that nobody sees decide nothing.
-    The filter is the sharpest there is, as rembg's: with IS-Net a softer one alone moves masks
-    by 0.01 IoU, and a quantised model's by more.
-    """
-    size, mean = manifest.size, manifest.mean
-    small = picture.image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    if small.mode == "RGBA":
-        ground = Image.new("RGB", small.size, tuple(round(value) for value in mean))
-        ground.paste(small, mask=small.getchannel("A"))
-        small = ground
-    return scaled(np.asarray(small), manifest)
-
-
-def scaled(pixels: NDArray[np.uint8], manifest: Manifest) -> NDArray[np.float32]:
-    """Pixels (`size` x `size` x 3, 0..255) as a tensor, 1 x 3 x `size` x `size`."""
-    # Copied once and changed in place: each copy more is 12 MB of fresh memory with IS-Net.
-    tensor = np.array(pixels.transpose(2, 0, 1)[np.newaxis], np.float32, order="C")
-    if manifest.exposure is Exposure.BRIGHTEST_IS_WHITE:
-        tensor *= 255 / max(float(tensor.max()), 1.0)
-    mean, scale = (np.asarray(each, np.float32) for each in (manifest.mean, manifest.scale))
-    tensor -= mean[:, None, None]
-    tensor /= scale[:, None, None]
-    return tensor
-
-
-def preview(data: bytes, *, longest: int) -> bytes:
-    """A small WebP of an image file, `longest` pixels on its longer side at most.
-
-    For pages that show pictures.  Raises as `decode`.
-    """
-    small = decode(data).image
-    small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    small.save(file, "WEBP", quality=82, method=4)
-    return file.getvalue()
 
 
 def _check_webp(data: bytes, limits: Limits) -> None:

@@ -8,8 +8,9 @@ import mmap
 from collections.abc import Callable
 from typing import Self
 
+from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage
 from erasestream.pipeline.stages.inference.isolation import protocol
-from erasestream.pipeline.stages.inference.isolation.protocol import Command, CutoutImage, ReplyKind
+from erasestream.pipeline.stages.inference.isolation.protocol import Command, ReplyKind
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
 from erasestream.schemas.errors import InvalidInput, Refused
 from erasestream.schemas.options import CutoutOptions

@@ -12,15 +12,15 @@ are given to the next one, once.
 import asyncio
 import contextlib
 
+from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage
 from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
-from erasestream.pipeline.stages.inference.isolation.protocol import CutoutImage
 from erasestream.pipeline.stages.inference.isolation.worker_process import (
     PROGRAM,
     WorkerProcess,
     WorkerProcessGone,
     WorkerProcessSettings,
 )
-from erasestream.pipeline.stages.inference.models.manifest import Installed
+from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.pipeline.stages.inference.sandbox.restrictions import (
     Enforcement,
     Isolation,

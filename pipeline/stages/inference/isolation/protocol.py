@@ -19,10 +19,11 @@ then), since a child that decodes a stranger's bytes may say anything.
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from dataclasses import dataclass
+from enum import IntEnum
 from types import MappingProxyType
 
+from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage, Step
 from erasestream.schemas.errors import Code
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, Adjusted
 from erasestream.schemas.image_formats import sniff_content_type
@@ -74,20 +75,6 @@ class ReplyKind(IntEnum):
     CUTOUT = 4
 
 
-class Step(StrEnum):
-    """The steps of the work, in order."""
-
-    DECODE = "decode"
-    RESIZE = "resize"
-    """To what the model sees."""
-    INFER = "infer"
-    COMPOSE = "compose"
-    """The mask becomes the alpha channel, and edges lose the colour of what was behind."""
-    ARRANGE = "arrange"
-    """Crop, size and background."""
-    ENCODE = "encode"
-
-
 ADJUSTMENTS = (None, *Adjusted)
 CUTOUT = struct.Struct(f"<III{len(Step)}fB")
 ANSWER_BYTES = KIND.size + CUTOUT.size + MAX_CUTOUT_BYTES
@@ -110,18 +97,6 @@ IMAGE_CODES = frozenset(
 
 MODEL_CODES = frozenset({Code.MISSING_MODEL, Code.MODEL_REFUSED, Code.ISOLATION_MISSING})
 """What a child may say instead of being ready."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CutoutImage:
-    """A finished cut-out: its file, its size in pixels, and what each step took."""
-
-    data: bytes = field(repr=False)
-    content_type: str
-    steps_ms: Mapping[str, float]
-    width: int
-    height: int
-    adjusted: Adjusted | None = None
 
 
 class ProtocolViolation(Exception):

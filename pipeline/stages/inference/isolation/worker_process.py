@@ -14,13 +14,13 @@ from asyncio.subprocess import Process
 from dataclasses import dataclass
 from pathlib import Path
 
+from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage
 from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
 from erasestream.pipeline.stages.inference.isolation import protocol, shared_memory
 from erasestream.pipeline.stages.inference.isolation.launch_config import LaunchConfig
 from erasestream.pipeline.stages.inference.isolation.protocol import (
     Announced,
     Command,
-    CutoutImage,
     Outcome,
     ProtocolViolation,
     ReplyKind,

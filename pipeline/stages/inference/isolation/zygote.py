@@ -18,15 +18,16 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
+from erasestream.pipeline.stages.inference import heap
 from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
 from erasestream.pipeline.stages.inference.isolation import protocol
 from erasestream.pipeline.stages.inference.isolation.job import JobBuffers, Work, do
 from erasestream.pipeline.stages.inference.isolation.launch_config import LaunchConfig
 from erasestream.pipeline.stages.inference.isolation.preload import preload
 from erasestream.pipeline.stages.inference.isolation.protocol import Command, Outcome
-from erasestream.pipeline.stages.inference.models.manifest import Installed
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter, session_options
-from erasestream.pipeline.stages.inference.sandbox import restrictions, syscalls
+from erasestream.pipeline.stages.inference.models.store import Installed
+from erasestream.pipeline.stages.inference.sandbox import restrictions
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.pipeline.stages.inference.sandbox.seccomp import Filter
 from erasestream.schemas.errors import Code, Refused
@@ -215,7 +216,7 @@ def main(argument: str, work: Work | None = None) -> int:
     gc.collect()
     gc.freeze()
     if forks:
-        syscalls.occupy_heap()
+        heap.occupy_heap()
     line.say(Outcome.LOADED)
     if forks:
         Zygote(line, segmenter, work, lacks).serve()

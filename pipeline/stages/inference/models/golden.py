@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from erasestream.pipeline.stages.inference.imaging.decode import scaled
 from erasestream.pipeline.stages.inference.models.manifest import GOLDEN_SIDE
+from erasestream.pipeline.stages.inference.models.preprocessing import normalize
 
 if TYPE_CHECKING:
     from erasestream.pipeline.stages.inference.models.manifest import Golden, Manifest
@@ -29,7 +29,7 @@ def picture(size: int) -> NDArray[np.uint8]:
 
 def model_input(manifest: "Manifest") -> NDArray[np.float32]:
     """The golden picture as this model takes it."""
-    return scaled(picture(manifest.size), manifest)
+    return normalize(picture(manifest.size), manifest)
 
 
 def answer(mask: NDArray[np.float32]) -> str:

@@ -6,7 +6,6 @@ worse (measured: IoU 0.918 where these give 0.985).
 """
 
 from erasestream.pipeline.stages.inference.models.manifest import (
-    PREFERRED,
     Build,
     Exposure,
     Golden,
@@ -14,6 +13,7 @@ from erasestream.pipeline.stages.inference.models.manifest import (
     Photo,
     Photos,
 )
+from erasestream.pipeline.stages.inference.models.store import PREFERRED
 from erasestream.schemas.errors import Refused
 
 PHOTOS = Photos(

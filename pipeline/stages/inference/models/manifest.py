@@ -6,7 +6,6 @@ files: `model.onnx`, and `installed.json`, which holds the manifest, the SHA-256
 as it was built, and why it was built so.  The folder appears whole or not at all.
 """
 
-import hashlib
 import re
 from enum import StrEnum
 from pathlib import Path
@@ -24,13 +23,8 @@ from pydantic import (
 from erasestream.schemas.errors import MissingModel, ModelRefused
 from erasestream.schemas.events.base import Sha256
 
-MODEL_FILE = "model.onnx"
-RECORD_FILE = "installed.json"
 GOLDEN_SIDE = 16
 """Rows and columns of a golden answer."""
-PREFERRED = {"isnet": "1.4.5-cpu2"}
-"""The version that a bare name means where older ones are still installed beside it.  A build that
-is made otherwise is another version: whoever has the older one gets it by `make setup`."""
 
 # In the words of the licences themselves (CC BY-NC, RAIL, those of universities).
 _NON_COMMERCIAL = re.compile(
@@ -173,93 +167,11 @@ class Manifest(BaseModel):
     @classmethod
     def read(cls, path: Path) -> Self:
         """The manifest in a JSON file.  Raises `Refused` naming the fields that are wrong."""
-        return _parsed(cls, path)
+        return parse_file(cls, path)
 
 
-class Choice(BaseModel):
-    """Which of two builds runs here, and what was measured on this CPU to choose it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    build: Build
-    reason: str
-    """A sentence for the operator."""
-    vnni: bool | None = None
-    """Whether the CPU multiplies 8-bit numbers by itself."""
-    iou: float | None = None
-    """The worst of the photos held out, int8 against single precision."""
-    single_ms: float | None = None
-    int8_ms: float | None = None
-    """Of one core, per picture."""
-
-
-class Installed(BaseModel):
-    """An installed model: the manifest, and the file that runs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    manifest: Manifest
-    sha256: Sha256
-    """Of the model as it was built: what runs, and what results name."""
-    choice: Choice | None = None
-    """Of a build that depends on the CPU."""
-    folder: Annotated[Path, Field(exclude=True)] = Path()
-
-    @property
-    def path(self) -> Path:
-        """The ONNX file."""
-        return self.folder / MODEL_FILE
-
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """The model in this folder, its file checked against its SHA-256.
-
-        Raises `Refused` (missing_model, model_refused).
-        """
-        if not (folder / RECORD_FILE).is_file():
-            raise MissingModel(f"nothing in {folder}")
-        installed = _parsed(cls, folder / RECORD_FILE).model_copy(update={"folder": folder})
-        if not installed.path.is_file() or sha256_of(installed.path) != installed.sha256:
-            raise ModelRefused(
-                f"{installed.path} was changed: remove {folder} and install it again",
-            )
-        return installed
-
-
-class ModelStore:
-    """The folder with the installed models."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def find(self, name: str) -> Installed:
-        """The model of this name, or of this name and version (`isnet`, `isnet-1.4.5-fp32`).
-
-        Its file is checked.  Raises `Refused`: missing_model (also if several versions are
-        installed, none is named and none is preferred), model_refused.
-        """
-        records = sorted(self.folder.glob(f"*/{RECORD_FILE}"))
-        manifests = {path.parent: _parsed(Installed, path).manifest for path in records}
-        found = [f for f, m in manifests.items() if name in {m.name, m.label}]
-        preferred = [f for f in found if manifests[f].version == PREFERRED.get(name)]
-        found = preferred or found
-        match found:
-            case [folder]:
-                return Installed.read(folder)
-            case []:
-                raise MissingModel(f"no {name} in {self.folder}")
-            case _:
-                versions = ", ".join(folder.name for folder in found)
-                raise MissingModel(f"name one of {versions}")
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _parsed(model: type[Parsed], path: Path) -> Parsed:
+def parse_file(model: type[Parsed], path: Path) -> Parsed:
+    """Read a JSON file.  Raises `MissingModel`, or `ModelRefused` naming the wrong fields."""
     try:
         return model.model_validate_json(path.read_bytes())
     except OSError as error:

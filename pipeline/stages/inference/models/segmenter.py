@@ -18,10 +18,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from erasestream.pipeline.stages.inference.models import golden as golden_picture
 from erasestream.pipeline.stages.inference.models.manifest import (
     Activation,
-    Installed,
     Manifest,
     Normalisation,
 )
+from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.schemas.errors import ModelRefused
 
 _ONLY_ERRORS = 3
@@ -54,7 +54,7 @@ class Segmenter:
         _check_signature(self._session, installed.manifest)
 
     def mask(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The mask (height x width, 0..1) of a picture as `decode.to_input` makes it."""
+        """The mask (height x width, 0..1) of a picture as `preprocessing.to_input` makes it."""
         outputs = self._session.run([self.manifest.output_name], {self.manifest.input_name: pixels})
         return _as_mask(outputs[0], self.manifest)
 

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
-from erasestream.pipeline.stages.inference.models.manifest import Installed
+from erasestream.pipeline.stages.inference.models.store import Installed
 from tests.paths import CACHE
 from tests.pipeline.stages.inference.tiny_model import build_stalling_model, build_tiny_model
 

@@ -13,7 +13,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from erasestream.pipeline.stages.inference.models.install.installer import install
-from erasestream.pipeline.stages.inference.models.manifest import Build, Manifest, ModelStore
+from erasestream.pipeline.stages.inference.models.manifest import Build, Manifest
+from erasestream.pipeline.stages.inference.models.store import ModelStore
 
 SIZE = 64
 STEEP = 24.0

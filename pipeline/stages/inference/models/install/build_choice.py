@@ -11,7 +11,8 @@ Pure: what was measured comes in, a decision with its reason goes out.
 import numpy as np
 from numpy.typing import NDArray
 
-from erasestream.pipeline.stages.inference.models.manifest import Build, Choice
+from erasestream.pipeline.stages.inference.models.manifest import Build
+from erasestream.pipeline.stages.inference.models.store import Choice
 
 LEAST_IOU = 0.98
 """Intersection over union of the masks, the worst of the photos held out."""

@@ -27,18 +27,16 @@ from erasestream.pipeline.stages.inference.models.install import calibration_pho
 from erasestream.pipeline.stages.inference.models.install.builder import build
 from erasestream.pipeline.stages.inference.models.install.trial import choose
 from erasestream.pipeline.stages.inference.models.isnet import ISNET
-from erasestream.pipeline.stages.inference.models.manifest import (
+from erasestream.pipeline.stages.inference.models.manifest import Build, Manifest, Use
+from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
+from erasestream.pipeline.stages.inference.models.store import (
     MODEL_FILE,
     RECORD_FILE,
-    Build,
     Choice,
     Installed,
-    Manifest,
     ModelStore,
-    Use,
     sha256_of,
 )
-from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
 from erasestream.schemas.errors import InvalidImage, MissingModel, ModelRefused, Refused
 
 MAX_DOWNLOAD_BYTES = 4_000_000_000

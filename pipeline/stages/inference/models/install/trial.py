@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from erasestream.pipeline.stages.inference.imaging import decode
+from erasestream.pipeline.stages.inference.imaging.decode import decode
 from erasestream.pipeline.stages.inference.models.install import build_choice
 from erasestream.pipeline.stages.inference.models.install.calibration_photos import PhotoSet
 from erasestream.pipeline.stages.inference.models.install.quantise import quantise
-from erasestream.pipeline.stages.inference.models.manifest import (
+from erasestream.pipeline.stages.inference.models.manifest import Build, Manifest
+from erasestream.pipeline.stages.inference.models.preprocessing import to_input
+from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
+from erasestream.pipeline.stages.inference.models.store import (
     MODEL_FILE,
-    Build,
     Choice,
     Installed,
-    Manifest,
     sha256_of,
 )
-from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
 
 CPUINFO = Path("/proc/cpuinfo")
 Clock = Callable[[], float]
@@ -96,4 +96,4 @@ def _inputs(
 ) -> Iterator[NDArray[np.float32]]:
     for number, photo in enumerate(photos):
         count(step, number, len(photos))
-        yield decode.to_input(decode.decode(photo), manifest)
+        yield to_input(decode(photo), manifest)

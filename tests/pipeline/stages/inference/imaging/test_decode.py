@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms
 
-from erasestream.pipeline.stages.inference.imaging.decode import Picture, decode, to_input
+from erasestream.pipeline.stages.inference.imaging.decode import Picture, decode
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
 from erasestream.pipeline.stages.inference.models.manifest import Exposure
+from erasestream.pipeline.stages.inference.models.preprocessing import to_input
 from erasestream.schemas.errors import Code, InvalidImage
 from tests.pipeline.stages.inference.pictures import (
     RED,

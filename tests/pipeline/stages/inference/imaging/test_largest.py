@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from erasestream.pipeline.stages.inference.imaging.compose import arrange, cut
+from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage
 from erasestream.pipeline.stages.inference.imaging.decode import decode
 from erasestream.pipeline.stages.inference.imaging.encode import Encoded, encode
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
-from erasestream.pipeline.stages.inference.isolation.protocol import CutoutImage
-from erasestream.pipeline.stages.inference.models.manifest import Installed
+from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.schemas.errors import Code, InvalidImage
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, MAX_UPLOAD_BYTES
 from erasestream.schemas.options import Channels, CutoutOptions, OutputFormat

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from erasestream.pipeline.stages.inference.imaging import decode
+from erasestream.pipeline.stages.inference.imaging.preview import preview
 from erasestream.schemas.errors import InvalidImage
 from tests.pipeline.stages.inference.pictures import saved
 
@@ -15,17 +15,17 @@ def test_preview_is_scaled_down_and_never_up(
     size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     """The longer side fits; a picture that fits already keeps its size."""
-    small = decode.preview(saved(Image.new("RGB", size, (200, 0, 0))), longest=100)
+    small = preview(saved(Image.new("RGB", size, (200, 0, 0))), longest=100)
     assert Image.open(io.BytesIO(small)).size == expected
 
 
 def test_preview_of_a_cutout_stays_transparent() -> None:
     """What is transparent in the file is transparent in its preview."""
-    small = decode.preview(saved(Image.new("RGBA", (40, 40), (200, 0, 0, 0))), longest=20)
+    small = preview(saved(Image.new("RGBA", (40, 40), (200, 0, 0, 0))), longest=20)
     assert Image.open(io.BytesIO(small)).convert("RGBA").getchannel("A").getextrema() == (0, 0)
 
 
 def test_preview_of_no_image_is_refused() -> None:
     """As decoding it."""
     with pytest.raises(InvalidImage):
-        decode.preview(b"no image", longest=20)
+        preview(b"no image", longest=20)

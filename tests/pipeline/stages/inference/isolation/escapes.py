@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
-from erasestream.pipeline.stages.inference.models.manifest import Installed
+from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.schemas.errors import InvalidImage
 from erasestream.schemas.options import CutoutOptions

@@ -18,14 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage, Step
 from erasestream.pipeline.stages.inference.isolation import protocol, zygote
 from erasestream.pipeline.stages.inference.isolation.job import JobBuffers
-from erasestream.pipeline.stages.inference.isolation.protocol import (
-    CutoutImage,
-    Outcome,
-    ReplyKind,
-    Step,
-)
+from erasestream.pipeline.stages.inference.isolation.protocol import Outcome, ReplyKind
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
 from erasestream.schemas.errors import Code
 from erasestream.schemas.options import CutoutOptions

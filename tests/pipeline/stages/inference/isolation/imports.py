@@ -6,6 +6,7 @@ from typing import BinaryIO
 import numpy as np
 
 from erasestream.pipeline.stages.inference.imaging import compose, decode, encode
+from erasestream.pipeline.stages.inference.models import preprocessing
 from erasestream.pipeline.stages.inference.models.manifest import Exposure, Manifest
 from erasestream.schemas.options import Channels, CutoutOptions, OutputFormat
 
@@ -28,7 +29,7 @@ def work(files: BinaryIO) -> None:
     """Each picture: its length (u32), its bytes."""
     while head := files.read(4):
         picture = decode.decode(files.read(int.from_bytes(head, "little")))
-        decode.to_input(picture, MANIFEST)
+        preprocessing.to_input(picture, MANIFEST)
         mask = np.full((64, 64), 0.5, np.float32)
         for output, channels in product(OutputFormat, Channels):
             options = CutoutOptions(

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
-from erasestream.pipeline.stages.inference.models.manifest import Installed
+from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.schemas.errors import InvalidImage
 from erasestream.schemas.options import CutoutOptions
 from tests.faults import hostile_images

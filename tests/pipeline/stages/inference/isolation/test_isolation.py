@@ -12,8 +12,8 @@ from PIL import Image, ImageCms
 
 from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
-from erasestream.pipeline.stages.inference.models.manifest import Installed
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
+from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.pipeline.stages.inference.sandbox import restrictions
 from erasestream.pipeline.stages.inference.sandbox.restrictions import (
     LANDLOCK,
@@ -157,7 +157,7 @@ def test_no_module_is_imported_after_the_restrictions() -> None:
     program = """
 import sys
 from pathlib import Path
-from erasestream.pipeline.stages.inference import zygote
+from erasestream.pipeline.stages.inference.isolation import zygote
 from erasestream.pipeline.stages.inference.isolation.preload import preload
 preload()
 before = set(sys.modules)
@@ -178,7 +178,7 @@ def test_the_package_switches_off_reports_to_the_maker_of_the_library() -> None:
     """Else onnxruntime would start threads, keep an identifier, and speak to the outside."""
     program = """
 import os
-from erasestream.pipeline.stages.inference import model
+from erasestream.pipeline.stages.inference.models import segmenter
 print(len(os.listdir("/proc/self/task")), os.environ["ORT_DISABLE_TELEMETRY"])
 """
     environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from erasestream.pipeline.stages.inference.models.manifest import Installed
+from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from tests.pipeline.stages.inference.isolation.escapes import USERS, report_of
 from tests.pipeline.stages.inference.isolation.hostile_zygote import ENDS, ESCAPES

@@ -17,20 +17,19 @@ import pytest
 from PIL import Image
 
 from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
+from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage, Step
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
 from erasestream.pipeline.stages.inference.isolation import protocol, shared_memory
 from erasestream.pipeline.stages.inference.isolation.job import JobBuffers
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.isolation.protocol import (
-    CutoutImage,
     Outcome,
     ProtocolViolation,
     ReplyKind,
-    Step,
 )
 from erasestream.pipeline.stages.inference.isolation.worker_process import cutout_in
-from erasestream.pipeline.stages.inference.models.manifest import Installed
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
+from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.schemas.errors import Code, InvalidImage, InvariantBroken, Refused
 from erasestream.schemas.options import CutoutOptions, OutputFormat
@@ -438,11 +437,10 @@ def test_children_end_with_the_worker(tiny_model: Installed) -> None:
     program = f"""
 import asyncio, time
 from pathlib import Path
-from erasestream.pipeline.stages.inference.isolation.worker_process import cutout_in
-from erasestream.pipeline.stages.inference.models.manifest import Installed
-from erasestream.pipeline.stages.inference.isolation.process_pool import Pool
+from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
+from erasestream.pipeline.stages.inference.models.store import Installed
 async def main():
-    pool = Pool(model=Installed.read(Path({str(tiny_model.folder)!r})), children=2)
+    pool = ProcessPool(model=Installed.read(Path({str(tiny_model.folder)!r})), children=2)
     await pool.start()
     print(*pool.pids, flush=True)
     time.sleep(600)

@@ -12,15 +12,14 @@ from PIL import Image
 from erasestream.pipeline.stages.inference.models.install.installer import install
 from erasestream.pipeline.stages.inference.models.isnet import BUILDS, ISNET, build_of
 from erasestream.pipeline.stages.inference.models.manifest import (
-    PREFERRED,
     Activation,
     Build,
     Manifest,
-    ModelStore,
     Normalisation,
     Use,
 )
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
+from erasestream.pipeline.stages.inference.models.store import PREFERRED, ModelStore
 from erasestream.schemas.errors import Code, Refused
 from tests.paths import ROOT
 from tests.pipeline.stages.inference.pictures import saved

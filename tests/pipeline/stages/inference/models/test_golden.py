@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models import golden
 from erasestream.pipeline.stages.inference.models.isnet import GOLDEN, ISNET
-from erasestream.pipeline.stages.inference.models.manifest import Golden, Installed, Manifest
+from erasestream.pipeline.stages.inference.models.manifest import Golden, Manifest
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
+from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.schemas.errors import Code, Refused
 from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 

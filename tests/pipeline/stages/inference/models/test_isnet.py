@@ -15,7 +15,7 @@ from skimage import data
 
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.isnet import ISNET
-from erasestream.pipeline.stages.inference.models.manifest import ModelStore
+from erasestream.pipeline.stages.inference.models.store import ModelStore
 from erasestream.schemas.options import CutoutOptions
 from tests.pipeline.stages.inference.pictures import saved
 

@@ -24,12 +24,11 @@ from erasestream.pipeline.stages.inference.models.isnet import ISNET
 from erasestream.pipeline.stages.inference.models.manifest import (
     Activation,
     Build,
-    Installed,
     Manifest,
-    ModelStore,
     Normalisation,
 )
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
+from erasestream.pipeline.stages.inference.models.store import Installed, ModelStore
 from erasestream.schemas.errors import Code, Refused
 from tests.pipeline.stages.inference.tiny_model import (
     SIZE,

@@ -6,7 +6,7 @@ import pytest
 
 from erasestream.pipeline.settings import InferenceSettings
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
-from erasestream.pipeline.stages.inference.models.manifest import Installed
+from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.options import CutoutOptions

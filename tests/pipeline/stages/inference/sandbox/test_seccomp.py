@@ -223,17 +223,17 @@ PASSED = {335, 336}
 they do nothing, or end the process."""
 PROBE = """
 import ctypes, os, resource, sys
-from erasestream.pipeline.stages.inference import kernel, seccomp
+from erasestream.pipeline.stages.inference.sandbox import seccomp, syscalls
 which, denied, unknown, beyond = eval(sys.argv[1])
-kernel.prctl(38, 1)
+syscalls.prctl(38, 1)
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 seccomp.install(seccomp.Filter(which))
 if beyond:
-    kernel.call(beyond)
+    syscalls.call(beyond)
     os._exit(2)
 for wanted, calls in ((1, denied), (38, unknown)):
     for call in calls:
-        if kernel.call(call, 0, 0, 0, 0, 0) != -1 or ctypes.get_errno() != wanted:
+        if syscalls.call(call, 0, 0, 0, 0, 0) != -1 or ctypes.get_errno() != wanted:
             os._exit(1)
 os._exit(0)
 """

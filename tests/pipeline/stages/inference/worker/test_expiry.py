@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from erasestream.pipeline.stages.inference.isolation.protocol import CutoutImage
+from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage
 from erasestream.pipeline.stages.inference.worker.result_builder import ResultBuilder, Source
 from erasestream.schemas.codec.cloudevents import Wire, from_wire, to_wire, type_of
 from erasestream.schemas.errors import Code

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from erasestream.pipeline.stages.inference.isolation.protocol import CutoutImage, Step
+from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage, Step
 from erasestream.pipeline.stages.inference.worker.result_builder import Model, ResultBuilder, Source
 from erasestream.schemas.codec.cloudevents import MAX_HEADER_BYTES, Wire, from_wire, to_wire
 from erasestream.schemas.errors import Code

@@ -9,14 +9,14 @@ from tests.paths import ROOT
 
 HOLES = """
 import ctypes, sys
-from erasestream.pipeline.stages.inference import kernel
+from erasestream.pipeline.stages.inference import heap
 
 libc = ctypes.CDLL(None)
 libc.sbrk.restype = ctypes.c_void_p
 pieces = [bytearray(200_000) for _ in range(100)]
 del pieces[::2]
 if sys.argv[1] == "occupied":
-    kernel.occupy_heap()
+    heap.occupy_heap()
 end = libc.sbrk(0)
 more = [bytearray(150_000) for _ in range(20)]
 print(libc.sbrk(0) - end)

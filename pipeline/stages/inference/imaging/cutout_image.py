@@ -1,0 +1,33 @@
+"""A finished cut-out, and the steps that made it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from erasestream.schemas.events.images import Adjusted
+
+
+class Step(StrEnum):
+    """The steps of the work, in order."""
+
+    DECODE = "decode"
+    RESIZE = "resize"
+    """To what the model sees."""
+    INFER = "infer"
+    COMPOSE = "compose"
+    """The mask becomes the alpha channel, and edges lose the colour of what was behind."""
+    ARRANGE = "arrange"
+    """Crop, size and background."""
+    ENCODE = "encode"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutoutImage:
+    """A finished cut-out: its file, its size in pixels, and what each step took."""
+
+    data: bytes = field(repr=False)
+    content_type: str
+    steps_ms: Mapping[str, float]
+    width: int
+    height: int
+    adjusted: Adjusted | None = None
