@@ -30,29 +30,28 @@ class Copy:
     def __init__(self, target: str) -> None:
         self._target = target
 
-    def assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
+    def on_assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
         """There is nothing to remember."""
 
-    def ready(self, records: list[Record]) -> bool:
+    def is_ready(self) -> bool:
         """There is nothing to wait for."""
-        del records
         return True
 
-    def wait(self) -> None:
+    def wait_until_ready(self) -> None:
         """There is nothing to wait for."""
 
     def handle(self, record: Record) -> Iterable[Outgoing]:
         """The same record."""
         return [Outgoing(self._target, record.at.number, None, record.headers, record.value)]
 
-    def first_start(self, at: Partition) -> StartOffset:
+    def initial_offset(self, at: Partition) -> StartOffset:
         """At the beginning."""
         del at
         return StartOffset(0, "")
 
-    def metadata(self, partition: Partition) -> str:
+    def offset_metadata(self, at: Partition) -> str:
         """None."""
-        del partition
+        del at
         return ""
 
 

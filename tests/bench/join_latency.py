@@ -133,17 +133,17 @@ class TimedRouter(Router):
         super().__init__(**parts)
         self.waits_ms: list[float] = []
 
-    def ready(self, records: list[Record]) -> bool:
+    def is_ready(self) -> bool:
         """What the router says."""
         begun = time.monotonic()
-        answer = super().ready(records)
+        answer = super().is_ready()
         self.waits_ms.append((time.monotonic() - begun) * 1000)
         return answer
 
-    def wait(self) -> None:
+    def wait_until_ready(self) -> None:
         """Counts for the batch that waits."""
         begun = time.monotonic()
-        super().wait()
+        super().wait_until_ready()
         self.waits_ms[-1] += (time.monotonic() - begun) * 1000
 
 

@@ -100,14 +100,14 @@ class Router:
         Decisions, not deliveries: one that was undone and made again counts twice.
         """
 
-    def assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
+    def on_assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
         """Take the marks that were committed with the positions."""
         self._marks = {
             at: ReplayMark.parse(start.metadata, where=str(at)) for at, start in starts.items()
         }
         self._after_loss = {at for at, start in starts.items() if start.after_loss}
 
-    def first_start(self, at: Partition) -> StartOffset | None:
+    def initial_offset(self, at: Partition) -> StartOffset | None:
         """Where a partition without a committed offset begins; None if that can not be told.
 
         Every result that was ever routed left a record in the ephemeral topic.  If that has
@@ -119,13 +119,12 @@ class Router:
         mark = ReplayMark(topic_id=self._topic_id(lane), offset=-1)
         return StartOffset(self._admin.log_start(at), str(mark))
 
-    def metadata(self, partition: Partition) -> str:
+    def offset_metadata(self, at: Partition) -> str:
         """The mark of a partition as it is after what was handled."""
-        return str(self._marks[partition])
+        return str(self._marks[at])
 
-    def ready(self, records: list[Record]) -> bool:
+    def is_ready(self) -> bool:
         """Whether the view has applied every decision made before these were read."""
-        del records  # the mark covers all partitions of all lanes
         try:
             self._mark = self._view.mark(timeout_s=MARK_TIMEOUT_S)
         except Unavailable:
@@ -134,7 +133,7 @@ class Router:
         verdict = self._barrier.judge(mark=self._mark, applied=self._view.read())
         return verdict is Verdict.DECIDE
 
-    def wait(self) -> None:
+    def wait_until_ready(self) -> None:
         """Wait until it has, however long that takes; says so once.  No transaction is open."""
         said = False
         while True:

@@ -57,7 +57,7 @@ class Cutting(Copy):
         if not self._at_commit:
             self._cut()
 
-    def metadata(self, _partition: Partition) -> str:
+    def offset_metadata(self, _at: Partition) -> str:
         """Asked for just before a commit."""
         if self._at_commit:
             self._cut()
@@ -144,7 +144,7 @@ def test_a_loop_that_is_cut_off_goes_on(
                     loop._consumer.close()
                     loop = started()
                     before = len(written())
-                return before + loop.tally.records == count
+                return before + loop.counters.records == count
 
             eventually("it is committed", committed, deadline_s=60, poll_s=0)
     finally:

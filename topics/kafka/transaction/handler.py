@@ -1,4 +1,4 @@
-"""What a transactional loop is for: the decisions that it makes atomic."""
+"""The decisions that a transactional loop makes atomic."""
 
 from collections.abc import Iterable, Mapping
 from typing import Protocol
@@ -8,28 +8,29 @@ from erasestream.topics.kafka.transaction.start_offsets import StartOffset
 
 
 class Handler(Protocol):
-    """What the loop is for.  Called by one thread."""
+    """Decides what each record becomes.  Called by one thread."""
 
-    def assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
-        """These partitions, and no others, are ours from here on; forget what was open.
+    def on_assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
+        """Take over exactly these partitions, and forget every uncommitted decision.
 
-        A start says if records before it were lost unread; what that means is decided here.
+        A start tells whether unread records before it were deleted; the handler decides what
+        that means.
         """
 
-    def ready(self, records: list[Record]) -> bool:
-        """Whether these can be decided now.
+    def is_ready(self) -> bool:
+        """Return whether the records that were just read can be decided now.
 
-        A transaction may be open: must not take longer than a small part of its timeout.
+        A transaction may be open: take no longer than a small part of its timeout.
         """
 
-    def wait(self) -> None:
-        """Wait until what `ready` was asked for can be decided."""
+    def wait_until_ready(self) -> None:
+        """Wait until the records that were just read can be decided.  No transaction is open."""
 
     def handle(self, record: Record) -> Iterable[Outgoing]:
-        """What this record becomes."""
+        """Return the records that this one becomes."""
 
-    def first_start(self, at: Partition) -> StartOffset | None:
-        """Where a partition without a committed offset begins; None stops the process."""
+    def initial_offset(self, at: Partition) -> StartOffset | None:
+        """Return where to start a partition without a committed offset; None stops the process."""
 
-    def metadata(self, partition: Partition) -> str:
-        """What is committed with the offset of this partition."""
+    def offset_metadata(self, at: Partition) -> str:
+        """Return the metadata that is committed with the offset of this partition."""

@@ -33,7 +33,7 @@ from erasestream.topics.kafka.records import Partition, Record
 from erasestream.topics.kafka.transaction.consumer import transactional_consumer
 from erasestream.topics.kafka.transaction.counters import TransactionCounters
 from erasestream.topics.kafka.transaction.handler import Handler
-from erasestream.topics.kafka.transaction.producer import MustAbort, TransactionalProducer
+from erasestream.topics.kafka.transaction.producer import AbortRequired, TransactionalProducer
 from erasestream.topics.kafka.transaction.start_offsets import StaleGeneration, StartOffsets
 
 SMALL_READ = 500
@@ -81,14 +81,14 @@ class TransactionalLoop:
         self._open_records = 0
         self._has_half = False
         self._aborts = 0
-        self.tally = TransactionCounters(clock=clock)
+        self.counters = TransactionCounters(clock=clock)
         self._consumer = transactional_consumer(
             connection, self._watch, topics=topics, instance=instance
         )
         self._starts = StartOffsets(
             consumer=self._consumer,
             admin=connection.admin(),
-            first_start=handler.first_start,
+            initial_offset=handler.initial_offset,
             stopping=stopping,
             watch=self._watch,
         )
@@ -114,7 +114,7 @@ class TransactionalLoop:
             elif self._opened_at is not None:
                 self._commit()
         finally:
-            self.tally.say()
+            self.counters.say()
             self._consumer.close()
 
     def run_once(self, timeout_s: float = 0.2) -> int:
@@ -192,12 +192,12 @@ class TransactionalLoop:
 
     def _handle(self, records: list[Record]) -> None:
         can_decide = False
-        for number, record in enumerate(records):
+        for record in records:
             if self._is_overdue():
                 if not self._commit():
                     return None  # aborted: these records are read again
                 can_decide = False  # by now there may be news
-            if not can_decide and not self._await(records[number:]):
+            if not can_decide and not self._await():
                 return None
             can_decide = True
             if record.at not in self._next:
@@ -209,13 +209,13 @@ class TransactionalLoop:
     def _is_overdue(self) -> bool:
         return self._opened_at is not None and self._clock() - self._opened_at > MAX_OPEN_S
 
-    def _await(self, records: list[Record]) -> bool:
+    def _await(self) -> bool:
         """Until these can be decided; False if what was open was aborted instead of committed."""
-        if self._handler.ready(records):
+        if self._handler.is_ready():
             return True
         if self._opened_at is not None and not self._commit():
             return False
-        self._handler.wait()
+        self._handler.wait_until_ready()
         return True
 
     def _decide(self, record: Record) -> bool:
@@ -227,7 +227,7 @@ class TransactionalLoop:
         try:
             for outgoing in self._handler.handle(record):
                 self._writes.write(outgoing)
-        except MustAbort as abort:
+        except AbortRequired as abort:
             self._abort(abort.error.name())
         except Unavailable as error:
             # Half a decision is none: everything since the last commit is read again.
@@ -242,17 +242,17 @@ class TransactionalLoop:
     def _commit(self) -> bool:
         """Commit; False if it was aborted instead and everything is read again."""
         offsets = [
-            TopicPartition(at.topic, at.number, offset, metadata=self._handler.metadata(at))
+            TopicPartition(at.topic, at.number, offset, metadata=self._handler.offset_metadata(at))
             for at, offset in self._next.items()
             if offset >= 0
         ]
         try:
             self._writes.commit(offsets, self._consumer)
-        except MustAbort as abort:
+        except AbortRequired as abort:
             self._abort(abort.error.name())
             return False
         self._opened_at, self._aborts = None, 0
-        self.tally.commit(self._open_records)
+        self.counters.commit(self._open_records)
         self._watch.settled()
         return True
 
@@ -266,7 +266,7 @@ class TransactionalLoop:
     def _undo(self, code: str) -> None:
         if self._opened_at is not None:
             self._writes.abort()
-            self.tally.abort(code)
+            self.counters.abort(code)
         self._opened_at = None
         self._has_half = False
 
@@ -285,7 +285,7 @@ class TransactionalLoop:
         self._first = {at: start.offset for at, start in starts.items()}
         self._next = dict.fromkeys(partitions, -1)
         self._assigned = partitions
-        self._handler.assigned(starts)
+        self._handler.on_assigned(starts)
         self._consumer.assign([TopicPartition(*at, start.offset) for at, start in starts.items()])
 
     def _forget(self) -> None:

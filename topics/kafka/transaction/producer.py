@@ -42,7 +42,7 @@ DELIVERY_TIMEOUT_S = 20.0
 """Until then a record is acknowledged, or has failed."""
 
 
-class MustAbort(Exception):
+class AbortRequired(Exception):
     """The open transaction can only be aborted."""
 
     def __init__(self, error: KafkaError) -> None:
@@ -99,7 +99,7 @@ class TransactionalProducer:
             raise translate(error, "transaction") from exception
 
     def write(self, record: Outgoing) -> None:
-        """Add a record.  Raises `MustAbort` if the client library refuses it."""
+        """Add a record.  Raises `AbortRequired` if the client library refuses it."""
         while True:
             try:
                 self._producer.produce(
@@ -113,7 +113,7 @@ class TransactionalProducer:
             except BufferError:
                 self._producer.poll(0.05)
             except KafkaException as exception:
-                raise MustAbort(kafka_error(exception)) from exception
+                raise AbortRequired(kafka_error(exception)) from exception
             else:
                 return
 
@@ -124,7 +124,7 @@ class TransactionalProducer:
     def commit(self, offsets: list[TopicPartition], consumer: Consumer) -> None:
         """Commit what was written, together with these offsets of the consumer's group.
 
-        Raises `MustAbort` if a record was refused or the group has moved on.
+        Raises `AbortRequired` if a record was refused or the group has moved on.
         """
         if offsets:
             self._patiently(
@@ -136,7 +136,7 @@ class TransactionalProducer:
         self._producer.flush(DELIVERY_TIMEOUT_S)
         if self._error is not None:
             # The library would commit the transaction without the record.
-            raise MustAbort(self._error)
+            raise AbortRequired(self._error)
         self._patiently(lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
 
     def abort(self) -> None:
@@ -161,7 +161,7 @@ class TransactionalProducer:
                     self._watch(error)  # it is raised once; the call may never come back
                     raise Fenced(error.str()) from exception
                 if error.txn_requires_abort():
-                    raise MustAbort(error) from exception
+                    raise AbortRequired(error) from exception
                 again = error.retriable() or error.code() == KafkaError._TRANSPORT
                 if not again or self._stopping.is_set():
                     raise translate(error, "transaction") from exception

@@ -60,13 +60,13 @@ class StartOffsets:
         *,
         consumer: Consumer,
         admin: Admin,
-        first_start: Callable[[Partition], StartOffset | None],
+        initial_offset: Callable[[Partition], StartOffset | None],
         stopping: threading.Event,
         watch: ClientErrorState,
     ) -> None:
         self._consumer = consumer
         self._admin = admin
-        self._first_start = first_start
+        self._initial_offset = initial_offset
         self._stopping = stopping
         self._watch = watch
 
@@ -93,7 +93,7 @@ class StartOffsets:
         return start
 
     def _begun(self, at: Partition) -> StartOffset:
-        start = self._patiently(lambda: self._first_start(at))
+        start = self._patiently(lambda: self._initial_offset(at))
         if start is None:
             raise InvariantBroken(f"{at} has no committed offset; see `erasestream repair`")
         place = TopicPartition(*at, start.offset, metadata=start.metadata)

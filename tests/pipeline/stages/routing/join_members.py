@@ -106,7 +106,7 @@ class Process:
             at: self._brokers.commits[at].among(self._brokers.cutouts_start[at.number])
             for at in partitions
         }
-        self.router.assigned(starts)
+        self.router.on_assigned(starts)
         self._place = {at: start.offset for at, start in starts.items()}
         self._next, self._open, self._read = {}, [], []
 
@@ -126,7 +126,7 @@ class Process:
             self._read += found
         if self._read:
             self._said = len(self._brokers.said)
-            self._is_fresh = self.router.ready(self._read)
+            self._is_fresh = self.router.is_ready()
 
     def handle(self) -> None:
         """Decide what was read; a deposed one may find that the world has moved on, and end."""
@@ -145,7 +145,7 @@ class Process:
         if self._read and not self._is_fresh:
             if not self.commit():
                 return
-            self.router.wait()
+            self.router.wait_until_ready()
         for record in self._read:
             outgoing = list(self.router.handle(record))
             self._judge(record, outgoing)
@@ -167,7 +167,7 @@ class Process:
         for outgoing in self._open:
             self._publish(outgoing)
         for at, offset in self._next.items():
-            self._brokers.commits[at] = StartOffset(offset, self.router.metadata(at))
+            self._brokers.commits[at] = StartOffset(offset, self.router.offset_metadata(at))
         self._next, self._open = {}, []
         return True
 

@@ -87,7 +87,7 @@ BROKEN: dict[str, tuple[object, str, object]] = {
     ),
     "mark is not committed": (
         Router,
-        "metadata",
+        "offset_metadata",
         lambda _, __: str(ReplayMark(topic_id="topic-" + "0" * 16, offset=-1)),
     ),
 }

@@ -180,9 +180,9 @@ def test_a_replay_becomes_nothing(world: RouterHarness) -> None:
     """And the mark that would be committed stays."""
     record = world.result(world.upload(), 0)
     assert len(world.routed(record)) == 1
-    mark = world.router.metadata(PARTITIONS[0])
+    mark = world.router.offset_metadata(PARTITIONS[0])
     assert world.routed(record) == []
-    assert world.router.metadata(PARTITIONS[0]) == mark
+    assert world.router.offset_metadata(PARTITIONS[0]) == mark
     assert world.router.counts["replayed"] == 1
 
 
@@ -211,7 +211,7 @@ def test_a_beginning_is_proven_by_an_ephemeral_topic_that_never_held_anything(
     world: RouterHarness,
 ) -> None:
     """Else what was routed could be routed again."""
-    start = world.router.first_start(PARTITIONS[0])
+    start = world.router.initial_offset(PARTITIONS[0])
     assert start
     assert start.metadata == f"1:{world.brokers.topic_id}:-1"
     world.upload()
@@ -220,7 +220,7 @@ def test_a_beginning_is_proven_by_an_ephemeral_topic_that_never_held_anything(
     world.process.read(1)
     world.process.handle()
     world.process.commit()
-    assert world.router.first_start(PARTITIONS[0]) is None
+    assert world.router.initial_offset(PARTITIONS[0]) is None
 
 
 class AwayView(LocalView):
@@ -248,12 +248,11 @@ def test_without_a_mark_nothing_is_decided(
 ) -> None:
     """It is asked for until it comes; only then the view is caught up to it."""
     monkeypatch.setattr(module, "WAIT_S", 0.01)
-    record = world.result(world.upload(), 0)
     view = AwayView(world.brokers)
     world.router._view = view
-    assert not world.router.ready([record])
+    assert not world.router.is_ready()
     world.brokers.decide(ANN, Decision.REVOKED, late_ms=0)
-    world.router.wait()
+    world.router.wait_until_ready()
     (mark,) = view.caught_up
     assert sum(mark.values()) == 1
-    assert world.router.ready([record])
+    assert world.router.is_ready()

@@ -13,14 +13,14 @@ class Copy:
         self.handled: list[bytes] = []
         self._to = to
 
-    def assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
+    def on_assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
         """Nothing is remembered."""
 
-    def ready(self, records: list[Record]) -> bool:
+    def is_ready(self) -> bool:
         """Always."""
-        return bool(records)
+        return True
 
-    def wait(self) -> None:
+    def wait_until_ready(self) -> None:
         """For nothing."""
 
     def handle(self, record: Record) -> Iterable[Outgoing]:
@@ -32,10 +32,10 @@ class Copy:
     def between(self, record: Record) -> None:
         """What happens once half of the decision is written."""
 
-    def first_start(self, _at: Partition) -> StartOffset | None:
+    def initial_offset(self, _at: Partition) -> StartOffset | None:
         """At the beginning."""
         return StartOffset(0, "")
 
-    def metadata(self, _partition: Partition) -> str:
+    def offset_metadata(self, _at: Partition) -> str:
         """None."""
         return ""

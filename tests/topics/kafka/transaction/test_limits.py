@@ -103,10 +103,10 @@ class Slow(Copy):
         self._clock = clock
         self._asked_s = 0.0
 
-    def ready(self, records: list[Record]) -> bool:
+    def is_ready(self) -> bool:
         """Whether there are news is asked now."""
         self._asked_s = self._clock()
-        return super().ready(records)
+        return super().is_ready()
 
     def between(self, record: Record) -> None:
         """Time passes."""
@@ -244,7 +244,7 @@ def test_a_member_that_the_group_left_behind_joins_again(code: int, kafka: Kafka
     starts = StartOffsets(
         consumer=Member(code),  # type: ignore[arg-type]
         admin=kafka.admin,
-        first_start=lambda _at: StartOffset(0, ""),
+        initial_offset=lambda _at: StartOffset(0, ""),
         stopping=threading.Event(),
         watch=ClientErrorState(),
     )

@@ -37,8 +37,8 @@ class Copy:
     to: str
     now: float = 0.0
     before: Callable[[Record], object] = lambda _: None
-    is_ready: Callable[[], bool] = lambda: True
-    waits: Callable[[], object] = lambda: None
+    can_decide: Callable[[], bool] = lambda: True
+    on_wait: Callable[[], object] = lambda: None
     handled: list[bytes] = field(default_factory=list)
     marks: dict[Partition, int] = field(default_factory=dict)
 
@@ -46,18 +46,17 @@ class Copy:
         """Time as the test has it."""
         return self.now
 
-    def assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
+    def on_assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
         """Begin there."""
         self.marks = {at: start.offset for at, start in starts.items()}
 
-    def ready(self, records: list[Record]) -> bool:
+    def is_ready(self) -> bool:
         """As the test says."""
-        assert records
-        return self.is_ready()
+        return self.can_decide()
 
-    def wait(self) -> None:
+    def wait_until_ready(self) -> None:
         """As the test says."""
-        self.waits()
+        self.on_wait()
 
     def handle(self, record: Record) -> Iterable[Outgoing]:
         """Copy it."""
@@ -66,13 +65,13 @@ class Copy:
         self.marks[record.at] = record.offset
         yield Outgoing(self.to, record.at.number, None, record.headers, record.value)
 
-    def first_start(self, at: Partition) -> StartOffset | None:
+    def initial_offset(self, at: Partition) -> StartOffset | None:
         """None is needed: provisioning or a router began all of them."""
         return StartOffset(0, f"begun {at}")
 
-    def metadata(self, partition: Partition) -> str:
+    def offset_metadata(self, at: Partition) -> str:
         """What was handled last."""
-        return f"{self.marks[partition]}"
+        return f"{self.marks[at]}"
 
 
 class LoopHarness:
@@ -150,10 +149,10 @@ def test_committed_when_the_input_is_drained(world: LoopHarness) -> None:
     world.write(b"1", b"2", b"3")
     loop = world.run(interval_s=NEVER_S)
     world.run_until_handled(3)
-    assert loop.tally.committed == 0
+    assert loop.counters.committed == 0
     assert world.seen() == []
     assert loop.run_once() == 0
-    assert loop.tally.committed == 1
+    assert loop.counters.committed == 1
     world.await_seen([b"1", b"2", b"3"])
 
 
@@ -163,7 +162,7 @@ def test_committed_when_it_was_open_for_the_interval(world: LoopHarness) -> None
     world.write(b"1")
     loop = world.run(interval_s=0.1)
     world.run_until_handled(1)
-    assert loop.tally.committed == 1
+    assert loop.counters.committed == 1
     world.await_seen([b"1"])
 
 
@@ -184,7 +183,7 @@ def test_no_transaction_is_open_for_longer_than_its_bound(world: LoopHarness) ->
     loop = world.run(interval_s=NEVER_S)
     world.run_until_handled(12)
     assert max(ages) == 4.0 <= MAX_OPEN_S
-    assert loop.tally.committed == 3
+    assert loop.counters.committed == 3
     world.await_seen(values[:9])
     loop.run_once()
     world.await_seen(values)
@@ -201,10 +200,10 @@ def test_what_is_decided_is_committed_before_anything_is_waited_for(
         assert world.loop
         assert world.loop._opened_at is None
         world.await_seen([b"1"])
-        waits.append(world.loop.tally.committed)
+        waits.append(world.loop.counters.committed)
 
-    world.handler.is_ready = lambda: len(world.handler.handled) != 1
-    world.handler.waits = wait
+    world.handler.can_decide = lambda: len(world.handler.handled) != 1
+    world.handler.on_wait = wait
     world.write(b"1", b"2", b"3")
     world.run(interval_s=NEVER_S)
     world.run_until_handled(3)

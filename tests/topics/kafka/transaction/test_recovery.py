@@ -76,14 +76,14 @@ def test_a_record_that_is_refused_undoes_its_transaction(bench: KafkaRouterHarne
 
         def all_is_committed() -> bool:
             loop.run_once()
-            return loop.tally.records == len(VALUES)
+            return loop.counters.records == len(VALUES)
 
         eventually("all is committed", all_is_committed, poll_s=0)
     finally:
         loop.close()
     written = [record.value for record in bench.records(ephemeral_of(bench.lane), 2)]
     assert written == VALUES
-    assert loop.tally.aborted == 2
+    assert loop.counters.aborted == 2
     assert copy.handled.count(VALUES[-1]) == 3
 
 
