@@ -1,10 +1,13 @@
-"""A child process that can be found again, and stopped, by another process.
+"""A child process that another process can find and stop.
 
-Who it is stands in a pid file: number, start time and boot.  A number alone may be somebody
-else's by now; with the other two it is not, and the signal goes through a pidfd, so that it
-can not become somebody else's in between.
+Rules:
 
-Linux only, as is all of the embedded stack.
+* A pid file identifies the process by its number, start time and boot.  The number alone may
+  belong to another process by now; the three together do not.
+* Signals go through a pidfd, so that the number cannot be reused between check and signal.
+* An attached child ends with its parent.
+
+Linux only, like all of the embedded stack.
 """
 
 import contextlib
@@ -19,47 +22,49 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import psutil
+
 from erasestream.schemas.errors import Refused
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_KILLED_WITHIN_S = 60.0
-"""How long the kernel may take to end a process that was killed; over ten on a busy machine."""
+_KILL_TIMEOUT_S = 60.0
+"""Longest time the kernel needs to end a killed process; over ten seconds on a busy machine."""
 
 
 class Attachment(StrEnum):
-    """What becomes of a child when its parent ends."""
+    """Fate of a child when its parent ends."""
 
     ATTACHED = "attached"
-    """It is killed.  Precisely: when the *thread* that started it ends, so start it from a
-    thread that stays (the main thread, or one that lives as long as the child)."""
+    """The child is killed.  Precisely: when the *thread* that started it ends, so start it from
+    a thread that lives as long as the child (such as the main thread)."""
     DETACHED = "detached"
-    """It goes on, in a session of its own, until somebody stops it."""
+    """The child continues, in a session of its own, until it is stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessId:
-    """One process, for as long as the machine runs and after."""
+    """Identity of one process, unique across boots."""
 
     pid: int
-    started: str
+    started: float
+    """Seconds after the boot, to 10 ms: a step of the clock does not change it."""
     boot: str
 
     @classmethod
     def of(cls, pid: int) -> "ProcessId | None":
-        """The process that has this number now; None if there is none, or only its remains."""
+        """Return the running process with this number; None if there is none, or a zombie."""
         try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except (FileNotFoundError, ProcessLookupError):
+            process = psutil.Process(pid)
+            if process.status() in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}:
+                return None
+            started = round(process.create_time() - psutil.boot_time(), 2)
+        except psutil.NoSuchProcess:
             return None
-        # proc(5): the name, in parentheses, may hold anything; state is the first field after.
-        fields = stat.rpartition(")")[2].split()
-        if fields[0] in "ZX":
-            return None
-        return cls(pid=pid, started=fields[19], boot=_BOOT_ID.read_text().strip())
+        return cls(pid=pid, started=started, boot=_BOOT_ID.read_text().strip())
 
 
 class ChildProcess:
-    """A process known by its pid file, whether this process started it or another did."""
+    """A process known by its pid file, whichever process started it."""
 
     def __init__(self, pid_file: Path) -> None:
         self._pid_file = pid_file
@@ -73,11 +78,11 @@ class ChildProcess:
         attachment: Attachment,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Start it with no input and its output in a file.  Raises `Refused` if it runs."""
+        """Start it with no input and its output in a file.  Raises `Refused` if it is running."""
         if running := self.process_id:
             raise Refused(f"process {running.pid} runs already: stop it first")
         if attachment is Attachment.ATTACHED:
-            command = [*_dying_with_parent(), *command]
+            command = [*_killed_with_parent(), *command]
         with output.open("wb") as file:
             self._child = subprocess.Popen(
                 command,
@@ -87,50 +92,50 @@ class ChildProcess:
                 env=environment,
                 start_new_session=True,
             )
-        found = ProcessId.of(self._child.pid)
-        if found is not None:
-            fresh = self._pid_file.with_suffix(".new")
-            fresh.write_text(json.dumps(vars(found)))
-            fresh.replace(self._pid_file)
+        started = ProcessId.of(self._child.pid)
+        if started is not None:
+            draft = self._pid_file.with_suffix(".new")
+            draft.write_text(json.dumps(vars(started)))
+            draft.replace(self._pid_file)
 
     @property
     def process_id(self) -> ProcessId | None:
-        """The process, if it runs."""
+        """The process, if it is running."""
         try:
-            noted = ProcessId(**json.loads(self._pid_file.read_text()))
+            recorded = ProcessId(**json.loads(self._pid_file.read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
-        return noted if ProcessId.of(noted.pid) == noted else None
+        return recorded if ProcessId.of(recorded.pid) == recorded else None
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended (minus the signal's number for a signal), if this process started it."""
+        """The exit code (minus the number of a signal), if this process started it."""
         return self._child.poll() if self._child else None
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal, if it runs."""
+        """Send a signal, if it is running."""
         with self._opened() as descriptor:
             if descriptor is not None:
                 signal.pidfd_send_signal(descriptor, number)
 
     def stop(self, *, grace_s: float) -> None:
-        """Ask it to end, wait, and kill it if it has not; nothing if it does not run."""
+        """Terminate it, wait, and kill it if it is still running.  Idempotent."""
         self._end(signal.SIGTERM, signal.SIGCONT, wait_s=grace_s)
         self.kill()
 
     def kill(self) -> None:
-        """End it at once, and wait until it has ended."""
-        if not self._end(signal.SIGKILL, wait_s=_KILLED_WITHIN_S):
-            raise Refused(f"the process of {self._pid_file} can not be killed")
+        """Kill it, and return once it has ended.  Idempotent."""
+        if not self._end(signal.SIGKILL, wait_s=_KILL_TIMEOUT_S):
+            raise Refused(f"the process of {self._pid_file} cannot be killed")
         self._pid_file.unlink(missing_ok=True)
 
     def _end(self, *signals: signal.Signals, wait_s: float) -> bool:
-        """Whether it has ended, at last."""
+        """Send signals, wait, and return whether it has ended."""
         with self._opened() as descriptor:
             if descriptor is not None:
                 for number in signals:
                     signal.pidfd_send_signal(descriptor, number)
-                if not _ended(descriptor, wait_s):
+                if not _wait_until_ended(descriptor, wait_s):
                     return False
         if self._child:
             self._child.wait()
@@ -138,34 +143,34 @@ class ChildProcess:
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int | None]:
-        """A pidfd of the process; it can not become another's while this is open."""
-        noted = self.process_id
+        """Open a pidfd of the process: its number is not reused while this is open."""
+        recorded = self.process_id
         try:
-            descriptor = os.pidfd_open(noted.pid) if noted else None
+            descriptor = os.pidfd_open(recorded.pid) if recorded else None
         except ProcessLookupError:
             descriptor = None
         if descriptor is None:
             yield None
             return
         try:
-            # Between reading and opening the number may have changed hands; now it can not.
-            yield descriptor if self.process_id == noted else None
+            # The number may have been reused between the check and the open, but not from here on.
+            yield descriptor if self.process_id == recorded else None
         finally:
             os.close(descriptor)
 
 
-def _ended(descriptor: int, wait_s: float) -> bool:
-    """Whether the process of this pidfd ends within that time (pidfd_open(2): readable)."""
+def _wait_until_ended(descriptor: int, wait_s: float) -> bool:
+    """Return whether the process of this pidfd ends in time (pidfd_open(2): readable)."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(wait_s * 1000))
 
 
-def _dying_with_parent() -> list[str]:
-    # Set by another program between fork and exec: Python code there is not safe with threads.
-    # A parent that was killed before it was set is noticed by the shell: it has another then.
+def _killed_with_parent() -> list[str]:
+    # Another program sets the signal between fork and exec: Python code is not safe there with
+    # threads.  If the parent is killed before that, the shell notices that its parent changed.
     setpriv = shutil.which("setpriv")
     if setpriv is None:
-        raise Refused("there is no setpriv: install the package util-linux")
+        raise Refused("setpriv is missing: install the package util-linux")
     started_by_us = '[ "$PPID" = "$0" ] && exec "$@"'
     return [setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", started_by_us, str(os.getpid())]

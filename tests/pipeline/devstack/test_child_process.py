@@ -1,4 +1,4 @@
-"""A child that another process can find and stop, and never a stranger with its number."""
+"""A child that another process can find and stop; a process that reuses its number is not hit."""
 
 import json
 import os
@@ -18,22 +18,19 @@ STUBBORN = "import signal,time; signal.signal(15, signal.SIG_IGN); print(1, flus
 
 @pytest.fixture
 def child(tmp_path: Path) -> Iterator[ChildProcess]:
-    """One that is ended, whatever the test does."""
-    made = ChildProcess(tmp_path / "pid")
-    yield made
-    made.kill()
+    created = ChildProcess(tmp_path / "pid")
+    yield created
+    created.kill()
 
 
 def start(child: ChildProcess, tmp_path: Path, *command: str) -> ProcessId:
-    """Start it detached."""
     child.start(command, output=tmp_path / "out", attachment=Attachment.DETACHED)
     found = child.process_id
     assert found is not None
     return found
 
 
-def test_found_and_stopped_by_another(child: ChildProcess, tmp_path: Path) -> None:
-    """Another object over the same file finds the process and ends it."""
+def test_another_object_finds_and_stops_the_process(child: ChildProcess, tmp_path: Path) -> None:
     running = start(child, tmp_path, "sleep", "60")
     other = ChildProcess(tmp_path / "pid")
     assert other.process_id == running
@@ -43,14 +40,15 @@ def test_found_and_stopped_by_another(child: ChildProcess, tmp_path: Path) -> No
     assert not (tmp_path / "pid").exists()
 
 
-def test_reused_number(child: ChildProcess, tmp_path: Path) -> None:
-    """A process that merely has the number of ours is neither found nor ended."""
+def test_a_process_that_reuses_the_number_is_neither_found_nor_ended(
+    child: ChildProcess, tmp_path: Path
+) -> None:
     with subprocess.Popen(["sleep", "60"]) as stranger:
         try:
             found = ProcessId.of(stranger.pid)
             assert found is not None
-            noted = {**vars(found), "started": "1"}
-            (tmp_path / "pid").write_text(json.dumps(noted))
+            recorded = {**vars(found), "started": found.started + 0.01}
+            (tmp_path / "pid").write_text(json.dumps(recorded))
             assert child.process_id is None
             child.stop(grace_s=1)
             assert stranger.poll() is None
@@ -59,15 +57,17 @@ def test_reused_number(child: ChildProcess, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{}", "123", "[]"])
-def test_damaged_pid_file(child: ChildProcess, tmp_path: Path, content: str) -> None:
-    """A pid file that says nothing names nobody."""
+def test_a_damaged_pid_file_names_no_process(
+    child: ChildProcess, tmp_path: Path, content: str
+) -> None:
     (tmp_path / "pid").write_text(content)
     assert child.process_id is None
     child.stop(grace_s=1)
 
 
-def test_stubborn(child: ChildProcess, tmp_path: Path) -> None:
-    """Who ignores the request to end is killed after the grace."""
+def test_a_process_that_ignores_sigterm_is_killed_after_the_grace(
+    child: ChildProcess, tmp_path: Path
+) -> None:
     start(child, tmp_path, sys.executable, "-c", STUBBORN + "; time.sleep(60)")
     eventually("it runs", (tmp_path / "out").read_text, deadline_s=10)
     child.stop(grace_s=0.2)
@@ -75,28 +75,26 @@ def test_stubborn(child: ChildProcess, tmp_path: Path) -> None:
     assert child.exit_code == -9
 
 
-def test_second_start_refused(child: ChildProcess, tmp_path: Path) -> None:
-    """One at a time per pid file."""
+def test_a_second_start_is_refused(child: ChildProcess, tmp_path: Path) -> None:
     start(child, tmp_path, "sleep", "60")
     with pytest.raises(Refused, match="runs already"):
         start(child, tmp_path, "sleep", "60")
 
 
-def test_ended_by_itself(child: ChildProcess, tmp_path: Path) -> None:
-    """One that has ended is not running, and how it ended is known."""
+def test_the_exit_code_of_a_process_that_ended_is_known(
+    child: ChildProcess, tmp_path: Path
+) -> None:
     child.start(["false"], output=tmp_path / "out", attachment=Attachment.DETACHED)
     eventually("it has ended", lambda: child.exit_code is not None, deadline_s=10)
     assert child.exit_code == 1
     assert child.process_id is None
 
 
-def test_self() -> None:
-    """The running process is found by its number, the same at every look."""
+def test_the_running_process_is_found() -> None:
     assert ProcessId.of(os.getpid()) == ProcessId.of(os.getpid()) is not None
 
 
-def test_parent_killed_at_once(tmp_path: Path) -> None:
-    """An attached child ends even if its parent was killed before it could ask to die with it."""
+def test_an_attached_child_ends_if_its_parent_is_killed_while_starting_it(tmp_path: Path) -> None:
     setpriv = tmp_path / "setpriv"
     setpriv.write_text('#!/bin/sh\nsleep 1\nexec /usr/bin/setpriv "$@"\n')
     setpriv.chmod(0o755)
