@@ -20,7 +20,7 @@ from confluent_kafka.admin import (
 
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
-from erasestream.pipeline.devstack.kafka.broker_config import SecondWay, single
+from erasestream.pipeline.devstack.kafka.broker_config import ProxiedListener, single
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import Lane
@@ -140,7 +140,9 @@ def _stands_still(pid: int) -> bool:
 
 
 @contextmanager
-def opened_kafka(folder: Path, *, second_way: SecondWay | None = None) -> Iterator[KafkaFixture]:
+def opened_kafka(
+    folder: Path, *, proxied_listener: ProxiedListener | None = None
+) -> Iterator[KafkaFixture]:
     """A broker of one's own; with another listener if there is to be one."""
     identities = folder / "identities"
     authority = CertificateAuthority.create(folder / "authority", now=lambda: datetime.now(UTC))
@@ -149,7 +151,7 @@ def opened_kafka(folder: Path, *, second_way: SecondWay | None = None) -> Iterat
     authority.issue_role(ADMIN, identities)
     port, controller = free_ports(2)
     config = single(port=port, controller_port=controller, random=os.urandom(16))
-    config = replace(config, second_way=second_way)
+    config = replace(config, proxied_listener=proxied_listener)
     libs = install_kafka(CACHE, print)
     broker = Broker(folder / "broker", identities, libs, config=config)
     try:

@@ -17,7 +17,7 @@ from typing import Any
 
 from erasestream.pipeline.devstack.child_process import Attachment, ChildProcess
 from erasestream.pipeline.devstack.kafka.broker import HEAP_MB, Broker, free_ports
-from erasestream.pipeline.devstack.kafka.broker_config import BrokerConfig, SecondWay, cluster
+from erasestream.pipeline.devstack.kafka.broker_config import BrokerConfig, ProxiedListener, cluster
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
 from erasestream.pipeline.devstack.kafka.readiness import check_certificate, client_context
 from erasestream.pipeline.devstack.stack_files import BROKER, StackFiles
@@ -83,8 +83,8 @@ class Stack:
         """Choose ports and write all files; nothing runs yet.
 
         `nodes` brokers, each with `heap_mb` of heap and these options of Java's own.  Those of
-        a cluster have a second way in each (`SecondWay`): who needs it forwards from
-        `second_ways`.
+        a cluster have a second way in each (`ProxiedListener`): who needs it forwards from
+        `proxied_listeners`.
         """
         (bucket_port, *ports) = free_ports(1 + 4 * nodes)
         nodes_ports = [ports[n : n + 4] for n in range(0, len(ports), 4)]
@@ -149,9 +149,11 @@ class Stack:
         return self._brokers
 
     @property
-    def second_ways(self) -> tuple[SecondWay, ...]:
+    def proxied_listeners(self) -> tuple[ProxiedListener, ...]:
         """The second ways into the brokers of a cluster."""
-        return tuple(config.second_way for config in self._configs() if config.second_way)
+        return tuple(
+            config.proxied_listener for config in self._configs() if config.proxied_listener
+        )
 
     def _configs(self) -> list[BrokerConfig]:
         notes = self._noted()
@@ -163,7 +165,7 @@ class Stack:
         if len(configs) == 1:
             return list(configs)
         return [
-            replace(config, second_way=SecondWay(port=port, advertised_port=advertised))
+            replace(config, proxied_listener=ProxiedListener(port=port, advertised_port=advertised))
             for config, (_, _, port, advertised) in zip(configs, notes["nodes"], strict=True)
         ]
 

@@ -80,7 +80,7 @@ class StormCluster:
             java_options=SECOND_COMPILER_LATER,
         )
         self._proxies = [
-            Proxy(port=way.advertised_port, target=way.port) for way in self.stack.second_ways
+            Proxy(port=way.advertised_port, target=way.port) for way in self.stack.proxied_listeners
         ]
         self._stopped: dict[str, float] = {}
         self._away: dict[int, float] = {}
@@ -92,7 +92,7 @@ class StormCluster:
     @property
     def proxied(self) -> Cluster:
         """The way in through the proxies."""
-        servers = tuple(f"{HOST}:{way.advertised_port}" for way in self.stack.second_ways)
+        servers = tuple(f"{HOST}:{way.advertised_port}" for way in self.stack.proxied_listeners)
         return Cluster(bootstrap_servers=servers, identities=self.stack.files.identities)
 
     def start(self) -> None:

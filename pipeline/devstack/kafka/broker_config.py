@@ -1,15 +1,15 @@
-"""What the brokers of the embedded stack are set to, as a table.
+"""Broker settings of the embedded stack, as a table.
 
 Rules, all of them:
 
 * TLS 1.3 with client certificates on every listener, controllers' included; there is no other.
-* Who is not named in an ACL can do nothing.  Topics come from provisioning alone.
-* The broker's clock stamps every record (`LogAppendTime`): a producer's decides nothing.
-* No leader that misses acknowledged records; copies and acknowledgements as the cluster allows.
+* Default deny: a role without an ACL has no access.  Only provisioning creates topics.
+* The broker's clock stamps every record (`LogAppendTime`), never a producer's.
+* No unclean leader election; replication and acknowledgements as the cluster's size allows.
 * Every limit follows from the catalog's largest record; queues are bounded by bytes.
 
-One node is the default; `cluster()` gives several, with three copies at most.  A node may have
-a second way in, at whose advertised port somebody forwards.  No I/O, no clock.
+One node is the default; `cluster()` gives several, with at most three replicas.  A node may
+have a second client listener that is reached through a proxy.  No I/O, no clock.
 """
 
 import base64
@@ -24,22 +24,22 @@ from erasestream.topics.catalog.retention_budget import BrokerTimes
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
 
 MAX_REQUEST_BYTES = 104_857_600
-"""Kafka's own default: one largest record and room for what goes with it."""
+"""Kafka's own default: one largest record and its overhead."""
 
 MAX_QUEUED_BYTES = 2 * MAX_REQUEST_BYTES
-"""Requests that wait in the broker.  Kafka counts 500 requests instead: 32 GB of ours."""
+"""Requests queued in the broker.  Kafka's own limit is 500 requests: 32 GB of ours."""
 
 TLS_1_3_SUITES = "TLS_AES_256_GCM_SHA384,TLS_CHACHA20_POLY1305_SHA256,TLS_AES_128_GCM_SHA256"
 
 OFFSETS_KEPT_MINUTES = 366 * 24 * 60
-"""Committed offsets carry the replay marks: Kafka's default forgets them after an idle week."""
+"""Committed offsets carry the replay marks; Kafka's default expires them after an idle week."""
 
-_MOST_COPIES = 3
+_MAX_REPLICAS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Voter:
-    """One controller of the cluster, and where its peers find it."""
+    """One controller of the cluster, and its address for its peers."""
 
     node_id: int
     port: int
@@ -53,10 +53,10 @@ class Voter:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SecondWay:
-    """Another listener for clients: `port` is listened on, `advertised_port` is what they are told.
+class ProxiedListener:
+    """A second listener for clients, on `port`, advertised as `advertised_port`.
 
-    Whoever forwards from the one to the other stands between a broker and these clients.
+    A proxy that forwards from the advertised port to `port` sits between broker and clients.
     """
 
     port: int
@@ -67,7 +67,7 @@ class SecondWay:
 class BrokerConfig:
     """One node, broker and controller in one process.  `single()` and `cluster()` make them.
 
-    `host` is what it listens on and what clients are told; its certificate must name it.
+    It listens on `host` and advertises it to clients; its certificate must name it.
     """
 
     node_id: int
@@ -79,12 +79,12 @@ class BrokerConfig:
     times: BrokerTimes = field(default_factory=BrokerTimes)
     super_users: tuple[str, ...] = ("broker", "admin")
     system_partitions: int = 8
-    """Of each of Kafka's own topics.  Never changes once a cluster has started."""
+    """Partitions of each of Kafka's own topics.  Fixed once a cluster has started."""
 
     session_s: float = 9.0
-    """Silence after which a broker counts as gone; one that was killed comes back after it."""
+    """Silence after which a broker is fenced; a killed broker can rejoin only after it."""
 
-    second_way: SecondWay | None = None
+    proxied_listener: ProxiedListener | None = None
 
     @property
     def controller(self) -> Voter:
@@ -101,26 +101,26 @@ class BrokerConfig:
 
 
 def random_id(random: bytes) -> str:
-    """An id as Kafka writes them, from 16 random bytes."""
+    """Return an id in Kafka's notation, from 16 random bytes."""
     raw = uuid.UUID(bytes=random, version=4).bytes
     text = base64.urlsafe_b64encode(raw).decode().rstrip("=")
-    # Kafka makes none that starts like an option of a command.
+    # Kafka generates none that looks like a command's option.
     return f"A{text[1:]}" if text.startswith("-") else text
 
 
 def single(
     *, port: int, controller_port: int, random: bytes, times: BrokerTimes | None = None
 ) -> BrokerConfig:
-    """A cluster of one."""
+    """Return the only node of a cluster of one."""
     return cluster(ports=[(port, controller_port)], random=random, times=times)[0]
 
 
 def cluster(
     *, ports: list[tuple[int, int]], random: bytes, times: BrokerTimes | None = None
 ) -> tuple[BrokerConfig, ...]:
-    """One node per pair of ports (broker, controller), from 16 random bytes.
+    """Return one node per pair of ports (broker, controller), from 16 random bytes.
 
-    Three copies of every record and two to acknowledge it, or as many as there are nodes.
+    Three replicas of every record and two to acknowledge it, or as many as there are nodes.
     """
     voters = tuple(
         Voter(
@@ -130,8 +130,8 @@ def cluster(
         )
         for node_id, (_, controller) in enumerate(ports, start=1)
     )
-    copies = min(len(ports), _MOST_COPIES)
-    durability = Durability(replication=copies, min_insync=max(1, copies - 1))
+    replicas = min(len(ports), _MAX_REPLICAS)
+    durability = Durability(replication=replicas, min_insync=max(1, replicas - 1))
     return tuple(
         BrokerConfig(
             node_id=node_id,
@@ -140,8 +140,8 @@ def cluster(
             voters=voters,
             durability=durability,
             times=times or BrokerTimes(),
-            # For so long a leader that is gone is waited for.  A single node's controller is
-            # the same process: nobody else's silence can be misread.
+            # Clients wait this long for the leader of a dead broker.  A single node's controller
+            # is the same process, so it misreads no other broker's silence.
             session_s=3.0 if len(ports) == 1 else 4.0,
         )
         for node_id, (port, _) in enumerate(ports, start=1)
@@ -151,19 +151,19 @@ def cluster(
 def properties(
     config: BrokerConfig, *, data: Path, keystore: Path, truststore: Path
 ) -> dict[str, str]:
-    """`server.properties`, every entry that matters set explicitly."""
+    """Return `server.properties`, with every entry that matters set explicitly."""
     return {
         **_network(config),
         **_security(config, keystore, truststore),
         **_limits(),
         **_deletion(config),
-        **_copies(config),
+        **_replicas(config),
         "log.dirs": str(data),
     }
 
 
 def render(entries: Mapping[str, str]) -> str:
-    """The text of a properties file; backslashes are the only thing to escape in ours."""
+    """Return the text of a properties file; only backslashes need escaping in ours."""
     escaped = ((key, value.replace("\\", "\\\\")) for key, value in sorted(entries.items()))
     return "".join(f"{key}={value}\n" for key, value in escaped)
 
@@ -171,7 +171,7 @@ def render(entries: Mapping[str, str]) -> str:
 def _network(config: BrokerConfig) -> dict[str, str]:
     listeners = {"BROKER": config.bootstrap}
     advertised = dict(listeners)
-    if second := config.second_way:
+    if second := config.proxied_listener:
         listeners["SECOND"] = f"{config.host}:{second.port}"
         advertised["SECOND"] = f"{config.host}:{second.advertised_port}"
     listeners["CONTROLLER"] = config.controller.address
@@ -220,7 +220,7 @@ def _limits() -> dict[str, str]:
         "fetch.max.bytes": str(MAX_RECORD_BYTES),
         "socket.request.max.bytes": str(MAX_REQUEST_BYTES),
         "queued.max.request.bytes": str(MAX_QUEUED_BYTES),
-        # Kafka's default is 128 MB of the heap; this holds the keys of 1.2 million decisions.
+        # Kafka's default takes 128 MB of the heap; this holds the keys of 1.2 million decisions.
         "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),
         "log.cleaner.threads": "1",
     }
@@ -230,14 +230,14 @@ def _deletion(config: BrokerConfig) -> dict[str, str]:
     return {
         "log.message.timestamp.type": "LogAppendTime",
         "log.retention.check.interval.ms": str(int(config.times.check_interval_s * 1000)),
-        # The topic's name for it, file.delete.delay.ms, is silently ignored here.
+        # The topic-level name, file.delete.delay.ms, is silently ignored here.
         "log.segment.delete.delay.ms": str(int(config.times.delete_delay_s * 1000)),
         "remote.log.storage.system.enable": "false",
         "offsets.retention.minutes": str(OFFSETS_KEPT_MINUTES),
     }
 
 
-def _copies(config: BrokerConfig) -> dict[str, str]:
+def _replicas(config: BrokerConfig) -> dict[str, str]:
     replication, min_insync = config.durability.replication, config.durability.min_insync
     entries = {
         "default.replication.factor": str(replication),

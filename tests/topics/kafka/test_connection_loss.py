@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Producer
 
 from erasestream.pipeline.devstack.kafka.broker import free_ports
-from erasestream.pipeline.devstack.kafka.broker_config import SecondWay
+from erasestream.pipeline.devstack.kafka.broker_config import ProxiedListener
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
@@ -71,21 +71,23 @@ class Cutting(Copy):
 
 
 @pytest.fixture(scope="module")
-def ways() -> SecondWay:
+def ways() -> ProxiedListener:
     """Where a second listener listens, and where the proxy before it does."""
     port, advertised_port = free_ports(2)
-    return SecondWay(port=port, advertised_port=advertised_port)
+    return ProxiedListener(port=port, advertised_port=advertised_port)
 
 
 @pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory, ways: SecondWay) -> Iterator[KafkaFixture]:
+def kafka(
+    tmp_path_factory: pytest.TempPathFactory, ways: ProxiedListener
+) -> Iterator[KafkaFixture]:
     """A broker of this module's own."""
-    with opened_kafka(tmp_path_factory.mktemp("cut-off"), second_way=ways) as kafka:
+    with opened_kafka(tmp_path_factory.mktemp("cut-off"), proxied_listener=ways) as kafka:
         yield kafka
 
 
 @pytest.fixture(scope="module")
-def proxy(ways: SecondWay) -> Iterator[Proxy]:
+def proxy(ways: ProxiedListener) -> Iterator[Proxy]:
     """What the loop goes through."""
     proxy = Proxy(port=ways.advertised_port, target=ways.port)
     proxy.start()
@@ -94,7 +96,7 @@ def proxy(ways: SecondWay) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def proxied(kafka: KafkaFixture, ways: SecondWay) -> Cluster:
+def proxied(kafka: KafkaFixture, ways: ProxiedListener) -> Cluster:
     """The way through the proxy."""
     servers = (f"{HOST}:{ways.advertised_port}",)
     return Cluster(bootstrap_servers=servers, identities=kafka.identities)

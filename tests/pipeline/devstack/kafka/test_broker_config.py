@@ -1,4 +1,4 @@
-"""The table of settings: what must never be missing, for one node and for three."""
+"""Settings that must never be missing, for one node and for three."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from erasestream.pipeline.devstack.kafka.broker_config import (
     MAX_QUEUED_BYTES,
     MAX_REQUEST_BYTES,
     BrokerConfig,
-    SecondWay,
+    ProxiedListener,
     cluster,
     properties,
     render,
@@ -26,17 +26,14 @@ THREE = [(9001, 9101), (9002, 9102), (9003, 9103)]
 
 
 def entries(config: BrokerConfig) -> dict[str, str]:
-    """Its properties."""
     return properties(config, data=Path("/d"), keystore=Path("/k"), truststore=Path("/t"))
 
 
 def one(times: BrokerTimes | None = None) -> dict[str, str]:
-    """Properties of a cluster of one."""
     return entries(single(port=9001, controller_port=9101, random=SEED, times=times))
 
 
-def test_no_plaintext() -> None:
-    """Every listener that exists is TLS 1.3 with client certificates."""
+def test_every_listener_is_tls_1_3_with_client_certificates() -> None:
     found = one()
     listeners = {part.partition("://")[0] for part in found["listeners"].split(",")}
     protocols = dict(p.split(":") for p in found["listener.security.protocol.map"].split(","))
@@ -46,8 +43,7 @@ def test_no_plaintext() -> None:
     assert all("GCM" in s or "POLY1305" in s for s in found["ssl.cipher.suites"].split(","))
 
 
-def test_default_deny() -> None:
-    """Nobody may do what no ACL allows, and nobody makes a topic by naming it."""
+def test_access_is_denied_by_default_and_topics_are_not_auto_created() -> None:
     found = one()
     assert found["allow.everyone.if.no.acl.found"] == "false"
     assert found["auto.create.topics.enable"] == "false"
@@ -55,16 +51,14 @@ def test_default_deny() -> None:
     assert found["super.users"] == "User:broker;User:admin"
 
 
-def test_times() -> None:
-    """The times that the deletion formula counts with are those of the broker."""
+def test_the_broker_gets_the_times_of_the_retention_budget() -> None:
     found = one(BrokerTimes(check_interval_s=1.5, delete_delay_s=0.25))
     assert found["log.retention.check.interval.ms"] == "1500"
     assert found["log.segment.delete.delay.ms"] == "250"
     assert found["log.message.timestamp.type"] == "LogAppendTime"
 
 
-def test_limits_fit_the_catalog() -> None:
-    """Every topic's largest record passes each limit, and a request can hold it."""
+def test_the_largest_record_passes_each_limit_and_fits_into_a_request() -> None:
     catalog = Catalog.build((LaneSpec(name=Lane("shop")),))
     largest = max(topic.max_record_bytes for topic in catalog.topics)
     assert largest == MAX_RECORD_BYTES
@@ -74,15 +68,13 @@ def test_limits_fit_the_catalog() -> None:
     assert largest < MAX_REQUEST_BYTES <= MAX_QUEUED_BYTES
 
 
-def test_copies_of_one() -> None:
-    """One node asks for no copies that nobody could hold."""
+def test_a_single_node_has_one_replica_of_everything() -> None:
     found = one()
     assert {found[name] for name in found if name.endswith("replication.factor")} == {"1"}
     assert {found[name] for name in found if name.endswith(("min.isr", "replicas"))} == {"1"}
 
 
-def test_copies_of_three() -> None:
-    """Three nodes hold three copies, two acknowledge, and all know the same voters."""
+def test_three_nodes_hold_three_replicas_and_know_the_same_voters() -> None:
     configs = cluster(ports=THREE, random=SEED)
     tables = [entries(config) for config in configs]
     for found in tables:
@@ -96,11 +88,10 @@ def test_copies_of_three() -> None:
     assert len({config.cluster_id for config in configs}) == 1
 
 
-def test_second_way() -> None:
-    """Another way in is mutual TLS like the first, and told by the port of who forwards."""
+def test_the_proxied_listener_uses_mutual_tls_and_advertises_the_proxy() -> None:
     config = replace(
         cluster(ports=THREE, random=SEED)[1],
-        second_way=SecondWay(port=9302, advertised_port=9402),
+        proxied_listener=ProxiedListener(port=9302, advertised_port=9402),
     )
     found = entries(config)
     assert "SECOND://127.0.0.1:9302" in found["listeners"]
@@ -110,8 +101,7 @@ def test_second_way() -> None:
     assert found["ssl.client.auth"] == "required"
 
 
-def test_not_a_voter() -> None:
-    """A node that its own cluster does not know is refused."""
+def test_a_node_that_is_not_a_voter_is_refused() -> None:
     config = BrokerConfig(
         node_id=7, port=1, cluster_id="c", voters=cluster(ports=THREE, random=SEED)[0].voters
     )
@@ -119,6 +109,5 @@ def test_not_a_voter() -> None:
         entries(config)
 
 
-def test_render() -> None:
-    """The file is sorted, and a backslash stays one."""
+def test_rendered_properties_are_sorted_and_escaped() -> None:
     assert render({"b": r"x\y", "a": "1"}) == "a=1\nb=x\\\\y\n"
