@@ -17,7 +17,7 @@ from erasestream.pipeline.stages.routing import deduplication, routing_rule
 from erasestream.pipeline.stages.routing.deduplication import Judgement, Novelty
 from erasestream.pipeline.stages.routing.freshness_barrier import FreshnessBarrier, Verdict
 from erasestream.pipeline.stages.routing.router import Router
-from erasestream.schemas.codec.consent_decision import Decided
+from erasestream.schemas.codec.consent_decision import ParsedDecision
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.errors import InvariantBroken
 from erasestream.schemas.events.base import Position
@@ -74,7 +74,7 @@ BROKEN: dict[str, tuple[object, str, object]] = {
     "view is never behind": (FreshnessBarrier, "judge", lambda *_, **__: Verdict.DECIDE),
     "clocks are believed": (routing_rule, "MAX_CLOCK_SKEW", timedelta(0)),
     "any photo will do": (routing_rule, "is_original", lambda *_: True),
-    "late grants count": (Decided, "is_void", lambda *_: False),
+    "late grants count": (ParsedDecision, "is_void", lambda *_: False),
     "purged up to what was read": (join_machine, "purgeable_offsets", too_much),
     "everybody is opted out": (Router, "_retained", lambda *_: ()),
     "a loss is not told": (deduplication, "after_loss", lambda mark, **_: mark),
