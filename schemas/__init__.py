@@ -1,1 +1,1 @@
-"""WHAT flows.  Pure: pydantic and the standard library; no I/O, no clock, no logging."""
+"""The data that flows.  Pure: pydantic and the standard library; no I/O, clock or logging."""

@@ -1,17 +1,17 @@
-"""Clocks and deadlines.  Pure: whoever makes a deadline passes the clock that it reads."""
+"""Clocks and deadlines.  Pure: the caller passes the clock that a deadline reads."""
 
 from collections.abc import Callable
 from datetime import datetime
 
 Clock = Callable[[], float]
-"""Seconds that only grow, such as `time.monotonic`: for timeouts, intervals and deadlines."""
+"""Monotonic seconds, such as `time.monotonic`: for timeouts, intervals and deadlines."""
 
 WallClock = Callable[[], datetime]
 """The time of day, aware and in UTC: for what is written into events."""
 
 
 class Deadline:
-    """The moment at which waiting ends, on a monotonic clock.
+    """End of a wait, on a monotonic clock.
 
     Wait in slices of `slice_s(most_s)`, and stop once `has_passed`.  Immutable; thread-safe if
     the clock is.
@@ -30,9 +30,9 @@ class Deadline:
 
     @property
     def remaining_s(self) -> float:
-        """The seconds that are left, never negative."""
+        """Seconds left, never negative."""
         return max(0.0, self._end_s - self._clock())
 
     def slice_s(self, most_s: float) -> float:
-        """The seconds to wait before looking again: what is left, at most `most_s`."""
+        """Return how long to wait before the next look: the time left, at most `most_s`."""
         return min(most_s, self.remaining_s)

@@ -1,27 +1,23 @@
-"""Every failure: what went wrong, and what the stage that meets it does next.
+"""Errors, and how the stage that catches one reacts.
 
-The class says what happens next, and nothing else does:
+The class alone determines the reaction:
 
-* `InvalidInput`: the input is at fault.  The upload yields a *failed* result with the
-  error's code, and the stage goes on.
-* `Unavailable`: a dependency cannot be reached.  Back off, then retry the same record;
-  never skip it.
-* `Fenced`: another process has taken this one's place.  End the process.
-* `InvariantBroken`: an invariant does not hold.  End the process and call a person.
-* `Refused`: the process may not run, or may not do this, as it is set up.  It ends with
-  a sentence that says what to change; each subclass stands for one piece of advice.
+* `InvalidInput`: the input is at fault.  Emit a *failed* result with the error's code and go on.
+* `Unavailable`: a dependency cannot be reached.  Back off and retry the same record; never skip it.
+* `Fenced`: another process has replaced this one.  End the process.
+* `InvariantBroken`: an invariant does not hold.  End the process and call an operator.
+* `Refused`: settings or rights do not allow this.  End with a message that names the fix.
 
-Every error has a stable `code` and one sentence for the person who meets it.  Messages
-carry ids and numbers, never pixels, keys or account ids.
+Every error has a stable `code` and one sentence for a person.  Messages contain ids and numbers,
+never pixels, keys or account ids.
 """
 
 from enum import StrEnum
 
 
 class Code(StrEnum):
-    """Stable codes.  A code is never renamed and never used for something else."""
+    """Stable codes, never renamed or reused."""
 
-    # The input is at fault; `FAILURE_CODES` says which of these a failed result carries.
     EMPTY = "empty"
     UNSUPPORTED_FORMAT = "unsupported_format"
     TRUNCATED = "truncated"
@@ -90,8 +86,7 @@ FAILURE_CODES = (
     Code.PROCESSING_TIMEOUT,
     Code.EXPIRED,
 )
-"""The codes of failed results: all that a customer can receive instead of a cut-out."""
-
+"""Codes of failed results: everything that a customer can receive instead of a cut-out."""
 
 SENTENCES: dict[Code, str] = {
     Code.EMPTY: "The upload has no bytes: send the image itself as the value.",
@@ -141,11 +136,10 @@ SENTENCES: dict[Code, str] = {
 
 
 class ErasestreamError(Exception):
-    """The base of all: a stable code, a sentence, and an optional detail (ids, numbers)."""
+    """Base of all errors: a stable code, a sentence, and an optional detail (ids, numbers)."""
 
     default = Code.INVARIANT_BROKEN
-    advice: str | None = None
-    """The sentence of this class, where it advises something else than its code does."""
+    advice: str | None = None  # overrides the sentence of the code
 
     def __init__(self, detail: str = "", *, code: Code | None = None) -> None:
         self.code = code or self.default
@@ -154,7 +148,7 @@ class ErasestreamError(Exception):
 
     @property
     def sentence(self) -> str:
-        """What happened and what to do, for a person; ends with the detail if there is one."""
+        """Cause and remedy for a person, followed by the detail if there is one."""
         base = self.advice or SENTENCES[self.code]
         return f"{base} ({self.detail})" if self.detail else base
 
@@ -174,41 +168,37 @@ class InvalidImage(InvalidInput):
 class InvalidEvent(InvalidInput):
     """The event around the image is at fault."""
 
-    default = Code.INVALID_EVENT
-
 
 class Unavailable(ErasestreamError):
-    """A dependency cannot be reached: back off, then retry the same record; never skip it."""
+    """A dependency cannot be reached: back off and retry the same record; never skip it."""
 
     default = Code.BROKER_UNAVAILABLE
 
 
 class Fenced(ErasestreamError):
-    """Another process has taken this one's place: end the process."""
+    """Another process has replaced this one: end the process."""
 
     default = Code.FENCED
 
 
 class InvariantBroken(ErasestreamError):
-    """An invariant does not hold: end the process and call a person."""
-
-    default = Code.INVARIANT_BROKEN
+    """An invariant does not hold: end the process and call an operator."""
 
 
 class Refused(ErasestreamError):
-    """This process may not run, or may not do this, as it is set up: say what to change."""
+    """Settings or rights do not allow this.  One subclass for each kind of advice."""
 
     default = Code.MISCONFIGURED
 
 
 class NotAuthorized(Refused):
-    """A role lacks a right in Kafka: provision it."""
+    """A role lacks a right in Kafka: provision the cluster."""
 
     default = Code.NOT_AUTHORIZED
 
 
 class BucketAccessDenied(Refused):
-    """An identity lacks a permission on a bucket; provisioning Kafka would not help."""
+    """An identity lacks a permission on a bucket: provisioning Kafka does not help."""
 
     default = Code.NOT_AUTHORIZED
     advice = "This role lacks a permission on the bucket: grant it in the bucket's IAM policy."
@@ -227,25 +217,25 @@ class CertificateRefused(Refused):
 
 
 class MissingCertificate(Refused):
-    """A certificate, key or secret file is missing: put it where the settings say."""
+    """A certificate, key or secret file is missing: put it at the configured path."""
 
     default = Code.MISSING_CERTIFICATE
 
 
 class MissingTopic(Refused):
-    """A topic does not exist: provision it."""
+    """A topic does not exist: provision the cluster."""
 
     default = Code.MISSING_TOPIC
 
 
 class MissingBucket(Refused):
-    """A bucket does not exist, or does not show itself to this role."""
+    """A bucket does not exist or is hidden from this role."""
 
     default = Code.MISSING_BUCKET
 
 
 class MissingModel(Refused):
-    """A model, or what is needed to build one, is not installed: install it."""
+    """A model, or a tool to build one, is not installed: install it."""
 
     default = Code.MISSING_MODEL
 
@@ -263,7 +253,7 @@ class IsolationMissing(Refused):
 
 
 class PromiseExceeded(Refused):
-    """The lifetimes in the settings break the promise: shorten them."""
+    """The configured lifetimes exceed the promise: shorten them."""
 
     default = Code.PROMISE_EXCEEDED
 
@@ -287,13 +277,13 @@ class CheckpointRefused(Refused):
 
 
 class SealBroken(ErasestreamError):
-    """A sealed object cannot be opened.  One error for every cause, so that it tells nothing."""
+    """A sealed object cannot be opened.  One error for every cause, so that it leaks none."""
 
     default = Code.SEAL_BROKEN
 
 
 class NotFound(ErasestreamError):
-    """There is no such object."""
+    """The object does not exist."""
 
     default = Code.NOT_FOUND
 

@@ -1,6 +1,6 @@
-"""Names of things: what they look like, and how those that are derived are derived.
+"""Identifiers: their forms, and the derivation of derived ones.
 
-No clock and no randomness of its own: callers bring both.
+No clock and no randomness: callers pass both.
 """
 
 import hashlib
@@ -25,16 +25,16 @@ UploadIdField = Annotated[UploadId, StringConstraints(pattern=UUID_PATTERN)]
 GrantIdField = Annotated[GrantId, StringConstraints(pattern=UUID_PATTERN)]
 
 INVALID_ACCOUNT = AccountId("_invalid")
-"""The reserved account that failures of uploads without a usable account are reported under."""
+"""Reserved account of the failed results of uploads without a usable account."""
 
 
 def is_account(text: str) -> bool:
-    """Whether somebody may be called this: well-formed and not reserved."""
+    """Return whether the text is a well-formed account id and not the reserved one."""
     return re.fullmatch(ACCOUNT_PATTERN, text) is not None and text != INVALID_ACCOUNT
 
 
 def is_uuid(text: str) -> bool:
-    """Whether this is a UUID in its canonical form (lower case, hyphens)."""
+    """Return whether the text is a UUID in canonical form (lower case, hyphens)."""
     return re.fullmatch(UUID_PATTERN, text) is not None
 
 
@@ -46,33 +46,32 @@ def _uuid(raw: bytes, version: int) -> str:
 
 
 def new_upload_id(now_ms: int, random: bytes) -> UploadId:
-    """A UUIDv7 (RFC 9562, 5.7) from the time in milliseconds and ten random bytes."""
+    """Return a UUIDv7 (RFC 9562, 5.7) of the time in milliseconds and ten random bytes."""
     return UploadId(_uuid(now_ms.to_bytes(6, "big") + random[:10], 7))
 
 
 def idempotent_upload_id(lane: Lane, account: AccountId, key: str, time_ms: int) -> UploadId:
-    """The id that the same upload has on every try: a UUIDv8 (RFC 9562, 5.8).
+    """Return the id of an upload that is the same on every retry: a UUIDv8 (RFC 9562, 5.8).
 
-    48 bits of the time that the caller passes, then 74 bits of HMAC-SHA-256 over lane and
-    account with the hash of the caller's idempotency key as the HMAC's key.  The same four
-    arguments give the same id for ever.
+    48 bits of the caller's time, then 74 bits of HMAC-SHA-256 over lane and account, keyed with
+    the hash of the caller's idempotency key.  The same four arguments always give the same id.
     """
-    # Hashed first: HMAC fills short keys up with zeros, so "k" and "k\0" would be one key.
+    # Hashed first: HMAC pads short keys with zeros, so "k" and "k\0" would be one key.
     hashed = hashlib.sha256(key.encode()).digest()
     digest = hmac.digest(hashed, f"{lane}\0{account}".encode(), hashlib.sha256)
     return UploadId(_uuid(time_ms.to_bytes(6, "big") + digest[:10], 8))
 
 
 def upload_id_of_position(topic_id: str, partition: int, offset: int) -> UploadId:
-    """The id of an upload that came without a usable one: the same on every replay."""
+    """Return the id of an upload without a usable one: the same on every replay."""
     digest = hashlib.sha256(f"position\0{topic_id}\0{partition}\0{offset}".encode()).digest()
     return UploadId(_uuid(digest[:16], 8))
 
 
 def grant_id(lane: Lane, account: AccountId, decision_id: str) -> GrantId:
-    """The id of the grant that a decision made: a UUIDv8 over lane, account and decision.
+    """Return the id of the grant that a decision makes: a UUIDv8 of lane, account and decision.
 
-    Derived and never carried, so that no lane can name another's grant as its own.
+    Derived and never transmitted, so that no lane can claim another lane's grant.
     """
     digest = hashlib.sha256(f"grant\0{lane}\0{account}\0{decision_id}".encode()).digest()
     return GrantId(_uuid(digest[:16], 8))

@@ -1,6 +1,6 @@
-"""Which image format these bytes claim to be, by their first bytes and never by a name.
+"""Image formats, detected from the first bytes and never from a name.
 
-A cheap first look and no proof: only decoding tells whether an image is whole.  Pure.
+A cheap check and no proof: only decoding shows whether an image is complete.  Pure.
 
 Sources: ISO/IEC 10918-1 B.1.1.3 (JPEG: SOI, then a marker), PNG 5.2 (signature),
 RFC 9649 section 2.4 (WebP in RIFF).
@@ -15,7 +15,7 @@ _JPEG_START = b"\xff\xd8\xff"
 
 
 def sniff_content_type(data: bytes) -> str | None:
-    """`image/jpeg`, `image/png`, `image/webp`, or None for anything else."""
+    """Return `image/jpeg`, `image/png` or `image/webp`; None for anything else."""
     head = bytes(data[:12])
     if head.startswith(_JPEG_START):
         return JPEG

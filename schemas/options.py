@@ -1,8 +1,8 @@
-"""What a customer may ask of a cut-out, by the names that remove.bg made known.
+"""Options of a cut-out, under the names that remove.bg introduced.
 
-One model for producer, command line and event.  Unknown options, and options that contradict
-each other, are refused: a typo must not silently give another picture than was asked for.
-Pure: what a margin or a size comes to in pixels is said here, what is done with it elsewhere.
+One model for producer, command line and event.  Unknown and contradictory options are refused:
+a typo must not silently produce another picture than the one requested.  Pure: margins and sizes
+are converted to pixels here and applied elsewhere.
 """
 
 import re
@@ -45,7 +45,7 @@ Colour = tuple[int, int, int]
 
 
 class Margins(NamedTuple):
-    """Room around the product, in pixels."""
+    """Margins around the product, in pixels."""
 
     top: int
     right: int
@@ -54,10 +54,10 @@ class Margins(NamedTuple):
 
 
 class OutputFormat(StrEnum):
-    """The file format of the cut-out.
+    """File format of the cut-out.
 
-    `auto` is a WebP that always fits: lossless, else lossy, else smaller, and the result says
-    which.  `jpg` has no transparency: it stands on `bg_color`, which is white if none is given.
+    `auto` is a WebP that always fits: lossless, else lossy, else smaller; the result records
+    which.  `jpg` has no transparency: its background is `bg_color`, by default white.
     """
 
     PNG = "png"
@@ -67,7 +67,7 @@ class OutputFormat(StrEnum):
 
     @property
     def content_type(self) -> str:
-        """Of the file that comes out."""
+        """Content type of the file."""
         match self:
             case OutputFormat.PNG:
                 return "image/png"
@@ -78,14 +78,14 @@ class OutputFormat(StrEnum):
 
 
 class Channels(StrEnum):
-    """The cut-out, or only its alpha channel as a grey picture."""
+    """The cut-out, or its alpha channel alone as a grey image."""
 
     RGBA = "rgba"
     ALPHA = "alpha"
 
 
 class Size(StrEnum):
-    """The most megapixels that come out; nothing is ever made larger than it was."""
+    """Largest number of pixels of the cut-out; images are never enlarged."""
 
     AUTO = "auto"
     FULL = "full"
@@ -97,7 +97,7 @@ class Size(StrEnum):
 
     @property
     def max_pixels(self) -> int | None:
-        """None where the photo's own size stays."""
+        """Most pixels; None keeps the photo's own size."""
         match self:
             case Size.AUTO | Size.FULL:
                 return None
@@ -110,14 +110,14 @@ class Size(StrEnum):
 
 
 class Edges(StrEnum):
-    """Whether the old background's colour is taken out of soft edges, or left as it is."""
+    """Remove the old background's colour from soft edges, or leave it."""
 
     CLEAN = "clean"
     AS_IS = "as_is"
 
 
 class CutoutOptions(BaseModel):
-    """What the cut-out shall look like; the defaults are what most people want."""
+    """Options of one cut-out; the defaults suit most uses."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -125,16 +125,16 @@ class CutoutOptions(BaseModel):
     channels: Channels = Channels.RGBA
     size: Size = Size.AUTO
     max_dimension: Annotated[int, Field(ge=16, le=50_000)] | None = None
-    """Longest side in pixels, instead of a size by name."""
+    """Longest side in pixels, instead of a named size."""
     crop: bool = False
-    """Cut off what is empty around the product."""
+    """Crop the empty area around the product."""
     crop_margin: Annotated[str, Field(pattern=_MARGIN_PATTERN)] | None = None
-    """Around the product: one value, two (top and bottom, left and right) or four (top, right,
-    bottom, left), each up to 500px, or up to 50% of the product's own height or width."""
+    """Margin around the product: one value, two (top and bottom, left and right) or four (top,
+    right, bottom, left), each up to 500px, or up to 50% of the product's height or width."""
     bg_color: Annotated[str, Field(max_length=16)] | None = None
     """`81d4fa`, `#81d4fa`, `#fff`, or one of the sixteen names of CSS 1."""
     quality: Annotated[int, Field(ge=1, le=100)] | None = None
-    """Of jpg (90 if not given) and of WebP, which is lossless without it."""
+    """Quality of jpg (default 90) and of WebP, which is lossless without it."""
     edges: Edges = Edges.CLEAN
 
     @field_validator("crop_margin")
@@ -155,7 +155,7 @@ class CutoutOptions(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _nothing_contradicts(self) -> Self:
+    def _no_contradictions(self) -> Self:
         if self.crop_margin is not None and not self.crop:
             raise _refused("crop_margin needs crop")
         if self.max_dimension is not None and self.size is not Size.AUTO:
@@ -168,7 +168,7 @@ class CutoutOptions(BaseModel):
 
     @property
     def background(self) -> Colour | None:
-        """The colour that the product stands on; None leaves it transparent."""
+        """Background colour; None leaves it transparent."""
         if self.channels is Channels.ALPHA:
             return None
         if self.bg_color is None:
@@ -182,7 +182,7 @@ class CutoutOptions(BaseModel):
         return red, green, blue
 
     def margins(self, width: int, height: int) -> Margins:
-        """Around a product of this size."""
+        """Return the margins around a product of this size."""
         lengths = [(int(n), unit) for n, unit in _LENGTH.findall(self.crop_margin or "0px")]
         top, right, bottom, left = (lengths * 4)[:4]
         return Margins(
@@ -194,19 +194,19 @@ class CutoutOptions(BaseModel):
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The options that an event carries.  Raises `InvalidEvent` (invalid_options)."""
+        """Parse the options of an event.  Raises `InvalidEvent` (invalid_options)."""
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise InvalidEvent(what_is_wrong(error), code=Code.INVALID_OPTIONS) from None
+            raise InvalidEvent(describe_errors(error), code=Code.INVALID_OPTIONS) from None
 
     def to_json(self) -> str:
-        """Canonical JSON with the values that differ from the defaults."""
+        """Return canonical JSON of the values that differ from the defaults."""
         return self.model_dump_json(exclude_defaults=True)
 
 
-def what_is_wrong(error: ValidationError) -> str:
-    """The options' names, and our own words where there are some; never a value."""
+def describe_errors(error: ValidationError) -> str:
+    """Return the names of the invalid options, or our own sentences; never a value."""
     return "; ".join(
         e["msg"] if e["type"] == _OURS else ".".join(map(str, e["loc"])) or "options"
         for e in error.errors()

@@ -1,1 +1,1 @@
-"""Wire formats: events to headers and bytes, and back."""
+"""Wire formats: encode events as headers and bytes, and decode them."""

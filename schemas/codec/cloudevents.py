@@ -1,11 +1,11 @@
 """Events on the wire: CloudEvents 1.0, Kafka protocol binding, binary content mode.
 
-An attribute `name` travels as the header `ce_name`, the content type as `content-type`;
-the value is the image's own bytes, or JSON for events that have no image.  This is the one
-place where an image becomes the bytes of a record and back.
+An attribute `name` is the header `ce_name`, the content type `content-type`; the value is the
+image's own bytes, or JSON for events without an image.  Images are encoded and decoded nowhere
+else.
 
-Source: CloudEvents 1.0.2 and its Kafka Protocol Binding, section 3.2.  Attribute names
-are lower-case letters and digits, so underscores of field names are left out.
+Source: CloudEvents 1.0.2 and its Kafka Protocol Binding, section 3.2.  Attribute names are
+lower-case letters and digits, so underscores of field names are dropped.
 """
 
 import json
@@ -34,7 +34,7 @@ E = TypeVar("E", bound=Event)
 Headers = Iterable[tuple[str, bytes | None]]
 
 MAX_HEADER_BYTES = 16_384
-"""Names and values of all headers of one record, in bytes."""
+"""Largest total of the names and values of a record's headers, in bytes."""
 
 MAX_VALUE_BYTES: Mapping[type[Event], int] = {
     Upload: MAX_UPLOAD_BYTES,
@@ -42,7 +42,7 @@ MAX_VALUE_BYTES: Mapping[type[Event], int] = {
     Retained: MAX_CUTOUT_BYTES,
 }
 MAX_JSON_BYTES = 16_384
-"""Largest value of an event that has no image, in bytes."""
+"""Largest value of an event without an image, in bytes."""
 
 EVENTS: tuple[type[Event], ...] = (
     Upload,
@@ -67,12 +67,12 @@ class Wire(NamedTuple):
 
 
 def max_value_bytes(event: type[Event]) -> int:
-    """Largest value that a record of this event may have, in bytes."""
+    """Return the largest value of a record of this event, in bytes."""
     return MAX_VALUE_BYTES.get(event, MAX_JSON_BYTES)
 
 
 def to_wire(event: Event, *, source: str) -> Wire:
-    """The record of an event.  `source` says who wrote it (CloudEvents `source`, a URI path).
+    """Encode an event; `source` identifies the writer (CloudEvents `source`, a URI path).
 
     Raises `InvalidEvent` (too_large, result_too_large) above the size limit of the event.
     """
@@ -90,7 +90,7 @@ def to_wire(event: Event, *, source: str) -> Wire:
     return Wire(headers, value)
 
 
-@lru_cache(maxsize=64)  # a process writes few types, for few lanes
+@lru_cache(maxsize=64)  # a process writes few types for few lanes
 def _constant_headers(event: type[Event], source: str) -> tuple[tuple[str, bytes], ...]:
     attributes = {"ce_specversion": "1.0", "ce_type": event.type, "ce_source": source}
     return tuple((name, value.encode()) for name, value in attributes.items())
@@ -114,13 +114,13 @@ def _at_most(event: type[Event]) -> str:
 
 
 def attributes_of(headers: Headers | None) -> dict[str, Any]:
-    """The attributes that our events have, as text, by the names of their fields.
+    """Return the attributes of our events as text, by field name.
 
-    Those that are no fields stand under their header's name: `{"ce_type": ..., "id": ...}`.
-    The first of several headers of one name counts: what was appended later by somebody
-    else changes nothing.  Another's header is only counted, and need not be UTF-8.
+    Attributes without a field keep their header's name: `{"ce_type": ..., "id": ...}`.  Of
+    several headers of one name the first counts, so that headers appended later change nothing.
+    Foreign headers count towards the size only, and need not be UTF-8.
 
-    Raises `InvalidEvent`: one of ours that is not UTF-8, or too many bytes of headers.
+    Raises `InvalidEvent`: one of our headers is not UTF-8, or the headers are too large.
     """
     attributes: dict[str, Any] = {}
     size = 0
@@ -142,10 +142,10 @@ def attributes_of(headers: Headers | None) -> dict[str, Any]:
 
 
 def type_of(headers: Headers | None) -> type[Event]:
-    """Which event a record holds.
+    """Return the event class of a record.
 
     Raises `InvalidEvent`: unsupported_version for another major version of a known event,
-    else invalid_event.
+    otherwise invalid_event.
     """
     return _type_named(attributes_of(headers).get("ce_type", ""))
 
@@ -160,17 +160,17 @@ def _type_named(name: str) -> type[Event]:
 
 
 def from_wire(event: type[E], headers: Headers | None, value: bytes | None) -> E:
-    """The event of a record.
+    """Decode a record of this event.
 
     Raises `InvalidEvent`: unsupported_version for another major version of the event,
-    too_large above its size limit, invalid_account, invalid_options, else invalid_event
-    with the names (never the values) of the attributes that are wrong.
+    too_large above its size limit, invalid_account, invalid_options, otherwise invalid_event
+    with the names (never the values) of the invalid attributes.
     """
     return one_from_wire((event,), headers, value)
 
 
 def one_from_wire(events: tuple[type[E], ...], headers: Headers | None, value: bytes | None) -> E:
-    """The event of a record that may be any of these.  Raises what `from_wire` raises."""
+    """Decode a record of any of these events.  Raises the errors of `from_wire`."""
     members = attributes_of(headers)
     event = _type_named(members.get("ce_type", ""))
     if event not in events:
@@ -193,25 +193,25 @@ def one_from_wire(events: tuple[type[E], ...], headers: Headers | None, value: b
 
 @cache
 def _headers_of(event: type[Event]) -> Mapping[str, str]:
-    """The fields of an event that are attributes, each with the header that it travels in."""
+    """Return the header of each field that is an attribute of the event."""
     body = event.body or ("data",)
     return {field: header_of(field) for field in event.model_fields if field not in body}
 
 
 def header_of(field: str) -> str:
-    """The header that a field travels in."""
+    """Return the header of a field."""
     return "content-type" if field == "content_type" else f"ce_{field.replace('_', '')}"
 
 
 _FIELDS: Mapping[str, str] = {name: name for name in ("ce_specversion", "ce_type", "ce_source")} | {
     name: field for event in EVENTS for field, name in _headers_of(event).items()
 }
-"""Headers that events of ours have, and the fields that they carry.  Anybody may add more."""
+"""Fields of our events by header.  Writers may add other headers."""
 
 
 def _body(fields: Iterable[str], value: bytes) -> dict[str, object]:
     try:
-        body = json.loads(value.decode())  # given bytes, json would take UTF-16 and UTF-32, too
+        body = json.loads(value.decode())  # of bytes, json accepts UTF-16 and UTF-32 as well
     except (ValueError, RecursionError):
         raise InvalidEvent("the value is not JSON") from None
     if not isinstance(body, dict):

@@ -1,11 +1,11 @@
-"""Decisions read quickly: the form that our writers give them, and every other by the model.
+"""Fast decoder of consent decisions.
 
-A view reads all decisions of its lanes when it starts, and for a million of them the model
-would be most of the wait.
+A view reads all decisions of its lanes when it starts; for a million of them the pydantic model
+would take most of the time.
 
-* A record in exactly the form that `to_wire` writes is taken apart by one pattern.  It is
-  narrower than the model: whatever it takes the model takes, and makes the same of it.
-* Any other record is left to the model, which alone refuses.
+* A record in the canonical form, exactly as `to_wire` writes it, is matched by one pattern.  The
+  pattern is narrower than the model: the model accepts every match and decodes it equally.
+* The model decodes every other record, and it alone refuses records.
 """
 
 import re
@@ -29,12 +29,12 @@ _FORM = re.compile(
     rb',"actor":"[A-Za-z0-9_.:-]{1,64}"'
     rb',"channel":"(?:' + "|".join(Channel).encode() + rb')"\}'
 )
-"""The headers' values and the record's, one a line; no part of it has a line's end in it."""
+"""The values of the headers and of the record, one per line; none contains a line feed."""
 _DECISIONS = {decision.encode(): decision for decision in Decision}
 
 
 class ParsedDecision(NamedTuple):
-    """What a view needs of a decision."""
+    """The fields of a decision that a view needs."""
 
     account: bytes
     id: str
@@ -42,17 +42,17 @@ class ParsedDecision(NamedTuple):
     decision: Decision
 
     def is_void(self, appended_at: datetime) -> bool:
-        """Whether this is a grant that the broker appended too late (or too early) to count."""
+        """Return whether this is a grant that was appended too late (or too early) to count."""
         return is_void(self.decision, made_at=self.made_at, appended_at=appended_at)
 
 
 def read_decision(headers: Sequence[tuple[str, bytes]], value: bytes) -> ParsedDecision:
-    """The decision in a record.  Raises `InvalidEvent` exactly where `from_wire` does."""
-    return in_our_form(headers, value) or _by_the_model(headers, value)
+    """Decode a decision.  Raises `InvalidEvent` exactly where `from_wire` does."""
+    return parse_canonical(headers, value) or _parse_with_model(headers, value)
 
 
-def in_our_form(headers: Sequence[tuple[str, bytes]], value: bytes) -> ParsedDecision | None:
-    """The decision in a record of this form; None for any other record."""
+def parse_canonical(headers: Sequence[tuple[str, bytes]], value: bytes) -> ParsedDecision | None:
+    """Decode a record in the canonical form; return None for any other."""
     if len(headers) != len(_NAMES):
         return None
     names, values = zip(*headers, strict=True)
@@ -64,11 +64,11 @@ def in_our_form(headers: Sequence[tuple[str, bytes]], value: bytes) -> ParsedDec
     id_, time, account, decision = found.groups()
     try:
         made_at = datetime.fromisoformat(time.decode())
-    except ValueError:  # the 30th of February
+    except ValueError:  # 30 February, for example
         return None
     return ParsedDecision(account, id_.decode(), made_at, _DECISIONS[decision])
 
 
-def _by_the_model(headers: Sequence[tuple[str, bytes]], value: bytes) -> ParsedDecision:
+def _parse_with_model(headers: Sequence[tuple[str, bytes]], value: bytes) -> ParsedDecision:
     event = from_wire(ConsentDecision, headers, value)
     return ParsedDecision(event.account.encode(), event.id, event.time, event.decision)

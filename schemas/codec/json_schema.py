@@ -1,7 +1,7 @@
-"""The events as JSON Schemas: for those who write or read them without this library.
+"""JSON Schemas of the events, for writers and readers without this library.
 
-One schema an event describes the record as it is on the wire: `headers` (text) and `value`,
-which is a JSON object, or the image's own bytes.  Drafts are 2020-12.
+One schema per event describes the record on the wire: `headers` (text) and `value`, which is a
+JSON object or the image's own bytes.  The draft is 2020-12.
 """
 
 from inspect import cleandoc
@@ -25,10 +25,10 @@ Schema = dict[str, Any]
 
 
 def json_schemas() -> dict[str, Schema]:
-    """A schema for each event, by its type, and one for the options that an upload carries."""
-    found = {event.type: _record(event) for event in EVENTS}
+    """Return a schema for each event, by type, and one for the options of an upload."""
+    schemas = {event.type: _record(event) for event in EVENTS}
     options = CutoutOptions.model_json_schema()
-    return found | {"options": {"$schema": DRAFT, **options}}
+    return schemas | {"options": {"$schema": DRAFT, **options}}
 
 
 def _record(event: type[Event]) -> Schema:
@@ -47,7 +47,7 @@ def _record(event: type[Event]) -> Schema:
 
 
 def _headers(event: type[Event], members: Schema) -> Schema:
-    """Every attribute as the text that it travels as; others are allowed and ignored."""
+    """Describe every attribute as header text; other headers are allowed and ignored."""
     fixed = {"ce_specversion": "1.0", "ce_type": event.type}
     headers: Schema = {name: {"const": value} for name, value in fixed.items()}
     headers["ce_source"] = {"type": "string", "format": "uri-reference"}
@@ -59,7 +59,7 @@ def _headers(event: type[Event], members: Schema) -> Schema:
         if name != "content_type":
             member = members["properties"][name]
             headers[header_of(name)] = _text(
-                members["$defs"][_named(member)] if "$ref" in member else member
+                members["$defs"][_definition_name(member)] if "$ref" in member else member
             )
     if event is Upload:
         headers["ce_account"]["not"] = {"const": INVALID_ACCOUNT}
@@ -73,7 +73,7 @@ def _headers(event: type[Event], members: Schema) -> Schema:
 
 
 def _text(member: Schema) -> Schema:
-    """A header is always text; what bounds the member bounds its text."""
+    """Describe a member as header text, with the bounds of the member."""
     one_of = [m for m in member.get("anyOf", [member]) if m.get("type") != "null"]
     kept = (
         "pattern",
@@ -87,7 +87,7 @@ def _text(member: Schema) -> Schema:
     return {"type": "string"} | {name: one_of[0][name] for name in kept if name in one_of[0]}
 
 
-def _named(member: Schema) -> str:
+def _definition_name(member: Schema) -> str:
     name: str = member["$ref"].rpartition("/")[2]
     return name
 
@@ -95,7 +95,7 @@ def _named(member: Schema) -> str:
 def _value(event: type[Event], members: Schema) -> Schema:
     if event.body is None:
         return {
-            "description": "The image's own bytes, each of them a character here.",
+            "description": "The image's own bytes, one character per byte.",
             "type": "string",
             "maxLength": max_value_bytes(event),
             "contentEncoding": "binary",

@@ -1,9 +1,8 @@
-"""The replay mark: which upload was routed last, kept in the metadata of a committed offset.
+"""Replay mark: the last routed upload, stored in the metadata of a committed offset.
 
-Position and mark are one atomic write, so no crash can part them.  Written form:
-`1:<topic id of uploads>:<offset>`, where 1 is the version of the form and the offset -1
-says that nothing was routed yet.  After a loss `:<unread below>` follows, until the mark has
-got there.  Pure.
+Offset and mark are one atomic commit, so no crash can separate them.  Format:
+`1:<topic id of uploads>:<offset>`, where 1 is the version and the offset -1 means that nothing
+was routed yet.  After a loss `:<unread below>` follows until the mark has reached it.  Pure.
 """
 
 import re
@@ -18,28 +17,28 @@ _FORM = re.compile(
 
 
 class ReplayMark(NamedTuple):
-    """The upload that was routed last in one partition."""
+    """The last routed upload of one partition."""
 
     topic_id: str
     offset: int
     unread_below: int = 0
-    """Results of uploads below this may be gone although nobody has read them; 0: none are."""
+    """Results of uploads below this offset may be deleted unread; 0 if none are."""
 
     def __str__(self) -> str:
-        # Past it, it says nothing any more; so every mark has one form.
+        # Omitted once the mark has passed it, so that every mark has one form.
         loss = f":{self.unread_below}" if self.unread_below > self.offset + 1 else ""
         return f"1:{self.topic_id}:{self.offset}{loss}"
 
     def at(self, offset: int) -> "ReplayMark":
-        """This mark once the upload at the offset is routed."""
+        """Return the mark after routing the upload at this offset."""
         return ReplayMark(self.topic_id, offset, self.unread_below)
 
     @classmethod
     def parse(cls, metadata: str | None, *, where: str) -> "ReplayMark":
-        """Read the metadata of the committed offset of `where`.
+        """Parse the metadata of the committed offset of `where`.
 
-        Raises `InvariantBroken` if it is missing or not ours: going on without it would
-        lose or repeat records.
+        Raises `InvariantBroken` if it is missing or invalid: going on without it would lose or
+        repeat records.
         """
         match = _FORM.fullmatch(metadata or "")
         if match is None:
@@ -53,6 +52,6 @@ class ReplayMark(NamedTuple):
         )
         if str(mark) != metadata:
             raise InvariantBroken(
-                f"{where}: a replay mark that nobody wrote; see `erasestream repair`"
+                f"{where}: a replay mark in non-canonical form; see `erasestream repair`"
             )
         return mark

@@ -1,7 +1,7 @@
-"""What decides where a result goes: some of its headers, and nothing else of the record.
+"""The headers of a result that determine its route.
 
-The join hands most results on as they are.  To make the whole event of each took it as long as
-everything else that it decides (measured: 11 of 20 µs), for fields that nobody there looks at.
+The router forwards most results unchanged.  Decoding the whole event took as long as the rest of
+a routing decision (measured: 11 of 20 µs), for fields that the router does not use.
 """
 
 import re
@@ -19,7 +19,7 @@ _is_account = re.compile(ACCOUNT_PATTERN).fullmatch
 
 
 class ResultHeaders(NamedTuple):
-    """Whether it is a cut-out or a failure, of whose upload, which one, and when that came."""
+    """Kind of a result, and account, position and append time of its upload."""
 
     is_cutout: bool
     account: AccountId
@@ -36,12 +36,12 @@ def _account(text: str) -> AccountId:
 def _time(text: str) -> datetime:
     time = datetime.fromisoformat(text)
     if time.tzinfo is None:
-        raise ValueError("a time of nowhere")
+        raise ValueError("a time without a time zone")
     return time
 
 
 _IS_CUTOUT = {Cutout.type.encode(): True, Failure.type.encode(): False}
-_READ: Sequence[tuple[str, Callable[[str], Any]]] = (
+_PARSERS: Sequence[tuple[str, Callable[[str], Any]]] = (
     (header_of("account"), _account),
     (header_of("position"), Position.parse),
     (header_of("uploaded_at"), _time),
@@ -49,21 +49,21 @@ _READ: Sequence[tuple[str, Callable[[str], Any]]] = (
 
 
 def parse_result_headers(headers: Sequence[tuple[str, bytes | None]]) -> ResultHeaders:
-    """The head of a record of results.  Of several headers of a name the first counts.
+    """Parse the headers of a result.  Of several headers of one name the first counts.
 
-    Raises `InvalidEvent` if it is none, with the name of the header that is wrong or missing.
+    Raises `InvalidEvent` naming the header that is invalid or missing.
     """
-    # Not by `attributes_of`: to make text of all of them takes as long as this.
+    # Without `attributes_of`: decoding all headers takes as long as everything here.
     found = dict(reversed(headers))
     is_cutout = _IS_CUTOUT.get(found.get("ce_type") or b"")
     if is_cutout is None:
         raise InvalidEvent("ce_type")
     if found.get("ce_specversion") != b"1.0":
         raise InvalidEvent("ce_specversion")
-    read = []
-    for name, of in _READ:
+    fields = []
+    for name, parse in _PARSERS:
         try:
-            read.append(of((found.get(name) or b"").decode()))
+            fields.append(parse((found.get(name) or b"").decode()))
         except ValueError:
             raise InvalidEvent(name) from None
-    return ResultHeaders(is_cutout, *read)
+    return ResultHeaders(is_cutout, *fields)

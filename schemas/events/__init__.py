@@ -1,1 +1,1 @@
-"""The events that flow through the topics."""
+"""Events in the topics."""

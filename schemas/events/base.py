@@ -1,10 +1,10 @@
-"""What every event has, and the field types that events share.
+"""Base class of the events, and the field types that they share.
 
-Every event is an immutable value.  Fields named in `body` form the JSON value of the
-record; an event whose `body` is None carries the image's own bytes as its value (`data`).
-All other fields are CloudEvents attributes, which travel as headers (`codec/cloudevents.py`).
+Events are immutable values.  The fields named in `body` form the JSON value of the record; an
+event whose `body` is None has the image's own bytes as its value (`data`).  All other fields are
+CloudEvents attributes, which are headers of the record (`codec/cloudevents.py`).
 
-Events ignore members that they do not know, so that older readers survive newer writers.
+Unknown members are ignored, so that older readers accept events of newer writers.
 """
 
 import re
@@ -38,9 +38,9 @@ _POSITION = re.compile(POSITION_PATTERN)
 
 
 class Position(NamedTuple):
-    """Where an upload lies: written `<topic id>/<partition>/<offset>`.
+    """Position of an upload, written `<topic id>/<partition>/<offset>`.
 
-    The topic id tells a topic from another of the same name that was deleted before it.
+    The topic id distinguishes a topic from a deleted one of the same name.
     """
 
     topic_id: str
@@ -49,7 +49,7 @@ class Position(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The position that is written like this.  Raises `ValueError`."""
+        """Parse the written form.  Raises `ValueError`."""
         if _POSITION.fullmatch(text) is None:
             raise ValueError("not a position")
         topic_id, partition, offset = text.split("/")
@@ -61,8 +61,8 @@ class Position(NamedTuple):
 
 def _position(value: object) -> Position:
     if not isinstance(value, str | Position):
-        raise ValueError("not a position")  # noqa: TRY004 (what pydantic takes as a refusal)
-    return Position.parse(str(value))  # one that was made by hand is looked at, too
+        raise ValueError("not a position")  # noqa: TRY004 (pydantic reports ValueError as invalid input)
+    return Position.parse(str(value))  # validates positions made in code as well
 
 
 PositionField = Annotated[
@@ -74,9 +74,9 @@ PositionField = Annotated[
 
 
 class Event(BaseModel):
-    """What all events have: a type, an id that is unique with it, and the writer's time."""
+    """Base of all events: a type, an id that is unique within it, and the writer's time."""
 
-    # What an error of pydantic quotes could be an account or an image.
+    # Pydantic's errors would quote accounts and images.
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     type: ClassVar[str]
@@ -87,10 +87,10 @@ class Event(BaseModel):
 
 
 def as_attributes(event: Event) -> dict[str, Any]:
-    """The fields of an event that travel as attributes, as JSON values, without the empty."""
+    """Return the fields of an event that are attributes, as JSON values, without None."""
     return event.model_dump(mode="json", exclude={"data", *(event.body or ())}, exclude_none=True)
 
 
 def utc(timestamp_ms: int) -> datetime:
-    """A broker's timestamp (milliseconds since 1970) as a time, exactly."""
+    """Convert a broker's timestamp (milliseconds since 1970) exactly."""
     return _EPOCH + timedelta(milliseconds=timestamp_ms)

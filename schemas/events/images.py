@@ -1,4 +1,4 @@
-"""Images on their way: the upload, its cut-out or failure, and what is retained."""
+"""Image events: uploads, results, and retained images."""
 
 import json
 from collections.abc import Mapping
@@ -35,10 +35,10 @@ from erasestream.schemas.ids import (
 from erasestream.schemas.options import CutoutOptions
 
 MAX_UPLOAD_BYTES = 25_000_000
-"""Largest image that is taken, in bytes."""
+"""Largest upload, in bytes."""
 
 MAX_CUTOUT_BYTES = 64_000_000
-"""Largest cut-out that is delivered, in bytes."""
+"""Largest cut-out, in bytes."""
 
 
 def _from_json(value: object) -> object:
@@ -46,7 +46,7 @@ def _from_json(value: object) -> object:
 
 
 class Upload(Event):
-    """An image on its way in.  `time` is the sender's clock and decides nothing."""
+    """An uploaded image.  `time` is the sender's clock and is informational."""
 
     type: ClassVar[str] = "com.backgrounderase.image.uploaded.v1"
 
@@ -69,17 +69,17 @@ class Upload(Event):
     data: Annotated[bytes, Field(repr=False)]
 
     @model_validator(mode="after")
-    def _account_is_somebody(self) -> Self:
+    def _account_is_not_reserved(self) -> Self:
         if self.account == INVALID_ACCOUNT:
             raise ValueError("account is reserved")
         return self
 
 
 class Result(Event):
-    """What cut-out and failure share.
+    """Fields that cut-out and failure share.
 
-    `position` and `uploaded_at` (the broker's clock when it appended the upload) identify
-    the upload that this is the result of.
+    `position` and `uploaded_at` (when the broker appended the upload, by its clock) identify the
+    upload of this result.
     """
 
     id: UploadIdField
@@ -90,7 +90,7 @@ class Result(Event):
 
 
 class Adjusted(StrEnum):
-    """What had to be done so that an `auto` cut-out fits: lossy; or smaller, and lossy with it."""
+    """Reduction that made an `auto` cut-out fit: lossy; or smaller, which is lossy as well."""
 
     LOSSY = "lossy"
     SMALLER = "smaller"
@@ -116,44 +116,44 @@ class Cutout(Result):
             {
                 "type": "string",
                 "contentMediaType": "application/json",
-                "description": "Milliseconds of each step, by its name, as a JSON object.",
+                "description": "Milliseconds of each step, by name, as a JSON object.",
             }
         ),
     ] = Field(default_factory=dict)
-    """Milliseconds that each step of the work took, by the step's name."""
+    """Duration of each processing step in milliseconds, by name."""
     adjusted: AdjustedField | None = None
-    """Where an `auto` cut-out had to be made less than it could be: one of `Adjusted`, kept as
-    text, so that an older reader takes a newer word."""
+    """Reduction of an `auto` cut-out: one of `Adjusted`, as text, so that older readers accept
+    newer values."""
     data: Annotated[bytes, Field(repr=False)]
 
 
 class Failure(Result):
-    """A result: why there is no cut-out.  Never carries pixels."""
+    """A result: the reason why there is no cut-out.  Contains no pixels."""
 
     type: ClassVar[str] = "com.backgrounderase.image.failed.v1"
     body: ClassVar[frozenset[str] | None] = frozenset({"code", "sentence"})
 
     code: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,64}$")]
-    """One of `Code`; kept as text, so that an older reader takes a newer code."""
+    """One of `Code`, as text, so that older readers accept newer codes."""
     sentence: Text
 
 
 RESULTS: tuple[type[Cutout | Failure], ...] = (Cutout, Failure)
-"""What a record of results can be."""
+"""The events of a topic of results."""
 
 
 class Part(StrEnum):
-    """Which of the two pictures of an upload."""
+    """One of the two images of an upload."""
 
     ORIGINAL = "original"
     CUTOUT = "cutout"
 
 
 class Retained(Event):
-    """A picture on its way to the encryption sink, of an account that opted in.
+    """An image for the encryption sink, of an account that opted in.
 
-    `grant` is the grant of consent that it was retained under; `mark` says how much of the
-    consent topic had been applied when that was decided, as `<partition>/<offset>`.
+    `grant` is the grant of consent under which it is retained; `mark` is how much of the consent
+    topic had been applied to that decision, as `<partition>/<offset>`.
     """
 
     type: ClassVar[str] = "com.backgrounderase.image.retained.v1"

@@ -1,7 +1,7 @@
-"""What the ledger holds: every decision, every erasure, every finding, every repair.
+"""Ledger entries: every decision, erasure, finding and repair.
 
-The ledger is append-only and kept.  It names accounts by lane and opaque id, since it is
-the proof of their decisions, and never holds an image.
+The ledger is append-only and permanent.  As the proof of the owners' decisions it names accounts
+by lane and opaque id; it never contains an image.
 """
 
 from enum import StrEnum
@@ -15,7 +15,7 @@ from erasestream.schemas.ids import AccountField, GrantIdField, LaneField
 
 
 class DecisionEntry(Event):
-    """A decision, as the ledger keeps it; `id` is that of the decision."""
+    """A consent decision; `id` is the id of the decision."""
 
     type: ClassVar[str] = "com.backgrounderase.ledger.decision.v1"
     body: ClassVar[frozenset[str] | None] = frozenset({"decision", "actor", "channel"})
@@ -28,7 +28,7 @@ class DecisionEntry(Event):
 
 
 class ErasureEntry(Event):
-    """The marker of this grant stands in the vault: nothing is kept under it any more."""
+    """The vault holds the erasure marker of this grant: nothing is retained under it any more."""
 
     type: ClassVar[str] = "com.backgrounderase.ledger.erasure.v1"
     body: ClassVar[frozenset[str] | None] = frozenset({"grant"})
@@ -39,7 +39,7 @@ class ErasureEntry(Event):
 
 
 class FindingKind(StrEnum):
-    """What can be found to be wrong without stopping the pipeline."""
+    """Problems that do not stop the pipeline."""
 
     CONSENT_IN_WRONG_PARTITION = "consent_in_wrong_partition"
     CONSENT_UNREADABLE = "consent_unreadable"
@@ -49,7 +49,7 @@ class FindingKind(StrEnum):
 
 
 class Finding(Event):
-    """Something was wrong, and what was done about it."""
+    """A problem, and what was done about it."""
 
     type: ClassVar[str] = "com.backgrounderase.ledger.finding.v1"
     body: ClassVar[frozenset[str] | None] = frozenset({"kind", "detail"})
@@ -59,7 +59,7 @@ class Finding(Event):
 
 
 class Repair(Event):
-    """A person mended something by an explicit command."""
+    """A repair by a person, with an explicit command."""
 
     type: ClassVar[str] = "com.backgrounderase.ledger.repair.v1"
     body: ClassVar[frozenset[str] | None] = frozenset({"command", "detail", "actor"})

@@ -18,7 +18,7 @@ def test_the_table_of_codes_is_current() -> None:
 
 def test_every_code_stands_there_once_and_customers_codes_first() -> None:
     """With its sentence, and apart from those that no customer meets."""
-    customers, _, others = document().partition("## What processes")
+    customers, _, others = document().partition("## Errors of processes")
     for code in Code:
         row = f"| `{code}` | {SENTENCES[code]} |\n"
         assert document().count(row) == 1

@@ -1,4 +1,4 @@
-"""One event of each type, the same each time: what the golden messages hold."""
+"""One fixed event of each type: the content of the golden messages."""
 
 from datetime import UTC, datetime
 
@@ -90,6 +90,5 @@ SAMPLES: tuple[Event, ...] = (
 
 
 def headers_of(result: Cutout | Failure) -> ResultHeaders:
-    """What the join is to read of it."""
     is_cutout = isinstance(result, Cutout)
     return ResultHeaders(is_cutout, result.account, result.position, result.uploaded_at)

@@ -1,4 +1,4 @@
-"""Deadlines on a clock of the test's own."""
+"""Deadlines, on a clock that the test advances."""
 
 import pytest
 
@@ -18,14 +18,14 @@ def clock() -> Ticks:
     return Ticks()
 
 
-def test_it_passes_once_its_time_is_over(clock: Ticks) -> None:
+def test_a_deadline_passes_after_its_timeout(clock: Ticks) -> None:
     deadline = Deadline(2.0, clock)
     assert not deadline.has_passed
     clock.now_s += 2.0
     assert deadline.has_passed
 
 
-def test_what_remains_shrinks_to_zero_and_no_further(clock: Ticks) -> None:
+def test_remaining_time_is_never_negative(clock: Ticks) -> None:
     deadline = Deadline(2.0, clock)
     clock.now_s += 0.5
     assert deadline.remaining_s == pytest.approx(1.5)

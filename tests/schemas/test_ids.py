@@ -1,4 +1,4 @@
-"""Names: their form, and that derived ones are derived from all that they should be."""
+"""Identifiers: their form, and the inputs that derived ones depend on."""
 
 from uuid import UUID
 
@@ -33,16 +33,15 @@ def test_new_ids_are_version_7_and_hold_the_time(now_ms: int, random: bytes) -> 
 
 
 @given(now_ms=MS, key=st.text(max_size=200))
-def test_idempotent_ids_are_version_8_and_the_same_each_time(now_ms: int, key: str) -> None:
-    """Of lane, account, key and time."""
+def test_idempotent_ids_are_version_8_and_stable(now_ms: int, key: str) -> None:
     upload_id = idempotent_upload_id(LANE, ACCOUNT, key, now_ms)
     assert upload_id == idempotent_upload_id(LANE, ACCOUNT, key, now_ms)
     assert UUID(upload_id).version == 8
     assert UUID(upload_id).int >> 80 == now_ms
 
 
-def test_idempotent_ids_differ_in_everything_they_are_made_of() -> None:
-    """Also where the parts only move over a border."""
+def test_idempotent_ids_differ_in_every_argument() -> None:
+    """Including arguments whose concatenation is the same."""
     ids = {
         idempotent_upload_id(LANE, ACCOUNT, "k", 1),
         idempotent_upload_id(Lane("bulk"), ACCOUNT, "k", 1),
@@ -54,8 +53,7 @@ def test_idempotent_ids_differ_in_everything_they_are_made_of() -> None:
     assert len(ids) == 6
 
 
-def test_grant_belongs_to_its_lane() -> None:
-    """The same decision in another lane makes another grant."""
+def test_grant_ids_depend_on_lane_account_and_decision() -> None:
     decision = new_upload_id(1, bytes(10))
     ids = {
         grant_id(LANE, ACCOUNT, decision),
@@ -66,27 +64,24 @@ def test_grant_belongs_to_its_lane() -> None:
     assert len(ids) == 4
 
 
-def test_id_of_a_position_is_the_same_on_every_replay() -> None:
-    """And another for every other position."""
+def test_ids_of_positions_are_stable_and_distinct() -> None:
     ids = {upload_id_of_position(t, p, o) for t in "ab" for p in (0, 1) for o in (0, 1)}
     assert len(ids) == 8
     assert all(map(is_uuid, ids))
 
 
 @pytest.mark.parametrize("text", ["", "_invalid", "a b", "a@b", "ä", "a/b", "x" * 65, "a\n"])
-def test_what_is_no_account(text: str) -> None:
+def test_invalid_account_ids_are_refused(text: str) -> None:
     """E-mail addresses among them."""
     assert not is_account(text)
 
 
 def test_every_code_has_a_sentence() -> None:
-    """One that says something, and ends."""
     assert SENTENCES.keys() == set(Code)
     assert all(len(text) > 20 and text.endswith(".") for text in SENTENCES.values())
 
 
-def test_codes_of_failures_are_those_of_the_input() -> None:
-    """What a customer can see: none that is about our own set-up."""
+def test_failure_codes_exclude_errors_of_our_own_setup() -> None:
     codes = set(FAILURE_CODES)
     assert {Code.EMPTY, Code.EXPIRED, Code.PROCESSING_CRASHED} <= codes
     assert not codes & {Code.MISCONFIGURED, Code.BROKER_UNAVAILABLE, Code.FENCED, Code.ERASED}

@@ -1,4 +1,4 @@
-"""The options of a cut-out: what they allow, what they refuse, and what they come to."""
+"""Options of a cut-out: accepted, refused, and converted to pixels."""
 
 import json
 
@@ -33,8 +33,8 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("asked", REFUSED, ids=str)
-def test_what_is_unknown_or_contradicts_itself_is_refused(asked: dict[str, object]) -> None:
-    """With its code, and without the value in the sentence."""
+def test_unknown_and_contradictory_options_are_refused(asked: dict[str, object]) -> None:
+    """With the code, and without the value in the message."""
     with pytest.raises(InvalidEvent) as refused:
         CutoutOptions.from_json(json.dumps(asked))
     assert refused.value.code is Code.INVALID_OPTIONS
@@ -44,15 +44,13 @@ def test_what_is_unknown_or_contradicts_itself_is_refused(asked: dict[str, objec
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", '"png"', "\ud800", "[" * 10_000])
-def test_what_is_no_object_is_refused(text: str) -> None:
-    """Whatever a stranger writes into the header."""
+def test_options_that_are_no_json_object_are_refused(text: str) -> None:
     with pytest.raises(InvalidEvent) as refused:
         CutoutOptions.from_json(text)
     assert refused.value.code is Code.INVALID_OPTIONS
 
 
-def test_a_sentence_says_what_is_wrong() -> None:
-    """Names, and our own words where options contradict each other."""
+def test_errors_name_the_option_or_the_contradiction() -> None:
     with pytest.raises(InvalidEvent, match="crop_margin needs crop"):
         CutoutOptions.from_json('{"crop_margin": "5px"}')
     with pytest.raises(InvalidEvent, match="quality"):
@@ -69,14 +67,14 @@ def test_a_sentence_says_what_is_wrong() -> None:
         quality=st.none() | st.integers(1, 100),
     )
 )
-def test_written_and_read_they_are_the_same(options: CutoutOptions) -> None:
-    """Only what differs from the defaults travels."""
+def test_options_survive_json(options: CutoutOptions) -> None:
+    """Only values that differ from the defaults are written."""
     assert CutoutOptions.from_json(options.to_json()) == options
     assert CutoutOptions().to_json() == "{}"
 
 
 def test_margins_are_top_right_bottom_left() -> None:
-    """One value, two or four, in pixels or in percent of the product's own height or width."""
+    """One, two or four values, in pixels or in percent of the product's height or width."""
 
     def margins(text: str | None) -> tuple[int, ...]:
         return CutoutOptions(crop=True, crop_margin=text).margins(200, 100)
@@ -102,5 +100,5 @@ def test_margins_are_top_right_bottom_left() -> None:
 def test_the_background_is_a_colour_or_none(
     options: CutoutOptions, colour: tuple[int, int, int] | None
 ) -> None:
-    """Hex in both lengths, names in any case; a jpg has one always."""
+    """Hex in both lengths, names in any case; jpg always has a colour."""
     assert options.background == colour

@@ -21,7 +21,7 @@ from erasestream.schemas.ids import (
     new_upload_id,
 )
 from erasestream.schemas.image_formats import sniff_content_type
-from erasestream.schemas.options import CutoutOptions, what_is_wrong
+from erasestream.schemas.options import CutoutOptions, describe_errors
 
 Options = CutoutOptions | Mapping[str, object] | None
 """The options themselves, or their names and values, or None for the defaults."""
@@ -108,7 +108,7 @@ def checked_options(options: Options) -> CutoutOptions:
     try:
         return CutoutOptions.model_validate(dict(options))
     except ValidationError as error:
-        raise InvalidEvent(what_is_wrong(error), code=Code.INVALID_OPTIONS) from None
+        raise InvalidEvent(describe_errors(error), code=Code.INVALID_OPTIONS) from None
 
 
 def _checked_content_type(image: bytes) -> str:

@@ -1,7 +1,7 @@
 """Write the golden messages of version 1: `python -m tests.schemas.codec.make_golden`.
 
-Run once, when an event gets a new major version: what was written by a release must be read
-by every later one, so the files of a version are never written again.
+Run it once, when an event gets a new major version.  Every later release must read the messages of
+an earlier one, so the files of a version are never rewritten.
 """
 
 import base64
@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def main() -> None:
-    """Write what does not exist yet."""
+    """Write the files that do not exist yet."""
     for event in SAMPLES:
         path = GOLDEN / f"{event.type}.json"
         if not path.exists():

@@ -1,4 +1,4 @@
-"""Decisions read quickly are what the model makes of them, and nothing that it refuses."""
+"""The fast decoder of decisions agrees with the model, and accepts nothing that it refuses."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -8,7 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire
-from erasestream.schemas.codec.consent_decision import ParsedDecision, in_our_form, read_decision
+from erasestream.schemas.codec.consent_decision import (
+    ParsedDecision,
+    parse_canonical,
+    read_decision,
+)
 from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
 from tests.schemas.samples import SAMPLES
@@ -36,17 +40,16 @@ ODD = [
     *(b"2026-01-01T00:00:00", b"2026-01-01T00:00:00+01:00", b"1767323045", b"NaN"),
     *(b"019B7D2C-1D4E-7000-8000-00000000002A", b"019b7d2c-1d4e-7000-8000-00000000002a\n"),
     b"com.backgrounderase.consent.decided.v2",
-    "\u0661\u0662".encode(),  # digits, but not these
+    "\u0661\u0662".encode(),  # digits, but not ASCII
 ]
 
 
 def change_header(name: str, new: bytes) -> Change:
-    """Give a header another value."""
     return lambda message: ([(n, new if n == name else v) for n, v in message[0]], message[1])
 
 
 def change_byte(where: int, new: bytes, *, cut: int) -> Change:
-    """Put something into the value, in the place of some of its bytes."""
+    """Replace some bytes of the value."""
 
     def change(message: Message) -> Message:
         headers, value = message
@@ -57,8 +60,6 @@ def change_byte(where: int, new: bytes, *, cut: int) -> Change:
 
 
 def change_header_byte(name: str, where: int, new: bytes) -> Change:
-    """Replace one byte of a header's value."""
-
     def change(message: Message) -> Message:
         headers, value = message
         old = dict(headers).get(name, b"")
@@ -69,17 +70,15 @@ def change_header_byte(name: str, where: int, new: bytes) -> Change:
 
 
 def without(name: str) -> Change:
-    """Leave a header out."""
     return lambda message: ([pair for pair in message[0] if pair[0] != name], message[1])
 
 
 def with_more(at: int, pair: tuple[str, bytes]) -> Change:
-    """Put a header in, also a second of its name."""
+    """Insert a header, possibly a second one of its name."""
     return lambda message: ([*message[0][:at], pair, *message[0][at:]], message[1])
 
 
 def renamed(old: str, new: str) -> Change:
-    """Give a header another name."""
     return lambda message: ([(new if n == old else n, v) for n, v in message[0]], message[1])
 
 
@@ -98,8 +97,7 @@ CHANGES = st.one_of(
 )
 
 
-def by_the_model(message: Message) -> ParsedDecision | None:
-    """What the model makes of it; None if it refuses."""
+def decoded_by_the_model(message: Message) -> ParsedDecision | None:
     try:
         event = from_wire(ConsentDecision, *message)
     except InvalidEvent:
@@ -107,8 +105,7 @@ def by_the_model(message: Message) -> ParsedDecision | None:
     return ParsedDecision(event.account.encode(), event.id, event.time, event.decision)
 
 
-def quickly(message: Message) -> ParsedDecision | None:
-    """The same, as views read it."""
+def decoded_quickly(message: Message) -> ParsedDecision | None:
     try:
         return read_decision(*message)
     except InvalidEvent:
@@ -116,36 +113,33 @@ def quickly(message: Message) -> ParsedDecision | None:
 
 
 @given(MESSAGES)
-def test_what_our_writers_write_is_in_our_form(message: Message) -> None:
-    """Or every view would load slowly, and nobody would know why."""
-    assert in_our_form(*message) == by_the_model(message)
-    assert in_our_form(*message) is not None
+def test_our_writers_produce_the_canonical_form(message: Message) -> None:
+    """Otherwise every view would load slowly."""
+    assert parse_canonical(*message) == decoded_by_the_model(message)
+    assert parse_canonical(*message) is not None
 
 
 @given(MESSAGES, st.lists(CHANGES, min_size=1, max_size=3))
-def test_whatever_is_written_is_what_the_model_makes_of_it(
-    message: Message, changes: list[Change]
-) -> None:
-    """A decision that the model refuses is refused; one that it takes is the same."""
+def test_any_message_is_decoded_as_by_the_model(message: Message, changes: list[Change]) -> None:
+    """Refused if the model refuses it, otherwise equal."""
     for change in changes:
         message = change(message)
-    assert quickly(message) == by_the_model(message)
+    assert decoded_quickly(message) == decoded_by_the_model(message)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("odd", ODD)
-def test_every_odd_value_in_every_place(name: str, odd: bytes) -> None:
-    """The edges that a random search could miss."""
+def test_every_odd_value_in_every_header(name: str, odd: bytes) -> None:
+    """Edge cases that a random search could miss."""
     wire = to_wire(SAMPLES[4], source="/lanes/shop/consent")
     message = change_header(name, odd)((wire.headers, wire.value))
-    assert quickly(message) == by_the_model(message)
+    assert decoded_quickly(message) == decoded_by_the_model(message)
 
 
 @given(DECISIONS, st.datetimes(datetime(1971, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
-def test_both_say_the_same_of_a_grant_that_comes_late(
+def test_both_agree_on_whether_a_grant_is_void(
     decision: ConsentDecision, appended_at: datetime
 ) -> None:
-    """The window is one."""
     decided = read_decision(*to_wire(decision, source="/lanes/shop/consent"))
     for each in (appended_at, decision.time):
         assert decided.is_void(each) == decision.is_void(each)

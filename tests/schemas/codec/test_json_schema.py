@@ -1,4 +1,4 @@
-"""The exported JSON Schemas: current, valid, and as strict as the code that reads."""
+"""The exported JSON Schemas: current, valid, and as strict as the decoder."""
 
 import json
 
@@ -18,30 +18,28 @@ SCHEMAS = json_schemas()
 
 
 def test_the_files_are_current() -> None:
-    """One a schema and none besides: `erasestream schemas --output schemas/json` writes them."""
+    """`erasestream schemas --output schemas/json` writes them."""
     files = {path.stem: path.read_text() for path in FOLDER.iterdir()}
     assert files == {name: json.dumps(s, indent=2) + "\n" for name, s in SCHEMAS.items()}
     assert files.keys() == {"options", *(event.type for event in EVENTS)}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_each_is_a_schema(name: str) -> None:
-    """Of draft 2020-12, with nothing that it refers to missing."""
+def test_each_schema_is_valid(name: str) -> None:
+    """Draft 2020-12, without dangling references."""
     schema = SCHEMAS[name]
     Draft202012Validator.check_schema(schema)
     for text in json.dumps(schema).split('"$ref": "#/$defs/')[1:]:
         assert text.partition('"')[0] in schema["$defs"]
 
 
-def fits(event: type[Event], headers: dict[str, str], value: bytes) -> bool:
-    """Whether a message fits its schema."""
+def fits_schema(event: type[Event], headers: dict[str, str], value: bytes) -> bool:
     body = value.decode("latin-1") if event.body is None else json.loads(value)
     validator = Draft202012Validator(SCHEMAS[event.type])
     return validator.is_valid({"headers": headers, "value": body})
 
 
-def reads(event: type[Event], headers: dict[str, str], value: bytes) -> bool:
-    """Whether our code takes a message."""
+def is_decoded(event: type[Event], headers: dict[str, str], value: bytes) -> bool:
     try:
         from_wire(event, [(name, text.encode()) for name, text in headers.items()], value)
     except InvalidEvent:
@@ -51,28 +49,26 @@ def reads(event: type[Event], headers: dict[str, str], value: bytes) -> bool:
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda event: type(event).__name__)
 @pytest.mark.parametrize("wrong", ["", "\n", "_invalid", "a b", "x" * 300, "1/", "٣/1"])
-def test_what_the_schema_takes_is_read(sample: Event, wrong: str) -> None:
-    """Header by header: what fits is read, and what our code refuses does not fit."""
+def test_messages_that_fit_their_schema_are_decoded(sample: Event, wrong: str) -> None:
+    """Header by header: the code decodes every header value that fits_schema."""
     wire = to_wire(sample, source="/test")
     headers = {name: text.decode() for name, text in wire.headers}
-    assert fits(type(sample), headers, wire.value)
+    assert fits_schema(type(sample), headers, wire.value)
     as_json = {"ce_time", "ce_uploadedat", "ce_options", "ce_stepsms"}
-    for name in headers.keys() - as_json:  # a format or an inner document: hints, not checks
+    for name in headers.keys() - as_json:  # formats and inner documents are hints, not checks
         changed = headers | {name: wrong}
-        if fits(type(sample), changed, wire.value):
-            assert reads(type(sample), changed, wire.value), name
+        if fits_schema(type(sample), changed, wire.value):
+            assert is_decoded(type(sample), changed, wire.value), name
 
 
 @pytest.mark.parametrize("event", [event for event in EVENTS if event.body is None])
-def test_images_are_bounded(event: type[Event]) -> None:
-    """By the size that our code takes."""
+def test_images_have_the_size_limit_of_the_code(event: type[Event]) -> None:
     value = SCHEMAS[event.type]["properties"]["value"]
     assert value["contentMediaType"] == "image/*"
     assert value["maxLength"] == max_value_bytes(event)
 
 
-def test_options_are_what_the_model_takes() -> None:
-    """Every format, and no other name."""
+def test_the_options_schema_accepts_what_the_model_accepts() -> None:
     validator = Draft202012Validator(SCHEMAS["options"])
     for name in OutputFormat:
         options = CutoutOptions(format=name)

@@ -1,4 +1,4 @@
-"""The mark in the metadata of a committed offset: one written form, and no guessing."""
+"""Replay marks in the metadata of committed offsets."""
 
 import pytest
 from hypothesis import given
@@ -15,19 +15,18 @@ WHERE = "cutouts.shop/3"
     topic_id=st.from_regex(r"\A[A-Za-z0-9_-]{22}\Z"),
     offset=st.integers(-1, 2**63 - 1),
 )
-def test_is_read_as_it_was_written(topic_id: str, offset: int) -> None:
-    """Whatever the topic's id; -1 says that nothing was routed yet."""
+def test_marks_survive_writing_and_parsing(topic_id: str, offset: int) -> None:
+    """-1 means that nothing was routed yet."""
     mark = ReplayMark(topic_id=topic_id, offset=offset)
     assert ReplayMark.parse(str(mark), where=WHERE) == mark
     assert str(mark) == f"1:{topic_id}:{offset}"
 
 
 @given(offset=st.integers(-1, 2**62), beyond=st.integers(-5, 1000))
-def test_a_loss_is_written_until_the_mark_is_past_it(offset: int, beyond: int) -> None:
-    """So that every mark has one written form."""
+def test_a_loss_is_written_until_the_mark_has_passed_it(offset: int, beyond: int) -> None:
     mark = ReplayMark(topic_id=TOPIC, offset=offset, unread_below=offset + 1 + beyond)
-    told = mark if beyond > 0 else ReplayMark(topic_id=TOPIC, offset=offset)
-    assert ReplayMark.parse(str(mark), where=WHERE) == told
+    expected = mark if beyond > 0 else ReplayMark(topic_id=TOPIC, offset=offset)
+    assert ReplayMark.parse(str(mark), where=WHERE) == expected
     assert str(mark) == f"1:{TOPIC}:{offset}" + (f":{offset + 1 + beyond}" if beyond > 0 else "")
 
 
@@ -60,15 +59,14 @@ def test_a_loss_is_written_until_the_mark_is_past_it(offset: int, beyond: int) -
         f"1::{TOPIC}:1",
     ],
 )
-def test_anything_else_stops_the_process(metadata: str | None) -> None:
-    """Wiped, of another version, or nearly right: going on would lose or repeat records."""
+def test_other_metadata_breaks_an_invariant(metadata: str | None) -> None:
+    """Erased, of another version, or nearly right: going on would lose or repeat records."""
     with pytest.raises(InvariantBroken, match=r"cutouts\.shop/3.*erasestream repair"):
         ReplayMark.parse(metadata, where=WHERE)
 
 
 @given(metadata=st.text(max_size=40))
-def test_nothing_but_a_mark_or_a_typed_error(metadata: str) -> None:
-    """Whatever somebody committed there; what is read is written the same way."""
+def test_arbitrary_metadata_is_a_canonical_mark_or_an_error(metadata: str) -> None:
     try:
         mark = ReplayMark.parse(metadata, where=WHERE)
     except InvariantBroken:

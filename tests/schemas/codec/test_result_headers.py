@@ -1,4 +1,4 @@
-"""The head of a result: what the whole event says, or a refusal."""
+"""Headers of results: equal to those of the decoded event, or refused."""
 
 import pytest
 from hypothesis import assume, given
@@ -17,24 +17,23 @@ OTHERS = [sample for sample in SAMPLES if not isinstance(sample, Cutout | Failur
 
 
 @pytest.mark.parametrize("sample", FOUND, ids=lambda event: type(event).__name__)
-def test_it_is_that_of_the_event(sample: Cutout | Failure) -> None:
-    """In any order of the headers, and with others among them."""
+def test_headers_equal_those_of_the_decoded_event(sample: Cutout | Failure) -> None:
+    """In any order, and with other headers among them."""
     headers = to_wire(sample, source="/test").headers
     assert parse_result_headers(headers) == headers_of(sample)
     assert parse_result_headers([("x", b"\xff"), *reversed(headers)]) == headers_of(sample)
 
 
 @pytest.mark.parametrize("sample", OTHERS, ids=lambda event: type(event).__name__)
-def test_other_events_have_none(sample: Event) -> None:
-    """Their type is named."""
+def test_other_events_are_refused(sample: Event) -> None:
     with pytest.raises(InvalidEvent, match="ce_type"):
         parse_result_headers(to_wire(sample, source="/test").headers)
 
 
 @pytest.mark.parametrize("name", HEADERS)
-@pytest.mark.parametrize("value", [None, b"", b"\xff", b"nobody/1/2 of\nnow"])
-def test_what_is_wrong_is_named(name: str, value: bytes | None) -> None:
-    """Missing, empty, no text, or nonsense."""
+@pytest.mark.parametrize("value", [None, b"", b"\xff", b"nonsense/1/2 of\nnow"])
+def test_an_invalid_header_is_named(name: str, value: bytes | None) -> None:
+    """Missing, empty, not text, or nonsense."""
     headers = [(n, v) for n, v in to_wire(FOUND[0], source="/test").headers if n != name]
     if value is not None:
         headers.append((name, value))
@@ -42,8 +41,8 @@ def test_what_is_wrong_is_named(name: str, value: bytes | None) -> None:
         parse_result_headers(headers)
 
 
-def test_a_time_needs_its_zone() -> None:
-    """The age of an upload is counted from it."""
+def test_a_time_without_a_zone_is_refused() -> None:
+    """The age of an upload is computed from it."""
     headers = [
         (n, v.removesuffix(b"Z") if n == "ce_uploadedat" else v)
         for n, v in to_wire(FOUND[0], source="/test").headers
@@ -57,13 +56,14 @@ def test_a_time_needs_its_zone() -> None:
     more=st.lists(st.tuples(st.sampled_from(HEADERS), st.binary(max_size=8) | st.just(b"other"))),
     first=st.booleans(),
 )
-def test_the_same_as_reading_the_whole(
+def test_parsing_headers_agrees_with_decoding_the_event(
     sample: Cutout | Failure, more: list[tuple[str, bytes]], *, first: bool
 ) -> None:
-    """Of whatever headers: both are refused, or both say the same.
+    """For any headers, both are refused or both agree.
 
-    But for a time that is written as a number: there the head alone is refused, and nobody who
-    writes results writes it so.
+    Except for times written as numbers: only the header parser refuses them, and no writer of
+    results uses them.
+
     """
     wire = to_wire(sample, source="/test")
     headers = [*more, *wire.headers] if first else [*wire.headers, *more]
@@ -79,7 +79,6 @@ def test_the_same_as_reading_the_whole(
 
 
 def is_number(text: bytes) -> bool:
-    """Whether it can be read as one."""
     try:
         float(text)
     except ValueError:

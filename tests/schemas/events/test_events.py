@@ -1,4 +1,4 @@
-"""Events as values: written and read for every class, and silent about what they hold."""
+"""Events as values: encoded and decoded without loss, and printed without their content."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -89,8 +89,8 @@ ANY: tuple[st.SearchStrategy[Event], ...] = (
 
 
 @given(event=st.one_of(*ANY))
-def test_every_event_is_read_as_it_was_written(event: Event) -> None:
-    """Whatever it holds; and written again it gives the same bytes."""
+def test_every_event_survives_encoding(event: Event) -> None:
+    """Encoded again it has the same bytes."""
     wire = to_wire(event, source="/test")
     read = from_wire(type(event), wire.headers, wire.value)
     assert read == event
@@ -98,8 +98,7 @@ def test_every_event_is_read_as_it_was_written(event: Event) -> None:
 
 
 @given(event=st.one_of(*ANY))
-def test_the_image_is_the_value_and_its_headers_are_text(event: Event) -> None:
-    """Nothing is wrapped around pixels, and no attribute is there twice."""
+def test_the_value_is_the_image_and_headers_are_unique(event: Event) -> None:
     wire = to_wire(event, source="/test")
     names = [name for name, _ in wire.headers]
     assert len(names) == len(set(names))
@@ -109,8 +108,8 @@ def test_the_image_is_the_value_and_its_headers_are_text(event: Event) -> None:
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda event: type(event).__name__)
-def test_errors_of_a_model_do_not_quote_it(sample: Event) -> None:
-    """Neither pixels nor accounts, whoever prints the error."""
+def test_validation_errors_quote_no_values(sample: Event) -> None:
+    """Neither pixels nor accounts."""
     secret = "ann@example.com"
     for field in type(sample).model_fields:
         with pytest.raises((ValidationError, InvalidEvent)) as refused:
@@ -119,8 +118,7 @@ def test_errors_of_a_model_do_not_quote_it(sample: Event) -> None:
         assert "acct-17" not in str(refused.value)
 
 
-def test_pixels_are_not_shown() -> None:
-    """By no event that has some."""
+def test_no_event_prints_pixels() -> None:
     for sample in SAMPLES:
         assert "not really an image" not in repr(sample)
         assert "not really an image" not in str(sample)
@@ -141,15 +139,13 @@ def test_pixels_are_not_shown() -> None:
         "A" * 22 + "/1/" + "9" * 5000,
     ],
 )
-def test_places_have_one_written_form(text: str) -> None:
-    """What is not exactly it is refused."""
+def test_positions_have_one_written_form(text: str) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(PositionField).validate_python(text)
 
 
 @pytest.mark.parametrize("value", [b'{"a":', b"[1]", b'{"a": NaN}', b'{"a": "b"}', b"[" * 9000])
-def test_steps_are_milliseconds(value: bytes) -> None:
-    """What is no JSON object of finite numbers is an error of the event."""
+def test_steps_are_finite_numbers(value: bytes) -> None:
     wire = to_wire(SAMPLES[1], source="/test")
     headers = [(n, value if n == "ce_stepsms" else v) for n, v in wire.headers]
     with pytest.raises(InvalidEvent) as refused:
@@ -159,7 +155,7 @@ def test_steps_are_milliseconds(value: bytes) -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig", "cp500"])
 def test_bodies_are_utf_8(encoding: str) -> None:
-    """As RFC 8259 has it: what readers could understand differently is understood by none."""
+    """As RFC 8259 requires; other encodings could be read differently by other readers."""
     wire = to_wire(SAMPLES[4], source="/test")
     with pytest.raises(InvalidEvent) as refused:
         from_wire(ConsentDecision, wire.headers, wire.value.decode().encode(encoding))
@@ -181,8 +177,7 @@ def test_bodies_are_utf_8(encoding: str) -> None:
         ("", Code.INVALID_EVENT),
     ],
 )
-def test_versions_are_told_from_other_events(name: str, code: Code) -> None:
-    """Only another major of a known event asks for an upgrade."""
+def test_only_another_major_version_of_a_known_event_is_unsupported(name: str, code: Code) -> None:
     wire = to_wire(SAMPLES[0], source="/test")
     headers = [(n, name.encode() if n == "ce_type" else v) for n, v in wire.headers]
     with pytest.raises(InvalidEvent) as refused:
@@ -191,16 +186,16 @@ def test_versions_are_told_from_other_events(name: str, code: Code) -> None:
 
 
 @given(ms=st.integers(0, 32_503_680_000_000))
-def test_brokers_timestamps_keep_their_milliseconds(ms: int) -> None:
-    """To the last one, up to the year 3000."""
+def test_broker_timestamps_keep_their_milliseconds(ms: int) -> None:
+    """Up to the year 3000."""
     assert (utc(ms) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1) == ms
 
 
 @given(made=st.datetimes(timezones=ZONES), appended_ms=st.integers(0, 32_503_680_000_000))
-def test_a_grant_is_void_unless_it_was_appended_when_it_was_made(
+def test_a_grant_is_void_unless_appended_within_the_window(
     made: datetime, appended_ms: int
 ) -> None:
-    """Within five seconds either way, whatever its writer's clock says; revocations never are."""
+    """Five seconds either way, by any clock of the writer; revocations are never void."""
     decision = ConsentDecision(
         id=UploadId("019b7d2c-1d4e-7000-8000-00000000002a"),
         time=made,
@@ -216,7 +211,7 @@ def test_a_grant_is_void_unless_it_was_appended_when_it_was_made(
 
 
 @given(key=st.text(max_size=80), tail=st.text("\0", min_size=1, max_size=3))
-def test_keys_that_end_in_zeros_are_other_keys(key: str, tail: str) -> None:
+def test_idempotency_keys_that_differ_in_trailing_zeros_differ(key: str, tail: str) -> None:
     """Two uploads with one id would be one upload."""
     one = idempotent_upload_id(Lane("shop"), AccountId("a"), key, 1)
     assert idempotent_upload_id(Lane("shop"), AccountId("a"), key + tail, 1) != one
@@ -238,14 +233,13 @@ def test_keys_that_end_in_zeros_are_other_keys(key: str, tail: str) -> None:
         (b"", None),
     ],
 )
-def test_formats_are_told_by_their_first_bytes(data: bytes, content_type: str | None) -> None:
-    """Three are taken; what follows does not matter."""
+def test_formats_are_detected_from_the_first_bytes(data: bytes, content_type: str | None) -> None:
     assert sniff_content_type(data) == content_type
     assert sniff_content_type(memoryview(data)) == content_type  # type: ignore[arg-type]
 
 
-def test_codes_of_failures_are_exactly_these() -> None:
-    """A new one is a decision: customers meet it."""
+def test_failure_codes_are_exactly_these() -> None:
+    """Adding one is a decision: customers see it."""
     assert [str(code) for code in FAILURE_CODES] == [
         "empty",
         "unsupported_format",
@@ -266,8 +260,8 @@ def test_codes_of_failures_are_exactly_these() -> None:
     ]
 
 
-def test_retained_names_its_grant_and_place() -> None:
-    """What the sink needs to check travels with the picture."""
+def test_retained_images_name_their_grant_and_position() -> None:
+    """The sink checks both."""
     retained = SAMPLES[3]
     assert isinstance(retained, Retained)
     headers = dict(to_wire(retained, source="/test").headers)
