@@ -1,1 +1,1 @@
-"""Every topic in one table, and what is derived from it."""
+"""The table of topics, and the configuration and rights derived from it."""

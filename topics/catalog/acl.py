@@ -1,9 +1,9 @@
 """Access rights, derived from the catalog and never written by hand.
 
-Whoever is not named here can do nothing: brokers deny by default.  The rights are the
-least that were seen to work on Kafka 4.4: an idempotent producer needs TOPIC WRITE; a
-transactional one also TRANSACTIONAL_ID WRITE, and GROUP READ for the offsets it commits;
-a consumer needs TOPIC READ and GROUP READ; DESCRIBE follows from READ, WRITE and DELETE.
+Brokers deny by default, so that a role has these rights and no others.  They are the least that
+work on Kafka 4.4: an idempotent producer needs TOPIC WRITE; a transactional one also
+TRANSACTIONAL_ID WRITE, and GROUP READ for the offsets that it commits; a consumer needs TOPIC READ
+and GROUP READ; READ, WRITE and DELETE imply DESCRIBE.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from erasestream.topics.catalog.roles import (
 
 
 class Resource(StrEnum):
-    """What a right is about."""
+    """Type of a resource."""
 
     TOPIC = "topic"
     GROUP = "group"
@@ -34,7 +34,7 @@ class Resource(StrEnum):
 
 
 class Operation(StrEnum):
-    """What may be done."""
+    """Operation that a right allows."""
 
     READ = "read"
     WRITE = "write"
@@ -44,7 +44,7 @@ class Operation(StrEnum):
 
 
 class Match(StrEnum):
-    """How the resource's name is compared."""
+    """Comparison of resource names."""
 
     LITERAL = "literal"
     PREFIXED = "prefixed"
@@ -52,7 +52,7 @@ class Match(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Right:
-    """One role may do one thing to one resource."""
+    """Right of one role to one operation on one resource."""
 
     role: Role
     operation: Operation
@@ -66,17 +66,17 @@ class Right:
 
 
 def group_prefix(role: Role) -> str:
-    """Consumer groups of a lane's services: this, then a name of their own."""
+    """Return the prefix of the role's consumer groups; a name chosen by the service follows."""
     return f"{role}."
 
 
 def transactional_prefix(role: Role) -> str:
-    """Transactional ids of a role: this, then the name of the instance."""
+    """Return the prefix of the role's transactional ids; the name of the instance follows."""
     return f"{role}."
 
 
 def rights(catalog: Catalog) -> frozenset[Right]:
-    """Every right that exists."""
+    """Return every right of every role."""
     return frozenset((*_topic_rights(catalog), *_client_rights(catalog), *_auditor(catalog)))
 
 

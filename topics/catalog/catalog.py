@@ -1,10 +1,10 @@
-"""Every topic in one table: what flows in it, how large, how long, who writes, who reads.
+"""Table of all topics: events, sizes, lifetimes, writers and readers.
 
-Everything else is derived from this table and never written by hand: the topics'
-configuration (`config`), the access rights (`acl.py`), what provisioning does
-(`provision.py`) and the sums of the promise (`retention_budget.py`).
+Everything else is derived from this table and never written by hand: the topics' configuration
+(`config`), the access rights (`acl.py`), the plan of provisioning (`admin/provisioning.py`) and
+the sums of the promise (`retention_budget.py`).
 
-A lane has four topics of its own; `retained`, `ledger` and `erasures` belong to nobody's lane.
+Each lane has four topics of its own; all lanes share `retained`, `ledger` and `erasures`.
 """
 
 import re
@@ -53,7 +53,7 @@ from erasestream.topics.catalog.topic_names import (
 
 
 class Key(StrEnum):
-    """What the key of a record is."""
+    """Kind of a record's key."""
 
     NONE = "none"
     ACCOUNT = "account"
@@ -63,7 +63,7 @@ class Key(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class LaneSpec:
-    """One lane, as it stands in the settings."""
+    """One lane of the settings."""
 
     name: Lane
     partitions: int = 4
@@ -72,7 +72,7 @@ class LaneSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Durability:
-    """Copies of every record, and how many must exist before a write is acknowledged."""
+    """Replicas of every record, and how many must be in sync to acknowledge a write."""
 
     replication: int = 3
     min_insync: int = 2
@@ -80,7 +80,7 @@ class Durability:
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
-    """One topic.  `lifetime` is None for topics without images, which are kept."""
+    """One topic.  `lifetime` is None for topics without images, which are permanent."""
 
     name: str
     events: tuple[type[Event], ...]
@@ -91,22 +91,22 @@ class Topic:
     purgers: tuple[Role, ...] = ()
     lifetime: Lifetime | None = None
     superseded: SupersededLifetime | None = None
-    """How soon what is no longer the last of its key is gone; None if nothing ever goes."""
+    """Lifetime of records that a newer one of their key supersedes; None if not compacted."""
 
     @property
     def compacted(self) -> bool:
-        """Whether the brokers keep the last record of each key."""
+        """Whether the brokers compact the topic to the last record of each key."""
         return self.superseded is not None
 
     @property
     def max_record_bytes(self) -> int:
-        """Largest record that the brokers take in this topic."""
+        """Largest record that the brokers accept in this topic."""
         return max(map(max_value_bytes, self.events)) + RECORD_OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catalog:
-    """All topics of one installation.  `build()` refuses what exceeds the promise."""
+    """All topics of one installation.  `build()` refuses lifetimes that exceed the promise."""
 
     lanes: tuple[LaneSpec, ...]
     policy: Policy
@@ -122,21 +122,21 @@ class Catalog:
         durability: Durability | None = None,
         shared_partitions: int = 4,
     ) -> "Catalog":
-        """The table for these lanes.  Raises `Refused` if a lane or a lifetime is wrong."""
+        """Build the table for these lanes.  Raises `Refused` for an invalid lane or lifetime."""
         policy = policy or Policy()
         _check_lanes(lanes)
         topics = tuple(_topics(lanes, policy, shared_partitions))
         for topic in topics:
             if topic.lifetime:
-                retention_budget.prove(policy, topic.name, topic.lifetime)
+                retention_budget.verify(policy, topic.name, topic.lifetime)
         return cls(lanes=lanes, policy=policy, durability=durability or Durability(), topics=topics)
 
     def __getitem__(self, name: str) -> Topic:
-        """The topic of that name; `KeyError` if there is none."""
+        """Return the topic of this name, or raise `KeyError`."""
         return {topic.name: topic for topic in self.topics}[name]
 
     def lane(self, name: Lane) -> LaneSpec:
-        """The lane of that name.  Raises `Refused` if the settings have none."""
+        """Return the lane of this name, or raise `Refused`."""
         for spec in self.lanes:
             if spec.name == name:
                 return spec
@@ -144,7 +144,7 @@ class Catalog:
 
     @property
     def lane_names(self) -> tuple[Lane, ...]:
-        """The names of all lanes."""
+        """Names of all lanes."""
         return tuple(spec.name for spec in self.lanes)
 
     @property
@@ -154,13 +154,13 @@ class Catalog:
         return (*STAGE_ROLES, *of_lanes)
 
     def config(self, topic: Topic) -> Mapping[str, str]:
-        """The configuration of a topic, every entry set explicitly and audited."""
+        """Return the configuration of a topic; every entry is set explicitly and audited."""
         config = {
             "max.message.bytes": str(topic.max_record_bytes),
             "message.timestamp.type": "LogAppendTime",
-            # Images are compressed already.  A batch that a client compressed is unfolded once,
-            # by the broker, which refuses it above the limit; stored as it came, its 25 MB could
-            # be 25 GB in every stage that reads it, again and again.
+            # Images are compressed already.  The broker decompresses a client's compressed batch
+            # once, and refuses it above the limit; stored compressed, its 25 MB could become
+            # 25 GB in every stage that reads it, on every read.
             "compression.type": "uncompressed",
             "min.insync.replicas": str(self.durability.min_insync),
             "unclean.leader.election.enable": "false",
@@ -183,9 +183,9 @@ def _check_lanes(lanes: tuple[LaneSpec, ...]) -> None:
     names = [spec.name for spec in lanes]
     for name in names:
         if not re.fullmatch(LANE_PATTERN, name) or Role(name) in STAGE_ROLES:
-            raise Refused(f"a lane can not be called {name!r}")
+            raise Refused(f"a lane cannot be named {name!r}")
     if len(set(names)) != len(names) or not names:
-        raise Refused("lanes need names of their own, and there must be one at least")
+        raise Refused("there must be at least one lane, and names must be unique")
 
 
 def _topics(lanes: tuple[LaneSpec, ...], policy: Policy, shared: int) -> Iterator[Topic]:
@@ -223,7 +223,7 @@ def _topics(lanes: tuple[LaneSpec, ...], policy: Policy, shared: int) -> Iterato
 def _lane_topics(spec: LaneSpec, policy: Policy, shared: int) -> Iterator[Topic]:
     lane = spec.name
     account = lane_role(lane, LaneRole.ACCOUNT)
-    # What comes behind has a partition before what comes before it does.
+    # In the order of creation: a partition of results exists before its partition of uploads.
     yield Topic(
         name=cutouts_of(lane),
         events=(Cutout, Failure),
@@ -258,7 +258,7 @@ def _lane_topics(spec: LaneSpec, policy: Policy, shared: int) -> Iterator[Topic]
         events=(ConsentDecision,),
         key=Key.ACCOUNT,
         partitions=shared,
-        writers=(account, OPERATOR, ERASER),  # the eraser: heartbeats
+        writers=(account, OPERATOR, ERASER),  # the eraser writes heartbeats
         readers=(account, OPERATOR, ROUTER, SINK, ERASER),
         superseded=retention_budget.superseded(policy),
     )

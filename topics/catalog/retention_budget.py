@@ -1,15 +1,17 @@
-"""The arithmetic of deletion: how old can a byte get, and does every record live long enough.
+"""Retention budget: the worst age of a byte on disk, and the shortest life of a record.
 
-Kafka deletes whole segments, judged by their newest record, when it looks, and frees the
-bytes a while later.  So the worst age on disk of a record is
+Kafka deletes whole segments, judged by their newest record, at the next retention check, and
+frees the bytes some time later.  So the worst age on disk of a record is
 
     its age when appended + segment.ms + retention.ms
         + log.retention.check.interval.ms + file.delete.delay.ms
 
-measured on Kafka 4.4 with 69 records: worst 32.9 s against a bound of 33 s.  Two kinds of
-sums must hold.  *Short enough*: for every image topic the worst age is within the promise,
-less a reserve for clock error and for the time that a broker is down.  *Long enough*: a
-record outlives the outage of the next stage that we promise to survive.
+Measured on Kafka 4.4 with 69 records: worst 32.9 s against a bound of 33 s.  Two inequalities
+must hold:
+
+* Short enough: in every image topic the worst age is within the promise, less a reserve for
+  clock error and for broker downtime.
+* Long enough: a record outlives the promised outage of the next stage.
 
 No I/O, no clock.  All times in seconds.
 """
@@ -21,41 +23,41 @@ from erasestream.schemas.errors import PromiseExceeded
 HOUR_S = 3600.0
 
 PROMISE_S = 24 * HOUR_S
-"""Every byte of an image is gone this long after its upload."""
+"""Every byte of an image is deleted within this time of its upload."""
 
 RESERVE_S = 1 * HOUR_S
-"""Kept back for clock error and for brokers that are down."""
+"""Reserve for clock error and broker downtime."""
 
 JUDGED_TO_APPENDED_S = 60.0
-"""Longest time from judging that a record is young enough to its append: the request,
-delivery and transaction timeouts of the stages are derived from it."""
+"""Longest time from the check that a record is young enough to its append.  The request, delivery
+and transaction timeouts of the stages are derived from it."""
 
 ROUNDING_S = 1e-6
-"""What adding the times up can be wrong by; Kafka counts in milliseconds."""
+"""Largest rounding error of the sums; Kafka counts in milliseconds."""
 
 CLEANING_S = 60.0
-"""What one round of the log cleaner over all consent topics may take."""
+"""Longest run of the log cleaner over all consent topics."""
 
 PICK_UP_S = 0.5 * HOUR_S
-"""What an upload lives beyond the backlog limit, so that an expired one is still seen."""
+"""Retention of uploads beyond the backlog limit, so that inference still sees expired ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BrokerTimes:
-    """How the brokers are set: when they look for old segments, and when they free bytes."""
+    """Intervals in the brokers' configuration: retention check, file deletion, cleaner backoff."""
 
     check_interval_s: float = 300.0
     delete_delay_s: float = 60.0
     cleaner_backoff_s: float = 15.0
-    """How long the log cleaner rests when it has nothing to do; Kafka's default."""
+    """Sleep of an idle log cleaner; Kafka's default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaneTimes:
-    """How a lane splits the promise.
+    """Split of the promise within a lane.
 
-    `backlog_limit_s`: an upload older than this is not processed any more.
-    `delivery_s`: how long a result can be fetched at least; None takes all that is left.
+    `backlog_limit_s`: an upload older than this is not processed.
+    `delivery_s`: shortest time for which a result can be fetched; None takes all that is left.
     """
 
     backlog_limit_s: float = 4 * HOUR_S
@@ -64,7 +66,7 @@ class LaneTimes:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """What is promised, and the outages that records survive."""
+    """The promise, and the outages that records outlive."""
 
     promise_s: float = PROMISE_S
     reserve_s: float = RESERVE_S
@@ -77,35 +79,35 @@ class Policy:
 
     @property
     def overhead_s(self) -> float:
-        """What a record can outlive retention.ms by."""
+        """Longest time that a record can outlive retention.ms."""
         return self.segment_s + self.broker.check_interval_s + self.broker.delete_delay_s
 
     @property
     def budget_s(self) -> float:
-        """The worst age that is allowed."""
+        """Largest allowed worst age."""
         return self.promise_s - self.reserve_s
 
     @property
     def heartbeat_s(self) -> float:
-        """How often every partition of a compacted topic gets a record, whatever happens."""
+        """Interval between heartbeat records in every partition of a compacted topic."""
         return self.segment_s / 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lifetime:
-    """How long the records of one image topic live, and why that is right."""
+    """Lifetime of the records of one image topic, with the terms of its sum."""
 
     age_when_appended_s: float
     segment_s: float
     retention_s: float
     needed_s: float
-    """Retention must be at least this, or the next stage could miss a record."""
+    """Shortest retention with which the next stage cannot miss a record."""
     check_interval_s: float
     delete_delay_s: float
 
     @property
     def worst_age_s(self) -> float:
-        """The oldest that a byte in this topic can get, counted from the upload."""
+        """Largest age of a byte in this topic, counted from the upload."""
         return (
             self.age_when_appended_s
             + self.segment_s
@@ -127,12 +129,12 @@ class Lifetime:
 
 @dataclass(frozen=True, kw_only=True)
 class SupersededLifetime:
-    """How long a record of a compacted topic stays on disk after a newer one of its key.
+    """Time that a superseded record of a compacted topic stays on disk.
 
-    The newer one lies in a segment, which ends with the first record after `segment_s`; one
-    comes within `heartbeat_s`.  Then the cleaner wakes and writes the log anew without the
-    older record, and Kafka frees the old files a while later.  `max.compaction.lag.ms` and the
-    least dirty ratio are set such that nothing else is waited for.
+    The newer record of the key is in a segment that rolls with the first record appended after
+    `segment_s`; a heartbeat arrives within `heartbeat_s`.  Then the cleaner wakes and rewrites
+    the log without the older record, and Kafka deletes the old files after a delay.
+    `max.compaction.lag.ms` and the minimum dirty ratio are set so that nothing else delays it.
     """
 
     segment_s: float
@@ -142,12 +144,12 @@ class SupersededLifetime:
 
     @property
     def worst_age_s(self) -> float:
-        """The longest that it stays, counted from the append of the newer one."""
+        """Longest time on disk, counted from the append of the newer record."""
         return self.segment_s + self.heartbeat_s + self.cleaner_s + self.delete_delay_s
 
 
 def superseded(policy: Policy) -> SupersededLifetime:
-    """Of decisions that are no longer the last of their account."""
+    """Return the lifetime of superseded consent decisions."""
     return SupersededLifetime(
         segment_s=policy.segment_s,
         heartbeat_s=policy.heartbeat_s,
@@ -168,25 +170,25 @@ def _lifetime(policy: Policy, *, age_s: float, retention_s: float, needed_s: flo
 
 
 def appended_age_s(policy: Policy, lane: LaneTimes) -> float:
-    """The age that a record can have when a stage behind the first appends it."""
+    """Return the largest age of an upload when inference or the router appends its result."""
     return lane.backlog_limit_s + policy.judged_to_appended_s
 
 
 def uploads(policy: Policy, lane: LaneTimes) -> Lifetime:
-    """Of the uploads of a lane: until the backlog limit, and then long enough to say so."""
+    """Return the lifetime of a lane's uploads: the backlog limit, plus time to report expiry."""
     needed_s = lane.backlog_limit_s + policy.pick_up_s
     return _lifetime(policy, age_s=0.0, retention_s=needed_s, needed_s=needed_s)
 
 
 def cutouts(policy: Policy, lane: LaneTimes) -> Lifetime:
-    """Of the results on their way to the router."""
+    """Return the lifetime of a lane's results before the router."""
     needed_s = policy.router_outage_s
     age_s = appended_age_s(policy, lane)
     return _lifetime(policy, age_s=age_s, retention_s=needed_s, needed_s=needed_s)
 
 
 def ephemeral(policy: Policy, lane: LaneTimes) -> Lifetime:
-    """Of the results that the customer fetches: all that the promise leaves, or less."""
+    """Return the lifetime of the results for customers: all that the promise leaves, or less."""
     age_s = appended_age_s(policy, lane)
     left_s = policy.budget_s - age_s - policy.overhead_s
     retention_s = left_s if lane.delivery_s is None else lane.delivery_s
@@ -194,23 +196,24 @@ def ephemeral(policy: Policy, lane: LaneTimes) -> Lifetime:
 
 
 def retained(policy: Policy, lanes: tuple[LaneTimes, ...]) -> Lifetime:
-    """Of the pictures on their way to the encryption sink."""
+    """Return the lifetime of the images for the encryption sink."""
     age_s = max((appended_age_s(policy, lane) for lane in lanes), default=0.0)
     needed_s = policy.sink_outage_s
     return _lifetime(policy, age_s=age_s, retention_s=needed_s, needed_s=needed_s)
 
 
-def prove(policy: Policy, topic: str, lifetime: Lifetime) -> None:
-    """Both sums for one topic.  Raises `Refused` (promise_exceeded) with the sum that fails.
+def verify(policy: Policy, topic: str, lifetime: Lifetime) -> None:
+    """Check both inequalities for one topic.
 
-    Also refuses to promise more than `PROMISE_S`: no setting makes it longer.
+    Raises `PromiseExceeded` with the sum that fails, and for a promise above `PROMISE_S`, which
+    no setting can extend.
     """
     if not (policy.promise_s <= PROMISE_S and policy.reserve_s >= 0):
         raise PromiseExceeded(
             f"promised {policy.promise_s:.0f} s with a reserve of {policy.reserve_s:.0f} s, "
             f"allowed {PROMISE_S:.0f} s",
         )
-    # Asked this way round, so that a sum that is no number is refused.
+    # Negated, so that NaN is refused.
     if not lifetime.worst_age_s <= policy.budget_s + ROUNDING_S:
         raise PromiseExceeded(
             f"{topic}: worst age {lifetime.worst_age_s:.0f} s, allowed {policy.budget_s:.0f} s",
@@ -218,5 +221,5 @@ def prove(policy: Policy, topic: str, lifetime: Lifetime) -> None:
     if lifetime.retention_s < lifetime.needed_s or lifetime.retention_ms < 1:
         raise PromiseExceeded(
             f"{topic}: retention {lifetime.retention_s:.0f} s, needed {lifetime.needed_s:.0f} s; "
-            "shorten the backlog limit or the outages to survive",
+            "shorten the backlog limit or the promised outages",
         )

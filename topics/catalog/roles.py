@@ -1,6 +1,6 @@
-"""Who uses the topics: one role per stage, and three per lane.
+"""Roles: one per stage, and three per lane.
 
-A role is the common name of a certificate; its rights follow from the catalog (`acl.py`).
+A role is the common name of a certificate; its rights are derived from the catalog (`acl.py`).
 """
 
 from enum import StrEnum
@@ -23,14 +23,14 @@ STAGE_ROLES = (INFERENCE, ROUTER, SINK, PURGER, READER, ERASER, AUDITOR, OPERATO
 
 
 class LaneRole(StrEnum):
-    """What the services of a lane do; the role's full name is `<lane>.<this>`."""
+    """Role of a lane's services; its full name is `<lane>.<value>`."""
 
     PRODUCER = "producer"
     CONSUMER = "consumer"
     ACCOUNT = "account"
-    """Writes the owners' decisions about keeping, and reads their history."""
+    """Writes the owners' consent decisions, and reads their history."""
 
 
 def lane_role(lane: Lane, role: LaneRole) -> Role:
-    """The role of this lane's services, as it stands in their certificates."""
+    """Return the full role of this lane's services, as in their certificates."""
     return Role(f"{lane}.{role}")

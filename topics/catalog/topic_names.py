@@ -1,4 +1,4 @@
-"""What the topics are called, and how large a record in them can be."""
+"""Names of the topics, and their largest records."""
 
 from erasestream.schemas.codec.cloudevents import MAX_HEADER_BYTES
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, MAX_UPLOAD_BYTES
@@ -7,10 +7,10 @@ from erasestream.schemas.ids import Lane
 RETAINED = "retained"
 LEDGER = "ledger"
 ERASURES = "erasures"
-"""What the eraser alone says: everyone can write to the ledger, nobody else to this."""
+"""Erasures that the eraser confirms.  Every lane can write to the ledger, only the eraser here."""
 
 RECORD_OVERHEAD_BYTES = MAX_HEADER_BYTES + 1024
-"""Headers, key and framing of a record batch with one record, beside its value."""
+"""Size of headers, key and framing of a record batch with one record, besides its value."""
 MAX_UPLOAD_RECORD_BYTES = MAX_UPLOAD_BYTES + RECORD_OVERHEAD_BYTES
 """Largest record in `uploads.L`."""
 MAX_RECORD_BYTES = MAX_CUTOUT_BYTES + RECORD_OVERHEAD_BYTES
@@ -18,25 +18,28 @@ MAX_RECORD_BYTES = MAX_CUTOUT_BYTES + RECORD_OVERHEAD_BYTES
 
 
 def uploads_of(lane: Lane) -> str:
-    """Images on their way in."""
+    """Return the topic of the lane's uploads."""
     return f"uploads.{lane}"
 
 
 def cutouts_of(lane: Lane) -> str:
-    """Results on their way to the router; partition n holds those of partition n of uploads."""
+    """Return the topic of results before the router.
+
+    Partition n holds the results of partition n of uploads.
+    """
     return f"cutouts.{lane}"
 
 
 def ephemeral_of(lane: Lane) -> str:
-    """Results that customers fetch."""
+    """Return the topic of the results for customers."""
     return f"ephemeral.{lane}"
 
 
 def consent_of(lane: Lane) -> str:
-    """The last decision of every account."""
+    """Return the topic with the last decision of every account."""
     return f"consent.{lane}"
 
 
 def lane_of(topic: str) -> Lane:
-    """The lane that a topic belongs to: the topic proves the lane."""
+    """Return the lane of a topic: the topic's name proves the lane."""
     return Lane(topic.partition(".")[2])

@@ -1,7 +1,7 @@
-"""The table of rights, role by role, written out: what is not in it nobody may do.
+"""The rights of every role, as an explicit table.
 
-The rights are derived; this table is not, so that a change of the catalog shows here as the
-change of rights that it is.
+The rights are derived; the table is written by hand, so that a change of the catalog shows here as
+the change of rights that it causes.
 """
 
 import pytest
@@ -11,7 +11,7 @@ from erasestream.topics.catalog.acl import Match, Operation, Resource, Right, ri
 from erasestream.topics.catalog.catalog import Catalog, LaneSpec
 from erasestream.topics.catalog.roles import STAGE_ROLES, LaneRole, Role, lane_role
 
-# A name that begins like the other, so that a prefix too short would show.
+# One name is a prefix of the other, so that a prefix that is too short is noticed.
 SHOP, SHOPS = Lane("shop"), Lane("shops")
 CATALOG = Catalog.build((LaneSpec(name=SHOP), LaneSpec(name=SHOPS)))
 RIGHTS = rights(CATALOG)
@@ -59,7 +59,7 @@ TABLE: dict[str, dict[str, str]] = {
 
 
 def expected(role: str) -> set[Right]:
-    """The rights of a role, from the table."""
+    """Return the rights of a role from the table."""
     found = set()
     for operation, resources in TABLE[role].items():
         for text in resources.split():
@@ -70,20 +70,18 @@ def expected(role: str) -> set[Right]:
     return found
 
 
-def test_the_table_has_every_role() -> None:
-    """And no other."""
+def test_the_table_has_every_role_and_no_other() -> None:
     assert set(TABLE) == set(CATALOG.roles)
     assert {right.role for right in RIGHTS} <= set(TABLE)
 
 
 @pytest.mark.parametrize("role", TABLE)
-def test_a_role_may_do_this_and_nothing_else(role: str) -> None:
-    """Exactly what the table says."""
+def test_a_role_has_exactly_the_rights_of_the_table(role: str) -> None:
     assert {right for right in RIGHTS if right.role == role} == expected(role)
 
 
 def covers(right: Right, resource: Resource, name: str) -> bool:
-    """Whether a right reaches a resource of this name."""
+    """Return whether a right covers a resource of this name."""
     if right.resource is not resource:
         return False
     if right.match is Match.PREFIXED:
@@ -94,7 +92,7 @@ def covers(right: Right, resource: Resource, name: str) -> bool:
 @pytest.mark.parametrize("lane", [SHOP, SHOPS])
 @pytest.mark.parametrize("service", LaneRole)
 def test_a_lane_reaches_nothing_of_another(lane: Lane, service: LaneRole) -> None:
-    """Neither topics nor groups, also where one name begins like the other."""
+    """Neither topics nor groups, even where one name begins like the other."""
     other = SHOPS if lane == SHOP else SHOP
     its = [right for right in RIGHTS if right.role == lane_role(lane, service)]
     assert its
@@ -108,15 +106,14 @@ def test_a_lane_reaches_nothing_of_another(lane: Lane, service: LaneRole) -> Non
             assert not covers(right, Resource.GROUP, stage)
 
 
-def test_a_service_reaches_its_own_groups() -> None:
-    """Under any name that begins with its role."""
+def test_a_service_reaches_groups_with_its_prefix() -> None:
     group = f"{lane_role(SHOP, LaneRole.CONSUMER)}.anything"
     its = [r for r in RIGHTS if covers(r, Resource.GROUP, group)]
     assert [(r.role, r.operation) for r in its] == [("shop.consumer", Operation.READ)]
 
 
-def test_nobody_writes_uploads_or_cutouts_in_transactions() -> None:
-    """Their offsets stay dense: who may use transactions may not write there."""
+def test_roles_with_transactions_cannot_write_uploads_or_cutouts() -> None:
+    """Their offsets stay dense."""
     transactional = {r.role for r in RIGHTS if r.resource is Resource.TRANSACTIONAL_ID}
     for right in RIGHTS:
         if right.operation is Operation.WRITE and right.resource is Resource.TOPIC:
@@ -124,8 +121,8 @@ def test_nobody_writes_uploads_or_cutouts_in_transactions() -> None:
             assert not (dense and right.role in transactional)
 
 
-def test_nobody_changes_settings_or_rights() -> None:
-    """There is no operation for it: that is the administrator's, whom no right makes."""
+def test_no_role_can_change_settings_or_rights() -> None:
+    """There is no operation for it: only the administrator, who needs no right, can."""
     assert {right.operation for right in RIGHTS} <= set(Operation)
     assert not {"alter", "alter_configs", "create", "all"} & set(Operation)
     of_cluster = {r.operation for r in RIGHTS if r.resource is Resource.CLUSTER}
@@ -139,8 +136,8 @@ def test_no_right_covers_everything() -> None:
         assert right.match is Match.LITERAL or right.name.endswith(".")
 
 
-def test_another_lane_gives_nobody_else_a_right_to_it() -> None:
-    """Adding one entry changes the rights of the stages and of the new lane, of no other lane."""
+def test_adding_a_lane_changes_no_right_of_another_lane() -> None:
+    """Only the stages and the new lane gain rights."""
     before = rights(Catalog.build((LaneSpec(name=SHOP),)))
     assert before <= RIGHTS
     new = {right.role for right in RIGHTS - before}

@@ -1,4 +1,4 @@
-"""The table of topics, and the rights that follow from it."""
+"""The table of topics, and the rights derived from it."""
 
 import pytest
 
@@ -36,8 +36,8 @@ CATALOG = Catalog.build((LaneSpec(name=SHOP), LaneSpec(name=BULK)))
 RIGHTS = rights(CATALOG)
 
 
-def who(operation: Operation, topic: str) -> set[Role]:
-    """The roles that may do this to a topic."""
+def roles_with(operation: Operation, topic: str) -> set[Role]:
+    """Return the roles with this right to a topic."""
     return {
         right.role
         for right in RIGHTS
@@ -46,34 +46,32 @@ def who(operation: Operation, topic: str) -> set[Role]:
 
 
 @pytest.mark.parametrize("name", ["", "Shop", "a.b", "router", "x" * 33, "1st"])
-def test_names_that_no_lane_can_have(name: str) -> None:
-    """Also those that a role of ours has."""
+def test_invalid_lane_names_are_refused(name: str) -> None:
+    """Including names of roles."""
     with pytest.raises(Refused):
         Catalog.build((LaneSpec(name=Lane(name)),))
 
 
-def test_lanes_are_named_once_and_there_is_one() -> None:
-    """Two entries of one name would be one lane with two settings."""
+def test_lanes_are_unique_and_there_is_at_least_one() -> None:
     for lanes in ((), (LaneSpec(name=SHOP), LaneSpec(name=SHOP))):
         with pytest.raises(Refused):
             Catalog.build(lanes)
 
 
-def test_topic_proves_the_lane() -> None:
-    """Every topic of a lane names it."""
+def test_topic_names_contain_the_lane() -> None:
     for name in (uploads_of, cutouts_of, ephemeral_of, consent_of):
         assert lane_of(name(SHOP)) == SHOP
 
 
-def test_cutouts_come_before_uploads() -> None:
-    """A partition that uploads can come from has a partition for its results."""
+def test_cutouts_are_created_before_uploads() -> None:
+    """Every partition of uploads has a partition for its results."""
     names = [topic.name for topic in CATALOG.topics]
     for lane in (SHOP, BULK):
         assert names.index(cutouts_of(lane)) < names.index(uploads_of(lane))
 
 
 def test_images_are_never_compacted_and_always_have_a_lifetime() -> None:
-    """What holds no image is kept, what holds one is deleted; the broker's clock decides."""
+    """Topics without images are permanent; the broker's clock decides."""
     for topic in CATALOG.topics:
         config = CATALOG.config(topic)
         image = topic.max_record_bytes > 1_000_000
@@ -85,33 +83,34 @@ def test_images_are_never_compacted_and_always_have_a_lifetime() -> None:
         assert not (image and topic.compacted)
 
 
-def test_sizes_follow_from_the_events() -> None:
-    """The broker takes the largest allowed value with its headers, and little more."""
+def test_record_sizes_follow_from_the_events() -> None:
+    """The brokers accept the largest allowed value with its headers, and little more."""
     assert 0 < CATALOG[uploads_of(SHOP)].max_record_bytes - MAX_UPLOAD_BYTES < 20_000
     for name in (cutouts_of(SHOP), ephemeral_of(SHOP), RETAINED):
         assert 0 < CATALOG[name].max_record_bytes - MAX_CUTOUT_BYTES < 20_000
 
 
-def test_who_may_write_images() -> None:
-    """One role each, and the lane's own for what comes in."""
+def test_each_image_topic_has_one_writer() -> None:
     for lane in (SHOP, BULK):
-        assert who(Operation.WRITE, uploads_of(lane)) == {lane_role(lane, LaneRole.PRODUCER)}
-        assert who(Operation.WRITE, cutouts_of(lane)) == {INFERENCE}
-        assert who(Operation.WRITE, ephemeral_of(lane)) == {ROUTER}
-    assert who(Operation.WRITE, RETAINED) == {ROUTER}
+        assert roles_with(Operation.WRITE, uploads_of(lane)) == {lane_role(lane, LaneRole.PRODUCER)}
+        assert roles_with(Operation.WRITE, cutouts_of(lane)) == {INFERENCE}
+        assert roles_with(Operation.WRITE, ephemeral_of(lane)) == {ROUTER}
+    assert roles_with(Operation.WRITE, RETAINED) == {ROUTER}
 
 
-def test_who_may_read_images() -> None:
-    """Results are read by the lane's own consumer, and by nobody else."""
+def test_readers_of_images() -> None:
+    """Results are read by the lane's own consumer only."""
     for lane in (SHOP, BULK):
-        assert who(Operation.READ, uploads_of(lane)) == {INFERENCE, ROUTER}
-        assert who(Operation.READ, cutouts_of(lane)) == {ROUTER}
-        assert who(Operation.READ, ephemeral_of(lane)) == {lane_role(lane, LaneRole.CONSUMER)}
-    assert who(Operation.READ, RETAINED) == {SINK}
+        assert roles_with(Operation.READ, uploads_of(lane)) == {INFERENCE, ROUTER}
+        assert roles_with(Operation.READ, cutouts_of(lane)) == {ROUTER}
+        assert roles_with(Operation.READ, ephemeral_of(lane)) == {
+            lane_role(lane, LaneRole.CONSUMER)
+        }
+    assert roles_with(Operation.READ, RETAINED) == {SINK}
 
 
 def test_purger_deletes_and_reads_nothing() -> None:
-    """And only where something is passed on."""
+    """It deletes only from topics whose records are forwarded."""
     its = {right for right in RIGHTS if right.role == PURGER}
     assert {r.operation for r in its} == {Operation.DELETE, Operation.DESCRIBE}
     deletes = {r.name for r in its if r.operation is Operation.DELETE}
@@ -120,21 +119,20 @@ def test_purger_deletes_and_reads_nothing() -> None:
 
 
 def test_auditor_reads_no_image() -> None:
-    """It sees settings, the ledger, and what the eraser confirmed."""
+    """It sees settings, the ledger, and confirmed erasures."""
     its = {right for right in RIGHTS if right.role == AUDITOR}
     assert {r.name for r in its if r.operation is Operation.READ} == {LEDGER, ERASURES}
     assert not {r for r in its if r.operation in {Operation.WRITE, Operation.DELETE}}
 
 
-def test_only_the_eraser_says_that_something_is_erased() -> None:
-    """Who awaits it reads it; no lane, no operator and no administrator can write it."""
-    assert who(Operation.WRITE, ERASURES) == {ERASER}
+def test_only_the_eraser_writes_erasures() -> None:
+    assert roles_with(Operation.WRITE, ERASURES) == {ERASER}
     accounts = {lane_role(lane, LaneRole.ACCOUNT) for lane in (SHOP, BULK)}
-    assert who(Operation.READ, ERASURES) == accounts | {OPERATOR, ERASER, AUDITOR}
+    assert roles_with(Operation.READ, ERASURES) == accounts | {OPERATOR, ERASER, AUDITOR}
 
 
-def test_no_lane_touches_another() -> None:
-    """Neither its topics nor its groups."""
+def test_no_lane_has_rights_in_another() -> None:
+    """Neither to topics nor to groups."""
     for right in RIGHTS:
         lane, _, kind = right.role.partition(".")
         if kind:
@@ -142,14 +140,14 @@ def test_no_lane_touches_another() -> None:
             assert other not in right.name.split(".")
 
 
-def test_only_the_router_writes_in_transactions() -> None:
-    """Uploads and cut-outs are dense: no transaction leaves a marker among them."""
+def test_only_the_router_has_transactions() -> None:
+    """Uploads and cut-outs are dense: they contain no transaction markers."""
     its = {right for right in RIGHTS if right.resource is Resource.TRANSACTIONAL_ID}
     assert {right.role for right in its} == {ROUTER}
 
 
-def test_rights_are_of_roles_that_exist() -> None:
-    """And the administrator, who may do everything, needs none but to be named in the ledger."""
+def test_rights_belong_to_existing_roles() -> None:
+    """The administrator may do everything; its one right names it as a writer of the ledger."""
     assert {right.role for right in RIGHTS} <= set(CATALOG.roles)
     its = {right for right in RIGHTS if right.role == ADMIN}
     assert its == {Right(ADMIN, Operation.WRITE, Resource.TOPIC, LEDGER)}

@@ -1,4 +1,4 @@
-"""The sums of the promise: short enough for the customer, long enough for the next stage."""
+"""Retention budget: short enough for the promise, long enough for the next stage."""
 
 import math
 
@@ -17,12 +17,11 @@ HOURS = st.floats(0.001, 30)
 
 
 def catalog(times: LaneTimes, policy: Policy | None = None) -> Catalog:
-    """One lane with these times."""
     return Catalog.build((LaneSpec(name=SHOP, times=times),), policy=policy)
 
 
 def test_defaults_leave_an_hour_in_reserve() -> None:
-    """Four hours of backlog, and what is delivered is gone 23 hours after the upload."""
+    """Four hours of backlog; delivered results are deleted 23 hours after the upload."""
     ephemeral = catalog(LaneTimes())[ephemeral_of(SHOP)].lifetime
     assert ephemeral
     assert ephemeral.worst_age_s == 23 * HOUR_S
@@ -33,10 +32,10 @@ def test_defaults_leave_an_hour_in_reserve() -> None:
 
 @settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(backlog=HOURS, delivery=st.none() | HOURS, segment=HOURS, check=HOURS, router=HOURS)
-def test_what_is_accepted_keeps_both_promises(
+def test_accepted_settings_keep_both_promises(
     backlog: float, delivery: float | None, segment: float, check: float, router: float
 ) -> None:
-    """Whatever the settings: no image topic exceeds the budget, and none starves its reader."""
+    """No image topic exceeds the budget, and none starves its reader."""
     times = LaneTimes(
         backlog_limit_s=backlog * HOUR_S,
         delivery_s=None if delivery is None else delivery * HOUR_S,
@@ -69,18 +68,16 @@ def test_what_is_accepted_keeps_both_promises(
     [
         LaneTimes(backlog_limit_s=24 * HOUR_S),
         LaneTimes(backlog_limit_s=4 * HOUR_S, delivery_s=19 * HOUR_S),
-        LaneTimes(backlog_limit_s=12 * HOUR_S),  # retained lives 12 h more
+        LaneTimes(backlog_limit_s=12 * HOUR_S),  # retained adds 12 h
     ],
 )
-def test_what_would_outlive_the_promise_is_refused(times: LaneTimes) -> None:
-    """With the topic and the sum."""
+def test_lifetimes_beyond_the_promise_are_refused(times: LaneTimes) -> None:
     with pytest.raises(Refused, match=r"worst age|retention") as refused:
         catalog(times)
     assert refused.value.code is Code.PROMISE_EXCEEDED
 
 
-def test_slowest_lane_decides_for_retained() -> None:
-    """What all lanes share is as old as the oldest that comes in."""
+def test_the_slowest_lane_determines_retained() -> None:
     slow = LaneSpec(name=Lane("bulk"), times=LaneTimes(backlog_limit_s=8 * HOUR_S))
     both = Catalog.build((LaneSpec(name=SHOP), slow))[RETAINED].lifetime
     assert both
@@ -91,14 +88,13 @@ SECONDS = st.floats(0.001, 100_000).map(lambda s: round(s, 3))
 
 
 @given(promise=st.floats(4000, 86_400), reserve=SECONDS, segment=SECONDS, backlog=SECONDS)
-def test_what_is_left_is_never_too_much_by_a_rounding(
+def test_rounding_never_refuses_the_remaining_time(
     promise: float, reserve: float, segment: float, backlog: float
 ) -> None:
-    """All that the promise leaves is what may be delivered, whatever adding it up rounds to."""
     policy = Policy(promise_s=promise, reserve_s=reserve, segment_s=segment)
     life = retention_budget.ephemeral(policy, LaneTimes(backlog_limit_s=backlog))
     if life.retention_s >= segment:
-        retention_budget.prove(policy, "ephemeral.shop", life)
+        retention_budget.verify(policy, "ephemeral.shop", life)
 
 
 @pytest.mark.parametrize(
@@ -116,15 +112,15 @@ def test_what_is_left_is_never_too_much_by_a_rounding(
         Policy(broker=BrokerTimes(delete_delay_s=math.nan)),
     ],
 )
-def test_nobody_can_promise_more_than_24_hours(policy: Policy) -> None:
-    """Nor take the time from the reserve, nor use what is no number."""
+def test_no_policy_can_promise_more_than_24_hours(policy: Policy) -> None:
+    """Nor borrow from the reserve, nor use values that are not numbers."""
     with pytest.raises(Refused) as refused:
         catalog(LaneTimes(), policy)
     assert refused.value.code is Code.PROMISE_EXCEEDED
 
 
-def test_a_millisecond_too_much_is_refused() -> None:
-    """The bound is exact, but for what adding up rounds."""
+def test_one_millisecond_too_much_is_refused() -> None:
+    """The bound is exact, except for rounding errors of the sum."""
     exact = catalog(LaneTimes())[ephemeral_of(SHOP)].lifetime
     assert exact
     catalog(LaneTimes(delivery_s=exact.retention_s))
@@ -132,7 +128,7 @@ def test_a_millisecond_too_much_is_refused() -> None:
         catalog(LaneTimes(delivery_s=exact.retention_s + 0.001))
 
 
-def test_records_outlive_the_outages_that_we_promise_to_survive() -> None:
+def test_records_outlive_the_promised_outages() -> None:
     """Backlog and half an hour for uploads, four hours for cut-outs, twelve for retained."""
     topics = catalog(LaneTimes())
     retention = {t.name: t.lifetime.retention_s / HOUR_S for t in topics.topics if t.lifetime}
