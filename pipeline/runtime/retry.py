@@ -1,10 +1,19 @@
-"""Wait for what is away: the same again, for as long as it takes, saying so once."""
+"""Retry while a dependency is unavailable, and log it once.
+
+The only place in `pipeline` that knows how to wait and try again.  Rules, all of them:
+
+* Only `Unavailable` is retried; every other error goes to the caller at once.
+* Retrying ends when an attempt succeeds, when the stage is to stop, or when the deadline has
+  passed; in the last two cases the error of the last attempt is raised.
+* An outage is logged once, however many attempts fail and however many threads wait for it.
+"""
 
 import logging
 import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -14,42 +23,86 @@ RETRY_S = 1.0
 T = TypeVar("T")
 
 
-class RetryUntilStopped:
-    """Calls again while something is away, unless the stage shall end.  Thread-safe.
+def _log_outage(event: str, error: Unavailable) -> None:
+    log.warning(event, extra={"code": error.code, "reason": error.detail})
 
-    Of all calls that wait at the same time one says so.
+
+class RetryUntilStopped:
+    """Retries calls until they succeed or the stage is to stop.  Thread-safe.
+
+    `stopping` wakes whatever waits.  `event` is the name of the log line; of the calls that wait
+    at the same time only the first logs it.
     """
 
-    def __init__(self, stopping: threading.Event, *, retry_s: float = RETRY_S) -> None:
+    def __init__(
+        self, stopping: threading.Event, *, retry_s: float = RETRY_S, event: str = "waiting"
+    ) -> None:
         self._stopping = stopping
         self._retry_s = retry_s
+        self._event = event
         self._lock = threading.Lock()
         self._waiting = 0
 
-    def call(self, attempt: Callable[[], T]) -> T:
-        """What the attempt gives.  Raises `Unavailable` only if the stage shall end."""
+    def call(self, attempt: Callable[[], T], *, deadline: Deadline | None = None) -> T:
+        """Return what the attempt returns.
+
+        Raises `Unavailable` once the stage is to stop, or the deadline has passed.
+        """
         try:
             return attempt()
         except Unavailable as error:
-            self._say(error)
+            if self._is_over(deadline):
+                raise
+            self._begin_waiting(error)
         try:
-            return self._again(attempt)
+            return self._retry(attempt, deadline)
         finally:
             with self._lock:
                 self._waiting -= 1
 
-    def _say(self, error: Unavailable) -> None:
+    def _retry(self, attempt: Callable[[], T], deadline: Deadline | None) -> T:
+        while True:
+            self._stopping.wait(deadline.slice_s(self._retry_s) if deadline else self._retry_s)
+            try:
+                return attempt()
+            except Unavailable:
+                if self._is_over(deadline):
+                    raise
+
+    def _is_over(self, deadline: Deadline | None) -> bool:
+        return self._stopping.is_set() or (deadline is not None and deadline.has_passed)
+
+    def _begin_waiting(self, error: Unavailable) -> None:
         with self._lock:
             self._waiting += 1
             is_first = self._waiting == 1
         if is_first:
-            log.warning("waiting", extra={"code": error.code, "reason": error.detail})
+            _log_outage(self._event, error)
 
-    def _again(self, attempt: Callable[[], T]) -> T:
-        while True:
-            self._stopping.wait(self._retry_s)
-            try:
-                return attempt()
-            except Unavailable:
-                if self._stopping.is_set():
-                    raise
+
+class OutageLog:
+    """Logs an outage once, for a stage that retries in rounds of its own.  Thread-safe.
+
+    An outage ends with the first round in which nothing was reported.
+    """
+
+    def __init__(self, event: str = "waiting") -> None:
+        self._event = event
+        self._lock = threading.Lock()
+        self._is_logged = False
+        self._is_open = False
+
+    def report(self, error: Unavailable) -> None:
+        """Log the error, unless the outage is logged already."""
+        with self._lock:
+            logs = not self._is_logged
+            self._is_logged = self._is_open = True
+        if logs:
+            _log_outage(self._event, error)
+
+    def end_round(self) -> bool:
+        """Return whether anything was reported during the round that ends."""
+        with self._lock:
+            was_open, self._is_open = self._is_open, False
+            self._is_logged = was_open
+        return was_open
