@@ -1,26 +1,30 @@
-"""From settings to a running inference stage."""
+"""Run the inference stage.  Faust runs its loop and its signal handlers, not `runtime.runner`."""
 
 import logging
 import os
 import signal
 import ssl
 import sys
-import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
-from threading import Event
+from threading import Event, Thread
 
 from erasestream.pipeline.runtime.json_logging import Health, log_to_stderr
-from erasestream.pipeline.runtime.runner import EX_OK, patiently, status_of
+from erasestream.pipeline.runtime.retry import RetryUntilStopped
+from erasestream.pipeline.runtime.runner import EX_OK, RETRY_S, status_of
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
-from erasestream.pipeline.stages.inference.models.store import ModelStore
+from erasestream.pipeline.stages.inference.models.store import Installed, ModelStore
 from erasestream.pipeline.stages.inference.worker.faust_app import InferenceStage, end_at_once
 from erasestream.pipeline.stages.inference.worker.result_builder import Model, ResultBuilder
+from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import ErasestreamError, Refused, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Operation
+from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import INFERENCE
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES, cutouts_of, uploads_of
 from erasestream.topics.kafka.certificate_watcher import LOOK_EVERY_S, CertificateWatcher
@@ -32,41 +36,53 @@ from erasestream.topics.kafka.tls import Identity
 log = logging.getLogger(__name__)
 
 
+WATCH_S = 1.0
+"""Interval at which the watchdog checks that the stage is at work."""
+
+
 def run_inference(settings: Settings) -> int:
-    """Run the stage until SIGTERM.  Returns the exit status if it can not start."""
+    """Run the stage until SIGTERM.  Returns the exit status if it cannot start."""
     log_to_stderr()
     ready: list[InferenceStage] = []
     health = Health(
         port=settings.stage.health_port, ready=lambda: bool(ready) and ready[0].is_ready
     )
     log.info("starting", extra={"stage": "infer", "port": health.port})
-    # Until Faust has handlers of its own.  What was begun before is nothing that must be finished.
+    # Until Faust has handlers of its own.  Nothing started before that must be finished.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(EX_OK))
     try:
-        status = _run(settings, ready)
+        return _run(settings, ready)
     except SystemExit as ending:
         if ending.code == EX_OK:
             log.info("ended", extra={"stage": "infer"})
         raise
-    return status
+    finally:
+        health.close()
 
 
 def _run(settings: Settings, ready: list[InferenceStage]) -> int:
     deadline_s = settings.stage.ready_deadline.total_seconds()
-    try:
-        stage = patiently(lambda _: _build(settings), Event(), time.monotonic() + deadline_s)
-    except ErasestreamError as error:
-        log.error("ended", extra={"stage": "infer", "code": error.code, "reason": error.sentence})  # noqa: TRY400
-        return status_of(error)
-    if stage is not None:
+    retry = RetryUntilStopped(Event(), retry_s=RETRY_S)
+    with ExitStack() as opened:
+        try:
+            stage = retry.call(
+                lambda: opened.enter_context(inference_stage(settings)),
+                deadline=Deadline(deadline_s, time.monotonic),
+            )
+        except ErasestreamError as error:
+            fields = {"stage": "infer", "code": error.code, "reason": error.sentence}
+            log.error("ended", extra=fields)  # noqa: TRY400
+            return status_of(error)
         ready.append(stage)
-        _watch(stage, deadline_s)
+        opened.enter_context(_watchdog(stage, deadline_s))
         stage.run()
     return EX_OK
 
 
-def _build(settings: Settings) -> InferenceStage:
+@contextmanager
+def inference_stage(settings: Settings) -> Iterator[InferenceStage]:
+    """Open a worker; its processes start once Faust runs it."""
     catalog = settings.catalog()
     inference = settings.inference
     if inference is None:
@@ -84,31 +100,21 @@ def _build(settings: Settings) -> InferenceStage:
         enforcement=inference.enforcement,
         limits=Limits(max_bytes=inference.max_image_bytes, max_pixels=inference.max_pixels),
     )
-    maker = ResultBuilder(
-        cut_out=pool.cut_out,
-        model=Model(
-            name=installed.manifest.name,
-            sha256=installed.sha256,
-            version=installed.manifest.version,
-        ),
-        backlog_limits={
-            spec.name: timedelta(seconds=spec.times.backlog_limit_s) for spec in catalog.lanes
-        },
-    )
+    member = _member_name(settings, connection, catalog.lane_names)
     tls = connection.identity.ssl_context()
-    _renew(tls, connection.identity)
-    return InferenceStage(
-        bootstrap_servers=settings.kafka.bootstrap_servers,
-        tls=tls,
-        lanes=catalog.lane_names,
-        maker=maker,
-        children=children,
-        topic_ids=admin.topic_ids,
-        max_record_bytes=MAX_RECORD_BYTES,
-        member=_member(settings, connection, catalog.lane_names),
-        start=pool.start,
-        close=pool.close,
-    )
+    with _certificate_renewal(tls, connection.identity):
+        yield InferenceStage(
+            bootstrap_servers=settings.kafka.bootstrap_servers,
+            tls=tls,
+            lanes=catalog.lane_names,
+            maker=_result_builder(pool, installed, catalog),
+            children=children,
+            topic_ids=admin.topic_ids,
+            max_record_bytes=MAX_RECORD_BYTES,
+            member=member,
+            start=pool.start,
+            close=pool.close,
+        )
 
 
 def _check(admin: Admin, lanes: tuple[Lane, ...]) -> None:
@@ -119,31 +125,59 @@ def _check(admin: Admin, lanes: tuple[Lane, ...]) -> None:
     admin.check_group(INFERENCE, Partition(uploads_of(lanes[0]), 0))
 
 
-def _member(settings: Settings, connection: Connection, lanes: tuple[Lane, ...]) -> str | None:
-    """The name of this worker in its group, if it was given one: else all have the default."""
+def _result_builder(pool: ProcessPool, installed: Installed, catalog: Catalog) -> ResultBuilder:
+    manifest = installed.manifest
+    return ResultBuilder(
+        cut_out=pool.cut_out,
+        model=Model(name=manifest.name, sha256=installed.sha256, version=manifest.version),
+        backlog_limits={
+            spec.name: timedelta(seconds=spec.times.backlog_limit_s) for spec in catalog.lanes
+        },
+    )
+
+
+def _member_name(settings: Settings, connection: Connection, lanes: tuple[Lane, ...]) -> str | None:
+    """Return this worker's name in its group, None unless one was configured.
+
+    All workers share the default instance name, which therefore names none of them.
+    """
     if "instance" not in settings.stage.model_fields_set:
         return None
     topics = [uploads_of(lane) for lane in lanes]
     return member_name(connection, instance=settings.stage.instance, topics=topics)
 
 
-def _renew(tls: ssl.SSLContext, identity: Identity) -> None:
-    """Put a renewed certificate into the context: connections from then on are made with it.
+@contextmanager
+def _thread(name: str, loop: Callable[[Event], None]) -> Iterator[None]:
+    """Run a loop in a thread until the event that it is given is set."""
+    stopped = Event()
+    thread = Thread(target=loop, args=[stopped], name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
 
-    Faust and its client keep the context, so nothing has to be made anew.
+
+@contextmanager
+def _certificate_renewal(tls: ssl.SSLContext, identity: Identity) -> Iterator[None]:
+    """Load a renewed certificate into the context: later connections are made with it.
+
+    Faust and its client keep the context, so no client has to be replaced.
     """
-    renewal = CertificateWatcher(identity)
+    watcher = CertificateWatcher(identity)
 
-    def look() -> None:
-        while True:
-            time.sleep(LOOK_EVERY_S)
-            if not renewal.is_due():
-                continue
-            while not _is_loaded(tls, identity):
-                time.sleep(LOOK_EVERY_S)
-            log.info("certificate_renewed", extra={"stage": "infer"})
+    def loop(stopped: Event) -> None:
+        is_pending = False
+        while not stopped.wait(LOOK_EVERY_S):
+            is_pending = is_pending or watcher.is_due()
+            if is_pending and _is_loaded(tls, identity):
+                log.info("certificate_renewed", extra={"stage": "infer"})
+                is_pending = False
 
-    threading.Thread(target=look, name="renewal", daemon=True).start()
+    with _thread("renewal", loop):
+        yield
 
 
 def _is_loaded(tls: ssl.SSLContext, identity: Identity) -> bool:
@@ -151,19 +185,22 @@ def _is_loaded(tls: ssl.SSLContext, identity: Identity) -> bool:
         tls.load_verify_locations(identity.ca)
         tls.load_cert_chain(identity.certificate, identity.key)
     except (OSError, ssl.SSLError):
-        return False  # it is being written again; the context keeps what it had
+        return False  # the files are being replaced; the context keeps the old ones
     return True
 
 
-def _watch(stage: InferenceStage, deadline_s: float) -> None:
-    """End the process when it could not work for so long: Faust waits for ever, and is silent."""
+@contextmanager
+def _watchdog(stage: InferenceStage, deadline_s: float) -> Iterator[None]:
+    """End the process after the stage could not work for this long: Faust waits silently."""
 
-    def look() -> None:
-        worked_at = time.monotonic()
-        while time.monotonic() - worked_at < deadline_s:
-            time.sleep(1)
+    def loop(stopped: Event) -> None:
+        deadline = Deadline(deadline_s, time.monotonic)
+        while not stopped.wait(WATCH_S):
             if stage.is_at_work:
-                worked_at = time.monotonic()
-        end_at_once(Unavailable(f"no partitions from the group, or no child, for {deadline_s:g} s"))
+                deadline = Deadline(deadline_s, time.monotonic)
+            elif deadline.has_passed:
+                reason = f"no partitions from the group, or no child, for {deadline_s:g} s"
+                end_at_once(Unavailable(reason))
 
-    threading.Thread(target=look, name="watch", daemon=True).start()
+    with _thread("watch", loop):
+        yield

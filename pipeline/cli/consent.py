@@ -25,13 +25,13 @@ retained = typer.Typer(no_args_is_help=True, help="List and open retained images
 
 
 def _writer(lane: str) -> ConsentWriter:
-    from erasestream.pipeline.bootstrap.storage import consent_writer
+    from erasestream.pipeline.bootstrap.consent import consent_writer
 
     return consent_writer(load(), Lane(lane))
 
 
 def _reader(lane: str) -> ConsentReader:
-    from erasestream.pipeline.bootstrap.storage import consent_reader
+    from erasestream.pipeline.bootstrap.consent import consent_reader
 
     return consent_reader(load(), Lane(lane))
 
@@ -83,10 +83,11 @@ def show(account: AccountArgument, lane: LaneOption) -> None:
 @retained.command("list")
 def retained_list() -> None:
     """List the retained pictures that the reader may open."""
-    from erasestream.pipeline.bootstrap.storage import reader
+    from erasestream.pipeline.bootstrap.storage import retained_reader
 
-    for found in reader(load()).list():
-        say(f"{found.size:>10}  {found.part:<8}  {found.name}")
+    with retained_reader(load()) as reader:
+        for found in reader.list():
+            say(f"{found.size:>10}  {found.part:<8}  {found.name}")
 
 
 @retained.command("open")
@@ -97,9 +98,10 @@ def retained_open(
     ] = None,
 ) -> None:
     """Decrypt one picture as the reader."""
-    from erasestream.pipeline.bootstrap.storage import reader
+    from erasestream.pipeline.bootstrap.storage import retained_reader
 
-    opened = reader(load()).open(name)
+    with retained_reader(load()) as reader:
+        opened = reader.open(name)
     if output is None:
         sys.stdout.buffer.write(opened.plaintext)
     else:

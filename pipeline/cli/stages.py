@@ -1,6 +1,7 @@
 """`infer`, `route`, `sink`, `purge`, `erase`: each a process of its own, until SIGTERM."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from threading import Event
 from typing import NoReturn
 
@@ -22,39 +23,41 @@ def infer() -> None:
 
 def route() -> None:
     """Join results with consent: to the ephemeral topic, and to the sink if opted in."""
-    from erasestream.pipeline.bootstrap.storage import RouterStage
+    from erasestream.pipeline.bootstrap.routing import router_stage
 
-    _run("route", RouterStage, ROUTER)
+    _run("route", router_stage, ROUTER)
 
 
 def sink() -> None:
     """Encrypt what is retained into the private bucket (extra sink)."""
-    from erasestream.pipeline.bootstrap.storage import EncryptionStage
+    from erasestream.pipeline.bootstrap.encryption import encryption_stage
 
-    _run("sink", EncryptionStage, SINK)
+    _run("sink", encryption_stage, SINK)
 
 
 def purge() -> None:
     """Delete what is no longer needed before its time is up."""
-    from erasestream.pipeline.bootstrap.storage import purger
+    from erasestream.pipeline.bootstrap.purge import purger_stage
 
-    _run("purge", purger, PURGER)
+    _run("purge", purger_stage, PURGER)
 
 
 def erase() -> None:
     """Mark what is revoked as erased, in the vault, the ledger and `erasures` (extra sink)."""
-    from erasestream.pipeline.bootstrap.storage import eraser
+    from erasestream.pipeline.bootstrap.erasure import eraser_stage
 
-    _run("erase", eraser, ERASER)
+    _run("erase", eraser_stage, ERASER)
 
 
-def _run(name: str, build: Callable[[Settings, Event], Stage], role: Role) -> NoReturn:
+def _run(
+    name: str, build: Callable[[Settings, Event], AbstractContextManager[Stage]], role: Role
+) -> NoReturn:
     settings = load()
     stage = settings.stage
     renewals: list[CertificateWatcher] = []
 
-    def begin(stopping: Event) -> Stage:
-        # What lies there before any client is made: a change in between is noticed.
+    def begin(stopping: Event) -> AbstractContextManager[Stage]:
+        # Read before any client is made, so that a change in between is noticed.
         renewals[:] = [CertificateWatcher(Identity.load(settings.kafka.identities, role))]
         return build(settings, stopping)
 

@@ -32,7 +32,7 @@ from erasestream.sinks.images.envelope import (
     SALT_BYTES,
     WRAPPED_BYTES,
 )
-from erasestream.sinks.images.image_reader import RetainedObject
+from erasestream.sinks.images.image_reader import RetainedObject, RetainedReader
 from erasestream.sinks.images.object_names import StoredName
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
@@ -49,10 +49,10 @@ SHOWN_BYTES = 64
 class Inspector:
     """Looks at everything once the photos are through."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, reader: RetainedReader) -> None:
         self._settings = settings
         self._storage = storage.storage_of(settings)
-        self._reader = storage.reader(settings)
+        self._reader = reader
 
     def retained(self) -> list[RetainedRecord]:
         """Every record of the topic to the sink, also of a transaction that was given up."""
@@ -90,12 +90,16 @@ class Inspector:
 
     def listing(self) -> list[Listed]:
         """Everything in the image bucket, as the auditor lists it."""
-        with storage.bucket(self._storage, self._storage.bucket, AUDITOR, (Action.LIST,)) as store:
+        with storage.open_bucket(
+            self._storage, self._storage.bucket, AUDITOR, (Action.LIST,)
+        ) as store:
             return [_listed(info.name, info.size) for info in store.list("")]
 
     def stored(self, expected: Mapping[tuple[UploadId, Part], bytes]) -> Iterator[Stored]:
         """Every object that is readable, sealed and opened; `expected`: what was kept."""
-        with storage.bucket(self._storage, self._storage.bucket, AUDITOR, (Action.READ,)) as store:
+        with storage.open_bucket(
+            self._storage, self._storage.bucket, AUDITOR, (Action.READ,)
+        ) as store:
             for found in self.readable():
                 sealed = store.read(found.name, MAX_SEALED_BYTES)
                 opened = self._reader.open(found.name)
@@ -120,9 +124,9 @@ class Inspector:
         consumer = lane_role(SHOP, LaneRole.CONSUMER)
         shop = Connection(cluster=self._settings.cluster, role=consumer).admin()
         with (
-            storage.bucket(self._storage, images, AUDITOR, (Action.LIST,)) as seen,
-            storage.bucket(self._storage, vault, AUDITOR, (Action.LIST,)) as keys,
-            storage.bucket(self._storage, images, SINK, (Action.CREATE,)) as sink,
+            storage.open_bucket(self._storage, images, AUDITOR, (Action.LIST,)) as seen,
+            storage.open_bucket(self._storage, vault, AUDITOR, (Action.LIST,)) as keys,
+            storage.open_bucket(self._storage, images, SINK, (Action.CREATE,)) as sink,
         ):
             picture, key = _first_name(seen), _first_name(keys)
             return (

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from erasestream.pipeline.bootstrap import storage
+from erasestream.pipeline.bootstrap.consent import consent_writer
 from erasestream.pipeline.demo import plaintext_search, report
 from erasestream.pipeline.demo.checks import Check, checks
 from erasestream.pipeline.demo.customers import Results, Sent, now, send
@@ -125,16 +126,17 @@ class _Run:
             self._viewer.say(f"Sending {len(planned)} uploads of {len(SENDERS)} accounts")
             sent = self._send(planned)
             self._take(results, sent)
-        inspector = Inspector(self._settings)
-        retained = inspector.retained()
-        self._wait_for_sink(inspector, len(retained))
-        self._viewer.say("Looking at what lies where")
-        return self._look(inspector, granted_at, retained, sent, results)
+        with storage.retained_reader(self._settings) as reader:
+            inspector = Inspector(self._settings, reader)
+            retained = inspector.retained()
+            self._wait_for_sink(inspector, len(retained))
+            self._viewer.say("Looking at what lies where")
+            return self._look(inspector, granted_at, retained, sent, results)
 
     def _opt_in(self, results: Results) -> datetime:
         """The owner opts in, and enough time passes for every upload to count as later."""
         role = lane_role(OPTED_IN.lane, LaneRole.ACCOUNT)
-        writer = storage.consent_writer(self._settings, OPTED_IN.lane, role=role)
+        writer = consent_writer(self._settings, OPTED_IN.lane, role=role)
         granted = writer.grant(OPTED_IN.account, actor="owner", channel=Channel.LIBRARY)
         self._viewer.say("One account has opted in; the others have not")
         while now() <= granted.at + BEYOND_SKEW:

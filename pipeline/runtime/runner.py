@@ -1,8 +1,17 @@
-"""How a stage lives: start or refuse within a deadline, turn, end cleanly at SIGTERM.
+"""Run a stage: start it within a deadline or exit, run it, and close it cleanly at SIGTERM.
 
-Exit status, after sysexits.h, so that a supervisor can tell: 0 ended as asked, 69 something
-needed is away, 70 it must be started again (fenced, or an invariant is broken), 78 the
-set-up is at fault.
+Rules, all of them:
+
+* Entering what `build` returns opens the stage with all its parts, leaving it closes them.  While
+  that raises `Unavailable` it is retried, up to the deadline; what failed half-way has closed
+  what it had opened.
+* The stage is closed whatever ends it: a signal, an error, a renewed certificate.
+* If an error ends the stage, `stopping` is set before it is closed, so that no thread of it waits
+  any longer.  That error decides the exit status, not one that closing raises after it.
+* SIGTERM while no stage is open exits at once: nothing has been started that must be finished.
+
+Exit status, after sysexits.h, so that a supervisor can tell: 0 ended on request, 69 a dependency
+is unavailable, 70 restart it (fenced, or an invariant is broken), 78 the configuration is wrong.
 """
 
 import gc
@@ -11,10 +20,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from erasestream.pipeline.runtime.json_logging import Health, log_to_stderr
+from erasestream.pipeline.runtime.retry import RetryUntilStopped
+from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import ErasestreamError, Refused, Unavailable
 
 log = logging.getLogger(__name__)
@@ -25,119 +37,147 @@ EX_SOFTWARE = 70
 EX_CONFIG = 78
 
 RETRY_S = 0.5
-
-T = TypeVar("T")
+"""Pause before a stage that could not be built is built again."""
+RUN_ONCE_S = 0.2
+"""How long a stage may wait for work before the runner checks whether it is to stop."""
 
 
 class Stage(Protocol):
-    """What `run` needs of a stage."""
+    """The shape of every stage."""
 
-    def run_once(self) -> None:
-        """Do a little work, or wait a little for some."""
+    def run_once(self, timeout_s: float) -> None:
+        """Do one small piece of work; wait up to the timeout for some."""
 
     def is_ready(self) -> bool:
-        """Whether it can do its work."""
+        """Return whether the stage can do its work."""
 
     def close(self) -> None:
-        """Finish what is begun, and leave."""
+        """Finish what was begun, and release what the stage itself holds."""
+
+
+Build = Callable[[threading.Event], AbstractContextManager[Stage]]
+"""Opens a stage with all its parts; the event is set once the stage is to stop.
+
+Raises `Refused` with a sentence if anything is missing, `Unavailable` to be called again.
+"""
 
 
 def run(
     name: str,
-    build: Callable[[threading.Event], Stage],
+    build: Build,
     *,
     health_port: int,
     ready_deadline: timedelta,
     renewed: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Run a stage until SIGTERM or SIGINT; returns the exit status.
+    """Run a stage until SIGTERM or SIGINT; return the exit status.
 
-    Once `renewed` says that there is another certificate, the stage is closed, which finishes
-    what is begun, and built anew: all its clients then have it.
-
-    `build` gets the event that says that the stage shall end, and raises `Refused` with a
-    sentence if anything is missing; while it raises `Unavailable` it is tried again, up to
-    the deadline.  Not ready by then, the stage ends too.
+    Once `renewed` returns true (the certificate was replaced), the stage is closed and built
+    again: all its clients then use the new certificate.  A stage that is not ready within the
+    deadline ends, too.
     """
     log_to_stderr()
-    # What is imported stays: no collection needs to look through all of it, again and again.
+    # Imported modules stay for good: no collection needs to look through them again.
     gc.collect()
     gc.freeze()
-    stopping = threading.Event()
-    state: list[Stage] = []
-
-    def end(*_: object) -> None:
-        stopping.set()
-        if not state:
-            raise SystemExit(EX_OK)  # nothing is begun; no answer of a broker is waited for
-
+    runner = StageRunner(name, build, ready_deadline=ready_deadline, renewed=renewed)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
-    health = Health(port=health_port, ready=lambda: bool(state) and state[0].is_ready())
+        signal.signal(number, lambda *_: runner.stop())
+    health = Health(port=health_port, ready=runner.is_ready)
     log.info("starting", extra={"stage": name, "port": health.port})
     try:
-        while not stopping.is_set():
-            deadline = time.monotonic() + ready_deadline.total_seconds()
-            stage = patiently(build, stopping, deadline)
-            if stage is not None:
-                state[:] = [stage]
-                _turn(name, stage, deadline, lambda: stopping.is_set() or renewed())
-                stage.close()
-                state.clear()
-                if not stopping.is_set():
-                    log.info("certificate_renewed", extra={"stage": name})
-    except ErasestreamError as error:
-        return _ended(name, error, stopping)
-    except SystemExit:
-        log.info("ended", extra={"stage": name})
-        return EX_OK
+        return runner.run()
     finally:
         health.close()
-    log.info("ended", extra={"stage": name})
-    return EX_OK
 
 
-def patiently(
-    build: Callable[[threading.Event], T], stopping: threading.Event, deadline: float
-) -> T | None:
-    """What `build` gives, tried again while something is away; None if the stage shall end."""
-    said = False
-    while not stopping.is_set():
+class StageRunner:
+    """Builds, runs and closes one stage, again for each certificate."""
+
+    def __init__(
+        self, name: str, build: Build, *, ready_deadline: timedelta, renewed: Callable[[], bool]
+    ) -> None:
+        self._name = name
+        self._build = build
+        self._ready_deadline_s = ready_deadline.total_seconds()
+        self._renewed = renewed
+        self._stopping = threading.Event()
+        self._is_asked = False
+        self._stage: Stage | None = None
+
+    def stop(self) -> None:
+        """Stop after the current piece of work; raise `SystemExit` if no stage is open."""
+        self._is_asked = True
+        self._stopping.set()
+        if self._stage is None:
+            raise SystemExit(EX_OK)
+
+    def is_ready(self) -> bool:
+        """Return whether a stage is open and ready."""
+        stage = self._stage  # the main thread may close it meanwhile
+        return stage is not None and stage.is_ready()
+
+    def run(self) -> int:
+        """Run until `stop` is called or an error ends the stage; return the exit status."""
         try:
-            return build(stopping)
-        except Unavailable as error:
-            if time.monotonic() > deadline:
-                raise
-            if not said:
-                log.warning("waiting", extra={"code": error.code, "reason": error.detail})
-                said = True
-            stopping.wait(RETRY_S)
-    return None
-
-
-def _turn(name: str, stage: Stage, deadline: float, shall_end: Callable[[], bool]) -> None:
-    ready = False
-    while not shall_end():
-        stage.run_once()
-        if not ready and stage.is_ready():
-            log.info("ready", extra={"stage": name})
-            ready = True
-        elif not ready and time.monotonic() > deadline:
-            raise Unavailable("no partitions were assigned to this member in time")
-
-
-def _ended(name: str, error: ErasestreamError, stopping: threading.Event) -> int:
-    was_asked = stopping.is_set()
-    stopping.set()  # also for threads of the stage that wait for something
-    if was_asked and isinstance(error, Unavailable):
-        log.info("ended", extra={"stage": name, "code": error.code})
+            while not self._stopping.is_set():
+                self._run_until_renewed()
+                if not self._stopping.is_set():
+                    log.info("certificate_renewed", extra={"stage": self._name})
+        except ErasestreamError as error:
+            self._stopping.set()
+            return self._ended(error)
+        except SystemExit:
+            pass
+        log.info("ended", extra={"stage": self._name})
         return EX_OK
-    log.error("ended", extra={"stage": name, "code": error.code, "reason": error.sentence})
-    return status_of(error)
+
+    def _run_until_renewed(self) -> None:
+        deadline = Deadline(self._ready_deadline_s, time.monotonic)
+        retry = RetryUntilStopped(self._stopping, retry_s=RETRY_S)
+        with ExitStack() as opened:
+            stage = retry.call(
+                lambda: opened.enter_context(self._build(self._stopping)), deadline=deadline
+            )
+            self._stage = stage
+            try:
+                self._work(stage, deadline)
+            except BaseException:
+                self._stopping.set()
+                _close_after_error(opened)
+                raise
+        self._stage = None
+
+    def _work(self, stage: Stage, deadline: Deadline) -> None:
+        was_ready = False
+        while not self._stopping.is_set() and not self._renewed():
+            stage.run_once(RUN_ONCE_S)
+            if was_ready:
+                continue
+            if stage.is_ready():
+                log.info("ready", extra={"stage": self._name})
+                was_ready = True
+            elif deadline.has_passed:
+                raise Unavailable("no partitions were assigned to this member in time")
+
+    def _ended(self, error: ErasestreamError) -> int:
+        if self._is_asked and isinstance(error, Unavailable):
+            log.info("ended", extra={"stage": self._name, "code": error.code})
+            return EX_OK
+        fields = {"stage": self._name, "code": error.code, "reason": error.sentence}
+        log.error("ended", extra=fields)
+        return status_of(error)
+
+
+def _close_after_error(opened: ExitStack) -> None:
+    try:
+        opened.close()
+    except ErasestreamError as error:
+        log.warning("close_failed", extra={"code": error.code, "reason": error.detail})
 
 
 def status_of(error: ErasestreamError) -> int:
-    """The exit status of a process that an error ends."""
+    """Return the exit status of a process that this error ends."""
     if isinstance(error, Refused):
         return EX_CONFIG
     return EX_UNAVAILABLE if isinstance(error, Unavailable) else EX_SOFTWARE

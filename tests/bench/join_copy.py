@@ -9,6 +9,7 @@ record on.  What the router is slower than this is the price of deciding.
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -68,9 +69,9 @@ class CopyStage:
         )
         self._loop.start()
 
-    def run_once(self) -> None:
+    def run_once(self, timeout_s: float) -> None:
         """One small read and what follows from it."""
-        self._loop.run_once()
+        self._loop.run_once(timeout_s)
 
     def is_ready(self) -> bool:
         """Whether its partitions are its own."""
@@ -93,7 +94,9 @@ def main(bootstrap: str, identities: str) -> int:
     """Copy until SIGTERM."""
     cluster = Cluster(bootstrap_servers=(bootstrap,), identities=Path(identities))
     deadline = timedelta(seconds=60)
-    return run(NAME, lambda s: CopyStage(cluster, s), health_port=0, ready_deadline=deadline)
+    return run(
+        NAME, lambda s: closing(CopyStage(cluster, s)), health_port=0, ready_deadline=deadline
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
@@ -45,6 +46,7 @@ class PipelineHarness:
         self._producers: dict[Lane, UploadProducer] = {}
         self._results: dict[Lane, TopicReader] = {}
         self._writers: dict[Lane, ConsentWriter] = {}
+        self._opened = ExitStack()
 
     def start(self, stages: Iterable[str] = STAGES) -> None:
         """Servers, topics and rights, then the stages."""
@@ -54,6 +56,7 @@ class PipelineHarness:
 
     def stop(self) -> None:
         """Close every client and stop every process."""
+        self._opened.close()
         for reader in self._results.values():
             reader.close()
         self.stack.stop()
@@ -163,13 +166,13 @@ class PipelineHarness:
 
     def reader(self) -> RetainedReader:
         """What a training service reads with."""
-        return wiring.reader(self.settings)
+        return self._opened.enter_context(wiring.retained_reader(self.settings))
 
     def stored(self) -> list[StoredName]:
         """Everything in the image bucket, as the auditor lists it."""
         storage = wiring.storage_of(self.settings)
-        store = wiring.bucket(storage, storage.bucket, AUDITOR, (Action.LIST,))
-        return [StoredName.parse(info.name) for info in store.list("")]
+        with wiring.open_bucket(storage, storage.bucket, AUDITOR, (Action.LIST,)) as store:
+            return [StoredName.parse(info.name) for info in store.list("")]
 
     def records(self, topic: str, isolation: str = UNCOMMITTED) -> list[Record]:
         """Everything that lies in a topic, by default what was aborted as well."""

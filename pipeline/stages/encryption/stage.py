@@ -31,7 +31,7 @@ BATCH = 8
 WAIT_S = 1.0
 
 
-class SinkStage:
+class EncryptionStage:
     """Stores what the router retained, once, and only while its grant is in force."""
 
     def __init__(
@@ -64,8 +64,12 @@ class SinkStage:
         self._patience.call(lambda: self._look_again(event.grant for event in kept))
         self._queue.done(records)
 
+    def is_ready(self) -> bool:
+        """Return whether the group has answered."""
+        return self._queue.has_joined
+
     def close(self) -> None:
-        """Let go of threads."""
+        """Stop storing; what is not committed is redelivered."""
         self._pool.shutdown(cancel_futures=True)
 
     def _freshen(self, events: Iterable[Retained]) -> None:

@@ -54,7 +54,6 @@ log = logging.getLogger(__name__)
 
 BATCH = 100
 CATCH_UP_S = 5.0
-POLL_S = 0.2
 BEAT_AGAIN_S = 60.0
 """How soon a heartbeat is tried again that did not come through."""
 LEDGER_LAG_S = 60.0
@@ -109,11 +108,11 @@ class EraserStage:
         """What was read and is not done."""
         self._reached: dict[Partition, int] = {}
 
-    def run_once(self) -> None:
+    def run_once(self, timeout_s: float = 0.2) -> None:
         """One batch of decisions, and another look at those that wait."""
         self._beat_if_due()
         self._findings.write_one()
-        work = [*self.waiting, *self._read()]
+        work = [*self.waiting, *self._read(timeout_s)]
         if not work:
             return
         self._trouble.begin_turn()
@@ -138,11 +137,11 @@ class EraserStage:
         else:
             self._beat_due_s = self._clock() + self._beat_every_s
 
-    def _read(self) -> list[Waiting]:
+    def _read(self, timeout_s: float) -> list[Waiting]:
         if len(self.waiting) >= MAX_WAITING:
-            self._stopping.wait(POLL_S)
+            self._stopping.wait(timeout_s)
             return []
-        return [Waiting(record) for record in self._queue.read(timeout_s=POLL_S, most=BATCH)]
+        return [Waiting(record) for record in self._queue.read(timeout_s=timeout_s, most=BATCH)]
 
     def _commit(self, records: list[Record]) -> None:
         """Up to the first decision of each partition that still waits."""
@@ -165,10 +164,7 @@ class EraserStage:
         return self._queue.has_joined
 
     def close(self) -> None:
-        """Leave the group."""
-        self._erasing.close()
-        self._queue.close()
-        self._ledger.close()
+        """Do nothing: decisions that are not committed are redelivered."""
 
     def _look(self, waiting: Waiting, shown: set[Partition]) -> tuple[Waiting, list[Ended] | None]:
         """What a decision ends; None if that can not be said yet.

@@ -1,59 +1,57 @@
-"""The stage of the early purge: what is no longer needed goes before its time is up."""
+"""The purger as a stage: delete records that nothing needs any more, before they expire."""
 
 import logging
 import threading
 import time
-from collections.abc import Callable
 
+from erasestream.pipeline.runtime.retry import OutageLog
+from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import Unavailable
 from erasestream.topics.admin.record_purge import RecordPurger
 
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 60.0
-TURN_S = 0.5
 
 
 class PurgerStage:
-    """Purges once a minute; brokers that are away are waited for, and said so once."""
+    """Purges once per interval; while the brokers are unavailable, logs that once."""
 
     def __init__(
         self,
         *,
-        purge: RecordPurger,
+        purger: RecordPurger,
         stopping: threading.Event,
         interval_s: float = INTERVAL_S,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = time.monotonic,
     ) -> None:
-        self._purge = purge
+        self._purger = purger
         self._stopping = stopping
         self._interval_s = interval_s
         self._clock = clock
-        self._next_s = clock()
-        self._is_waiting = False
+        self._due = Deadline(0, clock)
+        self._outage = OutageLog()
         self._has_purged = False
 
-    def run_once(self) -> None:
-        """Purge if it is time, else wait a little."""
-        if self._clock() < self._next_s:
-            self._stopping.wait(TURN_S)
+    def run_once(self, timeout_s: float = 0.2) -> None:
+        """Purge if it is due, else wait up to the timeout."""
+        if not self._due.has_passed:
+            self._stopping.wait(self._due.slice_s(timeout_s))
             return
-        self._next_s = self._clock() + self._interval_s
+        self._due = Deadline(self._interval_s, self._clock)
         try:
-            count = self._purge.purge_once()
+            count = self._purger.purge_once()
         except Unavailable as error:
-            if not self._is_waiting:
-                log.warning("waiting", extra={"code": error.code, "reason": error.detail})
-            self._is_waiting = True
-            return
-        self._is_waiting = False
-        self._has_purged = True
-        if count:
-            log.info("purged", extra={"count": count})
+            self._outage.report(error)
+        else:
+            self._has_purged = True
+            if count:
+                log.info("purged", extra={"count": count})
+        self._outage.end_round()
 
     def is_ready(self) -> bool:
-        """Whether a purge has gone through."""
+        """Return whether a purge has succeeded."""
         return self._has_purged
 
     def close(self) -> None:
-        """There is nothing to finish: the next purge sees what this one saw."""
+        """Do nothing: the next purge reads the same committed offsets."""

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser, Trouble
@@ -52,6 +52,7 @@ class Vault:
         self.marked.add(grant)
 
 
+@contextmanager
 def eraser(
     kafka: KafkaFixture,
     lane: Lane,
@@ -62,7 +63,7 @@ def eraser(
     writes: AcknowledgedWriter | None = None,
     beat: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
-) -> EraserStage:
+) -> Iterator[EraserStage]:
     """The stage, on this lane alone."""
     connection = kafka.connection(ERASER)
     partitions = {name: kafka.catalog()[name].partitions for name in (LEDGER, ERASURES)}
@@ -71,19 +72,26 @@ def eraser(
     erasing = GrantEraser(
         writes=writes, partitions=partitions, mark=vault.mark, stopping=stopping, trouble=trouble
     )
-    return EraserStage(
-        queue=WorkQueue(connection=connection, topics=[consent_of(lane)], instance="test"),
-        ledger=ledger(connection=connection, partitions=partitions),
-        erasing=erasing,
-        findings=LedgerFindings(
-            writes=writes, ledger_partitions=partitions[LEDGER], source="/eraser"
-        ),
-        trouble=trouble,
-        beat=beat,
-        beat_every_s=60,
-        stopping=stopping,
-        clock=clock,
-    )
+    with (
+        closing(ledger(connection=connection, partitions=partitions)) as view,
+        closing(
+            WorkQueue(connection=connection, topics=[consent_of(lane)], instance="test")
+        ) as queue,
+        closing(erasing),
+    ):
+        yield EraserStage(
+            queue=queue,
+            ledger=view,
+            erasing=erasing,
+            findings=LedgerFindings(
+                writes=writes, ledger_partitions=partitions[LEDGER], source="/eraser"
+            ),
+            trouble=trouble,
+            beat=beat,
+            beat_every_s=60,
+            stopping=stopping,
+            clock=clock,
+        )
 
 
 @contextmanager
@@ -97,20 +105,19 @@ def at_work(
 ) -> Iterator[EraserStage]:
     """The eraser, in a thread of its own."""
     stopping = threading.Event()
-    stage = eraser(kafka, lane, vault, stopping, beat=beat, writes=writes)
+    with eraser(kafka, lane, vault, stopping, beat=beat, writes=writes) as stage:
 
-    def work() -> None:
-        while not stopping.is_set():
-            stage.run_once()
+        def work() -> None:
+            while not stopping.is_set():
+                stage.run_once()
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield stage
-    finally:
-        stopping.set()
-        thread.join()
-        stage.close()
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            yield stage
+        finally:
+            stopping.set()
+            thread.join()
 
 
 def ledger(kafka: KafkaFixture) -> list[Finding]:

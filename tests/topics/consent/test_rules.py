@@ -175,28 +175,26 @@ def test_an_eraser_that_dies_before_it_says_so_says_so_later(
     grant = writes.grant("acct", **OWNER).grant
     writes.revoke("acct", **OWNER)
     dying, vault = DyingVault(), Vault()
-    first = eraser(kafka, lane, dying, threading.Event())
+    with eraser(kafka, lane, dying, threading.Event()) as first:
 
-    def has_died() -> bool:
-        try:
-            first.run_once()
-        except KeyboardInterrupt:
-            return True
-        return False
+        def has_died() -> bool:
+            try:
+                first.run_once()
+            except KeyboardInterrupt:
+                return True
+            return False
 
-    eventually("it dies", has_died, poll_s=0)
-    first.close()
+        eventually("it dies", has_died, poll_s=0)
     assert dying.marked == {grant}
     assert writes.reader.unerased_grants("acct") == [grant]
     vault.is_away = False
-    second = eraser(kafka, lane, vault, threading.Event())
+    with eraser(kafka, lane, vault, threading.Event()) as second:
 
-    def has_confirmed() -> bool:
-        second.run_once()
-        return not writes.reader.unerased_grants("acct")
+        def has_confirmed() -> bool:
+            second.run_once()
+            return not writes.reader.unerased_grants("acct")
 
-    eventually("it is confirmed", has_confirmed, poll_s=0)
-    second.close()
+        eventually("it is confirmed", has_confirmed, poll_s=0)
     assert vault.marked == {grant}
 
 

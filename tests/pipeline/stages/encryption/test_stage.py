@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from erasestream.pipeline.stages.encryption.stage import SinkStage
+from erasestream.pipeline.stages.encryption.stage import EncryptionStage
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.images import Part, Retained
@@ -55,7 +55,7 @@ def sink() -> Stored:
 
 
 @pytest.fixture
-def stage(kafka: KafkaFixture, lane: Lane, sink: Stored) -> Iterator[SinkStage]:
+def stage(kafka: KafkaFixture, lane: Lane, sink: Stored) -> Iterator[EncryptionStage]:
     """The stage, with a view that is misled; it finds nothing that other tests retained."""
     empty(kafka)
     connection = kafka.connection(SINK)
@@ -63,7 +63,7 @@ def stage(kafka: KafkaFixture, lane: Lane, sink: Stored) -> Iterator[SinkStage]:
         connection=connection, catalog=kafka.catalog(), lanes=(lane,), report=lambda *_: None
     )
     queue = WorkQueue(connection=connection, topics=[RETAINED], instance=lane)
-    stage = SinkStage(queue=queue, view=view, sink=sink, stopping=threading.Event())
+    stage = EncryptionStage(queue=queue, view=view, sink=sink, stopping=threading.Event())
     yield stage
     queue.close()
     stage.close()
@@ -99,7 +99,7 @@ Retain = Callable[[Lane, GrantId, str], None]
 
 
 def test_a_picture_waits_for_what_the_router_knew(
-    kafka: KafkaFixture, lane: Lane, stage: SinkStage, sink: Stored, retain: Retain
+    kafka: KafkaFixture, lane: Lane, stage: EncryptionStage, sink: Stored, retain: Retain
 ) -> None:
     """One that is opted in is not dropped because the sink was told less than the router."""
     grant, mark = granted(kafka, lane)
@@ -109,7 +109,7 @@ def test_a_picture_waits_for_what_the_router_knew(
 
 
 def test_pictures_of_a_lane_that_is_gone_are_dropped(
-    kafka: KafkaFixture, lane: Lane, stage: SinkStage, sink: Stored, retain: Retain
+    kafka: KafkaFixture, lane: Lane, stage: EncryptionStage, sink: Stored, retain: Retain
 ) -> None:
     """Nothing of it is in force, and there is nothing to wait for; the next one is stored."""
     gone = kafka.open_lane()

@@ -4,6 +4,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 
 import pytest
 
@@ -83,20 +84,16 @@ def start(
 ) -> Iterator[Start]:
     """Starts erasers whose ledger is shown by a deposed leader; the one before ends."""
     monkeypatch.setattr(Deposed, "is_deposed", True)
-    running: list[EraserStage] = []
+    with ExitStack() as running:
 
-    def started() -> EraserStage:
-        end()
-        stopping = threading.Event()
-        running.append(eraser(kafka, lane, vault, stopping, ledger=Deposed, clock=clock))
-        return running[-1]
+        def started() -> EraserStage:
+            running.close()
+            stopping = threading.Event()
+            return running.enter_context(
+                eraser(kafka, lane, vault, stopping, ledger=Deposed, clock=clock)
+            )
 
-    def end() -> None:
-        while running:
-            running.pop().close()
-
-    yield started
-    end()
+        yield started
 
 
 def waiting(working: EraserStage) -> int:
@@ -285,10 +282,8 @@ def test_an_erasure_that_was_not_confirmed_is_made_again(
     stopping = threading.Event()
     speechless = OneAway(connection=kafka.connection(ERASER), timeout_s=20)
     speechless.away = erasures_of(kafka, lane, ACCOUNT)
-    first = eraser(kafka, lane, vault, stopping, writes=speechless)
-
-    run_until("it is marked", first, lambda: bool(vault.marked) and waiting(first) == 1)
-    first.close()
+    with eraser(kafka, lane, vault, stopping, writes=speechless) as first:
+        run_until("it is marked", first, lambda: bool(vault.marked) and waiting(first) == 1)
     assert vault.marked == {grant}
     with pytest.raises(Unavailable, match="1 grants are not marked"):
         writes.await_confirmed("acct", revoked, timeout_s=0)
@@ -357,18 +352,16 @@ def test_what_can_not_be_confirmed_is_marked_and_written_once(
     revoked = writes.revoke("acct", **OWNER)
     notes = OneAway(connection=kafka.connection(ERASER), timeout_s=20)
     notes.away = erasures_of(kafka, lane, ACCOUNT)
-    working = eraser(kafka, lane, vault, threading.Event(), writes=notes)
-
-    run_until("it is marked", working, lambda: bool(vault.marked))
-    ends = ledger_ends(kafka)
-    vault.marked.clear()
-    for _ in range(3):
+    with eraser(kafka, lane, vault, threading.Event(), writes=notes) as working:
+        run_until("it is marked", working, lambda: bool(vault.marked))
+        ends = ledger_ends(kafka)
+        vault.marked.clear()
+        for _ in range(3):
+            working.run_once()
+        assert (ledger_ends(kafka), vault.marked) == (ends, set())
+        assert waiting(working) == 1
+        notes.away = None
         working.run_once()
-    assert (ledger_ends(kafka), vault.marked) == (ends, set())
-    assert waiting(working) == 1
-    notes.away = None
-    working.run_once()
-    working.close()
     writes.await_confirmed("acct", revoked, timeout_s=0)
     assert grant is not None
 
@@ -441,13 +434,11 @@ def test_a_vault_that_is_away_is_asked_once_in_a_turn(
         writes.grant("acct", **OWNER)
         revoked = writes.revoke("acct", **OWNER)
     vault.is_away = True
-    working = eraser(kafka, lane, vault, threading.Event())
-
-    run_until("all is read", working, lambda: waiting(working) == 59)  # all but the first grant
-    vault.asked = 0
-    working.run_once()
-    assert 1 <= vault.asked <= grant_eraser.AT_ONCE
-    vault.is_away = False
-    working.run_once()
-    working.close()
+    with eraser(kafka, lane, vault, threading.Event()) as working:
+        run_until("all is read", working, lambda: waiting(working) == 59)  # all but the first grant
+        vault.asked = 0
+        working.run_once()
+        assert 1 <= vault.asked <= grant_eraser.AT_ONCE
+        vault.is_away = False
+        working.run_once()
     writes.await_confirmed("acct", revoked, timeout_s=0)

@@ -2,12 +2,14 @@
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from erasestream.pipeline.bootstrap.storage import RouterStage
+from erasestream.pipeline.bootstrap import routing
 from erasestream.pipeline.settings import KafkaSettings, LaneSettings, Settings, StageSettings
+from erasestream.pipeline.stages.routing.router import Router
 from erasestream.schemas.errors import Fenced, InvariantBroken
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel
@@ -17,6 +19,7 @@ from erasestream.topics.admin.provisioning import plan
 from erasestream.topics.admin.router_recovery import RouterRecovery
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
+from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
@@ -304,7 +307,7 @@ def test_a_router_that_is_assigned_nothing_is_ready(bench: KafkaRouterHarness) -
 
 
 def test_all_decisions_are_known_before_the_first_result_is_looked_at(
-    bench: KafkaRouterHarness,
+    bench: KafkaRouterHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stage reads them up to their mark while it starts, and has made no turn yet."""
     accounts = [AccountId(f"acct-{number}") for number in range(5)]
@@ -320,11 +323,15 @@ def test_all_decisions_are_known_before_the_first_result_is_looked_at(
         lanes={bench.lane: LaneSettings(partitions=PARTITIONS)},
         stage=StageSettings(instance=INSTANCE),
     )
-    stage = RouterStage(settings, threading.Event())
-    try:
-        opted_in = [each for each in accounts if stage.view.active_grant(bench.lane, each)]
-    finally:
-        stage.close()
+    views: list[ConsentView] = []
+
+    def router(*, view: ConsentView, **parts: Any) -> Router:
+        views.append(view)
+        return Router(view=view, **parts)
+
+    monkeypatch.setattr(routing, "Router", router)
+    with routing.router_stage(settings, threading.Event()):
+        opted_in = [each for each in accounts if views[0].active_grant(bench.lane, each)]
     assert opted_in == accounts[1:]
 
 

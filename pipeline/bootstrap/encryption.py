@@ -1,0 +1,59 @@
+"""Open the encryption sink as a process."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Event
+
+from erasestream.pipeline.bootstrap.consent import open_consent_view
+from erasestream.pipeline.bootstrap.storage import open_bucket, read_name_key, storage_of
+from erasestream.pipeline.settings import Settings
+from erasestream.pipeline.stages.encryption.stage import EncryptionStage
+from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, permissions
+from erasestream.sinks.images.image_writer import EncryptionSink
+from erasestream.sinks.keys.key_vault import KeyVault
+from erasestream.sinks.keys.local_keyring import LocalKeyring
+from erasestream.topics.catalog.acl import Operation
+from erasestream.topics.catalog.catalog import Catalog
+from erasestream.topics.catalog.roles import SINK
+from erasestream.topics.catalog.topic_names import RETAINED, consent_of
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.consumer.work_queue import WorkQueue
+from erasestream.topics.kafka.records import Partition
+
+
+@contextmanager
+def encryption_stage(settings: Settings, stopping: Event) -> Iterator[EncryptionStage]:
+    """Open the encryption sink, a member of its group."""
+    catalog, storage = settings.catalog(), storage_of(settings)
+    connection = Connection(cluster=settings.cluster, role=SINK)
+    _check(connection, catalog, answer_timeout_s=settings.stage.answer_timeout_s)
+    with ExitStack() as opened:
+        images = opened.enter_context(
+            open_bucket(storage, storage.bucket, SINK, permissions(IMAGES, SINK))
+        )
+        vault = opened.enter_context(
+            open_bucket(storage, storage.vault, SINK, permissions(VAULT, SINK))
+        )
+        keys = KeyVault(store=vault, keyring=LocalKeyring(storage.keyring), clock=time.monotonic)
+        view = open_consent_view(connection, catalog)
+        opened.callback(view.close)
+        queue = WorkQueue(
+            connection=connection, topics=[RETAINED], instance=settings.stage.instance
+        )
+        opened.callback(queue.close)
+        stage = EncryptionStage(
+            queue=queue,
+            view=view,
+            sink=EncryptionSink(store=images, vault=keys, name_key=read_name_key(storage.name_key)),
+            stopping=stopping,
+        )
+        opened.callback(stage.close)
+        yield stage
+
+
+def _check(connection: Connection, catalog: Catalog, *, answer_timeout_s: float) -> None:
+    read = (Operation.READ,)
+    admin = connection.admin(timeout_s=answer_timeout_s)
+    admin.check_rights({consent_of(lane): read for lane in catalog.lane_names} | {RETAINED: read})
+    admin.check_group(SINK, Partition(RETAINED, 0))

@@ -1,0 +1,74 @@
+"""Open the eraser: its first step as a process."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Event
+
+from erasestream.pipeline.bootstrap.storage import open_bucket, storage_of
+from erasestream.pipeline.settings import Settings
+from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser, Trouble
+from erasestream.pipeline.stages.erasure.stage import EraserStage
+from erasestream.sinks.buckets.access_policy import Action
+from erasestream.sinks.keys.key_vault import mark_erased
+from erasestream.topics.catalog.acl import Operation
+from erasestream.topics.catalog.roles import ERASER
+from erasestream.topics.catalog.topic_names import ERASURES, LEDGER, consent_of
+from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
+from erasestream.topics.consent.ledger_findings import LedgerFindings
+from erasestream.topics.consent.ledger_view import LedgerView
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.consumer.work_queue import WorkQueue
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
+from erasestream.topics.kafka.records import Partition
+
+LEDGER_TIMEOUT_S = 20.0
+BEAT_TIMEOUT_S = 5.0
+
+
+@contextmanager
+def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
+    """Open the eraser, a member of its group."""
+    catalog, storage = settings.catalog(), storage_of(settings)
+    connection = Connection(cluster=settings.cluster, role=ERASER)
+    topics = [consent_of(lane) for lane in catalog.lane_names]
+    partitions = _check(connection, topics)
+    consent = {name: partitions[name] for name in topics}
+    ledger = {name: partitions[name] for name in (LEDGER, ERASURES)}
+    with ExitStack() as opened:
+        vault = opened.enter_context(open_bucket(storage, storage.vault, ERASER, (Action.CREATE,)))
+        writes = AcknowledgedWriter(connection=connection, timeout_s=LEDGER_TIMEOUT_S)
+        beats = AcknowledgedWriter(connection=connection, timeout_s=BEAT_TIMEOUT_S)
+        view = LedgerView(connection=connection, partitions=ledger)
+        opened.callback(view.close)
+        queue = WorkQueue(connection=connection, topics=topics, instance=settings.stage.instance)
+        opened.callback(queue.close)
+        trouble = Trouble()
+        eraser = GrantEraser(
+            writes=writes,
+            partitions=ledger,
+            mark=lambda grant: mark_erased(vault, grant),
+            stopping=stopping,
+            trouble=trouble,
+        )
+        opened.callback(eraser.close)
+        yield EraserStage(
+            queue=queue,
+            ledger=view,
+            erasing=eraser,
+            findings=LedgerFindings(
+                writes=writes, ledger_partitions=ledger[LEDGER], source="/eraser"
+            ),
+            trouble=trouble,
+            beat=CompactionHeartbeat(writes=beats, partitions=consent).beat,
+            beat_every_s=catalog.policy.heartbeat_s,
+            stopping=stopping,
+        )
+
+
+def _check(connection: Connection, topics: list[str]) -> dict[str, int]:
+    """Return how many partitions the consent topics, the ledger and `erasures` have."""
+    admin = connection.admin()
+    both = (Operation.READ, Operation.WRITE)
+    partitions = admin.check_rights(dict.fromkeys([*topics, LEDGER, ERASURES], both))
+    admin.check_group(ERASER, Partition(topics[0], 0))
+    return partitions

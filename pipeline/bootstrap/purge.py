@@ -1,0 +1,29 @@
+"""Open the purger: the early purge as a process."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Event
+
+from erasestream.pipeline.settings import Settings
+from erasestream.pipeline.stages.purge.stage import PurgerStage
+from erasestream.topics.admin.record_purge import RecordPurger
+from erasestream.topics.catalog.acl import Operation
+from erasestream.topics.catalog.roles import PURGER
+from erasestream.topics.kafka.connection import Connection
+
+
+@contextmanager
+def purger_stage(settings: Settings, stopping: Event) -> Iterator[PurgerStage]:
+    """Open the purger."""
+    catalog = settings.catalog()
+    connection = Connection(cluster=settings.cluster, role=PURGER)
+    purged = [topic.name for topic in catalog.topics if topic.purgers]
+    connection.admin().check_rights(dict.fromkeys(purged, (Operation.DELETE,)))
+    with ExitStack() as opened:
+        stage = PurgerStage(
+            purger=RecordPurger(connection=connection, catalog=catalog),
+            stopping=stopping,
+            interval_s=settings.stage.purge_interval.total_seconds(),
+        )
+        opened.callback(stage.close)
+        yield stage

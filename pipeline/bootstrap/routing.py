@@ -1,0 +1,79 @@
+"""Open the router: the consent join as a process."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Event
+
+from erasestream.pipeline.bootstrap.consent import open_consent_view
+from erasestream.pipeline.settings import Settings
+from erasestream.pipeline.stages.routing import router
+from erasestream.pipeline.stages.routing.router import Router
+from erasestream.pipeline.stages.routing.stage import RouterStage
+from erasestream.topics.catalog.acl import Operation
+from erasestream.topics.catalog.catalog import Catalog
+from erasestream.topics.catalog.roles import ROUTER
+from erasestream.topics.catalog.topic_names import (
+    LEDGER,
+    RETAINED,
+    consent_of,
+    cutouts_of,
+    ephemeral_of,
+    uploads_of,
+)
+from erasestream.topics.consent.ledger_findings import LedgerFindings
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
+from erasestream.topics.kafka.records import Partition
+from erasestream.topics.kafka.transaction.loop import TransactionalLoop
+
+FINDING_TIMEOUT_S = 5.0
+OPEN_ANSWER_S = 5.0
+"""Longest wait for an answer while a transaction is open: several fit into its timeout."""
+
+
+@contextmanager
+def router_stage(settings: Settings, stopping: Event) -> Iterator[RouterStage]:
+    """Open the router, a member of its group."""
+    catalog = settings.catalog()
+    connection = Connection(cluster=settings.cluster, role=ROUTER)
+    partitions = _check(connection, catalog, answer_timeout_s=settings.stage.answer_timeout_s)
+    with ExitStack() as opened:
+        writes = AcknowledgedWriter(connection=connection, timeout_s=FINDING_TIMEOUT_S)
+        findings = LedgerFindings(writes=writes, ledger_partitions=partitions[LEDGER])
+        view = open_consent_view(connection, catalog, report=findings.report)
+        opened.callback(view.close)
+        originals = RecordFetcher(connection=connection)
+        opened.callback(originals.close)
+        loop = TransactionalLoop(
+            connection=connection,
+            topics=router.topics_of(catalog),
+            instance=settings.stage.instance,
+            handler=Router(
+                catalog=catalog,
+                view=view,
+                originals=originals,
+                admin=connection.admin(timeout_s=OPEN_ANSWER_S),
+                stopping=stopping,
+            ),
+            stopping=stopping,
+        )
+        stage = RouterStage(loop=loop, findings=findings)
+        opened.callback(stage.close)
+        loop.start()
+        yield stage
+
+
+def _check(connection: Connection, catalog: Catalog, *, answer_timeout_s: float) -> dict[str, int]:
+    """Return how many partitions each topic has that the router may read or write."""
+    read, write, lanes = (Operation.READ,), (Operation.WRITE,), catalog.lane_names
+    admin = connection.admin(timeout_s=answer_timeout_s)
+    partitions = admin.check_rights(
+        {cutouts_of(lane): read for lane in lanes}
+        | {uploads_of(lane): read for lane in lanes}
+        | {consent_of(lane): read for lane in lanes}
+        | {ephemeral_of(lane): write for lane in lanes}
+        | {RETAINED: write, LEDGER: write}
+    )
+    admin.check_group(ROUTER, Partition(cutouts_of(lanes[0]), 0))
+    return partitions
