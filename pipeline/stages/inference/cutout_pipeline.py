@@ -1,7 +1,6 @@
-"""The whole work on one picture: decode, resize, infer, clean its edges, compose, encode."""
+"""All steps for one picture: decode, resize, infer, clean its edges, compose, encode."""
 
 import time
-from collections.abc import Callable
 from itertools import pairwise
 
 from erasestream.pipeline.stages.inference import heap
@@ -10,12 +9,11 @@ from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutIma
 from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
 from erasestream.pipeline.stages.inference.models import preprocessing
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
+from erasestream.schemas.clocks import Clock
 from erasestream.schemas.options import Channels, CutoutOptions
 
-Clock = Callable[[], float]
-
 LARGE_PIXELS = 10_000_000
-"""From here on composing and encoding need more memory than the model had."""
+"""From this size on, composing and encoding need more memory than the model did."""
 
 
 def cut_out_once(
@@ -28,34 +26,34 @@ def cut_out_once(
 ) -> CutoutImage:
     """Cut the background out of an image file, in this process.
 
-    For children and benchmarks; `pool.Pool` does it where a crash can do no harm.
-    Raises `InvalidImage` with the code of what is wrong.
+    For children and benchmarks; `ProcessPool` does it where a crash can do no harm.
+    Raises `InvalidImage` with its code.
     """
     manifest = segmenter.manifest
     times = [clock()]
-    # Where only the model looks at the photo, it need not be larger than what the model sees.
+    # Where only the model sees the photo, it need not be larger than the model's input.
     draft = manifest.size if options.channels is Channels.ALPHA else None
     picture = decode.decode(data, limits=limits, draft=draft)
     times.append(clock())
-    seen = preprocessing.to_input(picture, manifest)
+    tensor = preprocessing.to_input(picture, manifest)
     times.append(clock())
-    mask = segmenter.mask(seen)
+    mask = segmenter.mask(tensor)
     if picture.width * picture.height > LARGE_PIXELS:
-        heap.trim_heap()  # what the model's layers left: encoding will need as much
+        heap.trim_heap()  # free memory of the model's layers: encoding will need as much
     times.append(clock())
     cutout = compose.cut(picture, mask, options)
-    # A large picture need not stay while its cut-out is encoded.
-    del picture, seen, mask
+    # A large picture is not kept while its cut-out is encoded.
+    del picture, tensor, mask
     times.append(clock())
     cutout = compose.arrange(cutout, options, limits=limits)
     times.append(clock())
     encoded = encode.encode(cutout, options, limits=limits)
     times.append(clock())
-    taken = zip(Step, pairwise(times), strict=True)
+    intervals = zip(Step, pairwise(times), strict=True)
     return CutoutImage(
         data=encoded.data,
         content_type=encoded.content_type,
-        steps_ms={step: (end - begin) * 1000 for step, (begin, end) in taken},
+        steps_ms={step: (end - begin) * 1000 for step, (begin, end) in intervals},
         width=encoded.width,
         height=encoded.height,
         adjusted=encoded.adjusted,

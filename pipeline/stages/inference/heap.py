@@ -1,4 +1,4 @@
-"""The C library's heap: return free memory to the kernel, and keep it from being reused."""
+"""Memory that the C library keeps for reuse: return it to the kernel, or make it unavailable."""
 
 import ctypes
 
@@ -9,30 +9,30 @@ _LIBC.malloc.argtypes = [ctypes.c_size_t]
 _LIBC.free.argtypes = [ctypes.c_void_p]
 
 _IS_GLIBC = hasattr(_LIBC, "malloc_trim")
-_LARGEST_PIECE, _SMALLEST_PIECE = 1 << 25, 1 << 16
+_LARGEST_BLOCK, _SMALLEST_BLOCK = 1 << 25, 1 << 16
 
 
 def trim_heap() -> None:
-    """Give back to the kernel what the allocator keeps; does nothing where it is not glibc's."""
+    """Return free memory of the allocator to the kernel; does nothing without glibc."""
     if _IS_GLIBC:
         _LIBC.malloc_trim(ctypes.c_size_t(0))
 
 
 def occupy_heap() -> None:
-    """Give back what the allocator keeps, and take the larger of the places where it was.
+    """Return free memory to the kernel, and allocate the larger of the holes that are left.
 
-    For a process that forks: what its children take is new then, in large pages, where else they
-    would copy what lies there free, page by page.  Does nothing where it is not glibc's, and
-    little where that takes large pieces from elsewhere than its heap.
+    For a process that forks: its children then get new memory, in large pages, where otherwise
+    they would copy the holes page by page.  Does nothing without glibc, and little where glibc
+    takes large blocks from elsewhere than its heap.
     """
     if not _IS_GLIBC:
         return
     trim_heap()
-    size = _LARGEST_PIECE
-    while size >= _SMALLEST_PIECE:
+    size = _LARGEST_BLOCK
+    while size >= _SMALLEST_BLOCK:
         end = _LIBC.sbrk(0)
-        piece = _LIBC.malloc(size)
-        if piece is None or piece > end or _LIBC.sbrk(0) != end:  # no place is as large
-            _LIBC.free(piece)
+        block = _LIBC.malloc(size)
+        if block is None or block > end or _LIBC.sbrk(0) != end:  # no hole is as large
+            _LIBC.free(block)
             trim_heap()
             size //= 2

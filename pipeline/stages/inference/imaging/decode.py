@@ -95,7 +95,7 @@ def decode(data: bytes, *, limits: Limits = LIMITS, draft: int | None = None) ->
     if not data:
         raise InvalidImage(code=Code.EMPTY)
     if len(data) > limits.max_bytes:
-        raise InvalidImage(limits.said_of(Code.TOO_LARGE), code=Code.TOO_LARGE)
+        raise InvalidImage(limits.detail_for(Code.TOO_LARGE), code=Code.TOO_LARGE)
     content_type = sniff_content_type(data)
     if content_type is None:
         raise InvalidImage(code=Code.UNSUPPORTED_FORMAT)
@@ -136,7 +136,7 @@ def _check_webp(data: bytes, limits: Limits) -> None:
 
 def _check_size(width: int, height: int, limits: Limits) -> None:
     if width * height > limits.max_pixels:
-        raise InvalidImage(limits.said_of(Code.TOO_MANY_PIXELS), code=Code.TOO_MANY_PIXELS)
+        raise InvalidImage(limits.detail_for(Code.TOO_MANY_PIXELS), code=Code.TOO_MANY_PIXELS)
 
 
 def _what_is_wrong(data: bytes, content_type: str, error: BaseException) -> Code:

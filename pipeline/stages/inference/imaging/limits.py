@@ -1,6 +1,6 @@
-"""How large images may be, before and after.
+"""Size limits of images and of their cut-outs.
 
-`Settings` may lower what is taken; more than this fits neither topics nor the memory of a child.
+`Settings` may lower them; larger images fit neither topics nor the memory of a child.
 """
 
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ MAX_PIXELS = 50_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What is taken at most, and how much is given back."""
+    """Largest images that are accepted, and largest cut-outs that are returned."""
 
     max_bytes: int = MAX_UPLOAD_BYTES
     max_pixels: int = MAX_PIXELS
-    """More than cameras for products have.  A pixel takes 4 bytes of memory in the picture,
-    4 in its cut-out and, measured, up to 20 in the encoder of WebP: a child with IS-Net, which
+    """More than cameras for product photos have.  A pixel takes 4 bytes of memory in the picture,
+    4 in its cut-out and, measured, up to 20 in the WebP encoder: a child with IS-Net, which
     needs 0.74 GB for itself, stays below 1.8 GB (1.58 measured, with a noisy photo)."""
     max_profile_bytes: int = 4_000_000
-    """Profiles of printers reach 3 MB; a longer one is ignored, as if there were none."""
+    """Printer profiles reach 3 MB; a longer profile is ignored."""
     max_result_bytes: int = MAX_CUTOUT_BYTES
 
-    def said_of(self, code: Code) -> str:
-        """The limit behind a refusal, as it is set; empty if there is none."""
+    def detail_for(self, code: Code) -> str:
+        """Return the limit behind a refusal, as it is set; empty if there is none."""
         match code:
             case Code.TOO_LARGE:
                 return f"at most {self.max_bytes / 1e6:g} MB"

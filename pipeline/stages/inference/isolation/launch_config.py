@@ -1,4 +1,4 @@
-"""What a process of the pool is started with."""
+"""The configuration that a worker process is started with."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforceme
 
 
 class LaunchConfig(BaseModel):
-    """Its only argument, as JSON; `socket` is the descriptor of its end."""
+    """The only argument of a worker process, as JSON; `socket` is the descriptor of its end."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,7 +1,7 @@
-"""Import now what libraries import when they first need it: later there are no files.
+"""Import now what libraries import on first use: once restricted, no file can be opened.
 
-The test of the isolation (`test_isolation.py`) lets pictures of all kinds through and fails if a
-module is missing here.
+`test_isolation.py` cuts out pictures of all kinds in the sandbox, and fails if a module is missing
+here.
 """
 
 from contextlib import suppress
@@ -40,7 +40,7 @@ MODULES = (
 
 
 def preload() -> None:
-    """For the zygote: its children inherit what is imported."""
+    """Import the modules in the zygote, from which its children inherit them."""
     for name in MODULES:
         import_module(name)
     with suppress(InvalidInput):

@@ -1,30 +1,36 @@
-"""What passes between the worker and the processes that work on images: nothing that is code.
+"""Messages between the parent and its worker processes: data only, never code.
 
-Pixels lie in memory that the worker made: one piece with the request, one for the answer.
-Short messages over a socket tell what to do and what became of it; they carry no word of a
-stranger's, so the zygote reads none.  The worker believes no answer: lengths are bounded before
-anything is copied, the copy is made once, and every field of it is checked (`untrusted_` until
-then), since a child that decodes a stranger's bytes may say anything.
+Pixels are in memory that the parent created: one piece for the request, one for the reply.
+Short messages over a socket carry tasks and reports; they contain none of a customer's bytes, so
+the zygote reads none.  The parent trusts no reply, because a child that decodes a stranger's
+bytes may write anything: lengths are bounded before anything is copied, the copy is made once,
+and every field of the copy is checked (its name begins with `untrusted_` until then).
 
-    task      what (u8), number (u32), deadline in seconds (f64); the two pieces of memory with it
-    report    how (u8), number (u32); a code, if it is REFUSED
+    task      command (u8), number (u32), deadline in seconds (f64); with both memory descriptors
+    report    outcome (u8), number (u32); a code if the outcome is REFUSED
     request   options bytes (u32), image bytes (u32), options (JSON), image
-    answer    kind (u8), written last: 0 until all the rest is there
+    reply     kind (u8), written last: 0 until the rest is complete
                          READY:   nothing more (to a warm-up)
                          REFUSED: code bytes (u8), code
                          CUTOUT:  width, height, data bytes (u32 each), milliseconds per step
-                                  (f32 each), what was adjusted (u8; 0: nothing), data
+                                  (f32 each), adjustment (u8; 0: none), data
 """
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
 
 from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage, Step
-from erasestream.schemas.errors import Code
+from erasestream.schemas.errors import (
+    Code,
+    IsolationMissing,
+    MissingModel,
+    ModelRefused,
+    Refused,
+)
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, Adjusted
 from erasestream.schemas.image_formats import sniff_content_type
 from erasestream.schemas.options import CutoutOptions
@@ -36,11 +42,11 @@ TASK = struct.Struct("<BId")
 REPORT = struct.Struct("<BI")
 
 MAX_SIDE = 50_000_000
-"""No picture that is taken is wider or higher: it would have more pixels than allowed."""
+"""Pixels.  A picture that is wider or higher would exceed the limit of pixels."""
 
 
 class Command(IntEnum):
-    """What the worker wants."""
+    """Task for a worker process."""
 
     CUT_OUT = 1
     WARM_UP = 2
@@ -48,27 +54,27 @@ class Command(IntEnum):
 
 
 class Outcome(IntEnum):
-    """What became of it."""
+    """Result of a task, or of starting the process."""
 
     LOADED = 1
-    """No task: the model is loaded, and the process restricted."""
+    """Not about a task: the model is loaded, and the process restricted."""
     REFUSED = 2
-    """No task: the model or the kernel is not what it should be."""
-    ENDED = 3
-    """The child has ended as it should, and left an answer."""
-    EXPIRED = 4
+    """Not about a task: the model or the kernel is not as required."""
+    COMPLETED = 3
+    """The child exited with status 0 and left a reply."""
+    TIMED_OUT = 4
     """The child was killed at its deadline."""
     CRASHED = 5
-    """The child ended in another way: what it left is not looked at."""
-    NOT_BEGUN = 6
-    """The system had no process for a child: the worker may ask again."""
+    """The child ended in another way; its reply is not read."""
+    FORK_FAILED = 6
+    """The system had no process for a child; the parent may retry."""
 
 
 NO_TASK = frozenset({Outcome.LOADED, Outcome.REFUSED})
 
 
 class ReplyKind(IntEnum):
-    """What an answer is."""
+    """Content of a reply."""
 
     READY = 1
     REFUSED = 3
@@ -77,7 +83,7 @@ class ReplyKind(IntEnum):
 
 ADJUSTMENTS = (None, *Adjusted)
 CUTOUT = struct.Struct(f"<III{len(Step)}fB")
-ANSWER_BYTES = KIND.size + CUTOUT.size + MAX_CUTOUT_BYTES
+REPLY_BYTES = KIND.size + CUTOUT.size + MAX_CUTOUT_BYTES
 
 IMAGE_CODES = frozenset(
     {
@@ -93,37 +99,39 @@ IMAGE_CODES = frozenset(
         Code.RESULT_TOO_LARGE,
     }
 )
-"""What a child may say about an image."""
+"""Codes that a child may give for an image."""
 
-MODEL_CODES = frozenset({Code.MISSING_MODEL, Code.MODEL_REFUSED, Code.ISOLATION_MISSING})
-"""What a child may say instead of being ready."""
+START_ERRORS: Mapping[Code, type[Refused]] = MappingProxyType(
+    {each.default: each for each in (MissingModel, ModelRefused, IsolationMissing)}
+)
+"""Errors that a worker process may report, by their codes, instead of becoming ready."""
 
 
 class ProtocolViolation(Exception):
-    """The child said what no child of ours would say: it is not to be used again."""
+    """A message that none of our processes would send: its sender is not used again."""
 
 
-def request(image: bytes, options: CutoutOptions) -> tuple[bytes, bytes]:
-    """A request, in two pieces so that the image is not copied."""
+def encode_request(image: bytes, options: CutoutOptions) -> tuple[bytes, bytes]:
+    """Encode a request, in two pieces so that the image is not copied."""
     text = options.to_json().encode()
     return REQUEST.pack(len(text), len(image)) + text, image
 
 
-def refusal(code: Code) -> bytes:
-    """What follows the kind of an answer that carries a code."""
+def encode_refusal(code: Code) -> bytes:
+    """Encode the rest of a reply of kind REFUSED."""
     return CODE.pack(len(code)) + code.encode()
 
 
-def answer(cutout: CutoutImage) -> tuple[bytes, bytes]:
-    """What follows the kind of an answer that carries a cut-out, in two pieces."""
+def encode_cutout(cutout: CutoutImage) -> tuple[bytes, bytes]:
+    """Encode the rest of a reply of kind CUTOUT, in two pieces."""
     times = (cutout.steps_ms.get(step, 0.0) for step in Step)
     adjusted = ADJUSTMENTS.index(cutout.adjusted)
-    head = CUTOUT.pack(cutout.width, cutout.height, len(cutout.data), *times, adjusted)
-    return head, cutout.data
+    header = CUTOUT.pack(cutout.width, cutout.height, len(cutout.data), *times, adjusted)
+    return header, cutout.data
 
 
-def kind_of(untrusted_kind: bytes) -> ReplyKind:
-    """Raises `ProtocolViolation`."""
+def parse_kind(untrusted_kind: bytes) -> ReplyKind:
+    """Return the kind of a reply.  Raises `ProtocolViolation`."""
     try:
         return ReplyKind(KIND.unpack(untrusted_kind)[0])
     except ValueError as error:
@@ -131,37 +139,42 @@ def kind_of(untrusted_kind: bytes) -> ReplyKind:
 
 
 def allowed_content_types(options: CutoutOptions) -> frozenset[str]:
-    """What a cut-out may be, of what was asked for."""
+    """Return the content types that a cut-out with these options may have."""
     return frozenset({options.format.content_type})
 
 
 def parse_report(untrusted_report: bytes) -> tuple[Outcome, int, bytes]:
-    """How, the task's number, and the rest.  Raises `ProtocolViolation`.
+    """Return the outcome, the task's number and the rest.  Raises `ProtocolViolation`.
 
-    Only a process that has no task yet may refuse: one that works itself, on a stranger's bytes,
-    must not end the worker.
+    Only a process that has no task yet may refuse: one that works on a stranger's bytes itself
+    must not be able to end the parent.
     """
     try:
-        untrusted_how, number = REPORT.unpack_from(untrusted_report)
-        how = Outcome(untrusted_how)
+        untrusted_outcome, number = REPORT.unpack_from(untrusted_report)
+        outcome = Outcome(untrusted_outcome)
     except (struct.error, ValueError) as error:
         raise ProtocolViolation("report") from error
-    if (how in NO_TASK) != (number == 0):
+    if (outcome in NO_TASK) != (number == 0):
         raise ProtocolViolation("number")
-    return how, number, untrusted_report[REPORT.size :]
+    return outcome, number, untrusted_report[REPORT.size :]
 
 
-def code_of(untrusted_code: bytes, allowed: frozenset[Code]) -> Code:
-    """The code, if it is one that may be said here.  Raises `ProtocolViolation`."""
+def parse_code(untrusted_code: bytes, allowed: Iterable[Code]) -> Code:
+    """Return the code if it is one of `allowed`.  Raises `ProtocolViolation`."""
     for code in allowed:
         if code.encode() == untrusted_code:
             return code
     raise ProtocolViolation("code")
 
 
+def parse_start_error(untrusted_code: bytes) -> Refused:
+    """Return the error with which a process did not become ready.  Raises `ProtocolViolation`."""
+    return START_ERRORS[parse_code(untrusted_code, START_ERRORS)]()
+
+
 @dataclass(frozen=True, kw_only=True)
-class Announced:
-    """The head of a cut-out: how many bytes follow, and what they are said to be."""
+class CutoutHeader:
+    """Header of a cut-out: its claimed size in pixels and bytes, and its steps."""
 
     width: int
     height: int
@@ -170,9 +183,9 @@ class Announced:
     adjusted: Adjusted | None
 
     @classmethod
-    def parse(cls, untrusted_head: bytes) -> "Announced":
-        """Bounded and finite, or `ProtocolViolation`."""
-        width, height, data_bytes, *times, adjusted = CUTOUT.unpack(untrusted_head)
+    def parse(cls, untrusted_header: bytes) -> "CutoutHeader":
+        """Return a header whose fields are bounded and finite.  Raises `ProtocolViolation`."""
+        width, height, data_bytes, *times, adjusted = CUTOUT.unpack(untrusted_header)
         if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
             raise ProtocolViolation("size")
         if not 0 < data_bytes <= MAX_CUTOUT_BYTES:
@@ -190,8 +203,11 @@ class Announced:
             adjusted=ADJUSTMENTS[adjusted],
         )
 
-    def cutout(self, untrusted_data: bytes, options: CutoutOptions) -> CutoutImage:
-        """The cut-out, if it looks like the format that was asked for; or `ProtocolViolation`."""
+    def with_data(self, untrusted_data: bytes, options: CutoutOptions) -> CutoutImage:
+        """Return the cut-out if its data begin as the requested format does.
+
+        Raises `ProtocolViolation`.
+        """
         content_type = sniff_content_type(untrusted_data)
         if content_type is None or content_type not in allowed_content_types(options):
             raise ProtocolViolation("format")

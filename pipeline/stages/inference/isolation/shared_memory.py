@@ -1,7 +1,8 @@
-"""Memory that two processes share and neither keeps: anonymous files, sealed at their size.
+"""Memory shared by two processes: anonymous files, sealed at their size.
 
-A file that could shrink would kill whoever maps it (SIGBUS, measured), one that could grow
-would not be bounded.  Both are sealed, and so are the seals.  Untouched pages cost nothing.
+Mapping a file that another process shrinks kills the reader (SIGBUS, measured), and a file that
+could grow would be unbounded.  Both are sealed, and so are the seals.  Untouched pages cost
+nothing.
 """
 
 import fcntl
@@ -16,7 +17,7 @@ _SEAL, _SHRINK, _GROW, _WRITE = 1, 2, 4, 8
 
 @contextmanager
 def holding(*pieces: bytes) -> Iterator[int]:
-    """A descriptor of memory with these bytes, which nobody can change."""
+    """Yield a descriptor of read-only memory that contains these bytes."""
     with _anonymous() as descriptor:
         for piece in pieces:
             left = memoryview(piece)
@@ -27,16 +28,16 @@ def holding(*pieces: bytes) -> Iterator[int]:
 
 
 @contextmanager
-def room_for(max_bytes: int) -> Iterator[int]:
-    """A descriptor of memory of this size, all zero, to be written once by another process."""
+def allocated(size_bytes: int) -> Iterator[int]:
+    """Yield a descriptor of zeroed memory of this size, for another process to write once."""
     with _anonymous() as descriptor:
-        os.ftruncate(descriptor, max_bytes)
+        os.ftruncate(descriptor, size_bytes)
         fcntl.fcntl(descriptor, _F_ADD_SEALS, _SHRINK | _GROW | _SEAL)
         yield descriptor
 
 
-def copied(descriptor: int, max_bytes: int, at: int) -> bytes:
-    """A copy, shorter if the memory ends before; without a mapping that could fail."""
+def copy_from(descriptor: int, max_bytes: int, at: int) -> bytes:
+    """Copy at most `max_bytes`, fewer at the end of the memory; needs no mapping."""
     pieces = []
     while max_bytes and (piece := os.pread(descriptor, max_bytes, at)):
         pieces.append(piece)

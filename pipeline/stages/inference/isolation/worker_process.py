@@ -1,7 +1,13 @@
-"""A process that does the work, as the worker sees it: a socket, memory, and nothing believed.
+"""A worker process as the parent sees it: a socket, memory, and replies that are not trusted.
 
-Either a zygote with its children, or, long-lived, one that works itself.  It is the leader of
-a process group, which is killed as one.
+Either a zygote with its children or, long-lived, a process that runs tasks itself.  It leads a
+process group, which is killed as a whole.
+
+* A task that does not end in time, or whose report does not come, fails with its image.
+* A process is killed, and `gone` is set, when it is silent beyond a deadline, cannot be sent a
+  task, closes its socket or breaks the protocol; also when a long-lived one writes a reply that
+  cannot be trusted, or its task is cancelled.  It is not used again.
+* A zygote that cannot fork is asked again.
 """
 
 import asyncio
@@ -9,298 +15,159 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from asyncio.subprocess import Process
-from dataclasses import dataclass
-from pathlib import Path
 
 from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage
-from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
 from erasestream.pipeline.stages.inference.isolation import protocol, shared_memory
-from erasestream.pipeline.stages.inference.isolation.launch_config import LaunchConfig
+from erasestream.pipeline.stages.inference.isolation.launch import WorkerProcessSettings, launch
 from erasestream.pipeline.stages.inference.isolation.protocol import (
-    Announced,
     Command,
     Outcome,
     ProtocolViolation,
-    ReplyKind,
 )
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
+from erasestream.pipeline.stages.inference.isolation.replies import check_ready, read_cutout
+from erasestream.pipeline.stages.inference.isolation.task_channel import (
+    TaskChannel,
+    WorkerProcessGone,
+)
+from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.schemas.errors import Code, InvalidImage, InvariantBroken, Refused
 from erasestream.schemas.options import CutoutOptions
 
-PROGRAM = "erasestream.pipeline.stages.inference.isolation.zygote"
-_PASSED_ON = ("PYTHONPATH", "LD_LIBRARY_PATH")
-_ENVIRONMENT = {
-    "LANG": "C.UTF-8",
-    # One core for each child; and a thread that exists early would stay unrestricted.
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    # Set by the package as well, but nothing is to depend on the order of imports.
-    "ORT_DISABLE_TELEMETRY": "1",
-    "MALLOC_ARENA_MAX": "1",
-}
-_ALLOCATOR = {
-    # A child of one image keeps what it frees until it ends, whatever its size: to fault pages
-    # in anew for every layer costs a sixth of its time (measured with IS-Net in 8 bits).
-    Isolation.PER_IMAGE: {
-        "MALLOC_MMAP_MAX_": "0",
-        "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-        # And takes it in pages of 2 MB, where the system lets programs ask for them: a child
-        # faults in 200 MB, and by 4 KB that costs another sixth.
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-    },
-    # Pixels of a finished picture go back to the kernel and not into the allocator's stock.
-    Isolation.LONG_LIVED: {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)},
-}
 _GRACE_S = 5.0
-"""A zygote that has not ended a child so long after its deadline is silent."""
+"""A zygote that has not ended a child this long after its deadline is silent."""
 _END_DEADLINE_S = 10.0
-_FORK_TRIES, _PAUSE_S = 60, 0.5
-_REPORT_BYTES = protocol.REPORT.size + 256
-
-
-class WorkerProcessGone(Exception):
-    """The process ended in the middle; `blames_image` if it worked on the image itself."""
-
-    def __init__(self, *, blames_image: bool) -> None:
-        super().__init__()
-        self.blames_image = blames_image
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerProcessSettings:
-    """What a process is started with; `memory_bytes` bounds the address space of each.
-
-    `program`: the module that runs; tests let one run that does something else with an image.
-    """
-
-    model: Path
-    memory_bytes: int
-    deadline_s: float
-    start_deadline_s: float
-    isolation: Isolation = Isolation.PER_IMAGE
-    enforcement: Enforcement = Enforcement.REQUIRED
-    limits: Limits = LIMITS
-    program: str = PROGRAM
+_FORK_ATTEMPTS, _FORK_RETRY_S = 60, 0.5
 
 
 class WorkerProcess:
-    """A running process, or group of them."""
+    """A running process, with its group."""
 
     def __init__(
-        self, process: Process, ours: socket.socket, settings: WorkerProcessSettings
+        self, process: Process, parent_end: socket.socket, settings: WorkerProcessSettings
     ) -> None:
         self._process = process
-        self._socket = ours
         self._settings = settings
-        self._is_alone = settings.isolation is Isolation.LONG_LIVED
-        self._number = 0
-        self._waiting: dict[int, asyncio.Future[Outcome]] = {}
+        self._is_long_lived = settings.isolation is Isolation.LONG_LIVED
         self.gone = asyncio.Event()
-        asyncio.get_running_loop().add_reader(ours.fileno(), self._hear)
+        self._channel = TaskChannel(parent_end, settings.isolation, on_lost=self._kill)
 
     @property
     def pid(self) -> int:
-        """Its process id, and that of its group."""
+        """Process id, and id of its group."""
         return self._process.pid
 
     @classmethod
     async def start(cls, settings: WorkerProcessSettings) -> "WorkerProcess":
-        """Start one, and wait until a first child of it has run the model.
+        """Start a process, and wait until it, or a first child of it, has run the model.
 
         Raises `Refused`: missing_model, model_refused, isolation_missing; misconfigured if it
-        ends before.
+        ends before it is ready, or is not ready in time.  Whatever it raises, the process has
+        ended and its descriptors are closed.
         """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.settimeout(0)
-        with theirs, contextlib.ExitStack() as if_it_fails:
-            if_it_fails.enter_context(ours)
-            process = await _started(settings, theirs.fileno())
-            if_it_fails.pop_all()
-        host = cls(process, ours, settings)
-        try:
-            async with asyncio.timeout(settings.start_deadline_s):
-                await host._warm_up()
-        except BaseException as error:
-            await host.end()
-            if isinstance(error, WorkerProcessGone | ProtocolViolation | TimeoutError):
-                after = "in time" if isinstance(error, TimeoutError) else "but ended"
-                raise Refused(f"a child process of the pool did not get ready {after}") from error
-            raise
-        return host
+        async with contextlib.AsyncExitStack() as opened:
+            parent_end, child_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            opened.enter_context(parent_end)
+            with child_end:
+                parent_end.settimeout(0)
+                process = await launch(settings, child_end.fileno())
+            opened.push_async_callback(_end_group, process)
+            worker_process = cls(process, parent_end, settings)
+            opened.callback(worker_process._channel.close)
+            await worker_process._become_ready()
+            opened.pop_all()
+        return worker_process
 
     async def cut_out(self, image: bytes, options: CutoutOptions) -> CutoutImage:
-        """Have it done.
+        """Cut the background out of an image.
 
-        Raises `InvalidImage` as the child says, processing_timeout or processing_crashed;
-        `WorkerProcessGone`.
+        Raises `InvalidImage` with the child's code, processing_timeout or processing_crashed;
+        `WorkerProcessGone`; `InvariantBroken` if the system has no process for a child.
         """
         with (
-            shared_memory.holding(*protocol.request(image, options)) as request,
-            shared_memory.room_for(protocol.ANSWER_BYTES) as answer,
+            shared_memory.holding(*protocol.encode_request(image, options)) as request,
+            shared_memory.allocated(protocol.REPLY_BYTES) as reply,
         ):
-            how = await self._begun(Command.CUT_OUT, self._settings.deadline_s, request, answer)
-            if how is Outcome.EXPIRED:
+            outcome = await self._run(Command.CUT_OUT, request, reply, self._settings.deadline_s)
+            if outcome is Outcome.TIMED_OUT:
                 raise InvalidImage(code=Code.PROCESSING_TIMEOUT)
-            if how is Outcome.CRASHED:
+            if outcome is Outcome.CRASHED:
                 raise InvalidImage(code=Code.PROCESSING_CRASHED)
             try:
-                return cutout_in(answer, options, self._settings.limits)
+                return read_cutout(reply, options, self._settings.limits)
             except ProtocolViolation as error:
-                if self._is_alone:
+                if self._is_long_lived:
                     self._kill()
                 raise InvalidImage(code=Code.PROCESSING_CRASHED) from error
 
     async def end(self) -> None:
-        """Kill it with all its children, and wait until it has ended."""
-        self._kill()
-        self._disconnect()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_END_DEADLINE_S):
-                await self._process.wait()
+        """Kill the process with its children, and wait until it has ended."""
+        self.gone.set()
+        self._channel.close()
+        await _end_group(self._process)
+
+    async def _become_ready(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.start_deadline_s):
+                await self._channel.wait_loaded()
+                await self._warm_up()
+        except TimeoutError as error:
+            raise Refused("a worker process did not become ready in time") from error
+        except (WorkerProcessGone, ProtocolViolation) as error:
+            raise Refused("a worker process ended before it was ready") from error
 
     async def _warm_up(self) -> None:
-        loaded = asyncio.get_running_loop().create_future()
-        self._waiting[0] = loaded
-        await loaded
         with (
             shared_memory.holding(b"\0") as request,
-            shared_memory.room_for(protocol.ANSWER_BYTES) as answer,
+            shared_memory.allocated(protocol.REPLY_BYTES) as reply,
         ):
-            await self._begun(Command.WARM_UP, self._settings.start_deadline_s, request, answer)
-            kind = protocol.kind_of(shared_memory.copied(answer, protocol.KIND.size, 0))
-            if kind is ReplyKind.REFUSED:
-                raise Refused(code=_code(answer, protocol.MODEL_CODES))
-            if kind is not ReplyKind.READY:
-                raise ProtocolViolation("order")
+            await self._run(Command.WARM_UP, request, reply, self._settings.start_deadline_s)
+            check_ready(reply)
 
-    async def _begun(self, what: Command, deadline_s: float, *descriptors: int) -> Outcome:
-        """As `_done`; asks again while there is no process, and then raises `InvariantBroken`."""
-        for _ in range(_FORK_TRIES):
-            how = await self._done(what, deadline_s, *descriptors)
-            if how is not Outcome.NOT_BEGUN:
-                return how
-            if self._is_alone:  # it needs no child, and must not end the worker
+    async def _run(self, command: Command, request: int, reply: int, deadline_s: float) -> Outcome:
+        """Run a task, again while the zygote cannot fork, which then raises `InvariantBroken`."""
+        for _ in range(_FORK_ATTEMPTS):
+            outcome = await self._run_once(command, request, reply, deadline_s)
+            if outcome is not Outcome.FORK_FAILED:
+                return outcome
+            if self._is_long_lived:  # it forks no children, and must not end the parent
                 self._kill()
                 raise WorkerProcessGone(blames_image=True)
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(_FORK_RETRY_S)
         raise InvariantBroken("the system has no process for a child any more")
 
-    async def _done(self, what: Command, deadline_s: float, *descriptors: int) -> Outcome:
-        """Have a task done.  Raises `WorkerProcessGone`."""
-        self._number += 1
-        number = self._number
+    async def _run_once(
+        self, command: Command, request: int, reply: int, deadline_s: float
+    ) -> Outcome:
+        timeout_s = deadline_s + (0 if self._is_long_lived else _GRACE_S)
         try:
-            socket.send_fds(
-                self._socket, [protocol.TASK.pack(what, number, deadline_s)], descriptors
+            return await self._channel.run(
+                command, request, reply, deadline_s=deadline_s, timeout_s=timeout_s
             )
+        except TimeoutError:
+            self._kill()
+            return Outcome.TIMED_OUT
         except OSError as error:
             self._kill()
             raise WorkerProcessGone(blames_image=False) from error
-        self._waiting[number] = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(deadline_s + (0 if self._is_alone else _GRACE_S)):
-                return await self._waiting[number]
-        except TimeoutError:
-            self._kill()
-            return Outcome.EXPIRED
         except asyncio.CancelledError:
-            self._give_up(number)
+            if self._is_long_lived:
+                self._kill()
             raise
-        finally:
-            self._waiting.pop(number, None)
-
-    def _give_up(self, number: int) -> None:
-        if self._is_alone:
-            self._kill()
-        else:
-            with contextlib.suppress(OSError):
-                self._socket.send(protocol.TASK.pack(Command.CANCEL, number, 0.0))
-
-    def _hear(self) -> None:
-        """A report came, or the end."""
-        try:
-            report = self._socket.recv(_REPORT_BYTES)
-            if not report:
-                self._lose()
-                return
-            how, number, code = protocol.parse_report(report)
-            future = self._waiting.get(number)
-            if future is None or future.done():
-                return  # nobody waits for it any more
-            if how is Outcome.REFUSED:
-                future.set_exception(Refused(code=protocol.code_of(code, protocol.MODEL_CODES)))
-            else:
-                future.set_result(how)
-        except BlockingIOError:
-            return
-        except (OSError, ProtocolViolation):
-            self._lose()
-
-    def _lose(self) -> None:
-        self._kill()
-        self._disconnect()
 
     def _kill(self) -> None:
         self.gone.set()
-        with contextlib.suppress(ProcessLookupError):
-            if self._process.returncode is None:
-                os.killpg(self.pid, signal.SIGKILL)
-
-    def _disconnect(self) -> None:
-        if self._socket.fileno() < 0:
-            return
-        asyncio.get_running_loop().remove_reader(self._socket.fileno())
-        self._socket.close()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(WorkerProcessGone(blames_image=self._is_alone))
+        _kill_group(self._process)
 
 
-async def _started(settings: WorkerProcessSettings, descriptor: int) -> Process:
-    setup = LaunchConfig(
-        model=settings.model,
-        parent=os.getpid(),
-        socket=descriptor,
-        memory_bytes=settings.memory_bytes,
-        isolation=settings.isolation,
-        enforcement=settings.enforcement,
-        limits=settings.limits,
-    )
-    # -P: what lies in the working directory is not imported by accident.
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", settings.program, setup.model_dump_json()),
-        stdin=asyncio.subprocess.DEVNULL,
-        pass_fds=(descriptor,),
-        start_new_session=True,
-        env=_environment(settings.isolation),
-    )
+def _kill_group(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
-def cutout_in(answer: int, options: CutoutOptions, limits: Limits = LIMITS) -> CutoutImage:
-    """The worker's own copy of what a child that has ended left; or `ProtocolViolation`."""
-    match protocol.kind_of(shared_memory.copied(answer, protocol.KIND.size, 0)):
-        case ReplyKind.CUTOUT:
-            head_at = protocol.KIND.size
-            head = Announced.parse(shared_memory.copied(answer, protocol.CUTOUT.size, head_at))
-            data = shared_memory.copied(answer, head.data_bytes, head_at + protocol.CUTOUT.size)
-            return head.cutout(data, options)
-        case ReplyKind.REFUSED:
-            code = _code(answer, protocol.IMAGE_CODES)
-            raise InvalidImage(limits.said_of(code), code=code)
-        case _:
-            raise ProtocolViolation("order")
-
-
-def _code(answer: int, allowed: frozenset[Code]) -> Code:
-    at = protocol.KIND.size
-    (length,) = protocol.CODE.unpack(shared_memory.copied(answer, protocol.CODE.size, at))
-    return protocol.code_of(shared_memory.copied(answer, length, at + protocol.CODE.size), allowed)
-
-
-def _environment(isolation: Isolation) -> dict[str, str]:
-    """Nothing of the worker's own: settings and secrets are not a child's business."""
-    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    return _ENVIRONMENT | _ALLOCATOR[isolation] | passed_on
+async def _end_group(process: Process) -> None:
+    _kill_group(process)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_END_DEADLINE_S):
+            await process.wait()

@@ -1,11 +1,16 @@
-"""The process that has the model, and forks a child for each image.
+"""The program of a worker process: load the model, give up every right, then run tasks.
 
-It never sees a picture itself, nor runs the model: what it passes on to a child is what was
-there before the first picture.  Memory of a task comes over the socket, goes to the child, and
-is closed here at once.  A child that ends, closes its end of a pipe, or runs into its deadline
-is killed and waited for before its end is reported: nobody writes into an answer any more.
+A zygote forks a child for each image.  It never sees a picture and never runs the model: what a
+child inherits is what was there before the first picture.
 
-Started with exec, never by a fork of a process with threads; ends with the worker.
+* The memory of a task arrives over the socket, goes to the child, and is closed here at once.
+* A child that ends, closes its end of a pipe or exceeds its deadline is killed and reaped before
+  its outcome is reported: by then nothing can write into the reply.
+* A child is started by fork, the zygote itself by exec, never by a fork of a process with
+  threads; it ends with its parent.
+
+A long-lived process (`Isolation.LONG_LIVED`) runs every task itself; the parent kills it at a
+deadline.
 """
 
 import gc
@@ -20,106 +25,78 @@ from functools import partial
 
 from erasestream.pipeline.stages.inference import heap
 from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
-from erasestream.pipeline.stages.inference.isolation import protocol
-from erasestream.pipeline.stages.inference.isolation.job import JobBuffers, Work, do
+from erasestream.pipeline.stages.inference.isolation.job import CutOut, JobBuffers, run_job
 from erasestream.pipeline.stages.inference.isolation.launch_config import LaunchConfig
 from erasestream.pipeline.stages.inference.isolation.preload import preload
 from erasestream.pipeline.stages.inference.isolation.protocol import Command, Outcome
+from erasestream.pipeline.stages.inference.isolation.worker_channel import Task, WorkerChannel
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter, session_options
 from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.pipeline.stages.inference.sandbox import restrictions
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.pipeline.stages.inference.sandbox.seccomp import Filter
-from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.clocks import Deadline
+from erasestream.schemas.errors import Refused
 
 _HIGHEST_DESCRIPTOR = 1 << 20
-_DESCRIPTORS_OF_A_TASK = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """What the worker wants, with the memory for it (none if it wants an end)."""
-
-    what: Command
-    number: int
-    deadline_s: float
-    memory: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    """A child at work: `life` ends when it does."""
+class Child:
+    """A running child; `life` is the end of a pipe that is closed when the child ends."""
 
     number: int
     pid: int
     life: int
-    ends_at: float
-
-
-class WorkerChannel:
-    """The socket to the worker."""
-
-    def __init__(self, ours: socket.socket) -> None:
-        self._socket = ours
-        self.descriptor = ours.fileno()
-
-    def take(self) -> Task | None:
-        """The next task; None if the worker is gone."""
-        head, memory, _, _ = socket.recv_fds(
-            self._socket, protocol.TASK.size, _DESCRIPTORS_OF_A_TASK
-        )
-        if len(head) < protocol.TASK.size:
-            return None
-        what, number, deadline_s = protocol.TASK.unpack(head)
-        return Task(what=Command(what), number=number, deadline_s=deadline_s, memory=tuple(memory))
-
-    def say(self, how: Outcome, number: int = 0, code: Code | None = None) -> None:
-        """Report."""
-        self._socket.sendmsg([protocol.REPORT.pack(how, number), (code or "").encode()])
+    deadline: Deadline
 
 
 class Zygote:
-    """Forks, watches and ends children.  One thread, for ever."""
+    """Forks, watches and kills children.  One thread."""
 
     def __init__(
-        self, line: WorkerChannel, segmenter: Segmenter, work: Work, lacks: tuple[str, ...]
+        self,
+        channel: WorkerChannel,
+        segmenter: Segmenter,
+        cut_out: CutOut,
+        lacks: tuple[str, ...],
     ) -> None:
-        self._line = line
+        self._channel = channel
         self._segmenter = segmenter
-        self._work = work
+        self._cut_out = cut_out
         self._lacks = lacks
-        self._children: dict[int, Running] = {}
+        self._children: dict[int, Child] = {}
         self._poll = select.poll()
-        self._poll.register(line.descriptor, select.POLLIN)
+        self._poll.register(channel.descriptor, select.POLLIN)
 
     def serve(self) -> None:
-        """Until the worker is gone; then no child is left."""
+        """Serve tasks until the parent has ended; then no child is left."""
         while True:
-            for descriptor, _ in self._poll.poll(self._patience_ms()):
-                if descriptor == self._line.descriptor:
+            for descriptor, _ in self._poll.poll(self._timeout_ms()):
+                if descriptor == self._channel.descriptor:
                     if not self._handle_command():
                         for child in list(self._children.values()):
                             self._reap(child)
                         return
-                elif ended := self._children.get(descriptor):  # else cancelled a moment ago
-                    self._end(ended, Outcome.ENDED)
-            now = time.monotonic()
-            for child in [each for each in self._children.values() if each.ends_at <= now]:
-                self._end(child, Outcome.EXPIRED)
+                elif ended := self._children.get(descriptor):  # else just cancelled
+                    self._end(ended, Outcome.COMPLETED)
+            for child in [each for each in self._children.values() if each.deadline.has_passed]:
+                self._end(child, Outcome.TIMED_OUT)
 
-    def _patience_ms(self) -> int | None:
+    def _timeout_ms(self) -> int | None:
         if not self._children:
             return None
-        next_end = min(child.ends_at for child in self._children.values())
-        return max(0, int((next_end - time.monotonic()) * 1000) + 1)
+        next_s = min(child.deadline.remaining_s for child in self._children.values())
+        return int(next_s * 1000) + 1
 
     def _handle_command(self) -> bool:
-        task = self._line.take()
+        """Return False if the parent has ended."""
+        task = self._channel.receive()
         if task is None:
             return False
-        if task.what is Command.CANCEL:
+        if task.command is Command.CANCEL:
             for child in [c for c in self._children.values() if c.number == task.number]:
-                self._end(child, Outcome.ENDED)
+                self._end(child, Outcome.COMPLETED)
         else:
             self._begin(task)
         return True
@@ -128,52 +105,52 @@ class Zygote:
         try:
             pid, life = self._fork(task)
         except OSError:
-            self._line.say(Outcome.NOT_BEGUN, task.number)
+            self._channel.report(Outcome.FORK_FAILED, task.number)
             return
         finally:
             for descriptor in task.memory:
                 os.close(descriptor)
-        ends_at = time.monotonic() + task.deadline_s
-        self._children[life] = Running(number=task.number, pid=pid, life=life, ends_at=ends_at)
+        deadline = Deadline(task.deadline_s, time.monotonic)
+        self._children[life] = Child(number=task.number, pid=pid, life=life, deadline=deadline)
         self._poll.register(life, select.POLLIN)
 
     def _fork(self, task: Task) -> tuple[int, int]:
-        """The child's id, and what ends with it.  Raises `OSError` if the system has no room."""
-        us = os.getpid()
-        life, its_end = os.pipe()
+        """Return the child's id and its pipe.  Raises `OSError` if the system has no room."""
+        zygote = os.getpid()
+        life, end_of_child = os.pipe()
         try:
             pid = os.fork()
             if pid == 0:
-                self._run_child(task, us, its_end)
+                self._run_child(task, zygote, end_of_child)
         except OSError:
             os.close(life)
             raise
         finally:
-            os.close(its_end)
+            os.close(end_of_child)
         return pid, life
 
-    def _run_child(self, task: Task, parent: int, its_end: int) -> None:
-        """In the child.  Never returns: nothing of the zygote's is the child's to do."""
+    def _run_child(self, task: Task, zygote: int, end_of_child: int) -> None:
+        """Run the task in the child.  Never returns into the zygote's code."""
         status = 1
         try:
-            restrictions.end_with(parent)
-            desk = JobBuffers(*task.memory)
-            os.closerange(0, its_end)
-            os.closerange(its_end + 1, _HIGHEST_DESCRIPTOR)
+            restrictions.end_with(zygote)
+            buffers = JobBuffers(*task.memory)
+            os.closerange(0, end_of_child)
+            os.closerange(end_of_child + 1, _HIGHEST_DESCRIPTOR)
             restrictions.restrict_child(cpu_s=task.deadline_s, lacks=self._lacks)
-            do(task.what, desk, self._segmenter, self._work)
+            run_job(task.command, buffers, self._segmenter, self._cut_out)
             status = 0
         finally:
             os._exit(status)
 
-    def _end(self, child: Running, how: Outcome) -> None:
+    def _end(self, child: Child, outcome: Outcome) -> None:
         status = self._reap(child)
-        if how is Outcome.ENDED and status:
-            how = Outcome.CRASHED
-        self._line.say(how, child.number)
+        if outcome is Outcome.COMPLETED and status:
+            outcome = Outcome.CRASHED
+        self._channel.report(outcome, child.number)
 
-    def _reap(self, child: Running) -> int:
-        """Its status; one that is ending already keeps its own, whatever it is sent."""
+    def _reap(self, child: Child) -> int:
+        """Kill and reap a child; return its status, which a child that is exiting keeps."""
         self._poll.unregister(child.life)
         del self._children[child.life]
         os.kill(child.pid, signal.SIGKILL)
@@ -182,55 +159,56 @@ class Zygote:
         return status
 
 
-def serve_alone(line: WorkerChannel, segmenter: Segmenter, work: Work) -> None:
-    """Do every task in this process, which the worker kills at a deadline."""
-    while (task := line.take()) is not None:
-        with JobBuffers(*task.memory) as desk:
+def serve_alone(channel: WorkerChannel, segmenter: Segmenter, cut_out: CutOut) -> None:
+    """Run every task in this process, which the parent kills at a deadline."""
+    while (task := channel.receive()) is not None:
+        with JobBuffers(*task.memory) as buffers:
             for descriptor in task.memory:
                 os.close(descriptor)
-            do(task.what, desk, segmenter, work)
-        line.say(Outcome.ENDED, task.number)
+            run_job(task.command, buffers, segmenter, cut_out)
+        channel.report(Outcome.COMPLETED, task.number)
 
 
-def main(argument: str, work: Work | None = None) -> int:
-    """`argument`: the `LaunchConfig`.  `work`: what is done with an image."""
-    setup = LaunchConfig.model_validate_json(argument)
-    work = work or partial(cut_out_once, limits=setup.limits)
-    line = WorkerChannel(socket.socket(fileno=setup.socket))
-    restrictions.end_with(setup.parent)
-    # The terminal's Ctrl-C is for the worker, which ends its processes when it is done.
+def main(argument: str, cut_out: CutOut | None = None) -> int:
+    """Run a worker process.  `argument`: the `LaunchConfig`; `cut_out`: what to do with images."""
+    config = LaunchConfig.model_validate_json(argument)
+    cut_out = cut_out or partial(cut_out_once, limits=config.limits)
+    channel = WorkerChannel(socket.socket(fileno=config.socket))
+    restrictions.end_with(config.parent)
+    # The terminal's Ctrl-C is for the parent, which ends its processes when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    forks = setup.isolation is Isolation.PER_IMAGE
+    forks = config.isolation is Isolation.PER_IMAGE
     lacks = restrictions.missing()
     try:
-        restrictions.refuse_unless_enforced(setup.enforcement, lacks)
-        segmenter = Segmenter(Installed.read(setup.model), options=session_options(reuse=not forks))
+        restrictions.refuse_unless_enforced(config.enforcement, lacks)
+        installed = Installed.read(config.model)
+        segmenter = Segmenter(installed, options=session_options(reuse=not forks))
     except Refused as error:
-        line.say(Outcome.REFUSED, code=error.code)
+        channel.report(Outcome.REFUSED, code=error.code)
         return 1
     preload()
-    _fall_silent()
-    which = Filter.HOST if forks else Filter.LONG_LIVED
-    restrictions.restrict_host(which, memory_bytes=setup.memory_bytes, lacks=lacks)
-    # What lies there from now on is not touched, and so not copied, by the children's collectors.
+    _redirect_standard_streams()
+    which = Filter.ZYGOTE if forks else Filter.LONG_LIVED
+    restrictions.restrict_worker_process(which, memory_bytes=config.memory_bytes, lacks=lacks)
+    # Frozen objects are not touched, and so their pages not copied, by the children's collectors.
     gc.collect()
     gc.freeze()
     if forks:
         heap.occupy_heap()
-    line.say(Outcome.LOADED)
+    channel.report(Outcome.LOADED)
     if forks:
-        Zygote(line, segmenter, work, lacks).serve()
+        Zygote(channel, segmenter, cut_out, lacks).serve()
     else:
-        serve_alone(line, segmenter, work)
+        serve_alone(channel, segmenter, cut_out)
     return 0
 
 
-def _fall_silent() -> None:
-    """What a decoder has to say about a stranger's picture must not get into a log."""
-    nothing = os.open(os.devnull, os.O_RDWR)
+def _redirect_standard_streams() -> None:
+    """Discard what decoders print about a stranger's picture: it must not get into a log."""
+    null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
-        os.dup2(nothing, descriptor)
-    os.close(nothing)
+        os.dup2(null, descriptor)
+    os.close(null)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Landlock and seccomp through ctypes."""
+"""Landlock and seccomp, through ctypes."""

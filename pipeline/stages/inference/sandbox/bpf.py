@@ -1,8 +1,9 @@
 """Assemble seccomp filters: an allow-list of system calls, some with a condition.  Pure.
 
-What comes out refuses before it looks at anything else: a call of another architecture kills
-the process (its numbers mean other calls), and so does one of x32 on x86-64.  What is on no
-list fails with EPERM.  Conditions look at the low and the high half of an argument.
+* A call of another architecture kills the process, before anything else is checked: its numbers
+  mean other calls.  So does a call of x32 on x86-64.
+* A call that is not listed fails with EPERM.
+* A condition compares the low and the high half of an argument.
 
 Sources: linux/filter.h, linux/seccomp.h, linux/audit.h.
 """
@@ -26,7 +27,7 @@ _LOW_HALF = 0xFFFFFFFF
 
 
 class Architecture(IntEnum):
-    """AUDIT_ARCH_*, as the kernel tells it to a filter."""
+    """AUDIT_ARCH_*, as the kernel passes it to a filter."""
 
     X86_64 = 0xC000003E
     ARM64 = 0xC00000B7
@@ -34,7 +35,7 @@ class Architecture(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What an argument of a call must be: one value, or nothing outside of some bits."""
+    """Constraint on an argument of a call: one value, or no bits outside of a mask."""
 
     argument: int
     equals: int | None = None
@@ -42,7 +43,7 @@ class Condition:
     without_bits: int = 0
 
     def instructions(self) -> list[bytes]:
-        """Fall through if it holds, else return EPERM."""
+        """Return code that falls through if the condition holds, and otherwise denies the call."""
         low = ARGUMENTS + 8 * self.argument
         done = [_instruction(LOAD, low)]
         if self.equals is not None:
@@ -58,23 +59,23 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A call that is allowed if all conditions hold."""
+    """System call that is allowed if all conditions hold."""
 
     number: int
     conditions: tuple[Condition, ...] = ()
 
     def instructions(self) -> list[bytes]:
-        """Return if this is the call, else fall through."""
+        """Return code that decides on this call, and falls through for every other one."""
         body = [piece for condition in self.conditions for piece in condition.instructions()]
         body.append(_instruction(RETURN, ALLOW))
-        # A condition loads its argument, but then it returns: the number stays loaded.
+        # A condition replaces the loaded number, but every path through it ends in a return.
         return [_instruction(JUMP_IF_EQUAL, self.number, no=len(body)), *body]
 
 
 def assemble(
     architecture: Architecture, rules: Iterable[Rule], *, unknown: Iterable[int] = ()
 ) -> bytes:
-    """The program.  `unknown`: calls that are answered as by a kernel that has none such."""
+    """Return the program.  `unknown`: calls that fail with ENOSYS, as in an older kernel."""
     program = [
         _instruction(LOAD, ARCHITECTURE),
         _instruction(JUMP_IF_EQUAL, architecture, yes=1),

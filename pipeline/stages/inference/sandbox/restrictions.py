@@ -1,9 +1,10 @@
-"""What the processes that see pixels give up, in order, before they see one.
+"""Rights that the processes which see pixels give up, in order, before they see one.
 
-The zygote (`restrict_host`), before any thread of it exists, since a thread that exists
-stays as it is: being dumped and read, privileges, capabilities, files and ports (Landlock),
-and all but a few system calls (seccomp).  The child (`restrict_child`), before it looks at its
-picture: memory and time without bound, new descriptors, and all calls but those for its work.
+* The worker process (`restrict_worker_process`), before it has a second thread, because an
+  existing thread would stay unrestricted: core dumps and being read by others, privileges,
+  capabilities, files and ports (Landlock), all but a few system calls (seccomp).
+* The child (`restrict_child`), before it reads its picture: unlimited memory and time, new
+  descriptors, all system calls but those for its work.
 """
 
 import os
@@ -27,45 +28,45 @@ LANDLOCK, SECCOMP = "Landlock", "seccomp"
 
 
 class Isolation(StrEnum):
-    """How far pictures are kept apart."""
+    """Degree to which pictures are kept apart."""
 
     PER_IMAGE = "per_image"
     """One image, one address space."""
     LONG_LIVED = "long_lived"
-    """A process works on one image after the other: where a GPU forbids forking."""
+    """One process for one image after another: where a GPU forbids forking."""
 
 
 class Enforcement(StrEnum):
-    """What to do where the kernel can not isolate."""
+    """Consequence of a kernel that cannot isolate."""
 
     REQUIRED = "required"
     AS_FAR_AS_POSSIBLE = "as_far_as_possible"
 
 
 def missing() -> tuple[str, ...]:
-    """What this kernel lacks."""
+    """Return the mechanisms that this kernel lacks."""
     lacks = [] if landlock.version() else [LANDLOCK]
     return (*lacks, *([] if seccomp.is_available() else [SECCOMP]))
 
 
 def refuse_unless_enforced(enforcement: Enforcement, lacks: tuple[str, ...]) -> None:
-    """Raises `Refused` (isolation_missing) naming what `lacks`."""
+    """Raise `IsolationMissing`, naming what the kernel lacks, if isolation is required."""
     if lacks and enforcement is Enforcement.REQUIRED:
         setting = "inference.dangerously_run_without_isolation"
         raise IsolationMissing(f"{' and '.join(lacks)}; or set {setting}")
 
 
 def end_with(parent: int) -> None:
-    """Die when the parent does.  Raises `ProcessLookupError` if it did already."""
+    """End when the parent does.  Raises `ProcessLookupError` if it has ended already."""
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         raise ProcessLookupError
 
 
-def restrict_host(which: Filter, *, memory_bytes: int, lacks: tuple[str, ...]) -> None:
-    """Raises `OSError` if the kernel does not do what it said that it can."""
+def restrict_worker_process(which: Filter, *, memory_bytes: int, lacks: tuple[str, ...]) -> None:
+    """Restrict this process and its children.  Raises `OSError` if the kernel does not do so."""
     if len(list(Path("/proc/self/task").iterdir())) != 1:
-        raise OSError("a thread exists already, and would stay as it is")
+        raise OSError("a second thread exists already, and would stay unrestricted")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl(_PR_SET_DUMPABLE, 0)
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
@@ -78,7 +79,7 @@ def restrict_host(which: Filter, *, memory_bytes: int, lacks: tuple[str, ...]) -
 
 
 def restrict_child(*, cpu_s: float, lacks: tuple[str, ...]) -> None:
-    """Raises `OSError`.  The filter is the last: it forbids what comes before it."""
+    """Restrict a child.  Raises `OSError`.  The filter is last: it forbids the calls before it."""
     limits = {
         resource.RLIMIT_CPU: int(cpu_s) + _SPARE_CPU_S,
         resource.RLIMIT_CORE: 0,
@@ -89,4 +90,4 @@ def restrict_child(*, cpu_s: float, lacks: tuple[str, ...]) -> None:
     for limit, value in limits.items():
         resource.setrlimit(limit, (value, value))
     if SECCOMP not in lacks:
-        seccomp.install(Filter.WORK)
+        seccomp.install(Filter.CHILD)

@@ -1,10 +1,11 @@
-"""Which system calls the processes that see pixels may make, and how the kernel is told.
+"""System calls that the processes which see pixels may make, as filters for the kernel.
 
-Two filters are stacked, and the stricter one wins.  HOST is for the zygote: it may fork, but
-start no thread and no program; kill with SIGKILL, and nothing else; and take pictures from the
-socket that it has.  WORK is for the child with the picture: memory, time, and its end.
+* ZYGOTE allows forking, but no thread and no program; SIGKILL, but no other signal; and receiving
+  tasks from the socket that is open.
+* CHILD allows memory, time, and exiting.  It is stacked on ZYGOTE, and the stricter one wins.
+* LONG_LIVED is for a process that runs tasks itself.
 
-A call that is on no list fails with EPERM.  Numbers: asm/unistd_64.h, asm-generic/unistd.h.
+A call that is not listed fails with EPERM.  Numbers: asm/unistd_64.h, asm-generic/unistd.h.
 """
 
 import ctypes
@@ -24,8 +25,8 @@ from erasestream.pipeline.stages.inference.sandbox.syscalls import call, checked
 
 ARCHITECTURES = MappingProxyType({"x86_64": Architecture.X86_64, "aarch64": Architecture.ARM64})
 
-# Name, number on x86-64, number on arm64 (None: it has none).
-_WORK = (
+# Name, number on x86-64, number on arm64 (None: no such call).
+_CHILD = (
     ("brk", 12, 214),
     ("clock_getres", 229, 114),
     ("clock_gettime", 228, 113),
@@ -54,8 +55,8 @@ _WORK = (
     ("sysinfo", 99, 179),
     ("uname", 63, 160),
 )
-_WORK_MEMORY = (("mmap", 9, 222), ("mprotect", 10, 226))
-_HOST = (
+_CHILD_MEMORY = (("mmap", 9, 222), ("mprotect", 10, 226))
+_ZYGOTE = (
     ("close_range", 436, 436),
     ("fstat", 5, 80),
     ("getppid", 110, 173),
@@ -84,31 +85,31 @@ _SET_MODE_FILTER, _GET_ACTION_AVAIL = 1, 2
 
 
 class Filter(Enum):
-    """Who a filter is for."""
+    """Kind of process that a filter is for."""
 
-    HOST = "host"
-    WORK = "work"
+    ZYGOTE = "zygote"
+    CHILD = "child"
     LONG_LIVED = "long_lived"
 
 
 def program(architecture: Architecture, which: Filter) -> bytes:
-    """The filter's BPF."""
+    """Return the BPF program of a filter."""
     column = 0 if architecture is Architecture.X86_64 else 1
-    work, memory, host = (_rules(calls, column) for calls in (_WORK, _WORK_MEMORY, _HOST))
-    unknown = [_CLONE3[column]]  # the library then uses clone, whose flags a filter can see
+    child, memory, zygote = (_rules(calls, column) for calls in (_CHILD, _CHILD_MEMORY, _ZYGOTE))
+    unknown = [_CLONE3[column]]  # the C library then uses clone, whose flags a filter can check
     match which:
-        case Filter.WORK:
+        case Filter.CHILD:
             without = (Condition(argument=2, without_bits=_PROT_EXEC),)
             memory = [Rule(number=rule.number, conditions=without) for rule in memory]
-            return assemble(architecture, [*work, *memory], unknown=unknown)
+            return assemble(architecture, [*child, *memory], unknown=unknown)
         case Filter.LONG_LIVED:
-            return assemble(architecture, [*work, *host, *_mapping(column)], unknown=unknown)
-        case Filter.HOST:
-            return assemble(architecture, [*work, *host, *_guarded(column)], unknown=unknown)
+            return assemble(architecture, [*child, *zygote, *_mapping(column)], unknown=unknown)
+        case Filter.ZYGOTE:
+            return assemble(architecture, [*child, *zygote, *_guarded(column)], unknown=unknown)
 
 
 def is_available() -> bool:
-    """Whether this kernel and this architecture have what `install` needs."""
+    """Return whether this kernel and architecture support `install`."""
     if os.uname().machine not in ARCHITECTURES:
         return False
     action = struct.pack("=I", 0x80000000)
@@ -116,7 +117,7 @@ def is_available() -> bool:
 
 
 def install(which: Filter) -> None:
-    """Restrict this thread, for ever.  Raises `OSError`.  Needs no_new_privs."""
+    """Restrict this thread irrevocably.  Raises `OSError`.  Needs no_new_privs."""
     code = program(ARCHITECTURES[os.uname().machine], which)
     buffer = ctypes.create_string_buffer(code, len(code))
     description = struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
@@ -133,7 +134,7 @@ def _rules(calls: tuple[tuple[str, int, int | None], ...], column: int) -> list[
 
 
 def _guarded(column: int) -> list[Rule]:
-    """What the zygote may do in one way only; the child then loses all of it."""
+    """Return the calls that the zygote may make with certain arguments, and a child not at all."""
     conditions = {
         _CLONE: Condition(argument=0, only_bits=_FORK),
         _KILL: Condition(argument=1, equals=signal.SIGKILL),
@@ -149,10 +150,10 @@ def _guarded(column: int) -> list[Rule]:
 
 
 def _mapping(column: int) -> list[Rule]:
-    """What a mapping of something open needs: its size, and a descriptor of its own.
+    """Return the calls for mapping an open file: get its size, and duplicate its descriptor.
 
-    No other way to look at a file, and none to have the owner of a descriptor sent a signal,
-    who may be the worker.
+    Not allowed: looking at files otherwise, or having signals sent to the owner of a descriptor,
+    which may be the parent.
     """
     size = Condition(argument=3, equals=_AT_EMPTY_PATH)
     duplicate = Condition(argument=1, equals=_F_DUPFD_CLOEXEC)

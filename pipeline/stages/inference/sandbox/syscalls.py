@@ -8,7 +8,7 @@ _LIBC.syscall.restype = ctypes.c_long
 
 
 def call(number: int, *arguments: int | bytes | None) -> int:
-    """The kernel's answer; negative if it refused."""
+    """Make a system call; return its result, negative if it failed."""
     converted = (
         each if isinstance(each, bytes | None) else ctypes.c_long(each) for each in arguments
     )
@@ -16,20 +16,20 @@ def call(number: int, *arguments: int | bytes | None) -> int:
 
 
 def prctl(option: int, value: int) -> None:
-    """Raises `OSError`."""
+    """Set an option of this process.  Raises `OSError`."""
     arguments = (ctypes.c_ulong(each) for each in (value, 0, 0, 0))
     checked(int(_LIBC.prctl(ctypes.c_int(option), *arguments)), "prctl")
 
 
 def drop_capabilities() -> None:
-    """Give up all of them: root without capabilities is a user.  Raises `OSError`."""
+    """Give up all capabilities: root without them is an ordinary user.  Raises `OSError`."""
     version_3 = (0x20080522).to_bytes(4, "little") + bytes(4)
     checked(int(_LIBC.capset(version_3, bytes(24))), "capset")
 
 
-def checked(answer: int, what: str) -> int:
-    """Raises `OSError` if it is negative."""
-    if answer < 0:
+def checked(result: int, name: str) -> int:
+    """Return the result of the call `name`.  Raises `OSError` if it is negative."""
+    if result < 0:
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), what)
-    return answer
+        raise OSError(number, os.strerror(number), name)
+    return result

@@ -151,8 +151,8 @@ ESCAPES: dict[str, Callable[[], object]] = {
 
 
 def _answer_and_crash() -> None:
-    (desk,) = (each for each in gc.get_objects() if isinstance(each, JobBuffers))
-    desk.write(ReplyKind.CUTOUT, *protocol.answer(_cutout(PNG + b'"crashed"')))
+    (buffers,) = (each for each in gc.get_objects() if isinstance(each, JobBuffers))
+    buffers.write(ReplyKind.CUTOUT, *protocol.encode_cutout(_cutout(PNG + b'"crashed"')))
     os.abort()
 
 
@@ -166,14 +166,14 @@ def _cutout(data: bytes) -> CutoutImage:
     )
 
 
-def _report(how: Outcome) -> None:
-    """Say what became of the task, as a long-lived process can: it has the socket."""
+def _report(outcome: Outcome) -> None:
+    """Report an outcome of the task, as a long-lived process can: it has the socket."""
     frame: FrameType | None = sys._getframe()
     while frame and "task" not in frame.f_locals:
         frame = frame.f_back
     assert frame is not None
-    line, task = frame.f_locals["line"], frame.f_locals["task"]
-    line.say(how, task.number, Code.MODEL_REFUSED if how is Outcome.REFUSED else None)
+    channel, task = frame.f_locals["channel"], frame.f_locals["task"]
+    channel.report(outcome, task.number, Code.MODEL_REFUSED if outcome is Outcome.REFUSED else None)
 
 
 ENDS: dict[str, Callable[[], object]] = {
@@ -216,4 +216,4 @@ def hostile(_: Segmenter, image: bytes, _options: CutoutOptions) -> CutoutImage:
 
 
 if __name__ == "__main__":
-    sys.exit(zygote.main(sys.argv[1], work=hostile))
+    sys.exit(zygote.main(sys.argv[1], cut_out=hostile))

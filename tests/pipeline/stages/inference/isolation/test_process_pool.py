@@ -27,7 +27,7 @@ from erasestream.pipeline.stages.inference.isolation.protocol import (
     ProtocolViolation,
     ReplyKind,
 )
-from erasestream.pipeline.stages.inference.isolation.worker_process import cutout_in
+from erasestream.pipeline.stages.inference.isolation.replies import read_cutout
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
 from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
@@ -385,7 +385,7 @@ async def test_a_child_that_ends_as_its_image_is_given_up_costs_nothing_else(
 
 
 @pytest.mark.parametrize(
-    "word", [Outcome.REFUSED, Outcome.NOT_BEGUN, Outcome.LOADED, Outcome.CRASHED]
+    "word", [Outcome.REFUSED, Outcome.FORK_FAILED, Outcome.LOADED, Outcome.CRASHED]
 )
 async def test_no_word_of_a_long_lived_process_ends_the_worker(
     tiny_model: Installed, word: Outcome
@@ -475,7 +475,7 @@ HONEST = CutoutImage(
     width=4,
     height=3,
 )
-WHOLE = b"".join((protocol.KIND.pack(ReplyKind.CUTOUT), *protocol.answer(HONEST)))
+WHOLE = b"".join((protocol.KIND.pack(ReplyKind.CUTOUT), *protocol.encode_cutout(HONEST)))
 HEAD = protocol.KIND.size
 
 
@@ -488,25 +488,25 @@ def changed(at: int, piece: bytes) -> bytes:
 
 def said(answer: bytes) -> CutoutImage:
     """What the worker makes of memory in which a child left this."""
-    with shared_memory.room_for(protocol.ANSWER_BYTES) as descriptor:
+    with shared_memory.allocated(protocol.REPLY_BYTES) as descriptor:
         os.pwrite(descriptor, answer, 0)
-        return cutout_in(descriptor, OPTIONS)
+        return read_cutout(descriptor, OPTIONS)
 
 
 def test_an_answer_is_none_until_all_of_it_is_there() -> None:
     """Whatever stops a child while it writes, the worker finds no kind of answer."""
-    head, data = protocol.answer(HONEST)
+    head, data = protocol.encode_cutout(HONEST)
     with (
         shared_memory.holding(b"\0") as request,
-        shared_memory.room_for(protocol.ANSWER_BYTES) as answer,
+        shared_memory.allocated(protocol.REPLY_BYTES) as answer,
     ):
         with JobBuffers(request, answer) as desk, pytest.raises(TypeError):
             desk.write(ReplyKind.CUTOUT, head, None)  # type: ignore[arg-type]
         with pytest.raises(ProtocolViolation, match="kind"):
-            cutout_in(answer, OPTIONS)
+            read_cutout(answer, OPTIONS)
         with JobBuffers(request, answer) as desk:
             desk.write(ReplyKind.CUTOUT, head, data)
-        assert cutout_in(answer, OPTIONS) == HONEST
+        assert read_cutout(answer, OPTIONS) == HONEST
 
 
 def test_an_honest_answer_is_taken() -> None:

@@ -102,16 +102,16 @@ def expected(which: Filter, architecture: int, call: int, arguments: tuple[int, 
         return UNKNOWN
     is_allowed = call in numbers(WORK, architecture)
     if call in numbers(MEMORY, architecture):
-        is_allowed = which is not Filter.WORK or (
+        is_allowed = which is not Filter.CHILD or (
             arguments[2] < 2**32 and not arguments[2] & PROT_EXEC
         )
-    if which is not Filter.WORK:
+    if which is not Filter.CHILD:
         is_allowed |= call in numbers(HOST, architecture)
         is_allowed |= architecture == X86_64 and call == POLL
         is_looking = call == number("newfstatat", architecture)
         is_allowed |= is_looking and arguments[3] == AT_EMPTY_PATH
         is_allowed |= call == number("fcntl", architecture) and arguments[1] == F_DUPFD_CLOEXEC
-    if which is Filter.HOST and call in (guarded := guards(architecture)):
+    if which is Filter.ZYGOTE and call in (guarded := guards(architecture)):
         is_allowed = guarded[call](arguments)
     return ALLOWED if is_allowed else DENIED
 
@@ -187,7 +187,9 @@ def test_ways_out_are_in_no_filter(
 def test_the_child_loses_what_the_zygote_may(architecture: int, arguments: tuple[int, ...]) -> None:
     """Both filters are in force in it, and the stricter one wins."""
     for call in numbers(GUARDED | HOST, architecture):
-        both = (asked(each, architecture, call, *arguments) for each in (Filter.HOST, Filter.WORK))
+        both = (
+            asked(each, architecture, call, *arguments) for each in (Filter.ZYGOTE, Filter.CHILD)
+        )
         assert strictest(*both) == DENIED
 
 
@@ -198,8 +200,8 @@ def test_the_zygotes_filter_takes_nothing_from_the_work(
 ) -> None:
     """What the child may do by its own filter it may do beneath the zygote's."""
     for call in numbers(WORK | MEMORY, architecture):
-        child = asked(Filter.WORK, architecture, call, *arguments)
-        assert strictest(asked(Filter.HOST, architecture, call, *arguments), child) == child
+        child = asked(Filter.CHILD, architecture, call, *arguments)
+        assert strictest(asked(Filter.ZYGOTE, architecture, call, *arguments), child) == child
 
 
 @MACHINES
@@ -215,7 +217,7 @@ def test_what_the_zygote_needs_is_allowed(architecture: int) -> None:
         "fcntl": (3, F_DUPFD_CLOEXEC, 0),
         "mmap": (0, 4096, 7),
     }.items():
-        assert asked(Filter.HOST, architecture, number(name, architecture), *arguments) == ALLOWED
+        assert asked(Filter.ZYGOTE, architecture, number(name, architecture), *arguments) == ALLOWED
 
 
 PASSED = {335, 336}
@@ -259,7 +261,7 @@ def test_the_kernel_agrees_with_the_interpreter(which: Filter) -> None:
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="only x86-64 has x32")
 def test_the_kernel_ends_who_calls_by_x32() -> None:
     """By the signal that nobody can catch."""
-    assert probed(Filter.WORK, beyond=X32 | 39) == -signal.SIGSYS
+    assert probed(Filter.CHILD, beyond=X32 | 39) == -signal.SIGSYS
 
 
 def test_an_argument_that_must_equal_a_large_value_is_compared_whole() -> None:
