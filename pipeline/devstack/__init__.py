@@ -1,1 +1,1 @@
-"""The embedded stack: certificates, a real broker and a strict bucket on one machine."""
+"""The embedded stack: certificates, real brokers and a strict bucket on one machine."""

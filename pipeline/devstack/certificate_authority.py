@@ -1,27 +1,27 @@
-"""Certificates for a stack of one's own: one authority, one identity per role.
+"""Certificates of a development stack: one authority, one identity per role.
 
-An identities folder is what every part of the project reads: `ca.crt`, and per role
-`<role>.crt` (with its chain) and `<role>.key` (PKCS#8).  A server that wants key and chain in
-one file, as the broker does, finds `<name>.pem` there too.
+Every part of the project reads an identities folder: `ca.crt`, and per role `<role>.crt` (with
+its chain) and `<role>.key` (PKCS#8).  For the broker, which needs key and chain in one file, it
+holds `<name>.pem` too.
 
 Rules, all of them:
 
-* The authority's private key stays in its own folder (`authority/` by custom), which is never
-  handed to a stage.  `ca.crt` is the only file of it that leaves.
-* A role's certificate can open connections and nothing else; a server's can answer under the
-  host names that it was issued for and nothing else; a broker's can do both, since brokers
-  talk to each other.  Only the authority's own can sign.
-* The subject is the role's name and nothing more: the brokers make the principal of it.
-* Private files are 0600 from their first byte on, and appear whole or not at all.
+* The authority's private key stays in its own folder (by convention `authority/`), which no
+  stage ever gets.  `ca.crt` is the only file that is copied out of it.
+* A role's certificate is valid for clients only, a server's for servers under the host names
+  that it was issued for, a broker's for both, since brokers connect to each other.  Only the
+  authority's own certificate can sign.
+* The subject is the role's name only: brokers derive the principal from it.
+* Private files have mode 0600 from their first byte on, and appear complete or not at all.
 
-The clock is passed in.  EC P-256 with SHA-256 (RFC 5480), X.509 version 3 (RFC 5280).
+EC P-256 with SHA-256 (RFC 5480), X.509 version 3 (RFC 5280).
 """
 
 import ipaddress
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,39 +31,37 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.errors import MissingCertificate, Refused
 
-Clock = Callable[[], datetime]
-"""The time now, with its zone."""
-
 BACKDATED = timedelta(minutes=5)
-"""A certificate is valid since shortly before it was made: clocks differ a little."""
+"""A certificate is valid from shortly before its creation: clocks differ a little."""
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*(\.[a-z][a-z0-9-]*)?")
 _MAX_NAME = 64
-"""Upper bound of a common name (RFC 5280, appendix A.1)."""
+"""Upper bound of a common name's length (RFC 5280, appendix A.1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CertificateAuthority:
-    """A certificate authority.  `create()` makes one, `load()` opens one that is there."""
+    """A certificate authority.  `create()` makes a new one, `load()` opens an existing one."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
-    now: Clock
+    now: WallClock
     days: int
-    """How long the certificates that it issues are valid."""
+    """Validity of the certificates that it issues."""
 
     @classmethod
-    def create(cls, directory: Path, *, now: Clock, days: int = 30) -> "CertificateAuthority":
-        """A new authority, valid for ten times `days`: `ca.crt` and `ca.key` in `directory`.
+    def create(cls, directory: Path, *, now: WallClock, days: int = 30) -> "CertificateAuthority":
+        """Create an authority, valid for ten times `days`: `ca.crt` and `ca.key` in `directory`.
 
-        Raises `Refused` if one is there already: what it issued would be worth nothing.
+        Raises `Refused` if one exists already: its certificates would become worthless.
         """
         if (directory / "ca.key").exists() or (directory / "ca.crt").exists():
-            raise Refused(f"there is an authority in {directory} already")
+            raise Refused(f"{directory} already holds an authority")
         key = ec.generate_private_key(ec.SECP256R1())
         name = _subject(f"erasestream-{secrets.token_hex(4)}")
         today = now()
@@ -82,8 +80,8 @@ class CertificateAuthority:
         return authority
 
     @classmethod
-    def load(cls, directory: Path, *, now: Clock, days: int = 30) -> "CertificateAuthority":
-        """The authority that `create()` left.  Raises `Refused` (missing_certificate)."""
+    def load(cls, directory: Path, *, now: WallClock, days: int = 30) -> "CertificateAuthority":
+        """Load the authority that `create()` made.  Raises `Refused` (missing_certificate)."""
         try:
             certificate = x509.load_pem_x509_certificate((directory / "ca.crt").read_bytes())
             key = serialization.load_pem_private_key((directory / "ca.key").read_bytes(), None)
@@ -96,24 +94,24 @@ class CertificateAuthority:
         return cls(certificate=certificate, key=key, now=now, days=days)
 
     def publish(self, identities: Path) -> None:
-        """Write `ca.crt`, what everybody trusts, into a folder of identities."""
+        """Write `ca.crt`, the trusted root, into a folder of identities."""
         identities.mkdir(parents=True, exist_ok=True)
         _write(identities / "ca.crt", _pem(self.certificate), mode=0o644)
 
     def issue_role(self, role: str, identities: Path) -> None:
-        """`<role>.crt` and `<role>.key`, and `ca.crt` beside them, for a client."""
+        """Write `<role>.crt`, `<role>.key` and `ca.crt` for a client."""
         self._issue(role, identities, [ExtendedKeyUsageOID.CLIENT_AUTH])
 
     def issue_server(
         self, name: str, identities: Path, *, hosts: Iterable[str] = LOCAL_HOSTS
     ) -> None:
-        """The same for a server that is reached under `hosts` (names or IP addresses)."""
+        """Write the same for a server that is reached under `hosts` (names or IP addresses)."""
         self._issue(name, identities, [ExtendedKeyUsageOID.SERVER_AUTH], hosts)
 
     def issue_broker(
         self, name: str, identities: Path, *, hosts: Iterable[str] = LOCAL_HOSTS
     ) -> None:
-        """The same for a broker, which is its peers' client too; and `<name>.pem` for Kafka."""
+        """Write the same for a broker, also a client of its peers, and `<name>.pem` for Kafka."""
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         key, chain = self._issue(name, identities, usages, hosts)
         _write(identities / f"{name}.pem", key + chain, mode=0o600)
@@ -131,7 +129,7 @@ class CertificateAuthority:
         if now >= end:
             raise Refused("the certificate authority has expired: create a new one")
         key = ec.generate_private_key(ec.SECP256R1())
-        # Nobody would accept a certificate for longer than its authority.
+        # A certificate that outlives its authority is not accepted.
         builder = _dated(now, min(now + timedelta(days=self.days), end))
         builder = builder.subject_name(_subject(name)).issuer_name(self.certificate.subject)
         builder = (
@@ -211,13 +209,13 @@ def _pkcs8(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _write(path: Path, content: bytes, *, mode: int) -> None:
-    """Whole or not at all, and never readable to more people than `mode` says."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    """Write a file completely or not at all, never readable to more users than `mode` allows."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-        fresh.replace(path)
+        draft.replace(path)
     except BaseException:
-        fresh.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise

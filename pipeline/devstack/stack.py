@@ -1,31 +1,27 @@
 """The embedded stack: a real Kafka with mutual TLS and a private bucket, in one folder.
 
-Several can run side by side: each has ports, certificates and data of its own.  Everything
-is started and stopped by the process ids that stand in the folder, so that another process
-finds it again.  Start an attached stack from a thread that lives as long as it does.
+Several can run side by side: each has its own ports, certificates and data.  Everything is
+started and stopped by the process ids in the folder, so that another process can find it.
+Start an attached stack from a thread that lives as long as the stack does.
 """
 
-import json
 import os
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from erasestream.pipeline.devstack.child_process import Attachment, ChildProcess
-from erasestream.pipeline.devstack.kafka.broker import HEAP_MB, Broker, free_ports
-from erasestream.pipeline.devstack.kafka.broker_config import BrokerConfig, ProxiedListener, cluster
+from erasestream.pipeline.devstack.kafka.broker import Broker
+from erasestream.pipeline.devstack.kafka.broker_config import ProxiedListener
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
+from erasestream.pipeline.devstack.kafka.java_launcher import HEAP_MB
 from erasestream.pipeline.devstack.kafka.readiness import check_certificate, client_context
-from erasestream.pipeline.devstack.stack_files import BROKER, StackFiles
+from erasestream.pipeline.devstack.stack_files import BROKER, BUCKET, StackFiles
+from erasestream.pipeline.devstack.stack_plan import StackPlan
+from erasestream.pipeline.devstack.stack_processes import StackProcesses
 from erasestream.pipeline.settings import SETTINGS_VARIABLE, LaneSettings, LifetimeSettings, load
-from erasestream.schemas.errors import Refused, Unavailable
+from erasestream.schemas.errors import Refused
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.catalog import Catalog
-from erasestream.topics.catalog.retention_budget import BrokerTimes
 from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.kafka.connection import Cluster, Connection
 
@@ -33,8 +29,7 @@ HOST = "127.0.0.1"
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 15.0
 CLUSTER_GRACE_S = 3.0
-"""The last brokers of a cluster wait for a quorum that is gone, and are ended."""
-POLL_S = 0.05
+"""The last brokers of a cluster wait for a quorum that no longer exists, and are killed."""
 
 DEFAULT_LANES: Mapping[Lane, LaneSettings] = {
     Lane("shop"): LaneSettings(),
@@ -45,7 +40,7 @@ Progress = Callable[[str], None]
 
 
 class Stack:
-    """One stack: made at its first start, and kept in its folder until that is deleted."""
+    """One stack: created at its first start, and kept in its folder until that is deleted."""
 
     def __init__(
         self,
@@ -55,19 +50,21 @@ class Stack:
         attachment: Attachment = Attachment.ATTACHED,
         progress: Progress = lambda _line: None,
     ) -> None:
-        """`cache`: the folder that Kafka's jars and the models are kept in."""
+        """Open a stack's folder.  `cache`: the folder with Kafka's jars and the models."""
         self.files = StackFiles(directory)
         self._cache = cache
         self._attachment = attachment
         self._progress = progress
-        self._notes = self.files.directory / "stack.json"
-        self._started: dict[str, ChildProcess] = {}
+        self._plan_file = self.files.directory / "stack.json"
+        self._processes = StackProcesses(
+            self.files.directory, logs=self.files.logs, attachment=attachment
+        )
         self._brokers: tuple[Broker, ...] | None = None
 
     @property
     def exists(self) -> bool:
-        """Whether it was made."""
-        return self._notes.exists()
+        """Whether the stack was created."""
+        return self._plan_file.exists()
 
     def create(
         self,
@@ -80,37 +77,29 @@ class Stack:
         heap_mb: int = HEAP_MB,
         java_options: Sequence[str] = (),
     ) -> None:
-        """Choose ports and write all files; nothing runs yet.
+        """Choose ports and write all files; nothing is started.
 
-        `nodes` brokers, each with `heap_mb` of heap and these options of Java's own.  Those of
-        a cluster have a second way in each (`ProxiedListener`): who needs it forwards from
-        `proxied_listeners`.
+        `nodes` brokers, each with `heap_mb` of heap and these Java options.  Each broker of a
+        cluster has a proxied listener; see `proxied_listeners`.
         """
-        (bucket_port, *ports) = free_ports(1 + 4 * nodes)
-        nodes_ports = [ports[n : n + 4] for n in range(0, len(ports), 4)]
         lifetimes = lifetimes or LifetimeSettings()
+        plan = StackPlan.choose(
+            nodes=nodes, heap_mb=heap_mb, java_options=java_options, lifetimes=lifetimes
+        )
+        configs = plan.broker_configs()
         self.files.create_identities(lanes)
         self.files.create_secrets()
-        self.files.write_bucket_settings(host=HOST, port=bucket_port)
+        self.files.write_bucket_settings(host=HOST, port=plan.bucket_port)
         self.files.write_settings(
-            bootstrap=tuple(f"{HOST}:{port}" for port, *_ in nodes_ports),
-            durability=cluster(ports=[(1, 2)] * nodes, random=bytes(16))[0].durability,
-            endpoint=f"https://{HOST}:{bucket_port}",
+            bootstrap=tuple(config.bootstrap for config in configs),
+            durability=configs[0].durability,
+            endpoint=f"https://{HOST}:{plan.bucket_port}",
             lanes=lanes,
             lifetimes=lifetimes,
             models=models or self._cache / "models",
             model=model,
         )
-        notes = {
-            "nodes": nodes_ports,
-            "heap_mb": heap_mb,
-            "java_options": list(java_options),
-            "bucket_port": bucket_port,
-            "random": os.urandom(16).hex(),
-            "check_interval_s": lifetimes.check_interval.total_seconds(),
-            "delete_delay_s": lifetimes.delete_delay.total_seconds(),
-        }
-        self._notes.write_text(json.dumps(notes))
+        plan.save(self._plan_file)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -119,8 +108,8 @@ class Stack:
 
     @property
     def cluster(self) -> Cluster:
-        """Where the brokers are."""
-        servers = tuple(config.bootstrap for config in self._configs())
+        """Addresses of the brokers, and the identities."""
+        servers = tuple(config.bootstrap for config in self._plan().broker_configs())
         return Cluster(bootstrap_servers=servers, identities=self.files.identities)
 
     @property
@@ -132,7 +121,7 @@ class Stack:
     def brokers(self) -> tuple[Broker, ...]:
         """All brokers; the same objects each time, since only they can reap their processes."""
         if self._brokers is None:
-            libs = install_kafka(self._cache, self._progress)
+            plan, libs = self._plan(), install_kafka(self._cache, self._progress)
             self._brokers = tuple(
                 Broker(
                     self._broker_directory(config.node_id),
@@ -141,49 +130,30 @@ class Stack:
                     config=config,
                     name=BROKER,
                     attachment=self._attachment,
-                    heap_mb=self._noted()["heap_mb"],
-                    java_options=self._noted().get("java_options", ()),
+                    heap_mb=plan.heap_mb,
+                    java_options=plan.java_options,
                 )
-                for config in self._configs()
+                for config in plan.broker_configs()
             )
         return self._brokers
 
     @property
     def proxied_listeners(self) -> tuple[ProxiedListener, ...]:
-        """The second ways into the brokers of a cluster."""
-        return tuple(
-            config.proxied_listener for config in self._configs() if config.proxied_listener
-        )
-
-    def _configs(self) -> list[BrokerConfig]:
-        notes = self._noted()
-        ports = [(port, controller) for port, controller, _, _ in notes["nodes"]]
-        times = BrokerTimes(
-            check_interval_s=notes["check_interval_s"], delete_delay_s=notes["delete_delay_s"]
-        )
-        configs = cluster(ports=ports, random=bytes.fromhex(notes["random"]), times=times)
-        if len(configs) == 1:
-            return list(configs)
-        return [
-            replace(config, proxied_listener=ProxiedListener(port=port, advertised_port=advertised))
-            for config, (_, _, port, advertised) in zip(configs, notes["nodes"], strict=True)
-        ]
-
-    def _broker_directory(self, node_id: int) -> Path:
-        return self.files.directory / (BROKER if node_id == 1 else f"{BROKER}-{node_id}")
+        """The proxied listeners of a cluster's brokers."""
+        listeners = (config.proxied_listener for config in self._plan().broker_configs())
+        return tuple(listener for listener in listeners if listener)
 
     @property
     def bucket(self) -> ChildProcess:
         """The bucket server, running or not."""
-        return self._child("bucket")
+        return self._processes.child(BUCKET)
 
     def start_servers(self) -> None:
-        """Start brokers and bucket, and wait until all serve."""
-        self.files.logs.mkdir(exist_ok=True)
+        """Start brokers and bucket, and return once all are ready."""
         self.start_bucket()
         try:
             for broker in self.brokers:
-                broker.launch()  # those of a cluster need each other
+                broker.launch()  # the brokers of a cluster need each other to become ready
             for broker in self.brokers:
                 broker.wait_until_ready(timeout_s=START_TIMEOUT_S)
         except BaseException:
@@ -192,37 +162,43 @@ class Stack:
             raise
 
     def start_bucket(self) -> None:
-        """Start the bucket server and wait until it serves."""
+        """Start the bucket server and return once it is ready."""
         module = "erasestream.pipeline.devstack.gcs_emulator.server"
-        self._launch("bucket", ["-m", module, "--config", str(self.files.bucket_settings)])
-        context = client_context(self.files.identities, str(ADMIN))
-        self._wait("bucket", lambda: check_certificate(HOST, self._noted()["bucket_port"], context))
+        arguments = ["-m", module, "--config", str(self.files.bucket_settings)]
+        self._processes.launch(BUCKET, arguments, self.environment)
+        context = client_context(self.files.identities, ADMIN)
+        port = self._plan().bucket_port
+        self._processes.wait_until_ready(
+            BUCKET, lambda: check_certificate(HOST, port, context), timeout_s=START_TIMEOUT_S
+        )
 
     def start_stage(self, command: str, *, name: str | None = None, **environment: str) -> None:
-        """Start a stage by the command of the CLI; it is not awaited.
+        """Start a stage by its CLI command, without waiting for it.
 
-        `name` tells several of a kind apart; `environment` adds to its settings.
+        `name` distinguishes several of a kind; `environment` adds to its settings.
         """
         module = "erasestream.pipeline.cli.main"
-        self._launch(name or command, ["-m", module, command], environment)
+        self._processes.launch(
+            name or command, ["-m", module, command], self.environment | environment
+        )
 
     def stage(self, name: str) -> ChildProcess:
-        """A stage, running or not."""
-        return self._child(name)
+        """Return a stage, running or not."""
+        return self._processes.child(name)
 
     def log_of(self, name: str) -> Path:
-        """What a stage or server wrote."""
-        return self.files.logs / f"{name}.log"
+        """Return the file with the output of a stage or server."""
+        return self._processes.log_of(name)
 
     def stop_stage(self, name: str, *, grace_s: float = STOP_GRACE_S) -> None:
-        """Stop a stage: SIGTERM, and after a while SIGKILL."""
-        self._child(name).stop(grace_s=grace_s)
+        """Stop a stage: SIGTERM, and SIGKILL after the grace."""
+        self.stage(name).stop(grace_s=grace_s)
 
     def stop(self) -> None:
-        """Stop everything that runs: the stages first, then the servers."""
-        names = [path.stem for path in sorted(self.files.directory.glob("*.pid"))]
-        for name in sorted(names, key=lambda name: name == "bucket"):
-            self._child(name).stop(grace_s=STOP_GRACE_S)
+        """Stop all running processes: first the stages, then the servers."""
+        children = self._processes.all()
+        for name in sorted(children, key=lambda name: name == BUCKET):
+            children[name].stop(grace_s=STOP_GRACE_S)
         grace_s = STOP_GRACE_S if self._node_count() == 1 else CLUSTER_GRACE_S
         for broker in self._brokers or ():
             broker.stop(grace_s=grace_s)
@@ -230,57 +206,30 @@ class Stack:
             process.stop(grace_s=grace_s)
 
     def running(self) -> dict[str, int]:
-        """What runs, with its process id."""
-        children = {
-            path.stem: self._child(path.stem) for path in self.files.directory.glob("*.pid")
-        }
-        children |= self._broker_processes()
+        """Return the process ids of all running processes, by name."""
+        children = self._processes.all() | self._broker_processes()
         found = {name: child.process_id for name, child in sorted(children.items())}
         return {name: process.pid for name, process in found.items() if process}
+
+    def catalog(self) -> Catalog:
+        """Return the topics that the settings declare."""
+        return load(self.files.settings).catalog()
+
+    def admin(self) -> Connection:
+        """Return the administrator's connection to the brokers."""
+        return Connection(cluster=self.cluster, role=ADMIN)
+
+    def _plan(self) -> StackPlan:
+        if not self.exists:
+            raise Refused(f"there is no stack in {self.files.directory}: run `erasestream dev up`")
+        return StackPlan.load(self._plan_file)
+
+    def _broker_directory(self, node_id: int) -> Path:
+        return self.files.directory / (BROKER if node_id == 1 else f"{BROKER}-{node_id}")
 
     def _broker_processes(self) -> dict[str, ChildProcess]:
         folders = map(self._broker_directory, range(1, self._node_count() + 1))
         return {folder.name: ChildProcess(folder / "broker.pid") for folder in folders}
 
     def _node_count(self) -> int:
-        return len(self._noted()["nodes"]) if self.exists else 1
-
-    def catalog(self) -> Catalog:
-        """The topics that its settings declare."""
-        return load(self.files.settings).catalog()
-
-    def admin(self) -> Connection:
-        """The administrator's way to the broker."""
-        return Connection(cluster=self.cluster, role=ADMIN)
-
-    def _noted(self) -> dict[str, Any]:
-        if not self.exists:
-            raise Refused(f"there is no stack in {self.files.directory}: run `erasestream dev up`")
-        return dict(json.loads(self._notes.read_text()))
-
-    def _child(self, name: str) -> ChildProcess:
-        # The same object while we live: only the parent can reap a child and know how it ended.
-        if name not in self._started:
-            self._started[name] = ChildProcess(self.files.directory / f"{name}.pid")
-        return self._started[name]
-
-    def _launch(
-        self, name: str, arguments: list[str], environment: Mapping[str, str] | None = None
-    ) -> None:
-        self.files.logs.mkdir(exist_ok=True)
-        self._child(name).start(
-            [sys.executable, *arguments],
-            output=self.log_of(name),
-            attachment=self._attachment,
-            environment=self.environment | dict(environment or {}),
-        )
-
-    def _wait(self, name: str, attempt: Callable[[], None]) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            if self._child(name).process_id is None:
-                raise Refused(f"{name} ended instead of serving: see {self.log_of(name)}")
-            with suppress(OSError):
-                return attempt()
-            time.sleep(POLL_S)
-        raise Unavailable(f"{name} does not serve: see {self.log_of(name)}")
+        return len(self._plan().nodes) if self.exists else 1

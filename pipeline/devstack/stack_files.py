@@ -1,12 +1,12 @@
-"""All files that a stack of one's own needs: certificates, tokens, keys and settings.
+"""All files of a development stack: certificates, tokens, keys and settings.
 
-Made once and then left as they are.  In the folder, all of it readable by its owner only:
+Created once and never changed.  In the folder, readable by its owner only:
 
-    authority/      the CA with its key; no stage is given this folder
+    authority/      the CA with its key; no stage gets this folder
     identities/     `ca.crt`, and certificate and key of each role and server
-    tokens/         the bearer token of each role that the bucket knows
+    tokens/         the bearer token of each role with access to a bucket
     keyring/        the master keys of the vault
-    name.key        the key that object names are made with
+    name.key        the key from which object names derive
     bucket.json     settings of the local bucket
     erasestream.toml    settings of all stages and commands
 """
@@ -35,12 +35,12 @@ ONE_COPY = Durability(replication=1, min_insync=1)
 
 
 def now() -> datetime:
-    """The clock of the certificates."""
+    """Return the current time, for certificates."""
     return datetime.now(UTC)
 
 
 class StackFiles:
-    """The folder, and where in it things lie."""
+    """The folder, and the paths in it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.resolve()
@@ -55,7 +55,7 @@ class StackFiles:
     def create_identities(
         self, lanes: Iterable[Lane], *, hosts: tuple[str, ...] = LOCAL_HOSTS
     ) -> None:
-        """Certificates of all roles and of both servers, which are called by these hosts."""
+        """Issue certificates for all roles, and for both servers under these hosts."""
         self.identities.mkdir(parents=True, mode=0o700)
         authority = CertificateAuthority.create(self.directory / "authority", now=now)
         authority.issue_broker(BROKER, self.identities, hosts=hosts)
@@ -65,7 +65,7 @@ class StackFiles:
             authority.issue_role(role, self.identities)
 
     def create_secrets(self) -> None:
-        """Tokens, the first master key and the name key."""
+        """Create tokens, the first master key and the name key."""
         for role in Role:
             issue_token(self.tokens, role)
         LocalKeyring.create(self.keyring)
@@ -74,7 +74,7 @@ class StackFiles:
             file.write(os.urandom(NAME_KEY_BYTES))
 
     def write_bucket_settings(self, *, host: str, port: int) -> None:
-        """How the local bucket server runs."""
+        """Write the settings of the local bucket server."""
         settings = BucketSettings(
             host=host,
             port=port,
@@ -98,7 +98,7 @@ class StackFiles:
         models: Path,
         model: str,
     ) -> None:
-        """Settings of a development stack."""
+        """Write the settings of all stages and commands."""
         sections: dict[str, Mapping[str, object]] = {
             "": {"environment": "development"},
             "kafka": {
@@ -125,7 +125,7 @@ class StackFiles:
 
 
 def _toml(sections: Mapping[str, Mapping[str, object]]) -> str:
-    """TOML of flat sections; strings, numbers and lists of them are written as in JSON."""
+    """Return TOML of flat sections; strings, numbers and lists of them are written as in JSON."""
     lines = []
     for section, entries in sections.items():
         lines += [f"\n[{section}]"] if section else []

@@ -12,8 +12,8 @@ import jsonschema
 import pytest
 
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
-from erasestream.pipeline.devstack.kafka.broker import DIRECT_MB, HEAP_MB
 from erasestream.pipeline.devstack.kafka.broker_config import properties, single
+from erasestream.pipeline.devstack.kafka.java_launcher import DIRECT_MB, HEAP_MB
 from erasestream.pipeline.devstack.stack_files import IMAGE_BUCKET, VAULT_BUCKET
 from erasestream.pipeline.settings import Settings, load
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT

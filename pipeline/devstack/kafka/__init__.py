@@ -1,1 +1,1 @@
-"""A real Kafka broker: its jars, its configuration, its process."""
+"""A real Kafka broker: jars, configuration, process."""

@@ -1,8 +1,8 @@
 """Apache Kafka's jars: fetched once through Maven, accepted only if they are the pinned ones.
 
-`kafka/pom.xml` says which, `kafka/jars.sha256` what they must be; the first says how the second
-is written anew.  The check is made at every call, so a cache that was changed later is refused
-as well.  An interrupted installation leaves nothing that looks like a whole one.
+`pom.xml` lists them, `jars.sha256` pins their digests; a comment in the first explains how to
+update the second.  Every call verifies the jars, so a cache that was changed later is refused
+as well.  An interrupted installation leaves nothing that looks complete.
 """
 
 import hashlib
@@ -16,26 +16,26 @@ from pathlib import Path
 from erasestream.schemas.errors import Refused, Unavailable
 
 KAFKA_VERSION = "4.4.0"
-LEAST_JAVA = 17
+MIN_JAVA = 17
 DOWNLOAD_MB = 65
-"""The jars (43 MB) and what Maven itself needs to copy them, on a machine that has neither."""
+"""The jars (43 MB) and the plugins that Maven needs to copy them, if neither is cached."""
 
 FILES = Path(__file__).parent
 _FETCH_TIMEOUT_S = 900.0
 
 Progress = Callable[[str], None]
-"""Is told one sentence before anything that takes long."""
+"""Receives one sentence before anything that takes long."""
 
 
 def install_kafka(cache: Path, progress: Progress, *, files: Path = FILES) -> Path:
-    """The folder with Kafka's jars, below `cache`; filled if it is not there yet.
+    """Return the folder with Kafka's jars, below `cache`; fetch them if it does not exist.
 
     `files` holds `pom.xml` and `jars.sha256`.  A second call fetches nothing and works offline.
     Raises `Refused` if Java or Maven is missing or too old, or if a jar is not the pinned one;
-    `Unavailable` if they can not be fetched.
+    `Unavailable` if the jars cannot be fetched.
     """
     expected = _pinned(files / "jars.sha256")
-    # Maven reads a relative path from the folder of the pom.
+    # Maven resolves a relative path against the folder of the pom.
     libs = cache.resolve() / f"kafka-{KAFKA_VERSION}" / "libs"
     require_java()
     if not libs.is_dir():
@@ -45,22 +45,22 @@ def install_kafka(cache: Path, progress: Progress, *, files: Path = FILES) -> Pa
 
 
 def class_archive(libs: Path) -> Path:
-    """Where Java keeps the classes of these jars; see `class_archive.py`."""
+    """Return the path of the class archive of these jars; see `cds_archive.py`."""
     return libs.parent / "classes.jsa"
 
 
 def require_java() -> str:
-    """The `java` of this machine.  Raises `Refused` naming the package if it does not do."""
+    """Return the path of `java`.  Raises `Refused` naming the package if missing or too old."""
     java = shutil.which("java")
     if java is None:
         raise Refused("there is no java: install the package default-jre-headless")
     # "17.0.15", or "1.8.0_402" before Java 9; on stderr.
-    told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "(?:1\.)?(\d+)', told)
-    if found is None or int(found[1]) < LEAST_JAVA:
+    output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(?:1\.)?(\d+)', output)
+    if found is None or int(found[1]) < MIN_JAVA:
         version = found[1] if found else "unknown"
         raise Refused(
-            f"java has version {version}, Kafka needs {LEAST_JAVA} or newer: install the package"
+            f"java has version {version}, Kafka needs {MIN_JAVA} or newer: install the package"
             " default-jre-headless"
         )
     return java
@@ -73,13 +73,13 @@ def _install(libs: Path, expected: Mapping[str, str], progress: Progress, files:
     progress(f"Fetching Apache Kafka {KAFKA_VERSION} through Maven: about {DOWNLOAD_MB} MB.")
     libs.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=libs.parent, prefix=".fetching-") as folder:
-        fresh = Path(folder) / "libs"
-        _copy(maven, files / "pom.xml", fresh)
-        _verify(fresh, expected)
+        draft = Path(folder) / "libs"
+        _copy(maven, files / "pom.xml", draft)
+        _verify(draft, expected)
         try:
-            fresh.rename(libs)
+            draft.rename(libs)
         except OSError:
-            # Somebody else was faster; what they left is verified by the caller.
+            # Another process was faster; the caller verifies its jars.
             if not libs.is_dir():
                 raise
 
@@ -93,12 +93,12 @@ def _copy(maven: str, pom: Path, target: Path) -> None:
         raise Unavailable("Maven took too long to fetch Kafka: run it again") from error
     except subprocess.CalledProcessError as error:
         lines = error.stdout.decode(errors="replace").splitlines()
-        reason = next((line for line in lines if line.startswith("[ERROR]")), "it does not say why")
+        reason = next((line for line in lines if line.startswith("[ERROR]")), "no reason given")
         raise Unavailable(f"Maven could not fetch Kafka: {reason[:300]}") from error
 
 
 def _pinned(path: Path) -> dict[str, str]:
-    """File name to SHA-256, from a list as `sha256sum` writes it."""
+    """Read a list in the format of `sha256sum`: file name to digest."""
     lines = (line.split() for line in path.read_text().splitlines())
     return {name: digest for digest, name in lines}
 
@@ -106,7 +106,7 @@ def _pinned(path: Path) -> dict[str, str]:
 def _verify(libs: Path, expected: Mapping[str, str]) -> None:
     actual = {path.name: _sha256(path) for path in libs.iterdir()} if libs.is_dir() else {}
     if wrong := sorted(dict(expected.items() ^ actual.items())):
-        raise Refused(f"not the pinned jars of Kafka, remove {libs} and try again: {wrong[0]}")
+        raise Refused(f"not the pinned jars of Kafka, delete {libs} and try again: {wrong[0]}")
 
 
 def _sha256(path: Path) -> str:

@@ -15,19 +15,17 @@ from tests.paths import CACHE
 
 
 def now() -> datetime:
-    """The clock of these tests."""
     return datetime.now(UTC)
 
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    """One authority for all tests."""
     return CertificateAuthority.create(tmp_path_factory.mktemp("ca") / "authority", now=now)
 
 
 @pytest.fixture(scope="session")
 def identities(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a broker and two clients."""
+    """A folder with the identities of a broker and two clients."""
     folder = tmp_path_factory.mktemp("identities")
     authority.issue_broker("broker", folder)
     for role in ("admin", "shop.producer"):
@@ -37,7 +35,7 @@ def identities(authority: CertificateAuthority, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="session")
 def cache() -> Path:
-    """The cache of this checkout, which `make` fills."""
+    """This checkout's cache, which `make` fills."""
     return CACHE
 
 
@@ -48,12 +46,12 @@ def libs(cache: Path) -> Path:
 
 
 NewBroker = Callable[[Path, Path], Broker]
-"""Makes a broker in a folder, with the certificates of a folder."""
+"""Creates a broker in the first folder, with the identities of the second."""
 
 
 @pytest.fixture(scope="session")
 def new_broker(libs: Path) -> NewBroker:
-    """Brokers of one's own, on free ports; whoever starts one stops it."""
+    """Creates brokers on free ports; the caller stops those it starts."""
 
     def make(folder: Path, identities: Path) -> Broker:
         port, controller_port = free_ports(2)
@@ -67,7 +65,7 @@ def new_broker(libs: Path) -> NewBroker:
 def broker(
     identities: Path, new_broker: NewBroker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Broker]:
-    """One that all tests share; they leave it running."""
+    """A broker that all tests share and leave running."""
     started = new_broker(tmp_path_factory.mktemp("broker"), identities)
     try:
         started.start()

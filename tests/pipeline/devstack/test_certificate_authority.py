@@ -1,4 +1,4 @@
-"""Certificates: who may open connections, who may answer, and where private keys lie."""
+"""Certificates: which may be used for clients, which for servers, and where private keys are."""
 
 import ssl
 import stat
@@ -10,7 +10,8 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority, Clock
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
+from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.errors import Code, Refused
 from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.tls import Identity
@@ -18,17 +19,16 @@ from erasestream.topics.kafka.tls import Identity
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
-def at(moment: datetime) -> Clock:
-    """A clock that stands."""
+def at(moment: datetime) -> WallClock:
     return lambda: moment
 
 
 def handshake(client: ssl.SSLContext, server: ssl.SSLContext, host: str) -> str:
-    """Let both talk in memory until they are content; the client's subject as the server saw it."""
+    """Shake hands in memory; return the client's subject as the server sees it."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    asks = client.wrap_bio(to_client, to_server, server_hostname=host)
+    client_side = client.wrap_bio(to_client, to_server, server_hostname=host)
     answers = server.wrap_bio(to_server, to_client, server_side=True)
-    waiting = [asks, answers]
+    waiting = [client_side, answers]
     for _ in range(10):
         for side in list(waiting):
             try:
@@ -43,7 +43,6 @@ def handshake(client: ssl.SSLContext, server: ssl.SSLContext, host: str) -> str:
 
 
 def server_context(folder: Path, name: str) -> ssl.SSLContext:
-    """A server that asks for client certificates."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / f"{name}.crt", folder / f"{name}.key")
     context.load_verify_locations(folder / "ca.crt")
@@ -52,38 +51,35 @@ def server_context(folder: Path, name: str) -> ssl.SSLContext:
 
 
 def client_context(folder: Path, role: str) -> ssl.SSLContext:
-    """A client as the project makes them."""
     return Identity.load(folder, Role(role)).ssl_context()
 
 
 def certificate(path: Path) -> x509.Certificate:
-    """The first certificate of a file."""
+    """Return the first certificate of a file."""
     return x509.load_pem_x509_certificate(path.read_bytes())
 
 
-def test_chain_and_role(identities: Path) -> None:
-    """Client and broker accept each other, and the broker learns the role's name only."""
+def test_the_broker_sees_only_the_role_name_of_a_client(identities: Path) -> None:
     context = client_context(identities, "shop.producer")
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     subject = handshake(context, server_context(identities, "broker"), "localhost")
     assert subject == str(((("commonName", "shop.producer"),),))
 
 
-def test_ip_address(identities: Path) -> None:
-    """The broker is accepted under its address, too."""
+def test_the_broker_is_accepted_under_its_ip_address(identities: Path) -> None:
     client = client_context(identities, "admin")
     assert handshake(client, server_context(identities, "broker"), "127.0.0.1")
 
 
-def test_wrong_host(identities: Path) -> None:
-    """A server that answers under another name is refused."""
+def test_a_server_under_another_host_name_is_refused(identities: Path) -> None:
     client = client_context(identities, "admin")
     with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
         handshake(client, server_context(identities, "broker"), "elsewhere.example")
 
 
-def test_other_authority(identities: Path, tmp_path: Path) -> None:
-    """Client and server of different authorities refuse each other."""
+def test_clients_and_servers_of_different_authorities_refuse_each_other(
+    identities: Path, tmp_path: Path
+) -> None:
     other = CertificateAuthority.create(tmp_path / "ca", now=lambda: datetime.now(UTC))
     other.issue_role("admin", tmp_path)
     with pytest.raises(ssl.SSLCertVerificationError):
@@ -96,8 +92,7 @@ def test_other_authority(identities: Path, tmp_path: Path) -> None:
         handshake(stranger, server_context(identities, "broker"), "localhost")
 
 
-def test_a_client_can_not_serve(identities: Path) -> None:
-    """A role that takes a server's place is refused, whatever host it says it is."""
+def test_a_client_certificate_is_refused_for_a_server(identities: Path) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match="purpose"):
         handshake(
             client_context(identities, "admin"),
@@ -106,8 +101,9 @@ def test_a_client_can_not_serve(identities: Path) -> None:
         )
 
 
-def test_a_server_can_not_be_a_client(authority: CertificateAuthority, tmp_path: Path) -> None:
-    """A server that is no broker opens no connections; a broker does, to its peers."""
+def test_a_server_certificate_is_refused_for_a_client_unless_it_is_a_brokers(
+    authority: CertificateAuthority, tmp_path: Path
+) -> None:
     authority.issue_server("bucket", tmp_path)
     authority.issue_broker("broker", tmp_path)
     server = server_context(tmp_path, "broker")
@@ -116,8 +112,7 @@ def test_a_server_can_not_be_a_client(authority: CertificateAuthority, tmp_path:
     assert handshake(client_context(tmp_path, "broker"), server, "localhost")
 
 
-def test_a_role_can_not_sign(identities: Path) -> None:
-    """Only the authority signs: a role's certificate says so in both places."""
+def test_a_role_certificate_cannot_sign(identities: Path) -> None:
     extensions = certificate(identities / "admin.crt").extensions
     assert not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     assert not extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
@@ -125,8 +120,9 @@ def test_a_role_can_not_sign(identities: Path) -> None:
     assert list(usages) == [ExtendedKeyUsageOID.CLIENT_AUTH]
 
 
-def test_private_files(authority: CertificateAuthority, tmp_path: Path) -> None:
-    """Keys are for their owner only, and the authority's never lies among identities."""
+def test_private_files_are_readable_by_their_owner_only(
+    authority: CertificateAuthority, tmp_path: Path
+) -> None:
     authority.issue_broker("broker", tmp_path)
     authority.issue_role("admin", tmp_path)
     private = {path.name for path in tmp_path.iterdir() if b"PRIVATE KEY" in path.read_bytes()}
@@ -139,27 +135,24 @@ def test_private_files(authority: CertificateAuthority, tmp_path: Path) -> None:
     }
 
 
-def test_authority_files(tmp_path: Path) -> None:
-    """An authority is private, opens again as the same, and is never replaced."""
+def test_an_authority_is_private_loads_again_and_is_never_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "authority"
-    made = CertificateAuthority.create(folder, now=at(NOON))
+    created = CertificateAuthority.create(folder, now=at(NOON))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / "ca.key").stat().st_mode) == 0o600
     loaded = CertificateAuthority.load(folder, now=at(NOON))
-    assert loaded.certificate == made.certificate
+    assert loaded.certificate == created.certificate
     with pytest.raises(Refused, match="already"):
         CertificateAuthority.create(folder, now=at(NOON))
 
 
-def test_missing_authority(tmp_path: Path) -> None:
-    """No authority: the error names the file."""
+def test_a_missing_authority_is_refused_naming_the_file(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"ca\.crt") as refused:
         CertificateAuthority.load(tmp_path, now=at(NOON))
     assert refused.value.code is Code.MISSING_CERTIFICATE
 
 
-def test_unreadable_authority(tmp_path: Path) -> None:
-    """A damaged authority is refused, and nothing of its key is said."""
+def test_the_error_for_a_damaged_authority_contains_nothing_of_its_key(tmp_path: Path) -> None:
     CertificateAuthority.create(tmp_path, now=at(NOON))
     (tmp_path / "ca.key").write_text("-----BEGIN PRIVATE KEY-----\nsecret\n")
     with pytest.raises(Refused) as refused:
@@ -167,8 +160,9 @@ def test_unreadable_authority(tmp_path: Path) -> None:
     assert "secret" not in str(refused.value)
 
 
-def test_validity(tmp_path: Path) -> None:
-    """Valid from a little before now for the days asked for, never beyond the authority."""
+def test_certificates_are_valid_for_the_given_days_but_not_beyond_the_authority(
+    tmp_path: Path,
+) -> None:
     CertificateAuthority.create(tmp_path, now=at(NOON), days=2)
     late = NOON + timedelta(days=19)
     for today, end in ((NOON, NOON + timedelta(days=2)), (late, NOON + timedelta(days=20))):
@@ -176,21 +170,21 @@ def test_validity(tmp_path: Path) -> None:
             CertificateAuthority.load(tmp_path, now=at(NOON), days=2), now=at(today)
         )
         authority.issue_role("a", tmp_path)
-        made = certificate(tmp_path / "a.crt")
-        assert timedelta(0) < today - made.not_valid_before_utc < timedelta(hours=1)
-        assert made.not_valid_after_utc == end
+        created = certificate(tmp_path / "a.crt")
+        assert timedelta(0) < today - created.not_valid_before_utc < timedelta(hours=1)
+        assert created.not_valid_after_utc == end
 
 
-def test_expired_authority(tmp_path: Path) -> None:
-    """An authority that has expired issues nothing."""
+def test_an_expired_authority_issues_nothing(tmp_path: Path) -> None:
     CertificateAuthority.create(tmp_path, now=at(NOON), days=1)
     expired = CertificateAuthority.load(tmp_path, now=at(NOON + timedelta(days=11)))
     with pytest.raises(Refused, match="expired"):
         expired.issue_role("admin", tmp_path)
 
 
-def test_serials_differ(authority: CertificateAuthority, tmp_path: Path) -> None:
-    """Issuing again replaces the files with a certificate of its own."""
+def test_each_certificate_has_a_serial_number_of_its_own(
+    authority: CertificateAuthority, tmp_path: Path
+) -> None:
     serials = set()
     for _ in range(3):
         authority.issue_role("admin", tmp_path)
@@ -199,8 +193,9 @@ def test_serials_differ(authority: CertificateAuthority, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["", "ca", "../admin", "Admin", "a/b", "a..b", "x" * 65, "a\nb"])
-def test_bad_names(authority: CertificateAuthority, tmp_path: Path, name: str) -> None:
-    """A name that could be another file, or another subject, gets no certificate."""
+def test_names_that_could_be_another_file_or_subject_get_no_certificate(
+    authority: CertificateAuthority, tmp_path: Path, name: str
+) -> None:
     with pytest.raises(Refused, match="name"):
         authority.issue_role(name, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -158,7 +158,7 @@ def test_pause(broker: Broker, identities: Path) -> None:
     """A paused broker answers nobody, says so when asked to be ready, and goes on after."""
     broker.pause()
     try:
-        with pytest.raises(Unavailable, match="does not serve"):
+        with pytest.raises(Unavailable, match="is not ready"):
             broker.wait_until_ready(timeout_s=0.5)
     finally:
         broker.resume()

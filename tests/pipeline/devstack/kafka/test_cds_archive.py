@@ -1,4 +1,4 @@
-"""The classes that Java keeps: made by the installation, and of use to a broker."""
+"""The class archive: made by the installation, and used by a broker."""
 
 import subprocess
 from pathlib import Path
@@ -8,17 +8,15 @@ from erasestream.pipeline.devstack.kafka.cds_archive import make_class_archive
 from erasestream.pipeline.devstack.kafka.distribution import class_archive, require_java
 
 
-def test_made_once(libs: Path) -> None:
-    """The installation has made it, and does not do it twice."""
-    said: list[str] = []
-    made_at = class_archive(libs).stat().st_mtime_ns
-    make_class_archive(libs, said.append)
-    assert said == []
-    assert class_archive(libs).stat().st_mtime_ns == made_at
+def test_the_archive_is_made_once(libs: Path) -> None:
+    lines: list[str] = []
+    written_at = class_archive(libs).stat().st_mtime_ns
+    make_class_archive(libs, lines.append)
+    assert lines == []
+    assert class_archive(libs).stat().st_mtime_ns == written_at
 
 
-def test_java_takes_it(libs: Path, broker: Broker) -> None:
-    """Java, told to start with it or not at all, starts; and a broker is started with it."""
+def test_java_and_the_broker_start_with_the_archive(libs: Path, broker: Broker) -> None:
     option = f"-XX:SharedArchiveFile={class_archive(libs)}"
     command = [require_java(), "-Xshare:on", option, "-XX:+UseSerialGC", "-cp", f"{libs}/*"]
     done = subprocess.run([*command, "kafka.Kafka", "--version"], capture_output=True, check=False)
