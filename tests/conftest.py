@@ -19,9 +19,10 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
 
 
 @pytest.fixture
-def lane(kafka: KafkaFixture) -> Lane:
+def lane(kafka: KafkaFixture) -> Iterator[Lane]:
     """A lane of the test's own."""
-    return kafka.open_lane()
+    yield kafka.open_lane()
+    kafka.evict_static_members()
 
 
 @pytest.fixture

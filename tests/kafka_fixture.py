@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,12 +27,17 @@ from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import apply, plan
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
-from erasestream.topics.catalog.roles import ADMIN
+from erasestream.topics.catalog.roles import ADMIN, ERASER, ROUTER, SINK
 from erasestream.topics.kafka.connection import Admin, Cluster, Connection
 from tests.flow.waiting import eventually
+from tests.group_members import leave_group
 from tests.paths import CACHE
 
 PARTITIONS = 2
+SPARE_LANES = 12
+"""Lanes that are provisioned at once: that takes hardly longer than for a single one."""
+GROUPS = (ROUTER, SINK, ERASER)
+"""Groups with static members, which outlive their consumers by a session."""
 
 
 @dataclass
@@ -45,6 +51,8 @@ class KafkaFixture:
     grown: dict[Lane, int] = field(default_factory=dict)
     """Lanes that have more partitions than at first."""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    spare: deque[Lane] = field(default_factory=deque)
+    """Lanes that no test has taken yet."""
 
     @property
     def cluster(self) -> Cluster:
@@ -103,8 +111,19 @@ class KafkaFixture:
         return Catalog.build(tuple(lanes), durability=Durability(replication=1, min_insync=1))
 
     def open_lane(self) -> Lane:
-        """A new lane: certificates, topics and rights."""
-        return self.open_lanes(1)[0]
+        """Return a lane that no test has used: certificates, topics and rights."""
+        if not self.spare:
+            self.spare.extend(self.open_lanes(SPARE_LANES))
+        return self.spare.popleft()
+
+    def evict_static_members(self) -> None:
+        """Let the next member of each group have its partitions without waiting for a session."""
+        client = self.admin.client
+        for group, described in client.describe_consumer_groups(list(GROUPS)).items():
+            instances = [m.group_instance_id for m in described.result(20.0).members]
+            if any(instances):
+                tls = self.connection(ADMIN).identity.ssl_context()
+                leave_group(self.broker.bootstrap, tls, group, filter(None, instances))
 
     def open_lanes(self, count: int) -> list[Lane]:
         """Some at once."""

@@ -17,6 +17,7 @@ new partitions themselves.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import assert_never
 
 from confluent_kafka import TopicPartition
@@ -173,39 +174,56 @@ def provision(
 
 
 def apply(admin: Admin, catalog: Catalog, changes: Iterable[Change]) -> None:
-    """Carry the changes out, one after another, in their order."""
-    for change in changes:
-        match change:
-            case CreateTopic(topic):
-                _create(admin, catalog, topic)
-            case AddPartitions(topic):
-                grown = admin.client.create_partitions(
-                    [NewPartitions(topic.name, topic.partitions)]
-                )
-                admin.ask(str(change), grown[topic.name])
-            case SetConfig(topic_name, name, _, declared):
-                _set(admin, topic_name, name, declared)
-            case Grant(right):
-                binding = binding_of(right)
-                admin.ask(str(change), admin.client.create_acls([binding])[binding])
-            case Withdraw(binding):
-                only = exactly(binding)
-                admin.ask(str(change), admin.client.delete_acls([only])[only])
-            case StartMark(lane, partition):
-                _start(admin, lane, partition)
-            case _:
-                assert_never(change)
+    """Carry the changes out in their order; new topics, or rights, in one request."""
+    for _, run in groupby(changes, key=type):
+        same = tuple(run)
+        if topics := [change.topic for change in same if isinstance(change, CreateTopic)]:
+            _create(admin, catalog, topics)
+        elif granted := [change.right for change in same if isinstance(change, Grant)]:
+            _grant(admin, granted)
+        else:
+            for change in same:
+                _apply(admin, change)
 
 
-def _create(admin: Admin, catalog: Catalog, topic: Topic) -> None:
-    new = NewTopic(
-        topic.name,
-        num_partitions=topic.partitions,
-        replication_factor=catalog.durability.replication,
-        config=dict(catalog.config(topic)),
-    )
-    futures = admin.client.create_topics([new], operation_timeout=REQUEST_TIMEOUT_S)
-    admin.ask(f"create topic {topic.name}", futures[topic.name])
+def _apply(admin: Admin, change: Change) -> None:
+    match change:
+        case AddPartitions(topic):
+            grown = admin.client.create_partitions([NewPartitions(topic.name, topic.partitions)])
+            admin.ask(str(change), grown[topic.name])
+        case SetConfig(topic_name, name, _, declared):
+            _set(admin, topic_name, name, declared)
+        case Withdraw(binding):
+            only = exactly(binding)
+            admin.ask(str(change), admin.client.delete_acls([only])[only])
+        case StartMark(lane, partition):
+            _start(admin, lane, partition)
+        case CreateTopic() | Grant():
+            raise AssertionError("is applied with its neighbours")
+        case _:
+            assert_never(change)
+
+
+def _grant(admin: Admin, rights: list[Right]) -> None:
+    bindings = [binding_of(right) for right in rights]
+    futures = admin.client.create_acls(bindings)
+    for right, binding in zip(rights, bindings, strict=True):
+        admin.ask(str(Grant(right)), futures[binding])
+
+
+def _create(admin: Admin, catalog: Catalog, topics: list[Topic]) -> None:
+    new = [
+        NewTopic(
+            topic.name,
+            num_partitions=topic.partitions,
+            replication_factor=catalog.durability.replication,
+            config=dict(catalog.config(topic)),
+        )
+        for topic in topics
+    ]
+    futures = admin.client.create_topics(new, operation_timeout=REQUEST_TIMEOUT_S)
+    for topic in topics:
+        admin.ask(f"create topic {topic.name}", futures[topic.name])
 
 
 def _config_changes(admin: Admin, catalog: Catalog, counts: dict[str, int]) -> Iterator[SetConfig]:
@@ -247,10 +265,12 @@ def _missing_marks(
     needs_repair: list[Partition] = []
     if admin.has_members(ROUTER):
         return starts, needs_repair
+    cutouts_partitions = _partitions(map(cutouts_of, catalog.lane_names), counts)
+    ephemeral_partitions = _partitions(map(ephemeral_of, catalog.lane_names), counts)
+    begun = admin.committed(ROUTER, cutouts_partitions)
+    held = _held_records(admin, cutouts_partitions + ephemeral_partitions)
     for spec in catalog.lanes:
         cutouts, ephemeral = cutouts_of(spec.name), ephemeral_of(spec.name)
-        begun = admin.committed(ROUTER, _partitions(cutouts, counts))
-        held = _held_records(admin, _partitions(cutouts, counts) + _partitions(ephemeral, counts))
         for number in range(spec.partitions):
             if Partition(cutouts, number) in begun:
                 continue
@@ -261,8 +281,8 @@ def _missing_marks(
     return starts, needs_repair
 
 
-def _partitions(topic: str, counts: dict[str, int]) -> list[Partition]:
-    return [Partition(topic, number) for number in range(counts.get(topic, 0))]
+def _partitions(topics: Iterable[str], counts: dict[str, int]) -> list[Partition]:
+    return [Partition(topic, number) for topic in topics for number in range(counts.get(topic, 0))]
 
 
 def _held_records(admin: Admin, partitions: list[Partition]) -> set[Partition]:
