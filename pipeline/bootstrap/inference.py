@@ -11,7 +11,8 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from threading import Event, Thread
 
-from erasestream.pipeline.runtime.json_logging import Health, log_to_stderr
+from erasestream.pipeline.runtime.health import Health
+from erasestream.pipeline.runtime.json_logging import log_to_stderr
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
 from erasestream.pipeline.runtime.runner import EX_OK, RETRY_S, status_of
 from erasestream.pipeline.settings import Settings

@@ -1,15 +1,15 @@
-"""What a stage says of itself: a log line per event, and whether it lives and is ready.
+"""JSON log lines, one per event.
 
 A line is an event name and fields from an allow-list; anything else is dropped before it
 is written, so that no pixel, account or key can reach a log by accident:
 
-* The event is one word in lower case, not a sentence: whoever puts a value into it gets
-  `unnamed`.  Of other libraries' lines only the logger's name is kept.
-* A field is text, a number or nothing; bytes and other objects are named by their type.
-* Of an exception, the code (if it is ours) or its type, and the place.  What ends the
-  process or a thread is written the same way, and never as a traceback.
-* If a signal ends the process (a segfault, an abort), the lines of code that its threads were
-  at are written as they are: files, functions and numbers, and no value.
+* The event is one word in lower case, not a sentence; anything else is logged as `unnamed`.
+  Of other libraries' lines only the logger's name is kept.
+* A field is text, a number or null; bytes and other objects are replaced by their type's name.
+* An exception is reduced to its code (if it is ours) or its type, and the place.  The same
+  holds for one that ends the process or a thread: no traceback is written.
+* If a signal ends the process (a segfault, an abort), faulthandler writes where its threads
+  were: files, functions and line numbers, and no value.
 """
 
 import faulthandler
@@ -19,12 +19,10 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 
-from erasestream.schemas.errors import ErasestreamError, Refused
+from erasestream.schemas.errors import ErasestreamError
 
 FIELDS = (
     "stage", "instance", "code", "reason", "topic", "partition", "offset", "count", "port",
@@ -32,18 +30,18 @@ FIELDS = (
 )  # fmt: skip
 
 MAX_TEXT = 500
-"""Longest text in a line, in characters: a sentence, and never a document."""
+"""Longest text in a line, in characters: enough for a sentence, not for a document."""
 
 _EVENT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 log = logging.getLogger(__name__)
 
 
-class JsonLines(logging.Formatter):
-    """One JSON object a line, with the allowed fields only."""
+class JsonFormatter(logging.Formatter):
+    """Formats a record as one JSON object with the allowed fields only."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
+        """Return the line of a record."""
         line: dict[str, object] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -52,10 +50,10 @@ class JsonLines(logging.Formatter):
         }
         if record.name.partition(".")[0] == "erasestream":
             line["event"] = _event(record.msg)
-            given = record.__dict__
-            line |= {name: _plain(given[name]) for name in FIELDS if name in given}
+            extra = record.__dict__
+            line |= {name: _plain(extra[name]) for name in FIELDS if name in extra}
         if record.exc_info and record.exc_info[1]:
-            line |= _told(record.exc_info[1])
+            line |= _exception_fields(record.exc_info[1])
         return json.dumps(line)
 
 
@@ -70,8 +68,8 @@ def _plain(value: object) -> object:
     return value if isinstance(value, int | float | None) else type(value).__name__
 
 
-def _told(error: BaseException) -> dict[str, str]:
-    """What a line may say of an exception: its text may hold anything."""
+def _exception_fields(error: BaseException) -> dict[str, str]:
+    """Return what may be logged of an exception; its text may hold anything, so not that."""
     frames = traceback.extract_tb(error.__traceback__)
     return {
         "error": error.code if isinstance(error, ErasestreamError) else type(error).__name__,
@@ -80,14 +78,14 @@ def _told(error: BaseException) -> dict[str, str]:
 
 
 def log_to_stderr(level: int = logging.INFO) -> None:
-    """Send all log lines of this process to standard error, and what ends it or a thread."""
+    """Log to standard error, uncaught exceptions of the process and its threads included."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("erasestream").setLevel(level)
-    logging.raiseExceptions = False  # its report of a line that fails shows the arguments
+    logging.raiseExceptions = False  # its report of a failed line shows the arguments
     faulthandler.enable()
     sys.excepthook = _process_died
     threading.excepthook = _thread_died
@@ -102,42 +100,3 @@ def _process_died(
 def _thread_died(args: threading.ExceptHookArgs) -> None:
     if args.exc_value is not None:
         log.critical("died", exc_info=args.exc_value)
-
-
-class Health:
-    """`/healthz` (the process turns) and `/readyz` (it can do its work), on loopback only.
-
-    They carry nothing of a customer, which is why they may be without TLS.  Raises `Refused`
-    if the port is taken.
-    """
-
-    def __init__(self, *, port: int, ready: Callable[[], bool]) -> None:
-        health = self
-
-        class Answer(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                known = {"/healthz": health.alive, "/readyz": ready}
-                check = known.get(self.path)
-                status = 404 if check is None else 200 if check() else 503
-                body = {200: b"ok\n", 503: b"not ready\n", 404: b"no such page\n"}[status]
-                self.send_response(status)
-                self.send_header("Content-Type", "text/plain")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Say nothing: probes come every second."""
-
-        self.alive: Callable[[], bool] = lambda: True
-        try:
-            self._server = ThreadingHTTPServer(("127.0.0.1", port), Answer)
-        except OSError as error:
-            raise Refused(f"health port {port}: {error.strerror}") from error
-        self.port: int = self._server.server_port
-        threading.Thread(target=self._server.serve_forever, daemon=True, name="health").start()
-
-    def close(self) -> None:
-        """Stop answering."""
-        self._server.shutdown()
-        self._server.server_close()

@@ -24,7 +24,8 @@ from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
 from typing import Protocol
 
-from erasestream.pipeline.runtime.json_logging import Health, log_to_stderr
+from erasestream.pipeline.runtime.health import Health
+from erasestream.pipeline.runtime.json_logging import log_to_stderr
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import ErasestreamError, Refused, Unavailable

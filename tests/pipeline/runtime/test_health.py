@@ -1,0 +1,60 @@
+"""The health checks answer probes on loopback."""
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from erasestream.pipeline.runtime.health import Health
+from erasestream.schemas.errors import Refused
+
+Probe = Callable[[str], tuple[int, bytes]]
+
+
+@pytest.fixture
+def readiness() -> dict[str, bool]:
+    """The readiness that the stage under test reports."""
+    return {"ready": False}
+
+
+@pytest.fixture
+def probe(readiness: dict[str, bool]) -> Iterator[Probe]:
+    """Requests one page."""
+    health = Health(port=0, ready=lambda: readiness["ready"])
+
+    def get(path: str) -> tuple[int, bytes]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{health.port}{path}") as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    yield get
+    health.close()
+
+
+def test_readyz_follows_readiness_and_healthz_does_not(
+    probe: Probe, readiness: dict[str, bool]
+) -> None:
+    assert probe("/healthz") == (200, b"ok\n")
+    assert probe("/readyz") == (503, b"not ready\n")
+    readiness["ready"] = True
+    assert probe("/readyz") == (200, b"ok\n")
+    readiness["ready"] = False
+    assert probe("/readyz")[0] == 503
+    assert probe("/healthz")[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/readyz/", "/../etc/passwd", "/healthz?x=1"])
+def test_there_are_no_other_pages(probe: Probe, path: str) -> None:
+    assert probe(path) == (404, b"no such page\n")
+
+
+def test_a_taken_port_is_refused_by_number() -> None:
+    first = Health(port=0, ready=lambda: True)
+    try:
+        with pytest.raises(Refused, match=f"health port {first.port}"):
+            Health(port=first.port, ready=lambda: True)
+    finally:
+        first.close()
