@@ -27,7 +27,8 @@ from erasestream.schemas.events.images import MAX_UPLOAD_BYTES
 from erasestream.schemas.ids import Lane, LaneField
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.retention_budget import BrokerTimes, LaneTimes, Policy
-from erasestream.topics.kafka.connection import REQUEST_TIMEOUT_S, Cluster
+from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S
+from erasestream.topics.kafka.connection import Cluster
 
 PREFIX = "ERASESTREAM_"
 SETTINGS_VARIABLE = f"{PREFIX}SETTINGS"

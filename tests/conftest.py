@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import ADMIN
-from erasestream.topics.kafka.connection import ClientErrorState
+from erasestream.topics.kafka.errors import ClientErrorState
 from tests.kafka_fixture import KafkaFixture, opened_kafka
 
 

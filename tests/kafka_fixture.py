@@ -28,7 +28,10 @@ from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import apply, plan
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.roles import ADMIN, ERASER, ROUTER, SINK
-from erasestream.topics.kafka.connection import Admin, Cluster, Connection
+from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.connection import Cluster, Connection
+from erasestream.topics.kafka.group_offsets import GroupOffsets
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from tests.flow.waiting import eventually
 from tests.group_members import leave_group
 from tests.paths import CACHE
@@ -62,7 +65,17 @@ class KafkaFixture:
     @property
     def admin(self) -> Admin:
         """A new one each time: librdkafka's does not find its coordinator after a restart."""
-        return self.connection(ADMIN).admin()
+        return Admin(self.connection(ADMIN))
+
+    @property
+    def offsets(self) -> OffsetQueries:
+        """A new one each time, like its admin client."""
+        return OffsetQueries(self.admin)
+
+    @property
+    def groups(self) -> GroupOffsets:
+        """Committed offsets, as the administrator."""
+        return GroupOffsets(self.connection(ADMIN))
 
     def connection(self, role: str) -> Connection:
         """A role's way to it."""

@@ -12,6 +12,7 @@ from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.consent.reader import ConsentReader
 from erasestream.topics.consent.view import ConsentView, ReportFinding, ignore_finding
 from erasestream.topics.consent.writer import ConsentWriter, OperatorPolicy
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 
 LOAD_DEADLINE_S = 60.0
@@ -27,7 +28,7 @@ def open_consent_view(
     """
     topics = [consent_of(lane) for lane in catalog.lane_names]
     rights = dict.fromkeys(topics, (Operation.READ,))
-    for name, count in connection.admin().check_rights(rights).items():
+    for name, count in Admin(connection).check_rights(rights).items():
         if count != catalog[name].partitions:
             raise Refused(f"{name} has {count} partitions, declared {catalog[name].partitions}")
     with ExitStack() as opened:

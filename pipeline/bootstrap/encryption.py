@@ -17,8 +17,10 @@ from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import SINK
 from erasestream.topics.catalog.topic_names import RETAINED, consent_of
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
+from erasestream.topics.kafka.group_offsets import GroupOffsets
 from erasestream.topics.kafka.records import Partition
 
 
@@ -54,6 +56,6 @@ def encryption_stage(settings: Settings, stopping: Event) -> Iterator[Encryption
 
 def _check(connection: Connection, catalog: Catalog, *, answer_timeout_s: float) -> None:
     read = (Operation.READ,)
-    admin = connection.admin(timeout_s=answer_timeout_s)
+    admin = Admin(connection, timeout_s=answer_timeout_s)
     admin.check_rights({consent_of(lane): read for lane in catalog.lane_names} | {RETAINED: read})
-    admin.check_group(SINK, Partition(RETAINED, 0))
+    GroupOffsets(connection, timeout_s=answer_timeout_s).check(SINK, Partition(RETAINED, 0))

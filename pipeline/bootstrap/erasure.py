@@ -16,8 +16,10 @@ from erasestream.topics.catalog.topic_names import ERASURES, LEDGER, consent_of
 from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
 from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.consent.ledger_view import LedgerView
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
+from erasestream.topics.kafka.group_offsets import GroupOffsets
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 
@@ -67,8 +69,8 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
 
 def _check(connection: Connection, topics: list[str]) -> dict[str, int]:
     """Return how many partitions the consent topics, the ledger and `erasures` have."""
-    admin = connection.admin()
+    admin = Admin(connection)
     both = (Operation.READ, Operation.WRITE)
     partitions = admin.check_rights(dict.fromkeys([*topics, LEDGER, ERASURES], both))
-    admin.check_group(ERASER, Partition(topics[0], 0))
+    GroupOffsets(connection).check(ERASER, Partition(topics[0], 0))
     return partitions

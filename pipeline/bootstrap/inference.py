@@ -28,9 +28,12 @@ from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import INFERENCE
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES, cutouts_of, uploads_of
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.certificate_watcher import LOOK_EVERY_S, CertificateWatcher
-from erasestream.topics.kafka.connection import Admin, Connection
+from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.static_membership import member_name
+from erasestream.topics.kafka.group_offsets import GroupOffsets
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.tls import Identity
 
@@ -89,7 +92,7 @@ def inference_stage(settings: Settings) -> Iterator[InferenceStage]:
     if inference is None:
         raise Refused("settings: the section inference is missing")
     connection = Connection(cluster=settings.cluster, role=INFERENCE)
-    admin = connection.admin(timeout_s=settings.stage.answer_timeout_s)
+    admin = Admin(connection, timeout_s=settings.stage.answer_timeout_s)
     _check(admin, catalog.lane_names)
     installed = ModelStore(inference.models).find(inference.model)
     children = inference.children or len(os.sched_getaffinity(0))
@@ -110,7 +113,7 @@ def inference_stage(settings: Settings) -> Iterator[InferenceStage]:
             lanes=catalog.lane_names,
             maker=_result_builder(pool, installed, catalog),
             children=children,
-            topic_ids=admin.topic_ids,
+            topic_ids=OffsetQueries(admin).topic_ids,
             max_record_bytes=MAX_RECORD_BYTES,
             member=member,
             start=pool.start,
@@ -123,7 +126,9 @@ def _check(admin: Admin, lanes: tuple[Lane, ...]) -> None:
     admin.check_rights(
         {uploads_of(lane): read for lane in lanes} | {cutouts_of(lane): write for lane in lanes}
     )
-    admin.check_group(INFERENCE, Partition(uploads_of(lanes[0]), 0))
+    GroupOffsets(admin.connection, timeout_s=admin.timeout_s).check(
+        INFERENCE, Partition(uploads_of(lanes[0]), 0)
+    )
 
 
 def _result_builder(pool: ProcessPool, installed: Installed, catalog: Catalog) -> ResultBuilder:

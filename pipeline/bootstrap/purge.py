@@ -9,6 +9,7 @@ from erasestream.pipeline.stages.purge.stage import PurgerStage
 from erasestream.topics.admin.record_purge import RecordPurger
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.roles import PURGER
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 
 
@@ -18,7 +19,7 @@ def purger_stage(settings: Settings, stopping: Event) -> Iterator[PurgerStage]:
     catalog = settings.catalog()
     connection = Connection(cluster=settings.cluster, role=PURGER)
     purged = [topic.name for topic in catalog.topics if topic.purgers]
-    connection.admin().check_rights(dict.fromkeys(purged, (Operation.DELETE,)))
+    Admin(connection).check_rights(dict.fromkeys(purged, (Operation.DELETE,)))
     with ExitStack() as opened:
         stage = PurgerStage(
             purger=RecordPurger(connection=connection, catalog=catalog),

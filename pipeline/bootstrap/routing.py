@@ -21,8 +21,11 @@ from erasestream.topics.catalog.topic_names import (
     uploads_of,
 )
 from erasestream.topics.consent.ledger_findings import LedgerFindings
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
+from erasestream.topics.kafka.group_offsets import GroupOffsets
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
@@ -53,7 +56,7 @@ def router_stage(settings: Settings, stopping: Event) -> Iterator[RouterStage]:
                 catalog=catalog,
                 view=view,
                 originals=originals,
-                admin=connection.admin(timeout_s=OPEN_ANSWER_S),
+                admin=OffsetQueries(Admin(connection, timeout_s=OPEN_ANSWER_S)),
                 stopping=stopping,
             ),
             stopping=stopping,
@@ -67,7 +70,7 @@ def router_stage(settings: Settings, stopping: Event) -> Iterator[RouterStage]:
 def _check(connection: Connection, catalog: Catalog, *, answer_timeout_s: float) -> dict[str, int]:
     """Return how many partitions each topic has that the router may read or write."""
     read, write, lanes = (Operation.READ,), (Operation.WRITE,), catalog.lane_names
-    admin = connection.admin(timeout_s=answer_timeout_s)
+    admin = Admin(connection, timeout_s=answer_timeout_s)
     partitions = admin.check_rights(
         {cutouts_of(lane): read for lane in lanes}
         | {uploads_of(lane): read for lane in lanes}
@@ -75,5 +78,7 @@ def _check(connection: Connection, catalog: Catalog, *, answer_timeout_s: float)
         | {ephemeral_of(lane): write for lane in lanes}
         | {RETAINED: write, LEDGER: write}
     )
-    admin.check_group(ROUTER, Partition(cutouts_of(lanes[0]), 0))
+    GroupOffsets(connection, timeout_s=answer_timeout_s).check(
+        ROUTER, Partition(cutouts_of(lanes[0]), 0)
+    )
     return partitions

@@ -25,6 +25,7 @@ from erasestream.topics.admin.router_recovery import RouterRecovery
 from erasestream.topics.catalog.catalog import Catalog, Topic
 from erasestream.topics.catalog.retention_budget import Lifetime, SupersededLifetime
 from erasestream.topics.catalog.roles import ADMIN
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 
 model = typer.Typer(no_args_is_help=True, help="Install and list models (extra worker).")
@@ -39,7 +40,7 @@ def provision(
     """Make topics, their settings and rights what the catalog declares; prints the plan first."""
     settings = load()
     catalog = settings.catalog()
-    admin = Connection(cluster=settings.cluster, role=ADMIN).admin()
+    admin = Admin(Connection(cluster=settings.cluster, role=ADMIN))
     if plan_only:
         _show(provisioning.plan(admin, catalog))
     else:

@@ -9,6 +9,7 @@ from erasestream.pipeline.cli.console import CACHE, CacheOption, console, say
 from erasestream.pipeline.settings import SETTINGS_VARIABLE, LaneSettings, LifetimeSettings
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import provision
+from erasestream.topics.kafka.admin import Admin
 
 if TYPE_CHECKING:
     from erasestream.pipeline.devstack.stack import Stack
@@ -42,7 +43,7 @@ def up(
     if "broker" not in running:
         stack.start_servers()
     provision(
-        stack.admin().admin(),
+        Admin(stack.admin()),
         stack.catalog(),
         show=lambda plan: console.print(f"provisioning: {len(plan.changes)} changes"),
     )

@@ -38,6 +38,7 @@ from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ADMIN, AUDITOR, SINK, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import RETAINED, ephemeral_of
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView
 from erasestream.topics.kafka.records import Record
@@ -122,7 +123,7 @@ class Inspector:
         """What roles have no right to do, tried."""
         images, vault = self._storage.bucket, self._storage.vault
         consumer = lane_role(SHOP, LaneRole.CONSUMER)
-        shop = Connection(cluster=self._settings.cluster, role=consumer).admin()
+        shop = Admin(Connection(cluster=self._settings.cluster, role=consumer))
         with (
             storage.open_bucket(self._storage, images, AUDITOR, (Action.LIST,)) as seen,
             storage.open_bucket(self._storage, vault, AUDITOR, (Action.LIST,)) as keys,

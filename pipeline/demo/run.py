@@ -33,6 +33,7 @@ from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel
 from erasestream.schemas.events.images import Part
 from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.catalog.roles import LaneRole, lane_role
+from erasestream.topics.kafka.admin import Admin
 
 STACK = "stack"
 LOGS = "logs"
@@ -75,7 +76,7 @@ def run_demo(
         viewer.say("Starting Kafka with mutual TLS, and a private bucket")
         stack.start_servers()
         provision(
-            stack.admin().admin(),
+            Admin(stack.admin()),
             stack.catalog(),
             show=lambda plan: viewer.say(
                 f"Provisioning topics and rights: {len(plan.changes)} changes"

@@ -15,7 +15,8 @@ from erasestream.topics.catalog.topic_names import MAX_UPLOAD_RECORD_BYTES, uplo
 from erasestream.topics.client.upload_builder import UploadFactory
 from erasestream.topics.client.upload_producer import AsyncUploadProducer, UploadProducer
 from erasestream.topics.client.upload_sender import SendingLimits
-from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
+from erasestream.topics.kafka.connection import Cluster, Connection
+from erasestream.topics.kafka.errors import ClientErrorState
 from tests.bench.measurement import Measurement, sample_images
 
 ACCOUNT = "acct-4711"

@@ -21,7 +21,8 @@ from erasestream.topics.client.result_subscription import (
     AsyncResultSubscription,
     ResultSubscription,
 )
-from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
+from erasestream.topics.kafka.connection import Cluster, Connection
+from erasestream.topics.kafka.errors import ClientErrorState
 from tests.bench.measurement import Measurement, sample_images
 
 BATCH_BYTES = 8_000_000

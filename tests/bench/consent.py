@@ -21,7 +21,8 @@ from erasestream.schemas.events.consent import Channel, ConsentDecision, Decisio
 from erasestream.schemas.ids import AccountId, new_upload_id
 from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import consent_of
-from erasestream.topics.kafka.connection import ClientErrorState, Connection
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.partitioner import partition_of
 from tests.bench.figures import Figure, figure
 from tests.bench.running_pipeline import SHOP

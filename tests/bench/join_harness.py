@@ -26,7 +26,6 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import OffsetSpec
 
 from erasestream.pipeline.devstack.child_process import Attachment, ChildProcess
 from erasestream.pipeline.devstack.kafka.broker import Broker
@@ -45,7 +44,9 @@ from erasestream.topics.catalog.topic_names import (
     ephemeral_of,
     uploads_of,
 )
-from erasestream.topics.kafka.connection import ClientErrorState
+from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.errors import ClientErrorState
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
 from tests.bench.running_pipeline import CACHE, peak_mb, wait_ready
 
@@ -92,9 +93,9 @@ class JoinHarness:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self.admin = stack.admin().admin()
+        self.admin = Admin(stack.admin())
         self._positions: Counter[tuple[Lane, int]] = Counter()
-        self._topic_ids = self.admin.topic_ids(map(uploads_of, (SHOP, ALBUM)))
+        self._topic_ids = OffsetQueries(self.admin).topic_ids(map(uploads_of, (SHOP, ALBUM)))
         self._producer = self._new_producer(transactional_id="bench", linger_ms=5)
         self._producer.init_transactions(WAIT_S)
         self.plain = self._new_producer(linger_ms=0)
@@ -218,8 +219,7 @@ class JoinHarness:
     def ends_of(self, topic: str) -> Mapping[Partition, int]:
         """The offset behind the last record of each partition."""
         count = self.admin.partition_counts()[topic]
-        asked = [TopicPartition(topic, number) for number in range(count)]
-        return self.admin.offsets(asked, OffsetSpec.latest())
+        return OffsetQueries(self.admin).log_ends(Partition(topic, n) for n in range(count))
 
     def start_router(self, instance: str = "1") -> ChildProcess:
         """`erasestream route`, ready."""
@@ -266,7 +266,7 @@ def open_harness() -> Iterator[JoinHarness]:
         stack.create(lanes={SHOP: settings, ALBUM: settings})
         try:
             stack.start_servers()
-            provision(stack.admin().admin(), stack.catalog(), show=lambda _plan: None)
+            provision(Admin(stack.admin()), stack.catalog(), show=lambda _plan: None)
             yield JoinHarness(stack)
         finally:
             stack.stop()

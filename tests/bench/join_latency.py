@@ -14,8 +14,11 @@ from erasestream.schemas.events.consent import Decision
 from erasestream.schemas.ids import AccountId
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.consent.view import ConsentView
-from erasestream.topics.kafka.connection import ClientErrorState, Connection
+from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
+from erasestream.topics.kafka.errors import ClientErrorState
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Record
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 from tests.bench.figures import Figure
@@ -159,7 +162,7 @@ def barrier(bed: JoinHarness) -> Iterator[Figure]:
         catalog=catalog,
         view=view,
         originals=originals,
-        admin=connection.admin(),
+        admin=OffsetQueries(Admin(connection)),
         stopping=stopping,
     )
     loop = TransactionalLoop(

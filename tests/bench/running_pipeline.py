@@ -11,6 +11,7 @@ from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import LaneSettings
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import provision
+from erasestream.topics.kafka.admin import Admin
 from tests.paths import CACHE
 
 SHOP, BULK = Lane("shop"), Lane("bulk")
@@ -34,7 +35,7 @@ def pipeline(
         stack.create(models=models, model=model, lanes=lanes)
         try:
             stack.start_servers()
-            provision(stack.admin().admin(), stack.catalog(), show=lambda _plan: None)
+            provision(Admin(stack.admin()), stack.catalog(), show=lambda _plan: None)
             start(stack, stages, settings)
             yield stack
         finally:

@@ -12,6 +12,7 @@ from typing import Any
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import LaneSettings
 from erasestream.topics.admin.provisioning import provision
+from erasestream.topics.kafka.admin import Admin
 from tests.bench.running_pipeline import BULK, CACHE, SHOP
 
 MEMORY = Path("/dev/shm")  # noqa: S108 (a folder of our own in it, as in /tmp)
@@ -30,7 +31,7 @@ def servers(*, partitions: int = 4) -> Iterator[Stack]:
         stack.create(lanes={lane: LaneSettings(partitions=partitions) for lane in (SHOP, BULK)})
         try:
             stack.start_servers()
-            provision(stack.admin().admin(), stack.catalog(), show=lambda _plan: None)
+            provision(Admin(stack.admin()), stack.catalog(), show=lambda _plan: None)
             yield stack
         finally:
             stack.stop()

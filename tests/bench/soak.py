@@ -32,7 +32,8 @@ from erasestream.schemas.options import CutoutOptions
 from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.catalog.topic_names import cutouts_of
 from erasestream.topics.client.upload_producer import UploadProducer
-from erasestream.topics.kafka.connection import ClientErrorState, Connection
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.errors import ClientErrorState
 from tests.bench.figures import ROOT, Figure
 from tests.bench.running_pipeline import SHOP
 from tests.bench.soak_plot import Series, drawn

@@ -23,6 +23,9 @@ from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.ids import UploadId
 from erasestream.topics.catalog.topic_names import cutouts_of
 from erasestream.topics.client.upload_producer import UploadProducer
+from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.offset_queries import OffsetQueries
+from erasestream.topics.kafka.records import Partition
 from tests.bench.running_pipeline import SHOP
 
 LOOK_EVERY_S = 0.5
@@ -40,7 +43,8 @@ class StageAlone:
     """`erasestream infer` of a running stack, and what it writes."""
 
     def __init__(self, stack: Stack) -> None:
-        self._admin = stack.admin().admin()
+        self._admin = Admin(stack.admin())
+        self._offsets = OffsetQueries(self._admin)
         self._cluster = stack.cluster
         self._worker = psutil.Process(stack.running()["infer"])
         self._broker = psutil.Process(stack.running()[BROKER])
@@ -48,7 +52,7 @@ class StageAlone:
         """The uploads of all rounds: their results are still to be looked at."""
         topic = cutouts_of(SHOP)
         partitions = self._admin.partition_counts()[topic]
-        self._asked = [TopicPartition(topic, number) for number in range(partitions)]
+        self._asked = [Partition(topic, number) for number in range(partitions)]
 
     def round(self, photos: Sequence[bytes]) -> StageRound:
         """From the worker's first look at these uploads to the last cut-out."""
@@ -76,11 +80,11 @@ class StageAlone:
             os.kill(self._worker.pid, signal.SIGCONT)
 
     def _written(self) -> int:
-        return sum(self._admin.offsets(self._asked, OffsetSpec.latest()).values())
+        return sum(self._offsets.log_ends(self._asked).values())
 
     def _last_append_s(self) -> float:
         futures = self._admin.client.list_offsets(
-            dict.fromkeys(self._asked, OffsetSpec.max_timestamp())
+            {TopicPartition(*at): OffsetSpec.max_timestamp() for at in self._asked}
         )
         return max(future.result().timestamp for future in futures.values()) / 1000
 

@@ -29,7 +29,9 @@ from erasestream.schemas.events.images import Failure
 from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.catalog.roles import ADMIN, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import cutouts_of, uploads_of
-from erasestream.topics.kafka.connection import ClientErrorState, Connection
+from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.errors import ClientErrorState
 from tests.bench.figures import Figure, publish
 from tests.bench.running_pipeline import CACHE, SHOP, wait_ready
 from tests.faults.hostile_answers import complaint_about_cutout, complaint_about_refusal
@@ -108,7 +110,7 @@ def servers(folder: Path) -> Stack:
     stack.create(models=folder / "models", model="tiny", lanes=lanes)
     try:
         stack.start_servers()
-        provision(stack.admin().admin(), stack.catalog(), show=lambda _plan: None)
+        provision(Admin(stack.admin()), stack.catalog(), show=lambda _plan: None)
     except BaseException:
         stack.stop()
         raise

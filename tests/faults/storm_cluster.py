@@ -30,7 +30,9 @@ from erasestream.pipeline.devstack.stack_files import IMAGE_BUCKET
 from erasestream.pipeline.settings import LaneSettings
 from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.catalog.roles import Role
-from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
+from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.connection import Cluster, Connection
+from erasestream.topics.kafka.errors import ClientErrorState
 from tests.bench.running_pipeline import BULK, CACHE, SHOP, wait_ready
 from tests.faults.fault_plan import BROKERS, STAGES, Fault, FaultKind
 from tests.faults.observer import Observer, count_objects
@@ -100,7 +102,7 @@ class StormCluster:
         for proxy in self._proxies:
             proxy.start()
         self.stack.start_servers()
-        admin = self.stack.admin().admin()
+        admin = Admin(self.stack.admin())
         provision(admin, self.stack.catalog(), show=lambda _: None, deadline_s=PROVISION_S)
         self._let_checker_read()
         for stage in STAGES:
@@ -242,7 +244,7 @@ class StormCluster:
             files.directory / "authority", now=lambda: datetime.now(UTC)
         )
         authority.issue_role(CHECKER, files.identities)
-        admin = self.stack.admin().admin()
+        admin = Admin(self.stack.admin())
         for kind in (ResourceType.TOPIC, ResourceType.GROUP):
             right = AclBinding(
                 kind,

@@ -9,7 +9,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 
 from erasestream.topics.catalog.roles import Role
-from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
+from erasestream.topics.kafka.connection import Cluster, Connection
+from erasestream.topics.kafka.errors import ClientErrorState
 from tests.flow.waiting import eventually
 
 

@@ -21,6 +21,7 @@ from erasestream.topics.catalog.roles import ADMIN, AUDITOR, SINK, LaneRole, lan
 from erasestream.topics.catalog.topic_names import RETAINED, ephemeral_of
 from erasestream.topics.client.upload_producer import Receipt, UploadProducer
 from erasestream.topics.consent.writer import ConsentWriter, RecordedDecision
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.records import Record
 from tests.flow.pictures import photo
@@ -51,7 +52,7 @@ class PipelineHarness:
     def start(self, stages: Iterable[str] = STAGES) -> None:
         """Servers, topics and rights, then the stages."""
         self.stack.start_servers()
-        provision(self.stack.admin().admin(), self.stack.catalog(), show=lambda _plan: None)
+        provision(Admin(self.stack.admin()), self.stack.catalog(), show=lambda _plan: None)
         self.start_stages(stages)
 
     def stop(self) -> None:
@@ -193,7 +194,7 @@ class PipelineHarness:
         for record in self.records(RETAINED, "read_committed"):
             number = record.at.number
             reached[number] = max(reached.get(number, 0), record.offset + 1)
-        admin = self.stack.admin().admin()
+        admin = Admin(self.stack.admin())
         asked = ConsumerGroupTopicPartitions(SINK, [TopicPartition(RETAINED, n) for n in reached])
 
         def drained() -> bool:

@@ -15,7 +15,8 @@ from erasestream.schemas.events.images import Upload
 from erasestream.schemas.ids import AccountId, new_upload_id
 from erasestream.schemas.image_formats import sniff_content_type
 from erasestream.topics.catalog.roles import Role
-from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
+from erasestream.topics.kafka.connection import Cluster, Connection
+from erasestream.topics.kafka.errors import ClientErrorState
 
 Headers = Mapping[str, bytes | None]
 

@@ -19,6 +19,7 @@ from erasestream.topics.catalog.acl import Operation, Resource, Right
 from erasestream.topics.catalog.roles import INFERENCE, ROUTER, SINK, Role
 from erasestream.topics.catalog.topic_names import RETAINED, consent_of, cutouts_of, uploads_of
 from erasestream.topics.kafka.acl_bindings import binding_of, exactly
+from erasestream.topics.kafka.admin import Admin
 from tests.flow.pipeline_harness import BULK, SHOP, STAGES, PipelineHarness
 from tests.flow.upload_batch import UploadBatch
 from tests.flow.waiting import eventually
@@ -48,7 +49,7 @@ def assert_refused(
 @contextmanager
 def without_rights(flow: PipelineHarness, rights: Iterable[Right]) -> Iterator[None]:
     """Rights are taken away for a while."""
-    client = flow.stack.admin().admin().client
+    client = Admin(flow.stack.admin()).client
     bindings = [binding_of(right) for right in rights]
     for future in client.delete_acls([exactly(binding) for binding in bindings]).values():
         assert len(future.result(20)) == 1
@@ -81,7 +82,7 @@ def test_right_to_the_group_missing(bare: PipelineHarness) -> None:
 
 def test_topic_missing(bare: PipelineHarness) -> None:
     """Without a topic: the sentence names it, and what to run."""
-    admin = bare.stack.admin().admin()
+    admin = Admin(bare.stack.admin())
     gone = [RETAINED, uploads_of(BULK)]
     for future in admin.client.delete_topics(gone).values():
         future.result(20)

@@ -16,7 +16,7 @@ from erasestream.topics.catalog.acl import Operation, Resource, Right
 from erasestream.topics.catalog.roles import INFERENCE
 from erasestream.topics.catalog.topic_names import cutouts_of
 from erasestream.topics.kafka.acl_bindings import binding_of, exactly
-from erasestream.topics.kafka.connection import Admin
+from erasestream.topics.kafka.admin import Admin
 from tests.flow.pictures import noise, photo
 from tests.flow.pipeline_harness import BULK, PipelineHarness
 from tests.flow.topic_reader import event_of
@@ -93,7 +93,7 @@ def test_refused_record_is_not_skipped(
     fragile: PipelineHarness, large: set[int], written: int
 ) -> None:
     """What comes before the refused record is written, nothing after it, and later all is."""
-    flow, admin = fragile, fragile.stack.admin().admin()
+    flow, admin = fragile, Admin(fragile.stack.admin())
     flow.stack.stop_stage("infer")
     before = sources(flow)
     offsets = upload_all(flow, "refused", large)
@@ -107,7 +107,7 @@ def test_refused_record_is_not_skipped(
 
 def test_right_withdrawn_at_work(fragile: PipelineHarness) -> None:
     """A stage that may not write any more ends, and loses nothing of what it had read."""
-    flow, admin = fragile, fragile.stack.admin().admin()
+    flow, admin = fragile, Admin(fragile.stack.admin())
     right = Right(INFERENCE, Operation.WRITE, Resource.TOPIC, CUTOUTS)
     with without_right(admin, right):
         offsets = upload_all(flow, "withdrawn", set())

@@ -12,6 +12,8 @@ from erasestream.schemas.errors import Unavailable
 from erasestream.topics.catalog.roles import ERASER, INFERENCE, PURGER, ROUTER, SINK, Role
 from erasestream.topics.catalog.topic_names import uploads_of
 from erasestream.topics.consent.writer import RecordedDecision
+from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
 from tests.flow.pipeline_harness import SHOP, STAGES, PipelineHarness
 from tests.flow.upload_batch import UploadBatch, opt_in
@@ -78,12 +80,13 @@ def test_stages_outlive_their_certificates(fragile: PipelineHarness) -> None:
 def await_purged(flow: PipelineHarness) -> None:
     """Upload, and wait until that is routed and gone from the brokers."""
     receipt = flow.upload("renewal-of-no-matter")
-    at, admin = Partition(uploads_of(SHOP), receipt.partition), flow.stack.admin().admin()
-    end = admin.log_end(at)
+    at = Partition(uploads_of(SHOP), receipt.partition)
+    offsets = OffsetQueries(Admin(flow.stack.admin()))
+    end = offsets.log_end(at)
 
     def is_gone() -> bool:
         restart_what_ended(flow)
-        return admin.log_start(at) >= end
+        return offsets.log_start(at) >= end
 
     eventually("the upload is purged", is_gone, deadline_s=120, poll_s=0.5)
 

@@ -33,6 +33,7 @@ from erasestream.topics.catalog.topic_names import (
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.consent.writer import ConsentWriter
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Cluster, Connection
 from tests.flow.acl_probe import Access, AclProbe
 from tests.flow.pipeline_harness import BULK, PARTITIONS, SHOP, PipelineHarness
@@ -120,7 +121,7 @@ def test_nobody_but_the_administrator_changes_the_cluster(
     bare: PipelineHarness, role: Role
 ) -> None:
     """No role makes topics, deletes them, or changes their settings."""
-    client = Connection(cluster=bare.stack.cluster, role=role).admin().client
+    client = Admin(Connection(cluster=bare.stack.cluster, role=role)).client
     entry = ConfigEntry("retention.ms", "1", incremental_operation=AlterConfigOpType.SET)
     changed = ConfigResource(ConfigResource.Type.TOPIC, LEDGER, incremental_configs=[entry])
     attempts = [

@@ -17,7 +17,8 @@ from erasestream.pipeline.devstack.certificate_authority import CertificateAutho
 from erasestream.schemas.errors import Code, ErasestreamError, Refused
 from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.client.upload_producer import SendingLimits, UploadProducer
-from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection, Settings
+from erasestream.topics.kafka.connection import Cluster, Connection, Settings
+from erasestream.topics.kafka.errors import ClientErrorState
 from tests.flow.pipeline_harness import SHOP, PipelineHarness
 from tests.flow.waiting import eventually
 

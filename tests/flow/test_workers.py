@@ -8,7 +8,9 @@ from confluent_kafka.admin import NewPartitions
 
 from erasestream.topics.catalog.topic_names import cutouts_of, uploads_of
 from erasestream.topics.client.upload_producer import UploadProducer
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Cluster
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
 from tests.flow.pictures import photo
 from tests.flow.pipeline_harness import BULK, PipelineHarness
@@ -62,10 +64,10 @@ def test_restart_makes_no_rebalance_and_new_partitions_find_the_worker(
     assert 0 in (made_by_a_restart() for _ in range(3))
     before = rebalances()
 
-    admin = worker.stack.admin().admin()
+    admin = Admin(worker.stack.admin())
     for topic in (cutouts_of(BULK), uploads_of(BULK)):
         admin.client.create_partitions([NewPartitions(topic, 2)])[topic].result(30)
     upload_to(worker.stack.cluster, 1)
     added = Partition(cutouts_of(BULK), 1)
-    eventually("a result in the new partition", lambda: admin.log_end(added))
+    eventually("a result in the new partition", lambda: OffsetQueries(admin).log_end(added))
     assert rebalances() > before

@@ -9,7 +9,8 @@ from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import UploadId
 from erasestream.topics.catalog.roles import Role
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
-from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
+from erasestream.topics.kafka.connection import Cluster, Connection
+from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.records import Record
 
 COMMITTED = "read_committed"

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import assert_never
 
-from confluent_kafka import TopicPartition
 from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
@@ -28,7 +27,6 @@ from confluent_kafka.admin import (
     ConfigSource,
     NewPartitions,
     NewTopic,
-    OffsetSpec,
 )
 
 from erasestream.schemas.codec.replay_mark import ReplayMark
@@ -46,10 +44,10 @@ from erasestream.topics.kafka.acl_bindings import (
     exactly,
     right_of,
 )
-from erasestream.topics.kafka.connection import REQUEST_TIMEOUT_S, Admin
+from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S, Admin
+from erasestream.topics.kafka.group_offsets import GroupOffsets
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
-
-_END: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -267,7 +265,9 @@ def _missing_marks(
         return starts, needs_repair
     cutouts_partitions = _partitions(map(cutouts_of, catalog.lane_names), counts)
     ephemeral_partitions = _partitions(map(ephemeral_of, catalog.lane_names), counts)
-    begun = admin.committed(ROUTER, cutouts_partitions)
+    begun = GroupOffsets(admin.connection, timeout_s=admin.timeout_s).committed(
+        ROUTER, cutouts_partitions
+    )
     held = _held_records(admin, cutouts_partitions + ephemeral_partitions)
     for spec in catalog.lanes:
         cutouts, ephemeral = cutouts_of(spec.name), ephemeral_of(spec.name)
@@ -288,11 +288,12 @@ def _partitions(topics: Iterable[str], counts: dict[str, int]) -> list[Partition
 def _held_records(admin: Admin, partitions: list[Partition]) -> set[Partition]:
     if not partitions:
         return set()
-    asked = [TopicPartition(*at) for at in partitions]
-    return {at for at, end in admin.offsets(asked, _END).items() if end > 0}
+    return {at for at, end in OffsetQueries(admin).log_ends(partitions).items() if end > 0}
 
 
 def _start(admin: Admin, lane: Lane, partition: int) -> None:
-    topic_id = admin.topic_ids([uploads_of(lane)])[uploads_of(lane)]
+    topic_id = OffsetQueries(admin).topic_ids([uploads_of(lane)])[uploads_of(lane)]
     mark = ReplayMark(topic_id=topic_id, offset=-1)
-    admin.commit_for(ROUTER, Partition(cutouts_of(lane), partition), 0, metadata=str(mark))
+    at = Partition(cutouts_of(lane), partition)
+    groups = GroupOffsets(admin.connection, timeout_s=admin.timeout_s)
+    groups.commit(ROUTER, at, 0, metadata=str(mark))

@@ -18,8 +18,10 @@ from erasestream.schemas.errors import InvariantBroken
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ROUTER, SINK
 from erasestream.topics.catalog.topic_names import RETAINED, cutouts_of, lane_of, uploads_of
-from erasestream.topics.kafka.connection import REQUEST_TIMEOUT_S, Connection
-from erasestream.topics.kafka.group_offsets import Committed
+from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S, Admin
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.group_offsets import Committed, GroupOffsets
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
 
 
@@ -54,7 +56,9 @@ class RecordPurger:
     """Looks and deletes, as the role purger."""
 
     def __init__(self, *, connection: Connection, catalog: Catalog) -> None:
-        self._admin = connection.admin()
+        self._admin = Admin(connection)
+        self._queries = OffsetQueries(self._admin)
+        self._groups = GroupOffsets(connection)
         self._uploads = [uploads_of(lane) for lane in catalog.lane_names]
         self._cutouts = [
             Partition(cutouts_of(spec.name), number)
@@ -72,9 +76,9 @@ class RecordPurger:
         Raises `Unavailable` or `Refused`.
         """
         found = purgeable_offsets(
-            routed=self._admin.committed(ROUTER, self._cutouts),
-            stored=self._admin.committed(SINK, self._retained),
-            topic_ids=self._admin.topic_ids(self._uploads),
+            routed=self._groups.committed(ROUTER, self._cutouts),
+            stored=self._groups.committed(SINK, self._retained),
+            topic_ids=self._queries.topic_ids(self._uploads),
         )
         # What was deleted before is remembered only to ask for less.
         new = {at: offset for at, offset in found.items() if offset != self._deleted.get(at)}

@@ -33,7 +33,11 @@ from erasestream.topics.catalog.topic_names import (
     ephemeral_of,
     uploads_of,
 )
-from erasestream.topics.kafka.connection import Admin, ClientErrorState, Connection
+from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.errors import ClientErrorState
+from erasestream.topics.kafka.group_offsets import GroupOffsets
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition, Record
@@ -58,7 +62,8 @@ class RouterRecovery:
         self._catalog = catalog
         self._actor = actor
         self._now = now
-        self._admin: Admin = connection.admin()
+        self._offsets = OffsetQueries(Admin(connection))
+        self._groups = GroupOffsets(connection)
         self._ledger = AcknowledgedWriter(connection=connection, timeout_s=READ_TIMEOUT_S)
 
     def recover(self, lane: Lane) -> list[str]:
@@ -71,17 +76,17 @@ class RouterRecovery:
         for number in range(self._catalog.lane(lane).partitions):
             mark = self._last_routed(lane, number)
             at = Partition(cutouts_of(lane), number)
-            start = self._admin.log_start(at)
+            start = self._offsets.log_start(at)
             line = f"{at}: from {start} with mark {mark}"
             self._note(lane, line)
             # An offset that is deleted already is what tells the router of a loss.
-            self._admin.commit_for(ROUTER, at, max(0, start - 1), metadata=str(mark))
+            self._groups.commit(ROUTER, at, max(0, start - 1), metadata=str(mark))
             lines.append(line)
         return lines
 
     def _last_routed(self, lane: Lane, number: int) -> ReplayMark:
         at = Partition(ephemeral_of(lane), number)
-        start, end = self._admin.log_start(at), self._admin.log_end(at)
+        start, end = self._offsets.log_start(at), self._offsets.log_end(at)
         if end == 0:
             return self._nothing_routed(lane)
         upper = end
@@ -99,7 +104,7 @@ class RouterRecovery:
 
     def _nothing_routed(self, lane: Lane) -> ReplayMark:
         topic = uploads_of(lane)
-        return ReplayMark(topic_id=self._admin.topic_ids([topic])[topic], offset=-1)
+        return ReplayMark(topic_id=self._offsets.topic_ids([topic])[topic], offset=-1)
 
     def _last_record(self, at: Partition, lower: int, upper: int) -> Record | None:
         watch = ClientErrorState()

@@ -26,16 +26,11 @@ from erasestream.topics.catalog.topic_names import (
     ephemeral_of,
 )
 from erasestream.topics.client.ack_tracker import DeliveryTracker, ResultKey, Seen
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
-from erasestream.topics.kafka.connection import (
-    ClientErrorState,
-    Cluster,
-    Connection,
-    Settings,
-    kafka_error,
-    translate,
-)
+from erasestream.topics.kafka.connection import Cluster, Connection, Settings
+from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
 from erasestream.topics.kafka.records import Partition, Record
 
 log = logging.getLogger(__name__)
@@ -110,7 +105,7 @@ class ResultConsumer:
         self._session = DeliveryTracker(remember=limits.remember)
         self._watch = ClientErrorState()
         connection = Connection(cluster=cluster, role=self._role)
-        admin = connection.admin(timeout_s=limits.readiness_s)
+        admin = Admin(connection, timeout_s=limits.readiness_s)
         admin.check_rights({self._topic: [Operation.READ]})
         settings = _settings(connection, self._watch, limits)
         self._settings = settings | {"group.id": self._group, "on_commit": self._on_commit}

@@ -35,17 +35,11 @@ from erasestream.topics.catalog.topic_names import (
     uploads_of,
 )
 from erasestream.topics.client.byte_budget import ByteBudget
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
-from erasestream.topics.kafka.connection import (
-    ClientErrorState,
-    Cluster,
-    Connection,
-    Settings,
-    is_fatal,
-    kafka_error,
-    translate,
-)
+from erasestream.topics.kafka.connection import Cluster, Connection, Settings
+from erasestream.topics.kafka.errors import ClientErrorState, is_fatal, kafka_error, translate
 from erasestream.topics.kafka.producer.producer_pool import ProducerPool
 
 _PURGE_S = 5.0
@@ -108,7 +102,7 @@ class UploadSender:
         self._watch = ClientErrorState()
         self._budget = ByteBudget(limits.max_queued_bytes)
         connection = Connection(cluster=cluster, role=self._role)
-        admin = connection.admin(timeout_s=limits.readiness_s)
+        admin = Admin(connection, timeout_s=limits.readiness_s)
         admin.check_rights({self._topic: [Operation.WRITE]})
         self._clients = ProducerPool(
             _settings(connection, self._watch, limits),

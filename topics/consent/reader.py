@@ -13,6 +13,7 @@ from erasestream.schemas.ids import AccountId, GrantId, Lane, is_account
 from erasestream.topics.catalog.topic_names import ERASURES, LEDGER, consent_of
 from erasestream.topics.consent.ledger_view import Erasures, GrantHistory, ledger_key
 from erasestream.topics.consent.view import ActiveGrant, Decisions
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.consumer.partition_reader import (
@@ -20,6 +21,7 @@ from erasestream.topics.kafka.consumer.partition_reader import (
     PartitionReader,
     State,
 )
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.records import Partition, Record
 
@@ -56,8 +58,9 @@ class ConsentReader:
     def __init__(self, *, connection: Connection, lane: Lane) -> None:
         self._reads = PartitionReader(connection)
         self._lane = lane
-        self._admin = connection.admin()
-        self.partitions = self._admin.check_rights({consent_of(lane): (), LEDGER: (), ERASURES: ()})
+        admin = Admin(connection)
+        self._queries = OffsetQueries(admin)
+        self.partitions = admin.check_rights({consent_of(lane): (), LEDGER: (), ERASURES: ()})
         self._decisions = self._followed(consent_of(lane), self._no_decisions)
         self._erasures = self._followed(ERASURES, Erasures)
 
@@ -68,7 +71,7 @@ class ConsentReader:
                 self._reads,
                 Partition(topic, number),
                 make=make,
-                admin=self._admin,
+                queries=self._queries,
                 deadline_s=READ_TIMEOUT_S,
             )
             for number in range(self.partitions[topic])
@@ -96,7 +99,7 @@ class ConsentReader:
     def reach(self, account: AccountId) -> Mark:
         """How far the account's partition reaches now, or a little before."""
         at = self.place(account)
-        return {at: self._admin.log_end(at)}
+        return {at: self._queries.log_end(at)}
 
     def between(self, account: AccountId, begin: Mark, offset: int) -> list[Record]:
         """The account's records from `begin` up to this offset, which is acknowledged."""

@@ -13,7 +13,8 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from erasestream.schemas.errors import Unavailable
-from erasestream.topics.kafka.connection import ClientErrorState, Connection
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.errors import ClientErrorState
 
 log = logging.getLogger(__name__)
 

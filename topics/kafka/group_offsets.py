@@ -1,88 +1,129 @@
-"""What a group has committed, asked by a consumer that never joins it.
+"""Committed offsets of a group, read and written by a consumer that never joins it.
 
 Not by the admin client.  Two faults of librdkafka (2.16) end the process there when brokers come
 and go; both can be read in its source, and the first was seen again and again:
 
-* Its question for the offsets of a group ends in a segfault once the coordinator has moved:
-  it is then looked for by the part of a consumer that an admin client does not have.
-* Any of its questions to a coordinator may abort, if the connection breaks just before it is
-  sent: the question is let go of twice.
+* Its request for the offsets of a group ends in a segfault once the coordinator has moved:
+  the coordinator is then looked for by the part of a consumer that an admin client does not have.
+* Any of its requests to a coordinator may abort, if the connection breaks just before it is
+  sent: the request is freed twice.
+
+The admin client's own request to commit drops the metadata, too (seen with librdkafka 2.16).
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import Unavailable
+from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
 from erasestream.topics.kafka.records import Partition
 
+TIMEOUT_S = 20.0
+"""Longest wait for the coordinator."""
 SLICE_S = 1.0
-"""How often somebody who waits for an answer looks whether there is trouble."""
+"""Interval at which a waiting caller looks for errors that end the wait."""
 
 
 class Committed(NamedTuple):
-    """What a group has committed for one partition."""
+    """A group's committed offset of one partition, and the metadata beside it."""
 
     offset: int
     metadata: str = ""
 
 
-def committed(
-    group: str,
-    partitions: Iterable[Partition],
-    *,
-    settings: Mapping[str, object],
-    watch: ClientErrorState,
-    context: str,
-    timeout_s: float,
-) -> dict[Partition, Committed]:
-    """What is committed for these; those without are left out.
+class GroupOffsets:
+    """Committed offsets, with a consumer for each call that is closed after it.  Thread-safe."""
 
-    What a transaction that is still open would commit does not count yet.
-    Raises `Unavailable`, or `Refused` if we may not even look at the group.
-    """
-    asked = [TopicPartition(*at) for at in partitions]
-    if not asked:
-        return {}
-    # Not read-committed: else a transaction that is open on one partition hides all of them.
-    more = {
-        "group.id": group,
-        "enable.auto.commit": False,
-        "isolation.level": "read_uncommitted",
-    }
-    consumer = Consumer({**settings, **more})
-    try:
-        answers = _answers(consumer, asked, time.monotonic() + timeout_s, context, watch)
-    finally:
-        consumer.close()
-    result = {}
-    for tp in answers:
-        if tp.error is not None:
-            raise translate(tp.error, context)
-        if tp.offset >= 0:
-            result[Partition(tp.topic, tp.partition)] = Committed(tp.offset, tp.metadata or "")
-    return result
+    def __init__(self, connection: Connection, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._connection = connection
+        self._timeout_s = timeout_s
+        self._watch = ClientErrorState()
 
+    def committed(self, group: str, partitions: Iterable[Partition]) -> dict[Partition, Committed]:
+        """Return what is committed for these; those without are left out.
 
-def _answers(
-    consumer: Consumer,
-    asked: list[TopicPartition],
-    end: float,
-    context: str,
-    watch: ClientErrorState,
-) -> list[TopicPartition]:
-    while True:
+        An open transaction's offsets do not count yet.
+        Raises `Unavailable`, or `Refused` if the role may not read the group.
+        """
+        asked = [TopicPartition(*at) for at in partitions]
+        if not asked:
+            return {}
+        context = f"role {self._connection.role}, group {group}"
+        with self._consumer(group) as consumer:
+            answers = self._answers(consumer, asked, context)
+        self._watch.settled()
+        result = {}
+        for tp in answers:
+            if tp.error is not None:
+                raise translate(tp.error, context)
+            if tp.offset >= 0:
+                at = Partition(tp.topic, tp.partition)
+                result[at] = Committed(tp.offset, tp.metadata or "")
+        return result
+
+    def check(self, group: str, at: Partition) -> None:
+        """Make sure that this role may read the group, and so its offset of this partition.
+
+        Whether the role may also be a member shows when it joins.
+        Raises `Refused` naming role and group, or `Unavailable`.
+        """
+        self.committed(group, [at])
+
+    def commit(self, group: str, at: Partition, offset: int, *, metadata: str) -> None:
+        """Commit an offset for a group without members.
+
+        Raises `Refused` if it has members, or `Unavailable`.
+        """
+        context = f"offset of {at} for group {group}"
+        place = TopicPartition(at.topic, at.number, offset, metadata=metadata)
+        with self._consumer(group) as consumer:
+            try:
+                (answer,) = consumer.commit(offsets=[place], asynchronous=False)
+            except KafkaException as exception:
+                error = kafka_error(exception)
+                if error.code() not in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
+                    raise translate(error, context) from exception
+                consumer.poll(0)  # serves the error callback, which knows the reason
+                raise self._watch.explain(f"{context}: no answer") from exception
+        self._watch.settled()
+        if answer.error is not None:
+            raise translate(answer.error, context)
+
+    @contextmanager
+    def _consumer(self, group: str) -> Iterator[Consumer]:
+        settings = self._connection.settings(
+            self._watch,
+            enable_sparse_connections=False,  # see `Admin`
+            group_id=group,
+            enable_auto_commit=False,
+            # With read_committed, an open transaction on one partition hides all of them.
+            isolation_level="read_uncommitted",
+        )
+        consumer = Consumer(settings)
         try:
-            return consumer.committed(asked, SLICE_S)
-        except KafkaException as exception:
-            # That a right is missing is only told to who reads.
-            told = consumer.poll(0)
-            reason = told.error() if told is not None else None
-            error = translate(reason or kafka_error(exception), context)
-            if not isinstance(error, Unavailable):
-                raise error from exception
-            if time.monotonic() > end:
-                raise watch.explain(f"{context}: no answer") from exception
+            yield consumer
+        finally:
+            consumer.close()
+
+    def _answers(
+        self, consumer: Consumer, asked: list[TopicPartition], context: str
+    ) -> list[TopicPartition]:
+        deadline = Deadline(self._timeout_s, time.monotonic)
+        while True:
+            try:
+                return consumer.committed(asked, SLICE_S)
+            except KafkaException as exception:
+                # A missing right is reported only to a consumer that polls.
+                message = consumer.poll(0)
+                reason = message.error() if message is not None else None
+                error = translate(reason or kafka_error(exception), context)
+                if not isinstance(error, Unavailable):
+                    raise error from exception
+                if deadline.has_passed:
+                    raise self._watch.explain(f"{context}: no answer") from exception

@@ -36,7 +36,7 @@ class RecordSource(Protocol):
 
 
 class BrokerQueries(Protocol):
-    """What only the brokers know (`Admin`)."""
+    """What only the brokers know (`OffsetQueries`)."""
 
     def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
         """The id that each topic has now."""

@@ -38,7 +38,7 @@ from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.catalog.topic_names import uploads_of
 from erasestream.topics.client.upload_builder import UploadFactory
 from erasestream.topics.client.upload_producer import Receipt
-from erasestream.topics.kafka.connection import ClientErrorState
+from erasestream.topics.kafka.errors import ClientErrorState
 from tests.kafka_fixture import PARTITIONS, KafkaFixture
 from tests.paths import ROOT
 

@@ -11,8 +11,10 @@ from erasestream.topics.admin.record_purge import RecordPurger, purgeable_offset
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.roles import ADMIN, PURGER
 from erasestream.topics.catalog.topic_names import RETAINED, cutouts_of, uploads_of
-from erasestream.topics.kafka.connection import ClientErrorState, Connection
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.group_offsets import Committed
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import PARTITIONS, KafkaFixture
@@ -69,40 +71,41 @@ def test_purged_up_to_the_mark_and_no_further(kafka: KafkaFixture, lane: Lane) -
     )
     purge = RecordPurger(connection=Connection(cluster=kafka.cluster, role=PURGER), catalog=catalog)
     purge.purge_once()  # what other tests' sink has stored
-    admin = kafka.connection(ADMIN).admin()
+    offsets = kafka.offsets
     uploads, cutouts = Partition(uploads_of(lane), 0), Partition(cutouts_of(lane), 0)
     for at in (uploads, cutouts):
         produce(kafka, at, 10)
-    topic_id = admin.topic_ids([uploads.topic])[uploads.topic]
+    topic_id = offsets.topic_ids([uploads.topic])[uploads.topic]
     mark = ReplayMark(topic_id=topic_id, offset=4)
-    admin.commit_for("router", cutouts, 7, metadata=str(mark))
+    kafka.groups.commit("router", cutouts, 7, metadata=str(mark))
 
     assert purge.purge_once() == 2
     assert purge.purge_once() == 0
 
-    assert (admin.log_start(uploads), admin.log_end(uploads)) == (5, 10)
-    assert (admin.log_start(cutouts), admin.log_end(cutouts)) == (7, 10)
-    assert admin.log_start(Partition(uploads.topic, 1)) == 0
+    assert (offsets.log_start(uploads), offsets.log_end(uploads)) == (5, 10)
+    assert (offsets.log_start(cutouts), offsets.log_end(cutouts)) == (7, 10)
+    assert offsets.log_start(Partition(uploads.topic, 1)) == 0
 
 
 def test_retained_goes_as_far_as_it_is_stored(kafka: KafkaFixture, lane: Lane) -> None:
     """By the sink's place; what waits for the sink stays, and so do its neighbours."""
     catalog = kafka.catalog()
-    admin = kafka.connection(ADMIN).admin()
+    admin = kafka.admin
+    offsets = OffsetQueries(admin)
     stored, waiting = Partition(RETAINED, 0), Partition(RETAINED, 1)
     for at in (stored, waiting):
         produce(kafka, at, 10)
-    end = {at: admin.log_end(at) for at in (stored, waiting)}
+    end = {at: offsets.log_end(at) for at in (stored, waiting)}
     eventually("no sink of another test is left", lambda: not admin.has_members("sink"))
-    admin.commit_for("sink", stored, end[stored] - 3, metadata="")
+    kafka.groups.commit("sink", stored, end[stored] - 3, metadata="")
     purge = RecordPurger(connection=Connection(cluster=kafka.cluster, role=PURGER), catalog=catalog)
     try:
         purge.purge_once()
     finally:  # the other tests' sink has stored nothing
         (deleted,) = admin.client.delete_consumer_groups(["sink"]).values()
         deleted.result(20)
-    assert admin.log_start(stored) == end[stored] - 3
-    assert admin.log_start(waiting) <= end[waiting] - 10
+    assert offsets.log_start(stored) == end[stored] - 3
+    assert offsets.log_start(waiting) <= end[waiting] - 10
 
 
 def test_open_transaction_does_not_count(kafka: KafkaFixture, lane: Lane) -> None:
@@ -111,12 +114,12 @@ def test_open_transaction_does_not_count(kafka: KafkaFixture, lane: Lane) -> Non
         (LaneSpec(name=lane, partitions=PARTITIONS),),
         durability=Durability(replication=1, min_insync=1),
     )
-    admin = kafka.connection(ADMIN).admin()
-    topic_id = admin.topic_ids([uploads_of(lane)])[uploads_of(lane)]
+    offsets = kafka.offsets
+    topic_id = offsets.topic_ids([uploads_of(lane)])[uploads_of(lane)]
     for number in range(PARTITIONS):
         produce(kafka, Partition(cutouts_of(lane), number), 10)
         mark = ReplayMark(topic_id=topic_id, offset=-1)
-        admin.commit_for("router", Partition(cutouts_of(lane), number), 7, metadata=str(mark))
+        kafka.groups.commit("router", Partition(cutouts_of(lane), number), 7, metadata=str(mark))
     purge = RecordPurger(connection=Connection(cluster=kafka.cluster, role=PURGER), catalog=catalog)
     router = kafka.connection(ADMIN)
     writer = Producer(router.settings(ClientErrorState(), transactional_id=f"open-{lane}"))
@@ -128,7 +131,7 @@ def test_open_transaction_does_not_count(kafka: KafkaFixture, lane: Lane) -> Non
     try:
         purge.purge_once()
         places = [Partition(cutouts_of(lane), number) for number in range(PARTITIONS)]
-        assert [admin.log_start(at) for at in places] == [7, 7]
+        assert [offsets.log_start(at) for at in places] == [7, 7]
     finally:
         writer.abort_transaction(20)
         reader.close()

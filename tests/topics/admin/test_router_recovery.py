@@ -16,7 +16,7 @@ from erasestream.topics.admin.router_recovery import RouterRecovery
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.roles import ADMIN, ROUTER
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
-from erasestream.topics.kafka.connection import ClientErrorState
+from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.start_offsets import StartOffset
 from tests.kafka_fixture import PARTITIONS, KafkaFixture
@@ -75,11 +75,11 @@ def committed(kafka: KafkaFixture, lane: Lane, partition: int) -> tuple[int, str
 def test_mark_is_the_last_result_that_was_committed(kafka: KafkaFixture, lane: Lane) -> None:
     """Aborted results after it do not count, nor do the markers of transactions."""
     topic = uploads_of(lane)
-    topic_id = kafka.connection(ADMIN).admin().topic_ids([topic])[topic]
+    topic_id = kafka.offsets.topic_ids([topic])[topic]
     route(kafka, lane, topic_id, range(90), commit=True)
     route(kafka, lane, topic_id, range(90, 180), commit=False)
     wiped = Partition(cutouts_of(lane), 0)
-    kafka.connection(ADMIN).admin().commit_for(ROUTER, wiped, 5, metadata="")
+    kafka.groups.commit(ROUTER, wiped, 5, metadata="")
 
     lines = mender(kafka, lane).recover(lane)
 
@@ -94,22 +94,22 @@ def test_what_was_deleted_may_have_been_lost(kafka: KafkaFixture, lane: Lane) ->
     for _ in range(5):
         producer.produce(cutouts_of(lane), b"x", None, 0)
     assert producer.flush(20) == 0
-    admin = kafka.connection(ADMIN).admin()
+    admin = kafka.admin
     for deleted in admin.client.delete_records([TopicPartition(cutouts_of(lane), 0, 3)]).values():
         deleted.result(20)
     lines = mender(kafka, lane).recover(lane)
     assert lines[0].startswith(f"{cutouts_of(lane)}/0: from 3 with mark")
     offset, metadata = committed(kafka, lane, 0)
     assert StartOffset(offset, metadata).among(
-        admin.log_start(Partition(cutouts_of(lane), 0))
+        kafka.offsets.log_start(Partition(cutouts_of(lane), 0))
     ) == StartOffset(3, metadata, after_loss=True)
 
 
 def test_nothing_is_guessed_when_the_results_are_gone(kafka: KafkaFixture, lane: Lane) -> None:
     """With the ephemeral records deleted there is no telling, and the repair is refused."""
     topic = uploads_of(lane)
-    admin = kafka.connection(ADMIN).admin()
-    route(kafka, lane, admin.topic_ids([topic])[topic], range(3), commit=True)
+    admin = kafka.admin
+    route(kafka, lane, kafka.offsets.topic_ids([topic])[topic], range(3), commit=True)
     everything = TopicPartition(ephemeral_of(lane), 0, -1)
     for deleted in admin.client.delete_records([everything]).values():
         deleted.result(20)

@@ -24,7 +24,8 @@ from erasestream.topics.client.result_subscription import (
     ReceivingLimits,
     ResultSubscription,
 )
-from erasestream.topics.kafka.connection import ClientErrorState, Cluster
+from erasestream.topics.kafka.connection import Cluster
+from erasestream.topics.kafka.errors import ClientErrorState
 from tests.kafka_fixture import KafkaFixture
 
 TIMEOUT_S = 30.0

@@ -24,7 +24,7 @@ from erasestream.topics.consent.ledger_view import ledger_key
 from erasestream.topics.consent.reader import ConsentReader
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.consent.writer import ConsentWriter, OperatorPolicy
-from erasestream.topics.kafka.connection import ClientErrorState
+from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition

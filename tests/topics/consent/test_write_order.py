@@ -16,7 +16,7 @@ from erasestream.topics.consent.reader import ConsentReader
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.acl_bindings import binding_of, exactly
-from erasestream.topics.kafka.connection import ClientErrorState
+from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.partitioner import partition_of
 from tests.flow.topic_reader import UNCOMMITTED, TopicReader
 from tests.kafka_fixture import KafkaFixture

@@ -18,8 +18,9 @@ from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.client.upload_sender import SendingLimits
 from erasestream.topics.kafka import broker_loss_detector
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
-from erasestream.topics.kafka.connection import ClientErrorState, Connection, Settings
+from erasestream.topics.kafka.connection import Connection, Settings
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView
+from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition, Record
 from tests.flow.pictures import photo

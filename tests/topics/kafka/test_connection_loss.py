@@ -168,11 +168,11 @@ def test_what_lies_there_is_not_sent_again_when_another_upload_is_given_up(
 
     monkeypatch.setattr(producer_pool, "Producer", several_in_flight)
     lane = kafka.open_lane()
-    admin = kafka.admin
+    offsets = kafka.offsets
 
     def lying() -> int:
         partitions = (Partition(uploads_of(lane), number) for number in range(PARTITIONS))
-        return sum(admin.log_end(partition) for partition in partitions)
+        return sum(offsets.log_end(partition) for partition in partitions)
 
     limits = SendingLimits(delivery_s=12)
     with UploadProducer(proxied, lane, limits=limits) as producer:

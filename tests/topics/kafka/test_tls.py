@@ -13,7 +13,9 @@ import pytest
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.schemas.errors import Code, ErasestreamError
 from erasestream.topics.catalog.roles import ADMIN
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Cluster, Connection
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.tls import Identity
 
 ANSWER_S = 5.0
@@ -83,9 +85,9 @@ def listening(identities: Path, version: ssl.TLSVersion) -> Iterator[Listener]:
 def ask(identities: Path, port: int) -> ErasestreamError:
     """How a question of librdkafka to that port ends; nobody there speaks Kafka."""
     cluster = Cluster(bootstrap_servers=(f"127.0.0.1:{port}",), identities=identities)
-    admin = Connection(cluster=cluster, role=ADMIN).admin(timeout_s=3.0)
+    admin = Admin(Connection(cluster=cluster, role=ADMIN), timeout_s=3.0)
     with pytest.raises(ErasestreamError) as raised:
-        admin.topic_ids(["uploads.shop"])
+        OffsetQueries(admin).topic_ids(["uploads.shop"])
     return raised.value
 
 

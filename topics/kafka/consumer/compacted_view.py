@@ -17,19 +17,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
-from confluent_kafka.admin import OffsetSpec
 
 from erasestream.schemas.errors import Unavailable
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
-from erasestream.topics.kafka.connection import ClientErrorState, Connection, translate
-from erasestream.topics.kafka.end_offsets import known_ends
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.errors import ClientErrorState, translate
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition, Record
 
 Mark = Mapping[Partition, int]
 """Per partition the offset behind the last record that counts."""
-
-_FIRST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-_END: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
 _NO_MATTER = {
     KafkaError._PARTITION_EOF,
@@ -52,7 +50,7 @@ class CompactedView:
     ) -> None:
         """`topics`: their partition counts; `only` picks some of the partitions."""
         self._watch = ClientErrorState()
-        self._admin = connection.admin()
+        self._offsets = OffsetQueries(Admin(connection))
         self._lifeline = BrokerLossDetector(connection, self._watch)
         self._settings = connection.settings(
             self._watch,
@@ -86,8 +84,8 @@ class CompactedView:
         From their beginning, or from `start`, which then names all of them.
         """
         self._apply = apply
-        self._asked = [TopicPartition(*at) for at in partitions]
-        first = start or (self._admin.offsets(self._asked, _FIRST) if self._asked else {})
+        self._asked = list(partitions)
+        first = start or (self._offsets.log_starts(self._asked) if self._asked else {})
         self._applied = dict(first)
         self._assign()
 
@@ -101,7 +99,7 @@ class CompactedView:
 
     def mark(self, *, timeout_s: float | None = None) -> Mark:
         """How far the topics reach now.  Raises `Unavailable` if a leader does not answer."""
-        return self._admin.offsets(self._asked, _END, timeout_s=timeout_s)
+        return self._offsets.log_ends(self._asked, timeout_s=timeout_s)
 
     @property
     def applied(self) -> Mark:
@@ -150,7 +148,7 @@ class CompactedView:
         Which partitions these are.  One that is away holds up the others for half of the time,
         by a question of its own to each leader.
         """
-        mark = known_ends(self._admin, self._asked, timeout_s=deadline_s / 2)
+        mark = self._offsets.known_log_ends(self._asked, timeout_s=deadline_s / 2)
         end = time.monotonic() + deadline_s / 2
         while not self._settled(mark) and time.monotonic() < end:
             self.read(0.05)
@@ -165,7 +163,8 @@ class CompactedView:
 
     def _settled(self, mark: Mark) -> bool:
         """Whether what is missing are offsets that hold no record any more (compacted away)."""
-        for tp in self._consumer.position(self._asked):
+        asked = [TopicPartition(*at) for at in self._asked]
+        for tp in self._consumer.position(asked):
             at = Partition(tp.topic, tp.partition)
             self._applied[at] = max(self._applied[at], tp.offset)
         return all(self._applied[at] >= offset for at, offset in mark.items())

@@ -98,7 +98,7 @@ S = TypeVar("S", bound=State)
 
 
 class BrokerQueries(Protocol):
-    """What is asked of the brokers (`Admin`)."""
+    """What is asked of the brokers (`OffsetQueries`)."""
 
     def log_end(self, at: Partition) -> int:
         """The offset behind the last record of a partition."""
@@ -120,12 +120,12 @@ class CachedPartitionState(Generic[S]):
         at: Partition,
         *,
         make: Callable[[], S],
-        admin: BrokerQueries,
+        queries: BrokerQueries,
         deadline_s: float,
     ) -> None:
         """`make`: a state to which nothing was applied yet."""
         self._reads, self._at, self._deadline_s = reads, at, deadline_s
-        self._make, self._admin = make, admin
+        self._make, self._queries = make, queries
         self._topic_id: str | None = None
         self._lock = threading.Lock()
         self._state, self._reached, self._fresh_s = make(), 0, -math.inf
@@ -151,7 +151,7 @@ class CachedPartitionState(Generic[S]):
 
     def _catch_up(self) -> None:
         # Asked by one at a time: a mark that is older than what was read would look like a loss.
-        end = self._admin.log_end(self._at)
+        end = self._queries.log_end(self._at)
         if self._topic_id is None:
             self._topic_id = self._id_now()
         if end < self._reached:
@@ -177,4 +177,4 @@ class CachedPartitionState(Generic[S]):
         self._topic_id = topic_id
 
     def _id_now(self) -> str:
-        return self._admin.topic_ids([self._at.topic])[self._at.topic]
+        return self._queries.topic_ids([self._at.topic])[self._at.topic]

@@ -15,7 +15,8 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from erasestream.schemas.errors import Unavailable
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
-from erasestream.topics.kafka.connection import ClientErrorState, Connection, translate
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.errors import ClientErrorState, translate
 from erasestream.topics.kafka.records import Partition, Record
 
 MAX_HELD_BYTES = 64_000_000

@@ -10,7 +10,9 @@ import hashlib
 from collections.abc import Iterable
 
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
-from erasestream.topics.kafka.connection import ClientErrorState, Connection, Settings
+from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.connection import Connection, Settings
+from erasestream.topics.kafka.errors import ClientErrorState
 
 
 def member_settings(
@@ -47,6 +49,6 @@ def member_name(connection: Connection, *, instance: str, topics: Iterable[str])
 
     Raises `Unavailable`, `Refused`.
     """
-    counts = connection.admin().check_rights(dict.fromkeys(topics, ()))
+    counts = Admin(connection).check_rights(dict.fromkeys(topics, ()))
     text = ",".join(f"{topic}={count}" for topic, count in sorted(counts.items()))
     return f"{instance}.{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -19,13 +19,8 @@ from erasestream.schemas.errors import ErasestreamError, Fenced, Unavailable
 from erasestream.schemas.events.base import utc
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
-from erasestream.topics.kafka.connection import (
-    ClientErrorState,
-    Connection,
-    is_fatal,
-    kafka_error,
-    translate,
-)
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.errors import ClientErrorState, is_fatal, kafka_error, translate
 from erasestream.topics.kafka.records import Partition
 
 

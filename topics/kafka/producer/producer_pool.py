@@ -22,7 +22,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
-from erasestream.topics.kafka.connection import Settings, is_fatal, kafka_error
+from erasestream.topics.kafka.connection import Settings
+from erasestream.topics.kafka.errors import is_fatal, kafka_error
 
 _POLL_S = 0.1
 

@@ -2,8 +2,9 @@
 
 from confluent_kafka import Consumer
 
-from erasestream.topics.kafka.connection import ClientErrorState, Connection
+from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.static_membership import member_settings
+from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.transaction.producer import METADATA_S
 
 PREFETCH_KBYTES = 64_000

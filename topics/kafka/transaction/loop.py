@@ -26,9 +26,12 @@ from collections.abc import Callable
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from erasestream.schemas.errors import Fenced, InvariantBroken, Unavailable
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.backoff import pause_s
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
-from erasestream.topics.kafka.connection import ClientErrorState, Connection, translate
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.errors import ClientErrorState, translate
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition, Record
 from erasestream.topics.kafka.transaction.consumer import transactional_consumer
 from erasestream.topics.kafka.transaction.counters import TransactionCounters
@@ -87,7 +90,7 @@ class TransactionalLoop:
         )
         self._starts = StartOffsets(
             consumer=self._consumer,
-            admin=connection.admin(),
+            offsets=OffsetQueries(Admin(connection)),
             initial_offset=handler.initial_offset,
             stopping=stopping,
             watch=self._watch,

@@ -17,7 +17,8 @@ from confluent_kafka import (
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.catalog.acl import transactional_prefix
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
-from erasestream.topics.kafka.connection import ClientErrorState, Connection, kafka_error, translate
+from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
 from erasestream.topics.kafka.records import Outgoing
 from erasestream.topics.kafka.transaction.abandonable_calls import AbandonableExecutor
 

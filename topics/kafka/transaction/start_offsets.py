@@ -16,7 +16,8 @@ from typing import NamedTuple, TypeVar
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from erasestream.schemas.errors import InvariantBroken, Unavailable
-from erasestream.topics.kafka.connection import Admin, ClientErrorState, kafka_error, translate
+from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.producer import CALL_TIMEOUT_S
 
@@ -59,13 +60,13 @@ class StartOffsets:
         self,
         *,
         consumer: Consumer,
-        admin: Admin,
+        offsets: OffsetQueries,
         initial_offset: Callable[[Partition], StartOffset | None],
         stopping: threading.Event,
         watch: ClientErrorState,
     ) -> None:
         self._consumer = consumer
-        self._admin = admin
+        self._offsets = offsets
         self._initial_offset = initial_offset
         self._stopping = stopping
         self._watch = watch
@@ -83,7 +84,7 @@ class StartOffsets:
                 raise translate(tp.error, f"committed offset of {at}")
             known = tp.offset >= 0
             starts[at] = StartOffset(tp.offset, tp.metadata or "") if known else self._begun(at)
-        log_starts = self._patiently(lambda: self._admin.log_starts(starts))
+        log_starts = self._patiently(lambda: self._offsets.log_starts(starts))
         return {at: self._said(at, start.among(log_starts[at])) for at, start in starts.items()}
 
     def _said(self, at: Partition, start: StartOffset) -> StartOffset:

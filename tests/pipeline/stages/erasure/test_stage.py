@@ -236,15 +236,15 @@ def test_all_but_the_partition_that_is_away_get_their_heartbeats(
     writes = OneAway(connection=kafka.connection(ERASER), timeout_s=20)
     writes.away = Partition(topic, 1)
     beats = CompactionHeartbeat(writes=writes, partitions={topic: count})
-    ends = [kafka.admin.log_end(Partition(topic, n)) for n in range(count)]
+    ends = [kafka.offsets.log_end(Partition(topic, n)) for n in range(count)]
     for _ in range(2):
         with pytest.raises(Unavailable, match=f"{topic}/1"):
             beats.beat()
-    now = [kafka.admin.log_end(Partition(topic, n)) for n in range(count)]
+    now = [kafka.offsets.log_end(Partition(topic, n)) for n in range(count)]
     assert [b - a for a, b in zip(ends, now, strict=True)] == [2, 0] + [2] * (count - 2)
     writes.away = None
     beats.beat()
-    assert kafka.admin.log_end(Partition(topic, 1)) == ends[1] + 1
+    assert kafka.offsets.log_end(Partition(topic, 1)) == ends[1] + 1
 
 
 def test_what_is_erased_is_not_erased_again(kafka: KafkaFixture, lane: Lane, vault: Vault) -> None:
@@ -396,7 +396,7 @@ def erasures_in(kafka: KafkaFixture, lane: Lane, topic: str) -> list[ErasureEntr
 def ledger_ends(kafka: KafkaFixture) -> list[int]:
     """How far the ledger reaches."""
     partitions = kafka.catalog()[LEDGER].partitions
-    return [kafka.admin.log_end(Partition(LEDGER, number)) for number in range(partitions)]
+    return [kafka.offsets.log_end(Partition(LEDGER, number)) for number in range(partitions)]
 
 
 def test_a_decision_in_doubt_is_reported_once(

@@ -84,21 +84,21 @@ class Brokers:
         return f"topic-{self.incarnation:016d}"
 
     def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
-        """As an `Admin` answers."""
+        """As `OffsetQueries` answers."""
         return dict.fromkeys(names, self.topic_id)
 
     def log_start(self, at: Partition) -> int:
-        """As an `Admin` answers."""
+        """As `OffsetQueries` answers."""
         return self.uploads_start[at.number]
 
     def first_after(self, at: Partition, moment_ms: int) -> int:
-        """As an `Admin` answers."""
+        """As `OffsetQueries` answers."""
         log = self.uploads[at.number]
         after = (n for n, r in enumerate(log) if r.appended_ms > moment_ms)
         return max(next(after, len(log)), self.uploads_start[at.number])
 
     def log_end(self, at: Partition) -> int:
-        """As an `Admin` answers for the ephemeral topic."""
+        """As `OffsetQueries` answers for the ephemeral topic."""
         return sum(place.partition == at.number for place in self.ephemeral)
 
     def read(self, at: Partition, offset: int) -> Record | None:

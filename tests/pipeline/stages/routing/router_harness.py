@@ -22,8 +22,11 @@ from erasestream.topics.catalog.roles import ADMIN, ROUTER, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import RETAINED, cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.consent.writer import ConsentWriter
-from erasestream.topics.kafka.connection import ClientErrorState, Connection
+from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
+from erasestream.topics.kafka.errors import ClientErrorState
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Record
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 from tests.flow.topic_reader import COMMITTED, TopicReader, event_of, ids_in
@@ -62,7 +65,7 @@ class Routed:
             catalog=only,
             view=self._view,
             originals=self._originals,
-            admin=connection.admin(),
+            admin=OffsetQueries(Admin(connection)),
             stopping=self._stopping,
         )
         self.loop = TransactionalLoop(
@@ -133,7 +136,7 @@ class KafkaRouterHarness:
     def topic_id(self) -> str:
         """Of the uploads as they are now."""
         topic = uploads_of(self.lane)
-        return self.kafka.admin.topic_ids([topic])[topic]
+        return self.kafka.offsets.topic_ids([topic])[topic]
 
     def upload(self, partition: int = 0) -> tuple[UploadId, Position, datetime]:
         """One upload; where it lies, and since when."""

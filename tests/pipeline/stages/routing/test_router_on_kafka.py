@@ -20,7 +20,8 @@ from erasestream.topics.admin.router_recovery import RouterRecovery
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.consent.view import ConsentView
-from erasestream.topics.kafka.connection import ClientErrorState, Cluster, Connection
+from erasestream.topics.kafka.connection import Cluster, Connection
+from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import PARTITIONS, KafkaFixture, opened_kafka
@@ -156,7 +157,7 @@ def test_a_router_that_dies_in_its_first_transaction_goes_on(bench: KafkaRouterH
     first.run_until(undone.is_set)
     first.close()
     ephemeral = Partition(ephemeral_of(bench.lane), 2)
-    assert bench.kafka.admin.log_end(ephemeral) > 0
+    assert bench.kafka.offsets.log_end(ephemeral) > 0
     assert bench.delivered(3) == []
     second = bench.router()
     second.run_until(lambda: bench.delivered(3) == [added])
@@ -229,7 +230,7 @@ def test_results_that_retention_took_from_the_router_are_counted(bench: KafkaRou
         bench.process()
     left = bench.process()
     topic = cutouts_of(bench.lane)
-    delete(bench, topic, below=bench.kafka.admin.log_end(Partition(topic, 0)) - 1)
+    delete(bench, topic, below=bench.kafka.offsets.log_end(Partition(topic, 0)) - 1)
     bench.route_until(left).close()
     assert bench.delivered() == [first, left]
     (finding,) = bench.ledger(Finding)

@@ -15,9 +15,11 @@ from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import OPERATOR, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.consent.reader import ConsentReader
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.consumer import partition_reader
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.consumer.partition_reader import CachedPartitionState, PartitionReader
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition, Record
 from tests.flow.waiting import eventually
@@ -89,9 +91,9 @@ def followed(
 ) -> CachedPartitionState[Told]:
     """It, as an operator reads it."""
     connection = kafka.connection(OPERATOR)
-    admin = connection.admin()
-    asked = Asked(log_end or admin.log_end, admin.topic_ids)
-    return CachedPartitionState(reads(connection), at, make=Told, admin=asked, deadline_s=20)
+    offsets = OffsetQueries(Admin(connection))
+    asked = Asked(log_end or offsets.log_end, offsets.topic_ids)
+    return CachedPartitionState(reads(connection), at, make=Told, queries=asked, deadline_s=20)
 
 
 def test_a_question_reads_what_is_new(kafka: KafkaFixture, at: Partition, write: Write) -> None:
@@ -202,7 +204,7 @@ def test_those_who_wait_are_answered_together(
     kafka: KafkaFixture, at: Partition, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the question that is asked next, since it is newer than all of theirs."""
-    log_end = kafka.connection(OPERATOR).admin().log_end
+    log_end = OffsetQueries(Admin(kafka.connection(OPERATOR))).log_end
     is_asked, may_ask, waiting = threading.Event(), threading.Event(), threading.Semaphore(0)
     questions: list[int] = []
 

@@ -11,9 +11,10 @@ from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel
 from erasestream.schemas.ids import Lane, UploadId, new_upload_id
 from erasestream.topics.catalog.roles import ADMIN, ROUTER
 from erasestream.topics.catalog.topic_names import uploads_of
-from erasestream.topics.kafka.connection import ClientErrorState, Settings
+from erasestream.topics.kafka.connection import Settings
 from erasestream.topics.kafka.consumer import record_fetcher
 from erasestream.topics.kafka.consumer.record_fetcher import MAX_SKIP, RecordFetcher
+from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture, opened_kafka

@@ -7,12 +7,12 @@ from confluent_kafka import Producer
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import ADMIN, ROUTER
 from erasestream.topics.catalog.topic_names import uploads_of
-from erasestream.topics.kafka.connection import ClientErrorState
 from erasestream.topics.kafka.consumer.record_fetcher import (
     ANSWER_TIMEOUT_S,
     MAX_HELD_BYTES,
     RecordFetcher,
 )
+from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.records import Partition
 from tests.kafka_fixture import KafkaFixture
 

@@ -10,7 +10,8 @@ from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import LEDGER
-from erasestream.topics.kafka.connection import ClientErrorState, Connection, Settings
+from erasestream.topics.kafka.connection import Connection, Settings
+from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.producer import TransactionalProducer

@@ -11,7 +11,7 @@ from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import ADMIN, ROUTER
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of
 from erasestream.topics.kafka.backoff import MAX_PAUSE_S, pause_s
-from erasestream.topics.kafka.connection import ClientErrorState
+from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.records import Partition, Record
 from erasestream.topics.kafka.transaction.loop import MAX_OPEN_S, TransactionalLoop
 from erasestream.topics.kafka.transaction.start_offsets import (
@@ -243,7 +243,7 @@ def test_a_member_that_the_group_left_behind_joins_again(code: int, kafka: Kafka
     """It is no fault of the set-up if there is another generation before a partition is begun."""
     starts = StartOffsets(
         consumer=Member(code),  # type: ignore[arg-type]
-        admin=kafka.admin,
+        offsets=kafka.offsets,
         initial_offset=lambda _at: StartOffset(0, ""),
         stopping=threading.Event(),
         watch=ClientErrorState(),

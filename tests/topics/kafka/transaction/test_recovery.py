@@ -11,7 +11,8 @@ from erasestream.schemas.errors import Fenced
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES, cutouts_of, ephemeral_of
-from erasestream.topics.kafka.connection import ClientErrorState, Connection, Settings
+from erasestream.topics.kafka.connection import Connection, Settings
+from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from erasestream.topics.kafka.transaction.counters import TransactionCounters
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
@@ -112,7 +113,7 @@ def test_a_transaction_that_the_brokers_ended_ends_the_process(bench: KafkaRoute
 
     def ended_by_the_brokers() -> bool:
         writes.serve()
-        end = bench.kafka.admin.log_end(at)
+        end = bench.kafka.offsets.log_end(at)
         return end > 1  # the record, and the marker of a transaction's end
 
     eventually("the brokers end it", ended_by_the_brokers, poll_s=0.3)

@@ -1,0 +1,145 @@
+"""Offsets as the brokers know them: where logs begin and end, and in which topic.
+
+An offset means something only beside the id of its topic: a topic that was deleted and created
+again numbers its records from 0.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+
+from confluent_kafka import TopicCollection, TopicPartition, Uuid
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from erasestream.schemas.clocks import Deadline
+from erasestream.schemas.errors import MissingTopic, Unavailable
+from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.records import Partition
+
+_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_NONE = -1
+"""The brokers' answer if no record is as young as asked for."""
+
+
+class OffsetQueries:
+    """Offsets and topic ids.  Thread-safe.
+
+    Seen with librdkafka 2.16: a leader that is lost during a request gives -1001 and no error,
+    and once it is back the client keeps asking with the epoch of before, without end.  So after
+    a failure the next request is made by a new client.
+    """
+
+    def __init__(self, admin: Admin) -> None:
+        self._admin = admin
+
+    def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the current id of each topic, in the form that Kafka prints."""
+        self._admin.renew()
+        client = self._admin.client  # the same to the end, whatever other threads do
+        futures = client.describe_topics(
+            TopicCollection(list(names)), request_timeout=self._admin.timeout_s
+        )
+        try:
+            return {
+                name: _printed(self._admin.ask(f"topic {name}", future).topic_id)
+                for name, future in futures.items()
+            }
+        except Unavailable:
+            self._admin.reconnect(client)
+            raise
+
+    def log_start(self, at: Partition) -> int:
+        """Return the first offset of a partition that is not deleted."""
+        return self.log_starts([at])[at]
+
+    def log_starts(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Return the first offset of each that is not deleted, in one request."""
+        return self._offsets(partitions, _EARLIEST)
+
+    def log_end(self, at: Partition) -> int:
+        """Return the offset after the last record of a partition, committed or not."""
+        return self.log_ends([at])[at]
+
+    def log_ends(
+        self, partitions: Iterable[Partition], *, timeout_s: float | None = None
+    ) -> dict[Partition, int]:
+        """Return the offset after the last record of each, committed or not, in one request."""
+        return self._offsets(partitions, _LATEST, timeout_s=timeout_s)
+
+    def first_after(self, at: Partition, moment_ms: int) -> int:
+        """Return the offset of the first record appended after this; the log end if none was."""
+        spec: OffsetSpec = OffsetSpec.for_timestamp(moment_ms + 1)
+        found = self._offsets([at], spec, least=_NONE)[at]
+        return self.log_end(at) if found == _NONE else found
+
+    def known_log_ends(
+        self, partitions: Iterable[Partition], *, timeout_s: float
+    ) -> dict[Partition, int]:
+        """Return the log end of each partition whose leader answers in time.
+
+        A partition that the cluster does not know, or not yet, is left out like one without a
+        leader.  Raises `Refused` for other reasons.
+        """
+        self._admin.renew()
+        client, deadline = self._admin.client, Deadline(timeout_s, time.monotonic)
+        # A request each: a request is answered only once all of its partitions are.
+        asked = [(at, TopicPartition(*at)) for at in partitions]
+        answers = [(at, client.list_offsets({tp: _LATEST})[tp]) for at, tp in asked]
+        known: dict[Partition, int] = {}
+        for at, answer in answers:
+            with suppress(Unavailable, MissingTopic):
+                known[at] = int(
+                    self._admin.ask(
+                        f"offsets of {at.topic}", answer, timeout_s=deadline.remaining_s
+                    ).offset
+                )
+        if len(known) < len(answers) or min(known.values(), default=0) < 0:
+            self._admin.reconnect(client)
+        return {at: offset for at, offset in known.items() if offset >= 0}
+
+    def _offsets(
+        self,
+        partitions: Iterable[Partition],
+        spec: OffsetSpec,
+        *,
+        timeout_s: float | None = None,
+        least: int = 0,
+    ) -> dict[Partition, int]:
+        """Return the offset that the spec means for each, all of them known, within one timeout."""
+        asked = [TopicPartition(*at) for at in partitions]
+        wait_s = self._admin.timeout_s if timeout_s is None else timeout_s
+        self._admin.renew()
+        client = self._admin.client
+        try:
+            return self._offsets_from(client, asked, spec, wait_s, least)
+        except Unavailable:
+            self._admin.reconnect(client)
+            raise
+        except MissingTopic:
+            # The client judges by its metadata; partitions may have been added since.
+            self._admin.reconnect(client)
+            return self._offsets_from(self._admin.client, asked, spec, wait_s, least)
+
+    def _offsets_from(
+        self,
+        client: AdminClient,
+        asked: Sequence[TopicPartition],
+        spec: OffsetSpec,
+        wait_s: float,
+        least: int,
+    ) -> dict[Partition, int]:
+        found = {}
+        deadline = Deadline(wait_s, time.monotonic)
+        for tp, future in client.list_offsets(dict.fromkeys(asked, spec)).items():
+            at = Partition(tp.topic, tp.partition)
+            answer = self._admin.ask(f"offsets of {at}", future, timeout_s=deadline.remaining_s)
+            found[at] = int(answer.offset)
+            if found[at] < least:
+                raise Unavailable(f"offsets of {at}: no answer")
+        return found
+
+
+def _printed(topic_id: Uuid) -> str:
+    """Return a topic's id as Kafka writes it: URL-safe, where librdkafka has `+` and `/`."""
+    return str(topic_id).replace("+", "-").replace("/", "_")
