@@ -1,4 +1,4 @@
-"""Real attempts to read, write and delete: whether the broker lets a role."""
+"""Attempt reads, writes and deletes against the real broker to see what a role may do."""
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
@@ -15,14 +15,14 @@ from tests.flow.waiting import eventually
 
 
 class Access(StrEnum):
-    """What the broker said."""
+    """The broker's decision about an attempt."""
 
     ALLOWED = "allowed"
     REFUSED = "refused"
 
 
 def access_of(error: KafkaError | None) -> Access:
-    """An error that is not about rights is none that is expected."""
+    """Translate a client error; fail on any error that is not about authorization."""
     if error is None or error.code() == KafkaError._PARTITION_EOF:
         return Access.ALLOWED
     assert error.code() in {
@@ -36,7 +36,7 @@ def access_of(error: KafkaError | None) -> Access:
 
 
 class AclProbe:
-    """Somebody with the certificate of a role, and a client library that is not ours."""
+    """Bare Kafka clients, without our libraries, that hold the certificate of one role."""
 
     def __init__(self, cluster: Cluster, role: Role) -> None:
         self._connection = Connection(cluster=cluster, role=role)
@@ -45,73 +45,73 @@ class AclProbe:
         return self._connection.settings(ClientErrorState(), **more)
 
     def write(self, topics: Iterable[str]) -> Mapping[str, Access]:
-        """Write a record into each."""
+        """Write one record to each topic."""
         producer = Producer(self._settings(linger_ms=0, message_timeout_ms=20_000))
-        answers: dict[str, Access] = {}
+        found: dict[str, Access] = {}
 
-        def answered(error: KafkaError | None, message: Message) -> None:
-            answers[str(message.topic())] = access_of(error)
+        def on_delivery(error: KafkaError | None, message: Message) -> None:
+            found[str(message.topic())] = access_of(error)
 
         for topic in topics:
-            producer.produce(topic, b"x", b"key", 0, on_delivery=answered)
+            producer.produce(topic, b"x", b"key", 0, on_delivery=on_delivery)
         producer.flush(30)
-        return answers
+        return found
 
     def read(self, topics: Iterable[str]) -> Mapping[str, Access]:
-        """Read from each, up to its first record, its end or a refusal.
+        """Read each topic up to its first record, its end or a refusal.
 
-        librdkafka is silent about an assigned topic that it may not even see, so each is
-        looked up before.
+        librdkafka reports nothing about an assigned topic that the role may not even
+        describe, so the metadata of each topic is requested first.
         """
         settings = self._settings(group_id="never-joined", enable_auto_commit=False)
         consumer = Consumer(settings | {"enable.partition.eof": True})
-        seen = {
+        described = {
             topic: access_of(consumer.list_topics(topic, 20).topics[topic].error)
             for topic in topics
         }
-        visible = [topic for topic, answer in seen.items() if answer is Access.ALLOWED]
-        answers: dict[str, Access] = {}
+        visible = [topic for topic, access in described.items() if access is Access.ALLOWED]
+        found: dict[str, Access] = {}
 
-        def answered() -> bool:
+        def all_found() -> bool:
             for message in consumer.consume(100, 0.1):
-                if message.topic() in visible:  # another is the group, which is not joined
-                    answers.setdefault(str(message.topic()), access_of(message.error()))
-            return len(answers) == len(visible)
+                if message.topic() in visible:  # any other error is about the group, never joined
+                    found.setdefault(str(message.topic()), access_of(message.error()))
+            return len(found) == len(visible)
 
         try:
             consumer.assign([TopicPartition(topic, 0, 0) for topic in visible])
-            eventually("an answer for every topic", answered, deadline_s=20)
+            eventually("an answer for every topic", all_found, deadline_s=20)
         finally:
             consumer.close()
-        return seen | answers
+        return described | found
 
     def delete(self, topics: Iterable[str]) -> Mapping[str, Access]:
-        """Delete the records before the first of each: none, if it is allowed."""
+        """Delete the records before the first offset of each topic: none, if it is allowed."""
         client = AdminClient(self._settings())
-        asked = [TopicPartition(topic, 0, 0) for topic in topics]
-        futures = client.delete_records(asked, request_timeout=20)
-        return {tp.topic: _answered(future) for tp, future in futures.items()}
+        before_first = [TopicPartition(topic, 0, 0) for topic in topics]
+        futures = client.delete_records(before_first, request_timeout=20)
+        return {tp.topic: _access_from(future) for tp, future in futures.items()}
 
     def join(self, group: str, topic: str) -> Access:
-        """Join a group to read a topic that this role may read."""
+        """Join a group, subscribed to a topic that this role may read."""
         consumer = Consumer(self._settings(group_id=group, enable_auto_commit=False))
-        assigned: list[Access] = []
+        found: list[Access] = []
 
-        def answered() -> bool:
+        def is_found() -> bool:
             message = consumer.poll(0.1)
             if message is not None:
-                assigned.append(access_of(message.error()))
-            return bool(assigned)
+                found.append(access_of(message.error()))
+            return bool(found)
 
         try:
-            consumer.subscribe([topic], on_assign=lambda *_: assigned.append(Access.ALLOWED))
-            eventually("an answer of the group", answered, deadline_s=20)
+            consumer.subscribe([topic], on_assign=lambda *_: found.append(Access.ALLOWED))
+            eventually("the group's answer", is_found, deadline_s=20)
         finally:
             consumer.close()
-        return assigned[0]
+        return found[0]
 
     def begin_transactions(self, transactional_id: str) -> Access:
-        """Become the one producer of this transactional id."""
+        """Initialize a producer with this transactional id, which fences any other."""
         producer = Producer(self._settings(transactional_id=transactional_id))
         try:
             producer.init_transactions(20)
@@ -120,7 +120,7 @@ class AclProbe:
         return Access.ALLOWED
 
 
-def _answered(future: Future[Any]) -> Access:
+def _access_from(future: Future[Any]) -> Access:
     try:
         future.result(20)
     except KafkaException as exception:

@@ -1,4 +1,4 @@
-"""Running pipelines: one that all tests share, one that may be broken, one without stages."""
+"""Running pipelines: one that all tests share, one that tests may break, one without stages."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from tests.flow.pipeline_harness import PipelineHarness
 
 @pytest.fixture(scope="session")
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarness]:
-    """The pipeline that tests share; each uses accounts of its own and leaves it running."""
+    """The shared pipeline; each test uses accounts of its own and leaves it running."""
     flow = PipelineHarness(tmp_path_factory.mktemp("flow"))
     try:
         flow.start()
@@ -20,7 +20,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarness]:
 
 @pytest.fixture(scope="session")
 def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarness]:
-    """Another one; see `fragile`."""
+    """A second pipeline; tests use it as `fragile`."""
     flow = PipelineHarness(tmp_path_factory.mktemp("fragile"))
     try:
         flow.start()
@@ -31,14 +31,14 @@ def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarn
 
 @pytest.fixture
 def fragile(breakable: PipelineHarness) -> PipelineHarness:
-    """A pipeline in which things may be killed; whole again before each test."""
+    """A pipeline whose processes a test may kill; all stages run before each test."""
     breakable.start_stages()
     return breakable
 
 
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarness]:
-    """Broker, bucket, topics and rights without stages: nothing reads what is written here."""
+    """Broker, bucket, topics and rights without stages: nothing reads what tests write."""
     flow = PipelineHarness(tmp_path_factory.mktemp("bare"))
     try:
         flow.start(stages=())

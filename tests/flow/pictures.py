@@ -1,4 +1,4 @@
-"""Pictures for the tests of the whole flow: no two are equal, and noise can be searched for."""
+"""Pictures for end-to-end tests: no two are equal, and noise can be found by its bytes."""
 
 import io
 import itertools
@@ -10,33 +10,33 @@ _numbers = itertools.count(1)
 
 
 def photo(width: int = 48, height: int = 32) -> bytes:
-    """A small JPEG: a bright product on a dark ground, another shade each time."""
+    """Return a small JPEG: a bright product on a dark ground, in another shade each time."""
     number = next(_numbers)
     picture = Image.new("RGB", (width, height), (number % 60, number // 60 % 60, 20))
     picture.paste((255 - number % 40, 250, 240), (width // 4, 2, width * 3 // 4, height - 2))
-    return _saved(picture, "JPEG")
+    return _encode(picture, "JPEG")
 
 
 def noise(width: int = 64, height: int = 64) -> bytes:
-    """A bright PNG that can not be compressed, so that its bytes are found wherever they lie."""
+    """Return a bright, incompressible PNG, so that its bytes are found wherever they are stored."""
     random = np.random.default_rng(next(_numbers))
     pixels = random.integers(200, 256, (height, width, 3), np.uint8)
-    return _saved(Image.fromarray(pixels), "PNG")
+    return _encode(Image.fromarray(pixels), "PNG")
 
 
 def loud_noise(width: int, height: int) -> bytes:
-    """A JPEG of noise: its file is much smaller than the PNG of what it shows."""
+    """Return a JPEG of noise: a file much smaller than the PNG of the same pixels."""
     random = np.random.default_rng(next(_numbers))
     pixels = random.integers(90, 256, (height, width, 3), np.uint8)
-    return _saved(Image.fromarray(pixels), "JPEG", quality=35)
+    return _encode(Image.fromarray(pixels), "JPEG", quality=35)
 
 
 def strip(width: int) -> bytes:
-    """A picture that is wide and hardly anything else."""
-    return _saved(Image.new("RGB", (width, 2), (250, 250, 250)), "PNG")
+    """Return a PNG that is two pixels high."""
+    return _encode(Image.new("RGB", (width, 2), (250, 250, 250)), "PNG")
 
 
-def _saved(picture: Image.Image, kind: str, **options: int) -> bytes:
+def _encode(picture: Image.Image, kind: str, **options: int) -> bytes:
     file = io.BytesIO()
     picture.save(file, kind, **options)
     return file.getvalue()

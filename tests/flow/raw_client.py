@@ -1,4 +1,4 @@
-"""A client that is not ours, and the records that it sends."""
+"""A Kafka client without our libraries, and the records that it sends, valid or not."""
 
 import asyncio
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from os import urandom
 from typing import NamedTuple, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as PlainBuilder
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as BatchBuilder
 from confluent_kafka import KafkaError, Message, Producer
 
 from erasestream.schemas.codec.cloudevents import to_wire
@@ -22,30 +22,30 @@ Headers = Mapping[str, bytes | None]
 
 
 class RecordPosition(NamedTuple):
-    """Where a record lies."""
+    """Partition and offset of a record."""
 
     partition: int
     offset: int
 
 
 class RawRecord(NamedTuple):
-    """What is sent: anything at all."""
+    """A record with any value and any headers."""
 
     value: bytes | None
     headers: Headers
 
     def with_headers(self, **changed: bytes | None) -> "RawRecord":
-        """The same with other headers (`ce_x`); None leaves one out."""
+        """Return the record with other headers (`ce_x`); None removes one."""
         headers = {**self.headers, **changed}
         return RawRecord(self.value, {n: v for n, v in headers.items() if v is not None})
 
     def with_value(self, value: bytes | None) -> "RawRecord":
-        """The same headers around something else."""
+        """Return the record with another value."""
         return RawRecord(value, self.headers)
 
 
 def upload_record(image: bytes, account: str) -> RawRecord:
-    """An upload as it should be."""
+    """Build a valid upload."""
     now = datetime.now(UTC)
     event = Upload(
         id=new_upload_id(int(now.timestamp() * 1000), urandom(10)),
@@ -58,23 +58,24 @@ def upload_record(image: bytes, account: str) -> RawRecord:
 
 
 class UndecodableName(str):
-    """The name of a header that no text can be."""
+    """A header name whose bytes are not valid UTF-8."""
 
-    __slots__ = ("bare",)
+    __slots__ = ("raw",)
+    raw: bytes
 
-    def __new__(cls, bare: bytes) -> Self:
-        """Shown with replacements, sent as it is."""
-        name = super().__new__(cls, bare.decode(errors="replace"))
-        name.bare = bare
+    def __new__(cls, raw: bytes) -> Self:
+        """Show it with replacement characters, send it as `raw`."""
+        name = super().__new__(cls, raw.decode(errors="replace"))
+        name.raw = raw
         return name
 
     def encode(self, *_: str) -> bytes:
-        """The bytes themselves."""
-        return self.bare
+        """Return the raw bytes."""
+        return self.raw
 
 
 class RawClient:
-    """A plain Kafka client with somebody's certificate."""
+    """A plain producer with the certificate of a role."""
 
     def __init__(self, cluster: Cluster, role: Role, *, compression: str = "none") -> None:
         self.connection = Connection(cluster=cluster, role=role)
@@ -90,42 +91,42 @@ class RawClient:
     def send(
         self, topic: str, record: RawRecord, *, partition: int, key: bytes | None = None
     ) -> RecordPosition | KafkaError:
-        """Where the broker put the record, or why it did not."""
-        answers: list[RecordPosition | KafkaError] = []
+        """Return the position of the appended record, or the broker's error."""
+        outcomes: list[RecordPosition | KafkaError] = []
 
-        def answered(error: KafkaError | None, message: Message) -> None:
-            answers.append(error or RecordPosition(partition, int(message.offset() or 0)))
+        def on_delivery(error: KafkaError | None, message: Message) -> None:
+            outcomes.append(error or RecordPosition(partition, int(message.offset() or 0)))
 
         self._producer.produce(
             topic,
             record.value,
             key,
             partition,
-            on_delivery=answered,
+            on_delivery=on_delivery,
             headers=list(record.headers.items()),
         )
         self._producer.flush(30)
-        (answer,) = answers
-        return answer
+        (outcome,) = outcomes
+        return outcome
 
-    def send_with_bare_names(
-        self, topic: str, record: RawRecord, *, partition: int, bare: bytes
+    def send_with_undecodable_name(
+        self, topic: str, record: RawRecord, *, partition: int, name: bytes
     ) -> RecordPosition:
-        """The same, with one header more whose name is these bytes."""
-        return asyncio.run(self._send_with_bare_names(topic, record, partition, bare))
+        """Send the record with an additional header of this raw name."""
+        return asyncio.run(self._send_with_undecodable_name(topic, record, partition, name))
 
-    async def _send_with_bare_names(
-        self, topic: str, record: RawRecord, partition: int, bare: bytes
+    async def _send_with_undecodable_name(
+        self, topic: str, record: RawRecord, partition: int, name: bytes
     ) -> RecordPosition:
-        """With another library: librdkafka's binding takes names as text."""
+        """Use aiokafka: librdkafka's Python binding takes header names as text only."""
         async with AIOKafkaProducer(
             bootstrap_servers=list(self.connection.cluster.bootstrap_servers),
             security_protocol="SSL",
             ssl_context=self.connection.identity.ssl_context(),
         ) as producer:
             batch = producer.create_batch()
-            batch._builder = PlainBuilder(2, 0, 0, -1, -1, -1, 1 << 26)
-            headers = [*record.headers.items(), (UndecodableName(bare), b"")]
+            batch._builder = BatchBuilder(2, 0, 0, -1, -1, -1, 1 << 26)
+            headers = [*record.headers.items(), (UndecodableName(name), b"")]
             batch.append(timestamp=None, key=None, value=record.value, headers=headers)
             sent = await producer.send_batch(batch, topic, partition=partition)
             return RecordPosition(partition, (await sent).offset)

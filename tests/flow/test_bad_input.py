@@ -1,7 +1,7 @@
-"""What a stranger's client may send: one failed result with a code each, and the next is fine.
+"""Bad records from a foreign client: one failed result with a code each, and no other effect.
 
-Every bad record is followed by a good one in the same partition, and both are of an account
-that opted in, unless the account is what is bad.
+Every bad record is followed by a good one in the same partition.  Both belong to an account
+that opted in, unless the account itself is invalid.
 """
 
 from collections import Counter
@@ -25,6 +25,7 @@ from tests.flow.pictures import loud_noise, noise, photo, strip
 from tests.flow.pipeline_harness import SHOP, PipelineHarness
 from tests.flow.raw_client import RawClient, RawRecord, RecordPosition, upload_record
 from tests.flow.topic_reader import event_of, ids_in
+from tests.flow.upload_batch import opt_in
 from tests.flow.waiting import eventually
 
 ACCOUNT = "bad-input"
@@ -33,12 +34,12 @@ PARTITION = 1
 
 
 def good() -> RawRecord:
-    """An upload as it should be."""
+    """Build a valid upload of the account."""
     return upload_record(photo(), ACCOUNT)
 
 
 class Case(NamedTuple):
-    """A bad record, and what becomes of it."""
+    """A bad record, and the expected failure."""
 
     record: Callable[[], RawRecord]
     code: Code
@@ -58,7 +59,7 @@ CASES = {
     "no headers": Case(lambda: RawRecord(photo(), {}), Code.INVALID_EVENT, account=INVALID_ACCOUNT),
     "no type": Case(lambda: good().with_headers(ce_type=None), Code.INVALID_EVENT),
     "no id": Case(lambda: good().with_headers(ce_id=None), Code.INVALID_EVENT),
-    "an id that is none": Case(lambda: good().with_headers(ce_id=b"7"), Code.INVALID_EVENT),
+    "an invalid id": Case(lambda: good().with_headers(ce_id=b"7"), Code.INVALID_EVENT),
     "another event": Case(
         lambda: good().with_headers(ce_type=b"com.backgrounderase.image.cutout.v1"),
         Code.INVALID_EVENT,
@@ -76,7 +77,7 @@ CASES = {
     "unknown format": Case(
         lambda: good().with_headers(ce_options=b'{"format":"bmp"}'), Code.INVALID_OPTIONS
     ),
-    "options that are no JSON": Case(
+    "options that are not JSON": Case(
         lambda: good().with_headers(ce_options=b"png"), Code.INVALID_OPTIONS
     ),
     "not UTF-8": Case(lambda: good().with_headers(ce_reference=b"\xff\xfe"), Code.INVALID_EVENT),
@@ -96,7 +97,7 @@ CASES = {
         Code.INVALID_ACCOUNT,
         account=INVALID_ACCOUNT,
     ),
-    "can not be encoded": Case(
+    "not encodable": Case(
         lambda: upload_record(strip(17_000), ACCOUNT).with_headers(ce_options=b'{"format":"webp"}'),
         Code.ENCODING_FAILED,
     ),
@@ -107,20 +108,20 @@ CASES = {
 
 
 def _damaged(png: bytes) -> bytes:
-    """The picture with its pixels overwritten, and nothing missing."""
+    """Overwrite some of the pixel data, without changing the length."""
     middle = len(png) // 2
     return png[:middle] + bytes(1000) + png[middle + 1000 :]
 
 
 class Customer:
-    """The subscriber of the lane: every result it was delivered, by the upload's place."""
+    """A subscriber of the lane that collects results by the position of their upload."""
 
     def __init__(self, subscription: ResultSubscription) -> None:
         self._subscription = subscription
         self._results: dict[RecordPosition, list[Cutout | Failure]] = {}
 
-    def result(self, place: RecordPosition) -> Cutout | Failure:
-        """The one result of the upload at this place."""
+    def result(self, position: RecordPosition) -> Cutout | Failure:
+        """Wait for the only result of the upload at this position."""
 
         def delivered() -> list[Cutout | Failure]:
             delivery = self._subscription.poll(0.2)
@@ -129,122 +130,115 @@ class Customer:
                 found = self._results.setdefault(RecordPosition(at.partition, at.offset), [])
                 found.append(delivery.event)
                 delivery.ack()
-            return self._results.get(place, [])
+            return self._results.get(position, [])
 
         (event,) = eventually("the result", delivered)
         return event
 
 
 @pytest.fixture(scope="module")
-def stranger(flow: PipelineHarness) -> RawClient:
-    """Somebody who sends what they like."""
+def client(flow: PipelineHarness) -> RawClient:
+    """A client that sends bad records."""
     return RawClient(flow.stack.cluster, PRODUCER)
 
 
 @pytest.fixture(scope="module")
 def customer(flow: PipelineHarness) -> Iterator[Customer]:
-    """Who reads the results."""
+    """A subscriber that reads the results."""
     with ResultSubscription(flow.stack.cluster, SHOP, group="bad-input") as subscription:
         yield Customer(subscription)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _opted_in(flow: PipelineHarness) -> None:
-    """The account's good uploads are kept: that its bad ones are not is no accident."""
-    flow.grant(ACCOUNT)
-
-    def is_kept() -> bool:
-        upload = flow.upload(ACCOUNT).upload_id
-        flow.cutout(upload)
-        return upload in flow.in_retained()
-
-    eventually("uploads are kept", is_kept, poll_s=0.5)
+    """Retain the account's good uploads, so that its bad ones are rejected for being bad."""
+    opt_in(flow, ACCOUNT)
 
 
-def send(stranger: RawClient, record: RawRecord) -> RecordPosition:
-    """Where the record lies now."""
-    place = stranger.send(uploads_of(SHOP), record, partition=PARTITION)
-    assert isinstance(place, RecordPosition), place
-    return place
+def send(client: RawClient, record: RawRecord) -> RecordPosition:
+    """Send the record and return its position."""
+    position = client.send(uploads_of(SHOP), record, partition=PARTITION)
+    assert isinstance(position, RecordPosition), position
+    return position
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_bad_record_fails_alone(
-    case: Case, flow: PipelineHarness, stranger: RawClient, customer: Customer
+    case: Case, flow: PipelineHarness, client: RawClient, customer: Customer
 ) -> None:
-    """One failed result with its code, no pixels, nothing kept; the next upload is served."""
-    bad = send(stranger, case.record())
-    fine = send(stranger, good())
+    """One failed result with its code, nothing retained, and the next upload is processed."""
+    bad = send(client, case.record())
+    fine = send(client, good())
     failure = customer.result(bad)
     assert isinstance(failure, Failure), failure
     assert (failure.code, failure.account) == (case.code, case.account)
     assert failure.sentence.startswith(SENTENCES[case.code])
     assert isinstance(customer.result(fine), Cutout)
     events = [event_of(record) for record in flow.results()]
-    places = [RecordPosition(event.position.partition, event.position.offset) for event in events]
-    assert (places.count(bad), places.count(fine)) == (1, 1)
-    kept = flow.in_retained()
-    assert (kept.count(failure.id), kept.count(customer.result(fine).id)) == (0, 2)
+    positions = [RecordPosition(e.position.partition, e.position.offset) for e in events]
+    assert (positions.count(bad), positions.count(fine)) == (1, 1)
+    retained = flow.in_retained()
+    assert (retained.count(failure.id), retained.count(customer.result(fine).id)) == (0, 2)
 
 
 @pytest.mark.parametrize("compression", ["gzip", "lz4", "zstd", "snappy"])
-def test_compressed_batch_is_served(
+def test_compressed_batch_is_processed(
     compression: str, flow: PipelineHarness, customer: Customer
 ) -> None:
-    """Whatever a client compresses with: the broker has undone it before a stage reads it."""
+    """The broker decompresses every codec before a stage reads the batch."""
     compressing = RawClient(flow.stack.cluster, PRODUCER, compression=compression)
     squeezable = photo() + bytes(100_000)
-    place = send(compressing, good().with_value(squeezable))
-    assert isinstance(customer.result(place), Cutout)
-    upload = customer.result(place).id
-    eventually("upload and cut-out are kept", lambda: flow.in_retained().count(upload) == 2)
+    position = send(compressing, good().with_value(squeezable))
+    assert isinstance(customer.result(position), Cutout)
+    upload = customer.result(position).id
+    eventually("upload and cut-out are retained", lambda: flow.in_retained().count(upload) == 2)
 
 
-def test_compressed_bomb_never_arrives(
-    flow: PipelineHarness, stranger: RawClient, customer: Customer
+def test_compressed_bomb_is_refused_by_the_broker(
+    flow: PipelineHarness, client: RawClient, customer: Customer
 ) -> None:
-    """What is above the limit only when unfolded the broker refuses, and goes on."""
+    """The record exceeds the limit only when decompressed; the next upload is processed."""
     compressing = RawClient(flow.stack.cluster, PRODUCER, compression="gzip")
     bomb = good().with_value(photo() + bytes(60_000_000))
     refusal = compressing.send(uploads_of(SHOP), bomb, partition=PARTITION)
     assert isinstance(refusal, KafkaError)
     assert refusal.code() == KafkaError.MSG_SIZE_TOO_LARGE
-    assert isinstance(customer.result(send(stranger, good())), Cutout)
+    assert isinstance(customer.result(send(client, good())), Cutout)
 
 
-def test_header_name_that_is_no_text(
-    flow: PipelineHarness, stranger: RawClient, customer: Customer
+def test_undecodable_header_name(
+    flow: PipelineHarness, client: RawClient, customer: Customer
 ) -> None:
-    """The upload is served, in doubt it is not kept, and the next is as always."""
-    strange = stranger.send_with_bare_names(
-        uploads_of(SHOP), good(), partition=PARTITION, bare=b"\xff\xfe"
+    """The upload has a cut-out but is not retained; the next one is not affected."""
+    strange = client.send_with_undecodable_name(
+        uploads_of(SHOP), good(), partition=PARTITION, name=b"\xff\xfe"
     )
-    fine = send(stranger, good())
-    kept = customer.result(fine).id
+    fine = send(client, good())
+    retained = customer.result(fine).id
     assert isinstance(customer.result(strange), Cutout)
-    eventually("the next is kept", lambda: flow.in_retained().count(kept) == 2)
+    eventually("the next is retained", lambda: flow.in_retained().count(retained) == 2)
     assert customer.result(strange).id not in flow.in_retained()
 
 
-def test_above_the_limit_never_arrives(
-    flow: PipelineHarness, stranger: RawClient, customer: Customer
+def test_record_above_the_limit_is_refused_by_the_broker(
+    flow: PipelineHarness, client: RawClient, customer: Customer
 ) -> None:
-    """What is above the topic's limit the broker refuses, and what comes next is served."""
-    before = send(stranger, good())
-    refusal = stranger.send(
+    """Nothing is appended, and the next upload is processed."""
+    before = send(client, good())
+    refusal = client.send(
         uploads_of(SHOP), good().with_value(photo() + bytes(26_000_000)), partition=PARTITION
     )
     assert isinstance(refusal, KafkaError)
     assert refusal.code() == KafkaError.MSG_SIZE_TOO_LARGE
-    fine = send(stranger, good())
+    fine = send(client, good())
     assert fine.offset == before.offset + 1
     assert isinstance(customer.result(fine), Cutout)
 
 
-def test_reserved_account_can_not_opt_in(
-    flow: PipelineHarness, stranger: RawClient, customer: Customer
+def test_reserved_account_cannot_opt_in(
+    flow: PipelineHarness, client: RawClient, customer: Customer
 ) -> None:
-    """Not even a forged decision makes failures of nobody's uploads be kept."""
+    """Even with a forged grant, failures of uploads without an account are not retained."""
     now = datetime.now(UTC)
     decision = ConsentDecision(
         id=new_upload_id(0, b"of a forger"),
@@ -261,21 +255,22 @@ def test_reserved_account_can_not_opt_in(
     record = RawRecord(wire.value, dict(wire.headers))
     assert isinstance(forger.send(topic, record, partition=number, key=key), RecordPosition)
 
-    def grant_counts() -> bool:
+    def is_past_the_skew() -> bool:
         upload = flow.upload(ACCOUNT)
         flow.cutout(upload.upload_id)
         return upload.appended_at - now > 2 * MAX_CLOCK_SKEW
 
-    eventually("uploads come surely after the decision", grant_counts, poll_s=0.5)
-    bad = send(stranger, good().with_headers(ce_account=None))
+    eventually("uploads are certainly after the grant", is_past_the_skew, poll_s=0.5)
+    bad = send(client, good().with_headers(ce_account=None))
     failure = customer.result(bad)
     assert failure.account == INVALID_ACCOUNT
     assert failure.id not in flow.in_retained()
 
 
-def test_sink_stores_what_was_good(flow: PipelineHarness) -> None:
-    """After all this the bucket holds exactly what `retained` holds, in pairs."""
+def test_bucket_holds_exactly_the_retained_uploads(flow: PipelineHarness) -> None:
+    """After all of the above, the bucket holds both parts of what `retained` holds."""
     flow.wait_until_drained()
-    mine = [r for r in flow.records(RETAINED) if dict(r.headers)["ce_account"] == ACCOUNT.encode()]
+    account = ACCOUNT.encode()
+    mine = [r for r in flow.records(RETAINED) if dict(r.headers)["ce_account"] == account]
     stored = Counter(name.upload_id for name in flow.stored())
     assert {upload: stored[upload] for upload in ids_in(mine)} == Counter(ids_in(mine))

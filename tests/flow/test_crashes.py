@@ -1,4 +1,4 @@
-"""kill -9 in the midst of the work, and a restart: one result for each upload all the same."""
+"""kill -9 of a working stage, then a restart: still exactly one result per upload."""
 
 import pytest
 
@@ -12,18 +12,18 @@ UPLOADS = 200
 @pytest.mark.parametrize(
     ("stage", "after"), [("infer", [10]), ("route", [5, 40]), ("sink", [5, 40])]
 )
-def test_killed_in_the_midst(fragile: PipelineHarness, stage: str, after: list[int]) -> None:
-    """Nothing is lost and nothing comes twice: not a result, not an object."""
-    flow, keeper = fragile, f"keeps-{stage}"
-    opt_in(flow, keeper)
-    tally = UploadBatch(flow, keeper=keeper, forgetter=f"forgets-{stage}", count=UPLOADS)
+def test_killed_while_working(fragile: PipelineHarness, stage: str, after: list[int]) -> None:
+    """No result and no object is lost or duplicated."""
+    flow, opted_in = fragile, f"keeps-{stage}"
+    opt_in(flow, opted_in)
+    batch = UploadBatch(flow, opted_in=opted_in, not_opted_in=f"forgets-{stage}", count=UPLOADS)
 
-    def done() -> int:
-        """How far the stage has come: both count up to 200."""
-        return (tally.stored() if stage == "sink" else tally.delivered()).total()
+    def progress() -> int:
+        """Count the stage's results or objects, up to 200 of either."""
+        return (batch.stored() if stage == "sink" else batch.delivered()).total()
 
     for count in after:
-        eventually(f"{count} done", lambda count=count: done() >= count)  # type: ignore[misc]
+        eventually(f"{count} done", lambda count=count: progress() >= count)  # type: ignore[misc]
         flow.stack.stage(stage).kill()
         flow.restart(stage)
-    tally.assert_exact()
+    batch.assert_exact()

@@ -1,6 +1,5 @@
-"""Broker away, bucket away: stages wait, say so once, and go on where they were."""
+"""Broker or bucket unavailable: stages wait, log it once, and resume where they were."""
 
-from erasestream.pipeline.runtime.runner import EX_SOFTWARE, EX_UNAVAILABLE
 from erasestream.schemas.errors import Code
 from tests.flow.pipeline_harness import STAGES, PipelineHarness
 from tests.flow.upload_batch import UploadBatch, opt_in
@@ -8,58 +7,56 @@ from tests.flow.waiting import eventually
 
 UPLOADS = 60
 MANY = 500
-"""So many that the broker dies in the midst of them, on a fast machine too."""
-MOST_CLIENTS = 4
-"""A stage has a client for each of its tasks, and each says so once."""
-TROUBLE = ("broker_trouble", "waiting", "waiting_for_consent")
+"""Enough that the broker dies before all are processed, even on a fast machine."""
+MAX_CLIENTS = 4
+"""A stage has one client per task, and each of them logs the outage once."""
+OUTAGE_EVENTS = ("broker_trouble", "waiting", "waiting_for_consent")
 
 
-def said(flow: PipelineHarness, stage: str, *events: str) -> list[dict[str, object]]:
-    """The lines of a stage that are of these events."""
-    return [line for line in flow.lines(stage) if line["event"] in events]
-
-
-def test_bucket_away(fragile: PipelineHarness) -> None:
-    """Results go on being delivered; what is to be kept waits, and is kept once."""
+def test_bucket_unavailable(fragile: PipelineHarness) -> None:
+    """Results are still delivered; images to retain wait, and are stored once."""
     flow = fragile
     opt_in(flow, "bucket-away")
     flow.wait_until_drained()
     flow.stack.bucket.stop(grace_s=10)
-    before = len(said(flow, "sink", "waiting"))
-    tally = UploadBatch(flow, keeper="bucket-away", forgetter="bucket-of-no-matter", count=UPLOADS)
-    tally.wait_for_results()
-    flow.wait_for("sink", "waiting")
+    before = len(flow.lines("sink", "waiting"))
+    batch = UploadBatch(
+        flow, opted_in="bucket-away", not_opted_in="bucket-of-no-matter", count=UPLOADS
+    )
+    batch.wait_for_results()
+    flow.wait_for_event("sink", "waiting")
     flow.stack.start_bucket()
-    tally.assert_exact()
-    (waited,) = said(flow, "sink", "waiting")[before:]
+    batch.assert_exact()
+    (waited,) = flow.lines("sink", "waiting")[before:]
     assert waited["code"] == Code.BUCKET_UNAVAILABLE
     assert flow.stack.stage("sink").process_id
 
 
-def test_broker_away(fragile: PipelineHarness) -> None:
-    """A broker that dies and comes back: nothing is lost, and nothing comes twice.
+def test_broker_unavailable(fragile: PipelineHarness) -> None:
+    """After a broker dies and restarts, no result and no object is lost or duplicated.
 
-    A stage whose client can not go on (librdkafka fences static members of its own) ends, and
-    its supervisor starts it again; what must not happen is that it lives and does nothing.
+    A stage whose client cannot continue (librdkafka fences its own static members) ends, and
+    its supervisor restarts it; it must not stay alive and do nothing.
     """
     flow = fragile
     opt_in(flow, "broker-away")
-    tally = UploadBatch(flow, keeper="broker-away", forgetter="broker-of-no-matter", count=MANY)
-    eventually("some results", lambda: tally.delivered().total() >= 10)
+    batch = UploadBatch(
+        flow, opted_in="broker-away", not_opted_in="broker-of-no-matter", count=MANY
+    )
+    eventually("some results", lambda: batch.delivered().total() >= 10)
     flow.stack.broker.kill()
-    assert tally.delivered().total() < MANY, "it was not in the midst"
+    assert batch.delivered().total() < MANY, "the stages were already done"
     for stage in STAGES:
-        eventually("it says so", lambda stage=stage: said(flow, stage, *TROUBLE))  # type: ignore[misc]
-        assert len(said(flow, stage, "broker_trouble")) <= MOST_CLIENTS
+        eventually(
+            f"{stage} logs the outage",
+            lambda stage=stage: flow.lines(stage, *OUTAGE_EVENTS),  # type: ignore[misc]
+        )
+        assert len(flow.lines(stage, "broker_trouble")) <= MAX_CLIENTS
     flow.stack.broker.start()
 
-    def all_delivered() -> bool:
-        """Restarting what has ended, as a supervisor does."""
-        for stage in STAGES:
-            if flow.stack.stage(stage).process_id is None:
-                assert flow.exit_code(stage) in (EX_SOFTWARE, EX_UNAVAILABLE)
-                flow.restart(stage)
-        return tally.delivered().keys() == tally.ids and tally.stored().keys() == tally.objects
+    def is_done() -> bool:
+        flow.restart_ended()
+        return batch.is_done()
 
-    eventually("everything is done", all_delivered, deadline_s=120, poll_s=0.5)
-    tally.assert_exact()
+    eventually("everything is done", is_done, deadline_s=120, poll_s=0.5)
+    batch.assert_exact()

@@ -1,11 +1,10 @@
-"""A stage that lacks something says what, in one sentence, and ends with the right status."""
+"""A stage that cannot start names what is missing in one sentence, and ends with its status."""
 
 import shutil
 import signal
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,9 +17,9 @@ from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.catalog.acl import Operation, Resource, Right
 from erasestream.topics.catalog.roles import INFERENCE, ROUTER, SINK, Role
 from erasestream.topics.catalog.topic_names import RETAINED, consent_of, cutouts_of, uploads_of
-from erasestream.topics.kafka.acl_bindings import binding_of, exactly
 from erasestream.topics.kafka.admin import Admin
 from tests.flow.pipeline_harness import BULK, SHOP, STAGES, PipelineHarness
+from tests.flow.revoked_rights import without_rights
 from tests.flow.upload_batch import UploadBatch
 from tests.flow.waiting import eventually
 
@@ -35,53 +34,37 @@ def assert_refused(
     words: Mapping[str, str],
     environment: Mapping[str, str] | None = None,
 ) -> None:
-    """These stages do not start, and each says in one sentence, with its words, why."""
+    """Assert that these stages do not start, and that each reports why, with its words."""
     for stage in words:
         flow.stack.start_stage(stage, **SHORT_DEADLINE, **(environment or {}))
     for stage, word in words.items():
         assert flow.exit_code(stage) == EX_CONFIG, flow.stack.log_of(stage).read_text()
-        (ended,) = (line for line in flow.lines(stage) if line["event"] == "ended")
+        (ended,) = flow.lines(stage, "ended")
         assert ended["code"] == code
         assert str(ended["reason"]).startswith(SENTENCES[code])
         assert word in str(ended["reason"])
 
 
-@contextmanager
-def without_rights(flow: PipelineHarness, rights: Iterable[Right]) -> Iterator[None]:
-    """Rights are taken away for a while."""
-    client = Admin(flow.stack.admin()).client
-    bindings = [binding_of(right) for right in rights]
-    for future in client.delete_acls([exactly(binding) for binding in bindings]).values():
-        assert len(future.result(20)) == 1
-    try:
-        yield
-    finally:
-        for created in client.create_acls(bindings).values():
-            created.result(20)
-
-
 def test_right_missing(bare: PipelineHarness) -> None:
-    """Without a right of its role: the sentence names role, operation and topic."""
+    """The sentence names the role and the topic."""
     lacking = {
         "infer": Right(INFERENCE, Operation.WRITE, Resource.TOPIC, cutouts_of(SHOP)),
         "route": Right(ROUTER, Operation.READ, Resource.TOPIC, consent_of(BULK)),
         "sink": Right(SINK, Operation.READ, Resource.TOPIC, RETAINED),
     }
     words = {stage: f"role {right.role}, topic {right.name}" for stage, right in lacking.items()}
-    with without_rights(bare, lacking.values()):
+    with without_rights(Admin(bare.stack.admin()), lacking.values()):
         assert_refused(bare, Code.NOT_AUTHORIZED, words)
 
 
-def test_right_to_the_group_missing(bare: PipelineHarness) -> None:
-    """Without the right to be a member of its group: the same."""
+def test_group_right_missing(bare: PipelineHarness) -> None:
     lacking = [Right(role, Operation.READ, Resource.GROUP, role) for role in ROLES.values()]
     words = {stage: f"role {role}, group {role}" for stage, role in ROLES.items()}
-    with without_rights(bare, lacking):
+    with without_rights(Admin(bare.stack.admin()), lacking):
         assert_refused(bare, Code.NOT_AUTHORIZED, words)
 
 
 def test_topic_missing(bare: PipelineHarness) -> None:
-    """Without a topic: the sentence names it, and what to run."""
     admin = Admin(bare.stack.admin())
     gone = [RETAINED, uploads_of(BULK)]
     for future in admin.client.delete_topics(gone).values():
@@ -98,26 +81,24 @@ def test_topic_missing(bare: PipelineHarness) -> None:
 
 @pytest.mark.parametrize("which", ["BUCKET", "VAULT"])
 def test_bucket_missing(bare: PipelineHarness, which: str) -> None:
-    """Without a bucket: the sentence names it."""
     environment = {f"ERASESTREAM_STORAGE__{which}": "not-there"}
     assert_refused(bare, Code.MISSING_BUCKET, {"sink": "not-there"}, environment)
 
 
 def test_bucket_of_another_authority(bare: PipelineHarness, tmp_path: Path) -> None:
-    """A bucket whose certificate another authority signed is not talked to."""
+    """A stage refuses a bucket whose certificate is signed by another authority."""
     CertificateAuthority.create(tmp_path / "authority", now=lambda: datetime.now(UTC))
     environment = {"ERASESTREAM_STORAGE__CA": str(tmp_path / "authority" / "ca.crt")}
     assert_refused(bare, Code.CERTIFICATE_REFUSED, {"sink": ""}, environment)
 
 
 def test_model_missing(bare: PipelineHarness) -> None:
-    """Without its model: the sentence names it, and what to run."""
     environment = {"ERASESTREAM_INFERENCE__MODEL": "not-there"}
     assert_refused(bare, Code.MISSING_MODEL, {"infer": "not-there"}, environment)
 
 
 def test_model_changed(bare: PipelineHarness, tmp_path: Path) -> None:
-    """A model that is not what its manifest says is not run."""
+    """A model that does not match its manifest is not loaded."""
     inference = bare.settings.inference
     assert inference
     models = shutil.copytree(inference.models, tmp_path / "models")
@@ -129,7 +110,7 @@ def test_model_changed(bare: PipelineHarness, tmp_path: Path) -> None:
 
 
 def test_certificate_missing(bare: PipelineHarness, tmp_path: Path) -> None:
-    """Without the certificate or the key of its role: the sentence names the file."""
+    """The sentence names the missing certificate or key file of the role."""
     identities = shutil.copytree(bare.stack.files.identities, tmp_path / "identities")
     missing = {"infer": "inference.crt", "route": "router.key", "sink": "sink.key"}
     for name in missing.values():
@@ -139,7 +120,7 @@ def test_certificate_missing(bare: PipelineHarness, tmp_path: Path) -> None:
 
 
 def test_broker_of_another_authority(bare: PipelineHarness, tmp_path: Path) -> None:
-    """A broker that the role's own CA does not vouch for is not talked to."""
+    """A stage refuses a broker whose certificate the role's CA did not sign."""
     identities = shutil.copytree(bare.stack.files.identities, tmp_path / "identities")
     authority = CertificateAuthority.create(tmp_path / "authority", now=lambda: datetime.now(UTC))
     authority.publish(identities)
@@ -148,23 +129,23 @@ def test_broker_of_another_authority(bare: PipelineHarness, tmp_path: Path) -> N
     assert_refused(bare, Code.CERTIFICATE_REFUSED, words, environment)
 
 
-def test_broker_away(bare: PipelineHarness) -> None:
-    """Without a broker a stage waits until its deadline, says so once, and ends."""
+def test_broker_unavailable(bare: PipelineHarness) -> None:
+    """Without a broker, a stage waits until its deadline, logs it at most once, and ends."""
     for stage in STAGES:
         bare.stack.start_stage(stage, **SHORT_DEADLINE, **NOWHERE)
     for stage in STAGES:
         assert bare.exit_code(stage) == EX_UNAVAILABLE, bare.stack.log_of(stage).read_text()
-        (ended,) = (line for line in bare.lines(stage) if line["event"] == "ended")
+        (ended,) = bare.lines(stage, "ended")
         assert ended["code"] == Code.BROKER_UNAVAILABLE
-        assert len([line for line in bare.lines(stage) if line["event"] == "waiting"]) <= 1
+        assert len(bare.lines(stage, "waiting")) <= 1
 
 
-def test_ended_while_it_waits(bare: PipelineHarness) -> None:
-    """Asked to end before it could start, a stage ends cleanly."""
+def test_sigterm_while_waiting_for_the_broker(bare: PipelineHarness) -> None:
+    """A stage that receives SIGTERM before it is ready ends cleanly."""
     for stage in STAGES:
         bare.stack.start_stage(stage, **NOWHERE)
     for stage in STAGES:
-        bare.wait_for(stage, "broker_trouble")
+        bare.wait_for_event(stage, "broker_trouble")
         assert status(bare, stage, "/healthz") == 200
         assert status(bare, stage, "/readyz") == 503
         bare.stack.stage(stage).send(signal.SIGTERM)
@@ -173,8 +154,8 @@ def test_ended_while_it_waits(bare: PipelineHarness) -> None:
 
 
 def status(flow: PipelineHarness, stage: str, path: str) -> int:
-    """What a stage's health port answers."""
-    port = flow.wait_for(stage, "starting")["port"]
+    """Return the HTTP status that a stage's health port answers with."""
+    port = flow.wait_for_event(stage, "starting")["port"]
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
             return int(answer.status)
@@ -182,20 +163,20 @@ def status(flow: PipelineHarness, stage: str, path: str) -> int:
         return error.code
 
 
-def test_ended_at_work(fragile: PipelineHarness) -> None:
-    """A stage that works is alive and ready; asked to end, it does, and says so."""
+def test_sigterm_while_working(fragile: PipelineHarness) -> None:
+    """A working stage is alive and ready; at SIGTERM it ends and logs it, and loses nothing."""
     for stage in STAGES:
         assert status(fragile, stage, "/healthz") == 200
         assert status(fragile, stage, "/readyz") == 200
         assert status(fragile, stage, "/") == 404
-    tally = UploadBatch(fragile, keeper="ended-a", forgetter="ended-b", count=200)
-    eventually("they are at work", lambda: tally.delivered().total() >= 1)
+    batch = UploadBatch(fragile, opted_in="ended-a", not_opted_in="ended-b", count=200)
+    eventually("the stages are working", lambda: batch.delivered().total() >= 1)
     for stage in STAGES:
         fragile.stack.stage(stage).send(signal.SIGTERM)
     for stage in STAGES:
         assert fragile.exit_code(stage) == EX_OK, fragile.stack.log_of(stage).read_text()
         assert fragile.lines(stage)[-1]["event"] == "ended"
-    assert tally.delivered().total() < len(tally.ids), "it was not in the midst"
+    assert batch.delivered().total() < len(batch.ids), "the stages were already done"
     fragile.start_stages()
-    tally.wait_for_results()
-    assert set(tally.delivered().values()) == {1}
+    batch.wait_for_results()
+    assert set(batch.delivered().values()) == {1}

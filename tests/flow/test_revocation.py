@@ -1,4 +1,4 @@
-"""A revocation from the owner's word to the erasure marker, through the running pipeline."""
+"""A revocation through the running pipeline, from the owner's call to the erasure marker."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ CONFIRM_S = 60.0
 
 @pytest.fixture
 def erasing(flow: PipelineHarness) -> Iterator[PipelineHarness]:
-    """The pipeline with its eraser."""
+    """The pipeline with a running eraser."""
     flow.start_stages(["erase"])
     try:
         yield flow
@@ -23,16 +23,16 @@ def erasing(flow: PipelineHarness) -> Iterator[PipelineHarness]:
 
 
 def test_a_confirmed_revocation_ends_all_use(erasing: PipelineHarness) -> None:
-    """What was kept opens no more, what is uploaded later is not kept, others are spared."""
+    """Retained images no longer open, later ones are not retained, other accounts keep theirs."""
     flow, account = erasing, "revokes"
-    kept = upload_after(flow, account, flow.grant(account))
+    retained = upload_after(flow, account, flow.grant(account))
     other = upload_after(flow, "stays-opted-in", flow.grant("stays-opted-in"))
-    for receipt in (kept, other):
+    for receipt in (retained, other):
         flow.cutout(receipt.upload_id)
     flow.wait_until_drained()
     reader = flow.reader()
     names = {found.name: found.upload_id for found in reader.list()}
-    mine = [name for name, upload in names.items() if upload == kept.upload_id]
+    mine = [name for name, upload in names.items() if upload == retained.upload_id]
     theirs = [name for name, upload in names.items() if upload == other.upload_id]
     assert len(mine) == len(theirs) == len(Part)
     assert all(reader.open(name).plaintext for name in (*mine, *theirs))
@@ -48,14 +48,14 @@ def test_a_confirmed_revocation_ends_all_use(erasing: PipelineHarness) -> None:
         with pytest.raises(Erased):
             reader.open(name)
     assert {found.upload_id for found in reader.list()}.isdisjoint(
-        {kept.upload_id, later.upload_id}
+        {retained.upload_id, later.upload_id}
     )
     assert all(reader.open(name).plaintext for name in theirs)
     assert stored_parts(flow, later.upload_id) == {}
 
 
-def test_a_grant_after_a_revocation_keeps_again(erasing: PipelineHarness) -> None:
-    """Under a grant of its own: the marker of the one before does not reach it."""
+def test_a_grant_after_a_revocation_retains_again(erasing: PipelineHarness) -> None:
+    """It is a new grant: the erasure marker of the first one does not apply to it."""
     flow, account = erasing, "comes-back"
     first = flow.grant(account)
     revoked = flow.revoke(account)

@@ -1,4 +1,4 @@
-"""What each role may do, tried against the real broker: what the catalog says, and no more."""
+"""Rights of each role, tried against the real broker: exactly those of the catalog."""
 
 import itertools
 import re
@@ -47,7 +47,7 @@ ROLES = tuple(
 
 
 def expected(topics: tuple[Topic, ...], role: Role, list_of: str) -> dict[str, Access]:
-    """What the catalog says about this role and each topic."""
+    """Return the access that the catalog gives this role to each topic."""
     return {
         topic.name: Access.ALLOWED if role in getattr(topic, list_of) else Access.REFUSED
         for topic in topics
@@ -55,18 +55,19 @@ def expected(topics: tuple[Topic, ...], role: Role, list_of: str) -> dict[str, A
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_role_does_what_the_catalog_says(bare: PipelineHarness, role: Role) -> None:
-    """Every role tries to write, read and delete in every topic."""
+def test_role_can_write_read_and_delete_as_the_catalog_allows(
+    bare: PipelineHarness, role: Role
+) -> None:
     topics = bare.stack.catalog().topics
     names = [topic.name for topic in topics]
-    client = AclProbe(bare.stack.cluster, role)
-    assert client.write(names) == expected(topics, role, "writers")
-    assert client.read(names) == expected(topics, role, "readers")
-    assert client.delete(names) == expected(topics, role, "purgers")
+    probe = AclProbe(bare.stack.cluster, role)
+    assert probe.write(names) == expected(topics, role, "writers")
+    assert probe.read(names) == expected(topics, role, "readers")
+    assert probe.delete(names) == expected(topics, role, "purgers")
 
 
-def test_the_table_itself(bare: PipelineHarness) -> None:
-    """The catalog names who must read and write, and no lane in another's topics."""
+def test_catalog_grants_the_expected_rights(bare: PipelineHarness) -> None:
+    """The catalog names the expected writers and readers, and no lane in another lane's topics."""
     catalog = bare.stack.catalog()
     assert {role for role in catalog.roles if role != ADMIN} == set(ROLES)
     for lane in LANES:
@@ -80,12 +81,12 @@ def test_the_table_itself(bare: PipelineHarness) -> None:
     assert (set(catalog[RETAINED].writers), set(catalog[RETAINED].readers)) == ({ROUTER}, {SINK})
     for lane, topic in itertools.product(LANES, catalog.topics):
         if topic.name.partition(".")[2] not in (lane, ""):
-            everybody = {*topic.writers, *topic.readers, *topic.purgers}
-            assert not {lane_role(lane, role) for role in LaneRole} & everybody
+            roles = {*topic.writers, *topic.readers, *topic.purgers}
+            assert not {lane_role(lane, role) for role in LaneRole} & roles
 
 
 @pytest.mark.parametrize(
-    ("role", "topic", "group", "answer"),
+    ("role", "topic", "group", "access"),
     [
         ("shop.consumer", ephemeral_of(SHOP), "shop.consumer.mine", Access.ALLOWED),
         ("shop.consumer", ephemeral_of(SHOP), "bulk.consumer.theirs", Access.REFUSED),
@@ -96,31 +97,27 @@ def test_the_table_itself(bare: PipelineHarness) -> None:
         ("bulk.account", consent_of(BULK), "inference", Access.REFUSED),
     ],
 )
-def test_groups_are_ones_own(
-    bare: PipelineHarness, role: str, topic: str, group: str, answer: Access
+def test_role_joins_only_its_own_groups(
+    bare: PipelineHarness, role: str, topic: str, group: str, access: Access
 ) -> None:
-    """Nobody takes partitions away from a stage or from another lane's readers."""
-    assert AclProbe(bare.stack.cluster, Role(role)).join(group, topic) is answer
+    """So no client can take partitions from a stage or from another lane's readers."""
+    assert AclProbe(bare.stack.cluster, Role(role)).join(group, topic) is access
 
 
 @pytest.mark.parametrize("role", [role for role in ROLES if role != ROUTER])
-def test_nobody_fences_the_router(bare: PipelineHarness, role: Role) -> None:
-    """The router's transactional ids are the router's."""
+def test_only_the_router_may_fence_the_router(bare: PipelineHarness, role: Role) -> None:
     assert AclProbe(bare.stack.cluster, role).begin_transactions("router.1") is Access.REFUSED
 
 
-def test_router_has_transactions(bare: PipelineHarness) -> None:
-    """The router itself begins transactions, under ids that begin with its name only."""
-    client = AclProbe(bare.stack.cluster, ROUTER)
-    assert client.begin_transactions("router.9") is Access.ALLOWED
-    assert client.begin_transactions("another") is Access.REFUSED
+def test_router_may_use_its_own_transactional_ids(bare: PipelineHarness) -> None:
+    probe = AclProbe(bare.stack.cluster, ROUTER)
+    assert probe.begin_transactions("router.9") is Access.ALLOWED
+    assert probe.begin_transactions("another") is Access.REFUSED
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_nobody_but_the_administrator_changes_the_cluster(
-    bare: PipelineHarness, role: Role
-) -> None:
-    """No role makes topics, deletes them, or changes their settings."""
+def test_only_the_administrator_changes_the_cluster(bare: PipelineHarness, role: Role) -> None:
+    """No other role creates or deletes topics, or changes their settings."""
     client = Admin(Connection(cluster=bare.stack.cluster, role=role)).client
     entry = ConfigEntry("retention.ms", "1", incremental_operation=AlterConfigOpType.SET)
     changed = ConfigResource(ConfigResource.Type.TOPIC, LEDGER, incremental_configs=[entry])
@@ -136,15 +133,15 @@ def test_nobody_but_the_administrator_changes_the_cluster(
 
 @pytest.fixture
 def impostor(bare: PipelineHarness, tmp_path: Path) -> Cluster:
-    """The identities of the lane `shop`, put under the names of the lane `bulk`."""
+    """A cluster whose identities for lane `bulk` are really those of lane `shop`."""
     identities = bare.stack.files.identities
     for name in ("ca.crt", *(f"bulk.{role}.{end}" for role in LaneRole for end in ("crt", "key"))):
         (tmp_path / name).symlink_to(identities / name.replace("bulk", "shop"))
     return Cluster(bootstrap_servers=bare.stack.cluster.bootstrap_servers, identities=tmp_path)
 
 
-def test_impostor_is_told_what_he_may_not(impostor: Cluster) -> None:
-    """Our own libraries say in a sentence which role may not use which topic."""
+def test_refusal_names_role_and_topic(impostor: Cluster) -> None:
+    """Our client libraries report which role may not use which topic."""
     attempts: dict[str, Callable[[], object]] = {
         uploads_of(BULK): lambda: UploadProducer(impostor, BULK),
         ephemeral_of(BULK): lambda: ResultSubscription(impostor, BULK, group="mine"),
@@ -160,8 +157,7 @@ def test_impostor_is_told_what_he_may_not(impostor: Cluster) -> None:
         assert "role bulk." in caught.value.sentence
 
 
-def test_unknown_lane_is_told_too(bare: PipelineHarness) -> None:
-    """A lane that nobody provisioned has no certificate, and that is what is said."""
+def test_unknown_lane_has_no_certificate(bare: PipelineHarness) -> None:
     with pytest.raises(Refused, match=r"other\.producer\.crt") as caught:
         UploadProducer(bare.stack.cluster, Lane("other"))
     assert caught.value.code is Code.MISSING_CERTIFICATE

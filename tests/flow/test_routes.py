@@ -1,7 +1,8 @@
-"""Either ephemeral or retained as well, by the owner's last decision, and nothing between."""
+"""An upload is ephemeral only, or retained as well, by the owner's last decision."""
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -17,19 +18,19 @@ from tests.flow.waiting import eventually
 
 
 def counts_after(receipt: Receipt, grant: RecordedDecision) -> bool:
-    """Whether the broker appended the upload surely after the grant."""
+    """Return whether the upload was appended after the grant by more than the clock skew."""
     return receipt.appended_at - grant.at > MAX_CLOCK_SKEW
 
 
 def stored_parts(flow: PipelineHarness, upload: UploadId) -> Counter[Part]:
-    """How often each part of an upload lies in the bucket."""
+    """Count the objects of each part of an upload in the bucket."""
     return Counter(name.part for name in flow.stored() if name.upload_id == upload)
 
 
 def upload_after(
     flow: PipelineHarness, account: str, grant: RecordedDecision, image: bytes | None = None
 ) -> Receipt:
-    """Upload until one is surely after the grant; that one."""
+    """Upload until one counts as after the grant, and return that one."""
 
     def one() -> Receipt | None:
         receipt = flow.upload(account, image=image)
@@ -42,7 +43,7 @@ BOTH = {Part.ORIGINAL: 1, Part.CUTOUT: 1}
 
 
 def test_not_opted_in_leaves_nothing(flow: PipelineHarness) -> None:
-    """Without a decision the result is delivered, and nothing of it is kept anywhere."""
+    """Without a decision, the result is delivered and nothing is retained anywhere."""
     images = [noise() for _ in range(3)]
     receipts = [flow.upload("never-asked", image=image) for image in images]
     cutouts = [flow.cutout(receipt.upload_id) for receipt in receipts]
@@ -56,15 +57,15 @@ def test_not_opted_in_leaves_nothing(flow: PipelineHarness) -> None:
     ]
     names = [b"never-asked", *(upload.encode() for upload in ids)]
     assert files_containing(flow.bucket_data, [*needles, *names]) == []
-    # The search finds what is there: these bytes do lie in the brokers' topics for their hours.
+    # The search works: it finds these bytes in the broker's topics, which keep them for hours.
     logs = files_containing(flow.stack.broker.data, needles, "*.log")
     assert {path.parent.name.partition(".")[0] for path in logs} == {
         "uploads", "cutouts", "ephemeral",
     }  # fmt: skip
 
 
-def test_opted_in_is_kept_encrypted(flow: PipelineHarness) -> None:
-    """An upload after the grant is kept: two objects, which open to what came and what went."""
+def test_opted_in_is_retained_encrypted(flow: PipelineHarness) -> None:
+    """An upload after the grant has two objects, which decrypt to the upload and the cut-out."""
     grant = flow.grant("opted-in")
     image = noise()
     receipt = upload_after(flow, "opted-in", grant, image)
@@ -88,30 +89,33 @@ def test_opted_in_is_kept_encrypted(flow: PipelineHarness) -> None:
 
 
 def test_consent_decides_per_upload(flow: PipelineHarness) -> None:
-    """What came before a grant, within the skew of clocks, or after a revocation is not kept."""
+    """An upload before a grant, within the clock skew, or after a revocation is not retained."""
     account = "changes-its-mind"
     expected: dict[UploadId, bool] = {}
     expected[flow.upload(account).upload_id] = False
+
+    def upload_and_route(grant: RecordedDecision) -> bool:
+        """Upload, wait for the result, and return whether the upload is to be retained."""
+        receipt = flow.upload(account)
+        expected[receipt.upload_id] = counts_after(receipt, grant)
+        flow.cutout(receipt.upload_id)  # routed before the next decision is recorded
+        return expected[receipt.upload_id]
+
     for _ in range(2):
         grant = flow.grant(account)
         assert grant.written
-        while True:
-            receipt = flow.upload(account)
-            expected[receipt.upload_id] = counts_after(receipt, grant)
-            flow.cutout(receipt.upload_id)  # is decided before the next decision is made
-            if expected[receipt.upload_id]:
-                break
+        eventually("an upload after the grant", partial(upload_and_route, grant), poll_s=0)
         flow.revoke(account)
         expected[flow.upload(account).upload_id] = False
     for upload in expected:
         flow.cutout(upload)
-    kept = Counter(flow.in_retained())
-    assert {upload: kept[upload] == 2 for upload in expected} == expected
-    assert {kept[upload] for upload in expected} == {0, 2}
+    retained = Counter(flow.in_retained())
+    assert {upload: retained[upload] == 2 for upload in expected} == expected
+    assert {retained[upload] for upload in expected} == {0, 2}
 
 
-def test_kept_while_the_grant_stands(flow: PipelineHarness) -> None:
-    """With a grant that goes on standing, exactly what was uploaded after it lies in the bucket."""
+def test_stored_while_the_grant_is_in_force(flow: PipelineHarness) -> None:
+    """While a grant stays in force, exactly the uploads after it are in the bucket."""
     account = "stays"
     before = flow.upload(account)
     grant = flow.grant(account)
@@ -128,22 +132,22 @@ def test_kept_while_the_grant_stands(flow: PipelineHarness) -> None:
     assert {upload: stored_parts(flow, upload) for upload in expected} == expected
 
 
-def test_grant_of_one_lane_is_none_in_another(flow: PipelineHarness) -> None:
-    """The same account id in another lane is another account, and has not opted in."""
+def test_grant_applies_to_its_own_lane_only(flow: PipelineHarness) -> None:
+    """The same id in another lane is a different account, which has not opted in."""
     grant = flow.grant("two-lanes", lane=SHOP)
     inside = upload_after(flow, "two-lanes", grant)
     outside = flow.upload("two-lanes", lane=BULK)
     assert counts_after(outside, grant)
     flow.cutout(inside.upload_id)
     flow.cutout(outside.upload_id, BULK)
-    kept = flow.in_retained()
-    assert inside.upload_id in kept
-    assert outside.upload_id not in kept
+    retained = flow.in_retained()
+    assert inside.upload_id in retained
+    assert outside.upload_id not in retained
 
 
 @pytest.fixture
 def without_sink(flow: PipelineHarness) -> Iterator[PipelineHarness]:
-    """The pipeline while its sink is stopped."""
+    """The pipeline with its sink stopped."""
     flow.stack.stop_stage("sink")
     try:
         yield flow
@@ -151,8 +155,8 @@ def without_sink(flow: PipelineHarness) -> Iterator[PipelineHarness]:
         flow.start_stages(["sink"])
 
 
-def test_revoked_while_it_waits(without_sink: PipelineHarness) -> None:
-    """What waits for the sink when the owner revokes is never stored."""
+def test_revoked_before_it_is_stored(without_sink: PipelineHarness) -> None:
+    """An upload that still waits for the sink when its owner revokes is never stored."""
     flow = without_sink
     grant = flow.grant("revokes-in-time")
     receipt = upload_after(flow, "revokes-in-time", grant)

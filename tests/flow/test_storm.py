@@ -1,4 +1,4 @@
-"""The storm in a minute."""
+"""A one-minute storm, and the parts of the storm that are checked without a cluster."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.faults.stage_exits import StageExit, count_transactions
 from tests.faults.storm import Size, storm
 
 SEED = 26_684
-"""Its first fifteen faults are of every kind, and kill all but one of the stages."""
+"""With this seed, the first fifteen faults cover every kind and kill all stages but one."""
 MINUTE = Size(
     uploads=400,
     max_waiting=100,
@@ -20,18 +20,18 @@ MINUTE = Size(
     every_s=3.0,
     waits_for_stages=True,
 )
-"""A minute on two quiet cores; on busy ones it goes on until all of that is done."""
+"""One minute on two idle cores; on busy ones the storm runs until all of it is done."""
 
 
 @pytest.mark.timeout(1500)
 def test_a_minute_of_storm() -> None:
-    """Killed, stopped, cut off and slowed: nothing lost, twice, misrouted or kept wrongly."""
+    """With everything killed, stopped, cut off or slowed, the checker finds nothing wrong."""
     outcome = storm(MINUTE, SEED)
     verdict = outcome.verdict
     wrong = {name: count for name, count in outcome.wrong.items() if count}
-    # In a minute there may be no upload that two writers leave to be judged; the storm has some.
+    # A minute may have no judgeable upload of an account with two writers; the full storm has some.
     wrong.pop("two_writers_not_judged", None)
-    assert not wrong, (wrong, verdict, outcome.endings)
+    assert not wrong, (wrong, verdict, outcome.exits)
     assert outcome.uploads >= MINUTE.uploads
     assert set(outcome.faults) == set(FaultKind)
     assert outcome.transactions.committed > 0
@@ -40,8 +40,7 @@ def test_a_minute_of_storm() -> None:
     assert verdict.bound["must not be retained"] > 0
 
 
-def test_seed_replays_the_faults() -> None:
-    """The same seed gives the same faults in the same order, another one others."""
+def test_a_seed_replays_its_faults() -> None:
     first, again, other = (
         [f for f, _ in zip(fault_sequence(n), range(200), strict=False)] for n in (1, 1, 2)
     )
@@ -66,20 +65,20 @@ ENDED = '{"event": "ended", "code": "%s", "reason": "why"}'
         (0, "", False),
     ],
 )
-def test_endings_are_told_apart(
+def test_expected_exits_are_recognised(
     tmp_path: Path, status: int, last_line: str, is_expected: bool
 ) -> None:
-    """What a storm explains, and what is a fault of ours."""
+    """A storm explains unavailability and fencing; any other exit is a fault of ours."""
     log = tmp_path / "route.log"
     log.write_text('{"event": "ready"}\n' + last_line)
-    ending = StageExit.of("route", status, log)
-    assert ending.is_expected is is_expected, ending
+    found = StageExit.of("route", status, log)
+    assert found.is_expected is is_expected, found
 
 
-def test_transactions_of_all_routers_are_added(tmp_path: Path) -> None:
-    """The last thing that each of them said counts; half a line does not."""
-    said = ['{"event": "ready"}', '{"committed": 3, "aborted": 0}']
-    said += ['{"committed": 7, "aborted": 1}', '{"committed": 9, "abor']
+def test_transactions_of_all_routers_are_summed(tmp_path: Path) -> None:
+    """The last complete line of each log counts; half a line does not."""
+    lines = ['{"event": "ready"}', '{"committed": 3, "aborted": 0}']
+    lines += ['{"committed": 7, "aborted": 1}', '{"committed": 9, "abor']
     for name in ("route.log", "route-2.1.killed"):
-        (tmp_path / name).write_text("\n".join(said))
+        (tmp_path / name).write_text("\n".join(lines))
     assert count_transactions(tmp_path.glob("route*")) == (14, 2)

@@ -1,4 +1,4 @@
-"""Who is talked to and who is let in: with the settings that all our Kafka clients have."""
+"""Mutual TLS between broker and clients, with the settings of all our Kafka clients."""
 
 import socket
 import ssl
@@ -24,22 +24,22 @@ from tests.flow.waiting import eventually
 
 PRODUCER = lane_role(SHOP, LaneRole.PRODUCER)
 HOST = "127.0.0.1"
-BRIEFLY = SendingLimits(readiness_s=3.0)
+SHORT = SendingLimits(readiness_s=3.0)
 
 
 def now() -> datetime:
-    """The clock of the certificates."""
+    """Return the time that certificates are issued at."""
     return datetime.now(UTC)
 
 
 @pytest.fixture
 def settings(bare: PipelineHarness) -> Settings:
-    """What every client of ours is made with."""
+    """The settings of every Kafka client of ours."""
     return Connection(cluster=bare.stack.cluster, role=PRODUCER).settings(ClientErrorState())
 
 
-def trouble_of(settings: Settings) -> list[KafkaError]:
-    """What a client reports while it gets no answer; nothing if it gets one."""
+def connection_errors(settings: Settings) -> list[KafkaError]:
+    """Return the errors that a client reports, or none if the broker answers it."""
     reported: list[KafkaError] = []
     client = AdminClient(settings | {"error_cb": reported.append})
     try:
@@ -50,32 +50,29 @@ def trouble_of(settings: Settings) -> list[KafkaError]:
     return []
 
 
-def test_with_certificate(settings: Settings) -> None:
-    """Nothing is wrong with these settings as they are."""
-    assert trouble_of(settings) == []
+def test_client_with_certificate_is_accepted(settings: Settings) -> None:
+    assert connection_errors(settings) == []
 
 
-def test_without_certificate(settings: Settings) -> None:
-    """A client without a certificate gets no answer."""
-    nameless = {
+def test_client_without_certificate_is_rejected(settings: Settings) -> None:
+    anonymous = {
         name: value
         for name, value in settings.items()
         if name not in ("ssl.certificate.location", "ssl.key.location")
     }
-    text = " ".join(error.str() for error in trouble_of(nameless))
+    text = " ".join(error.str() for error in connection_errors(anonymous))
     assert "certificate" in text
 
 
-def test_plaintext(settings: Settings) -> None:
-    """A client without TLS gets no answer."""
+def test_plaintext_client_is_rejected(settings: Settings) -> None:
     plain = {name: value for name, value in settings.items() if not name.startswith("ssl.")}
     del plain["enable.ssl.certificate.verification"]
-    assert trouble_of(plain | {"security.protocol": "plaintext"})
+    assert connection_errors(plain | {"security.protocol": "plaintext"})
 
 
 @pytest.fixture
-def strangers(bare: PipelineHarness, tmp_path: Path) -> Cluster:
-    """The identity of the producer as another authority issued it; it trusts the broker."""
+def foreign_cluster(bare: PipelineHarness, tmp_path: Path) -> Cluster:
+    """A cluster whose producer certificate is from another authority; it trusts the broker's CA."""
     authority = CertificateAuthority.create(tmp_path / "authority", now=now)
     authority.issue_role(PRODUCER, tmp_path / "identities")
     ca = (bare.stack.files.identities / "ca.crt").read_bytes()
@@ -84,31 +81,31 @@ def strangers(bare: PipelineHarness, tmp_path: Path) -> Cluster:
     return Cluster(bootstrap_servers=cluster.bootstrap_servers, identities=tmp_path / "identities")
 
 
-def test_certificate_of_another_authority(strangers: Cluster) -> None:
-    """A certificate that another authority signed opens nothing, and that is said."""
+def test_client_certificate_of_another_authority_is_refused(foreign_cluster: Cluster) -> None:
     with pytest.raises(ErasestreamError) as caught:
-        UploadProducer(strangers, SHOP, limits=BRIEFLY)
+        UploadProducer(foreign_cluster, SHOP, limits=SHORT)
     assert caught.value.code is Code.CERTIFICATE_REFUSED, caught.value
 
 
-def test_broker_of_another_authority(bare: PipelineHarness, tmp_path: Path) -> None:
-    """A broker whose certificate another authority signed is not talked to."""
+def test_broker_certificate_of_another_authority_is_refused(
+    bare: PipelineHarness, tmp_path: Path
+) -> None:
     CertificateAuthority.create(tmp_path / "authority", now=now).issue_role(PRODUCER, tmp_path)
     cluster = Cluster(bootstrap_servers=bare.stack.cluster.bootstrap_servers, identities=tmp_path)
     with pytest.raises(Refused) as caught:
-        UploadProducer(cluster, SHOP, limits=BRIEFLY)
+        UploadProducer(cluster, SHOP, limits=SHORT)
     assert caught.value.code is Code.CERTIFICATE_REFUSED
 
 
 Handshakes = Queue[str]
-"""The TLS version of each handshake that was completed, or why one was not."""
+"""The TLS version of each completed handshake, or the reason why it failed."""
 
 
 @contextmanager
 def server(
     bare: PipelineHarness, folder: Path, host: str, version: ssl.TLSVersion
 ) -> Iterator[tuple[int, Handshakes]]:
-    """A server with a good certificate for this host that speaks only this version of TLS."""
+    """Run a server with a valid certificate for this host that accepts one TLS version only."""
     authority = CertificateAuthority.load(bare.stack.files.directory / "authority", now=now)
     authority.issue_server("elsewhere", folder, hosts=(host,))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(folder / "ca.crt"))
@@ -144,32 +141,36 @@ def _serve(listening: socket.socket, context: ssl.SSLContext, handshakes: Handsh
 def handshake(
     bare: PipelineHarness, settings: Settings, tmp_path: Path
 ) -> Callable[[str, ssl.TLSVersion, Settings], str]:
-    """What a server with a certificate for this host sees of a client with these settings."""
+    """A function that connects a client to such a server and returns the handshake's outcome."""
 
-    def see(host: str, version: ssl.TLSVersion, changed: Settings) -> str:
+    def connect(host: str, version: ssl.TLSVersion, changed: Settings) -> str:
         with server(bare, tmp_path, host, version) as (port, handshakes):
             client = AdminClient(settings | {"bootstrap.servers": f"{HOST}:{port}"} | changed)
-            with pytest.raises(KafkaException):  # nobody there speaks Kafka's protocol
+            with pytest.raises(KafkaException):  # the server does not speak Kafka's protocol
                 client.list_topics(timeout=1)
             return handshakes.get(timeout=20)
 
-    return see
+    return connect
 
 
 V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
-def test_right_host(handshake: Callable[[str, ssl.TLSVersion, Settings], str]) -> None:
-    """A server that has a certificate for its host, and TLS 1.3, is talked to."""
+def test_server_with_a_certificate_for_its_host_is_accepted(
+    handshake: Callable[[str, ssl.TLSVersion, Settings], str],
+) -> None:
     assert handshake(HOST, V13, {}) == "TLSv1.3"
 
 
-def test_wrong_host(handshake: Callable[[str, ssl.TLSVersion, Settings], str]) -> None:
-    """A server with a certificate of our authority for another host is not."""
+def test_server_with_a_certificate_for_another_host_is_rejected(
+    handshake: Callable[[str, ssl.TLSVersion, Settings], str],
+) -> None:
     assert not handshake("elsewhere.example", V13, {}).startswith("TLS")
 
 
-def test_old_tls(handshake: Callable[[str, ssl.TLSVersion, Settings], str]) -> None:
-    """A server that has no more than TLS 1.2 is not, and it is our list of suites that does it."""
+def test_server_without_tls_1_3_is_rejected(
+    handshake: Callable[[str, ssl.TLSVersion, Settings], str],
+) -> None:
+    """The list of cipher suites enforces it: without the list, TLS 1.2 is accepted."""
     assert not handshake(HOST, V12, {}).startswith("TLSv")
     assert handshake(HOST, V12, {"ssl.cipher.suites": "DEFAULT"}) == "TLSv1.2"

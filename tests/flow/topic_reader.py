@@ -18,7 +18,7 @@ UNCOMMITTED = "read_uncommitted"
 
 
 class TopicReader:
-    """Every record of a topic from its beginning: none left out, none recognised again."""
+    """Every record of a topic from its first offset: none skipped, none deduplicated."""
 
     def __init__(
         self, cluster: Cluster, role: Role, topic: str, partitions: int, isolation: str = COMMITTED
@@ -28,7 +28,7 @@ class TopicReader:
         self._consumer = Consumer(
             Connection(cluster=cluster, role=role).settings(
                 ClientErrorState(),
-                group_id=f"{role}.looking",  # never joined: partitions are assigned
+                group_id=f"{role}.topic-reader",  # never joined: partitions are assigned
                 enable_auto_commit=False,
                 enable_partition_eof=True,
                 isolation_level=isolation,
@@ -40,7 +40,7 @@ class TopicReader:
         self._consumer.assign([TopicPartition(topic, n, 0) for n in range(partitions)])
 
     def read(self, timeout_s: float = 0.1) -> list[Record]:
-        """What has come so far, with what comes now."""
+        """Read for `timeout_s` and return all records read so far."""
         for message in self._consumer.consume(500, timeout_s):
             error = message.error()
             if error is None:
@@ -50,29 +50,29 @@ class TopicReader:
         return self.records
 
     def read_to_end(self) -> list[Record]:
-        """Everything that is there now."""
+        """Read every partition to its end and return all records."""
         while self._open_ends:
             self.read()
         return self.records
 
     def close(self) -> None:
-        """Stop reading."""
+        """Close the consumer."""
         self._consumer.close()
 
 
 def event_of(record: Record) -> Cutout | Failure:
-    """The result in a record."""
+    """Decode the result in a record."""
     if type_of(record.headers) is Failure:
         return from_wire(Failure, record.headers, record.value)
     return from_wire(Cutout, record.headers, record.value)
 
 
 def results_of(records: Iterable[Record], upload: UploadId) -> list[Cutout | Failure]:
-    """All results of one upload."""
+    """Return all results of one upload."""
     wanted = upload.encode()
     return [event_of(r) for r in records if dict(r.headers).get("ce_id") == wanted]
 
 
 def ids_in(records: Iterable[Record]) -> list[UploadId]:
-    """The upload that each record is about."""
+    """Return the upload id of each record."""
     return [UploadId(dict(record.headers)["ce_id"].decode()) for record in records]

@@ -1,4 +1,4 @@
-"""What became of a number of uploads: counted record by record, object by object."""
+"""A batch of uploads, checked record by record and object by object."""
 
 from collections import Counter
 
@@ -11,47 +11,53 @@ from tests.flow.waiting import eventually
 
 
 def opt_in(flow: PipelineHarness, account: str) -> None:
-    """Grant, and wait until uploads are kept."""
+    """Grant, and wait until uploads of the account are retained."""
     flow.grant(account)
 
-    def is_kept() -> bool:
+    def is_retained() -> bool:
         upload = flow.upload(account).upload_id
         flow.cutout(upload)
         return upload in flow.in_retained()
 
-    eventually("uploads are kept", is_kept, poll_s=0.5)
+    eventually("uploads are retained", is_retained, poll_s=0.5)
 
 
 class UploadBatch:
-    """Uploads, every second one of an account that opted in."""
+    """Uploads that alternate between an account that opted in and one that did not."""
 
-    def __init__(self, flow: PipelineHarness, *, keeper: str, forgetter: str, count: int) -> None:
-        """Sends them all, and returns when all are acknowledged."""
+    def __init__(
+        self, flow: PipelineHarness, *, opted_in: str, not_opted_in: str, count: int
+    ) -> None:
+        """Send all uploads and wait until they are acknowledged."""
         self._flow = flow
         producer = flow.producer()
-        accounts = (keeper, forgetter)
+        accounts = (opted_in, not_opted_in)
         futures = [producer.send(photo(), account=accounts[n % 2]) for n in range(count)]
         ids = [future.result(30).upload_id for future in futures]
         self.ids = frozenset(ids)
         self.objects = frozenset((upload, part) for upload in ids[::2] for part in Part)
-        """What is to lie in the bucket."""
+        """The objects that the bucket must hold at the end."""
 
     def delivered(self) -> Counter[UploadId]:
-        """How often a read-committed subscriber was given the result of each upload."""
+        """Count the cut-outs of each upload that a read-committed subscriber has received."""
         events = (event_of(record) for record in self._flow.results(SHOP))
         return Counter(e.id for e in events if e.id in self.ids and isinstance(e, Cutout))
 
     def stored(self) -> Counter[tuple[UploadId, Part]]:
-        """How many objects each part of an upload has."""
+        """Count the objects of each part of an upload."""
         names = self._flow.stored()
         return Counter((name.upload_id, name.part) for name in names if name.upload_id in self.ids)
 
+    def is_done(self) -> bool:
+        """Return whether every upload has a result, and every object is stored."""
+        return self.delivered().keys() == self.ids and self.stored().keys() == self.objects
+
     def wait_for_results(self) -> None:
-        """Until every upload has a result."""
+        """Wait until every upload has a result."""
         eventually("all results", lambda: self.delivered().keys() == self.ids)
 
     def assert_exact(self) -> None:
-        """One result for each, two objects for each that is kept, none for the others."""
+        """Assert one result per upload, two objects per retained upload and no other object."""
         self.wait_for_results()
         self._flow.wait_until_drained()
         assert self.delivered() == Counter(self.ids)

@@ -1,8 +1,10 @@
-"""Waiting for something to become true: polled, with a deadline, and never by the clock."""
+"""Wait for a condition: poll it until it holds or a deadline passes."""
 
 import time
 from collections.abc import Callable
 from typing import TypeVar
+
+from erasestream.schemas.clocks import Deadline
 
 T = TypeVar("T")
 
@@ -17,9 +19,9 @@ def eventually(
     deadline_s: float = DEADLINE_S,
     poll_s: float = POLL_S,
 ) -> T:
-    """What the condition gives as soon as it is true; fails after the deadline."""
-    deadline = time.monotonic() + deadline_s
+    """Return the condition's first true value; fail once the deadline has passed."""
+    deadline = Deadline(deadline_s, time.monotonic)
     while not (answer := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {deadline_s:g} s"
+        assert not deadline.has_passed, f"{what}: not within {deadline_s:g} s"
         time.sleep(poll_s)
     return answer
