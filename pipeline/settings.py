@@ -1,8 +1,9 @@
-"""All settings in one frozen tree; every stage is given plain values from it by the wiring.
+"""All settings in one frozen tree; `bootstrap` passes plain values from it to the stages.
 
 Read from a TOML file (`erasestream.toml`, or the path in `ERASESTREAM_SETTINGS`), then from
-environment variables such as `ERASESTREAM_KAFKA__IDENTITIES`, which win.  Secrets are files
-whose paths stand here.  Unknown names are refused, and no host, bucket or key has a default.
+environment variables such as `ERASESTREAM_KAFKA__IDENTITIES`, which take precedence.  Secrets
+are files whose paths are set here.  Unknown names are refused, and no host, bucket or key has a
+default.
 """
 
 import os
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -20,10 +21,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from erasestream.pipeline.stages.inference.imaging.limits import MAX_PIXELS
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
 from erasestream.schemas.errors import Refused
-from erasestream.schemas.events.images import MAX_UPLOAD_BYTES
+from erasestream.schemas.events.images import MAX_PIXELS, MAX_UPLOAD_BYTES
 from erasestream.schemas.ids import Lane, LaneField
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.retention_budget import BrokerTimes, LaneTimes, Policy
@@ -41,20 +40,20 @@ PositiveTime = Annotated[timedelta, Field(gt=timedelta(0))]
 
 
 class Environment(StrEnum):
-    """What kind of stack this is: operators may grant consent in a development stack only."""
+    """Kind of stack: operators may grant consent in a development stack only."""
 
     DEVELOPMENT = "development"
     PRODUCTION = "production"
 
 
 class Section(BaseModel):
-    """Frozen, and without unknown names."""
+    """Base of all sections: frozen, unknown names refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class KafkaSettings(Section):
-    """The brokers, and who we are to them."""
+    """The brokers, and the identities that clients show them."""
 
     bootstrap_servers: tuple[str, ...]
     identities: Path
@@ -70,11 +69,11 @@ class LaneSettings(Section):
     partitions: PositiveInt = 4
     backlog_limit: PositiveTime = timedelta(hours=4)
     delivery: PositiveTime | None = None
-    """How long results can be fetched; by default all that the promise leaves."""
+    """How long results can be fetched; by default all the time that the promise leaves."""
 
 
 class LifetimeSettings(Section):
-    """What is promised, which outages records survive, and how the brokers are set."""
+    """The promised lifetime, the outages that records survive, and the brokers' own times."""
 
     promise: PositiveTime = timedelta(hours=24)
     reserve: PositiveTime = timedelta(hours=1)
@@ -88,19 +87,19 @@ class LifetimeSettings(Section):
 
 
 class StorageSettings(Section):
-    """The buckets, and the keys that never lie in them."""
+    """The buckets, and the keys, which are never stored in them."""
 
     bucket: str
     vault: str
     keyring: Path
     """Folder of the local keyring: the master keys."""
     name_key: Path
-    """File with the 32 bytes that object names are made with."""
+    """File with the 32 bytes from which object names are derived."""
     endpoint: str | None = None
-    """Another address than Google's; then `ca` and `tokens` are needed."""
+    """Address other than Google's; requires `ca` and `tokens`."""
     ca: Path | None = None
     tokens: Path | None = None
-    """Folder with `<role>.token`; without it Application Default Credentials are used."""
+    """Folder with `<role>.token`; if absent, Application Default Credentials are used."""
 
 
 class InferenceSettings(Section):
@@ -109,48 +108,40 @@ class InferenceSettings(Section):
     models: Path
     model: str = "isnet"
     children: PositiveInt | None = None
-    """Processes beside the worker; by default one for each core."""
+    """Child processes of the worker; by default one per core."""
     deadline: PositiveTime = timedelta(seconds=60)
     max_image_bytes: Annotated[int, Field(gt=0, le=MAX_UPLOAD_BYTES)] = MAX_UPLOAD_BYTES
-    """Larger files are refused (`too_large`), before anything of them is read."""
+    """Larger files are refused (`too_large`) before any of their bytes are read."""
     max_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = MAX_PIXELS
-    """Larger pictures are refused (`too_many_pixels`), before any pixel is decoded."""
-    isolation: Isolation = Isolation.PER_IMAGE
+    """Larger pictures are refused (`too_many_pixels`) before any pixel is decoded."""
+    isolation: Literal["per_image", "long_lived"] = "per_image"
     """`long_lived` where a GPU forbids forking: see docs/isolation.md."""
     dangerously_run_without_isolation: bool = False
-    """Where the kernel lacks Landlock or seccomp: do without what it lacks."""
-
-    @property
-    def enforcement(self) -> Enforcement:
-        """The same as a word."""
-        if self.dangerously_run_without_isolation:
-            return Enforcement.AS_FAR_AS_POSSIBLE
-        return Enforcement.REQUIRED
+    """Where the kernel lacks Landlock or seccomp: do without the missing mechanism."""
 
 
 class StageSettings(Section):
-    """What all stages share."""
+    """Settings of every stage process."""
 
     instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] = "1"
-    """The name of this member among those of its stage; it stays the same over restarts.
+    """Name of this member within its stage's group; the same after a restart.
 
-    Give each worker one of its own too: then a restart moves no partitions.
+    Give each inference worker a name of its own, too: then a restart moves no partitions.
     """
     health_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Loopback port of /healthz and /readyz; 0 takes a free one and logs it."""
     ready_deadline: PositiveTime = timedelta(seconds=60)
+    purge_interval: PositiveTime = timedelta(seconds=60)
+    """How often the purger deletes records that are no longer needed."""
 
     @property
     def answer_timeout_s(self) -> float:
-        """Longest wait for one answer of a broker: no single one may outlast the deadline."""
+        """Return the longest wait for one answer of a broker: at most the ready deadline."""
         return min(REQUEST_TIMEOUT_S, self.ready_deadline.total_seconds())
-
-    purge_interval: PositiveTime = timedelta(seconds=60)
-    """How often the purger looks for what is no longer needed."""
 
 
 class Settings(BaseSettings):
-    """The whole tree."""
+    """The root of the tree."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -176,18 +167,18 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (the library's signature)
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is passed wins over the environment, and that over the file."""
+        """Rank the sources: arguments, then the environment, then the file."""
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
     @property
     def cluster(self) -> Cluster:
-        """Where the brokers are."""
+        """Return the brokers' addresses and the identities' folder."""
         return Cluster(
             bootstrap_servers=self.kafka.bootstrap_servers, identities=self.kafka.identities
         )
 
     def catalog(self) -> Catalog:
-        """All topics.  Raises `Refused` if the lifetimes exceed the promise."""
+        """Return the catalog of all topics.  Raises `Refused` if lifetimes exceed the promise."""
         times = self.lifetimes
         policy = Policy(
             promise_s=times.promise.total_seconds(),
@@ -221,9 +212,9 @@ def _lane(name: Lane, lane: LaneSettings) -> LaneSpec:
 
 
 def load(path: Path | None = None) -> Settings:
-    """Read the settings.  Raises `Refused` naming what is missing or wrong, never its value.
+    """Read the settings.  Raises `Refused` naming a missing or wrong setting, never its value.
 
-    `path`: instead of the file that the environment names.
+    `path` replaces the file that the environment names.
     """
     named = os.environ.get(SETTINGS_VARIABLE)
     file = path or Path(named or DEFAULT_FILE)
@@ -232,7 +223,7 @@ def load(path: Path | None = None) -> Settings:
     _check_variables(os.environ)
 
     class Located(Settings):
-        """The settings, read from this file."""
+        """Settings that are read from this file."""
 
         model_config = SettingsConfigDict(toml_file=file)
 
@@ -246,7 +237,7 @@ def load(path: Path | None = None) -> Settings:
 
 
 def _check_variables(environment: Mapping[str, str]) -> None:
-    """Refuse variables that nobody reads: the library passes over misspelt ones in silence."""
+    """Refuse unknown variables: pydantic-settings ignores misspelt ones silently."""
     ours = {name for name in environment if name.upper().startswith(PREFIX)}
     sections = {PREFIX + field.upper() for field in Settings.model_fields}
     known = {SETTINGS_VARIABLE, CACHE_VARIABLE, *sections}

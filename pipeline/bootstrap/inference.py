@@ -15,10 +15,11 @@ from erasestream.pipeline.runtime.health import Health
 from erasestream.pipeline.runtime.json_logging import log_to_stderr
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
 from erasestream.pipeline.runtime.runner import EX_OK, RETRY_S, status_of
-from erasestream.pipeline.settings import Settings
+from erasestream.pipeline.settings import InferenceSettings, Settings
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.store import Installed, ModelStore
+from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
 from erasestream.pipeline.stages.inference.worker.faust_app import InferenceStage, end_at_once
 from erasestream.pipeline.stages.inference.worker.result_builder import Model, ResultBuilder
 from erasestream.schemas.clocks import Deadline
@@ -100,8 +101,8 @@ def inference_stage(settings: Settings) -> Iterator[InferenceStage]:
         model=installed,
         children=children,
         deadline_s=inference.deadline.total_seconds(),
-        isolation=inference.isolation,
-        enforcement=inference.enforcement,
+        isolation=Isolation(inference.isolation),
+        enforcement=enforcement_of(inference),
         limits=Limits(max_bytes=inference.max_image_bytes, max_pixels=inference.max_pixels),
     )
     member = _member_name(settings, connection, catalog.lane_names)
@@ -119,6 +120,13 @@ def inference_stage(settings: Settings) -> Iterator[InferenceStage]:
             start=pool.start,
             close=pool.close,
         )
+
+
+def enforcement_of(inference: InferenceSettings) -> Enforcement:
+    """Return whether isolation is required: yes, unless the operator dangerously allows less."""
+    if inference.dangerously_run_without_isolation:
+        return Enforcement.AS_FAR_AS_POSSIBLE
+    return Enforcement.REQUIRED
 
 
 def _check(admin: Admin, lanes: tuple[Lane, ...]) -> None:

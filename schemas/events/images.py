@@ -40,6 +40,9 @@ MAX_UPLOAD_BYTES = 25_000_000
 MAX_CUTOUT_BYTES = 64_000_000
 """Largest cut-out, in bytes."""
 
+MAX_PIXELS = 50_000_000
+"""Largest image, in pixels: more than cameras for product photos have."""
+
 
 def _from_json(value: object) -> object:
     return from_json(value) if isinstance(value, str) else value

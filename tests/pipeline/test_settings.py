@@ -1,4 +1,4 @@
-"""Settings: one tree, nothing unknown in it, and errors that name and never quote."""
+"""Settings refuse unknown names, and their errors name settings without quoting values."""
 
 import os
 import traceback
@@ -23,8 +23,8 @@ identities = "/identities"
 
 
 @pytest.fixture(autouse=True)
-def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither a file in the working directory nor a variable of this shell."""
+def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide the variables of this shell and any file in its working directory."""
     for name in list(os.environ):
         if name.upper().startswith("ERASESTREAM_"):
             monkeypatch.delenv(name)
@@ -32,14 +32,14 @@ def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 def file(folder: Path, text: str = MINIMAL) -> Path:
-    """A settings file with this text."""
+    """Write a settings file with this text."""
     path = folder / "settings.toml"
     path.write_text(text)
     return path
 
 
 def refusal(path: Path | None) -> Refused:
-    """What these settings are refused with; it quotes no value."""
+    """Return the refusal of these settings, after checking that it does not quote the secret."""
     with pytest.raises(Refused) as refused:
         load(path)
     assert SECRET not in "".join(traceback.format_exception(refused.value))
@@ -47,7 +47,6 @@ def refusal(path: Path | None) -> Refused:
 
 
 def test_defaults_are_the_safe_ones(tmp_path: Path) -> None:
-    """Production, three copies, 24 hours; no bucket and no model unless they are named."""
     settings = load(file(tmp_path))
     assert settings.environment is Environment.PRODUCTION
     assert (settings.kafka.replication, settings.kafka.min_insync) == (3, 2)
@@ -57,10 +56,9 @@ def test_defaults_are_the_safe_ones(tmp_path: Path) -> None:
     assert settings.catalog().lane_names == ("shop",)
 
 
-def test_the_file_that_the_environment_names_is_read(
+def test_reads_the_file_that_the_environment_names_else_that_of_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And without one, that of the working directory."""
     monkeypatch.setenv("ERASESTREAM_SETTINGS", str(file(tmp_path)))
     assert load().kafka.bootstrap_servers == ("broker:9093",)
     monkeypatch.delenv("ERASESTREAM_SETTINGS")
@@ -68,8 +66,9 @@ def test_the_file_that_the_environment_names_is_read(
     assert load().kafka.bootstrap_servers == ("other:9093",)
 
 
-def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Value by value: what it does not name stays as the file has it."""
+def test_the_environment_overrides_single_values_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ERASESTREAM_KAFKA__IDENTITIES", "/elsewhere")
     monkeypatch.setenv("ERASESTREAM_LANES__SHOP__BACKLOG_LIMIT", "PT2H")
     monkeypatch.setenv("erasestream_stage__instance", "7")
@@ -90,7 +89,6 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     ],
 )
 def test_unknown_names_in_the_file_are_refused(tmp_path: Path, addition: str, name: str) -> None:
-    """A misspelt lifetime must not silently be the default."""
     refused = refusal(file(tmp_path, MINIMAL + addition))
     assert refused.code is Code.MISCONFIGURED
     assert f"{name}: Extra inputs" in refused.detail
@@ -108,7 +106,7 @@ def test_unknown_names_in_the_file_are_refused(tmp_path: Path, addition: str, na
 def test_unknown_variables_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, named: str
 ) -> None:
-    """Also those that the library would pass over, since no section is called so."""
+    """Also those that pydantic-settings ignores because they match no section."""
     monkeypatch.setenv(variable, SECRET)
     assert named in refusal(file(tmp_path)).detail
 
@@ -116,9 +114,8 @@ def test_unknown_variables_are_refused(
 def test_variables_of_the_commands_are_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cache's folder is no setting of a stage, and no mistake."""
     monkeypatch.setenv("ERASESTREAM_CACHE", "/cache")
-    monkeypatch.setenv("ERASESTREAMER", "somebody else's")
+    monkeypatch.setenv("ERASESTREAMER", "another program's")
     assert load(file(tmp_path)).lanes
 
 
@@ -138,26 +135,22 @@ def test_variables_of_the_commands_are_known(
 def test_wrong_values_are_named_and_not_quoted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, name: str
 ) -> None:
-    """Somebody may have put a secret where it does not belong."""
     monkeypatch.setenv(variable, SECRET + " !")
     assert name in refusal(file(tmp_path)).detail
 
 
 @pytest.mark.parametrize("text", [f"[kafka]\nx = {SECRET}", f"{SECRET}", "[kafka]\n[kafka]\n"])
-def test_what_is_no_toml_is_refused(tmp_path: Path, text: str) -> None:
-    """Saying where, and not what."""
+def test_invalid_toml_is_refused_with_its_place(tmp_path: Path, text: str) -> None:
     assert "(at " in refusal(file(tmp_path, text)).detail
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
-    """Such as an image in the place of the file."""
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
     path.write_bytes(b"\xff\xd8\xff" + SECRET.encode())
     refusal(path)
 
 
-def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No host, key or bucket has a default; nor does a file that was named."""
+def test_missing_settings_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"kafka: Field required", "lanes: Field required"} <= set(
         refusal(None).detail.removeprefix("settings: ").split(", ")
     )
@@ -172,7 +165,6 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     "value", ["PT0S", "-PT1H", "0", "nan", "inf"], ids=["none", "negative", "zero", "nan", "inf"]
 )
 def test_times_are_positive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    """No time of nothing, and none that is no number."""
     monkeypatch.setenv("ERASESTREAM_LIFETIMES__SEGMENT", value)
     assert "lifetimes.segment" in refusal(file(tmp_path)).detail
 
@@ -190,23 +182,21 @@ def test_times_are_positive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, val
     ],
 )
 def test_lifetimes_beyond_the_promise_are_refused(tmp_path: Path, lifetimes: str) -> None:
-    """By what the times add up to; and nobody can promise more than 24 hours."""
+    """By their sum; and no promise is longer than 24 hours."""
     settings = load(file(tmp_path, f"{MINIMAL}[lifetimes]\n{lifetimes}"))
     with pytest.raises(Refused) as refused:
         settings.catalog()
     assert refused.value.code is Code.PROMISE_EXCEEDED
 
 
-def test_a_shorter_promise_is_kept_too(tmp_path: Path) -> None:
-    """An operator may promise less than 24 hours, if everything else fits."""
+def test_a_shorter_promise_is_accepted_if_everything_fits(tmp_path: Path) -> None:
     shorter = "promise = 'PT12H'\nrouter_outage = 'PT1H'\nsink_outage = 'PT5H'"
     catalog = load(file(tmp_path, f"{MINIMAL}[lifetimes]\n{shorter}")).catalog()
     ages = [topic.lifetime.worst_age_s for topic in catalog.topics if topic.lifetime]
     assert max(ages) == 11 * 3600
 
 
-def test_settings_do_not_change(tmp_path: Path) -> None:
-    """What was loaded is what holds."""
+def test_settings_are_immutable(tmp_path: Path) -> None:
     settings = load(file(tmp_path))
     with pytest.raises(ValidationError):
         settings.environment = Environment.DEVELOPMENT  # type: ignore[misc]

@@ -6,9 +6,7 @@
 from dataclasses import dataclass
 
 from erasestream.schemas.errors import Code
-from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, MAX_UPLOAD_BYTES
-
-MAX_PIXELS = 50_000_000
+from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, MAX_PIXELS, MAX_UPLOAD_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +15,7 @@ class Limits:
 
     max_bytes: int = MAX_UPLOAD_BYTES
     max_pixels: int = MAX_PIXELS
-    """More than cameras for product photos have.  A pixel takes 4 bytes of memory in the picture,
+    """A pixel takes 4 bytes of memory in the picture,
     4 in its cut-out and, measured, up to 20 in the WebP encoder: a child with IS-Net, which
     needs 0.74 GB for itself, stays below 1.8 GB (1.58 measured, with a noisy photo)."""
     max_profile_bytes: int = 4_000_000

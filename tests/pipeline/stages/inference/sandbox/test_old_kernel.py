@@ -1,10 +1,7 @@
 """Where the kernel can not isolate, the worker does not start unless it is told to."""
 
-from pathlib import Path
-
 import pytest
 
-from erasestream.pipeline.settings import InferenceSettings
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
@@ -53,13 +50,3 @@ async def test_with_the_operators_word_it_does_without_what_is_missing(
     assert cutout.width == gradient().width
     assert (status["Seccomp_filters"], status["NoNewPrivs"]) == (filters, "1")
     assert int(status["CapEff"], 16) == 0
-
-
-def test_the_word_is_a_setting_with_a_telling_name() -> None:
-    """Off unless it is set; nothing else stands for it."""
-    settings = InferenceSettings(models=Path("models"))
-    assert settings.enforcement is Enforcement.REQUIRED
-    assert settings.isolation is Isolation.PER_IMAGE
-    allowed = InferenceSettings(models=Path("models"), dangerously_run_without_isolation=True)
-    assert allowed.enforcement is Enforcement.AS_FAR_AS_POSSIBLE
-    assert allowed.isolation is Isolation.PER_IMAGE
