@@ -1,94 +1,167 @@
-"""What users install: a wheel whose modules collide with nobody's, and needs little."""
+"""The wheel in an environment of its own: the base install, and every extra."""
 
+import hashlib
 import subprocess
-import sys
-import sysconfig
-import zipfile
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.package_environment import Environment, build_wheel
 from tests.paths import ROOT
+from tests.pipeline.stages.inference.tiny_model import TINY, serialized, tiny
 
-SITE = sysconfig.get_path("purelib")
+BASE = {"confluent-kafka", "pydantic"}
+OF_PYDANTIC = {"annotated-types", "pydantic-core", "typing-extensions", "typing-inspection"}
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+for name in sys.argv[1:]:
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(getattr(package, "__path__", []), f"{name}."):
+        importlib.import_module(module.name)
+"""
+
+MODULES = {
+    "": ("erasestream.schemas", "erasestream.topics"),
+    "cli": (
+        "erasestream.pipeline.cli",
+        "erasestream.pipeline.settings",
+        "erasestream.pipeline.runtime",
+        "erasestream.pipeline.bulk_upload",
+        "erasestream.pipeline.stages.purge",
+        "erasestream.pipeline.stages.routing",
+    ),
+    "worker": ("erasestream.pipeline.bootstrap.inference", "erasestream.pipeline.stages.inference"),
+    "sink": (
+        "erasestream.sinks",
+        "erasestream.pipeline.stages.encryption",
+        "erasestream.pipeline.stages.erasure",
+    ),
+    "dev": ("erasestream.pipeline",),
+}
+"""The packages of which each module must be importable with an extra."""
+
+COMMANDS = {
+    "cli": ("--help", "codes", "schemas", "topics --help"),
+    "worker": ("model list", "infer --help"),
+    "sink": ("retained --help", "sink --help"),
+    "dev": ("dev status", "demo --help"),
+}
+WITHOUT = {
+    "": {"topics": "cli", "upload --help": "cli"},
+    "cli": {"model install": "worker", "dev status": "dev"},
+}
+"""Commands that must name the extra that they lack."""
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel's content, in a folder."""
-    built = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(built)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (path,) = built.glob("*.whl")
-    installed = built / "installed"
-    with zipfile.ZipFile(path) as archive:
-        archive.extractall(installed)
-    return installed
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
-def run(code: str, *path: Path | str) -> subprocess.CompletedProcess[str]:
-    """Run code with exactly these folders on the path: -S keeps this checkout out of it."""
-    setup = f"import sys; sys.path[:0] = {[str(p) for p in path]!r}\n"
-    return subprocess.run(
-        [sys.executable, "-I", "-S", "-c", setup + code],
-        capture_output=True,
-        text=True,
-        check=False,
+@pytest.fixture(scope="module")
+def environment(
+    wheel: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Environment]:
+    made: dict[str, Environment] = {}
+
+    def make(extra: str) -> Environment:
+        if extra not in made:
+            made[extra] = Environment(wheel, extra, tmp_path_factory.mktemp(extra or "base"))
+        return made[extra]
+
+    return make
+
+
+def succeeds(ran: subprocess.CompletedProcess[str]) -> str:
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_wheel_has_one_package_at_its_top_and_its_licence(
+    environment: Callable[[str], Environment],
+) -> None:
+    installed = {path.name for path in environment("").site.iterdir() if not path.is_symlink()}
+    ours = {name for name in installed if name.startswith("erasestream")}
+    (information,) = ours - {"erasestream"}
+    assert (environment("").site / information / "licenses/LICENSE").is_file()
+    assert (
+        "License-Expression: Apache-2.0\n"
+        in (environment("").site / information / "METADATA").read_text()
     )
 
 
-def test_wheel_leaves_the_users_own_schemas_alone(wheel: Path, tmp_path: Path) -> None:
-    """In an environment with a module `schemas` of its own, both work."""
+def test_base_install_needs_confluent_kafka_and_pydantic_only(
+    environment: Callable[[str], Environment],
+) -> None:
+    assert set(environment("").distributions) == BASE | OF_PYDANTIC
+
+
+def test_client_libraries_work_beside_a_module_called_schemas(
+    environment: Callable[[str], Environment], tmp_path: Path
+) -> None:
     (tmp_path / "schemas.py").write_text("MINE = True\n")
     code = (
         "import schemas, erasestream, erasestream.schemas.events.images\n"
         "from erasestream import UploadProducer\n"
         "print(schemas.MINE, erasestream.__file__, UploadProducer.__module__)\n"
     )
-    ran = run(code, tmp_path, wheel, SITE)
-    assert ran.returncode == 0, ran.stderr
-    mine, file, module = ran.stdout.split()
+    mine, file, module = succeeds(environment("").run("python", "-c", code, cwd=tmp_path)).split()
     assert mine == "True"
-    assert file.startswith(str(wheel))
+    assert file.startswith(str(environment("").site))
     assert module == "erasestream.topics.client.upload_producer"
 
 
-def test_wheel_holds_no_bare_package(wheel: Path) -> None:
-    """Nothing but `erasestream` lands at the top of the user's environment."""
-    assert {path.name.partition("-")[0] for path in wheel.iterdir()} == {"erasestream"}
-
-
-def test_client_libraries_load_only_the_base_install(wheel: Path) -> None:
-    """`import erasestream` needs confluent-kafka and pydantic, and loads nothing of an extra."""
-    code = "import erasestream, sys; print(*sorted(m.partition('.')[0] for m in sys.modules))"
-    ran = run(code, wheel, SITE)
-    assert ran.returncode == 0, ran.stderr
-    loaded = set(ran.stdout.split())
-    assert {"confluent_kafka", "pydantic"} <= loaded
-    extras = {"typer", "rich", "numpy", "PIL", "onnx", "onnxruntime", "faust", "google"}
-    assert not loaded & (extras | {"cryptography", "starlette", "pydantic_settings"})
+@pytest.mark.parametrize("extra", MODULES)
+def test_every_module_of_an_extra_can_be_imported(
+    extra: str, environment: Callable[[str], Environment], tmp_path: Path
+) -> None:
+    succeeds(environment(extra).run("python", "-c", IMPORT_ALL, *MODULES[extra], cwd=tmp_path))
 
 
 @pytest.mark.parametrize(
-    ("missing", "arguments", "extra"),
-    [("typer", ["topics"], "cli"), ("onnx", ["model", "install"], "worker")],
+    ("extra", "command"), [(extra, each) for extra, all_ in COMMANDS.items() for each in all_]
 )
-def test_command_says_what_to_install(
-    wheel: Path, missing: str, arguments: list[str], extra: str
+def test_commands_of_an_extra_work(
+    extra: str, command: str, environment: Callable[[str], Environment], tmp_path: Path
 ) -> None:
-    """Without an extra, the command names it instead of showing a traceback."""
-    code = (
-        "import importlib.abc\n"
-        "class Without(importlib.abc.MetaPathFinder):\n"
-        "    def find_spec(self, name, path, target=None):\n"
-        f"        if name.partition('.')[0] == {missing!r}:\n"
-        "            raise ModuleNotFoundError(name=name)\n"
-        "sys.meta_path.insert(0, Without())\n"
-        f"sys.argv = ['erasestream', *{arguments!r}]\n"
-        "from erasestream.pipeline.cli.main import main\n"
-        "main()\n"
-    )
-    ran = run(code, wheel, SITE)
+    succeeds(environment(extra).run("erasestream", *command.split(), cwd=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("extra", "command", "lacking"),
+    [(extra, *each) for extra, all_ in WITHOUT.items() for each in all_.items()],
+)
+def test_command_names_the_extra_that_it_lacks(
+    extra: str,
+    command: str,
+    lacking: str,
+    environment: Callable[[str], Environment],
+    tmp_path: Path,
+) -> None:
+    ran = environment(extra).run("erasestream", *command.split(), cwd=tmp_path)
     assert ran.returncode == 1
-    assert f"erasestream[{extra}]" in ran.stderr
+    assert f"pip install 'erasestream[{lacking}]'" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_worker_extra_installs_and_runs_a_model(
+    environment: Callable[[str], Environment], tmp_path: Path
+) -> None:
+    model = serialized(tiny())
+    manifest = TINY.model_copy(update={"sha256": hashlib.sha256(model).hexdigest()})
+    (tmp_path / "model.onnx").write_bytes(model)
+    (tmp_path / "model.json").write_text(manifest.model_dump_json())
+    install = "erasestream model install model.onnx --manifest model.json"
+    succeeds(environment("worker").run(*install.split(), cwd=tmp_path))
+    assert "tiny" in succeeds(
+        environment("worker").run("erasestream", "model", "list", cwd=tmp_path)
+    )
+
+
+def test_every_extra_is_tested() -> None:
+    assert {"", *EXTRAS} == set(MODULES)
+    assert set(COMMANDS) == set(EXTRAS)

@@ -16,10 +16,12 @@ EXTRAS = {
     "numpy": "worker",
     "cryptography": "sink",
     "google": "sink",
+    "google_crc32c": "sink",
     "requests": "sink",
     "starlette": "dev",
     "uvicorn": "dev",
     "jinja2": "dev",
+    "psutil": "dev",
     "skimage": "dev",
 }
 
