@@ -3,8 +3,10 @@
 #   MODEL=path    the model's file, where there is no npm
 #   IMAGES=folder photos for the demo
 #   ONLY=group    one group of benchmarks or faults
+#   PYTHON=path   another interpreter, with VENV=folder for its environment
 
 VENV := .venv
+export VENV
 BIN := $(VENV)/bin
 ONLY ?=
 export ERASESTREAM_CACHE := $(CURDIR)/.cache

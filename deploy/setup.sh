@@ -18,7 +18,8 @@ has() {
 }
 
 PYTHON=${PYTHON:-python3}
-STAMP=.venv/.requirements.sha256
+VENV=${VENV:-.venv}
+STAMP=$VENV/.requirements.sha256
 CACHE=${ERASESTREAM_CACHE:-.cache}
 # PREFERRED in pipeline/stages/inference/models/store.py; older versions may lie beside it.
 MODEL_FOLDER=models/isnet-1.4.5-cpu2
@@ -28,6 +29,10 @@ command -v "$PYTHON" >/dev/null || missing "Python 3.11 or newer" "the Debian pa
     missing "Python 3.11 or newer" "it, and set PYTHON to its path"
 "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
     missing "Python's venv" "the Debian package python3-venv"
+if [ -x "$VENV/bin/python" ] && [ "$("$VENV/bin/python" -V)" != "$("$PYTHON" -V)" ]; then
+    echo "$VENV is of $("$VENV/bin/python" -V): set VENV to another folder, or delete it." >&2
+    exit 78
+fi
 
 if [ "${1:-}" != venv ]; then
     command -v java >/dev/null || missing "Java 17 or newer" "the Debian package default-jre-headless"
@@ -40,16 +45,16 @@ fi
 WANTED=$(sha256sum requirements/dev.txt pyproject.toml | sha256sum)
 if [ "$(cat "$STAMP" 2>/dev/null)" != "$WANTED" ]; then
     echo "Python packages: about 220 MB to fetch, 800 MB on disk."
-    "$PYTHON" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    "$PYTHON" -m venv "$VENV"
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
         --require-hashes --requirement requirements/dev.txt
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
         --no-deps --no-build-isolation --editable .
     echo "$WANTED" >"$STAMP"
 fi
 
 if [ "${1:-}" != venv ]; then
-    .venv/bin/erasestream dev install
+    "$VENV/bin/erasestream" dev install
     [ -d "$CACHE/$MODEL_FOLDER" ] ||
-        .venv/bin/erasestream model install ${MODEL:+"$MODEL"}
+        "$VENV/bin/erasestream" model install ${MODEL:+"$MODEL"}
 fi
