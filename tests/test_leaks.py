@@ -1,0 +1,63 @@
+"""The leak checks find what is left open."""
+
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from erasestream.topics.kafka.admin import AdminClient
+from tests.leaks import ConstructionFault, InjectedError, assert_no_leak, no_leak, resources
+
+
+def test_an_open_file_is_found(tmp_path: Path) -> None:
+    before = resources()
+    with (tmp_path / "file").open("w"), pytest.raises(AssertionError, match="file descriptor"):
+        assert_no_leak(before, deadline_s=0)
+    assert_no_leak(before)
+
+
+def test_an_open_socket_is_found() -> None:
+    before = resources()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        with pytest.raises(AssertionError, match="socket"):
+            assert_no_leak(before, deadline_s=0)
+    assert_no_leak(before)
+
+
+def test_a_running_thread_is_found_and_waited_for() -> None:
+    before, may_end = resources(), threading.Event()
+    threading.Thread(target=may_end.wait).start()
+    with pytest.raises(AssertionError, match="thread"):
+        assert_no_leak(before, deadline_s=0)
+    may_end.set()
+    assert_no_leak(before)
+
+
+def test_a_client_of_librdkafka_is_found() -> None:
+    before = resources()
+    client = AdminClient({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
+    with pytest.raises(AssertionError, match="rdk:"):
+        assert_no_leak(before, deadline_s=0)
+    del client
+    assert_no_leak(before)
+
+
+def test_what_is_closed_is_no_leak(tmp_path: Path) -> None:
+    with no_leak(), (tmp_path / "file").open("w"):
+        pass
+
+
+def test_the_nth_construction_fails_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    from erasestream.topics.kafka import admin
+
+    fault = ConstructionFault(monkeypatch, AdminClient)
+    settings = {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
+    fault.arm(2)
+    admin.AdminClient(settings)
+    with pytest.raises(InjectedError, match="AdminClient"):
+        admin.AdminClient(settings)
+    assert fault.has_failed
+    admin.AdminClient(settings)
