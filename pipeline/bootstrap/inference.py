@@ -20,7 +20,8 @@ from erasestream.pipeline.stages.inference.imaging.limits import Limits
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.store import Installed, ModelStore
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
-from erasestream.pipeline.stages.inference.worker.faust_app import InferenceStage, end_at_once
+from erasestream.pipeline.stages.inference.stage import InferenceStage
+from erasestream.pipeline.stages.inference.worker.process_exit import exit_process
 from erasestream.pipeline.stages.inference.worker.result_builder import Model, ResultBuilder
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import ErasestreamError, Refused, Unavailable
@@ -50,7 +51,7 @@ def run_inference(settings: Settings) -> int:
     log_to_stderr()
     ready: list[InferenceStage] = []
     health = Health(
-        port=settings.stage.health_port, ready=lambda: bool(ready) and ready[0].is_ready
+        port=settings.stage.health_port, ready=lambda: bool(ready) and ready[0].is_ready()
     )
     log.info("starting", extra={"stage": "infer", "port": health.port})
     # Until Faust has handlers of its own.  Nothing started before that must be finished.
@@ -112,7 +113,7 @@ def inference_stage(settings: Settings) -> Iterator[InferenceStage]:
             bootstrap_servers=settings.kafka.bootstrap_servers,
             tls=tls,
             lanes=catalog.lane_names,
-            maker=_result_builder(pool, installed, catalog),
+            builder=_result_builder(pool, installed, catalog),
             children=children,
             topic_ids=OffsetQueries(admin).topic_ids,
             max_record_bytes=MAX_RECORD_BYTES,
@@ -210,11 +211,11 @@ def _watchdog(stage: InferenceStage, deadline_s: float) -> Iterator[None]:
     def loop(stopped: Event) -> None:
         deadline = Deadline(deadline_s, time.monotonic)
         while not stopped.wait(WATCH_S):
-            if stage.is_at_work:
+            if stage.is_at_work():
                 deadline = Deadline(deadline_s, time.monotonic)
             elif deadline.has_passed:
                 reason = f"no partitions from the group, or no child, for {deadline_s:g} s"
-                end_at_once(Unavailable(reason))
+                exit_process(Unavailable(reason))
 
     with _thread("watch", loop):
         yield

@@ -1,1 +1,1 @@
-"""The Faust worker: one result per upload, in order."""
+"""The inference worker on Faust: read uploads, look ahead, deliver results in order."""

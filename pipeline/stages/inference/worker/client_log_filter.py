@@ -1,43 +1,45 @@
-"""What the Kafka client of the inference stage says of brokers that are away: once.
+"""Log an outage of the brokers once, in place of the Kafka client's own lines.
 
 aiokafka writes some sixty lines a second while it tries to connect.
 """
 
 import logging
 import time
-from collections.abc import Callable
+
+from erasestream.schemas.clocks import Clock, Deadline
 
 log = logging.getLogger(__name__)
 
 CLIENT = "aiokafka"
 CALM_S = 5.0
-"""For so long the client must have had nothing to say: other brokers go on acknowledging."""
+"""An outage is over once the client has logged nothing for this long: while one broker is
+unavailable, the others go on acknowledging."""
 
 
 class ClientLogFilter(logging.Handler):
-    """Takes the lines of the client; says so once, and again when all was well in between."""
+    """Handles the client's log lines; logs the begin and the end of an outage."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, clock: Clock = time.monotonic) -> None:
         super().__init__(logging.WARNING)
         self._clock = clock
-        self._said = False
-        self._last_s = 0.0
+        self._calm: Deadline | None = None
+        """When the outage is over, unless the client logs more; None if there is none."""
 
-    def take_over(self) -> None:
-        """From now on the client's own lines go nowhere else."""
+    def install(self) -> None:
+        """Take over the client's log lines: no other handler gets them."""
         client = logging.getLogger(CLIENT)
         client.handlers = [self]
         client.propagate = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line of the client."""
-        self._last_s = self._clock()
-        if not self._said:
-            self._said = True
+        """Handle a line of the client."""
+        is_known = self._calm is not None
+        self._calm = Deadline(CALM_S, self._clock)
+        if not is_known:
             log.warning("broker_trouble", extra={"stage": "infer", "reason": record.name})
 
-    def settled(self) -> None:
-        """The brokers have acknowledged something: the trouble is over, if it is long ago."""
-        if self._said and self._clock() - self._last_s > CALM_S:
+    def acknowledged(self) -> None:
+        """Note that a broker has acknowledged a record, which may be the end of an outage."""
+        if self._calm is not None and self._calm.has_passed:
+            self._calm = None
             log.warning("broker_back", extra={"stage": "infer"})
-            self._said = False

@@ -1,14 +1,14 @@
-"""How a worker lives in its group: a rebalance waits for no image, and a restart makes none.
+"""Group membership of a worker: a rebalance waits for no image, and a restart causes none.
 
-Faust would wait, whenever partitions are given out anew, until all that a worker has begun is
-done, and nobody has a partition meanwhile: dozens of images, or a result on its way to a broker
-that stands still.  Here a worker forgets what it has begun.  Nothing of it was acknowledged, so
-whoever gets the partition reads it again.
+At a rebalance Faust would finish everything that a worker has begun, while no member has any
+partition: dozens of images, or a result on its way to a broker that does not respond.  Here a
+worker discards what it has begun.  None of it was acknowledged, so the partition's next owner
+reads it again.
 
-A worker that comes back under its name within its session is given what it had, and nobody else
-notices, if it says of itself what it said before; so it says nothing that changes.
+A worker that rejoins under its static name within its session timeout gets its old partitions
+without a rebalance, provided that its metadata are unchanged; so they are constant.
 
-Faust's book-keeping relies on a few things that are not so; each is put right where it says so.
+Some assumptions of Faust's bookkeeping do not hold; each correction says which.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ from faust.transport.drivers.aiokafka import Transport as FaustTransport
 from faust.types import TP
 
 _FAUST = logging.getLogger("faust.group")
-"""Faust's classes log by the name of a class's module, and what they say is not ours."""
-_PAUSE_S = 0.1
+"""Faust's classes log under the name of a class's module, but these lines are Faust's."""
+_RETRY_S = 0.1
 
 
 class IdempotentProducer(FaustProducer):
@@ -43,26 +43,26 @@ class IdempotentProducer(FaustProducer):
     async def send(
         self, topic: str, key: Any, value: Any, partition: int | None, *more: Any, **named: Any
     ) -> Awaitable[Any]:
-        """Send one record, once the client knows its partition: uploads may know theirs before."""
+        """Send a record, once the client knows its partition: the consumer may know it earlier."""
         client = self._ensure_producer()
         while partition not in (await client.partitions_for(topic) or ()):
             await client.client.force_metadata_update()
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(_RETRY_S)
         return await super().send(topic, key, value, partition, *more, **named)
 
     async def flush(self) -> None:
-        """Nothing: an upload is acknowledged after its result is, so no commit waits for one."""
+        """Do nothing: an upload is acknowledged after its result, so no commit waits for sends."""
 
 
-class CountingListener(FaustListener):
-    """Told of assignments in the client's own thread.
+class AssignmentListener(FaustListener):
+    """Handles assignments, in the client's own thread.
 
-    *Counts them.*  Faust tells what was read before an assignment by the group's generation; but
-    a member that joins once more may be given the same one.
+    *It counts them.*  Faust tells records that were read before an assignment by the group's
+    generation, but a member that joins again may get the same one.
 
-    *Lets every member look for new partitions.*  aiokafka lets its leader look; but one that came
-    back under its name does not know that it leads, and what is added would have no worker until
-    the next rebalance.
+    *It makes every member watch for new partitions.*  aiokafka makes the leader watch, but a leader
+    that rejoined under its static name does not know that it leads, and new partitions would have
+    no worker until the next rebalance.
     """
 
     def __init__(self, thread: Any) -> None:
@@ -70,7 +70,7 @@ class CountingListener(FaustListener):
         self._numbers = itertools.count(1)
 
     async def on_partitions_assigned(self, assigned: Iterable[tuple[str, int]]) -> None:
-        """The partitions that are this member's from now on."""
+        """Take over the partitions that are assigned to this member."""
         thread, number = self._thread, next(self._numbers)
         coordinator = thread._ensure_consumer()._coordinator
         if coordinator._group_subscription is None:
@@ -80,34 +80,34 @@ class CountingListener(FaustListener):
         await thread.on_partitions_assigned({TP(*at) for at in assigned}, number)
 
 
-class ForgettingConsumer(FaustConsumer):
-    """Does not wait for what was begun."""
+class DiscardingConsumer(FaustConsumer):
+    """Consumer that discards events in progress at a rebalance."""
 
     logger = _FAUST
     transport: "GroupTransport"
-    RebalanceListener: ClassVar[type[FaustListener]] = CountingListener
+    RebalanceListener: ClassVar[type[FaustListener]] = AssignmentListener
 
     async def wait_empty(self) -> None:
-        """Forget it; when the worker ends, what was acknowledged is committed.
+        """Discard events in progress; when the worker ends, acknowledged ones are committed.
 
-        Faust calls this after it has shut its streams, and opens them when the partitions are
-        given out: what is `unacked` from then on was read anew.
+        Faust calls this after it has closed its streams, and opens them once partitions are
+        assigned: events that are `unacked` from then on were read again.
         """
         self.unacked.clear()
-        self.transport.on_forgotten()
+        self.transport.on_discarded()
         await super().wait_empty()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Nothing: Faust looks only to log how far behind it is, and ends where no place is known.
+        """Do nothing: Faust only logs its lag here, and fails while no position is known.
 
-        That is so while a broker is asked for it: Faust has an `AssertionError` then.
+        It raises `AssertionError` while a broker is still being asked for the position.
         """
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Go back to what is committed; to the beginning, where nothing is.
+        """Seek to the committed offsets; to the beginning where there is none.
 
-        aiokafka leaves a partition without a commit where it is, and something of it may have
-        been read and dropped already.
+        aiokafka leaves the position of a partition without a commit unchanged, and records before
+        it may have been read and discarded already.
         """
         committed: Mapping[TP, int] = await super().seek_to_committed()
         if never := [at for at, offset in committed.items() if not offset]:
@@ -115,38 +115,37 @@ class ForgettingConsumer(FaustConsumer):
         return committed
 
     async def perform_seek(self) -> None:
-        """The same for Faust's book-keeping.
+        """Seek in Faust's bookkeeping as well.
 
         Raises `IllegalStateError`, which Faust takes for another rebalance, if there was one
-        meanwhile: Faust would let its streams read before they are where they shall be.
+        meanwhile: Faust would let its streams read before the new positions are set.
         """
         before = self.app.rebalancing_count
         await super().perform_seek()
         if self.app.rebalancing_count != before:
-            raise IllegalStateError("the partitions are given out once more")
+            raise IllegalStateError("another rebalance has begun")
 
 
 class GroupTransport(FaustTransport):
-    """Faust's transport with these."""
+    """Faust's transport with this consumer and producer."""
 
-    Consumer: ClassVar[type] = ForgettingConsumer
+    Consumer: ClassVar[type] = DiscardingConsumer
     Producer: ClassVar[type] = IdempotentProducer
 
-    def __init__(self, url: Any, app: Any, *, on_forgotten: Callable[[], None]) -> None:
-        """`on_forgotten` is called when everything was forgotten."""
+    def __init__(self, url: Any, app: Any, *, on_discarded: Callable[[], None]) -> None:
+        """`on_discarded` is called when all events in progress were discarded."""
         super().__init__(url, app)
-        self.on_forgotten = on_forgotten
+        self.on_discarded = on_discarded
 
 
-class ConstantAssignor(PartitionAssignor):
-    """Gives out partitions without regard to who had which: a worker keeps nothing of them."""
+class StatelessAssignor(PartitionAssignor):
+    """Assigns partitions regardless of previous owners: a worker keeps no state of them."""
 
     def metadata(self, topics: set[str]) -> ConsumerProtocolMemberMetadata:
-        """What a worker says of itself."""
-        said = self._metadata.dumps()
-        return ConsumerProtocolMemberMetadata(self.version, sorted(topics), said)
+        """Return the metadata with which a worker joins, always the same."""
+        return ConsumerProtocolMemberMetadata(self.version, sorted(topics), self._metadata.dumps())
 
     @property
     def _metadata(self) -> ClientMetadata:
-        nothing = ClientAssignment(actives={}, standbys={})
-        return ClientMetadata(assignment=nothing, url=str(self._url), changelog_distribution={})
+        empty = ClientAssignment(actives={}, standbys={})
+        return ClientMetadata(assignment=empty, url=str(self._url), changelog_distribution={})

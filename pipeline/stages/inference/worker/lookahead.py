@@ -1,12 +1,14 @@
-"""Works ahead on many records, and hands them over in order: a batch waits for no straggler.
+"""Work ahead on many records, and deliver their results in order.
 
-Within a partition results leave in the order of their uploads, so one that takes long holds
-back those behind it, finished as they may be, and nobody else: the children of the pool go on
-with whatever comes next, of any partition, within a budget of bytes and of records.
+Within a partition, results are delivered in the order of their uploads, so a slow image holds
+back the results behind it, even finished ones, but those of no other partition: the children of
+the pool go on with the next records of any partition, within a budget (`lookahead_budget.py`,
+`delivery_order.py`).
 
-The budget is looked at before a record is begun, and again when a child is free for it: small
-uploads may have large results.  The first of each partition is always made, since what is held
-may wait for nothing else; so nothing waits for ever.
+* The first record of each partition is always made, since everything that is held may wait for
+  it: nothing waits forever.
+* Nothing is delivered behind a record that failed.
+* A record that is no longer wanted is cancelled, unless its delivery has begun.
 
 Pure but for asyncio.
 """
@@ -16,33 +18,31 @@ from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import NamedTuple, cast
 
+from erasestream.pipeline.stages.inference.worker.delivery_order import DeliveryOrder
+from erasestream.pipeline.stages.inference.worker.lookahead_budget import (
+    MAX_BYTES,
+    MAX_COUNT,
+    LookAheadBudget,
+)
 from erasestream.schemas.codec.cloudevents import Wire
-
-MAX_BYTES = 128_000_000
-"""Of uploads and of the results held for them; one upload is taken whatever its size.  A result
-is counted when it is there: each child can exceed this by one, and so can the first of each
-partition (64 MB at most)."""
-MAX_COUNT = 64
-"""Records: what a worker has begun is begun anew when its partitions go to another."""
-
 
 _Task = asyncio.Task[None]
 
 
-class Work(NamedTuple):
-    """What is to be done for one record."""
+class Job(NamedTuple):
+    """The work for one record."""
 
     order: Hashable
-    """Records with the same are handed over one after the other, as they were added."""
+    """Jobs with the same order are delivered one after another, as they were added."""
     held_bytes: int
     make: Callable[[], Awaitable[Wire]]
-    hand_over: Callable[[Wire], Awaitable[None]]
+    deliver: Callable[[Wire], Awaitable[None]]
     is_wanted: Callable[[], bool]
-    """Whether it is still to be done.  If not, those behind it are not either."""
+    """Whether the job is still to be done.  If not, neither are those behind it."""
 
 
 class LookAhead:
-    """The records that are worked on, or wait to be handed over."""
+    """The records that are worked on, or wait to be delivered."""
 
     def __init__(
         self,
@@ -52,95 +52,59 @@ class LookAhead:
         max_bytes: int = MAX_BYTES,
         max_count: int = MAX_COUNT,
     ) -> None:
-        """`children`: as many are made at once.
+        """`children`: how many results are made at once.
 
-        `on_failure` is told of an error at once; nothing behind it is handed over.
+        `on_failure` gets an error at once; nothing behind the failed job is delivered.
         """
         self._on_failure = on_failure
-        self._free = children
-        self._max_bytes = max_bytes
-        self._max_count = max_count
-        self._held: dict[_Task, int] = {}
-        """Of each work the bytes that are held for it."""
-        self._not_handed_over: dict[_Task, Work] = {}
-        self._handed_over: dict[Hashable, _Task] = {}
-        """Of each order the one that is on its way."""
-        self._last: dict[Hashable, _Task] = {}
-        """Of each order the one behind which the next is handed over."""
-        self._freed = asyncio.Event()
+        self._budget = LookAheadBudget(children=children, max_bytes=max_bytes, max_count=max_count)
+        self._order = DeliveryOrder()
+        self._undelivered: dict[_Task, Job] = {}
+        """Jobs whose delivery has not begun."""
 
     @property
     def held_bytes(self) -> int:
-        """Of uploads and results that are held now."""
-        return sum(self._held.values())
+        """Bytes of the uploads and results that are held now."""
+        return self._budget.held_bytes
 
-    async def add(self, work: Work) -> None:
-        """Begin with it as soon as there is room; returns when it has begun.  One caller."""
-        while not self._has_room_for(work.held_bytes):
-            await self._freed.wait()
-        if not work.is_wanted():
+    async def add(self, job: Job) -> None:
+        """Begin a job as soon as there is room; returns when it has begun.  One caller."""
+        await self._budget.wait_for_room(job.held_bytes)
+        if not job.is_wanted():
             return
-        task = asyncio.create_task(self._do(work, self._last.get(work.order)))
-        self._held[task] = work.held_bytes
-        self._not_handed_over[task] = work
-        self._last[work.order] = task
-        task.add_done_callback(partial(self._done, work.order))
+        task = asyncio.create_task(self._run(job, self._order.last(job.order)))
+        self._budget.hold(task, job.held_bytes)
+        self._undelivered[task] = job
+        self._order.append(job.order, task)
+        task.add_done_callback(partial(self._done, job.order))
 
-    def give_up_unwanted(self) -> None:
-        """End what is not wanted any more.  What is on its way goes on; the next waits for it."""
-        for task, work in self._not_handed_over.items():
-            if not work.is_wanted():
+    def cancel_unwanted(self) -> None:
+        """Cancel unwanted jobs.  A delivery that has begun goes on, and the next job follows it."""
+        for task, job in self._undelivered.items():
+            if not job.is_wanted():
                 task.cancel()
-                self._last.pop(work.order, None)
-                if on_its_way := self._handed_over.get(work.order):
-                    self._last[work.order] = on_its_way
+                self._order.rewind(job.order)
 
-    def _has_room_for(self, more: int) -> bool:
-        if not self._held:
-            return True
-        return self.held_bytes + more <= self._max_bytes and len(self._held) < self._max_count
-
-    async def _do(self, work: Work, before: _Task | None) -> None:
+    async def _run(self, job: Job, before: _Task | None) -> None:
         task = cast("_Task", asyncio.current_task())
-        wire = await self._made(work, task, before)
+        async with self._budget.child(is_first=lambda: before is None or before.done()):
+            wire = await job.make()
+            self._budget.hold(task, len(wire.value))
         if before:
-            await asyncio.wait([before])  # and not itself: it goes on if this one is given up
+            await asyncio.wait([before])  # not `before` itself, which outlives a cancellation
             before.result()
-        del self._not_handed_over[task]
-        self._handed_over[work.order] = task
-        await work.hand_over(wire)
-
-    async def _made(self, work: Work, task: _Task, before: _Task | None) -> Wire:
-        """Its result, which is counted; when a child is free, and there is room or it is first."""
-        while not self._free or not (
-            self.held_bytes <= self._max_bytes or before is None or before.done()
-        ):
-            await self._freed.wait()
-        self._free -= 1
-        try:
-            wire = await work.make()
-            self._held[task] += len(wire.value)
-        finally:
-            self._free += 1
-            self._tell()
-        return wire
-
-    def _tell(self) -> None:
-        """Those that wait look again, the oldest first."""
-        freed, self._freed = self._freed, asyncio.Event()
-        freed.set()
+        del self._undelivered[task]
+        self._order.begin_delivery(job.order, task)
+        await job.deliver(wire)
 
     def _done(self, order: Hashable, task: _Task) -> None:
-        del self._held[task]
-        self._not_handed_over.pop(task, None)
-        for of_order in (self._handed_over, self._last):
-            if of_order.get(order) is task:
-                del of_order[order]
-        self._tell()
-        # To ask is also what lets a task go of what it held when it was cancelled.
+        self._undelivered.pop(task, None)
+        self._order.remove(order, task)
+        self._budget.release(task)
+        # Asking for the result also makes a cancelled task drop what it held.
         try:
             task.result()
         except asyncio.CancelledError:
             return
-        except BaseException as error:  # noqa: BLE001 - told, and not raised into the loop
+        except BaseException as error:  # noqa: BLE001 - reported, and not raised into the loop
             self._on_failure(error)

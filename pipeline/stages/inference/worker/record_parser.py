@@ -1,9 +1,9 @@
-"""Records as they were sent, also those whose headers have names that are not UTF-8.
+"""Parse record batches for aiokafka, including header names that are not UTF-8.
 
-Kafka stores any bytes as the name of a header.  aiokafka reads names strictly and gives up the
-whole fetch at one that is not UTF-8, again and again: one such upload would stop its partition
-for good.  Here such a name becomes one that no event has, as in Java's client, and the upload
-is judged by what it does have.
+Kafka stores any bytes as the name of a header.  aiokafka decodes names strictly, and fails the
+whole fetch at one that is not UTF-8, at every retry: one such upload would block its partition
+forever.  Here such a name becomes one that no event has, as in Java's client, and the upload
+is judged by its other headers.
 
 Values are copied once, out of the fetched bytes.
 
@@ -23,7 +23,7 @@ from erasestream.schemas.errors import InvariantBroken
 
 _LENGTH = struct.Struct(">i")
 _LENGTH_OFFSET = 8
-_BEFORE_LENGTH_COUNTS = 12
+_BYTES_BEFORE_LENGTH = 12
 _HEADER_BYTES = 61
 _LOG_APPEND_TIME = 1
 
@@ -31,17 +31,17 @@ _Headers = tuple[tuple[str, bytes | None], ...]
 
 
 def install() -> None:
-    """Make aiokafka's consumers of this process read records like this.
+    """Make aiokafka's consumers in this process use this parser.
 
-    Raises `InvariantBroken` if this version of aiokafka reads its records in another way.
+    Raises `InvariantBroken` if this version of aiokafka parses its records in another way.
     """
     if not hasattr(fetcher, "MemoryRecords"):
-        raise InvariantBroken("this version of aiokafka reads records in another way")
+        raise InvariantBroken("this version of aiokafka parses records in another way")
     fetcher.MemoryRecords = Records
 
 
 class Record(NamedTuple):
-    """One record, with the names that aiokafka's consumer expects."""
+    """Record, with the field names that aiokafka's consumer expects."""
 
     offset: int
     timestamp: int
@@ -53,22 +53,22 @@ class Record(NamedTuple):
 
 
 class Records:
-    """The batches of one answer to a fetch, of which the last may be cut off."""
+    """Batches of one fetch response, of which the last may be cut off."""
 
     def __init__(self, data: bytes) -> None:
         self._data = memoryview(data)
         self._next = 0
 
     def size_in_bytes(self) -> int:
-        """Of the whole answer."""
+        """Return the size of the whole response."""
         return len(self._data)
 
     def has_next(self) -> bool:
-        """Whether there is another whole batch."""
+        """Return whether there is another whole batch."""
         return self._end() is not None
 
     def next_batch(self) -> "Batch | None":
-        """The next whole batch."""
+        """Return the next whole batch, None if there is none."""
         begin, end = self._next, self._end()
         if end is None:
             return None
@@ -79,16 +79,16 @@ class Records:
         if len(self._data) - self._next < _HEADER_BYTES:
             return None
         (length,) = _LENGTH.unpack_from(self._data, self._next + _LENGTH_OFFSET)
-        end: int = self._next + _BEFORE_LENGTH_COUNTS + length
+        end: int = self._next + _BYTES_BEFORE_LENGTH + length
         return end if end <= len(self._data) else None
 
 
 class Batch:
-    """One batch: aiokafka's, but for what a record is."""
+    """Batch of aiokafka, with our records."""
 
     def __init__(self, data: memoryview) -> None:
         self._batch = DefaultRecordBatch(data)
-        self._records = self._parsed(data)
+        self._records = self._parse(data)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._batch, name)
@@ -99,9 +99,9 @@ class Batch:
     def __next__(self) -> Record:
         return next(self._records)
 
-    def _parsed(self, data: memoryview) -> Iterator[Record]:
+    def _parse(self, data: memoryview) -> Iterator[Record]:
         if self._batch.compression_type:
-            # Brokers store none in our topics (topics/catalog/catalog.py): its 25 MB may be 25 GB.
+            # Brokers store none in our topics (topics/catalog/catalog.py): 25 MB may become 25 GB.
             raise CorruptRecordException("a compressed batch")
         cursor = _Cursor(data, _HEADER_BYTES)
         while cursor.position < len(data):
@@ -110,7 +110,7 @@ class Batch:
     def _record(self, cursor: "_Cursor") -> Record:
         length = cursor.number()
         end = cursor.position + length
-        cursor.skip(1)  # attributes, which no record has
+        cursor.skip(1)  # attributes: unused
         since_first, offset_delta = cursor.number(), cursor.number()
         record = Record(
             offset=self._batch.base_offset + offset_delta,
@@ -123,7 +123,7 @@ class Batch:
             headers=tuple(cursor.header() for _ in range(cursor.number())),
         )
         if cursor.position != end:
-            raise CorruptRecordException("a record of another length than it says")
+            raise CorruptRecordException("a record whose length field is wrong")
         return record
 
 

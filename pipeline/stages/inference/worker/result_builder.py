@@ -1,16 +1,17 @@
-"""From the record of an upload to the event of its result: always exactly one.
+"""Build the result of an upload: exactly one record, whatever a stranger sent.
 
-Whatever a stranger sends, a record comes out: a cut-out, or a failed result with a code.
-Knows nothing of Kafka clients.
+It is a cut-out, or a failed result with a code.  Independent of Kafka clients.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
+from erasestream.pipeline.stages.inference.worker.upload_record import UploadRecord
+from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.codec.cloudevents import Wire, from_wire, header_of, to_wire
 from erasestream.schemas.errors import Code, ErasestreamError, InvalidInput
-from erasestream.schemas.events.base import Position, Reference, utc
+from erasestream.schemas.events.base import Reference, utc
 from erasestream.schemas.events.images import Adjusted, Cutout, Failure, Upload
 from erasestream.schemas.ids import (
     INVALID_ACCOUNT,
@@ -26,26 +27,16 @@ from erasestream.schemas.options import CutoutOptions
 MAX_REFERENCE = 128
 
 
-class Source(NamedTuple):
-    """The record of an upload, and where it lies."""
-
-    lane: Lane
-    position: Position
-    appended_ms: int
-    headers: list[tuple[str, bytes]]
-    value: bytes
-
-
 class Image(Protocol):
-    """What the pool makes of an upload."""
+    """Cut-out as the pool returns it."""
 
     @property
     def data(self) -> bytes:
-        """The encoded cut-out."""
+        """Encoded cut-out."""
 
     @property
     def content_type(self) -> str:
-        """Its content type."""
+        """Content type of the data."""
 
     @property
     def steps_ms(self) -> Mapping[str, float]:
@@ -53,11 +44,11 @@ class Image(Protocol):
 
     @property
     def adjusted(self) -> Adjusted | None:
-        """What had to be done so that it fits."""
+        """Change that was made so that it fits."""
 
 
 class Model(NamedTuple):
-    """Which model made a cut-out."""
+    """Model that made a cut-out."""
 
     name: str
     sha256: str
@@ -65,7 +56,7 @@ class Model(NamedTuple):
 
 
 class ResultBuilder:
-    """Makes the result of each upload."""
+    """Builds the result of each upload."""
 
     def __init__(
         self,
@@ -73,45 +64,45 @@ class ResultBuilder:
         cut_out: Callable[[bytes, CutoutOptions], Awaitable[Image]],
         model: Model,
         backlog_limits: Mapping[Lane, timedelta],
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: WallClock = lambda: datetime.now(UTC),
     ) -> None:
         self._cut_out = cut_out
         self._model = model
         self._backlog_limits = backlog_limits
         self._now = now
 
-    async def make(self, source: Source) -> Wire:
-        """The record of the result.  Raises only what is not the input's fault."""
+    async def build(self, record: UploadRecord) -> Wire:
+        """Return the record of the result.  Raises only errors that are not the input's fault."""
         try:
-            self._refuse_expired(source)
-            return to_wire(await self._cutout(source), source=_from(source))
+            self._refuse_expired(record)
+            return to_wire(await self._cutout(record), source=_source_of(record))
         except InvalidInput as error:
-            return to_wire(self._failure(source, error), source=_from(source))
+            return to_wire(self._failure(record, error), source=_source_of(record))
 
-    def judged(self, source: Source, made: Wire) -> Wire:
-        """What `made` is by the time that it is handed over: expired, if it waited too long."""
+    def expire(self, record: UploadRecord, result: Wire) -> Wire:
+        """Return the result, or a failed one if the upload has expired by now."""
         try:
-            self._refuse_expired(source)
+            self._refuse_expired(record)
         except InvalidInput as error:
-            return to_wire(self._failure(source, error), source=_from(source))
-        return made
+            return to_wire(self._failure(record, error), source=_source_of(record))
+        return result
 
-    def _refuse_expired(self, source: Source) -> None:
-        if self._now() - utc(source.appended_ms) > self._backlog_limits[source.lane]:
+    def _refuse_expired(self, record: UploadRecord) -> None:
+        if self._now() - utc(record.appended_ms) > self._backlog_limits[record.lane]:
             raise InvalidInput(code=Code.EXPIRED)
 
-    async def _cutout(self, source: Source) -> Cutout:
-        if not source.value:
+    async def _cutout(self, record: UploadRecord) -> Cutout:
+        if not record.value:
             raise InvalidInput(code=Code.EMPTY)
-        upload = from_wire(Upload, source.headers, source.value)
+        upload = from_wire(Upload, record.headers, record.value)
         image = await self._cut_out(upload.data, upload.options)
         return Cutout(
             id=upload.id,
             time=self._now(),
             account=upload.account,
             reference=upload.reference,
-            position=source.position,
-            uploaded_at=utc(source.appended_ms),
+            position=record.position,
+            uploaded_at=utc(record.appended_ms),
             content_type=image.content_type,
             model=self._model.name,
             model_sha256=self._model.sha256,
@@ -121,12 +112,12 @@ class ResultBuilder:
             data=image.data,
         )
 
-    def _failure(self, source: Source, error: ErasestreamError) -> Failure:
-        """The failed result, with as much of the upload's attributes as can be used."""
-        account = _readable(source, "account")
-        upload_id = _readable(source, "id")
-        reference: Reference | None = _readable(source, "reference")
-        position = source.position
+    def _failure(self, record: UploadRecord, error: ErasestreamError) -> Failure:
+        """Build a failed result, with those of the upload's attributes that can be used."""
+        account = _attribute(record, "account")
+        upload_id = _attribute(record, "id")
+        reference: Reference | None = _attribute(record, "reference")
+        position = record.position
         return Failure(
             id=UploadId(upload_id)
             if is_uuid(upload_id)
@@ -135,20 +126,20 @@ class ResultBuilder:
             account=AccountId(account) if is_account(account) else INVALID_ACCOUNT,
             reference=reference if reference and len(reference) <= MAX_REFERENCE else None,
             position=position,
-            uploaded_at=utc(source.appended_ms),
+            uploaded_at=utc(record.appended_ms),
             code=error.code,
             sentence=error.sentence[:255],
         )
 
 
-def _from(source: Source) -> str:
-    return f"/lanes/{source.lane}/inference"
+def _source_of(record: UploadRecord) -> str:
+    return f"/lanes/{record.lane}/inference"
 
 
-def _readable(source: Source, field: str) -> str:
-    """One attribute, whatever is wrong with the others; empty if it is missing or no text."""
+def _attribute(record: UploadRecord, field: str) -> str:
+    """Return one attribute, whatever is wrong with the others; empty if missing or no text."""
     name = header_of(field)
-    raw = next((value for each, value in source.headers if each == name), b"")
+    raw = next((value for each, value in record.headers if each == name), b"")
     try:
         return raw.decode()
     except UnicodeDecodeError:

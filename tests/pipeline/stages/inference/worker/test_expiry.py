@@ -1,4 +1,4 @@
-"""What waited too long is not worked on, and what took too long is not handed over."""
+"""Expired uploads are not worked on, and results that took too long are not delivered."""
 
 from collections.abc import Awaitable
 from datetime import timedelta
@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage
-from erasestream.pipeline.stages.inference.worker.result_builder import ResultBuilder, Source
+from erasestream.pipeline.stages.inference.worker.result_builder import ResultBuilder
+from erasestream.pipeline.stages.inference.worker.upload_record import UploadRecord
 from erasestream.schemas.codec.cloudevents import Wire, from_wire, to_wire, type_of
 from erasestream.schemas.errors import Code
 from erasestream.schemas.events.base import Position
@@ -26,13 +27,13 @@ TICK = timedelta(milliseconds=1)
 BULK = Lane("bulk")
 
 
-class Waiting:
-    """An upload that was appended at NOW, and the clock of who works on it."""
+class ExpiryHarness:
+    """An upload that was appended at NOW, and a clock for the builder."""
 
     def __init__(self, lane: Lane = LANE) -> None:
         self.now = NOW
-        self.asked = 0
-        self.maker = ResultBuilder(
+        self.calls = 0
+        self.builder = ResultBuilder(
             cut_out=self._cut_out,
             model=MODEL,
             backlog_limits={LANE: LIMIT, BULK: 2 * LIMIT},
@@ -41,25 +42,25 @@ class Waiting:
         wire = to_wire(UPLOAD, source="/test")
         position = Position(topic_id="bTYs9Br5T5qhZMdsDXX9XA", partition=3, offset=4711)
         appended_ms = int(NOW.timestamp() * 1000)
-        self.source = Source(lane, position, appended_ms, wire.headers, wire.value)
+        self.record = UploadRecord(lane, position, appended_ms, wire.headers, wire.value)
 
     async def _cut_out(self, _: bytes, __: CutoutOptions) -> CutoutImage:
-        self.asked += 1
+        self.calls += 1
         return CUTOUT
 
-    def made(self, age: timedelta) -> Awaitable[Wire]:
-        """Its result at this age."""
+    def build(self, age: timedelta) -> Awaitable[Wire]:
+        """Build the result at this age."""
         self.now = NOW + age
-        return self.maker.make(self.source)
+        return self.builder.build(self.record)
 
-    def judged(self, age: timedelta, made: Wire) -> Wire:
-        """What is handed over at this age."""
+    def expire(self, age: timedelta, result: Wire) -> Wire:
+        """Return what is delivered at this age."""
         self.now = NOW + age
-        return self.maker.judged(self.source, made)
+        return self.builder.expire(self.record, result)
 
 
 def assert_expired(wire: Wire) -> None:
-    """A failed result of this upload, and not a pixel."""
+    """Assert that this is a failed result of the upload, without pixels."""
     assert type_of(wire.headers) is Failure
     failure = from_wire(Failure, wire.headers, wire.value)
     assert (failure.code, failure.id, failure.account) == (Code.EXPIRED, UPLOAD.id, UPLOAD.account)
@@ -68,19 +69,19 @@ def assert_expired(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("lane", [LANE, BULK])
-async def test_what_waited_too_long_is_not_worked_on(lane: Lane) -> None:
+async def test_an_expired_upload_is_not_worked_on(lane: Lane) -> None:
     """By the lane's own limit, and to the millisecond."""
-    waiting = Waiting(lane)
+    harness = ExpiryHarness(lane)
     limit = LIMIT if lane == LANE else 2 * LIMIT
-    assert type_of((await waiting.made(limit)).headers) is Cutout
-    assert waiting.asked == 1
-    assert_expired(await waiting.made(limit + TICK))
-    assert waiting.asked == 1
+    assert type_of((await harness.build(limit)).headers) is Cutout
+    assert harness.calls == 1
+    assert_expired(await harness.build(limit + TICK))
+    assert harness.calls == 1
 
 
-async def test_what_took_too_long_is_not_handed_over() -> None:
-    """A finished result may have waited behind others: it is judged again when its turn comes."""
-    waiting = Waiting()
-    made = await waiting.made(timedelta(0))
-    assert waiting.judged(LIMIT, made) == made
-    assert_expired(waiting.judged(LIMIT + TICK, made))
+async def test_a_result_that_expired_while_it_waited_is_not_delivered() -> None:
+    """A finished result may wait behind others: its age is checked again before delivery."""
+    harness = ExpiryHarness()
+    result = await harness.build(timedelta(0))
+    assert harness.expire(LIMIT, result) == result
+    assert_expired(harness.expire(LIMIT + TICK, result))

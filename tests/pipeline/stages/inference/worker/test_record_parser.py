@@ -1,4 +1,4 @@
-"""Records as they lie in a fetched answer."""
+"""Parsing records of a fetch response."""
 
 import pytest
 from aiokafka.errors import CorruptRecordException
@@ -26,7 +26,7 @@ contents = st.lists(
 def batch_of(
     rows: list[tuple[object, object, list[tuple[str, bytes | None]]]], codec: int
 ) -> bytes:
-    """As a broker stores it, with creation times of 1000 and on."""
+    """Return a batch as a broker stores it, with creation times from 1000 on."""
     builder = Builder(2, codec, *NO_PRODUCER, 1 << 20)
     for offset, (key, value, headers) in enumerate(rows):
         builder.append(offset, 1000 + offset, key, value, headers)  # type: ignore[arg-type]
@@ -34,7 +34,7 @@ def batch_of(
 
 
 def batches(records: Records) -> list[Batch]:
-    """All whole ones."""
+    """Return all whole batches."""
     found = []
     while batch := records.next_batch():
         found.append(batch)
@@ -42,10 +42,10 @@ def batches(records: Records) -> list[Batch]:
 
 
 @given(rows=contents, cut=st.integers(min_value=1, max_value=60))
-def test_reads_what_was_written(
+def test_every_field_of_every_whole_batch_is_read(
     rows: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]], cut: int
 ) -> None:
-    """Every field of every record, of every whole batch; one that is cut off is left."""
+    """A batch that is cut off is left out."""
     data = batch_of(rows, 0)
     first, second = batches(Records(data * 2 + data[:cut]))
     assert first.validate_crc()
@@ -56,20 +56,19 @@ def test_reads_what_was_written(
     assert list(first) == list(second) == expected
 
 
-def test_name_that_is_no_text() -> None:
-    """Becomes a name that no event has, and nothing else changes."""
+def test_a_header_name_that_is_not_utf8_becomes_one_that_no_event_has() -> None:
     (batch,) = batches(Records(batch_of([(None, b"v", [(UndecodableName(b"\xff"), b"x")])], 0)))
     assert [record.headers for record in batch] == [(("\ufffd", b"x"),)]
 
 
-def test_compressed_batch_is_not_unfolded() -> None:
-    """No decoder of batches sees a stranger's bytes: brokers store none in our topics."""
+def test_a_compressed_batch_is_refused() -> None:
+    """No decompressor sees a stranger's bytes: brokers store no such batches in our topics."""
     (batch,) = batches(Records(batch_of([(None, bytes(100_000), [])], GZIP)))
     with pytest.raises(CorruptRecordException):
         next(batch)
 
 
 @pytest.mark.parametrize("data", [b"", bytes(60)])
-def test_no_whole_batch(data: bytes) -> None:
-    """Is no batch, and not an error: the rest comes with the next answer."""
+def test_an_incomplete_batch_is_no_error(data: bytes) -> None:
+    """The rest comes with the next response."""
     assert not Records(data).has_next()

@@ -1,11 +1,12 @@
-"""From the record of an upload to the event of its result, without Kafka and without a model."""
+"""Building results from upload records, without Kafka and without a model."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage, Step
-from erasestream.pipeline.stages.inference.worker.result_builder import Model, ResultBuilder, Source
+from erasestream.pipeline.stages.inference.worker.result_builder import Model, ResultBuilder
+from erasestream.pipeline.stages.inference.worker.upload_record import UploadRecord
 from erasestream.schemas.codec.cloudevents import MAX_HEADER_BYTES, Wire, from_wire, to_wire
 from erasestream.schemas.errors import Code
 from erasestream.schemas.events.base import Position
@@ -34,26 +35,26 @@ CUTOUT = CutoutImage(
 )
 
 
-async def made(wire: Wire) -> tuple[Wire, list[CutoutOptions]]:
-    """The result's record, and what was asked of the pool."""
-    asked: list[CutoutOptions] = []
+async def result_of(wire: Wire) -> tuple[Wire, list[CutoutOptions]]:
+    """Return the result of an upload, and the options of each call of the pool."""
+    calls: list[CutoutOptions] = []
 
     async def cut_out(_: bytes, options: CutoutOptions) -> CutoutImage:
-        asked.append(options)
+        calls.append(options)
         return CUTOUT
 
-    maker = ResultBuilder(
+    builder = ResultBuilder(
         cut_out=cut_out, model=MODEL, backlog_limits={LANE: timedelta(hours=4)}, now=lambda: NOW
     )
     position = Position(topic_id="bTYs9Br5T5qhZMdsDXX9XA", partition=3, offset=4711)
     appended_ms = int(NOW.timestamp() * 1000)
-    return await maker.make(Source(LANE, position, appended_ms, wire.headers, wire.value)), asked
+    record = UploadRecord(LANE, position, appended_ms, wire.headers, wire.value)
+    return await builder.build(record), calls
 
 
-async def test_a_result_names_its_model_and_the_time_of_every_step() -> None:
-    """Name, SHA-256 and version; all steps in order; and what had to be done so that it fits."""
-    wire, asked = await made(to_wire(UPLOAD, source="/test"))
-    assert asked == [UPLOAD.options]
+async def test_a_result_names_its_model_its_steps_and_its_adjustment() -> None:
+    wire, calls = await result_of(to_wire(UPLOAD, source="/test"))
+    assert calls == [UPLOAD.options]
     result = from_wire(Cutout, wire.headers, wire.value)
     assert (result.model, result.model_sha256, result.model_version) == MODEL
     assert result.steps_ms == {str(step): time for step, time in CUTOUT.steps_ms.items()}
@@ -66,25 +67,25 @@ async def test_a_result_names_its_model_and_the_time_of_every_step() -> None:
 @pytest.mark.parametrize(
     "options", [b'{"colour":"red"}', b'{"quality":90}', b'{"crop_margin":"5px"}', b"png"]
 )
-async def test_options_that_the_model_refuses_are_a_failed_result(options: bytes) -> None:
-    """In an event that any client may have written; the pool is not asked."""
+async def test_invalid_options_are_a_failed_result(options: bytes) -> None:
+    """Any client may have written the event; the pool is not called."""
     wire = to_wire(UPLOAD, source="/test")
     headers = [(name, options if name == "ce_options" else text) for name, text in wire.headers]
-    failed, asked = await made(wire._replace(headers=headers))
+    failed, calls = await result_of(wire._replace(headers=headers))
     failure = from_wire(Failure, failed.headers, failed.value)
     assert failure.code == Code.INVALID_OPTIONS
     assert failure.id == UPLOAD.id
-    assert not asked
+    assert not calls
 
 
 @pytest.mark.parametrize("wrong", ["ce_options", "ce_id", "ce_account", "ce_reference", "ce_more"])
-async def test_a_failed_result_keeps_all_that_can_be_read(wrong: str) -> None:
-    """One header that is no text, or headers that are too long, cost the others nothing."""
+async def test_a_failed_result_keeps_every_readable_attribute(wrong: str) -> None:
+    """Despite one header that is no text, or headers that are too long."""
     upload = UPLOAD.model_copy(update={"reference": "shelf 3"})
     wire = to_wire(upload, source="/test")
     text = b"\xff" * (MAX_HEADER_BYTES if wrong == "ce_more" else 1)
     headers = [pair for pair in wire.headers if pair[0] != wrong] + [(wrong, text)]
-    failed, _ = await made(wire._replace(headers=headers))
+    failed, _ = await result_of(wire._replace(headers=headers))
     failure = from_wire(Failure, failed.headers, failed.value)
     assert failure.code == Code.INVALID_EVENT
     assert (failure.id == UPLOAD.id) is (wrong != "ce_id")

@@ -1,4 +1,4 @@
-"""What the end of a worker says of a send that failed."""
+"""Errors with which a worker ends after a failed send."""
 
 import pytest
 from aiokafka.errors import (
@@ -11,7 +11,7 @@ from aiokafka.errors import (
 )
 
 from erasestream.pipeline.runtime.runner import EX_UNAVAILABLE, status_of
-from erasestream.pipeline.stages.inference.worker.faust_app import _translated
+from erasestream.pipeline.stages.inference.worker.result_sender import translate_error
 from erasestream.schemas.errors import Code, Unavailable
 
 
@@ -19,15 +19,15 @@ from erasestream.schemas.errors import Code, Unavailable
     "error",
     [RequestTimedOutError(), KafkaTimeoutError(), KafkaConnectionError(), NotEnoughReplicasError()],
 )
-def test_brokers_that_are_away_are_called_so(error: KafkaError) -> None:
+def test_unavailable_brokers_are_reported_as_such(error: KafkaError) -> None:
     """A supervisor sees 69 and the code that names the brokers, not an unknown exception."""
-    told = _translated(error)
-    assert isinstance(told, Unavailable)
-    assert told.code is Code.BROKER_UNAVAILABLE
-    assert status_of(told) == EX_UNAVAILABLE
+    translated = translate_error(error)
+    assert isinstance(translated, Unavailable)
+    assert translated.code is Code.BROKER_UNAVAILABLE
+    assert status_of(translated) == EX_UNAVAILABLE
 
 
-def test_what_nobody_foresaw_stays_what_it_is() -> None:
-    """A record that no retry makes smaller is a fault of ours."""
+def test_an_unexpected_error_is_not_translated() -> None:
+    """A record that is too large is a fault of ours, and no retry makes it smaller."""
     error = MessageSizeTooLargeError()
-    assert _translated(error) is error
+    assert translate_error(error) is error
