@@ -1,5 +1,5 @@
-"""The commands, a module per subject.
+"""The commands, one module per subject.
 
-What a command needs beyond the extra `cli` is imported when it runs, so that each works with
-the extras that it needs and no others.
+A command imports its dependencies beyond the extra `cli` when it runs, so that it works with
+only the extras that it needs.
 """

@@ -1,8 +1,18 @@
-"""The command `erasestream`: every command in its place."""
+"""The command `erasestream`: registers every subcommand."""
 
 import typer
 
-from erasestream.pipeline.cli import cluster, consent, demo, devstack, images, stages
+from erasestream.pipeline.cli import (
+    cluster,
+    consent,
+    demo,
+    devstack,
+    images,
+    models,
+    reference,
+    retained,
+    stages,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,11 +30,11 @@ app.command(rich_help_panel="Images")(images.upload)
 app.command(rich_help_panel="Images")(images.results)
 app.command(rich_help_panel="Set-up")(cluster.provision)
 app.command(rich_help_panel="Set-up")(cluster.repair)
-app.command(rich_help_panel="Set-up")(cluster.topics)
-app.command(rich_help_panel="Set-up")(cluster.schemas)
-app.command(rich_help_panel="Set-up")(cluster.codes)
-app.add_typer(cluster.model, name="model", rich_help_panel="Set-up")
+app.command(rich_help_panel="Set-up")(reference.topics)
+app.command(rich_help_panel="Set-up")(reference.schemas)
+app.command(rich_help_panel="Set-up")(reference.codes)
+app.add_typer(models.model, name="model", rich_help_panel="Set-up")
 app.add_typer(consent.consent, name="consent", rich_help_panel="Owners")
-app.add_typer(consent.retained, name="retained", rich_help_panel="Owners")
+app.add_typer(retained.retained, name="retained", rich_help_panel="Owners")
 app.command(rich_help_panel="Playing")(demo.demo)
 app.add_typer(devstack.dev, name="dev", rich_help_panel="Playing")

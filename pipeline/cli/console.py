@@ -1,4 +1,4 @@
-"""What all commands share: the terminal, and options that several have."""
+"""The terminal, and options that several commands have."""
 
 import getpass
 import re
@@ -9,19 +9,19 @@ import typer
 from rich.console import Console
 
 console = Console()
-"""For what was asked for; goes to standard output."""
+"""Standard output, for the command's result."""
 
 errors = Console(stderr=True)
-"""For everything else."""
+"""Standard error, for everything else."""
 
 
 def operator() -> str:
-    """Who types, by the name of the login, as the ledger names actors."""
+    """Return the login name, as the ledger names actors."""
     return f"operator:{re.sub('[^A-Za-z0-9_.-]', '', getpass.getuser())[:50]}"
 
 
-def say(line: str) -> None:
-    """One line of what was asked for, never wrapped: others may read it by a program."""
+def print_line(line: str) -> None:
+    """Print one line of the result, never wrapped, so that a program can read it."""
     console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -29,8 +29,6 @@ LaneOption = Annotated[str, typer.Option("--lane", "-l", help="The lane of the u
 AccountArgument = Annotated[str, typer.Argument(help="The account's opaque id.")]
 CacheOption = Annotated[
     Path,
-    typer.Option(
-        envvar="ERASESTREAM_CACHE", help="Folder that Kafka's jars and the models are kept in."
-    ),
+    typer.Option(envvar="ERASESTREAM_CACHE", help="Folder for Kafka's jars and the models."),
 ]
 CACHE = Path(".cache")

@@ -1,4 +1,4 @@
-"""The options of a cut-out, as the command line takes them; what they allow, their model says."""
+"""The options of a cut-out on the command line; `schemas.options` validates them."""
 
 from typing import Annotated
 
@@ -6,16 +6,18 @@ from typer import Option
 
 from erasestream.schemas import options
 
-Format = Annotated[options.OutputFormat, Option(help="Of the cut-outs.")]
+Format = Annotated[options.OutputFormat, Option(help="Format of the cut-outs.")]
 Channels = Annotated[options.Channels, Option(help="The cut-out, or its alpha channel alone.")]
-Size = Annotated[options.Size, Option(help="The most megapixels that come out.")]
+Size = Annotated[options.Size, Option(help="Largest size of a cut-out, in megapixels.")]
 MaxDimension = Annotated[int | None, Option(help="Longest side in pixels, instead of --size.")]
-Crop = Annotated[bool, Option("--crop", help="Cut off what is empty around the product.")]
+Crop = Annotated[bool, Option("--crop", help="Crop to the product.")]
 CropMargin = Annotated[
-    str | None, Option(help="Around the product: 20px, 5%, or two or four of these.")
+    str | None, Option(help="Margin around the product: 20px, 5%, or two or four of these.")
 ]
-BgColor = Annotated[str | None, Option(help="What the product stands on: ffffff, fff or white.")]
-Quality = Annotated[int | None, Option(help="1 to 100, of jpg and webp (without: lossless).")]
+BgColor = Annotated[str | None, Option(help="Background colour: ffffff, fff or white.")]
+Quality = Annotated[
+    int | None, Option(help="1 to 100, for jpg and webp (webp is lossless without it).")
+]
 Edges = Annotated[
-    options.Edges, Option(help="Take the old background's colour out of soft edges, or not.")
+    options.Edges, Option(help="Whether to remove the old background's colour from soft edges.")
 ]

@@ -1,11 +1,11 @@
-"""`dev`: the embedded stack, for people who want to play (extra dev)."""
+"""`dev`: the embedded development stack (extra dev)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erasestream.pipeline.cli.console import CACHE, CacheOption, console, say
+from erasestream.pipeline.cli.console import CACHE, CacheOption, console, print_line
 from erasestream.pipeline.settings import SETTINGS_VARIABLE, LaneSettings, LifetimeSettings
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import provision
@@ -14,9 +14,9 @@ from erasestream.topics.kafka.admin import Admin
 if TYPE_CHECKING:
     from erasestream.pipeline.devstack.stack import Stack
 
-dev = typer.Typer(no_args_is_help=True, help="A whole stack on this machine (extra dev).")
+dev = typer.Typer(no_args_is_help=True, help="Run a whole stack on this machine (extra dev).")
 
-DirectoryOption = Annotated[Path, typer.Option(help="Folder that the stack lives in.")]
+DirectoryOption = Annotated[Path, typer.Option(help="Folder of the stack.")]
 DIRECTORY = Path(".cache/stack")
 STAGES = ("infer", "route", "sink", "purge", "erase")
 
@@ -35,7 +35,7 @@ def up(
     cache: CacheOption = CACHE,
     model: Annotated[str, typer.Option(help="An installed model.")] = "isnet",
 ) -> None:
-    """Start broker, bucket and all stages; they go on until `dev down`."""
+    """Start broker, bucket and all stages; they run until `dev down`."""
     stack = _stack(directory, cache)
     if not stack.exists:
         stack.create(model=model)
@@ -50,7 +50,7 @@ def up(
     for stage in STAGES:
         if stage not in running:
             stack.start_stage(stage)
-    say(f"Running. Now: export {SETTINGS_VARIABLE}={stack.files.settings}")
+    print_line(f"Running. Now: export {SETTINGS_VARIABLE}={stack.files.settings}")
 
 
 @dev.command()
@@ -61,18 +61,18 @@ def down(*, directory: DirectoryOption = DIRECTORY, cache: CacheOption = CACHE) 
 
 @dev.command()
 def status(*, directory: DirectoryOption = DIRECTORY, cache: CacheOption = CACHE) -> None:
-    """Show what runs, with process ids and logs."""
+    """Show the running processes, with process ids and logs."""
     stack = _stack(directory, cache)
     running = stack.running()
     for name, pid in running.items():
-        say(f"{name:<8} {pid:>8}  {stack.log_of(name)}")
+        print_line(f"{name:<8} {pid:>8}  {stack.log_of(name)}")
     if not running:
-        say("nothing runs")
+        print_line("nothing runs")
 
 
 @dev.command()
 def install(*, cache: CacheOption = CACHE) -> None:
-    """Fetch what the embedded broker needs; says its size first, and does nothing twice."""
+    """Fetch the embedded broker's files; prints their size first, and skips those in place."""
     from erasestream.pipeline.devstack.kafka.cds_archive import make_class_archive
     from erasestream.pipeline.devstack.kafka.distribution import install_kafka
 
@@ -83,7 +83,7 @@ def install(*, cache: CacheOption = CACHE) -> None:
 def files(
     directory: Annotated[Path, typer.Option(help="A new folder.")],
     *,
-    lane: Annotated[list[str], typer.Option(help="A lane; may be repeated.")],
+    lane: Annotated[list[str], typer.Option(help="Lane; may be repeated.")],
     bootstrap: Annotated[str, typer.Option(help="The broker's address, as clients see it.")],
     bucket: Annotated[str, typer.Option(help="The bucket's host and port, as clients see it.")],
     models: Annotated[Path, typer.Option(help="The folder of models, as stages see it.")],

@@ -1,4 +1,4 @@
-"""`upload` and `results`: images in, cut-outs out."""
+"""`upload` and `results`: send images, receive cut-outs."""
 
 import os
 import signal
@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from erasestream.pipeline.bulk_upload import uploader as manifests
+from erasestream.pipeline.bulk_upload import uploader as bulk_upload
 from erasestream.pipeline.cli import cutout_options
-from erasestream.pipeline.cli.console import LaneOption, console, errors, say
+from erasestream.pipeline.cli.console import LaneOption, console, errors, print_line
 from erasestream.pipeline.settings import Settings, load
 from erasestream.schemas.errors import SENTENCES, Code, ErasestreamError
 from erasestream.schemas.events.images import Cutout, Failure
@@ -37,9 +37,11 @@ def upload(
         Path | None,
         typer.Option(help="CSV or JSON lines: path, account, reference, idempotency_key."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted upload.")
+    ] = False,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="By default the manifest's name with .checkpoint.")
+        Path | None, typer.Option(help="By default the manifest's path with .checkpoint appended.")
     ] = None,
     format: cutout_options.Format = OutputFormat.PNG,  # noqa: A002
     channels: cutout_options.Channels = Channels.RGBA,
@@ -51,7 +53,7 @@ def upload(
     quality: cutout_options.Quality = None,
     edges: cutout_options.Edges = Edges.CLEAN,
 ) -> None:
-    """Send images, a few or millions; ends when the brokers have acknowledged all of them."""
+    """Send images, a few or millions; ends once the brokers have acknowledged all of them."""
     options = checked_options(
         {
             "format": format,
@@ -84,7 +86,7 @@ def _upload_files(
     failures: Counter[Code] = Counter()
     with UploadProducer(settings.cluster, lane) as producer:
         for path in files:
-            image = manifests.read_image(path)
+            image = bulk_upload.read_image(path)
             if isinstance(image, Code):
                 failures[image] += 1
                 errors.print(f"{path.name}: {SENTENCES[image]}", highlight=False)
@@ -92,7 +94,7 @@ def _upload_files(
             reference = path.name[-MAX_REFERENCE:]
             try:
                 sent = producer.send(image, account=account, reference=reference, options=options)
-                say(f"{sent.result().upload_id}  {path.name}")
+                print_line(f"{sent.result().upload_id}  {path.name}")
             except ErasestreamError as error:
                 failures[error.code] += 1
                 errors.print(f"{path.name}: {error.sentence}", highlight=False)
@@ -115,18 +117,18 @@ def _upload_manifest(
         TextColumn("failed {task.fields[failed]}, waiting {task.fields[waiting]}"),
         TimeElapsedColumn(),
     )
-    checkpoint, expected = manifests.open_checkpoint(
+    checkpoint, expected = bulk_upload.open_checkpoint(
         manifest, path, lane=lane, resume=resume, clock=lambda: datetime.now(UTC)
     )
     with checkpoint, Progress(*columns, console=errors) as progress:
         task = progress.add_task("", total=expected, failed=0, waiting=0)
 
-        def report(now: manifests.Progress) -> None:
+        def report(now: bulk_upload.Progress) -> None:
             done = now.acknowledged + now.acknowledged_before
             progress.update(task, completed=done, failed=now.failed, waiting=now.waiting)
 
         with UploadProducer(settings.cluster, lane) as producer:
-            summary = manifests.upload_manifest(
+            summary = bulk_upload.upload_manifest(
                 manifest,
                 uploader=producer,
                 checkpoint=checkpoint,
@@ -145,10 +147,12 @@ def results(
     *,
     group: Annotated[str, typer.Option(help="Readers of one group share the results.")] = "cli",
     save: Annotated[Path | None, typer.Option(help="Folder to write cut-outs to.")] = None,
-    count: Annotated[int, typer.Option(help="End after so many; 0 goes on.")] = 0,
-    wait: Annotated[float, typer.Option(help="End after so many seconds without one; 0: no.")] = 0,
+    count: Annotated[int, typer.Option(help="End after this many results; 0: never.")] = 0,
+    wait: Annotated[
+        float, typer.Option(help="End after this many seconds without a result; 0: never.")
+    ] = 0,
 ) -> None:
-    """Show results as they come, and save the cut-outs."""
+    """Show results as they arrive, and save the cut-outs."""
     settings = load()
     seen = 0
     with ResultSubscription(settings.cluster, Lane(lane), group=group) as subscription:

@@ -1,6 +1,6 @@
-"""The command `erasestream`.
+"""Entry point of the command `erasestream`.
 
-Says what to install where an extra is missing, and ends every error in one sentence.
+Names the extra to install if one is missing, and prints every error as one sentence.
 """
 
 import sys

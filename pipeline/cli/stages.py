@@ -1,4 +1,4 @@
-"""`infer`, `route`, `sink`, `purge`, `erase`: each a process of its own, until SIGTERM."""
+"""`infer`, `route`, `sink`, `purge`, `erase`: run one stage as this process, until SIGTERM."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -29,21 +29,21 @@ def route() -> None:
 
 
 def sink() -> None:
-    """Encrypt what is retained into the private bucket (extra sink)."""
+    """Encrypt retained pictures into the private bucket (extra sink)."""
     from erasestream.pipeline.bootstrap.encryption import encryption_stage
 
     _run("sink", encryption_stage, SINK)
 
 
 def purge() -> None:
-    """Delete what is no longer needed before its time is up."""
+    """Delete records that are no longer needed, before they expire."""
     from erasestream.pipeline.bootstrap.purge import purger_stage
 
     _run("purge", purger_stage, PURGER)
 
 
 def erase() -> None:
-    """Mark what is revoked as erased, in the vault, the ledger and `erasures` (extra sink)."""
+    """Mark revoked grants as erased, in the vault, the ledger and `erasures` (extra sink)."""
     from erasestream.pipeline.bootstrap.erasure import eraser_stage
 
     _run("erase", eraser_stage, ERASER)

@@ -1,4 +1,4 @@
-"""`erasestream topics` shows what the sums are made of."""
+"""`erasestream topics` shows how each lifetime adds up."""
 
 import os
 import subprocess
@@ -14,7 +14,6 @@ identities = "not-needed"
 
 
 def test_every_lifetime_is_shown_with_its_sum(tmp_path: Path) -> None:
-    """Of image topics until the last byte, of consent until a superseded decision is gone."""
     settings = tmp_path / "erasestream.toml"
     settings.write_text(SETTINGS)
     shown = subprocess.run(

@@ -1,0 +1,100 @@
+"""`topics`, `schemas` and `codes`: print what the code declares."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from erasestream.pipeline.cli.console import console, print_line
+from erasestream.pipeline.settings import load
+from erasestream.topics.catalog.catalog import Catalog, Topic
+from erasestream.topics.catalog.retention_budget import Lifetime, SupersededLifetime
+
+
+def topics() -> None:
+    """Show each topic: its writers, its readers, and how its bytes' longest lifetime adds up."""
+    catalog = load().catalog()
+    table = Table("topic", "writers", "readers", "partitions", "largest", "lifetime")
+    for column in (table.columns[0], table.columns[-1]):
+        column.no_wrap = True
+    for topic in catalog.topics:
+        table.add_row(
+            topic.name,
+            ", ".join(topic.writers),
+            ", ".join(topic.readers),
+            str(topic.partitions),
+            f"{topic.max_record_bytes / 1e6:.1f} MB",
+            _lifetime(topic),
+        )
+    console.print(table)
+    console.print(_legend(catalog))
+
+
+def _hours(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60}:{minutes % 60:02d}"
+
+
+def _lifetime(topic: Topic) -> str:
+    if topic.lifetime:
+        return _until_deleted(topic.lifetime)
+    if topic.superseded:
+        return _until_superseded(topic.superseded)
+    return "kept; holds no image"
+
+
+def _until_superseded(lifetime: SupersededLifetime) -> str:
+    parts = (lifetime.segment_s, lifetime.heartbeat_s, lifetime.cleaner_s, lifetime.delete_delay_s)
+    return f"superseded: {' + '.join(map(_hours, parts))} = {_hours(lifetime.worst_age_s)} h"
+
+
+def _until_deleted(lifetime: Lifetime) -> str:
+    parts = (
+        lifetime.age_when_appended_s,
+        lifetime.retention_s,
+        lifetime.segment_s,
+        lifetime.check_interval_s + lifetime.delete_delay_s,
+    )
+    return f"{' + '.join(map(_hours, parts))} = {_hours(lifetime.worst_age_s)} h"
+
+
+def _legend(catalog: Catalog) -> str:
+    policy = catalog.policy
+    worst = max(topic.lifetime.worst_age_s for topic in catalog.topics if topic.lifetime)
+    return (
+        "Lifetime: age when appended + retention + segment + check and deletion = worst age.\n"
+        f"Worst of all {_hours(worst)} h; promised {_hours(policy.promise_s)} h from the upload, "
+        f"of which {_hours(policy.reserve_s)} h are kept in reserve.\n"
+        "The last decision of an account is kept; a superseded one is removed from disk after "
+        "segment + heartbeat + cleaner + deletion.\n"
+        "Routed records are deleted earlier under traffic; on an idle partition their bytes stay, "
+        "hidden, until the lifetime ends."
+    )
+
+
+def schemas(
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Folder to write to, one file per event.")
+    ] = None,
+) -> None:
+    """Print or write the JSON Schemas of all events."""
+    from erasestream.schemas.codec.json_schema import json_schemas
+
+    documents = json_schemas()
+    if output is None:
+        console.print_json(json.dumps(documents))
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    for name, schema in documents.items():
+        (output / f"{name}.json").write_text(json.dumps(schema, indent=2) + "\n")
+    print_line(f"{len(documents)} schemas in {output}")
+
+
+def codes() -> None:
+    """Print each error code with its sentence, as Markdown."""
+    from erasestream.schemas.error_reference import document
+
+    sys.stdout.write(document())
