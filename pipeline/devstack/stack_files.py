@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from erasestream.pipeline.devstack.certificate_authority import LOCAL_HOSTS, CertificateAuthority
-from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings, issue_token
+from erasestream.pipeline.devstack.gcs_emulator.authentication import issue_token
+from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
 from erasestream.pipeline.settings import LaneSettings, LifetimeSettings
 from erasestream.schemas.ids import Lane
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Role

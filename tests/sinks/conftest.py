@@ -8,8 +8,9 @@ from typing import NamedTuple
 import pytest
 
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
+from erasestream.pipeline.devstack.gcs_emulator.authentication import issue_token
 from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
-from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings, issue_token
+from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Action, Role, Rule
 from erasestream.sinks.buckets.gcs import GcsObjectStore, GcsSettings
 from erasestream.sinks.images.envelope import MAX_SEALED_BYTES

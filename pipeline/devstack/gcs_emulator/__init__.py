@@ -1,1 +1,1 @@
-"""A strict local server for the part of the Cloud Storage JSON API that the pipeline uses."""
+"""A strict local server of the part of the Cloud Storage JSON API that the pipeline uses."""

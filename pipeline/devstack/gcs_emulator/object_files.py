@@ -1,12 +1,12 @@
-"""Objects on a local disk: created whole or not at all, by exactly one of their creators.
+"""Objects on a local disk: created completely or not at all, by exactly one of their creators.
 
 * An object is one file: its bytes, then its metadata as JSON, the JSON's length, a magic.
-* Bytes go to `incoming/` first, are flushed to the disk, and are published by a hard link
-  under the final name, which the file system lets exactly one creator do.  What never
-  arrived whole is removed, at the latest when the folder is opened again.
-* Names can not leave the folder: they are percent-encoded, then cut into path segments
-  whose suffixes no encoded name contains.
-* The names are kept in memory, sorted; the files are the truth and are read at the start.
+* Bytes are written to `incoming/`, flushed to the disk, and published by a hard link under the
+  final name, which the file system permits to exactly one creator.  Incomplete uploads are
+  deleted, at the latest when the folder is opened again.
+* Names cannot leave the folder: they are percent-encoded, then cut into path segments whose
+  suffixes no encoded name contains.
+* The sorted names are cached in memory; the files are authoritative and are read at the start.
 
 Thread-safe.  One process owns the folder.
 """
@@ -17,23 +17,28 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from urllib.parse import quote
 
 import google_crc32c
 
+from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.errors import AlreadyExists, InvalidInput, NotFound, Refused
 
 MAGIC = b"LBO1"
 SEGMENT = 200  # characters; a file's name may have 255 bytes
 MAX_NAME_BYTES = 1024
+MAX_OBJECT_BYTES = 100_000_000
+"""Above every sealed object; a longer upload is refused."""
+
 CHUNK_BYTES = 1 << 20
 
 
-class Metadata(NamedTuple):
-    """What a bucket says about an object.  Checksums are base64, as in the JSON API."""
+class ObjectMetadata(NamedTuple):
+    """Metadata of an object.  Checksums are base64, as in the JSON API."""
 
     name: str
     content_type: str
@@ -45,14 +50,14 @@ class Metadata(NamedTuple):
 
 
 class Preconditions(NamedTuple):
-    """What must hold for a change; None asks nothing.  Generation 0 means: no such object."""
+    """Conditions of a change.  Generation None: any; 0: the object must not exist."""
 
     generation: int | None = None
     may_overwrite: bool = False
 
 
-class Incoming:
-    """Bytes on their way in: a file that nobody can see yet.  Close it, whatever happens."""
+class PendingUpload:
+    """An upload in progress: a file that is not visible yet.  Must be closed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -69,35 +74,35 @@ class Incoming:
         self.size += len(data)
 
     def checksums(self) -> dict[str, str]:
-        """The checksums so far, in base64, by the names of the JSON API."""
+        """Return the checksums so far, in base64, by the names of the JSON API."""
         digests = {"crc32c": self._crc32c.to_bytes(4, "big"), "md5Hash": self._md5.digest()}
         return {kind: base64.b64encode(raw).decode() for kind, raw in digests.items()}
 
-    def finish(self, metadata: Metadata) -> None:
-        """Append the metadata and bring all of it to the disk."""
+    def finish(self, metadata: ObjectMetadata) -> None:
+        """Append the metadata and flush everything to the disk."""
         trailer = json.dumps(metadata._asdict()).encode()
         self._file.write(trailer + len(trailer).to_bytes(4, "big") + MAGIC)
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Forget the file; a published object has another name and stays."""
+        """Delete the file; a published object has another name and stays."""
         self._file.close()
         self.path.unlink(missing_ok=True)
 
 
-class Objects:
-    """The objects of one bucket."""
+class ObjectFiles:
+    """The objects of one bucket, as files in a folder."""
 
-    def __init__(self, directory: Path, *, clock: Callable[[], str]) -> None:
-        """`clock` gives the time of creation as RFC 3339."""
+    def __init__(self, directory: Path, *, now: WallClock) -> None:
+        """Open a folder, deleting incomplete uploads."""
         self._objects = directory / "objects"
         self._incoming = directory / "incoming"
         for path in (self._objects, self._incoming):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         for leftover in self._incoming.iterdir():
             leftover.unlink()
-        self._clock = clock
+        self._now = now
         self._lock = threading.Lock()
         self._counter = 0
         found = (_metadata(path) for path in self._objects.rglob("*=") if path.is_file())
@@ -105,60 +110,60 @@ class Objects:
         self._names = sorted(self._index)
         self._generation = max((m.generation for m in self._index.values()), default=0)
 
-    def incoming(self) -> Incoming:
-        """A place for the bytes of an object to be."""
+    def begin_upload(self) -> PendingUpload:
+        """Return a new upload."""
         with self._lock:
             self._counter += 1
-            return Incoming(self._incoming / f"{os.getpid()}-{self._counter}")
+            return PendingUpload(self._incoming / f"{os.getpid()}-{self._counter}")
 
     def publish(
-        self, incoming: Incoming, name: str, content_type: str, conditions: Preconditions
-    ) -> Metadata:
-        """Make the bytes the object of this name.
+        self, upload: PendingUpload, name: str, content_type: str, conditions: Preconditions
+    ) -> ObjectMetadata:
+        """Publish an upload as the object of this name.
 
         Raises `AlreadyExists` if the precondition does not hold, `Refused` if there is an
         object that may not be overwritten.  Blocks until the object is on the disk.
         """
-        checksums = incoming.checksums()
+        checksums = upload.checksums()
         with self._lock:
             self._check(name, conditions)
             self._generation = generation = self._generation + 1
-        metadata = Metadata(
+        metadata = ObjectMetadata(
             name,
             content_type,
-            incoming.size,
+            upload.size,
             checksums["crc32c"],
             checksums["md5Hash"],
             generation,
-            self._clock(),
+            _rfc3339(self._now()),
         )
-        incoming.finish(metadata)
+        upload.finish(metadata)
         target = self._path(name)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._lock:
             exists = self._check(name, conditions)
             if exists:
-                incoming.path.replace(target)
+                upload.path.replace(target)
             else:
-                _link(incoming.path, target)
+                _link(upload.path, target)
                 bisect.insort(self._names, name)
             self._index[name] = metadata
         _flush(target.parent)
         return metadata
 
-    def find(self, name: str) -> Metadata | None:
-        """What is known of an object, if there is one."""
+    def find(self, name: str) -> ObjectMetadata | None:
+        """Return an object's metadata, if it exists."""
         return self._index.get(name)
 
-    def get(self, name: str) -> Metadata:
-        """What is known of an object.  Raises `NotFound`."""
+    def get(self, name: str) -> ObjectMetadata:
+        """Return an object's metadata.  Raises `NotFound`."""
         metadata = self.find(name)
         if metadata is None:
             raise NotFound
         return metadata
 
-    def open(self, name: str) -> tuple[Metadata, BinaryIO]:
-        """An object's file, at its first byte; the object ends after `size` bytes."""
+    def open(self, name: str) -> tuple[ObjectMetadata, BinaryIO]:
+        """Open an object's file, at its first byte; the object ends after `size` bytes."""
         try:
             file = self._path(name).open("rb")
         except FileNotFoundError:
@@ -177,7 +182,7 @@ class Objects:
         _flush(path.parent)
 
     def names(self, prefix: str, after: str) -> Iterator[str]:
-        """Names with the prefix that sort after `after`, in order, as of their turn."""
+        """Yield names with the prefix that sort after `after`; each is current when yielded."""
         current = max(prefix, after)
         inclusive = current == prefix and after < prefix
         while True:
@@ -190,7 +195,7 @@ class Objects:
             yield current
 
     def _check(self, name: str, conditions: Preconditions) -> bool:
-        """Whether the object exists, if the preconditions hold."""
+        """Return whether the object exists.  Raises if the preconditions do not hold."""
         existing = self._index.get(name)
         if conditions.generation not in (None, existing.generation if existing else 0):
             raise AlreadyExists
@@ -215,7 +220,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _flush(directory: Path) -> None:
-    """Bring a folder's entries to the disk."""
+    """Flush a folder's entries to the disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -223,18 +228,22 @@ def _flush(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _metadata(path: Path) -> Metadata:
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _metadata(path: Path) -> ObjectMetadata:
     with path.open("rb") as file:
         return _trailer(file)
 
 
-def _trailer(file: BinaryIO) -> Metadata:
-    """The metadata at the end of a file, which is left at its first byte."""
+def _trailer(file: BinaryIO) -> ObjectMetadata:
+    """Read the metadata at the end of a file; leave it at its first byte."""
     end = file.seek(-8, os.SEEK_END)
     tail = file.read(8)
     if tail[4:] != MAGIC:
-        raise Refused("the bucket's folder holds a file that is no object")
+        raise Refused("the bucket's folder holds a file that is not an object")
     file.seek(end - int.from_bytes(tail[:4], "big"))
-    metadata = Metadata(**json.loads(file.read(int.from_bytes(tail[:4], "big"))))
+    metadata = ObjectMetadata(**json.loads(file.read(int.from_bytes(tail[:4], "big"))))
     file.seek(0)
     return metadata

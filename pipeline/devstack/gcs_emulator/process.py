@@ -1,12 +1,12 @@
-"""A local bucket server as a process of its own: start it, know its address, stop it."""
+"""A local bucket server as a child process."""
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Self
 
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
+from erasestream.pipeline.devstack.polling import poll_until
 from erasestream.schemas.errors import Refused
 
 READY_TIMEOUT_S = 20.0
@@ -15,7 +15,7 @@ POLL_S = 0.02
 
 
 class BucketProcess:
-    """A running server.  It is stopped by its own process id, and by nothing else."""
+    """A running server."""
 
     def __init__(self, process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
         self._process = process
@@ -24,9 +24,9 @@ class BucketProcess:
 
     @classmethod
     def start(cls, settings: BucketSettings, folder: Path) -> Self:
-        """Start a server and wait until it serves; its settings and its log go to `folder`.
+        """Start a server and wait until it is ready; its settings and its log go to `folder`.
 
-        Raises `Refused` with the server's own words if it does not start.
+        Raises `Refused` with the last line of its log if it does not start.
         """
         folder.mkdir(parents=True, exist_ok=True)
         config, log = folder / "bucket.json", folder / "bucket.log"
@@ -42,13 +42,15 @@ class BucketProcess:
             process = subprocess.Popen(
                 [*command, str(config)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        while not settings.port_file.exists():
-            if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
-                process.wait()
-                raise Refused(f"the local bucket did not start: {_last_line(log)}")
-            time.sleep(POLL_S)
+        poll_until(
+            lambda: settings.port_file.exists() or process.poll() is not None,
+            timeout_s=READY_TIMEOUT_S,
+            poll_s=POLL_S,
+        )
+        if not settings.port_file.exists():
+            process.kill()
+            process.wait()
+            raise Refused(f"the local bucket did not start: {_last_line(log)}")
         return cls(process, f"https://{settings.host}:{settings.port_file.read_text()}", log)
 
     @property
@@ -57,11 +59,11 @@ class BucketProcess:
         return self._process.pid
 
     def is_running(self) -> bool:
-        """Whether the server has not ended."""
+        """Return whether the server is running."""
         return self._process.poll() is None
 
     def stop(self) -> int:
-        """End the server (SIGTERM, after a while SIGKILL) and return its exit status."""
+        """Stop the server (SIGTERM, after 10 s SIGKILL) and return its exit status."""
         if self.is_running():
             self._process.terminate()
         try:
@@ -71,7 +73,7 @@ class BucketProcess:
             return self._process.wait()
 
     def kill(self) -> None:
-        """End the server at once (SIGKILL)."""
+        """Kill the server (SIGKILL)."""
         self._process.kill()
         self._process.wait()
 
@@ -84,4 +86,4 @@ class BucketProcess:
 
 def _last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "its log is empty"

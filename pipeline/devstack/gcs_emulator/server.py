@@ -2,16 +2,13 @@
 
     python -m erasestream.pipeline.devstack.gcs_emulator.server --config bucket.json
 
-For development, tests and the demo.  There is no plaintext port, no anonymous caller and no
-way to change a policy through it.  SIGTERM ends it after the requests in flight (5 s at
-most).  When it serves, it writes its port into `port_file` and says so on standard output.
+For development, tests and the demo.  It has no plaintext port and no anonymous access, and no
+request changes a policy.  SIGTERM ends it after the requests in flight (5 s at most).  Once it
+is ready, it writes its port to `port_file` and its address to standard output.
 """
 
 import argparse
 import asyncio
-import hashlib
-import os
-import secrets
 import signal
 import socket
 import ssl
@@ -24,59 +21,31 @@ import uvicorn
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from erasestream.pipeline.devstack.gcs_emulator.api import application
-from erasestream.pipeline.devstack.gcs_emulator.object_files import Objects
+from erasestream.pipeline.devstack.gcs_emulator.authentication import load_tokens
+from erasestream.pipeline.devstack.gcs_emulator.object_files import ObjectFiles
 from erasestream.pipeline.devstack.gcs_emulator.request_context import Bucket
-from erasestream.schemas.errors import ErasestreamError, MissingCertificate, Refused
-from erasestream.sinks.buckets.access_policy import Role, Rule
+from erasestream.schemas.errors import ErasestreamError, MissingCertificate
+from erasestream.sinks.buckets.access_policy import Rule
 
-TOKEN_SUFFIX = ".token"  # noqa: S105 (a file name, no password)
 SHUTDOWN_TIMEOUT_S = 5
 
 
 class BucketSettings(BaseModel):
-    """What the server needs; paths are as seen from its working directory."""
+    """Settings of the server; paths are relative to its working directory."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str
     port: int
-    """0 takes a free one."""
+    """0: any free port."""
     port_file: Path
     certificate: Path
     key: Path
     data: Path
-    """Folder that holds one folder per bucket."""
+    """Folder with one folder per bucket."""
     tokens: Path
-    """Folder that holds `<role>.token` for each role that may come."""
+    """Folder with `<role>.token` for each role that has access."""
     buckets: dict[str, tuple[Rule, ...]]
-
-
-def issue_token(directory: Path, role: Role) -> Path:
-    """Make a role's bearer token, readable by its owner only, and return its file."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = directory / f"{role}{TOKEN_SUFFIX}"
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(32))
-    return path
-
-
-def roles_of_tokens(directory: Path) -> Callable[[str], str | None]:
-    """Which role a token belongs to.  Raises `Refused` for a file that others can read.
-
-    Tokens are looked up by their digest, so that the time it takes tells nothing of them.
-    """
-    roles: dict[bytes, str] = {}
-    for path in directory.glob(f"*{TOKEN_SUFFIX}"):
-        if path.stat().st_mode & 0o077:
-            raise Refused(f"{path.name} must have mode 0600")
-        roles[_digest(path.read_text())] = path.stem
-    return lambda token: roles.get(_digest(token))
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
 
 
 def _context(settings: BucketSettings) -> ssl.SSLContext:
@@ -90,44 +59,40 @@ def _context(settings: BucketSettings) -> ssl.SSLContext:
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens once it does."""
+    """A server that announces when it is ready, and ends without waiting for idle connections."""
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
         super().__init__(config)
         self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then say so."""
+        """Start, then announce it."""
         await super().startup(sockets=sockets)
         self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End once no request is in flight; idle connections need no farewell.
+        """End once no request is in flight; idle connections are dropped.
 
-        uvicorn would wait for every client's half of the TLS closing.
+        uvicorn would wait for every client's half of the TLS shutdown.
         """
-        waiting = asyncio.create_task(self._leave_when_idle())
+        waiting = asyncio.create_task(self._exit_when_idle())
         await super().shutdown(sockets=sockets)
         await waiting
 
-    async def _leave_when_idle(self) -> None:
+    async def _exit_when_idle(self) -> None:
         if requests := list(self.server_state.tasks):
             await asyncio.wait(requests, timeout=SHUTDOWN_TIMEOUT_S)
         self.force_exit = True
 
 
 def serve(settings: BucketSettings) -> None:
-    """Serve until SIGTERM or SIGINT.  Raises `Refused` if it can not start as it is set up."""
+    """Serve until SIGTERM or SIGINT.  Raises `Refused` if it cannot start."""
     context = _context(settings)
     buckets = {
-        name: Bucket(name, Objects(settings.data / name, clock=_now), rules)
+        name: Bucket(name, ObjectFiles(settings.data / name, now=_now), rules)
         for name, rules in settings.buckets.items()
     }
-    app = application(
-        buckets,
-        role_of=roles_of_tokens(settings.tokens),
-        new_id=lambda: secrets.token_urlsafe(32),
-    )
+    app = application(buckets, role_of=load_tokens(settings.tokens))
     config = uvicorn.Config(
         app,
         http="h11",
@@ -147,8 +112,8 @@ def serve(settings: BucketSettings) -> None:
         def end(*_: object) -> None:
             server.should_exit = True
 
-        # uvicorn restores these and raises the signal again once it has ended: then it is no
-        # more than an end, and the exit status is 0.
+        # uvicorn restores these handlers and raises the signal again once it has ended: by then
+        # nothing is left to end, and the exit status is 0.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, end)
         asyncio.run(server.serve(sockets=[listening]))
@@ -162,12 +127,12 @@ def _announce(settings: BucketSettings, port: int) -> None:
     sys.stdout.flush()
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def main(arguments: Iterable[str] | None = None) -> int:
-    """Run the server; the exit status is 0 after SIGTERM and 2 if it could not start."""
+    """Run the server; the exit status is 0 after SIGTERM and 2 if it cannot start."""
     parser = argparse.ArgumentParser(prog="bucket", description="The local bucket server.")
     parser.add_argument("--config", type=Path, required=True, help="its settings, as JSON")
     path: Path = parser.parse_args(None if arguments is None else list(arguments)).config

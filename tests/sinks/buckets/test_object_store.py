@@ -5,12 +5,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from erasestream.pipeline.devstack.gcs_emulator.object_files import Objects, Preconditions
+from erasestream.pipeline.devstack.gcs_emulator.object_files import ObjectFiles, Preconditions
 from erasestream.schemas.errors import AlreadyExists, NotFound, SealBroken
 from erasestream.sinks.buckets.access_policy import Role
 from erasestream.sinks.buckets.object_store import ObjectInfo, ObjectStore
@@ -162,11 +163,11 @@ def test_a_listing_has_as_many_pages_as_it_needs(
     launch: Callable[[], _Stack], tmp_path: Path
 ) -> None:
     """More objects than one page holds are all listed, in order."""
-    objects = Objects(tmp_path / "own" / "data" / "open", clock=lambda: "")
+    objects = ObjectFiles(tmp_path / "own" / "data" / "open", now=lambda: datetime.now(UTC))
     names = [f"many/{number:04}" for number in range(1_005)]
     for name in names:
-        with closing(objects.incoming()) as incoming:
-            objects.publish(incoming, name, OCTETS, Preconditions())
+        with closing(objects.begin_upload()) as upload:
+            objects.publish(upload, name, OCTETS, Preconditions())
     store = launch().store("open", Role.ROTATOR)
     assert [info.name for info in store.list("many/")] == names
 

@@ -1,0 +1,91 @@
+"""Reads, listings and the policy of a bucket, with and without Google's client."""
+
+import hashlib
+import os
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+
+from erasestream.sinks.buckets.access_policy import Role
+from tests.pipeline.devstack.gcs_emulator.conftest import OBJECTS, put
+
+
+def client_of(served: Any, role: Role) -> storage.Client:
+    """Return Google's own client as a role, without our adapter."""
+    client = storage.Client(
+        project="p",
+        credentials=AnonymousCredentials(),
+        client_options={"api_endpoint": served.server.endpoint},
+        extra_headers={"Authorization": f"Bearer {served.token(role)}"},
+    )
+    client._http.verify, client._http.trust_env = str(served.ca_file), False
+    client._bucket_metadata_cache = None
+    return client
+
+
+def test_the_bucket_reports_that_it_is_private(served: Any) -> None:
+    """Public access prevention, uniform access, no versions, no soft delete: for the auditor."""
+    path = "/storage/v1/b/images"
+    report = served.call("GET", path, Role.AUDITOR).json()
+    assert report["iamConfiguration"]["publicAccessPrevention"] == "enforced"
+    assert report["iamConfiguration"]["uniformBucketLevelAccess"]["enabled"] is True
+    assert report["versioning"] == {"enabled": False}
+    assert report["softDeletePolicy"]["retentionDurationSeconds"] == "0"
+    members = {
+        m
+        for b in served.call("GET", f"{path}/iam", Role.AUDITOR).json()["bindings"]
+        for m in b["members"]
+    }
+    assert members == {"role:sink", "role:reader", "role:eraser", "role:auditor"}
+    for role in (Role.SINK, Role.READER, Role.ERASER, Role.ROTATOR):
+        assert served.call("GET", path, role).status_code == 403
+        assert served.call("GET", f"{path}/iam", role).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/acl", "/defaultObjectAcl", "/o/x/acl", "/acl/allUsers"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+def test_every_acl_request_is_refused(served: Any, path: str, method: str) -> None:
+    assert served.call(method, f"/storage/v1/b/open{path}").status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("PATCH", "/storage/v1/b/open"), ("PUT", "/storage/v1/b/open/iam"), ("POST", "/storage/v1/b"),
+     ("DELETE", "/storage/v1/b/open"), ("POST", f"{OBJECTS}/x/rewriteTo/b/open/o/y"),
+     ("PATCH", f"{OBJECTS}/x"), ("POST", f"{OBJECTS}/x/compose")],
+)  # fmt: skip
+def test_no_request_changes_a_policy_or_copies_an_object(
+    served: Any, method: str, path: str
+) -> None:
+    assert served.call(method, path, json={}).status_code in {404, 405}
+
+
+def test_a_range_of_an_object_is_read(served: Any, name: str) -> None:
+    """A range beyond the object is refused."""
+    put(served, name, b"0123456789")
+    path = f"/download{OBJECTS}/{quote(name, safe='')}?alt=media"
+    part = served.call("GET", path, headers={"Range": "bytes=2-4"})
+    assert (part.status_code, part.content) == (206, b"234")
+    assert part.headers["content-range"] == "bytes 2-4/10"
+    assert served.call("GET", path, headers={"Range": "bytes=7-"}).content == b"789"
+    assert served.call("GET", path, headers={"Range": "bytes=10-"}).status_code == 416
+
+
+def test_the_client_reads_an_object_in_chunks(served: Any, name: str) -> None:
+    data = os.urandom(300_000)
+    put(served, name, data)
+    blob = client_of(served, Role.ROTATOR).bucket("open").blob(name, chunk_size=262_144)
+    assert hashlib.sha256(blob.download_as_bytes()).digest() == hashlib.sha256(data).digest()
+
+
+def test_listing_with_a_delimiter_shows_folders(served: Any, name: str) -> None:
+    """As the client sees it: names of this level, prefixes of the next, over several pages."""
+    for leaf in ("a", "b/1", "b/2", "c/1", "d"):
+        assert put(served, f"{name}/{leaf}").status_code == 200
+    client = client_of(served, Role.ROTATOR)
+    found = client.list_blobs("open", prefix=f"{name}/", delimiter="/", page_size=2)
+    assert [blob.name for blob in found] == [f"{name}/a", f"{name}/d"]
+    assert found.prefixes == {f"{name}/b/", f"{name}/c/"}
