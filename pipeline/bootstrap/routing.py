@@ -56,7 +56,7 @@ def router_stage(settings: Settings, stopping: Event) -> Iterator[RouterStage]:
                 catalog=catalog,
                 view=view,
                 originals=originals,
-                admin=OffsetQueries(Admin(connection, timeout_s=OPEN_ANSWER_S)),
+                offsets=OffsetQueries(Admin(connection, timeout_s=OPEN_ANSWER_S)),
                 stopping=stopping,
             ),
             stopping=stopping,

@@ -162,7 +162,7 @@ def barrier(bed: JoinHarness) -> Iterator[Figure]:
         catalog=catalog,
         view=view,
         originals=originals,
-        admin=OffsetQueries(Admin(connection)),
+        offsets=OffsetQueries(Admin(connection)),
         stopping=stopping,
     )
     loop = TransactionalLoop(

@@ -1,1 +1,1 @@
-"""The consent join: by the freshest consent, exactly once."""
+"""The consent join: route every result by the freshest consent, exactly once."""

@@ -1,8 +1,8 @@
-"""Decide when the consent we know is new enough to act on.
+"""Decide whether the applied consent decisions are fresh enough to act on.
 
-A revocation must win every race it could have won: an output is held until the view has
-applied every decision that the broker had accepted when the output was read.  No I/O, no
-clock: the router brings marks and applied offsets and asks.
+A revocation must win every race that it could have won: results are held until the view has
+applied every decision that the brokers had accepted when the results were read.  No I/O, no
+clock: the caller passes the mark and the applied offsets.
 
 Rules, all of them:
 
@@ -22,21 +22,21 @@ P = TypeVar("P")
 
 
 class Verdict(Enum):
-    """What the router does with the outputs that it has read."""
+    """What the router does with the results that it has read."""
 
     DECIDE = auto()
     WAIT = auto()
 
 
 class FreshnessBarrier(Generic[P]):
-    """Compares how far the decisions reach with how far they are applied."""
+    """Compares the end offsets of the decisions with the offsets that are applied."""
 
     def __init__(self) -> None:
         self._mark: dict[P, int] = {}
         self._applied: dict[P, int] = {}
 
-    def judge(self, *, mark: Mapping[P, int], applied: Mapping[P, int]) -> Verdict:
-        """Whether what was read before `mark` was taken can be decided now."""
+    def check(self, *, mark: Mapping[P, int], applied: Mapping[P, int]) -> Verdict:
+        """Return whether the results that were read before `mark` was taken can be decided."""
         if mark.keys() != applied.keys():
             raise InvariantBroken("mark and view are of different partitions")
         self._mark = _grown(self._mark, mark, "mark")

@@ -1,4 +1,4 @@
-"""What the router asks others for: decisions, uploads, and what only the brokers know."""
+"""The interfaces that the router needs: decisions, uploads, and offsets of the brokers."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -13,39 +13,42 @@ class FreshConsent(Protocol):
     """The owners' decisions, and how fresh they are (`ConsentView`)."""
 
     def mark(self, *, timeout_s: float | None = None) -> Mark:
-        """How far the decisions reach now.  Raises `Unavailable`, after the timeout if given."""
+        """Return the current end offsets of the decisions.
+
+        Raises `Unavailable`, after the timeout if there is one.
+        """
 
     def read(self) -> Mark:
-        """Apply what is there, without waiting; what is applied then."""
+        """Apply the decisions that have arrived, without waiting; return the applied offsets."""
 
     def catch_up(self, mark: Mark, *, deadline_s: float) -> None:
-        """Apply everything below the mark.  Raises `Unavailable` after the deadline."""
+        """Apply every decision below the mark.  Raises `Unavailable` after the deadline."""
 
     def active_grant(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
-        """The grant in force of this account, as far as is applied."""
+        """Return the account's grant in force, by the decisions that are applied."""
 
     def mark_of(self, lane: Lane, account: AccountId) -> str:
-        """How much of the account's partition is applied."""
+        """Return how far the account's partition is applied, as `<partition>/<offset>`."""
 
 
 class RecordSource(Protocol):
-    """Uploads by their place (`Originals`)."""
+    """Uploads by their position (`RecordFetcher`)."""
 
     def read(self, at: Partition, offset: int) -> Record | None:
-        """The record at this place; None if it is gone.  Raises `Unavailable`."""
+        """Return the record at this offset; None if it was deleted.  Raises `Unavailable`."""
 
 
 class BrokerQueries(Protocol):
-    """What only the brokers know (`OffsetQueries`)."""
+    """Topic ids and offsets as the brokers know them (`OffsetQueries`)."""
 
     def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
-        """The id that each topic has now."""
+        """Return the current id of each topic."""
 
     def log_start(self, at: Partition) -> int:
-        """The first offset of a partition that is still there."""
+        """Return the first offset of a partition that is not deleted."""
 
     def log_end(self, at: Partition) -> int:
-        """The offset behind the last record of a partition, committed or not."""
+        """Return the offset after the last record of a partition, committed or not."""
 
     def first_after(self, at: Partition, moment_ms: int) -> int:
-        """The offset of the first record appended after this; of the next one if there is none."""
+        """Return the offset of the first record appended after this; the log end if none was."""

@@ -1,4 +1,4 @@
-"""Decide which way a result goes: the rule of keeping, and nothing else.  Pure.
+"""Choose the route of a result: the retention rule, and nothing else.  Pure.
 
 Rules, in this order:
 
@@ -6,11 +6,11 @@ Rules, in this order:
    cut-out.
 2. A cut-out whose upload is older than the lane's backlog limit becomes the failed result
    *expired*, so that nothing is delivered or retained beyond its time.
-3. Retained only if the account's last decision is a grant in force, and the upload was
-   appended after it by more than the skew that two brokers' clocks can have.
-4. Retained only with its original: equal in id and account to the cut-out.
+3. A cut-out is retained only if the account's last decision is a grant in force, and the upload
+   was appended after it by more than the clocks of two brokers may differ.
+4. It is retained only with its original: the upload with the cut-out's id and account.
 
-There is no third case, and no default but ephemeral.
+There is no other case, and no default but ephemeral.
 """
 
 from datetime import datetime, timedelta
@@ -26,20 +26,20 @@ class Route(Enum):
     """Where a result goes."""
 
     EPHEMERAL = auto()
-    """To the customer, and nowhere else."""
+    """To the customer only."""
     RETAINED = auto()
     """To the customer, and with its original to the encryption sink."""
     EXPIRED = auto()
-    """The customer is told that it came too late."""
+    """Nowhere: the customer receives the failed result *expired* instead."""
 
 
-def route_of(
+def choose_route(
     result: ResultHeaders, *, granted_at: datetime | None, now: datetime, backlog_limit: timedelta
 ) -> Route:
-    """The way of a result, before its original was looked for.
+    """Return the route of a result, before its original is read.
 
     `granted_at`: when the broker appended the grant in force; None if the account's last
-    decision is none.
+    decision is no grant.
     """
     if not result.is_cutout:
         return Route.EPHEMERAL
@@ -53,5 +53,5 @@ def route_of(
 
 
 def is_original(upload: Upload, cutout: Cutout) -> bool:
-    """Whether what lies at the cut-out's place is what it was made from."""
+    """Return whether the upload at the cut-out's position is its original."""
     return (upload.id, upload.account) == (cutout.id, cutout.account)

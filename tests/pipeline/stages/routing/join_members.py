@@ -1,6 +1,6 @@
-"""The members of a world in memory: routers and inference workers, some of them deposed.
+"""The members of the join in memory: routers and inference workers, some of them deposed.
 
-A router process here is the real `Router` with the real state of its view, run as the
+A router process is the real `Router` with the real state of its consent view, run as the
 transactional loop runs it: read, take the mark, wait if the view is behind, decide, commit
 all or nothing.
 """
@@ -21,115 +21,110 @@ from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from erasestream.topics.kafka.transaction.start_offsets import StartOffset
-from tests.pipeline.stages.routing.join_harness import (
+from tests.pipeline.stages.routing.join_brokers import (
     CATALOG,
-    CONSENTS,
+    CONSENT_PARTITIONS,
     LANE,
     PARTITIONS,
     SKEW_MS,
-    Brokers,
-    Place,
+    FakeBrokers,
+    Source,
 )
 
 
-class LocalView:
+class FakeConsentView:
     """The view of one router: the real state, behind a log that reaches it late."""
 
-    def __init__(self, brokers: Brokers) -> None:
+    def __init__(self, brokers: FakeBrokers) -> None:
         self._brokers = brokers
         self._decisions = Decisions(
-            partitions={consent_of(LANE): len(CONSENTS)}, report=lambda *_: None
+            partitions={consent_of(LANE): len(CONSENT_PARTITIONS)}, report=lambda *_: None
         )
-        self.arrived = dict.fromkeys(CONSENTS, 0)
-        self.applied = dict.fromkeys(CONSENTS, 0)
+        self.arrived = dict.fromkeys(CONSENT_PARTITIONS, 0)
+        self.applied = dict.fromkeys(CONSENT_PARTITIONS, 0)
 
     def mark(self, *, timeout_s: float | None = None) -> Mark:
-        """How far the decisions reach."""
         assert timeout_s is None or timeout_s > 0
-        return {at: len(self._brokers.consent[at.number]) for at in CONSENTS}
+        return {at: len(self._brokers.consent[at.number]) for at in CONSENT_PARTITIONS}
 
     def read(self) -> Mark:
-        """Apply what has arrived."""
         return self._apply(self.arrived)
 
     def catch_up(self, mark: Mark, *, deadline_s: float) -> None:
-        """Whatever is missing arrives now."""
         assert deadline_s > 0
         self._apply(mark)
 
     def _apply(self, mark: Mark) -> Mark:
-        for at in CONSENTS:
+        for at in CONSENT_PARTITIONS:
             for record in self._brokers.consent[at.number][self.applied[at] : mark[at]]:
                 self._decisions.apply(record)
             self.applied[at] = max(self.applied[at], mark[at])
         return dict(self.applied)
 
     def active_grant(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
-        """As the real state has it."""
         return self._decisions.active_grant(lane, account)
 
     def mark_of(self, lane: Lane, account: AccountId) -> str:
-        """Of the account's partition."""
         assert lane == LANE
-        number = partition_of(account.encode(), len(CONSENTS))
-        return f"{number}/{self.applied[CONSENTS[number]]}"
+        number = partition_of(account.encode(), len(CONSENT_PARTITIONS))
+        return f"{number}/{self.applied[CONSENT_PARTITIONS[number]]}"
 
 
-class Process:
+class RouterProcess:
     """One router process, as the transactional loop runs it."""
 
-    def __init__(self, brokers: Brokers, name: str) -> None:
+    def __init__(self, brokers: FakeBrokers, name: str) -> None:
         self._brokers = brokers
         self._name = name
-        brokers.members[name] = self  # a predecessor of this name is fenced from here on
-        self.view = LocalView(brokers)
+        brokers.members[name] = self  # fences the predecessor of this name
+        self.view = FakeConsentView(brokers)
         self.router = Router(
             catalog=CATALOG,
             view=self.view,
             originals=brokers,
-            admin=brokers,
+            offsets=brokers,
             stopping=threading.Event(),
             now=brokers.time,
         )
         self.generation = -1
-        self._place: dict[Partition, int] = {}
+        self._position: dict[Partition, int] = {}
         self._next: dict[Partition, int] = {}
-        self._open: list[Outgoing] = []
-        self._read: list[Record] = []
+        self._written: list[Outgoing] = []
+        self._unhandled: list[Record] = []
         self._is_fresh = False
-        self._said = 0
+        self._decisions_at_mark = 0
 
     def assign(self, partitions: Iterable[Partition]) -> None:
-        """Join or join again: forget what is open, start from what is committed."""
+        """Join the group, perhaps again: drop what is uncommitted, start from what is committed."""
         self.generation = self._brokers.generation
         starts = {
             at: self._brokers.commits[at].among(self._brokers.cutouts_start[at.number])
             for at in partitions
         }
         self.router.on_assigned(starts)
-        self._place = {at: start.offset for at, start in starts.items()}
-        self._next, self._open, self._read = {}, [], []
+        self._position = {at: start.offset for at, start in starts.items()}
+        self._next, self._written, self._unhandled = {}, [], []
 
     def read(self, most: int) -> None:
-        """A small read; then the mark is taken."""
+        """Make a small read, then take the mark."""
         self.handle()
         starts = self._brokers.cutouts_start
-        if any(place < starts[at.number] for at, place in self._place.items()):
-            # What it would read next is deleted: it gets an error, ends, and starts again.
-            places = list(self._place)
+        if any(position < starts[at.number] for at, position in self._position.items()):
+            # Its next records are deleted: it gets an error, ends, and starts again.
+            partitions = list(self._position)
             self._end()
             if self.is_member:
-                self.assign(places)
-        for at, place in self._place.items():
-            found = self._brokers.cutouts[at.number][place : place + most]
-            self._place[at] += len(found)
-            self._read += found
-        if self._read:
-            self._said = len(self._brokers.said)
+                self.assign(partitions)
+        for at, position in self._position.items():
+            found = self._brokers.cutouts[at.number][position : position + most]
+            self._position[at] += len(found)
+            self._unhandled += found
+        if self._unhandled:
+            self._decisions_at_mark = len(self._brokers.decisions)
             self._is_fresh = self.router.is_ready()
 
     def handle(self) -> None:
-        """Decide what was read; a deposed one may find that the world has moved on, and end."""
+        """Decide what was read; a deposed process may break an invariant, and then ends."""
         try:
             self._handle()
         except InvariantBroken:
@@ -138,44 +133,45 @@ class Process:
             self._end()
 
     def _end(self) -> None:
-        self._next, self._open, self._read, self._place = {}, [], [], {}
+        self._next, self._written, self._unhandled, self._position = {}, [], [], {}
 
     def _handle(self) -> None:
-        # If the view was behind, what is decided is committed before it is waited for.
-        if self._read and not self._is_fresh:
+        # If the view was behind, earlier decisions are committed before it is waited for.
+        if self._unhandled and not self._is_fresh:
             if not self.commit():
                 return
             self.router.wait_until_ready()
-        for record in self._read:
+        for record in self._unhandled:
             outgoing = list(self.router.handle(record))
-            self._judge(record, outgoing)
-            self._open += outgoing
+            self._check_decision(record, outgoing)
+            self._written += outgoing
             self._next[record.at] = record.offset + 1
-        self._read = []
+        self._unhandled = []
 
     @property
     def is_member(self) -> bool:
-        """Whether the brokers take commits of this process."""
+        """Whether the brokers accept commits of this process."""
         is_current = self.generation == self._brokers.generation
         return is_current and self._brokers.members[self._name] is self
 
     def commit(self) -> bool:
-        """All or nothing; a deposed one gets nothing, and starts anew."""
+        """Commit all or nothing; a deposed process commits nothing, and ends."""
         if not self.is_member:
             self._end()
             return False
-        for outgoing in self._open:
+        for outgoing in self._written:
             self._publish(outgoing)
         for at, offset in self._next.items():
-            self._brokers.commits[at] = StartOffset(offset, self.router.offset_metadata(at))
-        self._next, self._open = {}, []
+            metadata = self.router.offset_metadata(at)
+            self._brokers.commits[at] = StartOffset(offset, metadata)
+        self._next, self._written = {}, []
         return True
 
     def _publish(self, outgoing: Outgoing) -> None:
         if outgoing.topic == ephemeral_of(LANE):
             position = result_in(outgoing).position
             self._brokers.ephemeral.append(
-                Place(position.topic_id, position.partition, position.offset)
+                Source(position.topic_id, position.partition, position.offset)
             )
         elif outgoing.topic == RETAINED:
             event = from_wire(Retained, outgoing.headers, outgoing.value)
@@ -184,41 +180,41 @@ class Process:
             detail = from_wire(Finding, outgoing.headers, outgoing.value).detail.split()
             topic_id, partition, offset = detail[-1].split("/")
             gap = range(int(offset) - int(detail[0]), int(offset))
-            self._brokers.purged |= {Place(topic_id, int(partition), n) for n in gap}
+            self._brokers.purged |= {Source(topic_id, int(partition), n) for n in gap}
 
-    def _judge(self, record: Record, outgoing: list[Outgoing]) -> None:
+    def _check_decision(self, record: Record, outgoing: list[Outgoing]) -> None:
         if not any(each.topic == ephemeral_of(LANE) for each in outgoing):
-            assert outgoing == [], "what is kept is delivered too"
+            assert outgoing == [], "retained but not delivered"
             return
-        kept = [
+        retained = [
             from_wire(Retained, each.headers, each.value)
             for each in outgoing
             if each.topic == RETAINED
         ]
-        assert len(kept) in (0, 2), "photo and cut-out, or neither"
-        grants = {event.grant for event in kept}
+        assert len(retained) in (0, 2), "photo and cut-out, or neither"
+        grants = {event.grant for event in retained}
         result = result_in(record)
-        allowed = set(self._allowed(result))
+        allowed = set(self._allowed_grants(result))
         found = grants.pop() if grants else None
-        assert found in allowed, f"kept under {found}, allowed: {allowed}"
+        assert found in allowed, f"retained under {found}, allowed: {allowed}"
 
-    def _allowed(self, result: Cutout | Failure) -> Iterator[GrantId | None]:
-        """The grants that it may be kept under, by true time; None is not to keep it.
+    def _allowed_grants(self, result: Cutout | Failure) -> Iterator[GrantId | None]:
+        """Yield the grants that the result may be retained under, by true time; None: not at all.
 
-        What was said after the mark was taken may be known already, or not.
+        Decisions after the mark was taken may be applied already, or not.
         """
-        said = self._brokers.said
+        decisions = self._brokers.decisions
         original = self._brokers.read(
             Partition(uploads_of(LANE), result.position.partition), result.position.offset
         )
         is_there = original and from_wire(Upload, original.headers, original.value).id == result.id
-        for known in range(self._said, len(said) + 1):
-            of_account = [each for each in said[:known] if each.account == result.account]
+        for applied in range(self._decisions_at_mark, len(decisions) + 1):
+            of_account = [each for each in decisions[:applied] if each.account == result.account]
             last = of_account[-1] if of_account else None
             if last is None or last.grant is None or isinstance(result, Failure) or not is_there:
                 yield None
                 continue
-            after_ms = self._brokers.made_ms[result.id] - last.at_ms
+            after_ms = self._brokers.uploaded_ms[result.id] - last.at_ms
             if after_ms > 0:
                 yield last.grant
             if after_ms <= 4 * SKEW_MS:
@@ -226,15 +222,14 @@ class Process:
 
 
 def result_in(record: Record | Outgoing) -> Cutout | Failure:
-    """The result in a record."""
     event = Failure if type_of(record.headers) is Failure else Cutout
     return from_wire(event, record.headers, record.value)
 
 
-class Worker:
+class InferenceWorker:
     """One inference worker: a gap-free run from at or below the committed offset."""
 
-    def __init__(self, brokers: Brokers, number: int, start: int) -> None:
+    def __init__(self, brokers: FakeBrokers, number: int, start: int) -> None:
         self._brokers = brokers
         self.number = number
         self._next = start
@@ -242,7 +237,7 @@ class Worker:
         self._batch: list[tuple[str, Record]] = []
 
     def read(self, most: int) -> None:
-        """Take a batch; the topic's id is asked after reading."""
+        """Read a batch; the topic's id is asked for after reading."""
         log = self._brokers.uploads[self.number]
         self._next = max(self._next, self._brokers.uploads_start[self.number])
         taken = log[self._next : self._next + most]
@@ -250,7 +245,7 @@ class Worker:
         self._batch += [(self._brokers.topic_id, record) for record in taken]
 
     def append(self) -> None:
-        """The next result is appended."""
+        """Append the next result; every fifth is a failure."""
         if not self._batch:
             return
         topic_id, record = self._batch.pop(0)

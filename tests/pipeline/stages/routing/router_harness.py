@@ -65,7 +65,7 @@ class Routed:
             catalog=only,
             view=self._view,
             originals=self._originals,
-            admin=OffsetQueries(Admin(connection)),
+            offsets=OffsetQueries(Admin(connection)),
             stopping=self._stopping,
         )
         self.loop = TransactionalLoop(

@@ -1,4 +1,4 @@
-"""What was read waits until every decision made before is applied."""
+"""Results wait until every decision made before they were read is applied."""
 
 import pytest
 from hypothesis import given
@@ -15,9 +15,9 @@ MARKS = st.dictionaries(st.integers(0, 9), OFFSETS, min_size=1)
 def test_decided_exactly_when_nothing_below_the_mark_is_missing(
     mark: dict[int, int], data: st.DataObject
 ) -> None:
-    """One partition that is behind holds back all: an account may be in any of them."""
+    """One partition behind the mark holds all back: an account may be in any of them."""
     applied = {partition: data.draw(OFFSETS) for partition in mark}
-    verdict = FreshnessBarrier[int]().judge(mark=mark, applied=applied)
+    verdict = FreshnessBarrier[int]().check(mark=mark, applied=applied)
     reached = all(applied[partition] >= mark[partition] for partition in mark)
     assert (verdict is Verdict.DECIDE) is reached
 
@@ -26,25 +26,24 @@ def test_decided_exactly_when_nothing_below_the_mark_is_missing(
 def test_one_missing_decision_is_enough_to_wait(
     mark: dict[int, int], behind: st.DataObject
 ) -> None:
-    """However far the view is in the other partitions."""
     partition = behind.draw(st.sampled_from(sorted(mark)))
     mark = mark | {partition: behind.draw(st.integers(1, 2**62))}
     applied = {p: offset + 10 for p, offset in mark.items()}
     barrier = FreshnessBarrier[int]()
-    assert barrier.judge(mark=mark, applied=applied | {partition: mark[partition] - 1}) is (
+    assert barrier.check(mark=mark, applied=applied | {partition: mark[partition] - 1}) is (
         Verdict.WAIT
     )
-    assert barrier.judge(mark=mark, applied=applied | {partition: mark[partition]}) is (
+    assert barrier.check(mark=mark, applied=applied | {partition: mark[partition]}) is (
         Verdict.DECIDE
     )
 
 
 @given(steps=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.booleans()), max_size=60))
 def test_no_revocation_loses_a_race(steps: list[tuple[int, int, bool]]) -> None:
-    """Whatever is decided knows every decision that was accepted before it was read.
+    """Every result is decided by all decisions that were accepted before it was read.
 
-    The brokers accept decisions, and the view applies some of them, in any order of events;
-    an output is read at each step.
+    The brokers accept decisions and the view applies some of them, in any order; a result is
+    read at each step.
     """
     accepted = dict.fromkeys(range(4), 0)
     applied = dict.fromkeys(range(4), 0)
@@ -54,7 +53,7 @@ def test_no_revocation_loses_a_race(steps: list[tuple[int, int, bool]]) -> None:
             accepted[partition] += count
         else:
             applied[partition] = min(applied[partition] + count, accepted[partition])
-        verdict = barrier.judge(mark=dict(accepted), applied=dict(applied))
+        verdict = barrier.check(mark=dict(accepted), applied=dict(applied))
         unknown = sum(accepted.values()) - sum(applied.values())
         assert verdict is (Verdict.WAIT if unknown else Verdict.DECIDE)
 
@@ -64,21 +63,21 @@ def test_no_revocation_loses_a_race(steps: list[tuple[int, int, bool]]) -> None:
 def test_a_mark_or_view_that_shrinks_stops_the_process(
     shrinking: str, before: int, fall: int, other: int
 ) -> None:
-    """A topic that was made anew, or a leader that lost records, must not be believed."""
-    told = {"mark": {0: other}, "applied": {0: other}}
+    """A topic was recreated, or a leader lost records."""
+    offsets = {"mark": {0: other}, "applied": {0: other}}
     barrier = FreshnessBarrier[int]()
-    barrier.judge(**told | {shrinking: {0: before}})
+    barrier.check(**offsets | {shrinking: {0: before}})
     with pytest.raises(InvariantBroken, match="went back"):
-        barrier.judge(**told | {shrinking: {0: before - fall}})
+        barrier.check(**offsets | {shrinking: {0: before - fall}})
 
 
 @pytest.mark.parametrize("name", ["mark", "applied"])
-def test_an_unknown_offset_is_no_offset(name: str) -> None:
-    """Clients say -1 or -1001 for what they do not know."""
+def test_unknown_offsets_stop_the_process(name: str) -> None:
+    """Clients return -1 or -1001 for an unknown offset."""
     known = {"mark": {0: 5}, "applied": {0: 5}}
     for unknown in (-1, -1001):
         with pytest.raises(InvariantBroken):
-            FreshnessBarrier[int]().judge(**known | {name: {0: unknown}})
+            FreshnessBarrier[int]().check(**known | {name: {0: unknown}})
 
 
 @pytest.mark.parametrize(
@@ -88,25 +87,25 @@ def test_an_unknown_offset_is_no_offset(name: str) -> None:
 def test_mark_and_view_are_of_the_same_partitions(
     mark: dict[int, int], applied: dict[int, int]
 ) -> None:
-    """A partition that nobody asked about could hold a revocation."""
+    """A partition without a mark could hold a revocation."""
     with pytest.raises(InvariantBroken, match="different partitions"):
-        FreshnessBarrier[int]().judge(mark=mark, applied=applied)
+        FreshnessBarrier[int]().check(mark=mark, applied=applied)
 
 
 @pytest.mark.parametrize("later", [{0: 9}, {0: 9, 1: 9, 2: 9}, {0: 9, 2: 9}, {}])
 def test_the_partitions_stay_the_same(later: dict[int, int]) -> None:
-    """One that is forgotten could come back smaller, and nobody would see it."""
+    """A partition that was left out could shrink unnoticed."""
     barrier = FreshnessBarrier[int]()
-    barrier.judge(mark={0: 1, 1: 1}, applied={0: 1, 1: 1})
+    barrier.check(mark={0: 1, 1: 1}, applied={0: 1, 1: 1})
     with pytest.raises(InvariantBroken, match="other partitions"):
-        barrier.judge(mark=later, applied=later)
+        barrier.check(mark=later, applied=later)
 
 
-def test_the_callers_own_numbers_may_change_afterwards() -> None:
-    """The barrier remembers what it was told, not the table that it was told it in."""
+def test_the_barrier_copies_the_offsets() -> None:
+    """The caller may change its own mapping afterwards."""
     barrier = FreshnessBarrier[int]()
     live = {0: 5}
-    barrier.judge(mark={0: 5}, applied=live)
+    barrier.check(mark={0: 5}, applied=live)
     live[0] = 3
     with pytest.raises(InvariantBroken, match="view of 0 went back to 3"):
-        barrier.judge(mark={0: 5}, applied=live)
+        barrier.check(mark={0: 5}, applied=live)

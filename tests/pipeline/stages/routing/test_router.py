@@ -1,6 +1,6 @@
-"""What the router makes of one result: which records, with what in them.
+"""The records that the router makes of one result, and their content.
 
-Brokers and view are those of the state machine; the decisions themselves are judged there.
+Brokers and view are those of the state machine, which checks the decisions themselves.
 """
 
 from collections.abc import Iterable
@@ -8,19 +8,23 @@ from datetime import timedelta
 
 import pytest
 
-from erasestream.pipeline.stages.routing import router as module
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire, type_of
-from erasestream.schemas.errors import Code, InvariantBroken, Unavailable
+from erasestream.schemas.errors import Code, InvariantBroken
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.consent import Decision
 from erasestream.schemas.events.images import Cutout, Failure, Part, Retained, Upload
 from erasestream.schemas.events.ledger import Finding
 from erasestream.schemas.ids import AccountId
 from erasestream.topics.catalog.topic_names import LEDGER, RETAINED, ephemeral_of, uploads_of
-from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
-from tests.pipeline.stages.routing.join_harness import CATALOG, LANE, PARTITIONS, SKEW_MS, Brokers
-from tests.pipeline.stages.routing.join_members import LocalView, Process
+from tests.pipeline.stages.routing.join_brokers import (
+    CATALOG,
+    LANE,
+    PARTITIONS,
+    SKEW_MS,
+    FakeBrokers,
+)
+from tests.pipeline.stages.routing.join_members import RouterProcess
 
 ANN = AccountId("ann")
 PHOTO, CUTOUT = b"\xff\xd8\xff photo", b"\x89PNG\r\n\x1a\n cut-out"
@@ -28,24 +32,24 @@ LIMIT = timedelta(seconds=CATALOG.lanes[0].times.backlog_limit_s)
 
 
 class RouterHarness:
-    """One router, and what it is given."""
+    """One router over brokers in memory."""
 
     def __init__(self) -> None:
-        self.brokers = Brokers()
-        self.process = Process(self.brokers, "first")
+        self.brokers = FakeBrokers()
+        self.process = RouterProcess(self.brokers, "first")
         self.process.assign(PARTITIONS)
         self.router = self.process.router
 
     def opt_in(self, account: AccountId = ANN) -> None:
-        """So that what is uploaded from now on surely counts."""
+        """Grant, so that later uploads are surely retained."""
         self.brokers.decide(account, Decision.GRANTED, late_ms=0)
         self.brokers.now_ms += 4 * SKEW_MS + 1
         self.process.view.catch_up(self.process.view.mark(), deadline_s=1)
 
     def upload(self, account: AccountId = ANN, content_type: str = "image/jpeg") -> Upload:
-        """A photo, next in partition 0."""
+        """Append a photo to partition 0."""
         event = Upload(
-            id=self.brokers.event_id(),
+            id=self.brokers.new_event_id(),
             time=self.brokers.time(),
             account=account,
             content_type=content_type,
@@ -56,7 +60,7 @@ class RouterHarness:
         return event
 
     def result(self, upload: Upload, offset: int, *, failed: bool = False) -> Record:
-        """Its result, as inference writes it."""
+        """Return the result of an upload, as inference writes it."""
         common = {
             "id": upload.id,
             "time": self.brokers.time(),
@@ -78,181 +82,144 @@ class RouterHarness:
             )
         return self.brokers.record(PARTITIONS[0], offset, None, event)
 
-    def routed(self, record: Record) -> list[Outgoing]:
-        """What becomes of it."""
+    def route(self, record: Record) -> list[Outgoing]:
         return list(self.router.handle(record))
 
 
 @pytest.fixture
-def world() -> RouterHarness:
-    """A new one."""
+def harness() -> RouterHarness:
     return RouterHarness()
 
 
-def kept_in(outgoing: Iterable[Outgoing]) -> dict[Part, Retained]:
-    """The pictures for the sink."""
+def retained_in(outgoing: Iterable[Outgoing]) -> dict[Part, Retained]:
+    """Return the images for the encryption sink."""
     events = [from_wire(Retained, o.headers, o.value) for o in outgoing if o.topic == RETAINED]
     parts = {event.part: event for event in events}
     assert len(parts) == len(events)
     return parts
 
 
-def test_what_is_kept_is_delivered_too(world: RouterHarness) -> None:
-    """The result as it came, in its partition; photo and cut-out with all that the sink asks."""
-    world.opt_in()
-    upload = world.upload()
-    record = world.result(upload, 0)
-    delivered, *others = world.routed(record)
+def test_a_retained_result_is_delivered_too(harness: RouterHarness) -> None:
+    """The result unchanged, in its partition; photo and cut-out with all that the sink needs."""
+    harness.opt_in()
+    upload = harness.upload()
+    record = harness.result(upload, 0)
+    delivered, *others = harness.route(record)
     assert delivered == Outgoing(ephemeral_of(LANE), 0, None, record.headers, record.value)
-    kept = kept_in(others)
-    assert {part: event.data for part, event in kept.items()} == {
+    retained = retained_in(others)
+    assert {part: event.data for part, event in retained.items()} == {
         Part.ORIGINAL: PHOTO,
         Part.CUTOUT: CUTOUT,
     }
-    standing = world.process.view.active_grant(LANE, ANN)
-    assert standing
-    for event in kept.values():
+    grant = harness.process.view.active_grant(LANE, ANN)
+    assert grant
+    for event in retained.values():
         assert (event.id, event.lane, event.account) == (upload.id, LANE, ANN)
-        assert (event.grant, event.mark) == (standing.grant, world.process.view.mark_of(LANE, ANN))
+        assert (event.grant, event.mark) == (grant.grant, harness.process.view.mark_of(LANE, ANN))
         assert (event.position.offset, event.uploaded_at) == (0, upload.time)
     assert {each.key for each in others} == {upload.id.encode()}
 
 
-def test_what_an_image_is_says_the_image(world: RouterHarness) -> None:
-    """The headers are what a stranger, or a decoder that he took over, wrote."""
-    world.opt_in()
-    kept = kept_in(world.routed(world.result(world.upload(content_type="image/webp"), 0)))
-    types = {part: event.content_type for part, event in kept.items()}
+def test_the_content_type_is_sniffed(harness: RouterHarness) -> None:
+    """The headers are written by strangers, or by a decoder that they took over."""
+    harness.opt_in()
+    retained = retained_in(
+        harness.route(harness.result(harness.upload(content_type="image/webp"), 0))
+    )
+    types = {part: event.content_type for part, event in retained.items()}
     assert types == {Part.ORIGINAL: "image/jpeg", Part.CUTOUT: "image/png"}
 
 
-def test_too_late_is_a_failed_result_without_pixels(world: RouterHarness) -> None:
-    """In place of the cut-out, for the same upload; an opt-in keeps nothing of it."""
-    world.opt_in()
-    upload = world.upload()
-    record = world.result(upload, 0)
-    world.brokers.now_ms += int(LIMIT.total_seconds() * 1000) + 1
-    (told,) = world.routed(record)
-    failure = from_wire(Failure, told.headers, told.value)
-    assert (told.topic, told.partition) == (ephemeral_of(LANE), 0)
-    assert type_of(told.headers) is Failure
+def test_an_expired_result_is_a_failure_without_pixels(harness: RouterHarness) -> None:
+    """In place of the cut-out, for the same upload; nothing is retained despite the opt-in."""
+    harness.opt_in()
+    upload = harness.upload()
+    record = harness.result(upload, 0)
+    harness.brokers.now_ms += int(LIMIT.total_seconds() * 1000) + 1
+    (outgoing,) = harness.route(record)
+    failure = from_wire(Failure, outgoing.headers, outgoing.value)
+    assert (outgoing.topic, outgoing.partition) == (ephemeral_of(LANE), 0)
+    assert type_of(outgoing.headers) is Failure
     assert (failure.code, failure.id, failure.account) == (Code.EXPIRED, upload.id, ANN)
     assert (failure.position.offset, failure.uploaded_at) == (0, upload.time)
-    assert CUTOUT[8:] not in told.value
-    assert world.router.counts["expired"] == 1
+    assert CUTOUT[8:] not in outgoing.value
+    assert harness.router.counts["expired"] == 1
 
 
 @pytest.mark.parametrize("failed", [False, True])
-def test_without_a_grant_only_the_result_is_written(world: RouterHarness, failed: bool) -> None:
-    """As it came."""
-    record = world.result(world.upload(), 0, failed=failed)
-    (delivered,) = world.routed(record)
+def test_without_a_grant_only_the_result_is_written(harness: RouterHarness, failed: bool) -> None:
+    record = harness.result(harness.upload(), 0, failed=failed)
+    (delivered,) = harness.route(record)
     assert delivered == Outgoing(ephemeral_of(LANE), 0, None, record.headers, record.value)
 
 
-def test_a_failed_result_keeps_no_photo(world: RouterHarness) -> None:
-    """Whatever the consent."""
-    world.opt_in()
-    (delivered,) = world.routed(world.result(world.upload(), 0, failed=True))
+def test_a_failed_result_retains_no_photo(harness: RouterHarness) -> None:
+    harness.opt_in()
+    (delivered,) = harness.route(harness.result(harness.upload(), 0, failed=True))
     assert delivered.topic == ephemeral_of(LANE)
 
 
 @pytest.mark.parametrize("account", [AccountId("bob"), None])
-def test_without_its_own_photo_a_cutout_is_not_kept(
-    world: RouterHarness, account: str | None
+def test_a_cutout_without_its_original_is_not_retained(
+    harness: RouterHarness, account: str | None
 ) -> None:
-    """Another account's upload of the same id lies there, or nothing that can be read."""
-    world.opt_in()
-    upload = world.upload()
-    (there,) = world.brokers.uploads[0]
+    """Its position holds another account's upload of the same id, or an unreadable record."""
+    harness.opt_in()
+    upload = harness.upload()
+    (there,) = harness.brokers.uploads[0]
     if account is None:
-        world.brokers.uploads[0] = [there._replace(headers=[])]
+        harness.brokers.uploads[0] = [there._replace(headers=[])]
     else:
-        wire = to_wire(upload.model_copy(update={"account": account}), source="/world")
-        world.brokers.uploads[0] = [there._replace(headers=wire.headers)]
-    (delivered,) = world.routed(world.result(upload, 0))
+        wire = to_wire(upload.model_copy(update={"account": account}), source="/test")
+        harness.brokers.uploads[0] = [there._replace(headers=wire.headers)]
+    (delivered,) = harness.route(harness.result(upload, 0))
     assert delivered.topic == ephemeral_of(LANE)
-    assert world.router.counts["original_gone"] == world.router.counts["ephemeral"] == 1
-    assert world.router.counts["retained"] == 0
+    assert harness.router.counts["original_gone"] == harness.router.counts["ephemeral"] == 1
+    assert harness.router.counts["retained"] == 0
 
 
-def test_a_replay_becomes_nothing(world: RouterHarness) -> None:
-    """And the mark that would be committed stays."""
-    record = world.result(world.upload(), 0)
-    assert len(world.routed(record)) == 1
-    mark = world.router.offset_metadata(PARTITIONS[0])
-    assert world.routed(record) == []
-    assert world.router.offset_metadata(PARTITIONS[0]) == mark
-    assert world.router.counts["replayed"] == 1
+def test_a_replay_is_dropped(harness: RouterHarness) -> None:
+    """The mark stays."""
+    record = harness.result(harness.upload(), 0)
+    assert len(harness.route(record)) == 1
+    mark = harness.router.offset_metadata(PARTITIONS[0])
+    assert harness.route(record) == []
+    assert harness.router.offset_metadata(PARTITIONS[0]) == mark
+    assert harness.router.counts["replayed"] == 1
 
 
-def test_uploads_that_were_never_seen_are_named_in_the_ledger(world: RouterHarness) -> None:
+def test_purged_uploads_are_reported_in_the_ledger(harness: RouterHarness) -> None:
     """With the result after them, so that both are committed or neither."""
-    uploads = [world.upload() for _ in range(4)]
-    world.brokers.uploads_start[0] = 3
-    finding, delivered = world.routed(world.result(uploads[3], 3))
+    uploads = [harness.upload() for _ in range(4)]
+    harness.brokers.uploads_start[0] = 3
+    finding, delivered = harness.route(harness.result(uploads[3], 3))
     assert (finding.topic, finding.key) == (LEDGER, LANE.encode())
     detail = from_wire(Finding, finding.headers, finding.value).detail
     assert detail.startswith(f"3 uploads before {uploads_of(LANE)} ")
     assert delivered.topic == ephemeral_of(LANE)
-    assert world.router.counts["purged"] == 3
+    assert harness.router.counts["purged"] == 3
 
 
-def test_what_inference_can_not_have_written_stops_the_router(world: RouterHarness) -> None:
-    """No result at all, or one of another partition."""
-    record = world.result(world.upload(), 0)
+def test_unreadable_results_stop_the_router(harness: RouterHarness) -> None:
+    """No result at all, or one of another partition: inference cannot have written it."""
+    record = harness.result(harness.upload(), 0)
     with pytest.raises(InvariantBroken):
-        world.routed(record._replace(headers=[]))
+        harness.route(record._replace(headers=[]))
     with pytest.raises(InvariantBroken, match="another partition"):
-        world.routed(record._replace(at=PARTITIONS[1]))
+        harness.route(record._replace(at=PARTITIONS[1]))
 
 
-def test_a_beginning_is_proven_by_an_ephemeral_topic_that_never_held_anything(
-    world: RouterHarness,
+def test_an_initial_offset_needs_an_ephemeral_topic_that_was_always_empty(
+    harness: RouterHarness,
 ) -> None:
-    """Else what was routed could be routed again."""
-    start = world.router.initial_offset(PARTITIONS[0])
+    """Otherwise routed results could be routed again."""
+    start = harness.router.initial_offset(PARTITIONS[0])
     assert start
-    assert start.metadata == f"1:{world.brokers.topic_id}:-1"
-    world.upload()
-    world.process.read(1)
-    world.brokers.cutouts[0].append(world.result(world.upload(), 0))
-    world.process.read(1)
-    world.process.handle()
-    world.process.commit()
-    assert world.router.initial_offset(PARTITIONS[0]) is None
-
-
-class AwayView(LocalView):
-    """A view whose leader does not answer at first."""
-
-    def __init__(self, brokers: Brokers) -> None:
-        super().__init__(brokers)
-        self.answers = [False, False, True, True]
-        self.caught_up: list[Mark] = []
-
-    def mark(self, *, timeout_s: float | None = None) -> Mark:
-        """Perhaps."""
-        if not self.answers.pop(0):
-            raise Unavailable("a leader")
-        return super().mark(timeout_s=timeout_s)
-
-    def catch_up(self, mark: Mark, *, deadline_s: float) -> None:
-        """Remember how far."""
-        self.caught_up.append(mark)
-        super().catch_up(mark, deadline_s=deadline_s)
-
-
-def test_without_a_mark_nothing_is_decided(
-    world: RouterHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is asked for until it comes; only then the view is caught up to it."""
-    monkeypatch.setattr(module, "WAIT_S", 0.01)
-    view = AwayView(world.brokers)
-    world.router._view = view
-    assert not world.router.is_ready()
-    world.brokers.decide(ANN, Decision.REVOKED, late_ms=0)
-    world.router.wait_until_ready()
-    (mark,) = view.caught_up
-    assert sum(mark.values()) == 1
-    assert world.router.is_ready()
+    assert start.metadata == f"1:{harness.brokers.topic_id}:-1"
+    harness.upload()
+    harness.process.read(1)
+    harness.brokers.cutouts[0].append(harness.result(harness.upload(), 0))
+    harness.process.read(1)
+    harness.process.handle()
+    harness.process.commit()
+    assert harness.router.initial_offset(PARTITIONS[0]) is None

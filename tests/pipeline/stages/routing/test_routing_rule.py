@@ -1,4 +1,4 @@
-"""The rule of keeping: in doubt a result is forgotten."""
+"""The retention rule: in doubt a result is ephemeral."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erasestream.pipeline.stages.routing.routing_rule import Route, is_original, route_of
+from erasestream.pipeline.stages.routing.routing_rule import Route, choose_route, is_original
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
 from erasestream.schemas.events.images import Cutout, Failure, Upload
@@ -23,7 +23,6 @@ SPAN = st.timedeltas(timedelta(days=-2), timedelta(days=2))
 
 
 def cutout(account: AccountId = ACCOUNT) -> Cutout:
-    """The result of an upload."""
     return Cutout(
         id=ID,
         time=UPLOADED,
@@ -39,7 +38,6 @@ def cutout(account: AccountId = ACCOUNT) -> Cutout:
 
 
 def failure() -> Failure:
-    """The failed result of an upload."""
     return Failure(
         id=ID,
         time=UPLOADED,
@@ -51,61 +49,59 @@ def failure() -> Failure:
     )
 
 
-def way(
+def route_at(
     result: Cutout | Failure, granted_at: datetime | None, *, age: timedelta = timedelta(0)
 ) -> Route:
-    """Its way at an age."""
     now = UPLOADED + age
-    return route_of(headers_of(result), granted_at=granted_at, now=now, backlog_limit=LIMIT)
+    return choose_route(headers_of(result), granted_at=granted_at, now=now, backlog_limit=LIMIT)
 
 
 @given(after=SPAN | st.sampled_from([MAX_CLOCK_SKEW, MAX_CLOCK_SKEW + TICK, timedelta(0)]))
-def test_kept_only_if_uploaded_surely_after_the_grant(after: timedelta) -> None:
-    """By more than two brokers' clocks can be apart; at exactly that it is forgotten."""
-    found = way(cutout(), UPLOADED - after)
+def test_retained_only_if_uploaded_surely_after_the_grant(after: timedelta) -> None:
+    """By more than the clocks of two brokers may differ; at exactly that it is ephemeral."""
+    found = route_at(cutout(), UPLOADED - after)
     assert found is (Route.RETAINED if after > MAX_CLOCK_SKEW else Route.EPHEMERAL)
 
 
 @given(age=st.timedeltas(timedelta(hours=-1), LIMIT))
-def test_without_a_grant_nothing_is_kept(age: timedelta) -> None:
-    """The default."""
-    assert way(cutout(), None, age=age) is Route.EPHEMERAL
+def test_without_a_grant_nothing_is_retained(age: timedelta) -> None:
+    assert route_at(cutout(), None, age=age) is Route.EPHEMERAL
 
 
 @given(granted=st.none() | SPAN, age=SPAN)
-def test_a_failed_result_is_never_kept_and_never_fails_again(
+def test_a_failed_result_is_never_retained_nor_expired(
     granted: timedelta | None, age: timedelta
 ) -> None:
-    """No photo is kept without its cut-out; what is too old keeps the reason that it has."""
+    """No photo is retained without its cut-out; a failure keeps its code, however old."""
     granted_at = None if granted is None else UPLOADED + granted
-    assert way(failure(), granted_at, age=age) is Route.EPHEMERAL
+    assert route_at(failure(), granted_at, age=age) is Route.EPHEMERAL
 
 
 @given(granted=st.none() | SPAN, beyond=st.timedeltas(TICK, timedelta(days=2)))
 def test_too_old_is_expired_whatever_the_consent(
     granted: timedelta | None, beyond: timedelta
 ) -> None:
-    """The 24 hours win, also over an opt-in."""
+    """The 24 hours also win over an opt-in."""
     granted_at = None if granted is None else UPLOADED + granted
-    assert way(cutout(), granted_at, age=LIMIT + beyond) is Route.EXPIRED
-    assert way(cutout(), granted_at, age=LIMIT) is not Route.EXPIRED
+    assert route_at(cutout(), granted_at, age=LIMIT + beyond) is Route.EXPIRED
+    assert route_at(cutout(), granted_at, age=LIMIT) is not Route.EXPIRED
 
 
-def test_nobody_opts_in_for_uploads_without_an_account() -> None:
-    """They share a name that nobody has, and so that nobody can decide for."""
+def test_uploads_without_an_account_are_never_retained() -> None:
+    """They share an id that no account has, so a grant for it is no owner's."""
     granted_at = UPLOADED - timedelta(hours=1)
-    assert way(cutout(), granted_at) is Route.RETAINED
-    assert way(cutout(INVALID_ACCOUNT), granted_at) is Route.EPHEMERAL
+    assert route_at(cutout(), granted_at) is Route.RETAINED
+    assert route_at(cutout(INVALID_ACCOUNT), granted_at) is Route.EPHEMERAL
 
 
 @pytest.mark.parametrize(
     ("upload_id", "account", "same"),
     [(ID, ACCOUNT, True), (OTHER_ID, ACCOUNT, False), (ID, OTHER, False), (OTHER_ID, OTHER, False)],
 )
-def test_an_original_is_equal_in_id_and_account(
+def test_an_original_has_the_cutouts_id_and_account(
     upload_id: UploadId, account: AccountId, same: bool
 ) -> None:
-    """One of both is not enough: ids can be chosen, and an account has many uploads."""
+    """One of both is not enough: senders choose ids, and an account has many uploads."""
     upload = Upload(
         id=upload_id, time=UPLOADED, account=account, content_type="image/png", data=b"photo"
     )

@@ -1,7 +1,7 @@
-"""What is true in a world in memory: logs, clocks, decisions, commits.
+"""Brokers in memory: logs, clocks, decisions and commits.
 
-What Kafka does is imitated; what the pipeline makes of it is the production code, in
-`join_members.py`.  What may be made of consent is judged by true time, which no member sees.
+Kafka is imitated; the pipeline's part is production code, in `join_members.py`.  Which results
+may be retained is checked against true time, which no member sees.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ from erasestream.topics.kafka.transaction.start_offsets import StartOffset
 
 LANE = Lane("shop")
 CATALOG = Catalog.build((LaneSpec(name=LANE, partitions=2),), shared_partitions=2)
-CONSENTS = tuple(Partition(consent_of(LANE), n) for n in range(2))
+CONSENT_PARTITIONS = tuple(Partition(consent_of(LANE), n) for n in range(2))
 PARTITIONS = tuple(Partition(cutouts_of(LANE), n) for n in range(2))
 ACCOUNTS = tuple(AccountId(name) for name in ("ann", "bob", "eve"))
 SKEW_MS = 1000
@@ -33,16 +33,16 @@ GRANT_WINDOW_MS = 5000
 EPOCH_MS = 1_750_000_000_000
 
 
-class Place(NamedTuple):
-    """An upload, for ever: also after its topic was made anew."""
+class Source(NamedTuple):
+    """The position of an upload; with the topic id it is unique even after a recreation."""
 
     topic_id: str
     partition: int
     offset: int
 
 
-class Said(NamedTuple):
-    """A decision as it truly happened."""
+class TrueDecision(NamedTuple):
+    """A decision by true time."""
 
     account: AccountId
     at_ms: int
@@ -51,8 +51,8 @@ class Said(NamedTuple):
 
 
 @dataclass
-class Brokers:
-    """What is true, and what everybody else only reads."""
+class FakeBrokers:
+    """The true state, which members only read."""
 
     now_ms: int = EPOCH_MS
     incarnation: int = 0
@@ -62,16 +62,16 @@ class Brokers:
     cutouts: list[list[Record]] = field(default_factory=lambda: [[], []])
     cutouts_start: list[int] = field(default_factory=lambda: [0, 0])
     consent: list[list[Record]] = field(default_factory=lambda: [[], []])
-    said: list[Said] = field(default_factory=list)
-    made_ms: dict[UploadId, int] = field(default_factory=dict)
+    decisions: list[TrueDecision] = field(default_factory=list)
+    uploaded_ms: dict[UploadId, int] = field(default_factory=dict)
     commits: dict[Partition, StartOffset] = field(default_factory=dict)
     generation: int = 0
     members: dict[str, object] = field(default_factory=dict)
-    """Per name of a member the process that the brokers know by it."""
-    ephemeral: list[Place] = field(default_factory=list)
+    """The current process of each member name; its predecessors are fenced."""
+    ephemeral: list[Source] = field(default_factory=list)
     retained: Counter[UploadId] = field(default_factory=Counter)
-    purged: set[Place] = field(default_factory=set)
-    """What the findings say was purged unprocessed, or unrouted."""
+    purged: set[Source] = field(default_factory=set)
+    """Uploads that findings report as purged unprocessed, or unrouted."""
     serial: int = 0
 
     def __post_init__(self) -> None:
@@ -80,75 +80,74 @@ class Brokers:
 
     @property
     def topic_id(self) -> str:
-        """The id that the topic of uploads has now."""
+        """The current id of the uploads topic."""
         return f"topic-{self.incarnation:016d}"
 
+    # As `OffsetQueries` and `RecordFetcher` answer
+
     def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
-        """As `OffsetQueries` answers."""
         return dict.fromkeys(names, self.topic_id)
 
     def log_start(self, at: Partition) -> int:
-        """As `OffsetQueries` answers."""
         return self.uploads_start[at.number]
 
     def first_after(self, at: Partition, moment_ms: int) -> int:
-        """As `OffsetQueries` answers."""
         log = self.uploads[at.number]
         after = (n for n, r in enumerate(log) if r.appended_ms > moment_ms)
         return max(next(after, len(log)), self.uploads_start[at.number])
 
     def log_end(self, at: Partition) -> int:
-        """As `OffsetQueries` answers for the ephemeral topic."""
-        return sum(place.partition == at.number for place in self.ephemeral)
+        """Return the log end of an ephemeral partition."""
+        return sum(source.partition == at.number for source in self.ephemeral)
 
     def read(self, at: Partition, offset: int) -> Record | None:
-        """As `Originals` answers: what lies there now, whoever's it is."""
-        there = self.uploads_start[at.number] <= offset < len(self.uploads[at.number])
-        return self.uploads[at.number][offset] if there else None
+        is_there = self.uploads_start[at.number] <= offset < len(self.uploads[at.number])
+        return self.uploads[at.number][offset] if is_there else None
+
+    # Events
 
     def time(self, clock: str = "") -> datetime:
-        """What a clock shows; without a name, the true time."""
+        """Return the time of a broker's clock; without a name, the true time."""
         return utc(self.now_ms + self.skew_ms.get(clock, 0))
 
-    def event_id(self) -> UploadId:
-        """A new one."""
+    def new_event_id(self) -> UploadId:
         self.serial += 1
         return new_upload_id(self.now_ms, self.serial.to_bytes(10, "big"))
 
     def record(self, at: Partition, offset: int, key: bytes | None, event: Event) -> Record:
-        """An event in its place, stamped by the clock of its broker."""
-        wire = to_wire(event, source="/world")
+        """Return the record of an event, stamped by the clock of its broker."""
+        wire = to_wire(event, source="/test")
         stamp = self.time(at.topic.partition(".")[0])
         ms = round(stamp.timestamp() * 1000)
         return Record(at, offset, ms, key, wire.headers, wire.value)
 
     def upload(self, account: AccountId, number: int) -> None:
-        """Somebody uploads a picture."""
+        """Append an upload to a partition."""
         log = self.uploads[number]
         event = Upload(
-            id=self.event_id(),
+            id=self.new_event_id(),
             time=self.time(),
             account=account,
             content_type="image/png",
             data=b"photo",
         )
-        self.made_ms[event.id] = self.now_ms
+        self.uploaded_ms[event.id] = self.now_ms
         log.append(self.record(Partition(uploads_of(LANE), number), len(log), None, event))
 
-    def decide(self, account: AccountId, made: Decision, *, late_ms: int) -> None:
-        """An owner decides; the record reaches the broker `late_ms` later."""
+    def decide(self, account: AccountId, decision: Decision, *, late_ms: int) -> None:
+        """Append an owner's decision that was made `late_ms` ago."""
         event = ConsentDecision(
-            id=self.event_id(),
+            id=self.new_event_id(),
             time=self.time() - timedelta(milliseconds=late_ms),
             account=account,
-            decision=made,
+            decision=decision,
             actor="owner",
             channel=Channel.LIBRARY,
         )
-        at = CONSENTS[partition_of(account.encode(), len(CONSENTS))]
+        at = CONSENT_PARTITIONS[partition_of(account.encode(), len(CONSENT_PARTITIONS))]
         log = self.consent[at.number]
-        record = self.record(at, len(log), account.encode(), event)
-        log.append(record)
+        log.append(self.record(at, len(log), account.encode(), event))
         delay_ms = late_ms + self.skew_ms["consent"]
-        counts = made is Decision.GRANTED and abs(delay_ms) <= GRANT_WINDOW_MS
-        self.said.append(Said(account, self.now_ms, event.grant(LANE) if counts else None))
+        counts = decision is Decision.GRANTED and abs(delay_ms) <= GRANT_WINDOW_MS
+        grant = event.grant(LANE) if counts else None
+        self.decisions.append(TrueDecision(account, self.now_ms, grant))

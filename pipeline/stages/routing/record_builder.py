@@ -1,0 +1,73 @@
+"""Build the records that the router writes.  Pure."""
+
+from datetime import datetime
+
+from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.errors import SENTENCES, Code
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.images import Cutout, Failure, Part, Result, Retained, Upload
+from erasestream.schemas.events.ledger import Finding, FindingKind
+from erasestream.schemas.ids import GrantId, Lane, upload_id_of_position
+from erasestream.schemas.image_formats import sniff_content_type
+from erasestream.topics.catalog.topic_names import LEDGER, RETAINED, ephemeral_of, uploads_of
+from erasestream.topics.kafka.records import Outgoing, Record
+
+
+def ephemeral_record(lane: Lane, record: Record) -> Outgoing:
+    """Return the result as inference wrote it, in the ephemeral partition of the same number."""
+    return Outgoing(ephemeral_of(lane), record.at.number, None, record.headers, record.value)
+
+
+def expired_record(lane: Lane, result: Result, now: datetime) -> Outgoing:
+    """Return the failed result *expired* in place of a result, in the same partition."""
+    event = Failure(
+        id=result.id,
+        time=now,
+        account=result.account,
+        reference=result.reference,
+        position=result.position,
+        uploaded_at=result.uploaded_at,
+        code=Code.EXPIRED,
+        sentence=SENTENCES[Code.EXPIRED],
+    )
+    wire = to_wire(event, source=f"/lanes/{lane}/router")
+    return Outgoing(ephemeral_of(lane), result.position.partition, None, wire.headers, wire.value)
+
+
+def retained_record(
+    lane: Lane, cutout: Cutout, image: Upload | Cutout, *, grant: GrantId, mark: str, now: datetime
+) -> Outgoing:
+    """Return one image of a retained upload, for the encryption sink.
+
+    `mark`: how far the decisions of the account's partition were applied.
+    """
+    event = Retained.model_construct(
+        id=cutout.id,
+        time=now,
+        lane=lane,
+        account=cutout.account,
+        part=Part.CUTOUT if image is cutout else Part.ORIGINAL,
+        grant=grant,
+        mark=mark,
+        position=cutout.position,
+        uploaded_at=cutout.uploaded_at,
+        # By the image's bytes: a stranger wrote its headers.
+        content_type=sniff_content_type(image.data) or "application/octet-stream",
+        data=image.data,
+    )
+    wire = to_wire(event, source="/router")
+    return Outgoing(RETAINED, -1, cutout.id.encode(), wire.headers, wire.value)
+
+
+def gap_finding(
+    kind: FindingKind, lane: Lane, position: Position, missing: str, now: datetime
+) -> Outgoing:
+    """Return the ledger's entry about uploads that are missing before this one."""
+    event = Finding(
+        id=upload_id_of_position(position.topic_id, position.partition, position.offset),
+        time=now,
+        kind=kind,
+        detail=f"{missing} before {uploads_of(lane)} {position}",
+    )
+    wire = to_wire(event, source="/router")
+    return Outgoing(LEDGER, -1, str(lane).encode(), wire.headers, wire.value)
