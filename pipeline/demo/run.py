@@ -24,6 +24,7 @@ from erasestream.pipeline.demo.photos import Photo
 from erasestream.pipeline.demo.progress import Counted, Viewer
 from erasestream.pipeline.demo.scenario import OPTED_IN, SENDERS, Order, orders
 from erasestream.pipeline.demo.stage_processes import POLL_S, check_stages, start_stages
+from erasestream.pipeline.devstack.kafka.java_launcher import FIRST_COMPILER_ONLY
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.devstack.stack_files import BROKER, BUCKET
 from erasestream.pipeline.settings import load
@@ -72,7 +73,7 @@ def run_demo(
     started_at, started = now(), time.monotonic()
     ModelStore(models).find(model)
     with _stack(output, cache, viewer) as stack:
-        stack.create(models=models, model=model)
+        stack.create(models=models, model=model, java_options=FIRST_COMPILER_ONLY)
         viewer.say("Starting Kafka with mutual TLS, and a private bucket")
         stack.start_servers()
         provision(

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from erasestream.pipeline.devstack.kafka.java_launcher import FIRST_COMPILER_ONLY
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import LaneSettings
 from erasestream.schemas.events.images import Failure
@@ -107,7 +108,9 @@ def servers(folder: Path) -> Stack:
     build_tiny_model(folder / "models")
     stack = Stack(folder / "stack", cache=CACHE)
     lanes = {SHOP: LaneSettings(partitions=PARTITIONS)}
-    stack.create(models=folder / "models", model="tiny", lanes=lanes)
+    stack.create(
+        models=folder / "models", model="tiny", lanes=lanes, java_options=FIRST_COMPILER_ONLY
+    )
     try:
         stack.start_servers()
         provision(Admin(stack.admin()), stack.catalog(), show=lambda _plan: None)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from erasestream.pipeline.devstack.kafka.java_launcher import FIRST_COMPILER_ONLY
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.runtime.runner import EX_SOFTWARE, EX_UNAVAILABLE
 from erasestream.pipeline.settings import LaneSettings
@@ -27,7 +28,9 @@ class StackHarness:
         self.stack = Stack(directory / "stack", cache=CACHE)
         build_tiny_model(directory / "models")
         lanes = {lane: LaneSettings(partitions=count) for lane, count in PARTITIONS.items()}
-        self.stack.create(models=directory / "models", model="tiny", lanes=lanes)
+        self.stack.create(
+            models=directory / "models", model="tiny", lanes=lanes, java_options=FIRST_COMPILER_ONLY
+        )
 
     def start(self, stages: Iterable[str] = STAGES) -> None:
         """Start the servers, create topics and rights, then start the stages."""
