@@ -4,15 +4,16 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 from erasestream.pipeline.devstack.kafka.broker import free_ports
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
-from erasestream.pipeline.devstack.kafka.readiness import brokers_in_service, client_context
+from erasestream.pipeline.devstack.kafka.readiness import brokers_in_service
+from erasestream.pipeline.devstack.polling import poll_until
 from erasestream.pipeline.settings import load
+from erasestream.schemas.errors import Unavailable
 from tests.deploy.conftest import COMPOSE, ROOT, run_setup
 
 SECRETS = {
@@ -110,7 +111,7 @@ def test_the_broker_serves_from_these_files(
         "KAFKA_LIBS": str(install_kafka(ROOT / ".cache", print)),
         "KAFKA_DATA": str(tmp_path / "data"),
     }
-    context = client_context(set_up / "hand-out/provision/identities", "admin")
+    identities = set_up / "hand-out/provision/identities"
     with (
         log.open("wb") as output,
         subprocess.Popen(
@@ -118,7 +119,7 @@ def test_the_broker_serves_from_these_files(
         ) as process,
     ):
         try:
-            assert _in_service(process, port, context) == {1}, log.read_text()[-2000:]
+            assert _in_service(process, port, identities) == {1}, log.read_text()[-2000:]
         finally:
             process.send_signal(signal.SIGTERM)
     # Java ends with 143 at SIGTERM: the signal reached it, and no shell that would ignore it.
@@ -126,13 +127,12 @@ def test_the_broker_serves_from_these_files(
     assert "App info kafka.server for 1 unregistered" in log.read_text().splitlines()[-1]
 
 
-def _in_service(process: "subprocess.Popen[bytes]", port: int, context: object) -> frozenset[int]:
-    deadline = time.monotonic() + DEADLINE_S
-    while process.poll() is None and time.monotonic() < deadline:
+def _in_service(process: "subprocess.Popen[bytes]", port: int, identities: Path) -> frozenset[int]:
+    def found() -> frozenset[int] | None:
         try:
-            if found := brokers_in_service("127.0.0.1", port, context):  # type: ignore[arg-type]
-                return found
-        except OSError:
-            pass
-        time.sleep(0.2)
-    return frozenset()
+            return brokers_in_service(f"127.0.0.1:{port}", identities, "admin")
+        except Unavailable:
+            return None
+
+    poll_until(lambda: process.poll() is not None or found(), timeout_s=DEADLINE_S, poll_s=0.2)
+    return found() or frozenset()

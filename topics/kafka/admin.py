@@ -85,6 +85,11 @@ class Admin:
             topics = self.client.list_topics(timeout=self.timeout_s).topics
         return {name: len(topic.partitions) for name, topic in topics.items()}
 
+    def broker_ids(self) -> frozenset[int]:
+        """Return the ids of the brokers in service."""
+        with self._translating("brokers"):
+            return frozenset(self.client.list_topics(timeout=self.timeout_s).brokers)
+
     def has_members(self, group: str) -> bool:
         """Return whether the group has members, or had until shortly.
 

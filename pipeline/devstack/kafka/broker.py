@@ -153,12 +153,14 @@ class Broker:
             # The controller's listener opens first; with a certificate that its peers refuse,
             # the client listener never opens.
             check_certificate(host, self.config.controller.port, context)
-            return self.config.node_id in brokers_in_service(host, port, context)
+            check_certificate(host, port, context)
+            in_service = brokers_in_service(self.bootstrap, self._identities, self._name)
         except ssl.SSLCertVerificationError as error:
             detail = f"the broker's own certificate: {error.verify_message}"
             raise CertificateRefused(detail) from error
-        except OSError:
+        except (OSError, Unavailable):
             return False
+        return self.config.node_id in in_service
 
     def stop(self, *, grace_s: float = STOP_GRACE_S) -> None:
         """Shut it down cleanly, and kill it after the grace.  Idempotent."""

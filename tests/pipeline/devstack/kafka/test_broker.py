@@ -1,4 +1,4 @@
-"""The real broker: who gets in, who is refused, what a restart keeps."""
+"""The real broker: rights, readiness, and restarts."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from erasestream.pipeline.devstack.certificate_authority import CertificateAutho
 from erasestream.pipeline.devstack.child_process import ProcessId
 from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import single
-from erasestream.pipeline.devstack.kafka.readiness import brokers_in_service, client_context
+from erasestream.pipeline.devstack.kafka.readiness import brokers_in_service
 from erasestream.schemas.errors import Code, Refused, Unavailable
 from erasestream.topics.catalog.roles import Role
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
@@ -27,13 +27,13 @@ TIMEOUT_S = 60.0
 
 
 def settings(broker: Broker, identities: Path, role: str) -> dict[str, str | int | float | bool]:
-    """A client's settings, as the project makes them."""
+    """Return a client's settings, as the project makes them."""
     found = Identity.load(identities, Role(role)).client_settings()
     return {**found, "bootstrap.servers": broker.bootstrap}
 
 
 def create_topic(broker: Broker, identities: Path, name: str) -> None:
-    """A topic for the largest records."""
+    """Create a topic for the largest records."""
     config = {"max.message.bytes": str(MAX_RECORD_BYTES)}
     topic = NewTopic(name, num_partitions=1, replication_factor=1, config=config)
     admin = AdminClient(settings(broker, identities, "admin"))
@@ -49,8 +49,8 @@ def produce(
     role: str = "admin",
     timeout_s: float = TIMEOUT_S,
 ) -> KafkaError | None:
-    """Send one record; None once it is acknowledged, or the error."""
-    answers: list[KafkaError | None] = []
+    """Send one record; return None once it is acknowledged, or the error."""
+    errors: list[KafkaError | None] = []
     producer = Producer(
         {
             **settings(broker, identities, role),
@@ -58,14 +58,14 @@ def produce(
             "message.timeout.ms": int(timeout_s * 1000),
         }
     )
-    producer.produce(topic, value, on_delivery=lambda error, _: answers.append(error))
+    producer.produce(topic, value, on_delivery=lambda error, _: errors.append(error))
     producer.flush(TIMEOUT_S)
-    assert len(answers) == 1
-    return answers[0]
+    assert len(errors) == 1
+    return errors[0]
 
 
 def first_value(broker: Broker, identities: Path, topic: str) -> bytes | None:
-    """The first record of a topic."""
+    """Return the first record of a topic."""
     consumer = Consumer(
         {
             **settings(broker, identities, "admin"),
@@ -85,8 +85,7 @@ def first_value(broker: Broker, identities: Path, topic: str) -> bytes | None:
         consumer.close()
 
 
-def test_denied_and_logged(broker: Broker, identities: Path) -> None:
-    """A role without rights is denied, and the denial names role and topic in the log."""
+def test_a_denial_is_logged_with_role_and_topic(broker: Broker, identities: Path) -> None:
     create_topic(broker, identities, "forbidden")
     error = produce(broker, identities, "forbidden", b"x", role="shop.producer")
     assert error is not None
@@ -100,29 +99,27 @@ def test_denied_and_logged(broker: Broker, identities: Path) -> None:
     )
 
 
-def test_no_topic_by_naming_it(broker: Broker, identities: Path) -> None:
-    """A topic that was not provisioned does not come into being, not even for the admin."""
-    # Held until the answer: with the client goes what it had asked.
-    asking = AdminClient(settings(broker, identities, "shop.producer"))
+def test_topics_are_not_auto_created(broker: Broker, identities: Path) -> None:
+    """Not even for the administrator."""
+    # Kept until the response: a request ends with its client.
+    client = AdminClient(settings(broker, identities, "shop.producer"))
     with pytest.raises(KafkaException):
-        asking.create_topics([NewTopic("mine", 1, 1)])["mine"].result(TIMEOUT_S)
+        client.create_topics([NewTopic("mine", 1, 1)])["mine"].result(TIMEOUT_S)
     error = produce(broker, identities, "nowhere", b"x", timeout_s=2)
     assert error is not None
     assert "nowhere" not in AdminClient(settings(broker, identities, "admin")).list_topics().topics
 
 
-def test_largest_record(broker: Broker, identities: Path) -> None:
-    """A record of 64 MB goes in and comes out; one byte above the limit is refused."""
+def test_the_largest_record_is_stored_and_read(broker: Broker, identities: Path) -> None:
     create_topic(broker, identities, "large")
     value = os.urandom(64_000_000)
     assert produce(broker, identities, "large", value) is None
     assert first_value(broker, identities, "large") == value
 
 
-def test_two_side_by_side_and_restart(
+def test_two_brokers_are_independent_and_a_killed_one_keeps_its_data(
     broker: Broker, identities: Path, new_broker: NewBroker, tmp_path: Path
 ) -> None:
-    """A second broker knows nothing of the first; killed and started again it kept its data."""
     other = new_broker(tmp_path, identities)
     try:
         other.start()
@@ -140,22 +137,21 @@ def test_two_side_by_side_and_restart(
         other.stop()
 
 
-def test_start_twice_refused(broker: Broker) -> None:
-    """A broker that runs is not started again, and goes on."""
+def test_a_second_start_is_refused_and_the_broker_keeps_running(broker: Broker) -> None:
     before = broker.process_id
     with pytest.raises(Refused, match="runs already"):
         broker.start()
     assert broker.process_id == before
 
 
-def test_another_process_sees_it(broker: Broker, identities: Path, libs: Path) -> None:
-    """Whoever has the folder finds the broker by it."""
+def test_another_object_finds_the_broker_by_its_folder(
+    broker: Broker, identities: Path, libs: Path
+) -> None:
     same = Broker(broker.data.parent, identities, libs, config=broker.config)
     assert same.process_id == broker.process_id
 
 
-def test_pause(broker: Broker, identities: Path) -> None:
-    """A paused broker answers nobody, says so when asked to be ready, and goes on after."""
+def test_a_paused_broker_is_not_ready_until_it_is_resumed(broker: Broker, identities: Path) -> None:
     broker.pause()
     try:
         with pytest.raises(Unavailable, match="is not ready"):
@@ -163,21 +159,25 @@ def test_pause(broker: Broker, identities: Path) -> None:
     finally:
         broker.resume()
     broker.wait_until_ready()
-    context = client_context(identities, "admin")
-    # Its own lease may have lapsed meanwhile: it is then out of service for a moment, once it runs.
-    where = broker.config.host, broker.config.port
-    eventually("it is in service", lambda: brokers_in_service(*where, context) == {1})
+    # Its own session may have expired meanwhile: then it is fenced for a moment once it runs.
+    eventually(
+        "it is in service",
+        lambda: brokers_in_service(broker.bootstrap, identities, "admin") == {1},
+    )
 
 
-def test_missing_certificate(new_broker: NewBroker, tmp_path: Path) -> None:
-    """Without its certificate the broker is not started, and the file is named."""
+def test_a_broker_without_its_certificate_is_refused_naming_the_file(
+    new_broker: NewBroker, tmp_path: Path
+) -> None:
     with pytest.raises(Refused, match=r"broker\.pem") as refused:
         new_broker(tmp_path / "k", tmp_path).start()
     assert refused.value.code is Code.MISSING_CERTIFICATE
 
 
-def test_port_taken(broker: Broker, identities: Path, libs: Path, tmp_path: Path) -> None:
-    """A broker that can not have its port ends; the error names the log and no secret."""
+def test_a_broker_whose_port_is_taken_is_refused_naming_the_log(
+    broker: Broker, identities: Path, libs: Path, tmp_path: Path
+) -> None:
+    """The error contains no secret."""
     config = single(
         port=free_ports(1)[0],
         controller_port=broker.config.controller.port,
@@ -192,10 +192,10 @@ def test_port_taken(broker: Broker, identities: Path, libs: Path, tmp_path: Path
     assert "PRIVATE" not in str(refused.value)
 
 
-def test_wrong_certificate_is_said(
+def test_a_certificate_for_another_host_is_refused_with_its_reason(
     authority: CertificateAuthority, new_broker: NewBroker, tmp_path: Path
 ) -> None:
-    """A broker whose certificate names another host: refused when it starts, with the reason."""
+    """When the broker starts; the error contains no secret."""
     authority.issue_broker("broker", tmp_path / "id", hosts=["elsewhere.example"])
     wrong = new_broker(tmp_path / "k", tmp_path / "id")
     try:
@@ -208,8 +208,9 @@ def test_wrong_certificate_is_said(
     assert "PRIVATE" not in str(refused.value)
 
 
-def test_attached_dies_with_its_parent(identities: Path, libs: Path, tmp_path: Path) -> None:
-    """An attached broker ends when the process that started it is killed."""
+def test_an_attached_broker_ends_with_its_parent(
+    identities: Path, libs: Path, tmp_path: Path
+) -> None:
     port, controller_port = free_ports(2)
     program = f"""
 import os, pathlib, signal

@@ -1,4 +1,4 @@
-"""Who gets in to the real broker, and who is refused: nothing answers in plaintext."""
+"""TLS of the real broker: which clients it accepts, and that there is no plaintext."""
 
 import socket
 import ssl
@@ -11,22 +11,32 @@ from erasestream.pipeline.devstack.certificate_authority import CertificateAutho
 from erasestream.pipeline.devstack.kafka.broker import Broker
 from erasestream.pipeline.devstack.kafka.readiness import brokers_in_service, client_context
 
+CORRELATION_ID = bytes.fromhex("0000000f")
+API_VERSIONS = bytes.fromhex("0000000a00120000") + CORRELATION_ID + bytes.fromhex("ffff")
+"""A request that a broker answers with its correlation id: ApiVersions, version 0."""
 
-def ask(broker: Broker, context: ssl.SSLContext, host: str | None = None) -> frozenset[int]:
-    """Ask the broker who serves, as this client."""
-    if host is None:
-        return brokers_in_service(broker.config.host, broker.config.port, context)
+
+def exchange(port: int, context: ssl.SSLContext, host: str = "127.0.0.1") -> bytes:
+    """Shake hands, and return the response to a request: a refused certificate shows on reading.
+
+    Raises `ConnectionError` if the connection is closed without a response.
+    """
     with (
-        socket.create_connection((broker.config.host, broker.config.port), 5) as plain,
-        context.wrap_socket(plain, server_hostname=host),
+        socket.create_connection(("127.0.0.1", port), 5) as plain,
+        context.wrap_socket(plain, server_hostname=host) as connection,
     ):
-        return frozenset()
+        connection.sendall(API_VERSIONS)
+        if response := connection.recv(1000):
+            return response
+        raise ConnectionError("no response")
 
 
-def test_client_gets_in(broker: Broker, identities: Path) -> None:
-    """A role's certificate opens the door, under TLS 1.3 with an AEAD suite."""
+def test_a_role_certificate_is_accepted_under_tls_1_3_with_aead(
+    broker: Broker, identities: Path
+) -> None:
     context = client_context(identities, "shop.producer")
-    assert ask(broker, context) == {1}
+    assert exchange(broker.config.port, context)[4:8] == CORRELATION_ID
+    assert brokers_in_service(broker.bootstrap, identities, "shop.producer") == {1}
     address = (broker.config.host, broker.config.port)
     with (
         socket.create_connection(address, 5) as plain,
@@ -38,52 +48,54 @@ def test_client_gets_in(broker: Broker, identities: Path) -> None:
         assert cipher[0].endswith(("GCM_SHA256", "GCM_SHA384", "POLY1305_SHA256"))
 
 
-def test_wrong_host_refused(broker: Broker, identities: Path) -> None:
-    """A client that looks for another host does not talk to this one."""
+def test_a_client_refuses_a_broker_under_another_host_name(
+    broker: Broker, identities: Path
+) -> None:
     with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
-        ask(broker, client_context(identities, "admin"), "elsewhere.example")
+        exchange(broker.config.port, client_context(identities, "admin"), "elsewhere.example")
 
 
-def test_without_certificate_refused(broker: Broker, identities: Path) -> None:
-    """Without a certificate nobody is answered, on either listener."""
+def test_a_client_without_a_certificate_is_refused_on_both_listeners(
+    broker: Broker, identities: Path
+) -> None:
     context = ssl.create_default_context(cafile=str(identities / "ca.crt"))
     for port in (broker.config.port, broker.config.controller.port):
         with pytest.raises(ssl.SSLError, match=r"(?i)certificate"):
-            brokers_in_service(broker.config.host, port, context)
+            exchange(port, context)
 
 
-def test_old_tls_refused(broker: Broker, identities: Path) -> None:
-    """TLS 1.2 is refused, on either listener."""
+def test_tls_1_2_is_refused_on_both_listeners(broker: Broker, identities: Path) -> None:
     context = ssl.create_default_context(cafile=str(identities / "ca.crt"))
     context.load_cert_chain(identities / "admin.crt", identities / "admin.key")
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     for port in (broker.config.port, broker.config.controller.port):
         with pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"):
-            brokers_in_service(broker.config.host, port, context)
+            exchange(port, context)
 
 
-def test_other_authority_refused(broker: Broker, identities: Path, tmp_path: Path) -> None:
-    """A certificate of another authority opens nothing, and its holder trusts nothing here."""
+def test_identities_of_another_authority_are_refused(
+    broker: Broker, identities: Path, tmp_path: Path
+) -> None:
+    """The broker refuses the client, and the client refuses the broker."""
     CertificateAuthority.create(tmp_path / "ca", now=lambda: datetime.now(UTC)).issue_role(
         "admin", tmp_path
     )
     with pytest.raises(ssl.SSLCertVerificationError):
-        ask(broker, client_context(tmp_path, "admin"))
+        exchange(broker.config.port, client_context(tmp_path, "admin"))
     stranger = client_context(tmp_path, "admin")
     stranger.load_verify_locations(identities / "ca.crt")
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        ask(broker, stranger)
+        exchange(broker.config.port, stranger)
 
 
-def test_plaintext_gets_nothing(broker: Broker) -> None:
-    """Who asks in plaintext gets no answer in Kafka's protocol, on either listener."""
+def test_plaintext_gets_no_response_on_either_listener(broker: Broker) -> None:
     for port in (broker.config.port, broker.config.controller.port):
         with socket.create_connection((broker.config.host, port), 5) as plain:
-            plain.sendall(bytes.fromhex("0000000a001200000000000fffff"))
+            plain.sendall(API_VERSIONS)
             try:
                 answer = plain.recv(1000)
             except ConnectionResetError:
                 answer = b""
-        # At most a TLS alert (type 21), never the correlation id that a broker repeats.
+        # At most a TLS alert (type 21), never the correlation id that a broker returns.
         assert answer[:1] in (b"", b"\x15")
-        assert b"\x00\x00\x00\x0f" not in answer
+        assert CORRELATION_ID not in answer
