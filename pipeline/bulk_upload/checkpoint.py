@@ -1,16 +1,16 @@
-"""Which rows of a manifest were acknowledged, kept so that a kill at any moment loses none.
+"""The rows of a manifest that were acknowledged, kept so that a kill at any moment loses none.
 
-A text file that only grows.  Its first line says which upload it belongs to, and holds what
-makes the ids of its rows the same on every try: the run's id and time.  Every other line is
-the number of a row, written with one system call when its acknowledgement arrives and
-before anybody is told.  So after a kill a row that stands here is not sent again; one whose
-acknowledgement was still under way is sent again with the same id, and readers of results
-keep one.  No account, path or pixel is in it.
+An append-only text file.  Its first line names the upload it belongs to, and the run's id and
+time, from which the rows' ids are derived on every try.  Every other line is the number of a row,
+written with one system call when its acknowledgement arrives and before the acknowledgement is
+reported.  So after a kill a recorded row is not sent again; one whose acknowledgement was still
+in flight is sent again with the same id, and readers of results keep one.  The file holds no
+account, path or pixel.
 
-* The first line is on the disk before the first row is sent.
-* A last line without its end was cut off by the kill: that row counts as not acknowledged.
-* A second process at the same checkpoint is refused.
-* Not survived: the machine losing power; then at most the last seconds of rows come again.
+* The first line is on disk before the first row is sent.
+* A last line without its line feed was cut off by a kill: that row counts as not acknowledged.
+* A second process with the same checkpoint is refused.
+* Not covered: loss of power; then at most the last seconds of rows are sent again.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ from erasestream.schemas.errors import CheckpointRefused, Refused
 
 _SYNC_EVERY = 1000
 _MOST_DIGITS = 10
-"""A longer number was never written here, and its bit would not fit into memory."""
+"""Longer numbers are never written, and their bits would not fit into memory."""
 
 
-class Run(BaseModel):
-    """What a checkpoint belongs to; `id` and `time` make the ids of rows without a key."""
+class UploadRun(BaseModel):
+    """The first line: the upload; ids of rows without a key are derived from `id` and `time`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,7 +44,7 @@ class Run(BaseModel):
     time: AwareDatetime
 
 
-class Rows:
+class RowSet:
     """A set of row numbers, one bit each: ten million take 1.3 MB."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Rows:
         self._count = 0
 
     def add(self, number: int) -> None:
-        """Put a number in."""
+        """Add a number."""
         byte, bit = divmod(number, 8)
         if byte >= len(self._bits):
             self._bits.extend(bytes(byte + 1 - len(self._bits)))
@@ -71,7 +71,7 @@ class Rows:
 class Checkpoint:
     """An open checkpoint: `run`, the rows that were `acknowledged` before, and `record`."""
 
-    def __init__(self, file: int, run: Run, acknowledged: Rows) -> None:
+    def __init__(self, file: int, run: UploadRun, acknowledged: RowSet) -> None:
         self.run = run
         self.acknowledged = acknowledged
         self._file = file
@@ -79,50 +79,50 @@ class Checkpoint:
         self._lock = threading.Lock()
 
     @classmethod
-    def begin(cls, path: Path, run: Run) -> Self:
-        """A new checkpoint.  Raises `Refused` (checkpoint_refused) if there is one already."""
+    def begin(cls, path: Path, run: UploadRun) -> Self:
+        """Begin a new checkpoint.  Raises `Refused` (checkpoint_refused) if the file has one."""
         with _opened(path) as file:
             if _has_first_line(file):
                 raise _refused(f"{path.name} exists: resume it, or name another file")
             return cls(*_started(file, path, run))
 
     @classmethod
-    def resume(cls, path: Path, run: Run) -> Self:
-        """The checkpoint that is there, or a new one if there is none.
+    def resume(cls, path: Path, run: UploadRun) -> Self:
+        """Continue the checkpoint in the file, or begin one if there is none.
 
-        Raises `Refused` (checkpoint_refused) if it belongs to another manifest or lane, can
-        not be read, or is in use.
+        Raises `Refused` (checkpoint_refused) if it belongs to another manifest or lane, cannot
+        be read, or is in use.
         """
         with _opened(path) as file:
             if not _has_first_line(file):
                 return cls(*_started(file, path, run))
             kept, acknowledged, end = _read(file, path)
             _check_same(kept, run)
-            os.ftruncate(file, end)  # the row that the kill cut off
+            os.ftruncate(file, end)  # removes a line that a kill cut off
             return cls(os.dup(file), kept, acknowledged)
 
     def record(self, number: int) -> None:
-        """This row was acknowledged.  Thread-safe.
+        """Record that a row was acknowledged.  Thread-safe.
 
-        Raises `OSError` (a full disk, for one), and from then on always: what follows half a
-        line would be read as another row.
+        Raises `OSError` (on a full disk, for example), and from then on always: a line appended
+        to half a line would be read as another row.
         """
         with self._lock:
             if self._file < 0:
                 raise OSError("the checkpoint is closed")
             try:
                 _append(self._file, b"%d\n" % number)
-                self._sync_now_and_then()
+                self._sync_every_so_often()
             except OSError:
-                self._let_go()
+                self._release()
                 raise
 
     def close(self) -> None:
-        """Bring everything to the disk and let go of the file."""
+        """Sync and close the file."""
         with self._lock:
             if self._file >= 0:
                 os.fsync(self._file)
-                self._let_go()
+                self._release()
 
     def __enter__(self) -> Self:
         return self
@@ -135,13 +135,13 @@ class Checkpoint:
     ) -> None:
         self.close()
 
-    def _sync_now_and_then(self) -> None:
+    def _sync_every_so_often(self) -> None:
         self._unsynced += 1
         if self._unsynced >= _SYNC_EVERY:
             self._unsynced = 0
             os.fdatasync(self._file)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         os.close(self._file)
         self._file = -1
 
@@ -150,21 +150,21 @@ def _refused(why: str) -> Refused:
     return CheckpointRefused(why)
 
 
-def _started(file: int, path: Path, run: Run) -> tuple[int, Run, Rows]:
-    os.ftruncate(file, 0)  # a first line that was cut off: nothing was sent yet
+def _started(file: int, path: Path, run: UploadRun) -> tuple[int, UploadRun, RowSet]:
+    os.ftruncate(file, 0)  # half a first line: nothing was sent yet
     _append(file, run.model_dump_json().encode() + b"\n")
     os.fsync(file)
     _sync_folder(path)
-    return os.dup(file), run, Rows()
+    return os.dup(file), run, RowSet()
 
 
-def new_run(*, lane: str, manifest_sha256: str, now: datetime, random: bytes) -> Run:
-    """A new run; its time in whole milliseconds, as ids carry it."""
+def new_run(*, lane: str, manifest_sha256: str, now: datetime, random: bytes) -> UploadRun:
+    """Return a new run; its time in whole milliseconds, as ids encode it."""
     whole = now.astimezone(UTC).replace(microsecond=now.microsecond // 1000 * 1000)
-    return Run(lane=lane, manifest_sha256=manifest_sha256, id=random.hex(), time=whole)
+    return UploadRun(lane=lane, manifest_sha256=manifest_sha256, id=random.hex(), time=whole)
 
 
-def _check_same(kept: Run, run: Run) -> None:
+def _check_same(kept: UploadRun, run: UploadRun) -> None:
     if kept.manifest_sha256 != run.manifest_sha256:
         why = "the manifest has changed since: restore it, or begin a new checkpoint"
     elif kept.lane != run.lane:
@@ -176,7 +176,7 @@ def _check_same(kept: Run, run: Run) -> None:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """The file, locked; a duplicate of the descriptor keeps the lock."""
+    """Open and lock the file; a duplicate of the descriptor keeps the lock."""
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         file = os.open(path, flags, 0o600)
@@ -200,14 +200,14 @@ def _has_first_line(file: int) -> bool:
     return b"\n" in os.pread(file, 4096, 0)
 
 
-def _read(file: int, path: Path) -> tuple[Run, Rows, int]:
-    """The run, its rows, and where the last whole line ends."""
-    rows, end = Rows(), 0
+def _read(file: int, path: Path) -> tuple[UploadRun, RowSet, int]:
+    """Return the run, its rows, and the end of the last whole line."""
+    rows, end = RowSet(), 0
     with os.fdopen(os.dup(file), "rb") as lines:
         lines.seek(0)
         try:
             first = lines.readline()
-            run = Run.model_validate_json(first)
+            run = UploadRun.model_validate_json(first)
             end = len(first)
             for line in lines:
                 if line.endswith(b"\n"):
@@ -226,9 +226,9 @@ def _number(line: bytes) -> int:
 
 
 def _append(file: int, line: bytes) -> None:
-    # One call and one line: with O_APPEND lines of several threads do not mix.
+    # One call per line: with O_APPEND lines of several threads do not mix.
     if os.write(file, line) != len(line):
-        raise OSError("the checkpoint could not be written whole")
+        raise OSError("the checkpoint could not be written completely")
 
 
 def _sync_folder(path: Path) -> None:

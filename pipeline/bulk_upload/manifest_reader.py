@@ -1,9 +1,9 @@
-"""A manifest: which file is whose, one image a row, read as a stream.
+"""Read a manifest as a stream: one image per row, with its account.
 
-CSV with a header line, or one JSON object a line (`.jsonl`, `.ndjson`).  Columns: `path`
+CSV with a header line, or one JSON object per line (`.jsonl`, `.ndjson`).  Columns: `path`
 (relative to the manifest's folder), `account`, and optionally `reference` and
-`idempotency_key`; empty is absent.  The same bytes always give the same rows with the same
-numbers, also the rows that can not be read: the checkpoint stands on it.
+`idempotency_key`; empty means absent.  The same bytes always give the same rows with the same
+numbers, unreadable rows included: the checkpoint relies on it.
 """
 
 import csv
@@ -24,7 +24,7 @@ _JSON_LINES = (".jsonl", ".ndjson")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One image: `number` counts rows from 1, without the header and blank lines."""
+    """One image.  `number` counts rows from 1, without the header and blank lines."""
 
     number: int
     path: Path
@@ -35,21 +35,21 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class BadRow:
-    """A row that can not be read."""
+    """A row that cannot be read."""
 
     number: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """Which manifest this is, by its bytes; `lines` is a hint of how many rows there are."""
+    """Identifies a manifest by its bytes; `lines` hints at the number of rows."""
 
     sha256: str
     lines: int
 
 
 def fingerprint(manifest: Path) -> Fingerprint:
-    """Read the whole file once.  Raises `Refused` if it can not be read."""
+    """Hash the whole file.  Raises `Refused` if it cannot be read."""
     digest, lines = hashlib.sha256(), 0
     try:
         with manifest.open("rb") as file:
@@ -57,13 +57,13 @@ def fingerprint(manifest: Path) -> Fingerprint:
                 digest.update(block)
                 lines += block.count(b"\n")
     except OSError as error:
-        raise Refused(f"the manifest can not be read: {error.strerror}") from error
+        raise Refused(f"the manifest cannot be read: {error.strerror}") from error
     return Fingerprint(sha256=digest.hexdigest(), lines=lines)
 
 
 def read_rows(manifest: Path) -> Iterator[Row | BadRow]:
-    """Every row.  Raises `Refused` for a CSV whose header names other columns."""
-    # What is not UTF-8 is kept as it is: a path may be any bytes, anything else is a bad row.
+    """Yield every row.  Raises `Refused` for a CSV whose header names other columns."""
+    # Bytes that are not UTF-8 are preserved: a path may have any; elsewhere the row is bad.
     with manifest.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         cells = _json_rows(file) if manifest.suffix.lower() in _JSON_LINES else _csv_rows(file)
         for number, row in enumerate(cells, start=1):
@@ -99,7 +99,7 @@ def _csv_rows(file: TextIO) -> Iterator[dict[str, str] | None]:
         except StopIteration:
             return
         except csv.Error:
-            yield None  # the reader goes on with the next line
+            yield None  # the reader continues with the next line
             continue
         if cells:
             yield dict(zip(header, cells, strict=True)) if len(cells) == len(header) else None

@@ -11,7 +11,11 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from erasestream.pipeline.bulk_upload import uploader as bulk_upload
+from erasestream.pipeline.bulk_upload.image_file import read_image
+from erasestream.pipeline.bulk_upload.uploader import (
+    Progress as UploadProgress,
+)
+from erasestream.pipeline.bulk_upload.uploader import open_checkpoint, upload_manifest
 from erasestream.pipeline.cli import cutout_options
 from erasestream.pipeline.cli.console import LaneOption, console, errors, print_line
 from erasestream.pipeline.settings import Settings, load
@@ -86,7 +90,7 @@ def _upload_files(
     failures: Counter[Code] = Counter()
     with UploadProducer(settings.cluster, lane) as producer:
         for path in files:
-            image = bulk_upload.read_image(path)
+            image = read_image(path)
             if isinstance(image, Code):
                 failures[image] += 1
                 errors.print(f"{path.name}: {SENTENCES[image]}", highlight=False)
@@ -117,18 +121,18 @@ def _upload_manifest(
         TextColumn("failed {task.fields[failed]}, waiting {task.fields[waiting]}"),
         TimeElapsedColumn(),
     )
-    checkpoint, expected = bulk_upload.open_checkpoint(
-        manifest, path, lane=lane, resume=resume, clock=lambda: datetime.now(UTC)
+    checkpoint, expected = open_checkpoint(
+        manifest, path, lane=lane, resume=resume, now=lambda: datetime.now(UTC)
     )
     with checkpoint, Progress(*columns, console=errors) as progress:
         task = progress.add_task("", total=expected, failed=0, waiting=0)
 
-        def report(now: bulk_upload.Progress) -> None:
+        def report(now: UploadProgress) -> None:
             done = now.acknowledged + now.acknowledged_before
             progress.update(task, completed=done, failed=now.failed, waiting=now.waiting)
 
         with UploadProducer(settings.cluster, lane) as producer:
-            summary = bulk_upload.upload_manifest(
+            summary = upload_manifest(
                 manifest,
                 uploader=producer,
                 checkpoint=checkpoint,

@@ -1,4 +1,4 @@
-"""How a manifest is read."""
+"""Manifests in CSV and JSON lines, well-formed and not."""
 
 import json
 from pathlib import Path
@@ -12,14 +12,12 @@ from erasestream.schemas.errors import Refused
 
 
 def written(folder: Path, content: str | bytes, name: str = "m.csv") -> Path:
-    """A manifest with this content."""
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
 
 
 def test_csv_rows(tmp_path: Path) -> None:
-    """Columns may stand in any order; empty cells are absent; paths are the manifest's."""
     manifest = written(
         tmp_path,
         "\ufeffaccount,path,reference,idempotency_key\r\n"
@@ -38,7 +36,6 @@ def test_csv_rows(tmp_path: Path) -> None:
 
 
 def test_json_lines(tmp_path: Path) -> None:
-    """One object a line; null and missing members are absent; an absolute path stays."""
     lines = [
         {"path": "/photos/a.jpg", "account": "a", "reference": None},
         {"path": "b.jpg", "account": "b", "idempotency_key": "k"},
@@ -62,8 +59,9 @@ def test_json_lines(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_bad_rows_stop_nothing(tmp_path: Path, name: str, content: bytes) -> None:
-    """Rows that are cut, too long, untyped or not parseable are bad; those around them are not."""
+def test_bad_rows_do_not_affect_the_rows_around_them(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
     rows = list(read_rows(written(tmp_path, content, name)))
     assert isinstance(rows[0], Row)
     assert isinstance(rows[-1], Row)
@@ -75,19 +73,16 @@ def test_bad_rows_stop_nothing(tmp_path: Path, name: str, content: bytes) -> Non
     "header", ["", "path\n", "path,acount\n", "path,account,path\n", "a.jpg,b"]
 )
 def test_a_wrong_header_is_refused(tmp_path: Path, header: str) -> None:
-    """A misspelt column must not silently lose what it holds."""
     with pytest.raises(Refused, match="idempotency_key"):
         list(read_rows(written(tmp_path, header)))
 
 
 def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
-    """The sentence says why it can not be read."""
     with pytest.raises(Refused, match="No such file"):
         fingerprint(tmp_path / "nothing.csv")
 
 
-def test_another_byte_is_another_manifest(tmp_path: Path) -> None:
-    """The fingerprint covers the content, whatever size and time say."""
+def test_the_fingerprint_covers_the_content(tmp_path: Path) -> None:
     one = fingerprint(written(tmp_path, "path,account\na,b\n"))
     two = fingerprint(written(tmp_path, "path,account\na,c\n"))
     assert one.sha256 != two.sha256
@@ -95,10 +90,9 @@ def test_another_byte_is_another_manifest(tmp_path: Path) -> None:
 
 
 @given(body=st.binary(max_size=300), suffix=st.sampled_from([".csv", ".jsonl"]))
-def test_any_bytes_give_numbered_rows(
+def test_any_bytes_give_numbered_rows_and_the_same_ones_twice(
     tmp_path_factory: pytest.TempPathFactory, body: bytes, suffix: str
 ) -> None:
-    """Whatever the rest of the file holds: rows, numbered without a gap, twice the same."""
     start = b"path,account\n" if suffix == ".csv" else b""
     folder = tmp_path_factory.getbasetemp()
     manifest = written(folder, start + body, f"any{suffix}")
