@@ -1,6 +1,6 @@
 """`python -m tests.faults [storm|hostile] [--uploads N] [--seconds S] [--seed S] [--keep FOLDER]`.
 
-What is done and what is counted: `docs/faults.md`.
+Faults, checks and figures: `docs/faults.md`.
 """
 
 import argparse
@@ -11,21 +11,21 @@ from pathlib import Path
 
 from tests.bench.figures import Figure, publish
 from tests.faults import hostile
-from tests.faults.checker import GRANTED, MISSED, REVOKED, Verdict
 from tests.faults.storm import Outcome, Size, storm
+from tests.faults.verdict import GRANTED, MISSED, REVOKED, Verdict
 
 UPLOADS = 20_000
 SECONDS = 5400.0
 
 
 def main() -> int:
-    """Storm and hostile images, or one of them; 0 if nothing is wrong."""
+    """Run the storm and the hostile images, or one of them; return 0 if nothing is wrong."""
     parser = argparse.ArgumentParser(prog="faults")
     parser.add_argument("only", nargs="?", choices=("storm", "hostile"))
     parser.add_argument("--uploads", type=int, default=UPLOADS)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
-    parser.add_argument("--keep", type=Path, help="an empty folder: logs and data stay there")
+    parser.add_argument("--keep", type=Path, help="an empty folder to keep logs and data in")
     given = parser.parse_args()
     sys.stderr.write(f"seed {given.seed}\n")
     if given.only == "hostile":
@@ -33,14 +33,14 @@ def main() -> int:
     outcome = storm(Size(uploads=given.uploads, seconds=given.seconds), given.seed, given.keep)
     for name, count in outcome.faults.items():
         sys.stderr.write(f"{count:6} {name}\n")
-    for ending, count in Counter(outcome.endings).items():
-        unexplained = "" if ending.is_expected else ": UNEXPLAINED"
-        sys.stderr.write(f"{count:6} {ending}{unexplained}\n")
+    for stage_exit, count in Counter(outcome.exits).items():
+        unexplained = "" if stage_exit.is_expected else ": UNEXPLAINED"
+        sys.stderr.write(f"{count:6} {stage_exit}{unexplained}\n")
     for name, count in (outcome.verdict.bound + outcome.verdict.details).items():
         sys.stderr.write(f"{count:6} uploads: {name}\n")
     figures = _figures(outcome, given.seed)
     if outcome.uploads < given.uploads:
-        sys.stderr.write(f"the time was over after {outcome.uploads} of {given.uploads} uploads\n")
+        sys.stderr.write(f"time ran out after {outcome.uploads} of {given.uploads} uploads\n")
     if given.uploads < UPLOADS:
         sys.stderr.write("".join(f"{figure}\n" for figure in figures))  # a trial, not the storm
     else:
@@ -64,7 +64,7 @@ def _figures(outcome: Outcome, seed: int) -> list[Figure]:
             Figure(f"faults.{name}", count, "1", "= 0", count == 0)
             for name, count in outcome.wrong.items()
         ),
-        Figure("faults.ended_by_themselves", len(outcome.endings), "1"),
+        Figure("faults.ended_by_themselves", len(outcome.exits), "1"),
         Figure("faults.transactions_committed", outcome.transactions.committed, "1"),
         Figure("faults.transactions_aborted", outcome.transactions.aborted, "1"),
         Figure("faults.missed_by_the_checker", outcome.verdict.details[MISSED], "1"),
@@ -72,14 +72,14 @@ def _figures(outcome: Outcome, seed: int) -> list[Figure]:
 
 
 def _judged(verdict: Verdict) -> list[Figure]:
-    """How many uploads were judged by what their owners were told."""
+    """Return the figures of uploads that were judged by their owners' calls."""
     return [
         *(
-            Figure(f"faults.judged_by_{what}{whose}", counted[claim], "1")
-            for what, claim in (("revocation", REVOKED), ("grant", GRANTED))
-            for whose, counted in (("", verdict.bound), (".two_writers", verdict.shared))
+            Figure(f"faults.judged_by_{name}{suffix}", counted[claim], "1")
+            for name, claim in (("revocation", REVOKED), ("grant", GRANTED))
+            for suffix, counted in (("", verdict.bound), (".two_writers", verdict.shared))
         ),
-        Figure("faults.mended_decisions", verdict.mended, "1"),
+        Figure("faults.mended_decisions", verdict.rewritten, "1"),
     ]
 
 

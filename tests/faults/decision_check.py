@@ -1,11 +1,11 @@
-"""The two records of a decision, its ledger entry and its state, held against each other.
+"""Check the two records of each decision, its ledger entry and its state, against each other.
 
-Pure.  What is promised of them whoever decides at once (`docs/decisions/0015`):
+Pure.  These hold even when two writers decide at once (`docs/decisions/0015`):
 
-* What was recorded lies in both.
-* What was recorded has no opposite decision with a newer entry and an older state: else the
-  one would say that the account is opted in, and the other that it is not.
-* Once a revocation was confirmed every grant before its entry is erased.
+* Every decision has its ledger entry, and a recorded one is in both places.
+* A recorded decision has no opposite decision with a newer entry and an older state: otherwise
+  the ledger and the state would disagree about whether the account is opted in.
+* Once a revocation is confirmed, every grant before its entry is erased.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from tests.faults.observer import ObservedRecord, Topics, records_of_kind
 
 
 class DecisionRecord(NamedTuple):
-    """One record of a decision."""
+    """A record of a decision, in `consent` or in the ledger."""
 
     id: str
     grants: bool
@@ -28,7 +28,7 @@ class DecisionRecord(NamedTuple):
 def check_decisions(
     topics: Topics, calls: Mapping[Account, Sequence[WriterCall]], missed: Mapping[str, int]
 ) -> Counter[str]:
-    """How often each of these was broken."""
+    """Count the violations of each of these rules."""
     found: Counter[str] = Counter()
     states = _by_account(records_of_kind(topics, "consent"))
     entries = _by_account(
@@ -36,32 +36,48 @@ def check_decisions(
     )
     erased: dict[str, int] = {}
     for _, record in records_of_kind(topics, "erasures"):
-        erased.setdefault(record.body["grant"], record.appended_ms)  # it may be said again
-    for account, made in calls.items():
-        recorded = {call.decision_id for call in made if call.decision_id}
+        erased.setdefault(
+            record.body["grant"], record.appended_ms
+        )  # an erasure may be written twice
+    found["decision without a proof"] = count_unproven(topics)
+    for account, account_calls in calls.items():
+        recorded = {call.decision_id for call in account_calls if call.decision_id}
         entry_of = {each.id: each.offset for each in entries[account]}
         state_ids = {each.id for each in states[account]}
         if not missed.get("ledger") and not missed.get(f"consent.{account[0]}"):
-            found["recorded and not there"] += len(recorded - (entry_of.keys() & state_ids))
-        found["in two orders"] += _in_two_orders(states[account], entry_of, recorded)
-        for call in made:
+            found["recorded, but missing"] += len(recorded - (entry_of.keys() & state_ids))
+        found["ordered differently in state and ledger"] += _count_misordered(
+            states[account], entry_of, recorded
+        )
+        for call in account_calls:
             if call.confirmed_ms < NEVER and call.decision_id in entry_of:
                 before = entry_of[call.decision_id]
                 grants = [e for e in entries[account] if e.grants and e.offset < before]
-                found["confirmed before all was erased"] += any(
+                found["confirmed before every grant was erased"] += any(
                     erased.get(_grant_id(account, each.id), NEVER) > call.confirmed_ms
                     for each in grants
                 )
     return found
 
 
+def count_unproven(topics: Topics) -> int:
+    """Count the decisions without a ledger entry."""
+    proven = {record.attributes.get("ce_id") for _, record in records_of_kind(topics, "ledger")}
+    decisions = [
+        record.attributes["ce_id"]
+        for _, record in records_of_kind(topics, "consent")
+        if "ce_account" in record.attributes
+    ]
+    return sum(decision not in proven for decision in decisions)
+
+
 def count_rewritten(topics: Topics, calls: Mapping[Account, Sequence[WriterCall]]) -> int:
-    """How many calls found a rival: they wrote more than one decision."""
+    """Count the calls that met an opposite decision: they wrote more than one decision."""
     written = Counter(record.body.get("actor") for _, record in records_of_kind(topics, "consent"))
-    return sum(written[call.actor] > 1 for made in calls.values() for call in made)
+    return sum(written[call.actor] > 1 for each in calls.values() for call in each)
 
 
-def _in_two_orders(
+def _count_misordered(
     states: list[DecisionRecord], entry_of: Mapping[str, int], recorded: set[str]
 ) -> int:
     newest = {True: -1, False: -1}
@@ -78,18 +94,18 @@ def _in_two_orders(
 def _by_account(
     records: Iterable[tuple[str, ObservedRecord]],
 ) -> dict[Account, list[DecisionRecord]]:
-    """Each account's decisions in their order; all of one account lie in one partition."""
+    """Return each account's decisions in order; those of one account share a partition."""
     found: dict[Account, list[DecisionRecord]] = defaultdict(list)
     for lane, record in records:
-        if made := record.body.get("decision"):
+        if decision := record.body.get("decision"):
             account = (lane, record.attributes["ce_account"])
             id_ = record.attributes["ce_id"]
-            found[account].append(DecisionRecord(id_, made == "granted", record.offset))
+            found[account].append(DecisionRecord(id_, decision == "granted", record.offset))
     return found
 
 
 def _grant_id(account: Account, decision_id: str) -> str:
-    """The name of a grant, as `docs/decisions/0007` derives it."""
+    """Derive a grant's id as `docs/decisions/0007` defines it."""
     raw = hashlib.sha256("\0".join(("grant", *account, decision_id)).encode()).digest()[:16]
     value = int.from_bytes(raw, "big") & ~(0xF << 76 | 0x3 << 62) | 0x8 << 76 | 0x2 << 62
     text = f"{value:032x}"

@@ -1,7 +1,7 @@
-"""What goes wrong, and in which order: drawn from a seed, so that a seed replays it.
+"""The faults of a storm and their order, drawn from a seed so that a storm can be replayed.
 
-Pure.  The order is the seed's alone; the moment of a fault of a broker also depends on the
-brokers, since it waits until all copies are in sync.
+Pure.  The order depends on the seed alone; the moment of a broker fault also depends on the
+brokers, because it waits until all replicas are in sync.
 """
 
 import random
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 BROKERS = 3
 STAGES = ("infer", "infer-2", "route", "route-2", "sink", "purge", "erase")
-"""What is killed and stopped: two workers, two routers, and the others."""
+"""The stages to kill and stop: two workers, two routers, and one each of the others."""
 
 
 class FaultKind(StrEnum):
@@ -33,10 +33,10 @@ WEIGHTS = {
     FaultKind.SLOW: 11,
     FaultKind.CUT: 13,
 }
-"""So that between two that cost seconds of recovery there is traffic for the next to hit.  A broker
-that is stopped or started holds up whatever is written until the others have let it go: twice as
-often (measured), one was away for three quarters of the time, and most faults hit nothing that
-moved."""
+"""Weighted so that there is traffic between two faults that take seconds to recover from.  A broker
+that is stopped or started blocks every write until the others drop it from the in-sync replicas:
+with twice as many (measured) one was down for three quarters of the time, and most faults hit an
+idle pipeline."""
 OF_BROKERS = frozenset({FaultKind.KILL_BROKER, FaultKind.STOP_BROKER})
 
 
@@ -49,7 +49,7 @@ class Fault(NamedTuple):
 
 
 def fault_sequence(seed: int) -> Iterator[Fault]:
-    """Without end."""
+    """Yield an endless sequence of faults."""
     dice = random.Random(seed)
     kinds, weights = list(WEIGHTS), list(WEIGHTS.values())
     while True:

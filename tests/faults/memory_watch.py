@@ -1,4 +1,4 @@
-"""The memory of a process and of those below it, seen from outside while it works."""
+"""Watch the memory of a process and of its descendants from outside."""
 
 import threading
 from types import TracebackType
@@ -10,13 +10,13 @@ EVERY_S = 0.2
 
 
 class MemoryWatch:
-    """Looks every fifth of a second, from entering until leaving the block."""
+    """Samples resident memory five times a second while the block runs."""
 
     def __init__(self, pid: int) -> None:
         self.worker_mb = 0.0
-        """The largest resident set of the process itself."""
+        """Peak resident memory of the process itself."""
         self.child_mb = 0.0
-        """The largest of any process below it."""
+        """Peak resident memory of any descendant."""
         self._process = psutil.Process(pid)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -45,7 +45,7 @@ class MemoryWatch:
 
 
 def resident_mb(process: psutil.Process) -> float:
-    """Its resident set, in MB; 0 if it has ended."""
+    """Return the resident memory of a process in MB; 0 if it has ended."""
     try:
         return float(process.memory_info().rss) / 1e6
     except psutil.NoSuchProcess:

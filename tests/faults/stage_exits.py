@@ -1,9 +1,9 @@
-"""How stages ended that nobody killed, and what the routers said of their transactions.
+"""Exits of stages that the storm did not kill, and the routers' transaction counts, from logs.
 
-A stage may end by itself in a storm for two reasons: what it needs was away for longer than it
-waits (69), or it was fenced (70), since another took its place or a transaction was ended for
-it.  Any other ending is a fault of ours: a signal that we did not send, an invariant that did
-not hold, a set-up that was never wrong, an exception that nobody foresaw.
+A stage may end by itself in a storm for two reasons: a dependency was unavailable for longer
+than the stage waits (69), or the stage was fenced (70), because another member replaced it or
+the broker aborted its transaction.  Any other exit is a fault of ours: a signal that the storm
+did not send, a broken invariant, a refused configuration, an unexpected exception.
 """
 
 import json
@@ -22,23 +22,23 @@ EXPECTED = {
 
 
 class StageExit(NamedTuple):
-    """A stage that ended by itself: its exit status (minus a signal), and the code it gave."""
+    """A stage that ended by itself: exit status (negative: a signal) and reported code."""
 
     stage: str
     status: int | None
     code: str
 
     def __str__(self) -> str:
-        return f"{self.stage} ended with {self.status}: {self.code or 'said nothing'}"
+        return f"{self.stage} ended with {self.status}: {self.code or 'nothing reported'}"
 
     @property
     def is_expected(self) -> bool:
-        """Whether a storm explains it."""
+        """Whether a storm explains this exit."""
         return (self.status, self.code) in EXPECTED
 
     @classmethod
     def of(cls, stage: str, status: int | None, log: Path) -> "StageExit":
-        """The ending as the last line of its log tells it."""
+        """Read the exit from the last line of the stage's log."""
         ended = [line for line in _lines(log) if line["event"] in ("ended", "died")]
         return cls(stage, status, _code(ended[-1]) if ended else "")
 
@@ -48,20 +48,20 @@ def _code(line: dict[str, object]) -> str:
 
 
 class TransactionCounts(NamedTuple):
-    """What routers committed and undid, as far as they could still say so."""
+    """Transactions that the routers committed and aborted, as far as they could still log it."""
 
     committed: int
     aborted: int
 
 
 def count_transactions(logs: Iterable[Path]) -> TransactionCounts:
-    """The sums over the logs of routers, one log for each process."""
+    """Sum the counts over the routers' logs, one log per process."""
     committed = aborted = 0
     for log in logs:
-        said = [line for line in _lines(log) if "aborted" in line]
-        if said:
-            committed += int(str(said[-1]["committed"]))
-            aborted += int(str(said[-1]["aborted"]))
+        counts = [line for line in _lines(log) if "aborted" in line]
+        if counts:
+            committed += int(str(counts[-1]["committed"]))
+            aborted += int(str(counts[-1]["aborted"]))
     return TransactionCounts(committed, aborted)
 
 

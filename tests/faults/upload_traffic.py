@@ -1,4 +1,4 @@
-"""Uploads while everything breaks; what was acknowledged is noted."""
+"""Uploads during a storm; every acknowledged upload is recorded."""
 
 import random
 import threading
@@ -9,20 +9,20 @@ from functools import partial
 from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.ids import Lane
 from erasestream.topics.client.upload_producer import Receipt, UploadProducer
-from tests.faults.checker import AcknowledgedUpload
 from tests.faults.consent_traffic import ACCOUNTS
+from tests.faults.evidence import AcknowledgedUpload
 from tests.flow.pictures import noise, photo
 
 
 def pictures() -> list[bytes]:
-    """From 1 KB to 1.5 MB, 19 KB on average: what is measured is not the model."""
+    """Return pictures of 1 KB to 1.5 MB, 19 KB on average: the storm is not about the model."""
     sizes = [(48, 32), (64, 48), (128, 96), (320, 240)]
     small = [photo(*size) for size in sizes for _ in range(24)]
     return [*small, *(noise(*size) for size in sizes), photo(1200, 900), noise(900, 700)]
 
 
 class UploadTraffic:
-    """A thread that sends until it is told to stop."""
+    """A thread that sends until it is stopped."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class UploadTraffic:
         max_waiting: int,
         seed: int,
     ) -> None:
-        """`max_waiting`: uploads without a result, beyond which the next waits."""
+        """Pause while more than `max_waiting` uploads have no result."""
         self.sent: dict[str, AcknowledgedUpload] = {}
         self.failed: Counter[str] = Counter()
         self._producers = producers
@@ -40,13 +40,13 @@ class UploadTraffic:
         self._max_waiting = max_waiting
         self._dice = random.Random(seed)
         self._pictures = pictures()
-        self._handed = 0
+        self._count = 0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._send, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Send no more, and return when all is answered."""
+        """Stop sending, and return when every upload is acknowledged or has failed."""
         self._closing.set()
         self._thread.join(120)
         for producer in self._producers.values():
@@ -54,7 +54,7 @@ class UploadTraffic:
 
     def _send(self) -> None:
         while not self._closing.is_set():
-            waiting = self._handed - sum(self.failed.values()) - len(self._results)
+            waiting = self._count - sum(self.failed.values()) - len(self._results)
             if waiting > self._max_waiting:
                 self._closing.wait(0.05)
                 continue
@@ -66,10 +66,10 @@ class UploadTraffic:
             except ErasestreamError as error:
                 self.failed[error.code] += 1
             else:
-                future.add_done_callback(partial(self._answered, lane, account))
-            self._handed += 1
+                future.add_done_callback(partial(self._on_done, lane, account))
+            self._count += 1
 
-    def _answered(self, lane: Lane, account: str, future: Future[Receipt]) -> None:
+    def _on_done(self, lane: Lane, account: str, future: Future[Receipt]) -> None:
         error = future.exception()
         if error is not None:
             self.failed[str(getattr(error, "code", error))] += 1

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.checker import GRANTED, REVOKED
 from tests.faults.fault_plan import FaultKind, fault_sequence
 from tests.faults.stage_exits import StageExit, count_transactions
 from tests.faults.storm import Size, storm
+from tests.faults.verdict import GRANTED, MUST_NOT_BE_RETAINED, REVOKED
 
 SEED = 26_684
 """With this seed, the first fifteen faults cover every kind and kill all stages but one."""
@@ -37,7 +37,7 @@ def test_a_minute_of_storm() -> None:
     assert outcome.transactions.committed > 0
     assert verdict.bound[GRANTED] > 0
     assert verdict.bound[REVOKED] > 0
-    assert verdict.bound["must not be retained"] > 0
+    assert verdict.bound[MUST_NOT_BE_RETAINED] > 0
 
 
 def test_a_seed_replays_its_faults() -> None:
