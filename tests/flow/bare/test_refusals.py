@@ -64,8 +64,9 @@ def test_group_right_missing(bare: PipelineHarness) -> None:
 def test_topic_missing(bare: PipelineHarness) -> None:
     admin = Admin(bare.stack.admin())
     gone = [RETAINED, uploads_of(BULK)]
-    for future in admin.client.delete_topics(gone).values():
-        future.result(20)
+    with admin.use() as client:
+        for future in client.delete_topics(gone).values():
+            future.result(20)
     try:
         assert_refused(
             bare,
