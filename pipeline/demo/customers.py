@@ -1,4 +1,4 @@
-"""The customers of the demo: send photos as producers, receive results as consumers."""
+"""What customers do: send photos as producers, take results as consumers."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Self
 
 from erasestream.pipeline.demo.scenario import LANES, Order
-from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import Lane, UploadId
@@ -18,18 +17,18 @@ from erasestream.topics.client.upload_producer import Receipt, UploadProducer
 from erasestream.topics.kafka.connection import Cluster
 
 GROUP = "demo"
-POLL_TIMEOUT_S = 0.1
-IDLE_TIMEOUT_S = 90.0
-"""Time without any result after which the demo fails."""
+SLICE_S = 0.1
+PATIENCE_S = 90.0
+"""So long without any result, and the demo gives up."""
 
 
 def now() -> datetime:
-    """Return the time of this machine's clock, which the demo's brokers use too."""
+    """This machine's clock; the brokers of the demo have the same."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SentUpload:
+class Sent:
     """An upload that the brokers have acknowledged."""
 
     order: Order
@@ -38,22 +37,20 @@ class SentUpload:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReceivedResult:
+class Taken:
     """A result; `appended_at` is when the router delivered it, by the broker's clock."""
 
     lane: Lane
     event: Cutout | Failure
     appended_at: datetime
-    received_at: datetime
+    taken_at: datetime
 
 
-def send_all(
-    cluster: Cluster, orders: Iterable[Order], *, on_sent: Callable[[SentUpload], None]
-) -> None:
-    """Send all, each lane under its own identity; call `on_sent` for each acknowledgement."""
+def send(cluster: Cluster, orders: Iterable[Order], *, sent: Callable[[Sent], None]) -> None:
+    """Send all, each lane with its own identity; `sent` hears of each acknowledgement."""
     with ExitStack() as opened:
         producers: dict[Lane, UploadProducer] = {}
-        pending = []
+        waiting = []
         for order in orders:
             lane = order.sender.lane
             if lane not in producers:
@@ -65,16 +62,17 @@ def send_all(
                 reference=order.reference,
                 options=CutoutOptions(format=order.sender.output_format),
             )
-            pending.append((order, sent_at, future))
-        for order, sent_at, future in pending:
-            on_sent(SentUpload(order=order, sent_at=sent_at, receipt=future.result()))
+            waiting.append((order, sent_at, future))
+        for order, sent_at, future in waiting:
+            sent(Sent(order=order, sent_at=sent_at, receipt=future.result()))
 
 
-class ResultReceiver:
-    """Receives the results of all lanes, each under its lane's own identity."""
+class Results:
+    """The results of all lanes, each taken with its lane's own identity."""
 
     def __init__(self, cluster: Cluster, lanes: Sequence[Lane] = LANES) -> None:
-        self.received: list[ReceivedResult] = []
+        self.taken: list[Taken] = []
+        self._opened = ExitStack()
         with ExitStack() as opening:
             self._subscriptions: Mapping[Lane, ResultSubscription] = {
                 lane: opening.enter_context(ResultSubscription(cluster, lane, group=GROUP))
@@ -82,48 +80,45 @@ class ResultReceiver:
             }
             self._opened = opening.pop_all()
 
-    def poll(self) -> int:
-        """Receive the next result of each lane; return the number of all received so far."""
+    def take(self) -> int:
+        """Take what comes within a moment; how many have come in all."""
         for lane, subscription in self._subscriptions.items():
-            delivery = subscription.poll(POLL_TIMEOUT_S)
+            delivery = subscription.poll(SLICE_S)
             if delivery is not None:
-                self.received.append(
-                    ReceivedResult(
+                self.taken.append(
+                    Taken(
                         lane=lane,
                         event=delivery.event,
                         appended_at=delivery.appended_at,
-                        received_at=now(),
+                        taken_at=now(),
                     )
                 )
                 delivery.ack()
-        return len(self.received)
+        return len(self.taken)
 
-    def receive_all(self, uploads: Iterable[UploadId], *, on_poll: Callable[[], None]) -> None:
-        """Poll until every upload has its result.
+    def take_all(self, wanted: Iterable[UploadId], *, each_turn: Callable[[], None]) -> None:
+        """Take until every upload has its result.  Raises `Unavailable` if none comes any more.
 
-        Calls `on_poll`, which may raise, after each poll.  Raises `Unavailable` if no result
-        arrives for 90 s.
+        `each_turn` is called often and may raise.
         """
-        missing = set(uploads)
-        count, deadline = 0, Deadline(IDLE_TIMEOUT_S, time.monotonic)
+        missing = set(wanted)
+        came, last = 0, time.monotonic()
         while missing:
-            if self.poll() > count:
-                missing -= {result.event.id for result in self.received}
-                count, deadline = len(self.received), Deadline(IDLE_TIMEOUT_S, time.monotonic)
-            if deadline.has_passed:
-                raise Unavailable(
-                    f"no result for {IDLE_TIMEOUT_S:.0f} s, {len(missing)} are missing"
-                )
-            on_poll()
+            if self.take() > came:
+                missing -= {taken.event.id for taken in self.taken}
+                came, last = len(self.taken), time.monotonic()
+            if time.monotonic() - last > PATIENCE_S:
+                raise Unavailable(f"no result for {PATIENCE_S:.0f} s, {len(missing)} are missing")
+            each_turn()
 
     @property
-    def skipped(self) -> int:
-        """The number of unreadable records and of duplicate results."""
+    def passed_over(self) -> int:
+        """Records that could not be read, and results that came twice."""
         each = self._subscriptions.values()
         return sum(sum(s.skipped.values()) + s.duplicates for s in each)
 
     def close(self) -> None:
-        """Commit acknowledged results, and leave the groups."""
+        """Commit what is acknowledged, and leave."""
         self._opened.close()
 
     def __enter__(self) -> Self:

@@ -1,23 +1,23 @@
-"""Progress of the demo, for a terminal or a test."""
+"""What the demo tells whoever watches it."""
 
 from enum import StrEnum
 from typing import Protocol
 
 
-class Counter(StrEnum):
-    """A number that grows while the demo runs."""
+class Counted(StrEnum):
+    """What grows while the demo runs."""
 
     READY = "stages ready"
     SENT = "uploads sent"
-    RECEIVED = "results received"
+    TAKEN = "results received"
     STORED = "objects stored"
 
 
-class ProgressListener(Protocol):
-    """Receives the progress of the demo."""
+class Viewer(Protocol):
+    """The terminal, or a test."""
 
-    def log(self, line: str) -> None:
-        """Receive one line about the current step."""
+    def say(self, line: str) -> None:
+        """One line about what happens now."""
 
-    def count(self, counter: Counter, *, done: int, total: int) -> None:
-        """Receive the value of a counter."""
+    def show(self, what: Counted, *, done: int, total: int) -> None:
+        """How far something is."""

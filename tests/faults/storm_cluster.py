@@ -162,5 +162,4 @@ class StormCluster:
                 AclOperation.READ,
                 AclPermissionType.ALLOW,
             )
-            with admin.use() as client:
-                admin.ask("the checker's right", client.create_acls([right])[right])
+            admin.ask("the checker's right", admin.client.create_acls([right])[right])

@@ -43,5 +43,4 @@ def brokers_in_service(bootstrap: str, identities: Path, name: str) -> frozenset
     """
     cluster = Cluster(bootstrap_servers=(bootstrap,), identities=identities)
     connection = Connection(cluster=cluster, role=Role(name))
-    with Admin(connection, timeout_s=_TIMEOUT_S) as admin:
-        return admin.broker_ids()
+    return Admin(connection, timeout_s=_TIMEOUT_S).broker_ids()

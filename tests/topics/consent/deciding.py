@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
-from erasestream.pipeline.runtime.retry import OutageLog
-from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
+from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser, Trouble
 from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire
 from erasestream.schemas.errors import Unavailable
@@ -69,25 +68,25 @@ def eraser(
     connection = kafka.connection(ERASER)
     partitions = {name: kafka.catalog()[name].partitions for name in (LEDGER, ERASURES)}
     writes = writes or AcknowledgedWriter(connection=connection, timeout_s=20)
-    outage = OutageLog()
-    grants = GrantEraser(
-        writes=writes, partitions=partitions, mark=vault.mark, stopping=stopping, outage=outage
+    trouble = Trouble()
+    erasing = GrantEraser(
+        writes=writes, partitions=partitions, mark=vault.mark, stopping=stopping, trouble=trouble
     )
     with (
         closing(ledger(connection=connection, partitions=partitions)) as view,
         closing(
             WorkQueue(connection=connection, topics=[consent_of(lane)], instance="test")
         ) as queue,
-        closing(grants),
+        closing(erasing),
     ):
         yield EraserStage(
             queue=queue,
             ledger=view,
-            eraser=grants,
+            erasing=erasing,
             findings=LedgerFindings(
                 writes=writes, ledger_partitions=partitions[LEDGER], source="/eraser"
             ),
-            outage=outage,
+            trouble=trouble,
             beat=beat,
             beat_every_s=60,
             stopping=stopping,

@@ -49,7 +49,6 @@ def member_name(connection: Connection, *, instance: str, topics: Iterable[str])
 
     Raises `Unavailable`, `Refused`.
     """
-    with Admin(connection) as admin:
-        counts = admin.check_rights(dict.fromkeys(topics, ()))
+    counts = Admin(connection).check_rights(dict.fromkeys(topics, ()))
     text = ",".join(f"{topic}={count}" for topic, count in sorted(counts.items()))
     return f"{instance}.{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -32,16 +32,14 @@ def small_records_only(admin: Admin) -> Iterator[None]:
     """Lower the size limit of the lane's cut-outs topic for the duration of the block."""
     name = "max.message.bytes"
     resource = ConfigResource(ConfigResource.Type.TOPIC, CUTOUTS)
-    with admin.use() as client:
-        (described,) = client.describe_configs([resource]).values()
-        declared = described.result(20)[name].value
+    (described,) = admin.client.describe_configs([resource]).values()
+    declared = described.result(20)[name].value
 
     def set_to(value: str | None) -> None:
         entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
         changed = ConfigResource(ConfigResource.Type.TOPIC, CUTOUTS, incremental_configs=[entry])
-        with admin.use() as client:
-            (answer,) = client.incremental_alter_configs([changed]).values()
-            answer.result(20)
+        (answer,) = admin.client.incremental_alter_configs([changed]).values()
+        answer.result(20)
 
     set_to(str(SMALL_BYTES))
     try:

@@ -1,1 +1,0 @@
-"""Tests of servers without stages, and of stages that cannot start."""

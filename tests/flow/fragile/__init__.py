@@ -1,1 +1,0 @@
-"""Tests that kill, stop and cut off parts of a pipeline."""
