@@ -1,7 +1,7 @@
 """Draw `edges.png` and print the table of `docs/edges.md`: `python -m docs.pictures.make_edges`.
 
-One row a scene: the photo, and on white the cut-out that keeps the photo's colours, ours, and the
-truth; a part of the edge, each pixel three by three.
+One row for each scene shows a part of the edge, scaled up three times: the photo, and on white the
+cut-out with the photo's colours, the one with clean edges, and the ground truth.
 """  # noqa: INP001 (a script that runs by itself)
 
 import sys
@@ -22,28 +22,28 @@ SHOWN = {"soft, green", "out of focus, green", "fur, green"}
 HERE = Path(__file__).parent
 
 
-def pixels(scene: Composite, how: Edges) -> Image.Image:
-    """The cut-out, with the true alpha as its mask."""
+def cut_out(scene: Composite, edges: Edges) -> Image.Image:
+    """Return the cut-out, with the true alpha as its mask."""
     mask = scene.alpha.astype(np.float32)
-    return cut(Picture(image=scene.photo), mask, CutoutOptions(edges=how)).image
+    return cut(Picture(image=scene.photo), mask, CutoutOptions(edges=edges)).image
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """As a shop would show it."""
+    """Return the picture on white, as a shop shows it."""
     ground = Image.new("RGB", image.size, "white")
     ground.paste(image, mask=image.getchannel("A"))
     return ground
 
 
 def truth(scene: Composite) -> Image.Image:
-    """The product's own colours with the true alpha."""
+    """Return the product's own colours with the true alpha."""
     image = Image.fromarray(scene.foreground.round().astype(np.uint8))
     image.putalpha(Image.fromarray(np.rint(scene.alpha * 255).astype(np.uint8)))
     return image
 
 
 def row(scene: Composite, naive: Image.Image, clean: Image.Image) -> Image.Image:
-    """The four parts beside each other."""
+    """Return the four parts side by side."""
     views = [scene.photo, on_white(naive), on_white(clean), on_white(truth(scene))]
     parts = [view.crop(PART) for view in views]
     parts = [part.resize((part.width * SCALE, part.height * SCALE), 0) for part in parts]
@@ -59,7 +59,7 @@ def main() -> None:
     rows = []
     sys.stdout.write("| Scene | Naive | Clean | Ratio |\n|---|---|---|---|\n")
     for scene in composites():
-        naive, clean = pixels(scene, Edges.AS_IS), pixels(scene, Edges.CLEAN)
+        naive, clean = cut_out(scene, Edges.AS_IS), cut_out(scene, Edges.CLEAN)
         before, after = (scene.error(np.asarray(image)) for image in (naive, clean))
         line = f"| {scene.name} | {before:.1f} | {after:.1f} | {after / before:.2f} |\n"
         sys.stdout.write(line)

@@ -8,14 +8,14 @@ from erasestream.schemas.events.images import Adjusted
 
 
 class Step(StrEnum):
-    """The steps of the work, in order."""
+    """Steps of the pipeline, in order."""
 
     DECODE = "decode"
     RESIZE = "resize"
-    """To what the model sees."""
+    """To the model's input."""
     INFER = "infer"
     COMPOSE = "compose"
-    """The mask becomes the alpha channel, and edges lose the colour of what was behind."""
+    """The mask becomes the alpha channel, and edges lose the colour of the old background."""
     ARRANGE = "arrange"
     """Crop, size and background."""
     ENCODE = "encode"
@@ -23,7 +23,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class CutoutImage:
-    """A finished cut-out: its file, its size in pixels, and what each step took."""
+    """Finished cut-out: its file, its size in pixels, and the duration of each step."""
 
     data: bytes = field(repr=False)
     content_type: str

@@ -1,13 +1,11 @@
-"""From a stranger's bytes to pixels, and to what the model sees of them.
+"""Decode a stranger's image file.
 
 Rules, all of them:
 
-* What an image is, its content says, never a name.  JPEG, PNG and WebP, nothing else.
+* The format is determined by the content, never by a name: JPEG, PNG or WebP, nothing else.
 * Every limit is checked on the header, before any pixel is decoded.
-* What comes out of `decode` is upright, 8-bit and sRGB, and carries nothing but pixels: no
-  EXIF, position, comment, profile or text of the photo gets into a cut-out.
-
-Pillow lives here, in `images_compose` and in `images_encode`, and nowhere else.
+* The result is upright, 8-bit and sRGB, and has nothing but pixels: no EXIF, position, comment,
+  profile or text of the photo gets into a cut-out.
 """
 
 import io
@@ -28,7 +26,7 @@ from erasestream.schemas.errors import Code, InvalidImage
 from erasestream.schemas.events.images import Adjusted
 from erasestream.schemas.image_formats import JPEG, PNG, WEBP, sniff_content_type
 
-# What Pillow raises for files that are not what they say (it lets its parsers' errors through).
+# Errors of Pillow for malformed files (it lets its parsers' errors through).
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError)
 _DAMAGED = (*_BROKEN, struct.error)
 
@@ -39,8 +37,8 @@ _OPENERS: dict[str, type[ImageFile]] = {
 }
 _TAIL = {JPEG: b"\xff\xd9", PNG: b"IEND\xaeB`\x82", WEBP: b""}
 
-# EXIF 2.32, section 4.6.4: what has to be done so that the picture stands upright.
-_UPRIGHT = {
+# EXIF 2.32, section 4.6.4: the transposition that makes the picture upright.
+_TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -49,23 +47,23 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ON_ITS_SIDE = {5, 6, 7, 8}
+_SWAPS_SIDES = {5, 6, 7, 8}
 
 _BITS = 8
-"""Of a value of Pillow's."""
+"""Bits of each value in Pillow."""
 _ROUNDING = 2
-"""Levels of 255 by which profiles that all mean sRGB differ."""
+"""Levels of 255 by which profiles that all describe sRGB differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """Upright 8-bit sRGB pixels, RGB or RGBA (or L: a mask), and nothing else."""
+    """Upright 8-bit sRGB pixels, RGB or RGBA (or L: a mask), without metadata."""
 
     image: Image.Image = field(repr=False)
     full_size: tuple[int, int] | None = None
-    """Of the photo, where it was decoded smaller than it is."""
+    """Size of the photo, if it was decoded at a smaller size."""
     adjusted: Adjusted | None = None
-    """What had to be done so that it fits."""
+    """Change that was made so that it fits."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -74,19 +72,19 @@ class Picture:
 
     @property
     def width(self) -> int:
-        """In pixels."""
+        """Width in pixels."""
         return self.size[0]
 
     @property
     def height(self) -> int:
-        """In pixels."""
+        """Height in pixels."""
         return self.size[1]
 
 
 def decode(data: bytes, *, limits: Limits = LIMITS, draft: int | None = None) -> Picture:
-    """The pixels of an untrusted image, upright and in sRGB.
+    """Return the pixels of an untrusted image, upright and in sRGB.
 
-    `draft`: where only a model looks at them, this many pixels a side are enough; a JPEG is
+    `draft`: this many pixels a side are enough, where only a model sees the picture; a JPEG is
     then decoded at a half, a quarter or an eighth of its size, which saves most of the work.
 
     Raises `InvalidImage`: empty, too_large, unsupported_format, too_many_pixels, animated,
@@ -103,8 +101,8 @@ def decode(data: bytes, *, limits: Limits = LIMITS, draft: int | None = None) ->
     if content_type == WEBP:
         _check_webp(data, limits)
     elif content_type == PNG:
-        bits = png_metadata.depth(data)
-        data, profile = png_metadata.read(data, max_profile_bytes=limits.max_profile_bytes)
+        bits = png_metadata.bit_depth(data)
+        data, profile = png_metadata.strip(data, max_profile_bytes=limits.max_profile_bytes)
     try:
         image = _OPENERS[content_type](io.BytesIO(data))
         _check_size(image.width, image.height, limits)
@@ -115,11 +113,11 @@ def decode(data: bytes, *, limits: Limits = LIMITS, draft: int | None = None) ->
             image.draft(None, (draft, draft))
         image.load()
     except _DAMAGED as error:
-        raise InvalidImage(code=_what_is_wrong(data, content_type, error)) from error
+        raise InvalidImage(code=_failure_code(data, content_type, error)) from error
     orientation = _orientation(image)
     profile = profile or image.info.get("icc_profile")
-    upright = _upright(_in_srgb(image, profile, bits, limits), orientation)
-    is_turned = orientation in _ON_ITS_SIDE
+    upright = _transpose(_to_srgb(image, profile, bits, limits), orientation)
+    is_turned = orientation in _SWAPS_SIDES
     return Picture(image=upright, full_size=size[::-1] if is_turned else size)
 
 
@@ -139,8 +137,8 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
         raise InvalidImage(limits.detail_for(Code.TOO_MANY_PIXELS), code=Code.TOO_MANY_PIXELS)
 
 
-def _what_is_wrong(data: bytes, content_type: str, error: BaseException) -> Code:
-    """Cut off, or damaged: Pillow's word for it differs from decoder to decoder."""
+def _failure_code(data: bytes, content_type: str, error: BaseException) -> Code:
+    """Return truncated or corrupt: Pillow's decoders report them in different ways."""
     if "truncated" in str(error).lower() or not data.endswith(_TAIL[content_type]):
         return Code.TRUNCATED
     return Code.CORRUPT
@@ -150,16 +148,16 @@ def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except _DAMAGED:
-        return 1  # EXIF that can not be read turns nothing
+        return 1  # unreadable EXIF is ignored
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    turn = _UPRIGHT.get(orientation)
+def _transpose(image: Image.Image, orientation: int) -> Image.Image:
+    turn = _TRANSPOSITIONS.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 
-def _in_srgb(image: Image.Image, profile: object, bits: int, limits: Limits) -> Image.Image:
-    """8-bit RGB, or RGBA if anything is transparent, by the image's own profile if it has one."""
+def _to_srgb(image: Image.Image, profile: object, bits: int, limits: Limits) -> Image.Image:
+    """Convert to 8-bit RGB, or RGBA if anything is transparent, by the image's profile if any."""
     alpha = _alpha(image, bits)
     match image.mode:
         case "I;16" | "I;16B" | "I":
@@ -172,7 +170,7 @@ def _in_srgb(image: Image.Image, profile: object, bits: int, limits: Limits) -> 
             colours = image
         case _:
             colours = image.convert("RGB")
-    colours = _converted(colours, profile, limits)
+    colours = _apply_profile(colours, profile, limits)
     if alpha is not None:
         colours.putalpha(alpha)
     colours.info.clear()
@@ -180,9 +178,11 @@ def _in_srgb(image: Image.Image, profile: object, bits: int, limits: Limits) -> 
 
 
 def _alpha(image: Image.Image, bits: int) -> Image.Image | None:
-    """Pillow has values of 8 bits, but the transparent one as the file has it.
+    """Return the alpha channel, None if the image is opaque.
 
-    Of colours with 16 bits all are transparent that look like the one: the rest is gone.
+    Pillow converts values to 8 bits, but leaves the transparent one as it is in the file.  Of
+    colours with 16 bits only 8 are left: all that equal the transparent one in them are
+    transparent.
     """
     match image.info.get("transparency"):
         case int(value) if image.mode == "L" and bits < _BITS:
@@ -197,7 +197,7 @@ def _alpha(image: Image.Image, bits: int) -> Image.Image | None:
     return None
 
 
-def _converted(colours: Image.Image, profile: object, limits: Limits) -> Image.Image:
+def _apply_profile(colours: Image.Image, profile: object, limits: Limits) -> Image.Image:
     if isinstance(profile, bytes) and 0 < len(profile) <= limits.max_profile_bytes:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -206,27 +206,29 @@ def _converted(colours: Image.Image, profile: object, limits: Limits) -> Image.I
                 if done is not None:
                     return done
         except (ImageCms.PyCMSError, *_BROKEN):
-            pass  # a profile that can not be used, or is of another kind than the pixels
+            pass  # an unusable profile, or one for another kind of pixels
     return colours if colours.mode == "RGB" else colours.convert("RGB")
 
 
 def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
-    """By what it makes of some colours: almost every profile is, and converting costs as much.
+    """Return whether a profile leaves sample colours unchanged, to skip a costly conversion.
 
-    A name proves nothing: linear profiles are called sRGB as well.
+    Almost every profile is sRGB.  Its name proves nothing: linear profiles are called sRGB too.
     """
-    quickly = ImageCms.Flags.NOOPTIMIZE  # for a whole picture the work would pay
-    transform = ImageCms.buildTransform(profile, _srgb(), "RGB", "RGB", flags=quickly)
-    done = ImageCms.applyTransform(_probe(), transform)
+    # Optimising a transform pays for a whole picture only.
+    transform = ImageCms.buildTransform(
+        profile, _srgb(), "RGB", "RGB", flags=ImageCms.Flags.NOOPTIMIZE
+    )
+    done = ImageCms.applyTransform(_sample_colours(), transform)
     if done is None:
         return False
-    changes = np.asarray(done).astype(int) - np.asarray(_probe())
+    changes = np.asarray(done).astype(int) - np.asarray(_sample_colours())
     return int(np.abs(changes).max()) <= _ROUNDING
 
 
 @cache
-def _probe() -> Image.Image:
-    """Colours of every brightness and hue."""
+def _sample_colours() -> Image.Image:
+    """Return an image with colours of every brightness and hue."""
     levels = np.linspace(0, 255, 9).round().astype(np.uint8)
     colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1)
     return Image.fromarray(colours.reshape(len(levels), -1, 3))

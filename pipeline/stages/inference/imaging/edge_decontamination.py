@@ -1,12 +1,12 @@
-"""The product's own colour where it mixes with the old background: no halo.
+"""Remove the old background's colour from soft edges: no halo.
 
 A soft edge shows I = alpha F + (1 - alpha) B.  A cut-out that keeps I keeps B in it.  F is
 estimated by blur fusion, twice: M. Forte, "Approximate Fast Foreground Colour Estimation",
-ICIP 2021.  With smooth estimates F' and B' of the colours on both sides,
+ICIP 2021.  With smooth estimates F' and B' of the colours of both layers,
 
     F = F' + alpha (I - alpha F' - (1 - alpha) B')
 
-first with a wide blur, which reaches over any edge, then with a narrow one over that result.
+first with a wide blur, which reaches across any edge, then with a narrow one on that result.
 
 F' and B' are smooth by construction, so they are computed on a grid of about 60,000 cells, from
 the exact means of alpha I and (1 - alpha) I in each; the formula itself is applied to every
@@ -29,22 +29,22 @@ _LITTLE = np.float32(1e-4)
 _FULL = np.float32(255)
 
 
-class Sides(NamedTuple):
-    """The smooth colours of both sides of the edge: rows x columns x RGBA, 0..255.
+class LayerColours(NamedTuple):
+    """Smooth colours of both layers: rows x columns x RGBA, 0..255.
 
-    Four numbers for three colours: what is a power of two long is gathered twice as fast.
+    Four numbers for three colours, because gathering powers of two is twice as fast.
     """
 
     foreground: Floats
     background: Floats
 
 
-def sides(colours: Bytes, premultiplied: Bytes) -> Sides:
-    """F' and B' on the grid.
+def estimate_layers(colours: Bytes, premultiplied: Bytes) -> LayerColours:
+    """Estimate F' and B' on the grid.
 
     `colours`: the mean colour of each cell, `premultiplied`: the means of alpha times colour,
-    and of alpha (rows x columns x 4).  Of a photo with an alpha channel of its own `colours` is
-    multiplied by that too, and it is within `premultiplied`: a cell weighs what is seen of it.
+    and of alpha (rows x columns x 4).  For a photo with an alpha channel of its own, both are
+    multiplied by that too: a cell weighs as much as is visible of it.
     """
     seen = np.full(premultiplied.shape, _FULL)
     seen[..., : colours.shape[2]] = colours
@@ -53,50 +53,50 @@ def sides(colours: Bytes, premultiplied: Bytes) -> Sides:
     own, weight, rest_weight = (each[..., 3:] / _FULL for each in (seen, product, rest))
     foreground, background = _mean(product, WIDE), _mean(rest, WIDE)
     own = np.maximum(own, _LITTLE)
-    fused = np.clip(_fused(seen / own, weight / own, foreground, background), 0, _FULL)
-    # The weight of a colour: it is multiplied with what there is of that.
+    fused = np.clip(_fuse(seen / own, weight / own, foreground, background), 0, _FULL)
+    # The fourth number becomes the weight of a colour by the multiplication below.
     fused[..., 3] = background[..., 3] = _FULL
-    return Sides(
+    return LayerColours(
         foreground=_mean(fused * weight, NARROW),
         background=_mean(background * rest_weight, NARROW),
     )
 
 
-def clean(strip: Bytes, sides: Sides, *, top: int, height: int) -> None:
-    """Put the product's colour into the soft pixels of a part of a picture.
+def clean(strip: Bytes, layers: LayerColours, *, top: int, height: int) -> None:
+    """Replace the colour of soft pixels by the product's own, in a strip of a picture.
 
     `strip`: rows x width x RGBA, contiguous, the rows from `top` on of a picture that has
-    `height`.  Fastest with some 100,000 pixels: all that is computed then stays in the cache.
+    `height`.  Fastest with some 100,000 pixels, whose intermediate results fit into the cache.
     """
     pixels = strip.reshape(-1, 4)
     # 1..254 become 0..253: one comparison instead of two.
     at = np.flatnonzero((pixels[:, 3] - np.uint8(1)) < np.uint8(254))
     if not at.size:
         return
-    cells = _cells(strip.shape, sides, top, height).take(at)
+    cells = _cells(strip.shape, layers, top, height).take(at)
     soft = pixels.view(np.uint32)[:, 0].take(at).view(np.uint8).reshape(-1, 4)
-    done = _fused(
+    done = _fuse(
         soft.astype(np.float32),
         soft[:, 3:].astype(np.float32) / _FULL,
-        sides.foreground.reshape(-1, 4).take(cells, axis=0),
-        sides.background.reshape(-1, 4).take(cells, axis=0),
+        layers.foreground.reshape(-1, 4).take(cells, axis=0),
+        layers.background.reshape(-1, 4).take(cells, axis=0),
     )
     done += np.float32(0.5)
     soft[:, :3] = np.clip(done, 0, _FULL, out=done)[:, :3]
     pixels.view(np.uint32)[at, 0] = soft.view(np.uint32)[:, 0]
 
 
-def _cells(shape: tuple[int, ...], sides: Sides, top: int, height: int) -> NDArray[np.intp]:
-    """In which cell of the grid each pixel of the strip lies."""
-    rows, columns = sides.foreground.shape[:2]
+def _cells(shape: tuple[int, ...], layers: LayerColours, top: int, height: int) -> NDArray[np.intp]:
+    """Return the cell of the grid for each pixel of the strip."""
+    rows, columns = layers.foreground.shape[:2]
     row = (top + np.arange(shape[0])) * rows // height
     column = np.arange(shape[1]) * columns // shape[1]
     cells: NDArray[np.intp] = (row[:, None] * columns + column).reshape(-1)
     return cells
 
 
-def _fused(seen: Floats, alpha: Floats, foreground: Floats, background: Floats) -> Floats:
-    """The formula, with fewer passes: alpha F' + (1 - alpha) B' is B' + alpha (F' - B')."""
+def _fuse(seen: Floats, alpha: Floats, foreground: Floats, background: Floats) -> Floats:
+    """Apply the formula in fewer passes: alpha F' + (1 - alpha) B' is B' + alpha (F' - B')."""
     fused = foreground - background
     fused *= alpha
     fused += background
@@ -107,24 +107,24 @@ def _fused(seen: Floats, alpha: Floats, foreground: Floats, background: Floats) 
 
 
 def _mean(weighted: Floats, radius: int) -> Floats:
-    """Of colours that are weighted, and their weight (rows x columns x 4, each 0..255)."""
-    sums = _blurred(weighted, radius)
+    """Average colours that are weighted, with their weights (rows x columns x 4, 0..255)."""
+    sums = _blur(weighted, radius)
     mean: Floats = sums / (sums[..., 3:] / _FULL + _LITTLE)
     return mean
 
 
-def _blurred(values: Floats, radius: int) -> Floats:
-    """The sum over a square box, cut off at the borders (the division makes it a mean)."""
-    turned = _summed(_summed(values, radius).swapaxes(0, 1), radius)
-    # In the order of the picture again: else every strip would copy the whole grid to look into it.
+def _blur(values: Floats, radius: int) -> Floats:
+    """Sum over a square box, cut off at the borders (a division makes it a mean)."""
+    turned = _box_sum(_box_sum(values, radius).swapaxes(0, 1), radius)
+    # In row order again: otherwise every strip would copy the whole grid to index it.
     return np.ascontiguousarray(turned.swapaxes(0, 1))
 
 
-def _summed(values: Floats, radius: int) -> Floats:
-    """Along the first axis: a row enters the sum, and the one behind the box leaves it."""
+def _box_sum(values: Floats, radius: int) -> Floats:
+    """Sum along the first axis: a row enters the sum, and the one behind the box leaves it."""
     count = len(values)
     sums = np.empty(values.shape, np.float32)
-    # In double precision, else what is added and taken away again would leave something.
+    # In double precision: adding and subtracting again would otherwise leave a remainder.
     box = values[:radius].sum(axis=0, dtype=np.float64)
     for middle in range(count):
         if middle + radius < count:

@@ -8,10 +8,7 @@ from erasestream.pipeline.stages.inference.imaging.decode import decode
 
 
 def preview(data: bytes, *, longest: int) -> bytes:
-    """A small WebP of an image file, `longest` pixels on its longer side at most.
-
-    For pages that show pictures.  Raises as `decode`.
-    """
+    """Return a WebP with at most `longest` pixels on its longer side.  Raises as `decode`."""
     small = decode(data).image
     small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     file = io.BytesIO()

@@ -1,7 +1,7 @@
-"""What a WebP file says about itself before anything of it is decoded.
+"""Read the header of a WebP file before anything is decoded.
 
-Pillow makes room for two whole canvases as soon as it opens a WebP, so its size has to be
-known before that.  Pure; the sizes of PNG and JPEG Pillow reads without making room.
+Pillow allocates two whole canvases as soon as it opens a WebP, so its size has to be known before
+that.  Pillow reads the sizes of PNG and JPEG without allocating.  Pure.
 
 Source: RFC 9649, sections 2.4 (RIFF), 2.7 (VP8X), 3.4 (VP8L); RFC 6386, section 9.1 (VP8).
 """
@@ -15,7 +15,7 @@ _LOSSLESS = 0x2F
 
 @dataclass(frozen=True, kw_only=True)
 class WebpHeader:
-    """Canvas in pixels, whether it is animated, and how long the file says it is, in bytes."""
+    """Canvas in pixels, whether it is animated, and the length of the file by its header."""
 
     width: int
     height: int
@@ -24,7 +24,7 @@ class WebpHeader:
 
 
 def read_header(data: bytes) -> WebpHeader | None:
-    """What the first 30 bytes say; None if they say nothing that makes sense."""
+    """Parse the first 30 bytes; return None if they are no header."""
     head = data[:30].ljust(30, b"\0")
     match head[12:16]:
         case b"VP8X":

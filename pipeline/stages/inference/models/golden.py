@@ -1,8 +1,8 @@
-"""A picture that every build of a model must see alike.
+"""A picture for which every build of a model must give the same mask.
 
-Made by arithmetic, so that it is the same everywhere: a coloured ellipse on a light ground, as
-a product photo is.  What the model answers is compared in 16 x 16 fields: a broken build, or
-other weights, differ there by a third of the picture; another CPU or 8 bits by a hundredth.
+It is computed, so that it is the same everywhere: a coloured ellipse on a light background, like a
+product photo.  Masks are compared in 16 x 16 fields: a broken build, or other weights, differ
+there by a third of the picture; another CPU or 8 bits by a hundredth.
 """
 
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def picture(size: int) -> NDArray[np.uint8]:
-    """The golden picture, `size` x `size` x 3, 8-bit sRGB."""
+    """Return the golden picture, `size` x `size` x 3, 8-bit sRGB."""
     down, right = np.mgrid[:size, :size].astype(np.float32) / size
     ground = np.stack([200 - 40 * down, 205 - 40 * down, 210 - 40 * down], axis=-1)
     thing = np.stack([150 - 90 * right, 60 + 40 * down, 40 + 30 * right], axis=-1)
@@ -28,24 +28,24 @@ def picture(size: int) -> NDArray[np.uint8]:
 
 
 def model_input(manifest: "Manifest") -> NDArray[np.float32]:
-    """The golden picture as this model takes it."""
+    """Return the golden picture as this model's input."""
     return normalize(picture(manifest.size), manifest)
 
 
-def answer(mask: NDArray[np.float32]) -> str:
-    """A mask as `Golden.mask` has it."""
+def encode_mask(mask: NDArray[np.float32]) -> str:
+    """Encode a mask as in `Golden.mask`."""
     levels = np.rint(np.clip(_fields(mask), 0, 1) * 255).astype(np.uint8)
     return levels.tobytes().hex()
 
 
 def difference(mask: NDArray[np.float32], golden: "Golden") -> float:
-    """Mean difference between a mask and the golden answer, 0..1."""
+    """Return the mean difference between a mask and the golden mask, 0..1."""
     wanted = np.frombuffer(bytes.fromhex(golden.mask), np.uint8).astype(np.float32) / 255
     return float(np.abs(_fields(mask).ravel() - wanted).mean())
 
 
 def _fields(mask: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Means of 16 x 16 fields, whatever the mask's size is."""
+    """Return the means of 16 x 16 fields of a mask of any size."""
     rows, columns = (np.arange(GOLDEN_SIDE) * side // GOLDEN_SIDE for side in mask.shape)
     sums = np.add.reduceat(np.add.reduceat(mask, rows, axis=0), columns, axis=1)
     heights, widths = (

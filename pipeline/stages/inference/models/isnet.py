@@ -1,8 +1,8 @@
-"""IS-Net (general use): one model in three builds, and what it must see.
+"""IS-Net (general use): one model in three builds, with its golden mask.
 
-The photos to calibrate with and to judge on are fixed: people, machines and things, in colour
-and light as products have them.  Grey and drawn pictures make the ranges wider and the build
-worse (measured: IoU 0.918 where these give 0.985).
+The photos for calibration and evaluation are fixed: people, machines and objects, with the colours
+and light of product photos.  Grey and drawn pictures widen the ranges and make the build worse
+(measured: IoU 0.918 where these give 0.985).
 """
 
 from erasestream.pipeline.stages.inference.models.manifest import (
@@ -58,7 +58,7 @@ GOLDEN = Golden(
         "0000000000000000000000000000000000000000000000000000000000000000"
     )
 )
-"""Of the build in single precision; 8 bits with VNNI are less than 0.001 away."""
+"""Of the build in single precision; 8 bits with VNNI differ by less than 0.001."""
 
 ISNET = Manifest(
     name="isnet",
@@ -82,7 +82,7 @@ ISNET = Manifest(
     photos=PHOTOS,
     golden=GOLDEN,
 )
-"""8 bits where this CPU makes the same masks of it, else single precision."""
+"""8 bits where the masks on this CPU are the same, otherwise single precision."""
 
 ISNET_SINGLE = ISNET.model_copy(
     update={"version": "1.4.5-single", "build": Build.PRUNED_FP32, "photos": None}
@@ -94,7 +94,7 @@ BUILDS = {each.build: each for each in (ISNET, ISNET_SINGLE, ISNET_AS_SHIPPED)}
 
 
 def build_of(name: str | None) -> Manifest:
-    """The manifest of this build, by default the one for this CPU.  Raises `Refused`."""
+    """Return the manifest of this build, by default the one for this CPU.  Raises `Refused`."""
     for build, manifest in BUILDS.items():
         if name in {None, str(build)}:
             return manifest

@@ -1,4 +1,4 @@
-"""From decoded pixels to the tensor that a model takes."""
+"""Convert decoded pixels to a model's input tensor."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +9,11 @@ from erasestream.pipeline.stages.inference.models.manifest import Exposure, Mani
 
 
 def to_input(picture: Picture, manifest: Manifest) -> NDArray[np.float32]:
-    """The picture as this model takes it.
+    """Return the picture as this model's input.
 
-    What is transparent is seen as the mean colour: colours that nobody sees decide nothing.
-    The filter is the sharpest there is, as rembg's: with IS-Net a softer one alone moves masks
-    by 0.01 IoU, and a quantised model's by more.
+    Transparent pixels become the mean colour, so that invisible colours have no effect.
+    The filter is the sharpest available, as in rembg: a softer one alone changes masks of IS-Net
+    by 0.01 IoU, and those of a quantised model by more.
     """
     size, mean = manifest.size, manifest.mean
     small = picture.image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
@@ -25,8 +25,8 @@ def to_input(picture: Picture, manifest: Manifest) -> NDArray[np.float32]:
 
 
 def normalize(pixels: NDArray[np.uint8], manifest: Manifest) -> NDArray[np.float32]:
-    """Pixels (`size` x `size` x 3, 0..255) as a tensor, 1 x 3 x `size` x `size`."""
-    # Copied once and changed in place: each copy more is 12 MB of fresh memory with IS-Net.
+    """Convert pixels (`size` x `size` x 3, 0..255) to a tensor, 1 x 3 x `size` x `size`."""
+    # Copied once and changed in place: each further copy is 12 MB of new memory with IS-Net.
     tensor = np.array(pixels.transpose(2, 0, 1)[np.newaxis], np.float32, order="C")
     if manifest.exposure is Exposure.BRIGHTEST_IS_WHITE:
         tensor *= 255 / max(float(tensor.max()), 1.0)

@@ -1,11 +1,9 @@
-"""Running a model: one picture in, one mask out.
+"""Run a model: one picture in, one mask out.
 
-Memory is bounded by what one picture needs: shapes are fixed, and the arena is off, which
-gives what the run took back after it.  Measured with IS-Net in single precision on one core:
-904 MB at the most and 478 MB between two pictures, against 1,379 and 1,413 MB with an arena,
-in the same time; 694 and 259 MB as the pool's children have their allocator set.
-
-onnxruntime lives here, and in `model_quantise.py`, which the workers do not load.
+Memory is limited to the needs of one picture: shapes are fixed, and without an arena a run
+returns its memory when it ends.  Measured with IS-Net in single precision on one core: at most
+904 MB, and 478 MB between two pictures, against 1,379 and 1,413 MB with an arena, in the same
+time; 694 and 259 MB with the allocator settings of the pool's children.
 """
 
 from pathlib import Path
@@ -27,7 +25,7 @@ from erasestream.schemas.errors import ModelRefused
 _ONLY_ERRORS = 3
 PROVIDERS = ["CPUExecutionProvider"]
 
-DOES_NOT_RUN = (
+RUNTIME_ERRORS = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
     ort_errors.InvalidGraph,
@@ -38,58 +36,58 @@ DOES_NOT_RUN = (
     ort_errors.RuntimeException,
     ValueError,
 )
-"""onnxruntime's errors have no base of their own."""
+"""Errors of onnxruntime, which have no base class of their own."""
 
 
 class Segmenter:
-    """A loaded model.  For one thread at a time."""
+    """Loaded model.  For one thread at a time."""
 
     def __init__(self, installed: Installed, *, options: ort.SessionOptions | None = None) -> None:
-        """Load it, as `session_options` has it or otherwise.
+        """Load the model, by default with `session_options()`.
 
-        Raises `Refused` (model_refused) if it is not as its manifest says.
+        Raises `Refused` (model_refused) if it does not match its manifest.
         """
         self.manifest = installed.manifest
         self._session = _session(installed.path, installed.manifest.label, options)
         _check_signature(self._session, installed.manifest)
 
-    def mask(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The mask (height x width, 0..1) of a picture as `preprocessing.to_input` makes it."""
-        outputs = self._session.run([self.manifest.output_name], {self.manifest.input_name: pixels})
+    def mask(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the mask (height x width, 0..1) for a tensor of `preprocessing.to_input`."""
+        outputs = self._session.run([self.manifest.output_name], {self.manifest.input_name: tensor})
         return _as_mask(outputs[0], self.manifest)
 
     def warm_up(self) -> None:
-        """Run once, with the golden picture.
+        """Run the model once, with the golden picture.
 
-        Raises `Refused` (model_refused) if it does not run, if what comes out is no mask, or not
-        the one that the manifest says (if it says one).
+        Raises `Refused` (model_refused) if it does not run, if its output is no mask, or not the
+        golden mask, if the manifest has one.
         """
         label, golden = self.manifest.label, self.manifest.golden
         try:
             mask = self.mask(golden_picture.model_input(self.manifest))
-        except DOES_NOT_RUN as error:
+        except RUNTIME_ERRORS as error:
             raise ModelRefused(f"{label} does not run") from error
         if golden is None:
             return
         difference = golden_picture.difference(mask, golden)
         if difference > golden.tolerance:
             raise ModelRefused(
-                f"{label} does not see the golden picture as its manifest says: "
-                f"{difference:.3f} apart, {golden.tolerance:g} allowed",
+                f"the mask of {label} for the golden picture differs from its manifest: "
+                f"by {difference:.3f}, {golden.tolerance:g} is allowed",
             )
 
 
 def refuse_unless_loadable(path: Path, label: str) -> None:
-    """Raises `Refused` (model_refused) if this file is no model that could be run."""
+    """Raise `ModelRefused` if this file is not a model that can be loaded."""
     _session(path, label)
 
 
 def session_options(*, reuse: bool = False) -> ort.SessionOptions:
-    """One core for each child: as many pictures as cores are worked on side by side.
+    """Return options for one core: as many pictures as cores are worked on at once.
 
-    `reuse`: whether what a layer needed is kept for a later one that needs as much, or free at
-    once.  Kept, it spares the kernel work where large pieces go back to it; a child of one
-    image, whose memory is all new, takes 245 MB instead of 190 then.
+    `reuse`: whether a layer's memory is kept for a later layer of the same size, or freed at once.
+    Keeping it saves the kernel work where large blocks are returned to it; but a child of one
+    image, whose memory is all new, then takes 245 MB instead of 190.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
@@ -105,8 +103,8 @@ def _session(
 ) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(str(path), options or session_options(), providers=PROVIDERS)
-    except DOES_NOT_RUN as error:
-        raise ModelRefused(f"{label} is no model that can be run") from error
+    except RUNTIME_ERRORS as error:
+        raise ModelRefused(f"{label} cannot be loaded") from error
 
 
 def _check_signature(session: ort.InferenceSession, manifest: Manifest) -> None:
@@ -116,7 +114,7 @@ def _check_signature(session: ort.InferenceSession, manifest: Manifest) -> None:
         inputs[0].name == manifest.input_name
         and inputs[0].type == "tensor(float)"
         and len(inputs[0].shape) == len(wanted)
-        # A dimension that the model leaves open has a name, or none, in place of a number.
+        # An open dimension of the model has a name, or None, in place of a number.
         and all(
             has == want or not isinstance(has, int)
             for has, want in zip(inputs[0].shape, wanted, strict=True)
@@ -132,7 +130,7 @@ def _check_signature(session: ort.InferenceSession, manifest: Manifest) -> None:
 def _as_mask(output: NDArray[np.float32], manifest: Manifest) -> NDArray[np.float32]:
     height, width = output.shape[-2:]
     values: NDArray[np.float32] = output.reshape(height, width)
-    if not np.isfinite(values).all():  # what there is to replace is hardly ever there
+    if not np.isfinite(values).all():  # rare
         values = np.nan_to_num(values, nan=0.0)
     if manifest.activation is Activation.SIGMOID:
         values = (1 / (1 + np.exp(-values))).astype(np.float32)

@@ -1,8 +1,8 @@
-"""Installed models: the folder that holds them, and the record of each.
+"""Installed models, and the record of each installation.
 
 An installed model is a folder `<name>-<version>` with two files: `model.onnx`, and
-`installed.json`, which holds the manifest, the SHA-256 of the model as it was built, and why it
-was built so.  The folder appears whole or not at all.  Nothing here loads or runs a model.
+`installed.json` with the manifest, the SHA-256 of the model as built, and the reason for the
+build.  The folder appears complete or not at all.  Nothing here loads or runs a model.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from erasestream.schemas.events.base import Sha256
 MODEL_FILE = "model.onnx"
 RECORD_FILE = "installed.json"
 PREFERRED = {"isnet": "1.4.5-cpu2"}
-"""The version that a bare name means where older ones are still installed beside it.  A build that
-is made otherwise is another version: whoever has the older one gets it by `make setup`."""
+"""The version that a name without one means, where older versions are still installed as well.  A
+build that is made differently is another version, which `make setup` installs."""
 
 
 class Choice(BaseModel):
-    """Which of two builds runs here, and what was measured on this CPU to choose it."""
+    """The build that runs here, and the measurements on this CPU that decided it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,39 +31,39 @@ class Choice(BaseModel):
     reason: str
     """A sentence for the operator."""
     vnni: bool | None = None
-    """Whether the CPU multiplies 8-bit numbers by itself."""
+    """Whether the CPU has instructions for products of 8-bit numbers."""
     iou: float | None = None
-    """The worst of the photos held out, int8 against single precision."""
+    """The worst of the held-out photos, int8 against single precision."""
     single_ms: float | None = None
     int8_ms: float | None = None
-    """Of one core, per picture."""
+    """On one core, per picture."""
 
 
 class Installed(BaseModel):
-    """An installed model: the manifest, and the file that runs."""
+    """Installed model: its manifest, and the file that runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     manifest: Manifest
     sha256: Sha256
-    """Of the model as it was built: what runs, and what results name."""
+    """Of the model as built, which runs and which results name."""
     choice: Choice | None = None
-    """Of a build that depends on the CPU."""
+    """For a build that depends on the CPU."""
     folder: Annotated[Path, Field(exclude=True)] = Path()
 
     @property
     def path(self) -> Path:
-        """The ONNX file."""
+        """ONNX file."""
         return self.folder / MODEL_FILE
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The model in this folder, its file checked against its SHA-256.
+        """Read the record in this folder, and check the model's SHA-256.
 
         Raises `Refused` (missing_model, model_refused).
         """
         if not (folder / RECORD_FILE).is_file():
-            raise MissingModel(f"nothing in {folder}")
+            raise MissingModel(f"no model in {folder}")
         installed = parse_file(cls, folder / RECORD_FILE).model_copy(update={"folder": folder})
         if not installed.path.is_file() or sha256_of(installed.path) != installed.sha256:
             raise ModelRefused(
@@ -73,13 +73,13 @@ class Installed(BaseModel):
 
 
 class ModelStore:
-    """The folder with the installed models."""
+    """Folder with the installed models."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def find(self, name: str) -> Installed:
-        """The model of this name, or of this name and version (`isnet`, `isnet-1.4.5-fp32`).
+        """Return the model of this name, or name and version (`isnet`, `isnet-1.4.5-fp32`).
 
         Its file is checked.  Raises `Refused`: missing_model (also if several versions are
         installed, none is named and none is preferred), model_refused.
@@ -100,6 +100,6 @@ class ModelStore:
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file's content, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,6 @@
-"""Small deterministic models: what is brighter than the middle is the product.
+"""Small deterministic models: pixels brighter than the middle are the product.
 
-They stand in for the real one wherever its 3 seconds per picture prove nothing more.
+They replace the real model, with its 3 seconds per picture, where it would prove nothing more.
 `python -m tests.pipeline.stages.inference.tiny_model FOLDER` installs the first into a store.
 """
 
@@ -41,24 +41,24 @@ def build_tiny_model(directory: Path) -> Path:
 
 
 def build_crisp_model(directory: Path) -> Path:
-    """Install `crisp`, which is `tiny` with little between wholly opaque and transparent."""
+    """Install `crisp`, which is `tiny` with few pixels between opaque and transparent."""
     manifest = TINY.model_copy(update={"name": "crisp", "scale": (4.0, 4.0, 4.0)})
     return _installed(directory, manifest, _graph(_mask_nodes()))
 
 
 def build_stalling_model(directory: Path) -> Path:
-    """Install `stalling`, which is `tiny` but never comes to an end with a black picture."""
+    """Install `stalling`, which is `tiny` but never finishes a black picture."""
     manifest = TINY.model_copy(update={"name": "stalling"})
     return _installed(directory, manifest, _graph([*_stall_nodes(), *_mask_nodes("unstalled")]))
 
 
 def serialized(model: onnx.ModelProto) -> bytes:
-    """The model's file; the same bytes each time."""
+    """Return the model's file; the same bytes each time."""
     return bytes(model.SerializeToString(deterministic=True))
 
 
 def tiny() -> onnx.ModelProto:
-    """The model itself: sigmoid of the luminance, 1 x 1 x 64 x 64."""
+    """Return the model: sigmoid of the luminance, 1 x 1 x 64 x 64."""
     return _graph(_mask_nodes())
 
 
@@ -71,7 +71,7 @@ def _mask_nodes(source: str = "picture") -> list[onnx.NodeProto]:
 
 
 def _stall_nodes() -> list[onnx.NodeProto]:
-    """Add nothing to the picture, as often as rounds says: never, or for hours."""
+    """Add zero to the picture, `rounds` times: never, or for hours."""
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["go_on"], ["goes_on"]),
@@ -128,6 +128,11 @@ def _installed(directory: Path, manifest: Manifest, model: onnx.ModelProto) -> P
         return install(ModelStore(directory), manifest=pinned, source=str(file)).folder
     finally:
         file.unlink()
+
+
+TINY_FILE = serialized(tiny())
+PINNED = TINY.model_copy(update={"sha256": hashlib.sha256(TINY_FILE).hexdigest()})
+"""The manifest of exactly this file."""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What is done to a model's file at installation.
+"""Convert a model's file at installation.
 
-Pruning keeps what the one output needs and computes all of it in single precision.  A CPU
-computes so anyway: in half precision every edge is converted there and back.
+Pruning keeps the nodes that the one output needs, in single precision, in which a CPU computes
+anyway: in half precision every edge is converted there and back.
 """
 
 from pathlib import Path
@@ -19,23 +19,23 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 def build(manifest: Manifest, source: Path, target: Path) -> None:
-    """Write what will run, made of the file that the manifest describes.
+    """Convert the file that the manifest describes into the model that will run.
 
-    For the build in 8 bits that is the one in single precision, of which `model_trial.py` goes on.
+    For the build in 8 bits this is the one in single precision, from which `trial.py` continues.
 
-    Raises `Refused` (model_refused) if the file is no ONNX model or can not be built so.
-    The source is gone afterwards.
+    Raises `Refused` (model_refused) if the file is no ONNX model or cannot be built.
+    The source file is consumed.
     """
-    # onnxruntime finds what is no model at all, and takes nodes in any order as they were shipped.
+    # onnxruntime detects files that are no models, and accepts nodes in any order.
     refuse_unless_loadable(source, manifest.label)
     match manifest.build:
         case Build.AS_SHIPPED:
             source.rename(target)
         case Build.PRUNED_FP32 | Build.STATIC_INT8:
             try:
-                model = pruned(onnx.load(str(source)), manifest.output_name)
+                model = prune(onnx.load(str(source)), manifest.output_name)
                 source.unlink()
-                # With types: what pruning does not foresee must not become another model.
+                # With types: pruning must not silently produce another model.
                 onnx.checker.check_model(model, full_check=True)
             except _CHECKS_FAIL as error:
                 raise ModelRefused(f"{manifest.label}: {error}"[:300]) from error
@@ -44,8 +44,8 @@ def build(manifest: Manifest, source: Path, target: Path) -> None:
             assert_never(manifest.build)
 
 
-def pruned(model: ModelProto, output: str) -> ModelProto:
-    """The same model with one output, without what that does not need, in single precision.
+def prune(model: ModelProto, output: str) -> ModelProto:
+    """Return the model with one output and only the nodes that it needs, in single precision.
 
     Raises `Refused` (model_refused) if there is no such output.
     """
@@ -67,7 +67,7 @@ def pruned(model: ModelProto, output: str) -> ModelProto:
 
 
 def _needed(model: ModelProto, output: str) -> list[NodeProto]:
-    """The nodes that lead to this output, each after what it takes (files need not be sorted)."""
+    """Return the nodes that lead to this output, sorted by dependency (files need not be)."""
     maker = {name: node for node in model.graph.node for name in node.output}
     done: set[str] = set()
     ordered: list[NodeProto] = []
@@ -87,7 +87,7 @@ def _needed(model: ModelProto, output: str) -> list[NodeProto]:
 
 
 def _without_casts(nodes: list[NodeProto], output: str) -> tuple[list[NodeProto], set[str]]:
-    """The nodes without conversions between precisions, and the names that they take."""
+    """Return the nodes without conversions between precisions, and the names of their inputs."""
     left: list[NodeProto] = []
     stands_for: dict[str, str] = {}
     for node in nodes:

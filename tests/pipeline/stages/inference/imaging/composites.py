@@ -1,7 +1,7 @@
-"""Composites whose truth is known: a product's own colours, its alpha, and what is behind it.
+"""Composites with ground truth: the product's own colours, its alpha and the background.
 
-Made on the spot from seeded noise, so that every edge pixel has a colour to be compared with.
-Nothing in them is flat: products and backgrounds have texture, shade and several colours.
+Generated from seeded noise, so that the true colour of every edge pixel is known.  Nothing in
+them is flat: products and backgrounds have texture, shade and several colours.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ _SUPERSAMPLED = 4
 
 
 class Composite(NamedTuple):
-    """rows x columns x 3 of 0..255; alpha 0..1."""
+    """A scene: colours are rows x columns x 3, 0..255; alpha 0..1."""
 
     name: str
     foreground: Floats
@@ -28,25 +28,25 @@ class Composite(NamedTuple):
 
     @property
     def photo(self) -> Image.Image:
-        """What a camera would have seen."""
+        """Picture that a camera would take."""
         alpha = self.alpha[..., None]
         seen = alpha * self.foreground + (1 - alpha) * self.background
         return Image.fromarray(seen.round().astype(np.uint8))
 
     @property
     def edge(self) -> NDArray[np.bool_]:
-        """Pixels in which product and background mix, as eight bits tell them."""
+        """Pixels in which product and background mix, in eight bits."""
         levels = np.rint(self.alpha * 255)
         return (levels > 0) & (levels < 255)
 
     def error(self, colours: NDArray[np.uint8]) -> float:
-        """The mean distance to the product's own colour at the edge, in levels of 255."""
+        """Return the mean distance to the product's own colour at the edge, in levels of 255."""
         differences = np.abs(colours[self.edge][:, :3] - self.foreground[self.edge])
         return float(differences.mean())
 
 
 def _textured(seed: int, *colours: tuple[int, int, int], grain: float = 6) -> Floats:
-    """Large patches of the colours, a shade across, and grain."""
+    """Return large patches of the colours, with shade and grain."""
     random = np.random.default_rng(seed)
     patches = Image.fromarray(random.integers(0, len(colours), (5, 8)).astype(np.uint8))
     index = np.asarray(patches.resize((WIDTH, HEIGHT), Image.Resampling.NEAREST))
@@ -59,7 +59,7 @@ def _textured(seed: int, *colours: tuple[int, int, int], grain: float = 6) -> Fl
 
 
 def _drawn(draw: Callable[[ImageDraw.ImageDraw, float], None], *, blur: float) -> Floats:
-    """An alpha channel, drawn larger than it is, and as soft as the lens."""
+    """Draw an alpha channel, supersampled and then blurred."""
     scale = _SUPERSAMPLED
     image = Image.new("L", (WIDTH * scale, HEIGHT * scale))
     draw(ImageDraw.Draw(image), scale)
@@ -92,7 +92,7 @@ def _fur(draw: ImageDraw.ImageDraw, scale: float) -> None:
 
 
 def composites(seed: int = 0) -> Iterator[Composite]:
-    """A sharp edge, a soft one, one out of focus, and fur; each before two backgrounds."""
+    """Yield a sharp edge, a soft one, one out of focus, and fur, each on two backgrounds."""
     bottles, fur = partial(_drawn, _bottle), partial(_drawn, _fur)
     wool = _textured(seed + 4, (90, 60, 40), (150, 105, 70))
     products = {

@@ -1,4 +1,4 @@
-"""The largest and noisiest photo that is taken: a result or result_too_large, in every format."""
+"""The largest and noisiest accepted photo: a result or result_too_large, in every format."""
 
 import io
 from functools import cache
@@ -10,7 +10,7 @@ from PIL import Image
 from erasestream.pipeline.stages.inference.imaging.compose import arrange, cut
 from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage
 from erasestream.pipeline.stages.inference.imaging.decode import decode
-from erasestream.pipeline.stages.inference.imaging.encode import Encoded, encode
+from erasestream.pipeline.stages.inference.imaging.encode import EncodedImage, encode
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.store import Installed
@@ -21,7 +21,7 @@ from tests.pipeline.stages.inference.pictures import disc, gradient, saved
 
 LARGEST = (8000, 6250)
 SCALE = 10
-"""A smaller photo has as much less room."""
+"""Factor by which photo and limits are smaller."""
 EVERY = [
     *(CutoutOptions(format=output) for output in OutputFormat),
     CutoutOptions(format=OutputFormat.JPG, quality=100),
@@ -32,13 +32,13 @@ EVERY = [
 
 @cache
 def noisy(width: int, height: int) -> bytes:
-    """A photo that no encoder makes small."""
+    """Return a photo that no encoder compresses well."""
     levels = np.random.default_rng(3).normal(128, 40, (height, width, 3)).clip(0, 255)
     return saved(Image.fromarray(levels.astype(np.uint8)), "JPEG", quality=60)
 
 
-def encoded(data: bytes, options: CutoutOptions, limits: Limits) -> Encoded | Code:
-    """By all steps but the model's."""
+def encoded(data: bytes, options: CutoutOptions, limits: Limits) -> EncodedImage | Code:
+    """Run all steps but the model's."""
     try:
         cutout = cut(decode(data, limits=limits), disc(), options)
         return encode(arrange(cutout, options, limits=limits), options, limits=limits)
@@ -47,7 +47,7 @@ def encoded(data: bytes, options: CutoutOptions, limits: Limits) -> Encoded | Co
 
 
 async def by_the_pool(pool: ProcessPool, data: bytes, options: CutoutOptions) -> CutoutImage | Code:
-    """By a child, with its bounds."""
+    """Cut out in a child, with its limits."""
     try:
         return await pool.cut_out(data, options)
     except InvalidImage as error:
@@ -56,11 +56,11 @@ async def by_the_pool(pool: ProcessPool, data: bytes, options: CutoutOptions) ->
 
 @pytest.mark.parametrize("options", EVERY, ids=CutoutOptions.to_json)
 def test_a_noisy_photo_gives_a_result_or_is_too_large(options: CutoutOptions) -> None:
-    """A tenth of the largest, with a tenth of the room; `auto` and `jpg` always have a result."""
+    """A tenth of the largest, with a tenth of the limits; `auto` and `jpg` always have a result."""
     data = noisy(LARGEST[0] // 4, LARGEST[1] * 4 // SCALE)
     limits = Limits(max_pixels=50_000_000 // SCALE, max_result_bytes=MAX_CUTOUT_BYTES // SCALE)
     done = encoded(data, options, limits)
-    if isinstance(done, Encoded):
+    if isinstance(done, EncodedImage):
         assert len(done.data) <= limits.max_result_bytes
         assert Image.open(io.BytesIO(done.data)).size == (done.width, done.height)
     else:
@@ -73,7 +73,7 @@ def test_a_noisy_photo_gives_a_result_or_is_too_large(options: CutoutOptions) ->
 async def test_fifty_noisy_megapixels_through_the_pool(
     tiny_model: Installed, options: CutoutOptions
 ) -> None:
-    """Within the memory that a child has; and the next photo is as good as any."""
+    """Within the memory limit of a child; and the next photo is cut out as well."""
     data = noisy(*LARGEST)
     assert len(data) <= MAX_UPLOAD_BYTES
     pool = ProcessPool(model=tiny_model, children=1)

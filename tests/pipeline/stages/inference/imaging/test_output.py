@@ -1,4 +1,4 @@
-"""Writing cut-outs that hold nothing but the product, in the shape that was asked for."""
+"""Cut-outs contain only the product, in the requested size and format."""
 
 import io
 import os
@@ -10,7 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from erasestream.pipeline.stages.inference.imaging.compose import arrange, cut
 from erasestream.pipeline.stages.inference.imaging.decode import Picture, decode
-from erasestream.pipeline.stages.inference.imaging.encode import Encoded, encode
+from erasestream.pipeline.stages.inference.imaging.encode import EncodedImage, encode
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
 from erasestream.schemas.errors import Code, InvalidImage
 from erasestream.schemas.events.images import Adjusted
@@ -23,20 +23,20 @@ LOSSLESS = [OutputFormat.PNG, OutputFormat.WEBP, OutputFormat.AUTO]
 EVERY = list(OutputFormat)
 
 
-def made(data: bytes, mask: np.ndarray, options: CutoutOptions) -> Encoded:
-    """The cut-out's file, by all steps."""
+def cut_out(data: bytes, mask: np.ndarray, options: CutoutOptions) -> EncodedImage:
+    """Run all steps but the model's; return the cut-out's file."""
     return encode(arrange(cut(decode(data), mask, options), options), options)
 
 
 def values(data: bytes) -> np.ndarray:
-    """What a stranger sees who decodes it: red, green, blue and alpha."""
+    """Decode a file to red, green, blue and alpha."""
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
 
 
 def scene(
     width: int = 240, height: int = 180, behind: tuple[int, int, int] = GREEN
 ) -> tuple[bytes, np.ndarray]:
-    """A red disc before a background, and the mask that finds it."""
+    """Return a photo of a red disc on a background, and its mask."""
     mask = np.asarray(Image.fromarray(disc(256)).resize((width, height), Image.Resampling.BILINEAR))
     pixels = mask[..., None] * np.array(RED) + (1 - mask[..., None]) * np.array(behind)
     return saved(Image.fromarray(pixels.round().astype(np.uint8))), mask
@@ -48,9 +48,9 @@ def scene(
 def test_no_colour_is_left_where_the_cutout_is_transparent(
     output: OutputFormat, edges: Edges, size: Size
 ) -> None:
-    """Decoded again and without its alpha channel, the background is black, not the room."""
+    """Decoded without its alpha channel, the background is black."""
     photo, mask = scene(800, 600)
-    done = made(photo, mask, CutoutOptions(format=output, edges=edges, size=size))
+    done = cut_out(photo, mask, CutoutOptions(format=output, edges=edges, size=size))
     assert sniff_content_type(done.data) == done.content_type == output.content_type
     seen = values(done.data)
     assert seen.shape == (done.height, done.width, 4)
@@ -61,11 +61,11 @@ def test_no_colour_is_left_where_the_cutout_is_transparent(
 
 
 @pytest.mark.parametrize("output", [OutputFormat.WEBP, OutputFormat.AUTO])
-def test_a_lossy_cutout_hides_no_background_either(output: OutputFormat) -> None:
-    """What lossy WebP puts below transparent pixels is the same, whatever was behind."""
+def test_a_lossy_cutout_contains_no_background(output: OutputFormat) -> None:
+    """The colours that lossy WebP gives transparent pixels do not depend on the background."""
     options = CutoutOptions(format=output, quality=80)
     before = [
-        values(made(*scene(behind=colour), options).data).astype(int)
+        values(cut_out(*scene(behind=colour), options).data).astype(int)
         for colour in (GREEN, (255, 255, 255), (0, 0, 90))
     ]
     hidden = before[0][..., 3] == 0
@@ -76,8 +76,8 @@ def test_a_lossy_cutout_hides_no_background_either(output: OutputFormat) -> None
         assert difference.max() < 30, "backgrounds differ by up to 235"
 
 
-def test_a_jpg_stands_on_the_colour_that_was_asked_for() -> None:
-    """White without one; nothing of the old background is in it, not even at the edge."""
+def test_a_jpg_has_the_requested_background() -> None:
+    """White by default."""
     photo, mask = scene()
     for colour, expected in (
         (None, (255, 255, 255)),
@@ -86,7 +86,7 @@ def test_a_jpg_stands_on_the_colour_that_was_asked_for() -> None:
         ("102030", (16, 32, 48)),
     ):
         options = CutoutOptions(format=OutputFormat.JPG, bg_color=colour)
-        done = made(photo, mask, options)
+        done = cut_out(photo, mask, options)
         assert sniff_content_type(done.data) == done.content_type == "image/jpeg"
         seen = values(done.data).astype(int)
         assert np.abs(seen[0, 0, :3] - expected).max() < 4
@@ -95,16 +95,16 @@ def test_a_jpg_stands_on_the_colour_that_was_asked_for() -> None:
 
 @pytest.mark.parametrize("output", LOSSLESS)
 def test_a_background_makes_any_format_opaque(output: OutputFormat) -> None:
-    """The colour is exact where the product is not."""
+    """Its colour is exact beside the product."""
     photo, mask = scene()
-    seen = values(made(photo, mask, CutoutOptions(format=output, bg_color="ff8000")).data)
+    seen = values(cut_out(photo, mask, CutoutOptions(format=output, bg_color="ff8000")).data)
     assert (seen[..., 3] == 255).all()
     assert tuple(seen[0, 0, :3]) == (255, 128, 0)
 
 
 @pytest.mark.parametrize("output", EVERY)
-def test_alpha_alone_is_a_grey_picture_of_the_photos_size(output: OutputFormat) -> None:
-    """White where the product is; a turned JPEG that was decoded smaller has its own size."""
+def test_the_alpha_channel_is_a_grey_picture_of_the_photos_size(output: OutputFormat) -> None:
+    """White where the product is; also for a rotated JPEG that was decoded at a smaller size."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     photo = saved(gradient(960, 640), "JPEG", exif=exif)
@@ -120,12 +120,14 @@ def test_alpha_alone_is_a_grey_picture_of_the_photos_size(output: OutputFormat) 
 
 
 @pytest.mark.parametrize("output", LOSSLESS)
-def test_what_was_transparent_stays_transparent(output: OutputFormat) -> None:
-    """The picture's own alpha is multiplied in, and its hidden colour goes too."""
+def test_transparent_pixels_stay_transparent(output: OutputFormat) -> None:
+    """The picture's own alpha is multiplied in, and its hidden colours are removed."""
     source = Image.new("RGBA", (64, 64), (*RED, 128))
     source.paste((*GREEN, 0), (0, 0, 64, 32))
     whole = np.ones((8, 8), np.float32)
-    seen = values(made(saved(source), whole, CutoutOptions(format=output, edges=Edges.AS_IS)).data)
+    seen = values(
+        cut_out(saved(source), whole, CutoutOptions(format=output, edges=Edges.AS_IS)).data
+    )
     assert not seen[:32].any()
     assert (seen[32:] == (*RED, 128)).all()
 
@@ -133,7 +135,7 @@ def test_what_was_transparent_stays_transparent(output: OutputFormat) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("output", EVERY)
 def test_metadata_is_not_passed_on(kind: str, output: OutputFormat) -> None:
-    """Camera, position, comments, XMP and profile stay behind."""
+    """No camera, position, comment, XMP or profile."""
     exif = Image.Exif()
     exif[ExifTags.Base.Make] = "SECRET-CAMERA"
     exif.get_ifd(ExifTags.IFD.GPSInfo)[ExifTags.GPS.GPSLatitudeRef] = "SECRET-N"
@@ -148,7 +150,7 @@ def test_metadata_is_not_passed_on(kind: str, output: OutputFormat) -> None:
     data = saved(gradient(), kind, exif=exif, icc_profile=icc, **extra)
     assert b"SECRET" in data
     for channels in Channels:
-        out = made(data, disc(), CutoutOptions(format=output, channels=channels)).data
+        out = cut_out(data, disc(), CutoutOptions(format=output, channels=channels)).data
         result = Image.open(io.BytesIO(out))
         result.load()
         assert b"SECRET" not in out
@@ -157,37 +159,37 @@ def test_metadata_is_not_passed_on(kind: str, output: OutputFormat) -> None:
 
 
 def test_a_crop_leaves_the_product_and_the_margin() -> None:
-    """In pixels or in percent of the product; beyond the photo it goes on, transparent."""
+    """In pixels or in percent of the product; beyond the photo it is transparent."""
     image = Image.new("RGB", (100, 80), GREEN)
     mask = np.zeros((80, 100), np.float32)
     mask[20:60, 10:90] = 1
 
     def size(margin: str | None) -> tuple[int, ...]:
         options = CutoutOptions(crop=True, crop_margin=margin)
-        seen = values(made(saved(image), mask, options).data)
+        seen = values(cut_out(saved(image), mask, options).data)
         assert not seen[seen[..., 3] == 0].any()
         return seen.shape[:2]
 
-    # The mask is resized to its own size here, so its edge is where it was drawn.
+    # The mask has the photo's size, so its edge is exact.
     assert size(None) == (40, 80)
     assert size("5px") == (50, 90)
     assert size("10%") == (48, 96)
     assert size("0px 10px") == (40, 100)
-    assert size("1px 2px 3px 40px") == (44, 122), "the photo ends 30 pixels before"
+    assert size("1px 2px 3px 40px") == (44, 122), "30 pixels beyond the photo"
 
 
 def test_a_crop_of_nothing_is_the_whole_picture() -> None:
-    """Where no product was found there is nothing to crop to."""
+    """If no product was found."""
     nothing = np.zeros((8, 8), np.float32)
-    done = made(saved(gradient()), nothing, CutoutOptions(crop=True))
+    done = cut_out(saved(gradient()), nothing, CutoutOptions(crop=True))
     assert (done.width, done.height) == (96, 64)
     assert not values(done.data).any()
 
 
 @pytest.mark.parametrize("most", [30, 37, 100, 333])
 @pytest.mark.parametrize("margin", ["0px 500px", "50%", "3px 1px 50% 499px"])
-def test_margins_are_as_much_smaller_as_the_product(margin: str, most: int) -> None:
-    """However much of them lies beyond the photo; the limit is on what comes out."""
+def test_margins_are_scaled_like_the_product(margin: str, most: int) -> None:
+    """However far they reach beyond the photo; limits apply to the result."""
     options = CutoutOptions(crop=True, crop_margin=margin, max_dimension=most)
     whole = cut(decode(saved(gradient())), np.ones((8, 8), np.float32), options)
     done = arrange(whole, options, limits=Limits(max_pixels=most * most))
@@ -202,8 +204,7 @@ def test_margins_are_as_much_smaller_as_the_product(margin: str, most: int) -> N
     assert abs(rows.min() - margins.top * factor) <= 1
 
 
-def test_auto_fits_with_its_margins_too() -> None:
-    """It is a WebP that always fits: all is made smaller, which is said."""
+def test_auto_is_scaled_down_to_fit_with_its_margins() -> None:
     options = CutoutOptions(format=OutputFormat.AUTO, crop=True, crop_margin="50%")
     limits = Limits(max_pixels=100 * 80)
     photo = decode(saved(gradient(100, 80)), limits=limits)
@@ -216,7 +217,6 @@ def test_auto_fits_with_its_margins_too() -> None:
 
 
 def test_margins_that_make_too_many_pixels_are_refused() -> None:
-    """A margin is no way around the limit of pixels."""
     options = CutoutOptions(crop=True, crop_margin="500px")
     whole = cut(decode(saved(gradient())), np.ones((8, 8), np.float32), options)
     with pytest.raises(InvalidImage) as refused:
@@ -234,22 +234,22 @@ def test_margins_that_make_too_many_pixels_are_refused() -> None:
         (CutoutOptions(size=Size.PREVIEW), (612, 408)),
     ],
 )
-def test_a_result_is_as_large_as_asked_for_and_never_larger_than_the_photo(
+def test_a_result_has_the_requested_size_but_never_exceeds_the_photo(
     options: CutoutOptions, size: tuple[int, int]
 ) -> None:
     """By its longest side, or by its pixels."""
-    done = made(saved(gradient(960, 640)), disc(), options)
+    done = cut_out(saved(gradient(960, 640)), disc(), options)
     assert (done.width, done.height) == size == values(done.data).shape[1::-1]
 
 
 def noise(width: int = 64, height: int = 64) -> Picture:
-    """What no encoder makes small."""
+    """Return a picture that no encoder compresses well."""
     return Picture(image=Image.frombytes("RGBA", (width, height), os.urandom(width * height * 4)))
 
 
 @pytest.mark.parametrize("output", [OutputFormat.PNG, OutputFormat.WEBP, OutputFormat.JPG])
 def test_a_result_over_the_limit_is_refused(output: OutputFormat) -> None:
-    """A cut-out that no topic would take has a code and not a broken pipeline."""
+    """It has a code; it would be too large for any topic."""
     options = CutoutOptions(format=output)
     cutout = arrange(noise(), options)
     with pytest.raises(InvalidImage) as refused:
@@ -261,10 +261,10 @@ def test_a_result_over_the_limit_is_refused(output: OutputFormat) -> None:
     ("max_bytes", "adjusted", "width"),
     [(40_000, None, 64), (12_000, Adjusted.LOSSY, 64), (6_000, Adjusted.SMALLER, 45)],
 )
-def test_auto_steps_down_until_it_fits_and_says_so(
+def test_auto_steps_down_until_it_fits(
     max_bytes: int, adjusted: Adjusted | None, width: int
 ) -> None:
-    """Lossless, lossy, then half as many pixels."""
+    """Lossless, lossy, then half as many pixels, which `adjusted` records."""
     limits = Limits(max_result_bytes=max_bytes)
     done = encode(noise(), CutoutOptions(format=OutputFormat.AUTO), limits=limits)
     assert len(done.data) <= max_bytes
@@ -272,15 +272,14 @@ def test_auto_steps_down_until_it_fits_and_says_so(
     assert values(done.data).shape[1] == width
 
 
-def test_auto_gives_up_where_nothing_fits() -> None:
-    """Smaller and smaller comes to an end."""
+def test_auto_is_refused_where_nothing_fits() -> None:
     with pytest.raises(InvalidImage) as refused:
         encode(noise(), CutoutOptions(format=OutputFormat.AUTO), limits=Limits(max_result_bytes=10))
     assert refused.value.code is Code.RESULT_TOO_LARGE
 
 
-def test_a_format_that_can_not_hold_the_size_says_so() -> None:
-    """WebP ends at 16,383 pixels; PNG does not, and auto makes it smaller."""
+def test_a_size_beyond_the_format_is_refused() -> None:
+    """WebP ends at 16,383 pixels, PNG does not, and auto is scaled down."""
     wide = Picture(image=Image.new("RGBA", (16_400, 16)))
     with pytest.raises(InvalidImage) as refused:
         encode(wide, CutoutOptions(format=OutputFormat.WEBP))

@@ -1,4 +1,4 @@
-"""Builds of 8 bits, licences, and models of other kinds: brought by a manifest alone."""
+"""Builds in 8 bits, licences, and other models, which need only a manifest."""
 
 import hashlib
 from pathlib import Path
@@ -26,14 +26,8 @@ from tests.pipeline.stages.inference.pictures import saved
 from tests.pipeline.stages.inference.tiny_model import SIZE, TINY, serialized, tiny
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> ModelStore:
-    """An empty store."""
-    return ModelStore(tmp_path / "models")
-
-
 def photos(folder: Path, count: int) -> Path:
-    """So many photos of a bright thing on a dark ground."""
+    """Write so many photos of a bright object on a dark background."""
     folder.mkdir()
     for number in range(count):
         pixels = np.full((80, 80, 3), 20 + number, np.uint8)
@@ -42,19 +36,17 @@ def photos(folder: Path, count: int) -> Path:
     return folder
 
 
-def brought(tmp_path: Path, model: onnx.ModelProto, **change: object) -> tuple[Manifest, str]:
-    """A model's file and its manifest."""
+def provide(tmp_path: Path, model: onnx.ModelProto, **change: object) -> tuple[Manifest, str]:
+    """Write a model's file; return its manifest and its path."""
     path = tmp_path / "brought.onnx"
     path.write_bytes(serialized(model))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return TINY.model_copy(update={"sha256": digest, **change}), str(path)
 
 
-def test_a_build_of_8_bits_is_chosen_by_what_was_measured(
-    store: ModelStore, tmp_path: Path
-) -> None:
-    """Its record says which build runs, how alike the masks are, and what each took."""
-    manifest, file = brought(tmp_path, tiny(), build=Build.STATIC_INT8)
+def test_a_build_in_8_bits_is_chosen_by_measurements(store: ModelStore, tmp_path: Path) -> None:
+    """The record contains the build, the agreement of the masks and both times."""
+    manifest, file = provide(tmp_path, tiny(), build=Build.STATIC_INT8)
     steps: list[tuple[str, int, int]] = []
     installed = install(
         store,
@@ -80,10 +72,8 @@ def test_a_build_of_8_bits_is_chosen_by_what_was_measured(
     assert store.find("tiny") == installed
 
 
-def test_a_build_of_8_bits_that_cuts_out_something_else_is_not_used(
-    store: ModelStore, tmp_path: Path
-) -> None:
-    """Steps finer than 8 bits can tell apart: single precision runs, and the record says why."""
+def test_an_inaccurate_build_in_8_bits_is_not_used(store: ModelStore, tmp_path: Path) -> None:
+    """Of a model that needs finer steps; the record states the reason."""
     fine = helper.make_graph(
         [
             helper.make_node("ReduceMean", ["picture"], ["grey"], axes=[1], keepdims=1),
@@ -96,7 +86,7 @@ def test_a_build_of_8_bits_that_cuts_out_something_else_is_not_used(
         [numpy_helper.from_array(np.full((1, 1, 1, 1), 5000, np.float32), "huge")],
     )
     model = helper.make_model(fine, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    manifest, file = brought(tmp_path, model, build=Build.STATIC_INT8)
+    manifest, file = provide(tmp_path, model, build=Build.STATIC_INT8)
     noise = np.random.default_rng(1).integers(0, 255, (6, 64, 64, 3), np.uint8)
     folder = tmp_path / "noise"
     folder.mkdir()
@@ -111,8 +101,8 @@ def test_a_build_of_8_bits_that_cuts_out_something_else_is_not_used(
 
 
 def test_the_same_photos_give_the_same_build(tmp_path: Path) -> None:
-    """Byte for byte: results name the SHA-256 of what ran."""
-    manifest, file = brought(tmp_path, tiny(), build=Build.STATIC_INT8)
+    """Byte for byte: results name the SHA-256 of the model."""
+    manifest, file = provide(tmp_path, tiny(), build=Build.STATIC_INT8)
     folder = photos(tmp_path / "photos", 6)
     first, second = (
         install(ModelStore(tmp_path / name), manifest=manifest, source=file, photos=folder)
@@ -125,11 +115,11 @@ def test_the_same_photos_give_the_same_build(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [None, 0, 3])
-def test_with_too_few_photos_single_precision_runs(
+def test_with_too_few_photos_single_precision_is_used(
     store: ModelStore, tmp_path: Path, count: int | None
 ) -> None:
-    """And says so."""
-    manifest, file = brought(tmp_path, tiny(), build=Build.STATIC_INT8)
+    """The record states the reason."""
+    manifest, file = provide(tmp_path, tiny(), build=Build.STATIC_INT8)
     folder = None if count is None else photos(tmp_path / "photos", count)
     installed = install(store, manifest=manifest, source=file, photos=folder)
     assert installed.choice is not None
@@ -137,9 +127,9 @@ def test_with_too_few_photos_single_precision_runs(
     assert "too few photos" in installed.choice.reason
 
 
-def test_a_photo_that_can_not_be_read_is_refused(store: ModelStore, tmp_path: Path) -> None:
-    """Nothing is installed with less than the operator wanted."""
-    manifest, file = brought(tmp_path, tiny(), build=Build.STATIC_INT8)
+def test_an_unreadable_photo_is_refused(store: ModelStore, tmp_path: Path) -> None:
+    """Nothing is installed without a photo that the operator provided."""
+    manifest, file = provide(tmp_path, tiny(), build=Build.STATIC_INT8)
     folder = photos(tmp_path / "photos", 4)
     (folder / "broken.jpg").write_bytes(b"no photo")
     with pytest.raises(Refused, match="photo"):
@@ -157,24 +147,24 @@ def test_a_photo_that_can_not_be_read_is_refused(store: ModelStore, tmp_path: Pa
         {"licence": "For research purposes only."},
     ],
 )
-def test_a_non_commercial_licence_needs_the_operators_word(
+def test_a_non_commercial_licence_needs_the_operators_confirmation(
     store: ModelStore, tmp_path: Path, change: dict[str, object]
 ) -> None:
-    """Refused with the flag that gives it, before anything is fetched; installed with it."""
-    manifest, file = brought(tmp_path, tiny(), **change)
+    """Refused before any download, naming the flag; installed with it."""
+    manifest, file = provide(tmp_path, tiny(), **change)
     with pytest.raises(Refused, match="--non-commercial") as refused:
         install(store, manifest=manifest, source="/nowhere")
     assert refused.value.code is Code.MODEL_REFUSED
     install(store, manifest=manifest, source=file, accepted=Use.NON_COMMERCIAL)
 
 
-def test_isnets_licence_is_shown_but_needs_no_word() -> None:
+def test_isnets_licence_needs_no_confirmation() -> None:
     """It is called MIT."""
     assert not any(manifest.is_non_commercial for manifest in BUILDS.values())
 
 
 def of_kind(outputs: int, last: str | None) -> onnx.ModelProto:
-    """A model with several outputs, the first of which is the mask, after the node `last`."""
+    """Return a model with several outputs; the first is the mask, after the node `last`."""
     nodes = [helper.make_node("Conv", ["picture", "luma"], ["bright"], kernel_shape=[1, 1])]
     for number in range(outputs):
         kind = (last or "Identity") if number == 0 else "Neg"
@@ -199,24 +189,24 @@ IMAGENET = {"mean": (123.675, 116.28, 103.53), "scale": (58.395, 57.12, 57.375)}
 @pytest.mark.parametrize(
     ("model", "change"),
     [
-        # U2-Net: seven outputs with a sigmoid, stretched from the smallest to the largest.
+        # U2-Net: seven outputs with a sigmoid, normalised to smallest and largest value.
         (of_kind(7, "Sigmoid"), {**IMAGENET, "normalisation": Normalisation.MIN_MAX}),
-        # IS-Net from elsewhere: twelve outputs, mean 0.5, scale 1.
+        # IS-Net from another source: twelve outputs, mean 0.5, scale 1.
         (of_kind(12, "Sigmoid"), {"mean": (127.5,) * 3, "scale": (255.0,) * 3}),
         # BiRefNet: one output of logits.
         (of_kind(1, None), {**IMAGENET, "activation": Activation.SIGMOID}),
     ],
     ids=["u2net", "isnet", "birefnet"],
 )
-def test_other_models_are_brought_by_a_manifest_alone(
+def test_other_models_need_only_a_manifest(
     store: ModelStore,
     tmp_path: Path,
     model: onnx.ModelProto,
     change: dict[str, object],
     build: Build,
 ) -> None:
-    """Bright is the product, dark is not, with the numbers that the model was trained with."""
-    manifest, file = brought(tmp_path, model, output_name="d0", build=build, **change)
+    """Bright is the product, dark is not, with the constants of the model's training."""
+    manifest, file = provide(tmp_path, model, output_name="d0", build=build, **change)
     segmenter = Segmenter(install(store, manifest=manifest, source=file))
     values = np.zeros((SIZE, SIZE, 3), np.float32)
     values[:, : SIZE // 2] = 255
@@ -226,17 +216,17 @@ def test_other_models_are_brought_by_a_manifest_alone(
     assert (mask[:, SIZE // 2 :] < 0.1).all()
 
 
-def test_a_bare_name_means_the_preferred_version(store: ModelStore, tmp_path: Path) -> None:
-    """What an earlier release installed stays, and is in nobody's way."""
+def test_a_name_without_version_means_the_preferred_one(store: ModelStore, tmp_path: Path) -> None:
+    """Models that an earlier release installed stay available."""
     for version in ("1.4.5-fp32", PREFERRED["isnet"]):
-        manifest, file = brought(tmp_path, tiny(), name="isnet", version=version)
+        manifest, file = provide(tmp_path, tiny(), name="isnet", version=version)
         install(store, manifest=manifest, source=file)
     assert store.find("isnet").manifest.version == PREFERRED["isnet"]
     assert store.find("isnet-1.4.5-fp32").manifest.version == "1.4.5-fp32"
 
 
 def test_every_build_has_a_folder_of_its_own() -> None:
-    """And the set-up script looks for the one that it installs."""
+    """The set-up script checks for the one that it installs."""
     assert len({manifest.label for manifest in BUILDS.values()}) == len(Build)
     assert build_of(None) is ISNET
     assert build_of("as_shipped").build is Build.AS_SHIPPED

@@ -1,7 +1,7 @@
-"""The real model on a real photo, against a reference that shares no code with it.
+"""The real model on a real photo, compared with a reference that shares no code with it.
 
-`reference/coffee.png` was made by `reference/make_reference.py` and looked at: cup, saucer and
-spoon are white, the table is black.
+`reference/coffee.png` was made by `reference/make_reference.py` and checked by eye: cup, saucer
+and spoon are white, the table is black.
 """
 
 import io
@@ -24,14 +24,14 @@ LEAST_IOU = 0.98
 
 
 def iou(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Intersection over union of what is more than half opaque."""
+    """Return the intersection over union of pixels more than half opaque."""
     a, b = one > 127, other > 127
     return float((a & b).sum() / (a | b).sum())
 
 
 @pytest.mark.isnet
-async def test_isnet_cuts_out_what_the_reference_cuts_out(models: Path) -> None:
-    """IoU of at least 0.98; an inverted, an empty or a full mask is far from it."""
+async def test_isnet_agrees_with_the_reference(models: Path) -> None:
+    """IoU of at least 0.98; inverted, empty or full masks are far below it."""
     pool = ProcessPool(model=ModelStore(models).find(ISNET.label), children=1)
     await pool.start()
     try:

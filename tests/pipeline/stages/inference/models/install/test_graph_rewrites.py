@@ -1,4 +1,4 @@
-"""The form that onnxruntime is quick with: the same sums, in other places."""
+"""Rewritten graphs compute the same masks."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 
 from erasestream.pipeline.stages.inference.models.install.graph_rewrites import (
     OUTPUTS,
-    settle,
+    pad_and_share_scales,
     widen,
 )
 from erasestream.pipeline.stages.inference.models.install.quantise import quantise
@@ -23,7 +23,7 @@ RANDOM = np.random.default_rng(7)
 def model(
     nodes: list[onnx.NodeProto], outputs: int, colours: int = 3, **constants: np.ndarray
 ) -> ModelProto:
-    """Of a picture of so many colours, with an output `mask`."""
+    """Return a model with an input `picture` of so many colours and an output `mask`."""
     graph = helper.make_graph(
         nodes,
         "model",
@@ -34,30 +34,30 @@ def model(
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
 
 
-class Once(CalibrationDataReader):  # type: ignore[misc]
-    """One picture to calibrate with."""
+class SinglePictureReader(CalibrationDataReader):  # type: ignore[misc]
+    """Reader of one calibration picture."""
 
     def __init__(self, picture: np.ndarray) -> None:
         self._left = [{"picture": picture}]
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """The picture, then none."""
+        """Return the picture, then None."""
         return self._left.pop() if self._left else None
 
 
 def weights(*shape: int) -> np.ndarray:
-    """So many, of both signs."""
+    """Return random weights of both signs."""
     return RANDOM.normal(0, 0.3, shape).astype(np.float32)
 
 
-def answer(path: Path, picture: np.ndarray) -> np.ndarray:
-    """What the model in this file makes of a picture."""
+def run_model(path: Path, picture: np.ndarray) -> np.ndarray:
+    """Return the model's mask of a picture."""
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return np.asarray(session.run(["mask"], {"picture": picture})[0])
 
 
 def outputs_of(path: Path) -> list[int]:
-    """Of each convolution."""
+    """Return the number of outputs of each convolution."""
     graph = onnx.load(str(path)).graph
     shapes = {each.name: tuple(each.dims) for each in graph.initializer}
     return [shapes[node.input[1]][0] for node in graph.node if node.op_type == "Conv"]
@@ -68,7 +68,7 @@ def outputs_of(path: Path) -> list[int]:
 def test_a_narrow_convolution_gets_more_outputs_and_the_same_mask(
     tmp_path: Path, outputs: int, bias: tuple[str, ...]
 ) -> None:
-    """What it gets more is cut away again; one that is wide enough stays as it is."""
+    """Additional outputs are sliced off; a convolution that is wide enough is not changed."""
     conv = helper.make_node("Conv", ["picture", "weights", *bias], ["mask"], pads=[1, 1, 1, 1])
     constants = {name: weights(outputs) for name in bias}
     before = model([conv], outputs, weights=weights(outputs, 3, 3, 3), **constants)
@@ -76,14 +76,14 @@ def test_a_narrow_convolution_gets_more_outputs_and_the_same_mask(
     onnx.save(before, str(source))
     widen(source, target)
     picture = weights(1, 3, SIDE, SIDE)
-    assert answer(target, picture).shape == (1, outputs, SIDE, SIDE)
-    assert np.allclose(answer(target, picture), answer(source, picture), atol=1e-5)
+    assert run_model(target, picture).shape == (1, outputs, SIDE, SIDE)
+    assert np.allclose(run_model(target, picture), run_model(source, picture), atol=1e-5)
     assert outputs_of(target) == [max(outputs, OUTPUTS)]
     assert len(onnx.load(str(target)).graph.initializer) == 1 + len(bias) + 3 * (outputs < OUTPUTS)
 
 
-def test_a_convolution_in_groups_stays_as_it_is(tmp_path: Path) -> None:
-    """Its outputs belong to inputs of their own."""
+def test_a_grouped_convolution_is_not_changed(tmp_path: Path) -> None:
+    """Its outputs belong to certain inputs."""
     conv = helper.make_node("Conv", ["picture", "weights"], ["mask"], pads=[1, 1, 1, 1], group=3)
     source, target = tmp_path / "source.onnx", tmp_path / "target.onnx"
     onnx.save(model([conv], 3, weights=weights(3, 1, 3, 3)), str(source))
@@ -95,7 +95,7 @@ def test_a_convolution_in_groups_stays_as_it_is(tmp_path: Path) -> None:
 def test_the_first_convolution_gets_a_fourth_input_and_the_same_mask(
     tmp_path: Path, colours: int
 ) -> None:
-    """The zero of its bytes, which need not be 0; whoever else takes them sees three."""
+    """It is the zero point of its bytes, which need not be 0; other nodes still get three."""
     conv = ["Conv", ["picture", "weights", "bias"], ["bright"]]
     nodes = [
         helper.make_node(*conv, pads=[1, 1, 1, 1]),
@@ -107,17 +107,21 @@ def test_the_first_convolution_gets_a_fourth_input_and_the_same_mask(
     onnx.save(model(nodes, OUTPUTS, colours, **constants), str(source))
     picture = weights(1, colours, SIDE, SIDE) + np.float32(0.2)
     quantize_static(
-        str(source), str(before), Once(picture), quant_format=QuantFormat.QDQ, per_channel=True
+        str(source),
+        str(before),
+        SinglePictureReader(picture),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
     )
     after.write_bytes(before.read_bytes())
-    settle(after)
+    pad_and_share_scales(after)
     kinds = [node.op_type for node in onnx.load(str(after)).graph.node]
     assert kinds.count("Pad") == (colours == 3)
-    assert (answer(after, picture) == answer(before, picture)).all()
+    assert (run_model(after, picture) == run_model(before, picture)).all()
 
 
-def test_what_is_resized_has_the_scale_of_what_it_is_joined_to(tmp_path: Path) -> None:
-    """And what is joined to it keeps its own, since others take it too."""
+def test_a_resized_input_of_a_concat_has_the_scale_of_its_result(tmp_path: Path) -> None:
+    """The other input keeps its scale, because other nodes use it as well."""
     nodes = [
         helper.make_node("Conv", ["picture", "weights"], ["large"], pads=[1, 1, 1, 1]),
         helper.make_node("MaxPool", ["large"], ["pooled"], kernel_shape=[2, 2], strides=[2, 2]),
@@ -144,5 +148,5 @@ def test_what_is_resized_has_the_scale_of_what_it_is_joined_to(tmp_path: Path) -
     assert resized == rounded["resized"] == rounded["joined"]
     assert large == rounded["large"] != rounded["joined"]
     assert rounded["small"] != rounded["joined"]
-    wanted = answer(source, picture)
-    assert np.abs(answer(target, picture) - wanted).max() < 0.05 * np.abs(wanted).max()
+    wanted = run_model(source, picture)
+    assert np.abs(run_model(target, picture) - wanted).max() < 0.05 * np.abs(wanted).max()

