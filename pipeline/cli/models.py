@@ -12,7 +12,7 @@ from rich.table import Table
 from erasestream.pipeline.cli.console import CACHE, CacheOption, console, print_line
 
 if TYPE_CHECKING:
-    from erasestream.pipeline.stages.inference.models.install.installer import (
+    from erasestream.pipeline.stages.inference.models.install.download import (
         Progress as InstallProgress,
     )
 
