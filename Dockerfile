@@ -1,5 +1,5 @@
-# One image for everything of ours: set-up, provisioning, the stages, the local bucket, the
-# command line.  Built by docker-compose.yml; nothing in it is a secret or a customer's.
+# One image for all services of this project: set-up, provisioning, the stages, the local bucket,
+# the command line.  Built by docker-compose.yml; it contains no secrets and no customer data.
 
 FROM python:3.11-slim-trixie AS packages
 COPY requirements/image.txt /requirements.txt
@@ -8,7 +8,7 @@ RUN python -m venv /opt/erasestream \
         -r /requirements.txt
 
 FROM python:3.11-slim-trixie AS erasestream
-# A volume that is mounted first gets the owner that its mount point has here.
+# A new volume gets the owner of its mount point in the image.
 RUN groupadd --gid 1000 erasestream \
     && useradd --uid 1000 --gid 1000 --home-dir /tmp --shell /usr/sbin/nologin erasestream \
     && for folder in \
@@ -27,7 +27,7 @@ COPY topics /app/topics
 COPY sinks /app/sinks
 COPY pipeline /app/pipeline
 COPY deploy/compose/setup.py /app/setup.py
-# PYTHONSAFEPATH: what lies in the working directory is not imported by accident.
+# PYTHONSAFEPATH: files in the working directory are never imported by accident.
 ENV PATH=/opt/erasestream/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONPATH=/app PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp
@@ -38,7 +38,7 @@ ENTRYPOINT ["python", "-m", "erasestream.pipeline.cli.main"]
 
 FROM node:24-trixie-slim AS node
 
-# Only the installation of the model needs npm: no service that sees an image has it.
+# Only the installation of the model needs npm: no service that processes images has it.
 FROM erasestream AS model
 COPY --from=node /usr/local/bin/node /usr/local/bin/node
 COPY --from=node /usr/local/lib/node_modules/npm /usr/local/lib/node_modules/npm

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Set up what `make demo` and `make test` need, each thing once: a virtual environment with
-# pinned packages, Kafka's jars, the model.  With the argument `venv`, the environment only.
+# Install everything that `make demo` and `make test` need: a virtual environment with pinned
+# packages, Kafka's jars, the model.  With the argument `venv`, only the environment.  Idempotent.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -9,7 +9,7 @@ missing() {
     exit 78
 }
 
-# Whether the cache has something whose name begins like this.
+# Succeed if the cache has a folder whose name begins with this.
 has() {
     for found in "$CACHE/$1"-*; do
         [ -d "$found" ] && return
@@ -21,7 +21,7 @@ PYTHON=${PYTHON:-python3}
 VENV=${VENV:-.venv}
 STAMP=$VENV/.requirements.sha256
 CACHE=${ERASESTREAM_CACHE:-.cache}
-# PREFERRED in pipeline/stages/inference/models/store.py; older versions may lie beside it.
+# PREFERRED in pipeline/stages/inference/models/store.py; the cache may hold older versions as well.
 MODEL_FOLDER=models/isnet-1.4.5-cpu2
 
 command -v "$PYTHON" >/dev/null || missing "Python 3.11 or newer" "the Debian packages python3 and python3-venv"
@@ -30,7 +30,7 @@ command -v "$PYTHON" >/dev/null || missing "Python 3.11 or newer" "the Debian pa
 "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
     missing "Python's venv" "the Debian package python3-venv"
 if [ -x "$VENV/bin/python" ] && [ "$("$VENV/bin/python" -V)" != "$("$PYTHON" -V)" ]; then
-    echo "$VENV is of $("$VENV/bin/python" -V): set VENV to another folder, or delete it." >&2
+    echo "$VENV was made with $("$VENV/bin/python" -V): set VENV to another folder, or delete it." >&2
     exit 78
 fi
 
@@ -44,7 +44,7 @@ fi
 
 WANTED=$(sha256sum requirements/dev.txt pyproject.toml | sha256sum)
 if [ "$(cat "$STAMP" 2>/dev/null)" != "$WANTED" ]; then
-    echo "Python packages: about 220 MB to fetch, 800 MB on disk."
+    echo "Fetching Python packages: about 220 MB, 800 MB on disk."
     "$PYTHON" -m venv "$VENV"
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
         --require-hashes --requirement requirements/dev.txt

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Start the broker as pipeline/devstack/kafka/broker.py does: format the storage if it is new, then serve.
-# The image's own entry point would merge settings from the environment and write them into
+# Start the broker like pipeline/devstack/kafka/broker.py: format the storage if it is new, then
+# start.  The image's own entry point would merge settings from the environment and write them to
 # its root file system, which is read-only here.
 set -eu
 
@@ -9,7 +9,7 @@ libs=${KAFKA_LIBS:-/opt/kafka/libs}
 data=${KAFKA_DATA:-/var/lib/kafka/data}
 settings=$folder/server.properties
 
-# No dump of memory, which holds pixels; bounded heap and buffers; no options of other people.
+# No dump of memory, which holds pixels; bounded heap and buffers; no Java options from elsewhere.
 unset JAVA_TOOL_OPTIONS JDK_JAVA_OPTIONS _JAVA_OPTIONS
 run() {
     "$@" -Xmx768m -XX:MaxDirectMemorySize=256m -Djdk.nio.maxCachedBufferSize=262144 \

@@ -1,13 +1,13 @@
-"""Make the stack's certificates, tokens and keys once, and hand each service its own.
+"""Create the stack's certificates, tokens and keys once, and hand each service its own.
 
     python setup.py --settings erasestream.toml --authority DIR --hand-out DIR
 
-`--authority` is a volume that no service but this one mounts: the CA with its key, and
-everything it issued.  `--hand-out` holds one folder per service, each a volume that only that
-service mounts, as /stack.  A second run makes nothing new and replaces nothing.
+`--authority` is a volume that only this service mounts: the CA with its key, and everything
+it issued.  `--hand-out` holds one folder per service, each a volume that only that service
+mounts, as /stack.  Idempotent: a second run creates and replaces nothing.
 
-Nobody gets a key that it does not need (`OF_SERVICE`).  The local bucket gets all tokens: it
-is what they are compared in.
+No service gets a key that it does not need (`OF_SERVICE`).  The local bucket gets all tokens,
+since it verifies them.
 """
 
 import argparse
@@ -23,7 +23,7 @@ CA = "identities/ca.crt"
 
 
 def pair(name: str) -> tuple[str, ...]:
-    """Certificate and key of a role or server, and the authority that it trusts."""
+    """Return certificate and key of a role or server, and the authority that it trusts."""
     return (CA, f"identities/{name}.crt", f"identities/{name}.key")
 
 
@@ -39,14 +39,14 @@ OF_SERVICE: dict[str, tuple[str, ...]] = {
     "consent": pair("operator"),
     "retained": (CA, "tokens/reader.token", "keyring"),
 }
-"""What each service gets, as paths below the folder that `erasestream dev files` makes."""
+"""Files of each service, as paths below the folder that `erasestream dev files` writes."""
 
 OF_LANE: dict[str, str] = {"upload": "producer", "results": "consumer"}
-"""And per lane: service `<lane>-<this>` gets the certificate of `<lane>.<that>`."""
+"""Per lane: service `<lane>-<key>` gets the certificate of `<lane>.<value>`."""
 
 
 def files_of(lanes: list[str]) -> dict[str, tuple[str, ...]]:
-    """What every service gets."""
+    """Return the files of every service."""
     clients = {
         f"{lane}-{service}": pair(f"{lane}.{role}")
         for lane in lanes
@@ -55,11 +55,11 @@ def files_of(lanes: list[str]) -> dict[str, tuple[str, ...]]:
     return OF_SERVICE | clients
 
 
-def make(settings: dict[str, Any], authority: Path) -> Path:
-    """Make everything, unless it is there.  What a kill left half made is made again."""
-    made, draft = authority / "made", authority / "draft"
-    if made.exists():
-        return made
+def create_files(settings: dict[str, Any], authority: Path) -> Path:
+    """Create all files, unless they exist.  An interrupted creation starts from scratch."""
+    issued, draft = authority / "made", authority / "draft"
+    if issued.exists():
+        return issued
     shutil.rmtree(draft, ignore_errors=True)
     command = [sys.executable, "-m", "erasestream.pipeline.cli.main", "dev", "files"]
     command += ["--directory", str(draft)]
@@ -69,16 +69,16 @@ def make(settings: dict[str, Any], authority: Path) -> Path:
     for lane in settings["lanes"]:
         command += ["--lane", lane]
     subprocess.run(command, check=True)
-    draft.rename(made)
-    return made
+    draft.rename(issued)
+    return issued
 
 
-def hand_out(made: Path, target: Path, names: tuple[str, ...]) -> None:
-    """Copy what one service gets and does not have yet, as readable as it is to its owner only."""
+def hand_out(issued: Path, target: Path, names: tuple[str, ...]) -> None:
+    """Copy the files that a service does not have yet, with their modes."""
     for name in names:
-        source = made / name
+        source = issued / name
         for path in sorted(source.iterdir()) if source.is_dir() else [source]:
-            copy = target / path.relative_to(made)
+            copy = target / path.relative_to(issued)
             copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not copy.exists():
                 draft = copy.with_name(f".{copy.name}")
@@ -87,16 +87,16 @@ def hand_out(made: Path, target: Path, names: tuple[str, ...]) -> None:
 
 
 def main() -> None:
-    """Make, and hand out."""
+    """Create the files, and hand them out."""
     parser = argparse.ArgumentParser(prog="setup", description=__doc__.partition("\n")[0])
     for name in ("--settings", "--authority", "--hand-out"):
         parser.add_argument(name, type=Path, required=True)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     os.umask(0o077)
-    settings = tomllib.loads(given.settings.read_text())
-    made = make(settings, given.authority)
+    settings = tomllib.loads(arguments.settings.read_text())
+    issued = create_files(settings, arguments.authority)
     for service, names in files_of(list(settings["lanes"])).items():
-        hand_out(made, given.hand_out / service, names)
+        hand_out(issued, arguments.hand_out / service, names)
 
 
 if __name__ == "__main__":

@@ -18,26 +18,25 @@ Service = Mapping[str, Any]
 
 @pytest.fixture(scope="session")
 def document() -> dict[str, Any]:
-    """docker-compose.yml, its merges resolved."""
+    """docker-compose.yml with its merges resolved."""
     return dict(yaml.safe_load((ROOT / "docker-compose.yml").read_text()))
 
 
 @pytest.fixture(scope="session")
 def services(document: dict[str, Any]) -> dict[str, Service]:
-    """The services by name."""
     return dict(document["services"])
 
 
 @pytest.fixture(scope="session")
 def set_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the service `setup` leaves: folders `authority` and `hand-out`."""
+    """Run `setup` once, and return the folder with `authority` and `hand-out`."""
     folder = tmp_path_factory.mktemp("setup")
     run_setup(folder)
     return folder
 
 
 def run_setup(folder: Path) -> None:
-    """Run what the service `setup` runs."""
+    """Run the command of the service `setup`."""
     command = [sys.executable, str(COMPOSE / "setup.py")]
     command += ["--settings", str(COMPOSE / "erasestream.toml")]
     command += ["--authority", str(folder / "authority"), "--hand-out", str(folder / "hand-out")]
@@ -45,6 +44,6 @@ def run_setup(folder: Path) -> None:
 
 
 def mounts(service: Service) -> dict[str, str]:
-    """Volumes of a service: from the name to the target with its options."""
+    """Return the volumes of a service: from the name to the target with its options."""
     pairs = (volume.partition(":") for volume in service.get("volumes", ()))
     return {name: target for name, _, target in pairs}

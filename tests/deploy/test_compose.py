@@ -1,6 +1,6 @@
-"""docker-compose.yml: valid, closed, and the same system as the embedded stack.
+"""docker-compose.yml: valid, confined, and the same system as the embedded stack.
 
-Docker itself is not needed: the file is read as data.
+Needs no Docker: the file is read as data.
 """
 
 import json
@@ -32,25 +32,23 @@ SETTINGS_FILE = COMPOSE / "erasestream.toml"
 
 
 def read_properties(path: Path) -> dict[str, str]:
-    """The entries of a properties file."""
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
     return dict(line.split("=", 1) for line in lines)
 
 
 def environment(service: Service) -> dict[str, str]:
-    """Settings of a service from its environment."""
-    given = service.get("environment", {})
-    return {name: value for name, value in given.items() if name.startswith("ERASESTREAM_")}
+    """Return the settings in the environment of a service."""
+    variables = service.get("environment", {})
+    return {name: value for name, value in variables.items() if name.startswith("ERASESTREAM_")}
 
 
-def test_the_file_is_valid(document: dict[str, Any]) -> None:
-    """It follows the schema of the Compose Specification."""
+def test_the_file_follows_the_compose_specification(document: dict[str, Any]) -> None:
     schema = json.loads(Path(__file__).with_name("compose-spec.json").read_text())
     jsonschema.Draft7Validator(schema).validate(document)
 
 
 def test_every_service_is_confined(services: dict[str, Service]) -> None:
-    """An ordinary user, a read-only root, no capability, no new privileges, no core dump."""
+    """Unprivileged user, read-only root, no capability, no new privileges, no core dump."""
     for name, service in services.items():
         assert service["user"] == "1000:1000", name
         assert service["read_only"] is True, name
@@ -62,8 +60,10 @@ def test_every_service_is_confined(services: dict[str, Service]) -> None:
         assert not {"privileged", "cap_add", "devices", "pid", "ipc"} & service.keys(), name
 
 
-def test_nothing_answers_outside(document: dict[str, Any], services: dict[str, Service]) -> None:
-    """No port is published, and no service that has a key reaches beyond the machine."""
+def test_no_service_is_reachable_from_outside(
+    document: dict[str, Any], services: dict[str, Service]
+) -> None:
+    """No port is published, and no service with a key has a network that leaves the machine."""
     for name, service in services.items():
         assert not {"ports", "expose"} & service.keys(), name
         outside = {n for n in service.get("networks", ()) if n != "download"}
@@ -75,7 +75,7 @@ def test_nothing_answers_outside(document: dict[str, Any], services: dict[str, S
 
 
 def test_images_are_pinned(services: dict[str, Service]) -> None:
-    """Every image that is used or built upon has a tag that says which, never `latest`."""
+    """Every image has a tag with a version, never `latest`."""
     images = [service["image"] for service in services.values()]
     built_on = re.findall(r"(?m)^FROM (\S+)", (ROOT / "Dockerfile").read_text())
     stages = re.findall(r"(?m)^FROM \S+ AS (\S+)", (ROOT / "Dockerfile").read_text())
@@ -101,8 +101,8 @@ def test_no_service_has_the_keys_of_another(services: dict[str, Service]) -> Non
     assert [n for n, s in services.items() if "authority" in mounts(s)] == ["setup"]
 
 
-def test_mount_points_belong_to_the_user(services: dict[str, Service]) -> None:
-    """Each volume of ours has a mount point in the image, whose owner it takes."""
+def test_the_image_has_a_mount_point_for_each_volume(services: dict[str, Service]) -> None:
+    """A volume takes the owner of its mount point."""
     dockerfile = (ROOT / "Dockerfile").read_text().split()
     for service in services.values():
         if service["image"].startswith("erasestream"):
@@ -110,10 +110,10 @@ def test_mount_points_belong_to_the_user(services: dict[str, Service]) -> None:
             assert targets <= set(dockerfile)
 
 
-def test_everything_that_is_named_is_declared(
+def test_exactly_the_used_volumes_networks_and_configs_are_declared(
     document: dict[str, Any], services: dict[str, Service]
 ) -> None:
-    """Volumes, networks and configs, none too many; the files of the configs are there."""
+    """The files of the configs exist."""
     used = {name for service in services.values() for name in mounts(service)}
     assert used == set(document["volumes"])
     networks = {name for service in services.values() for name in service.get("networks", ())}
@@ -123,21 +123,22 @@ def test_everything_that_is_named_is_declared(
     assert all((ROOT / config["file"]).is_file() for config in document["configs"].values())
 
 
-def test_settings_load(services: dict[str, Service], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file, with the environment of each service, is a valid tree without unknown names."""
+def test_the_settings_load_with_the_environment_of_each_service(
+    services: dict[str, Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for service in services.values():
-        given = environment(service)
-        names = {name.removeprefix("ERASESTREAM_").partition("__")[0].lower() for name in given}
+        variables = environment(service)
+        names = {name.removeprefix("ERASESTREAM_").partition("__")[0].lower() for name in variables}
         assert names <= {"settings", "cache", *Settings.model_fields}
         with monkeypatch.context() as patch:
-            for name, value in given.items():
+            for name, value in variables.items():
                 patch.setenv(name, value)
             settings = load(SETTINGS_FILE)
         assert settings.catalog().lane_names == ("shop", "bulk")
 
 
-def test_settings_fit_the_file(services: dict[str, Service]) -> None:
-    """Addresses, paths and ports in the settings are those of the compose file."""
+def test_the_settings_match_the_compose_file(services: dict[str, Service]) -> None:
+    """Addresses, paths and ports."""
     settings = load(SETTINGS_FILE)
     assert settings.kafka.bootstrap_servers == (f"{services['kafka']['hostname']}:9092",)
     assert settings.storage is not None
@@ -150,8 +151,8 @@ def test_settings_fit_the_file(services: dict[str, Service]) -> None:
     assert mounts(services["model"])["models"] == str(settings.inference.models)
 
 
-def test_stages_run_as_they_do_without_docker(services: dict[str, Service]) -> None:
-    """Each stage is its command, starts after provisioning, and is asked on its loopback."""
+def test_stages_run_their_command_after_provisioning(services: dict[str, Service]) -> None:
+    """Each is health-checked on its loopback."""
     port = load(SETTINGS_FILE).stage.health_port
     for name, command in STAGES.items():
         service = services[name]
@@ -161,16 +162,15 @@ def test_stages_run_as_they_do_without_docker(services: dict[str, Service]) -> N
         assert service["restart"] == "on-failure"
 
 
-def test_health_checks_are_programs(services: dict[str, Service]) -> None:
-    """Every probe that is written in Python compiles."""
+def test_health_checks_in_python_compile(services: dict[str, Service]) -> None:
     for service in services.values():
         test = service.get("healthcheck", {}).get("test", [])
         if "python" in test:
             compile(test[-1], "healthcheck", "exec")
 
 
-def test_broker_is_the_embedded_one() -> None:
-    """Entry for entry the embedded broker's settings, except for addresses and paths."""
+def test_the_broker_has_the_embedded_brokers_settings() -> None:
+    """Entry for entry, except for addresses and paths."""
     found = read_properties(COMPOSE / "server.properties")
     embedded = properties(
         single(port=9092, controller_port=9093, random=bytes(16)),
@@ -184,8 +184,8 @@ def test_broker_is_the_embedded_one() -> None:
         assert found[name].replace("kafka:", "127.0.0.1:") == embedded[name]
 
 
-def test_broker_has_what_its_settings_name(services: dict[str, Service]) -> None:
-    """Its data, keys and scripts lie where volumes and configs put them, in bounded memory."""
+def test_the_brokers_settings_match_its_mounts(services: dict[str, Service]) -> None:
+    """Data, keys and scripts are where volumes and configs put them, in bounded memory."""
     kafka = services["kafka"]
     found = read_properties(COMPOSE / "server.properties")
     assert mounts(kafka)["kafka-data"] == found["log.dirs"]
@@ -196,8 +196,8 @@ def test_broker_has_what_its_settings_name(services: dict[str, Service]) -> None
     assert f"-Xmx{HEAP_MB}m -XX:MaxDirectMemorySize={DIRECT_MB}m" in script
 
 
-def test_bucket_is_the_embedded_one(services: dict[str, Service]) -> None:
-    """The same rights in the same buckets, with data and certificate where they are mounted."""
+def test_the_bucket_has_the_embedded_buckets_policy(services: dict[str, Service]) -> None:
+    """Data and certificate are where they are mounted."""
     found = BucketSettings.model_validate_json((COMPOSE / "bucket.json").read_bytes())
     assert found.buckets == {IMAGE_BUCKET: IMAGES, VAULT_BUCKET: VAULT}
     assert mounts(services["bucket"])["bucket-data"] == str(found.data)

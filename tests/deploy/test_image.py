@@ -1,4 +1,4 @@
-"""The image: what is installed in it, and what is copied into it."""
+"""The image: its packages, its files and its user."""
 
 import importlib.util
 import re
@@ -18,19 +18,17 @@ def test_requirements_follow_the_project() -> None:
     assert text == module.text(), (
         "run: python deploy/image_requirements.py > requirements/image.txt"
     )
-    assert not {"pytest", "mypy", "hypothesis", "uv"} & module.wanted()
+    assert not {"pytest", "mypy", "hypothesis", "uv"} & module.required_packages()
 
 
 def test_every_package_has_hashes() -> None:
-    """Nothing is installed whose content is not pinned."""
     blocks = re.split(r"(?m)^(?=[A-Za-z0-9])", (ROOT / "requirements/image.txt").read_text())[1:]
     assert blocks
     assert all("--hash=sha256:" in block for block in blocks)
     assert "--require-hashes" in (ROOT / "Dockerfile").read_text()
 
 
-def test_what_is_copied_is_let_through() -> None:
-    """The build sees what the Dockerfile copies, and nothing else of the folder."""
+def test_the_build_context_holds_exactly_the_copied_files() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     copied = set(re.findall(r"(?m)^COPY ([^-\s]\S*) ", dockerfile))
     ignore = (ROOT / ".dockerignore").read_text().splitlines()
@@ -39,8 +37,8 @@ def test_what_is_copied_is_let_through() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
-def test_the_image_runs_as_nobody_special() -> None:
-    """The last user of every stage that runs is the ordinary one."""
+def test_the_image_runs_as_an_unprivileged_user() -> None:
+    """The last user of every stage."""
     stages = re.split(r"(?m)^FROM ", (ROOT / "Dockerfile").read_text())
     for stage in stages:
         if users := re.findall(r"(?m)^USER (\S+)", stage):

@@ -1,4 +1,4 @@
-"""What the service `setup` makes, and that the broker serves with what it was handed."""
+"""The files that the service `setup` hands out, and a broker that starts with them."""
 
 import os
 import shutil
@@ -39,13 +39,13 @@ DEADLINE_S = 60.0
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Everything in a folder, by path."""
+    """Return the contents of all files in a folder, by path."""
     found = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def test_each_service_gets_its_own_secrets_only(set_up: Path) -> None:
-    """Beside certificates, which are public, exactly what is listed above."""
+    """Besides certificates, which are public, exactly the files listed above."""
     handed = set_up / "hand-out"
     assert {folder.name for folder in handed.iterdir()} == SECRETS.keys()
     for service, expected in SECRETS.items():
@@ -53,21 +53,18 @@ def test_each_service_gets_its_own_secrets_only(set_up: Path) -> None:
         assert found == expected, service
 
 
-def test_what_is_handed_out_is_private(set_up: Path) -> None:
-    """Nothing is readable by another user of the machine."""
+def test_handed_out_files_are_private(set_up: Path) -> None:
     for path in (set_up / "hand-out").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
 
 
 def test_a_second_run_changes_nothing(set_up: Path) -> None:
-    """Keys stay the keys that images were sealed with."""
     before = files(set_up)
     run_setup(set_up)
     assert files(set_up) == before
 
 
-def test_an_interrupted_run_is_made_again(tmp_path: Path) -> None:
-    """What a kill left half made is not handed out."""
+def test_files_of_an_interrupted_run_are_not_handed_out(tmp_path: Path) -> None:
     half = tmp_path / "authority/draft/identities"
     half.mkdir(parents=True)
     (half / "ca.crt").write_text("half")
@@ -84,7 +81,7 @@ def test_the_catalog_is_that_of_the_embedded_stack(set_up: Path) -> None:
 
 @pytest.fixture
 def broker_files(set_up: Path, tmp_path: Path) -> tuple[Path, int]:
-    """The broker's configuration with addresses and paths of this machine, and its port."""
+    """Return the broker's configuration with this machine's addresses and paths, and its port."""
     port, controller_port = free_ports(2)
     folder = tmp_path / "etc"
     shutil.copytree(COMPOSE, folder)
@@ -100,7 +97,7 @@ def broker_files(set_up: Path, tmp_path: Path) -> tuple[Path, int]:
     return folder, port
 
 
-def test_the_broker_serves_from_these_files(
+def test_the_broker_starts_with_these_files(
     set_up: Path, broker_files: tuple[Path, int], tmp_path: Path
 ) -> None:
     """The start script formats and starts a broker that answers the administrator over TLS."""
@@ -122,7 +119,7 @@ def test_the_broker_serves_from_these_files(
             assert _in_service(process, port, identities) == {1}, log.read_text()[-2000:]
         finally:
             process.send_signal(signal.SIGTERM)
-    # Java ends with 143 at SIGTERM: the signal reached it, and no shell that would ignore it.
+    # Java exits with 143 on SIGTERM: the signal reached it, and no shell that would ignore it.
     assert process.returncode == 128 + signal.SIGTERM
     assert "App info kafka.server for 1 unregistered" in log.read_text().splitlines()[-1]
 
