@@ -9,15 +9,21 @@ VENV := .venv
 export VENV
 BIN := $(VENV)/bin
 ONLY ?=
+# Half of a test's time is spent waiting: for a broker, a rebalance, a deadline.
+WORKERS := $(shell cores=$$(nproc); echo $$((cores < 4 ? 2 * cores : 8)))
 export ERASESTREAM_CACHE := $(CURDIR)/.cache
 
-.PHONY: demo test check bench faults clean setup venv lock schemas
+.PHONY: demo test durations check bench faults clean setup venv lock schemas
 
 demo: setup
 	$(BIN)/erasestream demo $(if $(IMAGES),--images "$(IMAGES)")
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(WORKERS)
+
+# Measure how long each file takes, for the order and the estimate of `make test`.
+durations: setup
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --record-durations
 
 check: venv
 	$(BIN)/ruff check .

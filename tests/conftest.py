@@ -10,6 +10,8 @@ from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.kafka.errors import ClientErrorState
 from tests.kafka_fixture import KafkaFixture, opened_kafka
 
+pytest_plugins = ["tests.schedule"]
+
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:

@@ -5,16 +5,18 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import (
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
+    AdminClient,
     ResourcePatternType,
     ResourceType,
 )
@@ -24,15 +26,19 @@ from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import ProxiedListener, single
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
 from erasestream.pipeline.devstack.kafka.java_launcher import FIRST_COMPILER_ONLY
-from erasestream.schemas.errors import Unavailable
+from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import apply, plan
+from erasestream.topics.catalog.acl import Right, rights
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.roles import ADMIN, ERASER, ROUTER, SINK
+from erasestream.topics.kafka.acl_bindings import EVERY_BINDING, right_of
 from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.backoff import retry
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.group_offsets import GroupOffsets
 from erasestream.topics.kafka.offset_queries import OffsetQueries
+from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
 from tests.group_members import leave_group
 from tests.paths import CACHE
@@ -40,6 +46,7 @@ from tests.paths import CACHE
 PARTITIONS = 2
 SPARE_LANES = 12
 """Lanes that are provisioned at once: that takes hardly longer than for a single one."""
+PROVISION_S = 90.0
 GROUPS = (ROUTER, SINK, ERASER)
 """Groups with static members, which outlive their consumers by a session."""
 
@@ -78,6 +85,31 @@ class KafkaFixture:
         """Committed offsets, as the administrator."""
         return GroupOffsets(self.connection(ADMIN))
 
+    @contextmanager
+    def admin_client(self) -> Iterator[AdminClient]:
+        """The library's own client, as the administrator."""
+        with self.admin as admin, admin.use() as client:
+            yield client
+
+    def delete_records(self, below: Mapping[Partition, int]) -> None:
+        """Delete the records below these offsets, as retention and the purger do."""
+        asked = [TopicPartition(*at, offset) for at, offset in below.items()]
+        with self.admin_client() as client:
+            for deleted in client.delete_records(asked).values():
+                deleted.result(20)
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic and wait until it is gone."""
+        with self.admin as admin:
+            with admin.use() as client:
+                client.delete_topics([name])[name].result(20)
+            eventually("the topic is gone", lambda: name not in admin.partition_counts())
+
+    def delete_group(self, name: str) -> None:
+        """Delete a group without members, and its offsets."""
+        with self.admin_client() as client:
+            client.delete_consumer_groups([name])[name].result(20)
+
     def connection(self, role: str) -> Connection:
         """A role's way to it."""
         return Connection(cluster=self.cluster, role=role)  # type: ignore[arg-type]
@@ -107,15 +139,15 @@ class KafkaFixture:
             AclOperation.ANY,
             AclPermissionType.ANY,
         )
-        client = self.admin.client
-        (deleted,) = client.delete_acls([its]).values()
-        bindings = deleted.result(20.0)
-        assert bindings
-        try:
-            yield
-        finally:
-            for created in client.create_acls(bindings).values():
-                created.result(20.0)
+        with self.admin_client() as client:
+            (deleted,) = client.delete_acls([its]).values()
+            bindings = deleted.result(20.0)
+            assert bindings
+            try:
+                yield
+            finally:
+                for created in client.create_acls(bindings).values():
+                    created.result(20.0)
 
     def catalog(self) -> Catalog:
         """Of all lanes so far."""
@@ -132,12 +164,12 @@ class KafkaFixture:
 
     def evict_static_members(self) -> None:
         """Let the next member of each group have its partitions without waiting for a session."""
-        client = self.admin.client
-        for group, described in client.describe_consumer_groups(list(GROUPS)).items():
-            instances = [m.group_instance_id for m in described.result(20.0).members]
-            if any(instances):
-                tls = self.connection(ADMIN).identity.ssl_context()
-                leave_group(self.broker.bootstrap, tls, group, filter(None, instances))
+        with self.admin_client() as client:
+            for group, described in client.describe_consumer_groups(list(GROUPS)).items():
+                instances = [m.group_instance_id for m in described.result(20.0).members]
+                if any(instances):
+                    tls = self.connection(ADMIN).identity.ssl_context()
+                    leave_group(self.broker.bootstrap, tls, group, filter(None, instances))
 
     def open_lanes(self, count: int) -> list[Lane]:
         """Some at once."""
@@ -151,16 +183,24 @@ class KafkaFixture:
         return opened
 
     def provision(self, catalog: Catalog) -> None:
-        """Apply the plan; a broker that has just started still loads its coordinators."""
-        end = time.monotonic() + 90.0
-        while True:
-            try:
-                admin = self.admin
-                return apply(admin, catalog, plan(admin, catalog).changes)
-            except Unavailable:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.2)
+        """Apply the plan, and wait until the broker enforces its rights.
+
+        A broker that has just started still loads its coordinators.  It acknowledges a right before
+        its authorizer knows it.
+        """
+        with self.admin as admin:
+            retry(
+                lambda: apply(admin, catalog, plan(admin, catalog).changes),
+                deadline=Deadline(PROVISION_S, time.monotonic),
+                max_pause_s=0.2,
+            )
+            declared = rights(catalog)
+            eventually("the rights are in effect", lambda: declared <= _rights_in_effect(admin))
+
+
+def _rights_in_effect(admin: Admin) -> set[Right | None]:
+    with admin.use() as client:
+        return {right_of(binding) for binding in client.describe_acls(EVERY_BINDING).result(20)}
 
 
 def _stands_still(pid: int) -> bool:

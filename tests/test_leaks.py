@@ -5,9 +5,15 @@ import threading
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
-from erasestream.topics.kafka.admin import AdminClient
+from erasestream.topics.kafka import admin
 from tests.leaks import ConstructionFault, InjectedError, assert_no_leak, no_leak, resources
+
+SETTINGS: dict[str, str | int | float | bool] = {
+    "bootstrap.servers": "127.0.0.1:1",
+    "log_level": 0,
+}
 
 
 def test_an_open_file_is_found(tmp_path: Path) -> None:
@@ -38,7 +44,7 @@ def test_a_running_thread_is_found_and_waited_for() -> None:
 
 def test_a_client_of_librdkafka_is_found() -> None:
     before = resources()
-    client = AdminClient({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
+    client = AdminClient(SETTINGS)
     with pytest.raises(AssertionError, match="rdk:"):
         assert_no_leak(before, deadline_s=0)
     del client
@@ -51,13 +57,11 @@ def test_what_is_closed_is_no_leak(tmp_path: Path) -> None:
 
 
 def test_the_nth_construction_fails_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    from erasestream.topics.kafka import admin
-
     fault = ConstructionFault(monkeypatch, AdminClient)
-    settings = {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
+    construct = vars(admin)["AdminClient"]
     fault.arm(2)
-    admin.AdminClient(settings)
+    construct(SETTINGS)
     with pytest.raises(InjectedError, match="AdminClient"):
-        admin.AdminClient(settings)
+        construct(SETTINGS)
     assert fault.has_failed
-    admin.AdminClient(settings)
+    construct(SETTINGS)

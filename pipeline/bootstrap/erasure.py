@@ -5,8 +5,9 @@ from contextlib import ExitStack, contextmanager
 from threading import Event
 
 from erasestream.pipeline.bootstrap.storage import open_bucket, storage_of
+from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.settings import Settings
-from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser, Trouble
+from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
 from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.sinks.buckets.access_policy import Action
 from erasestream.sinks.keys.key_vault import mark_erased
@@ -44,23 +45,23 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
         opened.callback(view.close)
         queue = WorkQueue(connection=connection, topics=topics, instance=settings.stage.instance)
         opened.callback(queue.close)
-        trouble = Trouble()
+        outage = OutageLog()
         eraser = GrantEraser(
             writes=writes,
             partitions=ledger,
             mark=lambda grant: mark_erased(vault, grant),
             stopping=stopping,
-            trouble=trouble,
+            outage=outage,
         )
         opened.callback(eraser.close)
         yield EraserStage(
             queue=queue,
             ledger=view,
-            erasing=eraser,
+            eraser=eraser,
             findings=LedgerFindings(
                 writes=writes, ledger_partitions=ledger[LEDGER], source="/eraser"
             ),
-            trouble=trouble,
+            outage=outage,
             beat=CompactionHeartbeat(writes=beats, partitions=consent).beat,
             beat_every_s=catalog.policy.heartbeat_s,
             stopping=stopping,

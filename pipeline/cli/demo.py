@@ -38,7 +38,7 @@ def demo(
             cache=cache,
             model=model,
             models=cache / "models",
-            viewer=terminal,
+            progress=terminal,
         )
     for check in outcome.checks:
         if not check.holds:

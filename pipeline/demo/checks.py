@@ -1,13 +1,13 @@
-"""Which of the demo's promises hold, by what was found.  Pure.
+"""The demo's checks, evaluated on its observations.  Pure.
 
-Every check compares what was sent with what lies somewhere; none believes a log line, and
-none holds where there was nothing to look at.
+Every check compares what was sent with what is stored; none relies on a log line, and none holds
+if there was nothing to inspect.
 """
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from erasestream.pipeline.demo.observations import Journey, Observations, Search
+from erasestream.pipeline.demo.observations import Observations, SearchResult, UploadTrace
 from erasestream.pipeline.demo.scenario import OPTED_IN
 from erasestream.schemas.events.images import Cutout, Failure, Part
 from erasestream.sinks.images.envelope import MAGIC
@@ -16,30 +16,37 @@ PARTS = len(Part)
 
 
 class Check(NamedTuple):
-    """A sentence, whether it is true here, and the numbers behind it."""
+    """A statement, whether it holds, and the numbers behind it."""
 
     sentence: str
     holds: bool
     detail: str
 
 
-def checks(found: Observations) -> tuple[Check, ...]:
-    """Every check, in the order in which the report tells the story."""
-    return (*_delivery(found), *_keeping(found), *_forgetting(found))
+def evaluate(found: Observations) -> tuple[Check, ...]:
+    """Evaluate every check, in the order of the report."""
+    return (
+        *_results(found),
+        _lifetimes(found),
+        _access(found),
+        *_retained_pictures(found),
+        *_ephemeral_pictures(found),
+        *_plaintext(found),
+    )
 
 
-def _delivery(found: Observations) -> Iterable[Check]:
-    ids = {journey.upload_id for journey in found.journeys}
+def _results(found: Observations) -> Iterable[Check]:
+    ids = {upload.upload_id for upload in found.uploads}
     yield Check(
         "Every upload has exactly one result",
-        len(ids) == len(found.journeys) == found.results > 0 and not found.passed_over,
-        f"{len(ids)} uploads, {found.results} results, {found.passed_over} passed over",
+        len(ids) == len(found.uploads) == found.results > 0 and not found.skipped,
+        f"{len(ids)} uploads, {found.results} results, {found.skipped} skipped",
     )
-    cutouts = [j for j in found.journeys if isinstance(j.taken.event, Cutout)]
+    cutouts = [u for u in found.uploads if isinstance(u.result.event, Cutout)]
     codes = [
-        f"{j.order.photo.name}: {j.taken.event.code}"
-        for j in found.journeys
-        if isinstance(j.taken.event, Failure)
+        f"{u.order.photo.name}: {u.result.event.code}"
+        for u in found.uploads
+        if isinstance(u.result.event, Failure)
     ]
     yield Check(
         "Every photo came back as a cut-out",
@@ -47,52 +54,58 @@ def _delivery(found: Observations) -> Iterable[Check]:
         ", ".join([f"{len(cutouts)} cut-outs", *codes]),
     )
     yield Check(
-        "Every result came back to the lane, account and reference that it was sent with",
-        bool(found.journeys) and all(_is_its_own(journey) for journey in found.journeys),
-        f"{len({j.order.sender.lane for j in found.journeys})} lanes, "
-        f"{len({j.order.sender for j in found.journeys})} accounts",
-    )
-    ages_s = [topic.lifetime.worst_age_s for topic in found.topics if topic.lifetime]
-    worst_s = max(ages_s, default=0.0)
-    yield Check(
-        "In every topic with images the sum of its times stays below what is promised",
-        bool(ages_s) and worst_s <= found.promise.budget_s,
-        f"worst {worst_s / 3600:.1f} h of {found.promise.promise_s / 3600:.0f} h "
-        f"in {len(ages_s)} topics",
-    )
-    yield Check(
-        "What a role has no right to do is refused",
-        bool(found.attempts) and all(attempt.refused for attempt in found.attempts),
-        "; ".join(f"{attempt.what}: {attempt.answer}" for attempt in found.attempts),
+        "Every result came back to the lane, account and reference of its upload",
+        bool(found.uploads) and all(_is_addressed_correctly(upload) for upload in found.uploads),
+        f"{len({u.order.sender.lane for u in found.uploads})} lanes, "
+        f"{len({u.order.sender for u in found.uploads})} accounts",
     )
 
 
-def _is_its_own(journey: Journey) -> bool:
-    sent, event = journey.order, journey.taken.event
-    return (sent.sender.lane, sent.sender.account, sent.reference, journey.upload_id) == (
-        journey.taken.lane,
+def _is_addressed_correctly(upload: UploadTrace) -> bool:
+    sent, event = upload.order, upload.result.event
+    return (sent.sender.lane, sent.sender.account, sent.reference, upload.upload_id) == (
+        upload.result.lane,
         event.account,
         event.reference,
         event.id,
     )
 
 
-def _keeping(found: Observations) -> Iterable[Check]:
-    ours = found.of(OPTED_IN)
-    expected = {(j.upload_id, part) for j in ours for part in Part}
+def _lifetimes(found: Observations) -> Check:
+    ages_s = [topic.lifetime.worst_age_s for topic in found.topics if topic.lifetime]
+    worst_s = max(ages_s, default=0.0)
+    return Check(
+        "In every topic with images the sum of its times is below the promise",
+        bool(ages_s) and worst_s <= found.policy.budget_s,
+        f"worst {worst_s / 3600:.1f} h of {found.policy.promise_s / 3600:.0f} h "
+        f"in {len(ages_s)} topics",
+    )
+
+
+def _access(found: Observations) -> Check:
+    return Check(
+        "Actions without permission are refused",
+        bool(found.attempts) and all(attempt.refused for attempt in found.attempts),
+        "; ".join(f"{attempt.action}: {attempt.answer}" for attempt in found.attempts),
+    )
+
+
+def _retained_pictures(found: Observations) -> Iterable[Check]:
+    uploads = found.uploads_of(OPTED_IN)
+    expected = {(upload.upload_id, part) for upload in uploads for part in Part}
     listed = [(each.upload_id, each.part) for each in found.listing]
     yield Check(
-        "Opted in: of every upload, photo and cut-out went to the sink",
-        bool(ours) and all(journey.kept == PARTS for journey in ours),
-        f"{sum(journey.kept for journey in ours)} records of {len(ours)} uploads",
+        "Opted in: photo and cut-out of every upload went to the sink",
+        bool(uploads) and all(upload.retained == PARTS for upload in uploads),
+        f"{sum(upload.retained for upload in uploads)} records of {len(uploads)} uploads",
     )
     yield Check(
-        "Opted in: the bucket holds exactly these, each once",
+        "Opted in: the bucket holds exactly these pictures, each once",
         set(listed) == expected and len(listed) == len(expected) > 0,
         f"{len(listed)} objects, {len(expected)} expected",
     )
     yield Check(
-        "Opted in: every object is a sealed one",
+        "Opted in: every object is sealed",
         bool(found.stored) and all(each.head.startswith(MAGIC) for each in found.stored),
         f"{len(found.stored)} objects begin with {MAGIC.decode()}",
     )
@@ -103,43 +116,46 @@ def _keeping(found: Observations) -> Iterable[Check]:
     )
 
 
-def _forgetting(found: Observations) -> Iterable[Check]:
-    others = [j for j in found.journeys if j.order.sender != OPTED_IN]
+def _ephemeral_pictures(found: Observations) -> Iterable[Check]:
+    others = [upload for upload in found.uploads if upload.order.sender != OPTED_IN]
+    foreign = found.foreign_records
     yield Check(
         "Not opted in: no record of these accounts is in the topic to the sink",
-        bool(others) and not found.strangers and not any(journey.kept for journey in others),
-        f"{len(found.retained)} records, {len(found.strangers)} of them theirs",
+        bool(others) and not foreign and not any(upload.retained for upload in others),
+        f"{len(found.retained)} records, {len(foreign)} of them theirs",
     )
-    theirs = {journey.upload_id for journey in others}
-    unknown = [each for each in found.listing if each.upload_id in theirs | {None}]
+    ids = {upload.upload_id for upload in others}
+    unexpected = [each for each in found.listing if each.upload_id in ids | {None}]
     yield Check(
         "Not opted in: the auditor's full listing has no object of these uploads",
-        bool(others) and not unknown and len(found.listing) == len(found.retained),
+        bool(others) and not unexpected and len(found.listing) == len(found.retained),
         f"{len(found.listing)} objects for {len(found.retained)} retained records, "
-        f"{len(unknown)} of {len(theirs)} uploads",
+        f"{len(unexpected)} of {len(ids)} uploads",
     )
-    pixels, names = found.pixels_in_bucket, found.names_in_bucket
+
+
+def _plaintext(found: Observations) -> Iterable[Check]:
+    pixels, names, control = found.pixels_in_bucket, found.names_in_bucket, found.pixels_in_topics
     yield Check(
-        "No piece of any photo or cut-out, of anybody, lies in the bucket's folder",
-        _searched(pixels) and not pixels.found,
-        f"{pixels.wanted} pieces sought in {pixels.files} files, {_hits(pixels)}",
+        "No piece of any photo or cut-out, of any account, is in the bucket's folder in clear",
+        _has_searched(pixels) and not pixels.found,
+        f"{pixels.wanted} pieces searched in {pixels.files} files, {_hits(pixels)}",
     )
     yield Check(
-        "No account and no reference lies there, in a file or in its name",
-        _searched(names) and not names.found,
-        f"{names.wanted} names sought in {names.files} files, {_hits(names)}",
+        "No account and no reference is there, in a file or in its name",
+        _has_searched(names) and not names.found,
+        f"{names.wanted} names searched in {names.files} files, {_hits(names)}",
     )
-    control = found.pixels_in_topics
     yield Check(
-        "The same search finds every picture where it does lie: in the topics that forget it",
-        _searched(control) and len(control.found) == control.wanted,
+        "The same search finds every picture where it is in clear: in the topics that expire it",
+        _has_searched(control) and len(control.found) == control.wanted,
         f"{len(control.found)} of {control.wanted} pieces found in {control.files} files",
     )
 
 
-def _searched(search: Search) -> bool:
+def _has_searched(search: SearchResult) -> bool:
     return bool(search.files and search.wanted)
 
 
-def _hits(search: Search) -> str:
+def _hits(search: SearchResult) -> str:
     return ": ".join([f"{len(search.found)} found", *search.found[:1]])

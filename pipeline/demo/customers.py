@@ -1,4 +1,4 @@
-"""What customers do: send photos as producers, take results as consumers."""
+"""The customers of the demo: send photos as producers, receive results as consumers."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Self
 
 from erasestream.pipeline.demo.scenario import LANES, Order
+from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import Lane, UploadId
@@ -17,18 +18,18 @@ from erasestream.topics.client.upload_producer import Receipt, UploadProducer
 from erasestream.topics.kafka.connection import Cluster
 
 GROUP = "demo"
-SLICE_S = 0.1
-PATIENCE_S = 90.0
-"""So long without any result, and the demo gives up."""
+POLL_TIMEOUT_S = 0.1
+IDLE_TIMEOUT_S = 90.0
+"""Time without any result after which the demo fails."""
 
 
 def now() -> datetime:
-    """This machine's clock; the brokers of the demo have the same."""
+    """Return the time of this machine's clock, which the demo's brokers use too."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sent:
+class SentUpload:
     """An upload that the brokers have acknowledged."""
 
     order: Order
@@ -37,20 +38,22 @@ class Sent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taken:
+class ReceivedResult:
     """A result; `appended_at` is when the router delivered it, by the broker's clock."""
 
     lane: Lane
     event: Cutout | Failure
     appended_at: datetime
-    taken_at: datetime
+    received_at: datetime
 
 
-def send(cluster: Cluster, orders: Iterable[Order], *, sent: Callable[[Sent], None]) -> None:
-    """Send all, each lane with its own identity; `sent` hears of each acknowledgement."""
+def send_all(
+    cluster: Cluster, orders: Iterable[Order], *, on_sent: Callable[[SentUpload], None]
+) -> None:
+    """Send all, each lane under its own identity; call `on_sent` for each acknowledgement."""
     with ExitStack() as opened:
         producers: dict[Lane, UploadProducer] = {}
-        waiting = []
+        pending = []
         for order in orders:
             lane = order.sender.lane
             if lane not in producers:
@@ -62,17 +65,16 @@ def send(cluster: Cluster, orders: Iterable[Order], *, sent: Callable[[Sent], No
                 reference=order.reference,
                 options=CutoutOptions(format=order.sender.output_format),
             )
-            waiting.append((order, sent_at, future))
-        for order, sent_at, future in waiting:
-            sent(Sent(order=order, sent_at=sent_at, receipt=future.result()))
+            pending.append((order, sent_at, future))
+        for order, sent_at, future in pending:
+            on_sent(SentUpload(order=order, sent_at=sent_at, receipt=future.result()))
 
 
-class Results:
-    """The results of all lanes, each taken with its lane's own identity."""
+class ResultReceiver:
+    """Receives the results of all lanes, each under its lane's own identity."""
 
     def __init__(self, cluster: Cluster, lanes: Sequence[Lane] = LANES) -> None:
-        self.taken: list[Taken] = []
-        self._opened = ExitStack()
+        self.received: list[ReceivedResult] = []
         with ExitStack() as opening:
             self._subscriptions: Mapping[Lane, ResultSubscription] = {
                 lane: opening.enter_context(ResultSubscription(cluster, lane, group=GROUP))
@@ -80,45 +82,48 @@ class Results:
             }
             self._opened = opening.pop_all()
 
-    def take(self) -> int:
-        """Take what comes within a moment; how many have come in all."""
+    def poll(self) -> int:
+        """Receive the next result of each lane; return the number of all received so far."""
         for lane, subscription in self._subscriptions.items():
-            delivery = subscription.poll(SLICE_S)
+            delivery = subscription.poll(POLL_TIMEOUT_S)
             if delivery is not None:
-                self.taken.append(
-                    Taken(
+                self.received.append(
+                    ReceivedResult(
                         lane=lane,
                         event=delivery.event,
                         appended_at=delivery.appended_at,
-                        taken_at=now(),
+                        received_at=now(),
                     )
                 )
                 delivery.ack()
-        return len(self.taken)
+        return len(self.received)
 
-    def take_all(self, wanted: Iterable[UploadId], *, each_turn: Callable[[], None]) -> None:
-        """Take until every upload has its result.  Raises `Unavailable` if none comes any more.
+    def receive_all(self, uploads: Iterable[UploadId], *, on_poll: Callable[[], None]) -> None:
+        """Poll until every upload has its result.
 
-        `each_turn` is called often and may raise.
+        Calls `on_poll`, which may raise, after each poll.  Raises `Unavailable` if no result
+        arrives for 90 s.
         """
-        missing = set(wanted)
-        came, last = 0, time.monotonic()
+        missing = set(uploads)
+        count, deadline = 0, Deadline(IDLE_TIMEOUT_S, time.monotonic)
         while missing:
-            if self.take() > came:
-                missing -= {taken.event.id for taken in self.taken}
-                came, last = len(self.taken), time.monotonic()
-            if time.monotonic() - last > PATIENCE_S:
-                raise Unavailable(f"no result for {PATIENCE_S:.0f} s, {len(missing)} are missing")
-            each_turn()
+            if self.poll() > count:
+                missing -= {result.event.id for result in self.received}
+                count, deadline = len(self.received), Deadline(IDLE_TIMEOUT_S, time.monotonic)
+            if deadline.has_passed:
+                raise Unavailable(
+                    f"no result for {IDLE_TIMEOUT_S:.0f} s, {len(missing)} are missing"
+                )
+            on_poll()
 
     @property
-    def passed_over(self) -> int:
-        """Records that could not be read, and results that came twice."""
+    def skipped(self) -> int:
+        """The number of unreadable records and of duplicate results."""
         each = self._subscriptions.values()
         return sum(sum(s.skipped.values()) + s.duplicates for s in each)
 
     def close(self) -> None:
-        """Commit what is acknowledged, and leave."""
+        """Commit acknowledged results, and leave the groups."""
         self._opened.close()
 
     def __enter__(self) -> Self:

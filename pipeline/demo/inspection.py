@@ -1,7 +1,7 @@
-"""What lies in topics and buckets, each seen by the role that may see it.
+"""Inspection of topics and buckets, each by a role that has access.
 
-Reader and auditor look with their own identities and rights.  Records are counted by the
-administrator, who stands above all rights: nobody else may read the topic to the sink.
+Reader and auditor use their own identities and rights.  The administrator, a super user, counts
+the records: no other role may read the topic to the sink.
 """
 
 import hashlib
@@ -11,11 +11,11 @@ from contextlib import closing
 
 from erasestream.pipeline.bootstrap import storage
 from erasestream.pipeline.demo.observations import (
-    Attempt,
-    Listed,
+    AccessAttempt,
+    ListedObject,
     RetainedRecord,
-    Stored,
-    TopicFound,
+    StoredPicture,
+    TopicContents,
 )
 from erasestream.pipeline.demo.scenario import BULK, SHOP
 from erasestream.pipeline.settings import Settings
@@ -48,7 +48,7 @@ SHOWN_BYTES = 64
 
 
 class Inspector:
-    """Looks at everything once the photos are through."""
+    """Inspects everything after all results were received."""
 
     def __init__(self, settings: Settings, reader: RetainedReader) -> None:
         self._settings = settings
@@ -56,18 +56,18 @@ class Inspector:
         self._reader = reader
 
     def retained(self) -> list[RetainedRecord]:
-        """Every record of the topic to the sink, also of a transaction that was given up."""
+        """Return every record of the topic to the sink, including those of aborted transactions."""
         found = set()
 
-        def take(record: Record) -> None:
+        def add(record: Record) -> None:
             event = from_wire(Retained, record.headers, record.value)
             found.add(RetainedRecord(event.lane, event.account, event.id, event.part, event.grant))
 
-        self._read({RETAINED: self._settings.catalog()[RETAINED].partitions}, take)
+        self._read({RETAINED: self._settings.catalog()[RETAINED].partitions}, add)
         return sorted(found)
 
-    def topics(self) -> list[TopicFound]:
-        """Every topic of the catalog, and how many records lie in it."""
+    def topics(self) -> list[TopicContents]:
+        """Return every topic of the catalog with the number of its records."""
         catalog: Catalog = self._settings.catalog()
         counts: Counter[str] = Counter()
 
@@ -76,7 +76,7 @@ class Inspector:
 
         self._read({topic.name: topic.partitions for topic in catalog.topics}, count)
         return [
-            TopicFound(name=topic.name, records=counts[topic.name], lifetime=topic.lifetime)
+            TopicContents(name=topic.name, records=counts[topic.name], lifetime=topic.lifetime)
             for topic in catalog.topics
         ]
 
@@ -86,18 +86,18 @@ class Inspector:
             view.catch_up(view.mark(), deadline_s=READ_DEADLINE_S)
 
     def readable(self) -> list[RetainedObject]:
-        """What the reader may open now."""
+        """Return the pictures that the reader may open now."""
         return list(self._reader.list())
 
-    def listing(self) -> list[Listed]:
-        """Everything in the image bucket, as the auditor lists it."""
+    def listing(self) -> list[ListedObject]:
+        """Return all objects of the image bucket, as the auditor lists them."""
         with storage.open_bucket(
             self._storage, self._storage.bucket, AUDITOR, (Action.LIST,)
         ) as store:
             return [_listed(info.name, info.size) for info in store.list("")]
 
-    def stored(self, expected: Mapping[tuple[UploadId, Part], bytes]) -> Iterator[Stored]:
-        """Every object that is readable, sealed and opened; `expected`: what was kept."""
+    def stored(self, expected: Mapping[tuple[UploadId, Part], bytes]) -> Iterator[StoredPicture]:
+        """Yield every readable object, sealed and opened; `expected`: the pictures to compare."""
         with storage.open_bucket(
             self._storage, self._storage.bucket, AUDITOR, (Action.READ,)
         ) as store:
@@ -105,7 +105,7 @@ class Inspector:
                 sealed = store.read(found.name, MAX_SEALED_BYTES)
                 opened = self._reader.open(found.name)
                 body_at = _body_at(sealed)
-                yield Stored(
+                yield StoredPicture(
                     name=found.name,
                     part=found.part,
                     upload_id=found.upload_id,
@@ -119,8 +119,8 @@ class Inspector:
                     == _sha256(expected.get((found.upload_id, found.part), b"")),
                 )
 
-    def attempts(self) -> Sequence[Attempt]:
-        """What roles have no right to do, tried."""
+    def attempts(self) -> Sequence[AccessAttempt]:
+        """Attempt actions without permission, and return the answers."""
         images, vault = self._storage.bucket, self._storage.vault
         consumer = lane_role(SHOP, LaneRole.CONSUMER)
         shop = Admin(Connection(cluster=self._settings.cluster, role=consumer))
@@ -146,24 +146,24 @@ def _first_name(store: ObjectReader) -> str:
     return next((info.name for info in store.list("")), "none")
 
 
-def _attempt(what: str, call: Callable[[], object]) -> Attempt:
+def _attempt(action: str, call: Callable[[], object]) -> AccessAttempt:
     try:
         call()
     except ErasestreamError as error:
-        return Attempt(what, error.code, isinstance(error, Refused))
-    return Attempt(what, "allowed", refused=False)
+        return AccessAttempt(action, error.code, isinstance(error, Refused))
+    return AccessAttempt(action, "allowed", refused=False)
 
 
-def _listed(name: str, size: int) -> Listed:
+def _listed(name: str, size: int) -> ListedObject:
     try:
         parsed = StoredName.parse(name)
     except SealBroken:
-        return Listed(name, size, None, None)
-    return Listed(name, size, parsed.upload_id, parsed.part)
+        return ListedObject(name, size, None, None)
+    return ListedObject(name, size, parsed.upload_id, parsed.part)
 
 
 def _body_at(sealed: bytes) -> int:
-    """Where the ciphertext of the picture begins (ENVELOPE.md): behind two lengthy fields."""
+    """Return where the picture's ciphertext begins (ENVELOPE.md), after two fields with lengths."""
     at = PREFIX_BYTES
     for _ in ("content type", "name"):
         at += 2 + int.from_bytes(sealed[at : at + 2], "big")

@@ -1,76 +1,76 @@
-"""What was found after the photos went through.  Pure; `checks.py` says what must hold of it."""
+"""Observations of a run of the demo.  Pure; `checks.py` evaluates them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from erasestream.pipeline.demo.customers import Sent, Taken
+from erasestream.pipeline.demo.customers import ReceivedResult, SentUpload
 from erasestream.pipeline.demo.scenario import OPTED_IN, Order, Sender
 from erasestream.schemas.events.images import Cutout, Part
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
 from erasestream.topics.catalog.retention_budget import Lifetime, Policy
 
 
-class Lap(NamedTuple):
-    """A part of a journey, in milliseconds."""
+class Span(NamedTuple):
+    """A part of the time between sending an upload and receiving its result."""
 
     name: str
     ms: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Journey:
-    """One upload from sending to result.  `kept`: its pictures in the topic `retained`."""
+class UploadTrace:
+    """One upload and its result.  `retained`: number of its records in the topic `retained`."""
 
-    sent: Sent
-    taken: Taken
-    kept: int
+    sent: SentUpload
+    result: ReceivedResult
+    retained: int
 
     @property
     def order(self) -> Order:
-        """Who sent what."""
+        """The order that was sent."""
         return self.sent.order
 
     @property
     def upload_id(self) -> UploadId:
-        """Of the upload and of its result."""
+        """The id of the upload and of its result."""
         return self.sent.receipt.upload_id
 
     @property
     def cutout(self) -> Cutout | None:
         """The result, unless it is a failure."""
-        return self.taken.event if isinstance(self.taken.event, Cutout) else None
+        return self.result.event if isinstance(self.result.event, Cutout) else None
 
     def picture(self, part: Part) -> bytes:
-        """What was sent, or what came back; nothing for a failure."""
+        """Return the photo or the cut-out; no bytes for a failure."""
         if part is Part.ORIGINAL:
             return self.order.photo.data
         return self.cutout.data if self.cutout else b""
 
     @property
-    def laps(self) -> tuple[Lap, ...]:
-        """Where the time went, in order; from the times that the events carry."""
-        event, appended = self.taken.event, self.sent.receipt.appended_at
+    def spans(self) -> tuple[Span, ...]:
+        """The spans in order, computed from the times in the events."""
+        event, appended = self.result.event, self.sent.receipt.appended_at
         steps = self.cutout.steps_ms if self.cutout else {}
         waited = _ms(appended, event.time) - sum(steps.values())
         return (
-            Lap("send", _ms(self.sent.sent_at, appended)),
-            Lap("wait", max(0.0, waited)),
-            *(Lap(name, ms) for name, ms in steps.items()),
-            Lap("route", _ms(event.time, self.taken.appended_at)),
-            Lap("deliver", _ms(self.taken.appended_at, self.taken.taken_at)),
+            Span("send", _ms(self.sent.sent_at, appended)),
+            Span("wait", max(0.0, waited)),
+            *(Span(name, ms) for name, ms in steps.items()),
+            Span("route", _ms(event.time, self.result.appended_at)),
+            Span("deliver", _ms(self.result.appended_at, self.result.received_at)),
         )
 
 
 def _ms(start: datetime, end: datetime) -> float:
-    # The broker's clock has whole milliseconds: what is shorter can come out below zero.
+    # The broker's clock has whole milliseconds: shorter times can come out negative.
     return max(0.0, (end - start).total_seconds() * 1000)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopicFound:
-    """A topic and how many records lie in it.  Without a lifetime it holds no image."""
+class TopicContents:
+    """A topic and the number of its records.  Without a lifetime it holds no image."""
 
     name: str
     records: int
@@ -78,7 +78,7 @@ class TopicFound:
 
 
 class RetainedRecord(NamedTuple):
-    """What a record of the topic `retained` says it is; one that was repeated is one."""
+    """A record of the topic `retained`; duplicates are equal."""
 
     lane: Lane
     account: AccountId
@@ -87,7 +87,7 @@ class RetainedRecord(NamedTuple):
     grant: GrantId
 
 
-class Listed(NamedTuple):
+class ListedObject(NamedTuple):
     """An object as the auditor lists it; without an upload its name is not one of ours."""
 
     name: str
@@ -97,10 +97,10 @@ class Listed(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class StoredPicture:
     """A retained picture: the sealed bytes as the auditor reads them, and opened by the reader.
 
-    `is_same`: what was opened has the SHA-256 of what was uploaded or delivered.
+    `is_same`: the opened bytes have the SHA-256 of what was uploaded or delivered.
     """
 
     name: str
@@ -115,8 +115,8 @@ class Stored:
     is_same: bool
 
 
-class Search(NamedTuple):
-    """A search for bytes in all files of a folder; `found` are those that were found."""
+class SearchResult(NamedTuple):
+    """A search for byte strings in all files of a folder; `found` names those that were found."""
 
     files: int
     size: int
@@ -124,44 +124,57 @@ class Search(NamedTuple):
     found: tuple[str, ...]
 
 
-class Attempt(NamedTuple):
-    """Something that a role tried although it has no right to; `answer` is the code it got."""
+class AccessAttempt(NamedTuple):
+    """An attempt without permission; `answer` is the error code, `refused` whether it failed."""
 
-    what: str
+    action: str
     answer: str
     refused: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observations:
-    """All that was found.
+    """Everything that was observed.
 
-    `results`: how many came in all; `passed_over`: what could not be read or came twice.
+    `results`: number of results received; `skipped`: number of unreadable or duplicate ones.
     """
 
     started_at: datetime
     total_s: float
     model: str
-    promise: Policy
-    journeys: Sequence[Journey]
+    policy: Policy
+    uploads: Sequence[UploadTrace]
     results: int
-    passed_over: int
+    skipped: int
     granted_at: datetime
-    topics: Sequence[TopicFound]
+    topics: Sequence[TopicContents]
     retained: Sequence[RetainedRecord]
-    listing: Sequence[Listed]
-    stored: Sequence[Stored]
-    pixels_in_bucket: Search
-    names_in_bucket: Search
-    pixels_in_topics: Search
-    attempts: Sequence[Attempt]
+    listing: Sequence[ListedObject]
+    stored: Sequence[StoredPicture]
+    pixels_in_bucket: SearchResult
+    names_in_bucket: SearchResult
+    pixels_in_topics: SearchResult
+    attempts: Sequence[AccessAttempt]
 
-    def of(self, sender: Sender) -> list[Journey]:
-        """The journeys of one account."""
-        return [journey for journey in self.journeys if journey.order.sender == sender]
+    def uploads_of(self, sender: Sender) -> list[UploadTrace]:
+        """Return the uploads of one account."""
+        return [upload for upload in self.uploads if upload.order.sender == sender]
 
     @property
-    def strangers(self) -> list[RetainedRecord]:
-        """Records of the topic to the sink that are not of the account that opted in."""
-        ours = (OPTED_IN.lane, OPTED_IN.account)
-        return [record for record in self.retained if (record.lane, record.account) != ours]
+    def foreign_records(self) -> list[RetainedRecord]:
+        """Records of the topic `retained` that are not of the account that opted in."""
+        opted_in = (OPTED_IN.lane, OPTED_IN.account)
+        return [record for record in self.retained if (record.lane, record.account) != opted_in]
+
+
+def trace_uploads(
+    sent: Iterable[SentUpload],
+    results: Iterable[ReceivedResult],
+    retained: Iterable[RetainedRecord],
+) -> Iterator[UploadTrace]:
+    """Match each upload with its result and its records in the topic `retained`."""
+    by_upload = {result.event.id: result for result in results}
+    kept = [record.upload_id for record in retained]
+    for each in sent:
+        upload = each.receipt.upload_id
+        yield UploadTrace(sent=each, result=by_upload[upload], retained=kept.count(upload))

@@ -1,6 +1,6 @@
-"""The photos of the demo: from a folder, or those that scikit-image's wheel carries.
+"""The photos of the demo: from a folder, or those in scikit-image's wheel.
 
-Their bytes are taken as they are; what is no image in our formats is left out and said.
+Their bytes are not changed; files that are not images in our formats are skipped and reported.
 """
 
 from collections.abc import Callable
@@ -12,59 +12,61 @@ from erasestream.schemas.errors import Refused
 from erasestream.schemas.events.images import MAX_UPLOAD_BYTES
 from erasestream.schemas.image_formats import sniff_content_type
 
-MOST = 8
-"""So many photos keep the demo below three minutes on two cores."""
+MAX_PHOTOS = 8
+"""With at most this many photos the demo takes less than three minutes on two cores."""
 
 PACKAGED = ("coffee.png", "chelsea.png", "motorcycle_left.png", "rocket.jpg", "astronaut.png")
-"""Photos in the wheel itself: none of them is fetched."""
+"""Photos in the wheel itself, which need no download."""
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class Photo(NamedTuple):
-    """A photo; `name`, its file's, is for people and is sent nowhere."""
+    """A photo; `name` is its file's name, for the report only, and is not sent."""
 
     name: str
     content_type: str
     data: bytes
 
 
-def photos_of(folder: Path, say: Say) -> list[Photo]:
-    """The photos in a folder, by name, at most `MOST`.  Raises `Refused` if there is none."""
+def photos_of(folder: Path, log: Log) -> list[Photo]:
+    """Return at most `MAX_PHOTOS` photos of a folder, by name.  Raises `Refused` without any."""
     if not folder.is_dir():
         raise Refused(f"there is no folder {folder}")
-    found = [photo for path in sorted(folder.iterdir()) if (photo := _photo(path, say))]
+    found = [photo for path in sorted(folder.iterdir()) if (photo := _read_photo(path, log))]
     if not found:
         raise Refused(f"no JPEG, PNG or WebP image up to 25 MB in {folder}")
-    if len(found) > MOST:
-        say(f"{len(found)} photos are there, the first {MOST} are taken")
-    return found[:MOST]
+    if len(found) > MAX_PHOTOS:
+        log(f"{len(found)} photos found, the first {MAX_PHOTOS} are used")
+    return found[:MAX_PHOTOS]
 
 
 def packaged_photos() -> list[Photo]:
-    """A cup, a cat, a motorcycle, a rocket and a portrait, all free to use."""
+    """Return a cup, a cat, a motorcycle, a rocket and a portrait, all free to use."""
     spec = find_spec("skimage")
     if spec is None or spec.origin is None:
-        raise Refused("scikit-image, which carries photos, is missing: give a folder of images")
+        raise Refused(
+            "scikit-image, which contains the photos, is missing: give a folder of images"
+        )
     data = Path(spec.origin).parent / "data"
-    return [photo for name in PACKAGED if (photo := _photo(data / name, _refuse))]
+    return [photo for name in PACKAGED if (photo := _read_photo(data / name, _refuse))]
 
 
 def _refuse(line: str) -> None:
     raise Refused(f"scikit-image: {line}")
 
 
-def _photo(path: Path, say: Say) -> Photo | None:
+def _read_photo(path: Path, log: Log) -> Photo | None:
     if not path.is_file():
         return None
     try:
         is_small = path.stat().st_size <= MAX_UPLOAD_BYTES
         data = path.read_bytes() if is_small else b""
     except OSError:
-        say(f"left out: {path.name} can not be read")
+        log(f"skipped: {path.name} cannot be read")
         return None
     content_type = sniff_content_type(data)
     if content_type is None:
-        say(f"left out: {path.name} is not a JPEG, PNG or WebP image up to 25 MB")
+        log(f"skipped: {path.name} is not a JPEG, PNG or WebP image up to 25 MB")
         return None
     return Photo(path.name, content_type, data)

@@ -1,23 +1,23 @@
-"""What the demo tells whoever watches it."""
+"""Progress of the demo, for a terminal or a test."""
 
 from enum import StrEnum
 from typing import Protocol
 
 
-class Counted(StrEnum):
-    """What grows while the demo runs."""
+class Counter(StrEnum):
+    """A number that grows while the demo runs."""
 
     READY = "stages ready"
     SENT = "uploads sent"
-    TAKEN = "results received"
+    RECEIVED = "results received"
     STORED = "objects stored"
 
 
-class Viewer(Protocol):
-    """The terminal, or a test."""
+class ProgressListener(Protocol):
+    """Receives the progress of the demo."""
 
-    def say(self, line: str) -> None:
-        """One line about what happens now."""
+    def log(self, line: str) -> None:
+        """Receive one line about the current step."""
 
-    def show(self, what: Counted, *, done: int, total: int) -> None:
-        """How far something is."""
+    def count(self, counter: Counter, *, done: int, total: int) -> None:
+        """Receive the value of a counter."""

@@ -1,7 +1,7 @@
-"""Who sends what: three accounts in two lanes, of which one has opted in.
+"""The scenario: three accounts in two lanes, of which one has opted in.
 
-An account is known as lane plus account id, so that the same id in another lane is somebody
-else: one opted in, its namesake did not.
+An account is identified by lane and account id, so the same id in another lane is another
+account: one has opted in, its namesake has not.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,11 +16,11 @@ BULK = Lane("bulk")
 LANES = (SHOP, BULK)
 
 NAMESAKE_PHOTOS = 2
-"""How many photos the bulk lane carries as well."""
+"""Number of photos that are sent through the bulk lane as well."""
 
 
 class Sender(NamedTuple):
-    """An account, and what people call it; `label` stands in names of files."""
+    """An account, and how the report names it; `label` is part of file names."""
 
     label: str
     lane: Lane
@@ -31,20 +31,20 @@ class Sender(NamedTuple):
 
 OPTED_IN = Sender("opted-in", SHOP, AccountId("acct-kiosk-4711"), "The account that opted in")
 NOT_OPTED_IN = Sender(
-    "not-opted-in", SHOP, AccountId("acct-atelier-0815"), "The account that did not"
+    "not-opted-in", SHOP, AccountId("acct-atelier-0815"), "The account that did not opt in"
 )
 NAMESAKE = Sender(
     "namesake",
     BULK,
     OPTED_IN.account,
-    "The same id in another lane: somebody else",
+    "The same id in another lane: another account",
     OutputFormat.WEBP,
 )
 SENDERS = (OPTED_IN, NOT_OPTED_IN, NAMESAKE)
 
 
 class Order(NamedTuple):
-    """One upload to be made; `reference` comes back with its result."""
+    """One upload to be made; its result carries the same `reference`."""
 
     reference: str
     sender: Sender
@@ -52,7 +52,7 @@ class Order(NamedTuple):
 
 
 def orders(photos: Sequence[Photo]) -> Iterator[Order]:
-    """Every photo for both accounts of the shop, the first few through the bulk lane too."""
+    """Yield every photo for both accounts of the shop, and the first few for the bulk lane."""
     number = 0
     for sender in SENDERS:
         for photo in photos[:NAMESAKE_PHOTOS] if sender is NAMESAKE else photos:

@@ -1,55 +1,46 @@
-"""The stages of the demo as processes: started, watched, and quoted if one ends."""
+"""The stages of the demo as processes: started, checked, and quoted if one ends."""
 
 import json
-import time
-from collections.abc import Callable
 
-from erasestream.pipeline.demo.progress import Counted, Viewer
+from erasestream.pipeline.demo.progress import Counter, ProgressListener
+from erasestream.pipeline.devstack.polling import poll_until
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.schemas.errors import Refused, Unavailable
 
 STAGES = ("infer", "route", "sink")
-READY_S = 90.0
+READY_TIMEOUT_S = 90.0
 POLL_S = 0.2
 
 
-def start_stages(stack: Stack, viewer: Viewer) -> None:
-    """Start all side by side and wait until each says that it is ready.
+def start_stages(stack: Stack, progress: ProgressListener) -> None:
+    """Start all stages, and return once each has logged that it is ready.
 
-    Raises `Refused` with the sentence of a stage that ends, `Unavailable` after 90 s.
+    Raises `Refused` with the reason of a stage that ends, `Unavailable` after 90 s.
     """
     for name in STAGES:
         stack.start_stage(name)
 
     def are_ready() -> bool:
         check_stages(stack)
-        ready = sum(bool(_lines(stack, name, "ready")) for name in STAGES)
-        viewer.show(Counted.READY, done=ready, total=len(STAGES))
+        ready = sum(bool(_logged(stack, name, "ready")) for name in STAGES)
+        progress.count(Counter.READY, done=ready, total=len(STAGES))
         return ready == len(STAGES)
 
-    wait_until("all stages are ready", are_ready, deadline_s=READY_S)
+    if not poll_until(are_ready, timeout_s=READY_TIMEOUT_S, poll_s=POLL_S):
+        raise Unavailable(f"the stages are not ready after {READY_TIMEOUT_S:.0f} s")
 
 
 def check_stages(stack: Stack) -> None:
-    """Raise `Refused`, with its sentence, if a stage has ended."""
+    """Raise `Refused`, with the logged reason, if a stage has ended."""
     for name in STAGES:
         if stack.stage(name).process_id is None:
-            reasons = [str(line.get("reason", "")) for line in _lines(stack, name, "ended")]
-            said = reasons[-1] if reasons else "it said nothing; its log is left"
-            raise Refused(f"the stage {name} ended: {said}")
+            reasons = [str(line.get("reason", "")) for line in _logged(stack, name, "ended")]
+            reason = reasons[-1] if reasons else "it logged no reason; its log is kept"
+            raise Refused(f"the stage {name} ended: {reason}")
 
 
-def wait_until(what: str, condition: Callable[[], bool], *, deadline_s: float) -> None:
-    """Ask again and again.  Raises `Unavailable` after the deadline."""
-    deadline = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise Unavailable(f"not within {deadline_s:.0f} s: {what}")
-        time.sleep(POLL_S)
-
-
-def _lines(stack: Stack, name: str, event: str) -> list[dict[str, object]]:
-    """What a stage logged of one kind; a line that is still being written comes later."""
+def _logged(stack: Stack, name: str, event: str) -> list[dict[str, object]]:
+    """Return the lines that a stage has logged of one event; an incomplete line is skipped."""
     found = []
     for text in stack.log_of(name).read_text(errors="replace").splitlines():
         try:

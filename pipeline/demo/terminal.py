@@ -1,15 +1,15 @@
-"""Live progress on a terminal; on a pipe, its last state."""
+"""Live progress on a terminal; on a pipe, only its last state."""
 
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from erasestream.pipeline.demo.progress import Counted
+from erasestream.pipeline.demo.progress import Counter
 
 
 class Terminal:
-    """A `Viewer` with a bar for everything that is counted."""
+    """A `ProgressListener` with a progress bar for each counter."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -21,17 +21,17 @@ class Terminal:
             console=console,
         )
         self._tasks = {
-            what: self._progress.add_task(what, total=None, visible=False, start=False)
-            for what in Counted
+            counter: self._progress.add_task(counter, total=None, visible=False, start=False)
+            for counter in Counter
         }
 
-    def say(self, line: str) -> None:
-        """One line, above the bars."""
+    def log(self, line: str) -> None:
+        """Print one line above the bars."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def show(self, what: Counted, *, done: int, total: int) -> None:
-        """Start, move or end a bar."""
-        task = self._tasks[what]
+    def count(self, counter: Counter, *, done: int, total: int) -> None:
+        """Start, move or complete a bar."""
+        task = self._tasks[counter]
         self._progress.start_task(task)
         self._progress.update(task, completed=done, total=total, visible=True)
 

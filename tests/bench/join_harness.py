@@ -212,8 +212,9 @@ class JoinHarness:
     def _has_reached(self, contender: Contender, ends: Mapping[int, int]) -> bool:
         wanted = [TopicPartition(contender.source, number) for number in ends]
         request = ConsumerGroupTopicPartitions(contender.group, wanted)
-        futures = self.admin.client.list_consumer_group_offsets([request])
-        answer = self.admin.ask(f"offsets of {contender.group}", futures[contender.group])
+        with self.admin.use() as client:
+            futures = client.list_consumer_group_offsets([request])
+            answer = self.admin.ask(f"offsets of {contender.group}", futures[contender.group])
         return all(tp.offset >= ends[tp.partition] for tp in answer.topic_partitions)
 
     def ends_of(self, topic: str) -> Mapping[Partition, int]:

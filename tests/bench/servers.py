@@ -1,4 +1,4 @@
-"""Servers without stages, to measure clients against, and what a process of its own says."""
+"""Servers without stages, to measure clients against, and reports of measuring processes."""
 
 import json
 import subprocess
@@ -11,9 +11,7 @@ from typing import Any
 
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import LaneSettings
-from erasestream.topics.admin.provisioning import provision
-from erasestream.topics.kafka.admin import Admin
-from tests.bench.running_pipeline import BULK, CACHE, SHOP
+from tests.bench.running_pipeline import BULK, SHOP, provisioned_servers
 
 MEMORY = Path("/dev/shm")  # noqa: S108 (a folder of our own in it, as in /tmp)
 PROCESS_S = 240.0
@@ -21,24 +19,21 @@ PROCESS_S = 240.0
 
 @contextmanager
 def servers(*, partitions: int = 4) -> Iterator[Stack]:
-    """Broker and bucket with the topics of both lanes, stopped at the end whatever happens.
+    """Run broker and bucket with the topics of both lanes.
 
-    What they write lies in memory where the system has a place for that: clients are measured
-    here, and a disk that is busy now and then would be most of what is seen.
+    Their files are in memory where the system has a place for that: clients are measured here,
+    and a disk that is busy now and then would dominate the result.
     """
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
-        stack = Stack(Path(folder) / "stack", cache=CACHE)
-        stack.create(lanes={lane: LaneSettings(partitions=partitions) for lane in (SHOP, BULK)})
-        try:
-            stack.start_servers()
-            provision(Admin(stack.admin()), stack.catalog(), show=lambda _plan: None)
-            yield stack
-        finally:
-            stack.stop()
+    lanes = {lane: LaneSettings(partitions=partitions) for lane in (SHOP, BULK)}
+    with (
+        tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder,
+        provisioned_servers(Path(folder), lanes=lanes) as stack,
+    ):
+        yield stack
 
 
 def report_of(stack: Stack, module: str, *arguments: str) -> dict[str, Any]:
-    """What a process of its own says at its end: a JSON object on its last line."""
+    """Run a module in a process of its own and return the JSON object on its last line."""
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         env=stack.environment,
@@ -51,7 +46,7 @@ def report_of(stack: Stack, module: str, *arguments: str) -> dict[str, Any]:
 
 
 def memory_mb() -> tuple[float, float]:
-    """Resident memory of this process, in MB: now, and its peak."""
+    """Return the resident memory of this process, in MB: now, and its peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     kilobytes = {line.split()[0]: line.split()[1] for line in lines if line.startswith("Vm")}
     return int(kilobytes["VmRSS:"]) * 1024 / 1e6, int(kilobytes["VmHWM:"]) * 1024 / 1e6

@@ -1,10 +1,10 @@
-"""Whether memory grows: many images through one pool, and many uploads waiting for one worker.
+"""Memory growth: many images through one pool, and many uploads waiting for one worker.
 
-* 2,000 mixed images (good ones of all formats and a few megapixels, damaged ones, refused ones)
+* 2,000 mixed images (valid ones of all formats and a few megapixels, damaged ones, refused ones)
   through `ProcessPool` with the tiny model.  The slope of resident memory over the images, after
-  the first tenth, is a least-squares line; of the worker, which is this process, and of each
-  process that was there at that image and lives to the end (the zygote, or long-lived children).
-* 4,000 uploads of 2 MB that lie in the topic before the worker starts: its peak.
+  the first tenth, is a least-squares line; for the worker, which is this process, and for each
+  process that lives from the first image to the last (the zygote, or long-lived children).
+* 4,000 uploads of 2 MB that are in the topic before the worker starts: its peak memory.
 
 `SOAK_IMAGES` and `SOAK_UPLOADS` make both smaller.
 """
@@ -22,24 +22,29 @@ from pathlib import Path
 from statistics import linear_regression
 
 import psutil
-from confluent_kafka import Consumer, TopicPartition
 
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.store import Installed
+from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import InvalidImage
 from erasestream.schemas.options import CutoutOptions
-from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.catalog.topic_names import cutouts_of
 from erasestream.topics.client.upload_producer import UploadProducer
-from erasestream.topics.kafka.connection import Connection
-from erasestream.topics.kafka.errors import ClientErrorState
-from tests.bench.figures import ROOT, Figure
+from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.offset_queries import OffsetQueries
+from erasestream.topics.kafka.records import Partition
+from tests.bench.figures import Figure
 from tests.bench.running_pipeline import SHOP
-from tests.bench.soak_plot import Series, drawn
-from tests.faults.hostile import PARTITIONS, servers, start_worker
+from tests.bench.soak_plot import Series, draw
 from tests.faults.hostile_images import case, valid
+from tests.faults.inference_stack import (
+    PARTITIONS,
+    inference_servers,
+    start_worker,
+)
 from tests.faults.memory_watch import MemoryWatch, resident_mb
+from tests.paths import ROOT
 from tests.pipeline.stages.inference.pictures import gradient, saved
 from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 
@@ -56,12 +61,12 @@ PLOT = ROOT / "docs" / "pictures" / "soak.svg"
 
 
 def measure() -> Iterator[Figure]:
-    """The slopes, with a plot in docs/pictures, and the peak."""
+    """Yield the slopes, with a plot in docs/pictures, and the peak."""
     with tempfile.TemporaryDirectory() as folder:
         model = Installed.read(build_tiny_model(Path(folder)))
         series = asyncio.run(_soak(model))
     if IMAGES >= 2000:
-        PLOT.write_text(drawn(series))
+        PLOT.write_text(draw(series))
     for each in series:
         slope = _slope(each)
         name = f"soak.slope_mb_per_1000.{each.name}"
@@ -75,12 +80,12 @@ def measure() -> Iterator[Figure]:
 
 
 def _mixed() -> list[bytes]:
-    """A hundred files; the same ones come again, so that only leaks grow."""
+    """Return a hundred files, to be repeated, so that memory grows only by leaks."""
     dice = random.Random(SEED)
     hostile = [
         each.data
         for each in (case(SEED, n) for n in range(60))
-        # These run for seconds each, and prove nothing here.
+        # These run for seconds each, and show nothing here.
         if not each.name.endswith(("many scans", "within the limit"))
     ]
     photos = [
@@ -93,26 +98,30 @@ def _mixed() -> list[bytes]:
 async def _soak(model: Installed) -> list[Series]:
     pool = ProcessPool(model=model, children=2)
     await pool.start()
-    files, seen, worker = _mixed(), {}, psutil.Process()
-    lasting: dict[int, list[tuple[int, float]]] = {}
+    files, worker = _mixed(), psutil.Process()
+    worker_points: list[tuple[int, float]] = []
+    points_of_child: dict[int, list[tuple[int, float]]] = {}
     try:
         for done in range(0, IMAGES, EVERY):
             batch = (files[n % len(files)] for n in range(done, done + EVERY))
             await asyncio.gather(*(_cut_out(pool, file) for file in batch))
-            seen[done + EVERY] = resident_mb(worker)
+            count, worker_mb = done + EVERY, resident_mb(worker)
+            worker_points.append((count, worker_mb))
             for child in worker.children():
-                lasting.setdefault(child.pid, []).append((done + EVERY, resident_mb(child)))
-            sys.stderr.write(f"\r{done + EVERY} images, worker {seen[done + EVERY]:.0f} MB ")
+                points_of_child.setdefault(child.pid, []).append((count, resident_mb(child)))
+            sys.stderr.write(f"\r{count} images, worker {worker_mb:.0f} MB ")
         alive = {child.pid for child in worker.children()}
     finally:
         await pool.close()
     sys.stderr.write("\n")
-    whole = [points for pid, points in lasting.items() if pid in alive and points[0][0] == EVERY]
-    if not whole:
-        raise RuntimeError("no process below the worker lived from the first image to the last")
-    names = ["zygote"] if len(whole) == 1 else [f"child-{n + 1}" for n in range(len(whole))]
-    below = [Series(name, points) for name, points in zip(names, whole, strict=True)]
-    return [Series("worker", list(seen.items())), *below]
+    lasting = [
+        points for pid, points in points_of_child.items() if pid in alive and points[0][0] == EVERY
+    ]
+    if not lasting:
+        raise RuntimeError("no child of the worker lived from the first image to the last")
+    names = ["zygote"] if len(lasting) == 1 else [f"child-{n + 1}" for n in range(len(lasting))]
+    children = [Series(name, points) for name, points in zip(names, lasting, strict=True)]
+    return [Series("worker", worker_points), *children]
 
 
 async def _cut_out(pool: ProcessPool, file: bytes) -> None:
@@ -121,22 +130,18 @@ async def _cut_out(pool: ProcessPool, file: bytes) -> None:
 
 
 def _slope(series: Series) -> float:
-    """MB per 1,000 images, after the first tenth."""
+    """Return MB per 1,000 images, after the first tenth."""
     settled = [(done, mb) for done, mb in series.points if done > IMAGES / 10]
     return linear_regression(*zip(*settled, strict=True)).slope * 1000
 
 
 def _waiting_uploads() -> float:
-    """The worker's peak in MB, while it works off what waited for it."""
-    with tempfile.TemporaryDirectory() as folder:
-        stack = servers(Path(folder))
-        try:
-            _send(stack)
-            start_worker(stack)
-            with MemoryWatch(stack.running()["infer"]) as memory:
-                _wait_for_all(stack)
-        finally:
-            stack.stop()
+    """Return the worker's peak memory in MB while it processes the uploads that waited."""
+    with tempfile.TemporaryDirectory() as folder, inference_servers(Path(folder)) as stack:
+        _send(stack)
+        start_worker(stack)
+        with MemoryWatch(stack.running()["infer"]) as memory:
+            _wait_for_all(stack)
     return memory.worker_mb
 
 
@@ -150,7 +155,7 @@ def _send(stack: Stack) -> None:
 
 
 def _photo_of(size: int) -> bytes:
-    """A small photo behind 2 MB of previews, as cameras write them: reading counts, not cutting."""
+    """Return a small photo after 2 MB of previews, as cameras write it: to measure reading."""
     file = io.BytesIO()
     gradient(640, 480).save(file, "JPEG", quality=85)
     small = file.getvalue()
@@ -159,22 +164,12 @@ def _photo_of(size: int) -> bytes:
 
 
 def _wait_for_all(stack: Stack) -> None:
-    settings = Connection(cluster=stack.cluster, role=ADMIN).settings(ClientErrorState())
-    consumer = Consumer(settings | {"group.id": "soak", "enable.auto.commit": False})
-    end = time.monotonic() + WAIT_S
-    try:
-        while True:
-            ends = [
-                consumer.get_watermark_offsets(TopicPartition(cutouts_of(SHOP), n), timeout=20)
-                for n in range(PARTITIONS)
-            ]
-            there = sum(high for _low, high in ends)
-            sys.stderr.write(f"\r{there} of {UPLOADS} uploads answered ")
-            if there >= UPLOADS:
-                sys.stderr.write("\n")
-                return
-            if time.monotonic() > end or stack.stage("infer").process_id is None:
-                raise RuntimeError(f"{UPLOADS - there} uploads were not answered")
-            time.sleep(0.5)
-    finally:
-        consumer.close()
+    offsets = OffsetQueries(Admin(stack.admin()))
+    partitions = [Partition(cutouts_of(SHOP), number) for number in range(PARTITIONS)]
+    deadline = Deadline(WAIT_S, time.monotonic)
+    while (count := sum(offsets.log_ends(partitions).values())) < UPLOADS:
+        sys.stderr.write(f"\r{count} of {UPLOADS} uploads answered ")
+        if deadline.has_passed or stack.stage("infer").process_id is None:
+            raise RuntimeError(f"{UPLOADS - count} uploads were not answered")
+        time.sleep(0.5)
+    sys.stderr.write(f"\r{count} of {UPLOADS} uploads answered \n")

@@ -1,4 +1,4 @@
-"""A line for each process: its memory over the images, as SVG.  Pure."""
+"""Plot the memory of each process over the images, as SVG.  Pure."""
 
 from typing import NamedTuple
 
@@ -9,14 +9,14 @@ STYLE = "text{font:13px sans-serif;fill:#333}line{stroke:#ddd}polyline{fill:none
 
 
 class Series(NamedTuple):
-    """Memory in MB after so many images."""
+    """Memory of one process: points of images done and MB."""
 
     name: str
     points: list[tuple[int, float]]
 
 
-def drawn(series: list[Series]) -> str:
-    """The picture, with axes from zero: what does not grow lies flat."""
+def draw(series: list[Series]) -> str:
+    """Return the plot, with axes from zero: memory that does not grow is a flat line."""
     most_images = max(done for each in series for done, _ in each.points)
     step = _step(max(mb for each in series for _, mb in each.points))
     steps = int(max(mb for each in series for _, mb in each.points) / step) + 1

@@ -83,10 +83,10 @@ class StageAlone:
         return sum(self._offsets.log_ends(self._asked).values())
 
     def _last_append_s(self) -> float:
-        futures = self._admin.client.list_offsets(
-            {TopicPartition(*at): OffsetSpec.max_timestamp() for at in self._asked}
-        )
-        return max(future.result().timestamp for future in futures.values()) / 1000
+        asked = {TopicPartition(*at): OffsetSpec.max_timestamp() for at in self._asked}
+        with self._admin.use() as client:
+            futures = client.list_offsets(asked)
+            return max(future.result().timestamp for future in futures.values()) / 1000
 
     def _cpu_s(self) -> dict[str, float]:
         (zygote,) = self._worker.children()

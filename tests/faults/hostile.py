@@ -1,80 +1,41 @@
 """Ten thousand hostile files through the real stage: `python -m tests.faults hostile`.
 
-One broker with TLS, one inference worker with two children and a tiny model, one lane.  Sent by
-a bare client, since our own producer would refuse many of them; read by a bare client too.
+One broker with TLS, one inference worker with two children and a tiny model, one lane.  A bare
+client sends the files, since our own producer would refuse many of them; a bare client reads
+the answers too.
 
 * Every upload has exactly one record in the partition of the same number, in order, by the
-  deadline.  `WINDOW` uploads are on their way at once, so one waits at most for the others.
-* The answers are those that may be given (`hostile_answers.py`).
-* The worker is the same process at the end, and neither it nor a child is ever larger than
-  its bound.
+  deadline.  `WINDOW` uploads are in flight at once, so an upload waits for the others at most.
+* Every answer is one of those allowed (`hostile_answers.py`).
+* The worker is the same process at the end, and neither the worker nor a child ever exceeds
+  its memory bound.
 """
 
-import json
 import os
 import sys
 import tempfile
-import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
-
-from erasestream.pipeline.devstack.kafka.java_launcher import FIRST_COMPILER_ONLY
 from erasestream.pipeline.devstack.stack import Stack
-from erasestream.pipeline.settings import LaneSettings
-from erasestream.schemas.events.images import Failure
-from erasestream.topics.admin.provisioning import provision
-from erasestream.topics.catalog.roles import ADMIN, LaneRole, lane_role
-from erasestream.topics.catalog.topic_names import cutouts_of, uploads_of
-from erasestream.topics.kafka.admin import Admin
-from erasestream.topics.kafka.connection import Connection
-from erasestream.topics.kafka.errors import ClientErrorState
 from tests.bench.figures import Figure, publish
-from tests.bench.running_pipeline import CACHE, SHOP, wait_ready
-from tests.faults.hostile_answers import complaint_about_cutout, complaint_about_refusal
-from tests.faults.hostile_images import Case, case
+from tests.faults.hostile_exchange import WINDOW, Exchange, Outcome
+from tests.faults.hostile_images import case
+from tests.faults.inference_stack import cutouts_consumer, inference_servers, start_worker
 from tests.faults.memory_watch import MemoryWatch
-from tests.flow.raw_client import upload_record
-from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 
 IMAGES = int(os.environ.get("HOSTILE_COUNT", "10000"))
-PARTITIONS = 4
-WINDOW = 16
-CHILDREN = 2
-DEADLINE_S = 10.0
-"""Of one image, within the stage."""
-ANSWER_S = (WINDOW / CHILDREN + 1) * DEADLINE_S
-"""If every upload before it took the whole of its deadline."""
 WORKER_MB = 500.0
 CHILD_MB = 1500.0
-"""What `images.Limits` states for the largest picture that is taken."""
-
-
-@dataclass
-class Outcome:
-    """What came of it."""
-
-    answers: Counter[str] = field(default_factory=Counter)
-    complaints: list[str] = field(default_factory=list)
-    unanswered: int = 0
-    slowest_s: float = 0.0
-    crashes: int = 0
+"""The bound that `images.Limits` states for the largest picture that is accepted."""
 
 
 def run(seed: int) -> int:
-    """Run, print, write `docs/figures/faults.json`; 0 if nothing is wrong."""
-    with worker() as stack, MemoryWatch(stack.running()["infer"]) as memory:
-        before = stack.running()["infer"]
-        outcome = _through(stack, seed)
-        outcome.crashes = int(stack.running().get("infer") != before)
-        sys.stderr.write(
-            f"\n{stack.log_of('infer').read_text()[-2000:]}" if outcome.crashes else ""
-        )
-    _tell(outcome)
+    """Run, print, write `docs/figures/faults.json`; return 0 if nothing is wrong."""
+    with tempfile.TemporaryDirectory() as folder, inference_servers(Path(folder)) as stack:
+        start_worker(stack)
+        with MemoryWatch(stack.running()["infer"]) as memory:
+            outcome = _run_watched(stack, seed)
+    _print(outcome)
     is_bounded = memory.worker_mb <= WORKER_MB and memory.child_mb <= CHILD_MB
     wrong = {"crashes": outcome.crashes, "unanswered": outcome.unanswered}
     wrong["wrong_answers"] = len(outcome.complaints)
@@ -91,142 +52,48 @@ def run(seed: int) -> int:
     return int(any(wrong.values()) or not is_bounded)
 
 
-@contextmanager
-def worker() -> Iterator[Stack]:
-    """Servers and one inference worker; stopped at the end whatever happens."""
-    with tempfile.TemporaryDirectory() as folder:
-        stack = servers(Path(folder))
-        try:
-            start_worker(stack)
-            yield stack
-        finally:
-            stack.stop()
-
-
-def servers(folder: Path) -> Stack:
-    """A stack whose servers run and whose topics are there.  To be stopped by the caller."""
-    build_tiny_model(folder / "models")
-    stack = Stack(folder / "stack", cache=CACHE)
-    lanes = {SHOP: LaneSettings(partitions=PARTITIONS)}
-    stack.create(
-        models=folder / "models", model="tiny", lanes=lanes, java_options=FIRST_COMPILER_ONLY
-    )
-    try:
-        stack.start_servers()
-        provision(Admin(stack.admin()), stack.catalog(), show=lambda _plan: None)
-    except BaseException:
-        stack.stop()
-        raise
-    return stack
-
-
-def start_worker(stack: Stack) -> None:
-    """Inference, until it is ready."""
-    stack.start_stage(
-        "infer",
-        ERASESTREAM_INFERENCE__CHILDREN=str(CHILDREN),
-        ERASESTREAM_INFERENCE__DEADLINE=f"PT{DEADLINE_S:.0f}S",
-    )
-    wait_ready(stack, "infer")
-
-
 def _bounded(name: str, value: float, most: float) -> Figure:
     return Figure(name, round(value, 1), "MB", f"<= {most:g}", value <= most)
 
 
-def _through(stack: Stack, seed: int) -> Outcome:
-    """Send all, a window at a time, and judge every answer as it comes."""
-    role = lane_role(SHOP, LaneRole.PRODUCER)
-    connection = Connection(cluster=stack.cluster, role=role)
-    producer = Producer(
-        connection.settings(ClientErrorState(), linger_ms=0, message_max_bytes=30_000_000)
-    )
-    waiting: list[dict[int, tuple[Case, float]]] = [{} for _ in range(PARTITIONS)]
-    sent = [0] * PARTITIONS
-    outcome, index = Outcome(), 0
-    with _results(stack) as results:
-        while index < IMAGES or any(waiting):
-            while index < IMAGES and sum(map(len, waiting)) < WINDOW:
-                each, partition = case(seed, index), index % PARTITIONS
-                record = upload_record(each.data, f"acct-{index}")
-                producer.produce(
-                    uploads_of(SHOP),
-                    record.value,
-                    partition=partition,
-                    headers=list(record.headers.items()),
-                )
-                waiting[partition][sent[partition]] = (each, time.monotonic())
-                sent[partition] += 1
-                index += 1
-            producer.poll(0)
-            message = results.poll(0.05)
-            if message is not None and message.error() is None:
-                _judge(outcome, message, waiting)
-                _show(outcome, index)
-            if _is_over(stack, waiting):
-                outcome.unanswered += sum(map(len, waiting))
-                outcome.complaints += [f"{c.name}: none" for w in waiting for c, _ in w.values()]
-                break
+def _run_watched(stack: Stack, seed: int) -> Outcome:
+    """Exchange all files, and print the worker's log if it is no longer the same process."""
+    before = stack.running()["infer"]
+    outcome = _exchange(stack, seed)
+    outcome.crashes = int(stack.running().get("infer") != before)
+    if outcome.crashes:
+        sys.stderr.write(f"\n{stack.log_of('infer').read_text()[-2000:]}")
     return outcome
 
 
-@contextmanager
-def _results(stack: Stack) -> Iterator[Consumer]:
-    settings = Connection(cluster=stack.cluster, role=ADMIN).settings(ClientErrorState())
-    consumer = Consumer(settings | {"group.id": "hostile", "enable.auto.commit": False})
-    try:
-        consumer.assign([TopicPartition(cutouts_of(SHOP), n, 0) for n in range(PARTITIONS)])
-        yield consumer
-    finally:
-        consumer.close()
+def _exchange(stack: Stack, seed: int) -> Outcome:
+    """Send all files, a window at a time, and judge every answer as it comes."""
+    exchange = Exchange(stack)
+    with cutouts_consumer(stack, "hostile") as answers:
+        while exchange.sent < IMAGES or exchange.in_flight:
+            while exchange.sent < IMAGES and exchange.in_flight < WINDOW:
+                exchange.send(case(seed, exchange.sent))
+            exchange.poll()
+            message = answers.poll(0.05)
+            if message is not None and message.error() is None:
+                exchange.judge(message)
+                _print_progress(exchange)
+            if exchange.is_overdue or stack.stage("infer").process_id is None:
+                exchange.give_up()
+                break
+    return exchange.outcome
 
 
-def _judge(
-    outcome: Outcome, message: Message, waiting: list[dict[int, tuple[Case, float]]]
-) -> None:
-    partition, offset = message.partition() or 0, message.offset() or 0
-    if offset not in waiting[partition]:
-        outcome.complaints.append(f"partition {partition}: a record more at {offset}")
-        return
-    # Offsets are dense and in order: the n-th record is the answer to the n-th upload.
-    each, since = waiting[partition].pop(offset)
-    outcome.slowest_s = max(outcome.slowest_s, time.monotonic() - since)
-    headers = _headers(message)
-    value = bytes(message.value() or b"")
-    expected = f"acct-{each.name.partition('/')[2].partition(' ')[0]}"
-    if headers["ce_account"] != expected:
-        outcome.complaints.append(f"{each.name}: the answer of {headers['ce_account']}")
-    if headers["ce_type"] == Failure.type:
-        code = str(json.loads(value)["code"])
-        outcome.answers[code] += 1
-        complaint = complaint_about_refusal(each, code)
-    else:
-        outcome.answers["cut out"] += 1
-        complaint = complaint_about_cutout(each, value)
-    outcome.complaints += [complaint] if complaint else []
-
-
-def _headers(message: Message) -> dict[str, str]:
-    pairs: list[tuple[str, bytes | None]] = list(message.headers() or [])  # type: ignore[arg-type]
-    return {name: (value or b"").decode() for name, value in pairs}
-
-
-def _is_over(stack: Stack, waiting: list[dict[int, tuple[Case, float]]]) -> bool:
-    """Whether an answer will not come: its time is up, or the worker has ended."""
-    oldest = min((since for each in waiting for _, since in each.values()), default=None)
-    late = oldest is not None and time.monotonic() - oldest > ANSWER_S
-    return late or stack.stage("infer").process_id is None
-
-
-def _show(outcome: Outcome, index: int) -> None:
+def _print_progress(exchange: Exchange) -> None:
+    outcome = exchange.outcome
     if outcome.answers.total() % 50 == 0:
         sys.stderr.write(
-            f"\r{index} sent, {outcome.answers.total()} answered, "
+            f"\r{exchange.sent} sent, {outcome.answers.total()} answered, "
             f"{len(outcome.complaints)} complaints, slowest {outcome.slowest_s:.1f} s "
         )
 
 
-def _tell(outcome: Outcome) -> None:
+def _print(outcome: Outcome) -> None:
     sys.stderr.write("\n")
     for answer, count in outcome.answers.most_common():
         sys.stderr.write(f"{count:6} {answer}\n")

@@ -1,4 +1,4 @@
-"""Whether an answer to a hostile file is one that may be given.  Pure."""
+"""Decide whether an answer to a hostile file is allowed.  Pure."""
 
 import io
 
@@ -13,9 +13,9 @@ MAX_PIXELS = 50_000_000
 
 
 def complaint_about_refusal(case: Case, code: str) -> str | None:
-    """What is wrong with refusing this case with this code; None if nothing is."""
+    """Return what is wrong with refusing this case with this code, or None."""
     if code not in CODES:
-        return f"{case.name}: {code} is no code"
+        return f"{case.name}: {code} is not a published code"
     if case.size:
         return f"{case.name}: a good picture was refused: {code}"
     if case.codes and code not in case.codes:
@@ -24,7 +24,7 @@ def complaint_about_refusal(case: Case, code: str) -> str | None:
 
 
 def complaint_about_cutout(case: Case, data: bytes) -> str | None:
-    """What is wrong with this cut-out of this case; None if nothing is."""
+    """Return what is wrong with this cut-out of this case, or None."""
     if case.codes:
         return f"{case.name}: a cut-out instead of {', '.join(sorted(case.codes))}"
     picture = Image.open(io.BytesIO(data), formats=("PNG",))

@@ -1,6 +1,6 @@
-"""Files made to do harm: small ones that become large, and ones that never come to an end.
+"""Files made to do harm: small ones that expand, and ones that take endless work to decode.
 
-Each maker takes dice and gives a file.  Pure.
+Each maker draws from the dice and returns a file.  Pure.
 """
 
 import random
@@ -26,14 +26,14 @@ TEXT_BYTES = 50_000_000
 
 
 def declared_huge(dice: random.Random) -> bytes:
-    """A few bytes that declare more pixels than are taken."""
+    """Return a few bytes that declare more pixels than are accepted."""
     bomb = dice.choice((png_bomb, jpeg_bomb, webp_bomb))
     most = 65_000 if bomb is jpeg_bomb else 16_000
     return bomb(dice.randint(7_100, most), dice.randint(7_100, most))
 
 
 def declared_absurd(dice: random.Random) -> bytes:
-    """Sides of zero, of one, or of all bits."""
+    """Declare sides of zero, of one, or of all bits."""
     sides = (0, 1, 2**14, 2**16 - 1, 2**31 - 1)
     match dice.randrange(3):
         case 0:
@@ -44,8 +44,8 @@ def declared_absurd(dice: random.Random) -> bytes:
             return webp_bomb(*(max(1, min(dice.choice(sides), 2**24)) for _ in "wh"))
 
 
-def canvas_lies(dice: random.Random) -> bytes:
-    """An extended WebP whose picture is larger or smaller than its canvas."""
+def wrong_canvas_size(dice: random.Random) -> bytes:
+    """Return an extended WebP whose picture is larger or smaller than its canvas."""
     data = bytearray(saved(_with_alpha(60, 40), "WEBP", quality=50, exif=b"Exif\0\0II*\0"))
     at = data.index(b"VP8X") + 12
     for side in (at, at + 3):
@@ -54,18 +54,18 @@ def canvas_lies(dice: random.Random) -> bytes:
 
 
 def within_the_limit(dice: random.Random) -> bytes:
-    """A few kilobytes that are 49 megapixels, and no more than is promised to be taken."""
+    """Return a few kilobytes that decode to 49 megapixels, just within the limit."""
     return _png(7_000, 7_000, _zeros(7_000 * 7_001), colour=0)
 
 
 def unpacks_to_more(dice: random.Random) -> bytes:
-    """A small PNG whose compressed pixels go on and on."""
+    """Return a small PNG whose pixel data expands far beyond the picture."""
     many = dice.choice((1, 40)) * 1_000_000
     return _png(32, 32, _zeros(many))
 
 
 def text_bomb(dice: random.Random) -> bytes:
-    """Text, a profile or metadata that unpacks to fifty megabytes, many times over."""
+    """Return a PNG with text, a profile or metadata that expands to 50 MB, up to 20 times."""
     packed = _zeros(TEXT_BYTES)
     chunk = dice.choice(
         (
@@ -79,12 +79,12 @@ def text_bomb(dice: random.Random) -> bytes:
 
 
 def metadata_garbage(dice: random.Random) -> bytes:
-    """EXIF, XMP and profiles that are noise, or chains that lead back to their beginning."""
+    """Add EXIF, XMP and profiles that are noise, or EXIF chains that are circular."""
     circle = b"Exif\0\0II*\0\x08\0\0\0" + b"\1\0\x69\x87\4\0\1\0\0\0\x08\0\0\0" + b"\x08\0\0\0"
     many = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12\0\3\xff\xff\xff\xff\0\0\0\0" * 5_000
     exif = dice.choice((circle, many, b"Exif\0\0" + dice.randbytes(500), dice.randbytes(60_000)))
     size, others = (dice.randint(8, 99), 40), dice.randbytes(dice.choice((10, 5_000)))
-    profile = dice.choice((others, _profile_with_lies(dice)))
+    profile = dice.choice((others, _forged_profile(dice)))
     match dice.randrange(3):
         case 0:
             return saved(gradient(*size), "JPEG", exif=exif, icc_profile=profile, xmp=others)
@@ -95,7 +95,7 @@ def metadata_garbage(dice: random.Random) -> bytes:
 
 
 def many_scans(dice: random.Random) -> bytes:
-    """A progressive JPEG of many megapixels whose last scan comes again and again."""
+    """Return a progressive JPEG of many megapixels that repeats its last scan."""
     side = dice.choice((500, 2_000, 6_000))
     data = saved(Image.new("L", (side, side), 90), "JPEG", progressive=True, quality=30)
     last = data.rindex(b"\xff\xda")
@@ -104,7 +104,7 @@ def many_scans(dice: random.Random) -> bytes:
 
 
 def animated(dice: random.Random) -> bytes:
-    """Several frames, in the two formats that are taken and can hold them."""
+    """Return several frames, in the two accepted formats that can hold them."""
     frames = [
         gradient(20 + n, 20).resize((20, 20)).rotate(90 * n) for n in range(dice.randint(2, 9))
     ]
@@ -112,8 +112,8 @@ def animated(dice: random.Random) -> bytes:
     return saved(frames[0], kind, save_all=True, append_images=frames[1:])
 
 
-def frames_lie(dice: random.Random) -> bytes:
-    """A PNG that says how many frames it has, and is wrong."""
+def wrong_frame_count(dice: random.Random) -> bytes:
+    """Return a PNG that declares a wrong number of frames."""
     whole = saved(gradient(30, 30))
     count = dice.choice((0, 1, 2, 2**31 - 1, 2**32 - 1))
     control = png_chunk(b"acTL", struct.pack(">II", count, 0))
@@ -123,17 +123,17 @@ def frames_lie(dice: random.Random) -> bytes:
 
 
 def nothing(dice: random.Random) -> bytes:
-    """No bytes at all."""
+    """Return no bytes."""
     return b""
 
 
 def noise(dice: random.Random) -> bytes:
-    """Random bytes that are no image."""
+    """Return random bytes that are not an image."""
     return b"\0" + dice.randbytes(dice.choice((1, 100, 100_000)))
 
 
 def noise_in_disguise(dice: random.Random) -> bytes:
-    """Random bytes behind the first bytes of an image."""
+    """Return random bytes after the first bytes of an image."""
     riff = b"RIFF" + struct.pack("<I", dice.choice((0, 4, 1000, 2**32 - 1))) + b"WEBP"
     heads = (b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xc0", PNG_START, PNG_START + b"\0\0\0\x0dIHDR")
     parts = (b"VP8 ", b"VP8L", b"VP8X", b"ANIM", b"ALPH")
@@ -158,10 +158,10 @@ def _with_alpha(width: int, height: int) -> Image.Image:
     return picture
 
 
-def _profile_with_lies(dice: random.Random) -> bytes:
-    """A real profile with a few of its bytes, mostly lengths and offsets, changed."""
+def _forged_profile(dice: random.Random) -> bytes:
+    """Return a real profile with a few bytes changed, mostly lengths and offsets."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    # What it says of the time of its making is none of ours: the same bytes on every run.
+    # Clear the creation time, so that the bytes are the same on every run.
     profile[24:36] = bytes(12)
     for _ in range(dice.choice((1, 4, 30))):
         profile[dice.randrange(min(len(profile), 400))] = dice.choice((0, 1, 0x7F, 0xFF))
@@ -172,14 +172,14 @@ Maker = Callable[[random.Random], bytes]
 BOMBS: dict[str, tuple[float, Maker]] = {
     "declared huge": (3, declared_huge),
     "declared absurd": (3, declared_absurd),
-    "canvas lies": (2, canvas_lies),
+    "wrong canvas size": (2, wrong_canvas_size),
     "within the limit": (0.2, within_the_limit),
     "unpacks to more": (1, unpacks_to_more),
     "text bomb": (1, text_bomb),
     "metadata garbage": (5, metadata_garbage),
     "many scans": (0.5, many_scans),
     "animated": (2, animated),
-    "frames lie": (1.3, frames_lie),
+    "wrong frame count": (1.3, wrong_frame_count),
     "nothing": (1, nothing),
     "noise": (1, noise),
     "noise in disguise": (3, noise_in_disguise),
@@ -190,4 +190,4 @@ MUST_BE: dict[str, frozenset[Code]] = {
     "nothing": frozenset({Code.EMPTY}),
     "noise": frozenset({Code.UNSUPPORTED_FORMAT}),
 }
-"""Kinds that have one right answer."""
+"""Kinds with one correct answer."""

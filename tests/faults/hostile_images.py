@@ -1,13 +1,13 @@
-"""Image files that nobody should have to open, each named by a seed and an index.
+"""Hostile image files, each named by a seed and an index.
 
-`case(seed, index)` is the same bytes on every run (with the same Pillow, which writes the files
-that are then damaged), so a case that does harm can be replayed alone:
+`case(seed, index)` returns the same bytes on every run (with the same Pillow, which writes the
+files that are then damaged), so a harmful case can be replayed alone:
 
     python -m tests.faults.hostile_images SEED INDEX > case.bin
 
-One in five is a picture that is as it should be, of a size that the case knows: a decoder that
-refuses everything is safe as well.  The others are wounded (`hostile_mutations.py`) or made to do
-harm (`hostile_bombs.py`).  Pure: no clock, no I/O, and no randomness but the seed's.
+One in five is a valid picture of a known size, because a decoder that refuses everything would
+be safe too.  The others are damaged (`hostile_mutations.py`) or made to do harm
+(`hostile_bombs.py`).  Pure: no clock, no I/O, and no randomness but the seed's.
 """
 
 import io
@@ -28,7 +28,7 @@ ORIENTATION = 0x0112
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One file, and what must become of it: a cut-out of this size, this code, or any answer."""
+    """A file, and its required answer: a cut-out of this size, one of these codes, or any."""
 
     name: str
     data: bytes = field(repr=False)
@@ -37,59 +37,64 @@ class Case:
 
 
 def case(seed: int, index: int) -> Case:
-    """The case of this seed and index."""
+    """Return the case of this seed and index."""
     dice = random.Random(f"{seed}/{index}")
     kind = dice.choices(list(KINDS), weights=[weight for weight, _ in KINDS.values()])[0]
     name = f"{seed}/{index} {kind}"
     if kind == "valid":
         data, size = valid(dice)
         return Case(name=name, data=data, size=size)
-    made = KINDS[kind][1](dice)
+    data = KINDS[kind][1](dice)
     codes = hostile_bombs.MUST_BE.get(kind, frozenset())
-    return Case(name=name, data=made, codes=codes)
+    return Case(name=name, data=data, codes=codes)
 
 
 def valid(dice: random.Random) -> tuple[bytes, tuple[int, int]]:
-    """A file as it should be, and the size that its cut-out must have."""
+    """Return a valid file and the size that its cut-out must have."""
     width, height = dice.randint(1, 320), dice.randint(1, 320)
     kind, mode, options = dice.choice(WRITTEN)
     picture = _in_mode(gradient(width, height), mode)
     if mode == "RGBA":
         picture.putalpha(Image.linear_gradient("L").resize((width, height)))
-    turn = dice.randint(1, 8) if kind in {"JPEG", "WEBP"} and mode == "RGB" else 1
+    orientation = dice.randint(1, 8) if kind in {"JPEG", "WEBP"} and mode == "RGB" else 1
     exif = Image.Exif()
-    if turn > 1:
-        exif[ORIENTATION] = turn
+    if orientation > 1:
+        exif[ORIENTATION] = orientation
         options = {**options, "exif": exif}
-    return _saved(picture, kind, **options), (height, width) if turn > 4 else (width, height)
+    return _encode(picture, kind, **options), (height, width) if orientation > 4 else (
+        width,
+        height,
+    )
 
 
-def wounded(dice: random.Random) -> bytes:
-    """A good file of any format, after one to three wounds."""
+def damaged(dice: random.Random) -> bytes:
+    """Return a valid file of any format after one to three mutations."""
     data = _any_file(dice)
     for _ in range(dice.randint(1, 3)):
-        data = dice.choice(hostile_mutations.WOUNDS)(data, dice)
+        data = dice.choice(hostile_mutations.MUTATIONS)(data, dice)
     return data
 
 
 def spliced(dice: random.Random) -> bytes:
-    """The head of one good file, the tail of another."""
+    """Return the head of one valid file and the tail of another."""
     one, other = _any_file(dice), _any_file(dice)
     return one[: dice.randint(0, len(one))] + other[dice.randint(0, len(other)) :]
 
 
 def polyglot(dice: random.Random) -> bytes:
-    """One good file, then a second of another format, an archive or a page behind it."""
-    behind = dice.choice([_any_file(dice), b"PK\3\4" + dice.randbytes(200), b"<script>x</script>"])
-    return _any_file(dice) + behind
+    """Return a valid file followed by a second file, an archive or a web page."""
+    appended = dice.choice(
+        [_any_file(dice), b"PK\3\4" + dice.randbytes(200), b"<script>x</script>"]
+    )
+    return _any_file(dice) + appended
 
 
 def foreign(dice: random.Random) -> bytes:
-    """A good file of a format that most never meet, whole or wounded."""
+    """Return a valid file of a rare format, whole or mutated."""
     picture = gradient(dice.randint(1, 64), dice.randint(1, 64))
     kind = dice.choice(FOREIGN)
-    data = _saved(picture, kind, **({"append_images": [picture]} if kind == "MPO" else {}))
-    return dice.choice(hostile_mutations.WOUNDS)(data, dice) if dice.random() < 0.5 else data
+    data = _encode(picture, kind, **({"append_images": [picture]} if kind == "MPO" else {}))
+    return dice.choice(hostile_mutations.MUTATIONS)(data, dice) if dice.random() < 0.5 else data
 
 
 def _any_file(dice: random.Random) -> bytes:
@@ -104,7 +109,7 @@ def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
     return picture.convert(mode)
 
 
-def _saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
+def _encode(picture: Image.Image, kind: str, **options: Any) -> bytes:
     file = io.BytesIO()
     picture.save(file, kind, **options)
     return file.getvalue()
@@ -128,7 +133,7 @@ FOREIGN = (
 )
 KINDS: dict[str, tuple[float, Callable[[random.Random], bytes]]] = {
     "valid": (20, lambda dice: valid(dice)[0]),
-    "wounded": (40, wounded),
+    "damaged": (40, damaged),
     "spliced": (6, spliced),
     "polyglot": (4, polyglot),
     "foreign": (6, foreign),

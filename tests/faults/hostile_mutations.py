@@ -1,6 +1,6 @@
-"""What can be done to a good file, so that it is one no longer.
+"""Mutations of a valid image file.
 
-Each takes the file and dice, and gives another file.  Pure.
+Each takes the file and the dice, and returns another file.  Pure.
 """
 
 import random
@@ -14,8 +14,8 @@ ABSURD = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
 CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"iCCP", b"eXIf", b"tRNS", b"gAMA", b"zTXt", b"acTL", b"zzzz")
 
 
-def bits_flipped(data: bytes, dice: random.Random) -> bytes:
-    """A few bits, anywhere or among the first hundred bytes, where headers are."""
+def flip_bits(data: bytes, dice: random.Random) -> bytes:
+    """Flip a few bits, anywhere or among the first hundred bytes, where headers are."""
     if not data:
         return data
     changed = bytearray(data)
@@ -25,39 +25,39 @@ def bits_flipped(data: bytes, dice: random.Random) -> bytes:
     return bytes(changed)
 
 
-def cut_off(data: bytes, dice: random.Random) -> bytes:
-    """The end is missing."""
+def truncate(data: bytes, dice: random.Random) -> bytes:
+    """Remove the end."""
     return data[: dice.randint(0, len(data))]
 
 
-def hole(data: bytes, dice: random.Random) -> bytes:
-    """Some of the middle is missing."""
+def cut_hole(data: bytes, dice: random.Random) -> bytes:
+    """Remove some of the middle."""
     start, end = _range(data, dice)
     return data[:start] + data[end:]
 
 
-def repeated(data: bytes, dice: random.Random) -> bytes:
-    """Some of the middle is there many times."""
+def repeat(data: bytes, dice: random.Random) -> bytes:
+    """Repeat some of the middle many times."""
     start, end = _range(data, dice)
     times = min(dice.choice((2, 3, 1000)), 500_000 // max(1, end - start))
     return data[:start] + data[start:end] * times + data[end:]
 
 
-def overwritten(data: bytes, dice: random.Random) -> bytes:
-    """Random bytes, zeros or ones over some of it."""
+def overwrite(data: bytes, dice: random.Random) -> bytes:
+    """Overwrite a range with random bytes, zeros or ones."""
     start, end = _range(data, dice)
     noise = dice.choice((dice.randbytes(end - start), bytes(end - start), b"\xff" * (end - start)))
     return data[:start] + noise + data[end:]
 
 
-def inserted(data: bytes, dice: random.Random) -> bytes:
-    """Random bytes in the middle of it."""
+def insert(data: bytes, dice: random.Random) -> bytes:
+    """Insert random bytes in the middle."""
     at = dice.randint(0, len(data))
     return data[:at] + dice.randbytes(dice.choice((1, 4, 300))) + data[at:]
 
 
-def lengths_lie(data: bytes, dice: random.Random) -> bytes:
-    """A number of two or four bytes, of either order, says something absurd."""
+def falsify_length(data: bytes, dice: random.Random) -> bytes:
+    """Overwrite a number of two or four bytes, in either byte order, with an absurd value."""
     if len(data) < 16:
         return data
     form = dice.choice((">H", "<H", ">I", "<I"))
@@ -68,10 +68,10 @@ def lengths_lie(data: bytes, dice: random.Random) -> bytes:
     return data[:at] + struct.pack(form, value) + data[at + size :]
 
 
-def chunks_shuffled(data: bytes, dice: random.Random) -> bytes:
-    """The chunks of a PNG in another order, some missing, some twice, some one in another."""
+def shuffle_chunks(data: bytes, dice: random.Random) -> bytes:
+    """Reorder, drop, double or nest the chunks of a PNG."""
     if not data.startswith(PNG_START):
-        return segments_shuffled(data, dice)
+        return shuffle_segments(data, dice)
     chunks = list(_chunks(data))
     for _ in range(dice.randint(1, 4)):
         if not chunks:
@@ -93,13 +93,13 @@ def chunks_shuffled(data: bytes, dice: random.Random) -> bytes:
     return PNG_START + b"".join(chunks)
 
 
-def segments_shuffled(data: bytes, dice: random.Random) -> bytes:
-    """The segments of a JPEG in another order, some missing, some many times."""
+def shuffle_segments(data: bytes, dice: random.Random) -> bytes:
+    """Reorder, drop or repeat the segments of a JPEG."""
     if not data.startswith(b"\xff\xd8"):
-        return repeated(data, dice)
+        return repeat(data, dice)
     head, scan = list(_segments(data)), data.find(b"\xff\xda")
     if not head or scan < 0:
-        return cut_off(data, dice)
+        return truncate(data, dice)
     at = dice.randrange(len(head))
     match dice.randrange(4):
         case 0:
@@ -119,7 +119,7 @@ def _range(data: bytes, dice: random.Random) -> tuple[int, int]:
 
 
 def _chunks(data: bytes) -> Iterator[bytes]:
-    """Of a PNG, as far as their lengths lead somewhere (PNG 5.3)."""
+    """Yield the chunks of a PNG, as far as their lengths lead (PNG 5.3)."""
     at = len(PNG_START)
     while at + 12 <= len(data):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
@@ -128,7 +128,7 @@ def _chunks(data: bytes) -> Iterator[bytes]:
 
 
 def _segments(data: bytes) -> Iterator[bytes]:
-    """Of a JPEG, from its start to the first scan (ISO/IEC 10918-1 B.1.1.4)."""
+    """Yield the segments of a JPEG up to the first scan (ISO/IEC 10918-1 B.1.1.4)."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
@@ -136,14 +136,14 @@ def _segments(data: bytes) -> Iterator[bytes]:
         at = max(end, at + 2)
 
 
-Wound = Callable[[bytes, random.Random], bytes]
-WOUNDS: tuple[Wound, ...] = (
-    bits_flipped,
-    cut_off,
-    hole,
-    repeated,
-    overwritten,
-    inserted,
-    lengths_lie,
-    chunks_shuffled,
+Mutation = Callable[[bytes, random.Random], bytes]
+MUTATIONS: tuple[Mutation, ...] = (
+    flip_bits,
+    truncate,
+    cut_hole,
+    repeat,
+    overwrite,
+    insert,
+    falsify_length,
+    shuffle_chunks,
 )

@@ -1,6 +1,6 @@
-"""A TCP proxy before the second way into a broker: it can cut a connection, slow or mute it.
+"""A TCP proxy before a broker's second listener that can cut, slow or mute a connection.
 
-It forwards bytes and sees nothing in them: TLS is between client and broker.
+It forwards bytes without reading them: TLS is between client and broker.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ START_S = 10.0
 
 
 class _Connection:
-    """One client's connection, both ways."""
+    """One client's connection, in both directions."""
 
     def __init__(self, *ends: asyncio.StreamWriter) -> None:
         self.ends = ends
@@ -31,7 +31,7 @@ class _Connection:
 
 
 class Proxy:
-    """Forwards from `port` to `target`, on a thread of its own."""
+    """Forwards connections from `port` to `target`, on a thread of its own."""
 
     def __init__(self, *, port: int, target: int) -> None:
         self._port, self._target = port, target
@@ -42,12 +42,12 @@ class Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def start(self) -> None:
-        """Listen."""
+        """Start the thread and listen."""
         self._thread.start()
         self._run(self._listen())
 
     def stop(self) -> None:
-        """Cut everything and end."""
+        """Close every connection and end the thread."""
         self._run(self._cut_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(START_S)
@@ -58,25 +58,25 @@ class Proxy:
             self._loop.call_soon_threadsafe(connection.close)
 
     def cut_all(self) -> None:
-        """Reset every connection, and return when that is done."""
+        """Reset every connection, and return once it is done."""
         self._run(self._reset())
 
     def mute_all(self) -> None:
-        """Swallow what the broker answers on the connections that there are."""
+        """Drop the broker's answers on all connections that are open now."""
         for connection in list(self._connections):
             connection.is_mute = True
 
     def shut(self) -> None:
-        """Reset every connection, and take no other until `open`."""
+        """Reset every connection, and refuse new ones until `open`."""
         self._is_shut = True
         self.cut_all()
 
     def open(self) -> None:
-        """Take connections again."""
+        """Accept connections again."""
         self._is_shut = False
 
     def slow(self, dice: random.Random, seconds: float) -> None:
-        """Let one connection crawl for a while."""
+        """Slow one connection for this many seconds."""
         if connection := self._one(dice):
             connection.slow_until = self._loop.time() + seconds
 
@@ -103,7 +103,7 @@ class Proxy:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Whoever called this makes an error of a cancelled task (Python 3.11).
+        # asyncio reports a cancelled connection task as an error (Python 3.11).
         with contextlib.suppress(asyncio.CancelledError):
             await self._forward(reader, writer)
 
@@ -137,4 +137,4 @@ class Proxy:
                 await writer.drain()
                 if self._loop.time() < of.slow_until:
                     await asyncio.sleep(SLOW_STEP_S)
-        of.close()  # the other way ends with this one
+        of.close()  # closes the other direction too

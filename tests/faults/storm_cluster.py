@@ -162,4 +162,5 @@ class StormCluster:
                 AclOperation.READ,
                 AclPermissionType.ALLOW,
             )
-            admin.ask("the checker's right", admin.client.create_acls([right])[right])
+            with admin.use() as client:
+                admin.ask("the checker's right", client.create_acls([right])[right])

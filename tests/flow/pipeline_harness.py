@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from erasestream.pipeline.bootstrap import storage as wiring
 from erasestream.pipeline.settings import Settings, load
@@ -138,13 +139,14 @@ class PipelineHarness(StackHarness):
         for record in self.records(RETAINED, COMMITTED):
             number = record.at.number
             ends[number] = max(ends.get(number, 0), record.offset + 1)
-        admin = Admin(self.stack.admin())
         request = ConsumerGroupTopicPartitions(SINK, [TopicPartition(RETAINED, n) for n in ends])
 
-        def is_drained() -> bool:
-            (future,) = admin.client.list_consumer_group_offsets([request]).values()
+        def is_drained(client: AdminClient) -> bool:
+            (future,) = client.list_consumer_group_offsets([request]).values()
             committed = future.result(20).topic_partitions
             return all(tp.offset >= ends[tp.partition] for tp in committed)
 
-        if ends:
-            eventually("the sink processes all of `retained`", is_drained)
+        if not ends:
+            return
+        with Admin(self.stack.admin()) as admin, admin.use() as client:
+            eventually("the sink processes all of `retained`", lambda: is_drained(client))

@@ -12,10 +12,11 @@ from erasestream.topics.kafka.admin import Admin
 def without_rights(admin: Admin, rights: Iterable[Right]) -> Iterator[None]:
     """Delete the bindings of these rights, and create them again at the end."""
     bindings = [binding_of(right) for right in rights]
-    for deleted in admin.client.delete_acls([exactly(binding) for binding in bindings]).values():
-        assert len(deleted.result(20)) == 1
-    try:
-        yield
-    finally:
-        for created in admin.client.create_acls(bindings).values():
-            created.result(20)
+    with admin.use() as client:
+        for deleted in client.delete_acls([exactly(binding) for binding in bindings]).values():
+            assert len(deleted.result(20)) == 1
+        try:
+            yield
+        finally:
+            for created in client.create_acls(bindings).values():
+                created.result(20)

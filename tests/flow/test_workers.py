@@ -80,8 +80,9 @@ def test_restart_causes_no_rebalance_and_new_partitions_are_assigned(
     before = logged(worker, REBALANCE)
 
     admin = Admin(worker.stack.admin())
-    for topic in (cutouts_of(BULK), uploads_of(BULK)):
-        admin.client.create_partitions([NewPartitions(topic, 2)])[topic].result(30)
+    with admin.use() as client:
+        for topic in (cutouts_of(BULK), uploads_of(BULK)):
+            client.create_partitions([NewPartitions(topic, 2)])[topic].result(30)
     upload_to(worker.stack.cluster, 1)
     added = Partition(cutouts_of(BULK), 1)
     eventually("a result in the new partition", lambda: OffsetQueries(admin).log_end(added))

@@ -187,13 +187,15 @@ def apply(admin: Admin, catalog: Catalog, changes: Iterable[Change]) -> None:
 def _apply(admin: Admin, change: Change) -> None:
     match change:
         case AddPartitions(topic):
-            grown = admin.client.create_partitions([NewPartitions(topic.name, topic.partitions)])
-            admin.ask(str(change), grown[topic.name])
+            with admin.use() as client:
+                grown = client.create_partitions([NewPartitions(topic.name, topic.partitions)])
+                admin.ask(str(change), grown[topic.name])
         case SetConfig(topic_name, name, _, declared):
             _set(admin, topic_name, name, declared)
         case Withdraw(binding):
             only = exactly(binding)
-            admin.ask(str(change), admin.client.delete_acls([only])[only])
+            with admin.use() as client:
+                admin.ask(str(change), client.delete_acls([only])[only])
         case StartMark(lane, partition):
             _start(admin, lane, partition)
         case CreateTopic() | Grant():
@@ -204,9 +206,10 @@ def _apply(admin: Admin, change: Change) -> None:
 
 def _grant(admin: Admin, rights: list[Right]) -> None:
     bindings = [binding_of(right) for right in rights]
-    futures = admin.client.create_acls(bindings)
-    for right, binding in zip(rights, bindings, strict=True):
-        admin.ask(str(Grant(right)), futures[binding])
+    with admin.use() as client:
+        futures = client.create_acls(bindings)
+        for right, binding in zip(rights, bindings, strict=True):
+            admin.ask(str(Grant(right)), futures[binding])
 
 
 def _create(admin: Admin, catalog: Catalog, topics: list[Topic]) -> None:
@@ -219,9 +222,10 @@ def _create(admin: Admin, catalog: Catalog, topics: list[Topic]) -> None:
         )
         for topic in topics
     ]
-    futures = admin.client.create_topics(new, operation_timeout=REQUEST_TIMEOUT_S)
-    for topic in topics:
-        admin.ask(f"create topic {topic.name}", futures[topic.name])
+    with admin.use() as client:
+        futures = client.create_topics(new, operation_timeout=REQUEST_TIMEOUT_S)
+        for topic in topics:
+            admin.ask(f"create topic {topic.name}", futures[topic.name])
 
 
 def _config_changes(admin: Admin, catalog: Catalog, counts: dict[str, int]) -> Iterator[SetConfig]:
@@ -229,9 +233,10 @@ def _config_changes(admin: Admin, catalog: Catalog, counts: dict[str, int]) -> I
     if not topics:
         return
     resources = [ConfigResource(ConfigResource.Type.TOPIC, topic.name) for topic in topics]
-    futures = admin.client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
-    for topic, resource in zip(topics, resources, strict=True):
-        actual = admin.ask(f"settings of {topic.name}", futures[resource])
+    with admin.use() as client:
+        futures = client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
+        answers = [admin.ask(f"settings of {r.name}", futures[r]) for r in resources]
+    for topic, actual in zip(topics, answers, strict=True):
         for name, declared in catalog.config(topic).items():
             entry = actual.get(name)
             # A value that only happens to be the broker's default is not ours to rely on.
@@ -243,12 +248,14 @@ def _config_changes(admin: Admin, catalog: Catalog, counts: dict[str, int]) -> I
 def _set(admin: Admin, topic: str, name: str, value: str) -> None:
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
-    futures = admin.client.incremental_alter_configs([resource])
-    admin.ask(f"set {name} of {topic}", futures[resource])
+    with admin.use() as client:
+        futures = client.incremental_alter_configs([resource])
+        admin.ask(f"set {name} of {topic}", futures[resource])
 
 
 def _right_changes(admin: Admin, catalog: Catalog) -> Iterator[Change]:
-    bindings = admin.ask("access rights", admin.client.describe_acls(EVERY_BINDING))
+    with admin.use() as client:
+        bindings = admin.ask("access rights", client.describe_acls(EVERY_BINDING))
     declared = rights(catalog)
     actual = {right_of(binding) for binding in bindings}
     yield from (Grant(right) for right in sorted(declared - actual))

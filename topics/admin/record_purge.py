@@ -84,12 +84,11 @@ class RecordPurger:
         new = {at: offset for at, offset in found.items() if offset != self._deleted.get(at)}
         if not new:
             return 0
-        futures = self._admin.client.delete_records(
-            [TopicPartition(*at, offset) for at, offset in new.items()],
-            request_timeout=REQUEST_TIMEOUT_S,
-        )
-        for tp, future in futures.items():
-            at = Partition(tp.topic, tp.partition)
-            self._admin.ask(f"deleting records of {at}", future)
-            self._deleted[at] = new[at]
+        asked = [TopicPartition(*at, offset) for at, offset in new.items()]
+        with self._admin.use() as client:
+            futures = client.delete_records(asked, request_timeout=REQUEST_TIMEOUT_S)
+            for tp, future in futures.items():
+                at = Partition(tp.topic, tp.partition)
+                self._admin.ask(f"deleting records of {at}", future)
+                self._deleted[at] = new[at]
         return len(new)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient
@@ -15,6 +15,7 @@ from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
+from erasestream.topics.kafka.replaceable_client import ReplaceableClient
 
 T = TypeVar("T")
 
@@ -27,7 +28,10 @@ SLICE_S = 0.5
 
 
 class Admin:
-    """Requests as one role; failures are raised as `translate` names them.  Thread-safe."""
+    """Requests as one role; failures are raised as `translate` names them.  Thread-safe.
+
+    Close it, or use it as a context manager.
+    """
 
     def __init__(self, connection: Connection, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         self.connection = connection
@@ -35,22 +39,32 @@ class Admin:
         self._watch = ClientErrorState()
         # Connected to all brokers: otherwise a request to an unavailable one keeps two cores busy
         # until it is answered.  librdkafka reconnects at once whenever it was refused (2.16).
-        self._settings = connection.settings(self._watch, enable_sparse_connections=False)
-        self._renewal = CertificateWatcher(connection.identity)
-        self.client = AdminClient(self._settings)
+        settings = connection.settings(self._watch, enable_sparse_connections=False)
+        self._certificate = CertificateWatcher(connection.identity)
+        self._clients = ReplaceableClient(lambda: AdminClient(settings), _close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; requests that other threads wait for are answered first."""
+        self._clients.close()
+
+    @contextmanager
+    def use(self) -> Iterator[AdminClient]:
+        """Lend the client, of the current certificate, for requests that `ask` waits for."""
+        if self._certificate.is_due():
+            with self._clients.use() as old:
+                self._clients.replace(old)
+        with self._clients.use() as client:
+            yield client
 
     def reconnect(self, client: AdminClient) -> None:
         """Replace this client, unless another thread has replaced it already."""
-        if self.client is client:
-            self.client = AdminClient(self._settings)
-
-    def renew(self) -> None:
-        """Replace the client if the certificate was renewed.
-
-        For requests that are repeated for as long as a stage lives.
-        """
-        if self._renewal.is_due():
-            self.client = AdminClient(self._settings)
+        self._clients.replace(client)
 
     def ask(self, context: str, answer: Future[T], *, timeout_s: float | None = None) -> T:
         """Return the brokers' answer, or raise their error as `translate` names it."""
@@ -60,7 +74,7 @@ class Admin:
                 try:
                     return answer.result(deadline.slice_s(SLICE_S))
                 except TimeoutError:
-                    self.client.poll(0)  # reports the error, long before the deadline
+                    self._serve()  # reports the error, long before the deadline
                     if deadline.has_passed:
                         raise
 
@@ -75,20 +89,24 @@ class Admin:
                 KafkaError._TRANSPORT,
             ):
                 raise translate(error, context) from exception
-            self.client.poll(0)  # serves the error callback, which knows the reason
+            self._serve()  # the error callback knows the reason
             raise self._watch.explain(f"{context}: no answer") from exception
         self._watch.settled()
 
+    def _serve(self) -> None:
+        with self._clients.use() as client:
+            client.poll(0)
+
     def partition_counts(self) -> dict[str, int]:
         """Return the topics that this role can see, and how many partitions each has."""
-        with self._translating("topics"):
-            topics = self.client.list_topics(timeout=self.timeout_s).topics
+        with self.use() as client, self._translating("topics"):
+            topics = client.list_topics(timeout=self.timeout_s).topics
         return {name: len(topic.partitions) for name, topic in topics.items()}
 
     def broker_ids(self) -> frozenset[int]:
         """Return the ids of the brokers in service."""
-        with self._translating("brokers"):
-            return frozenset(self.client.list_topics(timeout=self.timeout_s).brokers)
+        with self.use() as client, self._translating("brokers"):
+            return frozenset(client.list_topics(timeout=self.timeout_s).brokers)
 
     def has_members(self, group: str) -> bool:
         """Return whether the group has members, or had until shortly.
@@ -96,15 +114,15 @@ class Admin:
         Seen with librdkafka 2.16: a broker that has just started does not answer this request,
         nor the next on the same client.  So after a failure a new client asks.
         """
-        client = self.client
-        futures = client.describe_consumer_groups([group], request_timeout=GROUP_TIMEOUT_S)
-        try:
-            # The client gives up first, so that no request is open when it is replaced.
-            answer = self.ask(f"group {group}", futures[group], timeout_s=2 * GROUP_TIMEOUT_S)
-            return bool(answer.members)
-        except Unavailable:
-            self.reconnect(client)
-            raise
+        with self.use() as client:
+            futures = client.describe_consumer_groups([group], request_timeout=GROUP_TIMEOUT_S)
+            try:
+                # The client gives up first, so that no request is open when it is replaced.
+                answer = self.ask(f"group {group}", futures[group], timeout_s=2 * GROUP_TIMEOUT_S)
+                return bool(answer.members)
+            except Unavailable:
+                self.reconnect(client)
+                raise
 
     def check_rights(self, needed: Mapping[str, Iterable[Operation]]) -> dict[str, int]:
         """Return the partition counts of these topics, if the role may do this to them.
@@ -112,18 +130,24 @@ class Admin:
         Raises `Refused` naming role, topic and operation; `Unavailable` if the brokers do not
         answer.
         """
-        role = self.connection.role
-        futures = self.client.describe_topics(
-            TopicCollection(list(needed)),
-            include_authorized_operations=True,
-            request_timeout=self.timeout_s,
-        )
-        counts = {}
-        for name, operations in needed.items():
-            topic = self.ask(f"role {role}, topic {name}", futures[name])
-            allowed = {AclOperation(o).name.lower() for o in topic.authorized_operations or ()}
-            if missing := set(operations) - allowed:
-                words = ", ".join(sorted(missing))
-                raise NotAuthorized(f"role {role} may not {words} topic {name}")
-            counts[name] = len(topic.partitions)
+        role, counts = self.connection.role, {}
+        with self.use() as client:
+            futures = client.describe_topics(
+                TopicCollection(list(needed)),
+                include_authorized_operations=True,
+                request_timeout=self.timeout_s,
+            )
+            for name, operations in needed.items():
+                topic = self.ask(f"role {role}, topic {name}", futures[name])
+                allowed = {AclOperation(o).name.lower() for o in topic.authorized_operations or ()}
+                if missing := set(operations) - allowed:
+                    words = ", ".join(sorted(missing))
+                    raise NotAuthorized(f"role {role} may not {words} topic {name}")
+                counts[name] = len(topic.partitions)
         return counts
+
+
+def _close(client: AdminClient) -> None:
+    """Close the client: as of 2.15 the library does so only at the end of a `with` block."""
+    with client:
+        pass

@@ -35,19 +35,18 @@ class OffsetQueries:
 
     def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
         """Return the current id of each topic, in the form that Kafka prints."""
-        self._admin.renew()
-        client = self._admin.client  # the same to the end, whatever other threads do
-        futures = client.describe_topics(
-            TopicCollection(list(names)), request_timeout=self._admin.timeout_s
-        )
-        try:
-            return {
-                name: _printed(self._admin.ask(f"topic {name}", future).topic_id)
-                for name, future in futures.items()
-            }
-        except Unavailable:
-            self._admin.reconnect(client)
-            raise
+        with self._admin.use() as client:
+            futures = client.describe_topics(
+                TopicCollection(list(names)), request_timeout=self._admin.timeout_s
+            )
+            try:
+                return {
+                    name: _printed(self._admin.ask(f"topic {name}", future).topic_id)
+                    for name, future in futures.items()
+                }
+            except Unavailable:
+                self._admin.reconnect(client)
+                raise
 
     def log_start(self, at: Partition) -> int:
         """Return the first offset of a partition that is not deleted."""
@@ -81,21 +80,19 @@ class OffsetQueries:
         A partition that the cluster does not know, or not yet, is left out like one without a
         leader.  Raises `Refused` for other reasons.
         """
-        self._admin.renew()
-        client, deadline = self._admin.client, Deadline(timeout_s, time.monotonic)
-        # A request each: a request is answered only once all of its partitions are.
+        deadline = Deadline(timeout_s, time.monotonic)
         asked = [(at, TopicPartition(*at)) for at in partitions]
-        answers = [(at, client.list_offsets({tp: _LATEST})[tp]) for at, tp in asked]
         known: dict[Partition, int] = {}
-        for at, answer in answers:
-            with suppress(Unavailable, MissingTopic):
-                known[at] = int(
-                    self._admin.ask(
-                        f"offsets of {at.topic}", answer, timeout_s=deadline.remaining_s
-                    ).offset
-                )
-        if len(known) < len(answers) or min(known.values(), default=0) < 0:
-            self._admin.reconnect(client)
+        with self._admin.use() as client:
+            # A request each: a request is answered only once all of its partitions are.
+            answers = [(at, client.list_offsets({tp: _LATEST})[tp]) for at, tp in asked]
+            for at, answer in answers:
+                context = f"offsets of {at.topic}"
+                with suppress(Unavailable, MissingTopic):
+                    found = self._admin.ask(context, answer, timeout_s=deadline.remaining_s)
+                    known[at] = int(found.offset)
+            if len(known) < len(answers) or min(known.values(), default=0) < 0:
+                self._admin.reconnect(client)
         return {at: offset for at, offset in known.items() if offset >= 0}
 
     def _offsets(
@@ -109,17 +106,17 @@ class OffsetQueries:
         """Return the offset that the spec means for each, all of them known, within one timeout."""
         asked = [TopicPartition(*at) for at in partitions]
         wait_s = self._admin.timeout_s if timeout_s is None else timeout_s
-        self._admin.renew()
-        client = self._admin.client
-        try:
+        with self._admin.use() as client:
+            try:
+                return self._offsets_from(client, asked, spec, wait_s, least)
+            except Unavailable:
+                self._admin.reconnect(client)
+                raise
+            except MissingTopic:
+                # The client judges by its metadata; partitions may have been added since.
+                self._admin.reconnect(client)
+        with self._admin.use() as client:
             return self._offsets_from(client, asked, spec, wait_s, least)
-        except Unavailable:
-            self._admin.reconnect(client)
-            raise
-        except MissingTopic:
-            # The client judges by its metadata; partitions may have been added since.
-            self._admin.reconnect(client)
-            return self._offsets_from(self._admin.client, asked, spec, wait_s, least)
 
     def _offsets_from(
         self,

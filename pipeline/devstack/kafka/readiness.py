@@ -43,4 +43,5 @@ def brokers_in_service(bootstrap: str, identities: Path, name: str) -> frozenset
     """
     cluster = Cluster(bootstrap_servers=(bootstrap,), identities=identities)
     connection = Connection(cluster=cluster, role=Role(name))
-    return Admin(connection, timeout_s=_TIMEOUT_S).broker_ids()
+    with Admin(connection, timeout_s=_TIMEOUT_S) as admin:
+        return admin.broker_ids()

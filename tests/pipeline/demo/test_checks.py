@@ -1,34 +1,37 @@
-"""Each check fails for what it is there for; none holds of nothing."""
+"""Each check fails if what it checks is wrong; none holds without observations."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from erasestream.pipeline.demo.checks import checks
-from erasestream.pipeline.demo.observations import Attempt, Listed, Observations, Search
+from erasestream.pipeline.demo.checks import evaluate
+from erasestream.pipeline.demo.observations import (
+    AccessAttempt,
+    ListedObject,
+    Observations,
+    SearchResult,
+)
 from erasestream.pipeline.demo.scenario import BULK, NOT_OPTED_IN
-from tests.pipeline.demo.making import evidence, failed, journey, upload_id
+from tests.pipeline.demo.sample_observations import failed, observations, upload_id, upload_trace
 
 Change = Callable[[Observations], Observations]
 
 
 def failing(found: Observations) -> list[str]:
-    """The sentences of the checks that do not hold."""
-    return [check.sentence for check in checks(found) if not check.holds]
+    """Return the sentences of the checks that do not hold."""
+    return [check.sentence for check in evaluate(found) if not check.holds]
 
 
-def test_all_hold_when_all_is_well() -> None:
-    """The evidence that the other tests spoil holds as it is."""
-    assert failing(evidence()) == []
+def test_all_checks_hold_on_the_sample() -> None:
+    assert failing(observations()) == []
 
 
-def test_nothing_holds_of_nothing() -> None:
-    """Without uploads, objects, topics and searches no check can be true."""
-    nothing = Search(0, 0, 0, ())
+def test_no_check_holds_without_observations() -> None:
+    nothing = SearchResult(0, 0, 0, ())
     found = replace(
-        evidence(),
-        journeys=[],
+        observations(),
+        uploads=[],
         results=0,
         topics=[],
         retained=[],
@@ -39,12 +42,12 @@ def test_nothing_holds_of_nothing() -> None:
         pixels_in_topics=nothing,
         attempts=[],
     )
-    assert [check.sentence for check in checks(found) if check.holds] == []
+    assert [check.sentence for check in evaluate(found) if check.holds] == []
 
 
 def _of_another_lane(found: Observations) -> Observations:
-    ours, theirs = found.journeys
-    return replace(found, journeys=[ours, replace(theirs, taken=replace(theirs.taken, lane=BULK))])
+    ours, theirs = found.uploads
+    return replace(found, uploads=[ours, replace(theirs, result=replace(theirs.result, lane=BULK))])
 
 
 def _other_retained(found: Observations) -> Observations:
@@ -60,23 +63,25 @@ def _same_id_of_another_lane(found: Observations) -> Observations:
     ("spoil", "sentence"),
     [
         (lambda e: replace(e, results=3), "Every upload has exactly one result"),
-        (lambda e: replace(e, passed_over=1), "Every upload has exactly one result"),
+        (lambda e: replace(e, skipped=1), "Every upload has exactly one result"),
         (
-            lambda e: replace(e, journeys=[e.journeys[0], failed(e.journeys[1])]),
+            lambda e: replace(e, uploads=[e.uploads[0], failed(e.uploads[1])]),
             "Every photo came back as a cut-out",
         ),
         (_of_another_lane, "Every result came back to the lane"),
         (
-            lambda e: replace(e, promise=replace(e.promise, promise_s=3600.0)),
+            lambda e: replace(e, policy=replace(e.policy, promise_s=3600.0)),
             "In every topic with images the sum",
         ),
         (
-            lambda e: replace(e, attempts=[*e.attempts, Attempt("x", "allowed", refused=False)]),
-            "What a role has no right to do",
+            lambda e: replace(
+                e, attempts=[*e.attempts, AccessAttempt("x", "allowed", refused=False)]
+            ),
+            "Actions without permission",
         ),
         (
-            lambda e: replace(e, journeys=[replace(e.journeys[0], kept=1), e.journeys[1]]),
-            "Opted in: of every upload",
+            lambda e: replace(e, uploads=[replace(e.uploads[0], retained=1), e.uploads[1]]),
+            "Opted in: photo and cut-out of every upload",
         ),
         (lambda e: replace(e, listing=e.listing[:1]), "Opted in: the bucket holds exactly"),
         (
@@ -85,7 +90,7 @@ def _same_id_of_another_lane(found: Observations) -> Observations:
         ),
         (
             lambda e: replace(e, stored=[replace(e.stored[0], head=b"\x89PNG"), e.stored[1]]),
-            "Opted in: every object is a sealed one",
+            "Opted in: every object is sealed",
         ),
         (
             lambda e: replace(e, stored=[replace(e.stored[0], is_same=False), e.stored[1]]),
@@ -95,11 +100,11 @@ def _same_id_of_another_lane(found: Observations) -> Observations:
         (_other_retained, "Not opted in: no record"),
         (_same_id_of_another_lane, "Not opted in: no record"),
         (
-            lambda e: replace(e, listing=[*e.listing, Listed("x", 1, upload_id(2), None)]),
+            lambda e: replace(e, listing=[*e.listing, ListedObject("x", 1, upload_id(2), None)]),
             "Not opted in: the auditor's",
         ),
         (
-            lambda e: replace(e, listing=[*e.listing, Listed("stranger", 1, None, None)]),
+            lambda e: replace(e, listing=[*e.listing, ListedObject("stranger", 1, None, None)]),
             "Not opted in: the auditor's",
         ),
         (
@@ -116,16 +121,14 @@ def _same_id_of_another_lane(found: Observations) -> Observations:
         ),
     ],
 )
-def test_check_fails_for_what_it_is_there_for(spoil: Change, sentence: str) -> None:
-    """Spoil one thing, and its check says so."""
-    assert any(each.startswith(sentence) for each in failing(spoil(evidence())))
+def test_each_check_fails_if_what_it_checks_is_wrong(spoil: Change, sentence: str) -> None:
+    assert any(each.startswith(sentence) for each in failing(spoil(observations())))
 
 
-def test_laps_add_up_to_the_whole_journey() -> None:
-    """The parts of a journey, taken from the events' times, cover all of it once."""
-    laps = {lap.name: lap.ms for lap in journey(1, NOT_OPTED_IN).laps}
-    assert list(laps) == [
+def test_spans_add_up_to_the_whole_time() -> None:
+    spans = {span.name: span.ms for span in upload_trace(1, NOT_OPTED_IN).spans}
+    assert list(spans) == [
         "send", "wait", "decode", "infer", "compose", "encode", "route", "deliver",
     ]  # fmt: skip
-    assert sum(laps.values()) == pytest.approx(3000)
-    assert laps["wait"] == pytest.approx(2400 - 2030)
+    assert sum(spans.values()) == pytest.approx(3000)
+    assert spans["wait"] == pytest.approx(2400 - 2030)

@@ -1,13 +1,14 @@
-"""The whole demo, with a small model: it holds, it ends, and it leaves nothing running."""
+"""The whole demo with a small model: all checks hold, and nothing is left running."""
 
 from pathlib import Path
 
 import psutil
 import pytest
 
+from erasestream.pipeline.demo.output_folder import LOGS, RESULTS, STACK
 from erasestream.pipeline.demo.photos import Photo
-from erasestream.pipeline.demo.progress import Counted
-from erasestream.pipeline.demo.run import LOGS, RESULTS, STACK, Outcome, run_demo
+from erasestream.pipeline.demo.progress import Counter
+from erasestream.pipeline.demo.run import Outcome, run_demo
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.schemas.errors import Code, Refused
 from tests.flow.pictures import noise, photo
@@ -17,23 +18,21 @@ from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 MODEL = "tiny"
 
 
-class Watcher:
-    """Notes what it is told; may interrupt at a line, as Ctrl-C would."""
+class Recorder:
+    """Records the progress; may raise at a line, as Ctrl-C would."""
 
     def __init__(self, *, interrupt_at: str = "never") -> None:
         self.lines: list[str] = []
-        self.shown: dict[Counted, tuple[int, int]] = {}
+        self.counts: dict[Counter, tuple[int, int]] = {}
         self._interrupt_at = interrupt_at
 
-    def say(self, line: str) -> None:
-        """Note a line."""
+    def log(self, line: str) -> None:
         self.lines.append(line)
         if line.startswith(self._interrupt_at):
             raise KeyboardInterrupt
 
-    def show(self, what: Counted, *, done: int, total: int) -> None:
-        """Note how far something is."""
-        self.shown[what] = (done, total)
+    def count(self, counter: Counter, *, done: int, total: int) -> None:
+        self.counts[counter] = (done, total)
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +44,20 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def photos() -> list[Photo]:
-    """Two small photos."""
     return [
         Photo("bright.png", "image/png", noise()),
         Photo("product.jpg", "image/jpeg", photo(96, 64)),
     ]
 
 
-def run(output: Path, models: Path, watcher: Watcher, model: str = MODEL) -> Outcome:
-    """Run the demo with them."""
+def run(output: Path, models: Path, listener: Recorder, model: str = MODEL) -> Outcome:
     return run_demo(
-        photos=photos(), output=output, cache=CACHE, model=model, models=models, viewer=watcher
+        photos=photos(), output=output, cache=CACHE, model=model, models=models, progress=listener
     )
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
-    """Every process that was started with this folder in its command or environment."""
+    """Return the processes that have this folder in their command or environment."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -72,24 +69,24 @@ def processes_of(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def runs(process: psutil.Process) -> bool:
-    """Whether it does; one that has ended and was not asked how does not."""
+def is_running(process: psutil.Process) -> bool:
+    """Return whether a process is running, and not a zombie."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
-def test_demo_holds_and_leaves_only_what_it_shows(tmp_path: Path, models: Path) -> None:
-    """Every check holds; report, pictures and logs are there, processes and topics are not."""
-    output, watcher = tmp_path / "demo", Watcher()
-    outcome = run(output, models, watcher)
+def test_all_checks_hold_and_only_the_output_is_left(tmp_path: Path, models: Path) -> None:
+    """Report, pictures and logs are left, processes and topics are not."""
+    output, listener = tmp_path / "demo", Recorder()
+    outcome = run(output, models, listener)
     assert [check for check in outcome.checks if not check.holds] == []
-    assert watcher.shown == {
-        Counted.READY: (3, 3),
-        Counted.SENT: (6, 6),
-        Counted.TAKEN: (6, 6),
-        Counted.STORED: (4, 4),
+    assert listener.counts == {
+        Counter.READY: (3, 3),
+        Counter.SENT: (6, 6),
+        Counter.RECEIVED: (6, 6),
+        Counter.STORED: (4, 4),
     }
     page = outcome.report.read_text()
     assert f"All {len(outcome.checks)} checks hold." in page
@@ -105,37 +102,36 @@ def test_demo_holds_and_leaves_only_what_it_shows(tmp_path: Path, models: Path) 
     assert Stack(output / STACK, cache=CACHE).running() == {}
 
 
-def test_interrupted_demo_stops_everything(tmp_path: Path, models: Path) -> None:
-    """Ctrl-C with everything up: no process is left, and no folder with records or keys."""
+def test_an_interrupted_demo_stops_everything(tmp_path: Path, models: Path) -> None:
+    """With everything started: no process is left, and no folder with records or keys."""
     output = tmp_path / "demo"
     seen: list[psutil.Process] = []
 
-    class Interrupting(Watcher):
-        def say(self, line: str) -> None:
+    class Interrupting(Recorder):
+        def log(self, line: str) -> None:
             if line.startswith("Sending"):
                 seen.extend(processes_of(output / STACK))
-            super().say(line)
+            super().log(line)
 
     with pytest.raises(KeyboardInterrupt):
         run(output, models, Interrupting(interrupt_at="Sending"))
     assert len(seen) >= 5  # broker, bucket and three stages
-    assert not any(runs(process) for process in seen)
+    assert not any(is_running(process) for process in seen)
     assert [path.name for path in output.iterdir()] == [LOGS]
 
 
-def test_missing_model_is_said_before_anything_starts(tmp_path: Path, models: Path) -> None:
-    """Nothing is made, and the sentence names the command that installs it."""
+def test_a_missing_model_is_refused_before_anything_starts(tmp_path: Path, models: Path) -> None:
+    """The error names the command that installs it."""
     with pytest.raises(Refused, match="erasestream model install") as refused:
-        run(tmp_path / "demo", models, Watcher(), model="another")
+        run(tmp_path / "demo", models, Recorder(), model="another")
     assert refused.value.code is Code.MISSING_MODEL
     assert not (tmp_path / "demo").exists()
 
 
-def test_folder_of_somebody_else_is_left_alone(tmp_path: Path, models: Path) -> None:
-    """A folder `stack` that no demo made is not deleted."""
-    theirs = tmp_path / STACK / "work.txt"
-    theirs.parent.mkdir()
-    theirs.write_text("mine")
+def test_a_folder_that_is_not_from_a_demo_is_not_deleted(tmp_path: Path, models: Path) -> None:
+    existing = tmp_path / STACK / "work.txt"
+    existing.parent.mkdir()
+    existing.write_text("mine")
     with pytest.raises(Refused, match="not from a demo"):
-        run(tmp_path, models, Watcher())
-    assert theirs.read_text() == "mine"
+        run(tmp_path, models, Recorder())
+    assert existing.read_text() == "mine"

@@ -1,11 +1,11 @@
-"""What the demo sends: packaged photos without a network, or a folder of one's own."""
+"""The photos that the demo sends: packaged ones, without a network, or those of a folder."""
 
 import socket
 from pathlib import Path
 
 import pytest
 
-from erasestream.pipeline.demo.photos import MOST, PACKAGED, packaged_photos, photos_of
+from erasestream.pipeline.demo.photos import MAX_PHOTOS, PACKAGED, packaged_photos, photos_of
 from erasestream.pipeline.demo.scenario import (
     NAMESAKE,
     NAMESAKE_PHOTOS,
@@ -14,12 +14,10 @@ from erasestream.pipeline.demo.scenario import (
     orders,
 )
 from erasestream.schemas.errors import Refused
-from tests.pipeline.demo.making import picture
+from tests.pipeline.demo.sample_observations import picture
 
 
 def test_packaged_photos_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All five come from the wheel, as real files of images."""
-
     def refuse(*_: object) -> None:
         raise AssertionError("nothing is fetched")
 
@@ -30,36 +28,34 @@ def test_packaged_photos_need_no_network(monkeypatch: pytest.MonkeyPatch) -> Non
     assert all(len(photo.data) > 100_000 for photo in photos)
 
 
-def test_folder_gives_its_images_by_name(tmp_path: Path) -> None:
-    """What is no image is left out and said; folders are passed over."""
+def test_the_images_of_a_folder_are_sorted_by_name(tmp_path: Path) -> None:
+    """Other files are skipped and reported; folders are ignored."""
     (tmp_path / "b.png").write_bytes(picture())
     (tmp_path / "a.bin").write_bytes(picture())
     (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "folder").mkdir()
-    said: list[str] = []
-    assert [photo.name for photo in photos_of(tmp_path, said.append)] == ["a.bin", "b.png"]
-    assert [line.split()[2] for line in said] == ["empty.jpg", "notes.txt"]
+    lines: list[str] = []
+    assert [photo.name for photo in photos_of(tmp_path, lines.append)] == ["a.bin", "b.png"]
+    assert [line.split()[1] for line in lines] == ["empty.jpg", "notes.txt"]
 
 
-def test_large_folder_is_cut_and_that_is_said(tmp_path: Path) -> None:
-    """The demo stays short."""
-    for number in range(MOST + 1):
+def test_photos_beyond_the_limit_are_skipped_and_reported(tmp_path: Path) -> None:
+    for number in range(MAX_PHOTOS + 1):
         (tmp_path / f"{number}.png").write_bytes(picture())
-    said: list[str] = []
-    assert len(photos_of(tmp_path, said.append)) == MOST
-    assert said == [f"{MOST + 1} photos are there, the first {MOST} are taken"]
+    lines: list[str] = []
+    assert len(photos_of(tmp_path, lines.append)) == MAX_PHOTOS
+    assert lines == [f"{MAX_PHOTOS + 1} photos found, the first {MAX_PHOTOS} are used"]
 
 
 @pytest.mark.parametrize("name", ["", "missing"])
-def test_folder_without_images_is_refused(tmp_path: Path, name: str) -> None:
-    """With a sentence that names the folder."""
+def test_a_folder_without_images_is_refused_naming_it(tmp_path: Path, name: str) -> None:
     with pytest.raises(Refused, match=str(tmp_path)):
         photos_of(tmp_path / name, print)
 
 
 def test_every_photo_is_sent_for_both_accounts_and_some_for_the_namesake(tmp_path: Path) -> None:
-    """Each upload has a reference of its own; the namesake has the id of the one opted in."""
+    """Each upload has its own reference; the namesake has the id of the account that opted in."""
     for number in range(3):
         (tmp_path / f"{number}.png").write_bytes(picture(shade=number))
     planned = list(orders(photos_of(tmp_path, print)))

@@ -102,8 +102,7 @@ def test_retained_goes_as_far_as_it_is_stored(kafka: KafkaFixture, lane: Lane) -
     try:
         purge.purge_once()
     finally:  # the other tests' sink has stored nothing
-        (deleted,) = admin.client.delete_consumer_groups(["sink"]).values()
-        deleted.result(20)
+        kafka.delete_group("sink")
     assert offsets.log_start(stored) == end[stored] - 3
     assert offsets.log_start(waiting) <= end[waiting] - 10
 

@@ -4,7 +4,7 @@ import os
 from datetime import UTC, datetime
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.codec.replay_mark import ReplayMark
@@ -94,9 +94,7 @@ def test_what_was_deleted_may_have_been_lost(kafka: KafkaFixture, lane: Lane) ->
     for _ in range(5):
         producer.produce(cutouts_of(lane), b"x", None, 0)
     assert producer.flush(20) == 0
-    admin = kafka.admin
-    for deleted in admin.client.delete_records([TopicPartition(cutouts_of(lane), 0, 3)]).values():
-        deleted.result(20)
+    kafka.delete_records({Partition(cutouts_of(lane), 0): 3})
     lines = mender(kafka, lane).recover(lane)
     assert lines[0].startswith(f"{cutouts_of(lane)}/0: from 3 with mark")
     offset, metadata = committed(kafka, lane, 0)
@@ -108,10 +106,7 @@ def test_what_was_deleted_may_have_been_lost(kafka: KafkaFixture, lane: Lane) ->
 def test_nothing_is_guessed_when_the_results_are_gone(kafka: KafkaFixture, lane: Lane) -> None:
     """With the ephemeral records deleted there is no telling, and the repair is refused."""
     topic = uploads_of(lane)
-    admin = kafka.admin
     route(kafka, lane, kafka.offsets.topic_ids([topic])[topic], range(3), commit=True)
-    everything = TopicPartition(ephemeral_of(lane), 0, -1)
-    for deleted in admin.client.delete_records([everything]).values():
-        deleted.result(20)
+    kafka.delete_records({Partition(ephemeral_of(lane), 0): OFFSET_END})
     with pytest.raises(Refused, match="forgotten"):
         mender(kafka, lane).recover(lane)

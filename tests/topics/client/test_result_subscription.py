@@ -132,9 +132,9 @@ def committed(kafka: KafkaFixture, lane: Lane, partition: int = 0, group: str = 
     asked = ConsumerGroupTopicPartitions(
         f"{lane}.consumer.{group}", [TopicPartition(ephemeral_of(lane), partition)]
     )
-    client = kafka.admin.client
-    futures = client.list_consumer_group_offsets([asked])
-    (answer,) = [future.result(TIMEOUT_S) for future in futures.values()]
+    with kafka.admin_client() as client:
+        futures = client.list_consumer_group_offsets([asked])
+        (answer,) = [future.result(TIMEOUT_S) for future in futures.values()]
     offset: int = answer.topic_partitions[0].offset
     return offset
 

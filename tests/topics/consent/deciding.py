@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
-from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser, Trouble
+from erasestream.pipeline.runtime.retry import OutageLog
+from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
 from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire
 from erasestream.schemas.errors import Unavailable
@@ -68,25 +69,25 @@ def eraser(
     connection = kafka.connection(ERASER)
     partitions = {name: kafka.catalog()[name].partitions for name in (LEDGER, ERASURES)}
     writes = writes or AcknowledgedWriter(connection=connection, timeout_s=20)
-    trouble = Trouble()
-    erasing = GrantEraser(
-        writes=writes, partitions=partitions, mark=vault.mark, stopping=stopping, trouble=trouble
+    outage = OutageLog()
+    grants = GrantEraser(
+        writes=writes, partitions=partitions, mark=vault.mark, stopping=stopping, outage=outage
     )
     with (
         closing(ledger(connection=connection, partitions=partitions)) as view,
         closing(
             WorkQueue(connection=connection, topics=[consent_of(lane)], instance="test")
         ) as queue,
-        closing(erasing),
+        closing(grants),
     ):
         yield EraserStage(
             queue=queue,
             ledger=view,
-            erasing=erasing,
+            eraser=grants,
             findings=LedgerFindings(
                 writes=writes, ledger_partitions=partitions[LEDGER], source="/eraser"
             ),
-            trouble=trouble,
+            outage=outage,
             beat=beat,
             beat_every_s=60,
             stopping=stopping,

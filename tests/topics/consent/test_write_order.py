@@ -40,14 +40,14 @@ def writer(kafka: KafkaFixture, lane: Lane) -> ConsentWriter:
 def without_writing(kafka: KafkaFixture, role: Role, topic: str) -> Iterator[None]:
     """This role can not write to this topic for a while."""
     binding = binding_of(Right(role, Operation.WRITE, Resource.TOPIC, topic))
-    admin = kafka.admin
-    (deleted,) = admin.client.delete_acls([exactly(binding)]).values()
-    assert deleted.result(20)
-    try:
-        yield
-    finally:
-        for created in admin.client.create_acls([binding]).values():
-            created.result(20)
+    with kafka.admin_client() as client:
+        (deleted,) = client.delete_acls([exactly(binding)]).values()
+        assert deleted.result(20)
+        try:
+            yield
+        finally:
+            for created in client.create_acls([binding]).values():
+                created.result(20)
 
 
 def decisions(kafka: KafkaFixture, lane: Lane) -> int:

@@ -49,6 +49,7 @@ def member_name(connection: Connection, *, instance: str, topics: Iterable[str])
 
     Raises `Unavailable`, `Refused`.
     """
-    counts = Admin(connection).check_rights(dict.fromkeys(topics, ()))
+    with Admin(connection) as admin:
+        counts = admin.check_rights(dict.fromkeys(topics, ()))
     text = ",".join(f"{topic}={count}" for topic, count in sorted(counts.items()))
     return f"{instance}.{hashlib.sha256(text.encode()).hexdigest()[:8]}"

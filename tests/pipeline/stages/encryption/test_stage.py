@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
-from confluent_kafka import TopicPartition
 
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
 from erasestream.schemas.codec.cloudevents import to_wire
@@ -18,7 +17,6 @@ from erasestream.topics.catalog.topic_names import RETAINED
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
-from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
@@ -122,13 +120,9 @@ def test_pictures_of_a_lane_that_is_gone_are_dropped(
 
 def empty(kafka: KafkaFixture) -> None:
     """Nothing is retained any more, by whomever and whatever it was."""
-    admin = kafka.admin
     partitions = kafka.catalog()[RETAINED].partitions
     places = [Partition(RETAINED, number) for number in range(partitions)]
-    ends = OffsetQueries(admin).log_ends(places)
-    below = [TopicPartition(*at, end) for at, end in ends.items()]
-    for answer in admin.client.delete_records(below).values():
-        answer.result(20)
+    kafka.delete_records(kafka.offsets.log_ends(places))
 
 
 def granted(kafka: KafkaFixture, lane: Lane) -> tuple[GrantId, str]:

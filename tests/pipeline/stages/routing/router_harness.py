@@ -229,17 +229,18 @@ class KafkaRouterHarness:
         A commit is answered before its markers lie in the partitions.
         """
         ends = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(partitions)}
-        client, deadline = self.kafka.admin.client, time.monotonic() + SETTLED_S
+        deadline = time.monotonic() + SETTLED_S
+        with self.kafka.admin_client() as client:
 
-        def offsets(level: IsolationLevel) -> list[int]:
-            asked = client.list_offsets(ends, isolation_level=level)
-            return [asked[at].result(20).offset for at in ends]
+            def offsets(level: IsolationLevel) -> list[int]:
+                asked = client.list_offsets(ends, isolation_level=level)
+                return [asked[at].result(20).offset for at in ends]
 
-        while time.monotonic() < deadline:
-            stable = offsets(IsolationLevel.READ_COMMITTED)
-            if stable == offsets(IsolationLevel.READ_UNCOMMITTED):
-                return
-            time.sleep(0.05)
+            while time.monotonic() < deadline:
+                stable = offsets(IsolationLevel.READ_COMMITTED)
+                if stable == offsets(IsolationLevel.READ_UNCOMMITTED):
+                    return
+                time.sleep(0.05)
 
     def delivered(self, partitions: int = 2) -> list[Position]:
         """Of which uploads the customer has results, as often as they are there."""

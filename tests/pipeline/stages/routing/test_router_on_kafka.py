@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
 
 from erasestream.pipeline.bootstrap import routing
 from erasestream.pipeline.settings import KafkaSettings, LaneSettings, Settings, StageSettings
@@ -63,10 +63,7 @@ def delete_uploads(bench: KafkaRouterHarness, *, below: int) -> None:
 
 def delete(bench: KafkaRouterHarness, topic: str, *, below: int) -> None:
     """Of the topic's first partition."""
-    asked = TopicPartition(topic, 0, below)
-    admin = bench.kafka.admin
-    (answer,) = admin.client.delete_records([asked]).values()
-    answer.result(20)
+    bench.kafka.delete_records({Partition(topic, 0): below})
 
 
 def assert_it_stops(bench: KafkaRouterHarness, why: str) -> None:
@@ -110,10 +107,7 @@ def test_uploads_made_anew_go_on_from_their_beginning(bench: KafkaRouterHarness)
     routed = bench.route_until(*before)
     topic = uploads_of(bench.lane)
     old_id = bench.topic_id
-    admin = bench.kafka.admin
-    (deleted,) = admin.client.delete_topics([topic]).values()
-    deleted.result(20)
-    eventually("it is gone", lambda: topic not in admin.partition_counts())
+    bench.kafka.delete_topic(topic)
     bench.kafka.provision(bench.kafka.catalog())
     assert bench.topic_id != old_id
     after = [bench.process() for _ in range(2)]
@@ -195,9 +189,7 @@ def test_deleted_offsets_stop_the_router(bench: KafkaRouterHarness) -> None:
     before = [bench.process() for _ in range(3)]
     bench.route_until(*before).close()
     wait_until_group_is_empty(bench.kafka)
-    admin = bench.kafka.admin
-    (deleted,) = admin.client.delete_consumer_groups([ROUTER]).values()
-    deleted.result(20)
+    bench.kafka.delete_group(ROUTER)
     try:
         assert_it_stops(bench, "no committed offset")
         assert bench.delivered() == before
@@ -341,10 +333,8 @@ def test_cutouts_made_anew_are_left_to_the_repair(bench: KafkaRouterHarness) -> 
     before = [bench.process() for _ in range(3)]
     bench.route_until(*before).close()
     wait_until_group_is_empty(bench.kafka)
-    admin, topic = bench.kafka.admin, cutouts_of(bench.lane)
-    (deleted,) = admin.client.delete_topics([topic]).values()
-    deleted.result(20)
-    eventually("it is gone", lambda: topic not in admin.partition_counts())
+    topic = cutouts_of(bench.lane)
+    bench.kafka.delete_topic(topic)
     catalog = bench.kafka.catalog()
     bench.kafka.provision(catalog)
     planned = plan(bench.kafka.admin, catalog)

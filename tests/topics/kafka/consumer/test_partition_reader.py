@@ -157,9 +157,7 @@ def test_a_topic_that_was_made_anew_is_read_anew(kafka: KafkaFixture, lane: Lane
     writes.grant("acct", **OWNER)
     reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
     assert reader.active_grant("acct")
-    topic, client = consent_of(lane), kafka.admin.client
-    client.delete_topics([topic])[topic].result(20)
-    eventually("it is gone", lambda: topic not in kafka.admin.partition_counts())
+    kafka.delete_topic(consent_of(lane))
     kafka.provision(kafka.catalog())
 
     def is_forgotten() -> bool:

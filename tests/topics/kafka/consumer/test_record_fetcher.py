@@ -68,9 +68,7 @@ def offset_in(value: bytes) -> int:
 
 def delete(kafka: KafkaFixture, at: Partition, *, below: int) -> None:
     """As retention or the purger do."""
-    admin = kafka.admin  # an answer does not outlive its client
-    (answer,) = admin.client.delete_records([TopicPartition(*at, below)]).values()
-    answer.result(20)
+    kafka.delete_records({at: below})
 
 
 Reads = Callable[[Partition, int], int | None]

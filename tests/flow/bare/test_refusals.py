@@ -2,8 +2,6 @@
 
 import shutil
 import signal
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,10 +16,9 @@ from erasestream.topics.catalog.acl import Operation, Resource, Right
 from erasestream.topics.catalog.roles import INFERENCE, ROUTER, SINK, Role
 from erasestream.topics.catalog.topic_names import RETAINED, consent_of, cutouts_of, uploads_of
 from erasestream.topics.kafka.admin import Admin
+from tests.flow.health import status
 from tests.flow.pipeline_harness import BULK, SHOP, STAGES, PipelineHarness
 from tests.flow.revoked_rights import without_rights
-from tests.flow.upload_batch import UploadBatch
-from tests.flow.waiting import eventually
 
 ROLES: Mapping[str, Role] = {"infer": INFERENCE, "route": ROUTER, "sink": SINK}
 SHORT_DEADLINE = {"ERASESTREAM_STAGE__READY_DEADLINE": "PT3S"}
@@ -67,8 +64,9 @@ def test_group_right_missing(bare: PipelineHarness) -> None:
 def test_topic_missing(bare: PipelineHarness) -> None:
     admin = Admin(bare.stack.admin())
     gone = [RETAINED, uploads_of(BULK)]
-    for future in admin.client.delete_topics(gone).values():
-        future.result(20)
+    with admin.use() as client:
+        for future in client.delete_topics(gone).values():
+            future.result(20)
     try:
         assert_refused(
             bare,
@@ -151,32 +149,3 @@ def test_sigterm_while_waiting_for_the_broker(bare: PipelineHarness) -> None:
         bare.stack.stage(stage).send(signal.SIGTERM)
     for stage in STAGES:
         assert bare.exit_code(stage) == EX_OK, bare.stack.log_of(stage).read_text()
-
-
-def status(flow: PipelineHarness, stage: str, path: str) -> int:
-    """Return the HTTP status that a stage's health port answers with."""
-    port = flow.wait_for_event(stage, "starting")["port"]
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-
-
-def test_sigterm_while_working(fragile: PipelineHarness) -> None:
-    """A working stage is alive and ready; at SIGTERM it ends and logs it, and loses nothing."""
-    for stage in STAGES:
-        assert status(fragile, stage, "/healthz") == 200
-        assert status(fragile, stage, "/readyz") == 200
-        assert status(fragile, stage, "/") == 404
-    batch = UploadBatch(fragile, opted_in="ended-a", not_opted_in="ended-b", count=200)
-    eventually("the stages are working", lambda: batch.delivered().total() >= 1)
-    for stage in STAGES:
-        fragile.stack.stage(stage).send(signal.SIGTERM)
-    for stage in STAGES:
-        assert fragile.exit_code(stage) == EX_OK, fragile.stack.log_of(stage).read_text()
-        assert fragile.lines(stage)[-1]["event"] == "ended"
-    assert batch.delivered().total() < len(batch.ids), "the stages were already done"
-    fragile.start_stages()
-    batch.wait_for_results()
-    assert set(batch.delivered().values()) == {1}

@@ -118,17 +118,18 @@ def test_router_may_use_its_own_transactional_ids(bare: PipelineHarness) -> None
 @pytest.mark.parametrize("role", ROLES)
 def test_only_the_administrator_changes_the_cluster(bare: PipelineHarness, role: Role) -> None:
     """No other role creates or deletes topics, or changes their settings."""
-    client = Admin(Connection(cluster=bare.stack.cluster, role=role)).client
     entry = ConfigEntry("retention.ms", "1", incremental_operation=AlterConfigOpType.SET)
     changed = ConfigResource(ConfigResource.Type.TOPIC, LEDGER, incremental_configs=[entry])
-    attempts = [
-        *client.create_topics([NewTopic("mine", 1, 1)]).values(),
-        *client.delete_topics([LEDGER]).values(),
-        *client.incremental_alter_configs([changed]).values(),
-    ]
-    for attempt in attempts:
-        with pytest.raises(KafkaException, match=r"(?i)authori[sz]"):
-            attempt.result(20)
+    connection = Connection(cluster=bare.stack.cluster, role=role)
+    with Admin(connection) as admin, admin.use() as client:
+        attempts = [
+            *client.create_topics([NewTopic("mine", 1, 1)]).values(),
+            *client.delete_topics([LEDGER]).values(),
+            *client.incremental_alter_configs([changed]).values(),
+        ]
+        for attempt in attempts:
+            with pytest.raises(KafkaException, match=r"(?i)authori[sz]"):
+                attempt.result(20)
 
 
 @pytest.fixture

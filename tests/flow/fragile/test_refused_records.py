@@ -32,14 +32,16 @@ def small_records_only(admin: Admin) -> Iterator[None]:
     """Lower the size limit of the lane's cut-outs topic for the duration of the block."""
     name = "max.message.bytes"
     resource = ConfigResource(ConfigResource.Type.TOPIC, CUTOUTS)
-    (described,) = admin.client.describe_configs([resource]).values()
-    declared = described.result(20)[name].value
+    with admin.use() as client:
+        (described,) = client.describe_configs([resource]).values()
+        declared = described.result(20)[name].value
 
     def set_to(value: str | None) -> None:
         entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
         changed = ConfigResource(ConfigResource.Type.TOPIC, CUTOUTS, incremental_configs=[entry])
-        (answer,) = admin.client.incremental_alter_configs([changed]).values()
-        answer.result(20)
+        with admin.use() as client:
+            (answer,) = client.incremental_alter_configs([changed]).values()
+            answer.result(20)
 
     set_to(str(SMALL_BYTES))
     try:

@@ -7,7 +7,7 @@ import pytest
 from erasestream.schemas.errors import Erased
 from erasestream.schemas.events.images import Part
 from tests.flow.pipeline_harness import PipelineHarness
-from tests.flow.test_routes import BOTH, stored_parts, upload_after
+from tests.flow.shared.test_routes import BOTH, stored_parts, upload_after
 
 CONFIRM_S = 60.0
 

@@ -1,4 +1,4 @@
-"""Evidence made by hand: one account that opted in, one that did not, a photo each."""
+"""Sample observations: one account that opted in, one that did not, a photo each."""
 
 import hashlib
 import io
@@ -8,16 +8,16 @@ from datetime import UTC, datetime, timedelta
 
 from PIL import Image
 
-from erasestream.pipeline.demo.customers import Sent, Taken
+from erasestream.pipeline.demo.customers import ReceivedResult, SentUpload
 from erasestream.pipeline.demo.observations import (
-    Attempt,
-    Journey,
-    Listed,
+    AccessAttempt,
+    ListedObject,
     Observations,
     RetainedRecord,
-    Search,
-    Stored,
-    TopicFound,
+    SearchResult,
+    StoredPicture,
+    TopicContents,
+    UploadTrace,
 )
 from erasestream.pipeline.demo.photos import Photo
 from erasestream.pipeline.demo.scenario import NOT_OPTED_IN, OPTED_IN, Order, Sender
@@ -34,21 +34,23 @@ NAME = "cup <b>&amp;</b> saucer.png"
 
 
 def picture(mode: str = "RGB", shade: int = 200) -> bytes:
-    """A small PNG."""
+    """Return a small PNG."""
     file = io.BytesIO()
     Image.new(mode, (24, 16), (shade, 30, 30, 128)[: len(mode)]).save(file, "PNG")
     return file.getvalue()
 
 
 def upload_id(number: int) -> UploadId:
-    """The id of the n-th upload."""
+    """Return the id of the n-th upload."""
     return UploadId(f"00000000-0000-7000-8000-{number:012}")
 
 
-def journey(number: int, sender: Sender, *, name: str = NAME, kept: int = 0) -> Journey:
-    """An upload that took three seconds, two of them for inference."""
+def upload_trace(
+    number: int, sender: Sender, *, name: str = NAME, retained: int = 0
+) -> UploadTrace:
+    """Return an upload that took three seconds, two of them for inference."""
     photo = Photo(name, "image/png", picture())
-    sent = Sent(
+    sent = SentUpload(
         order=Order(f"listing-{number}", sender, photo),
         sent_at=START,
         receipt=Receipt(
@@ -72,61 +74,61 @@ def journey(number: int, sender: Sender, *, name: str = NAME, kept: int = 0) -> 
         steps_ms={"decode": 10.0, "infer": 2000.0, "compose": 5.0, "encode": 15.0},
         data=picture("RGBA"),
     )
-    taken = Taken(
+    result = ReceivedResult(
         lane=sender.lane,
         event=event,
         appended_at=START + timedelta(seconds=2.8),
-        taken_at=START + timedelta(seconds=3),
+        received_at=START + timedelta(seconds=3),
     )
-    return Journey(sent=sent, taken=taken, kept=kept)
+    return UploadTrace(sent=sent, result=result, retained=retained)
 
 
-def failed(done: Journey) -> Journey:
-    """The same upload with a failure for a result."""
-    event = done.taken.event
+def failed(upload: UploadTrace) -> UploadTrace:
+    """Return the same upload with a failure as its result."""
+    event = upload.result.event
     failure = Failure(
         **event.model_dump(include={"id", "time", "account", "reference", "uploaded_at"}),
         position=event.position,
         code=Code.TRUNCATED,
         sentence=SENTENCES[Code.TRUNCATED],
     )
-    return replace(done, taken=replace(done.taken, event=failure))
+    return replace(upload, result=replace(upload.result, event=failure))
 
 
-def evidence() -> Observations:
-    """Everything as it should be."""
-    ours, theirs = journey(1, OPTED_IN, kept=2), journey(2, NOT_OPTED_IN)
+def observations() -> Observations:
+    """Return observations on which every check holds."""
+    ours, theirs = upload_trace(1, OPTED_IN, retained=2), upload_trace(2, NOT_OPTED_IN)
     catalog = Catalog.build((LaneSpec(name=OPTED_IN.lane),))
     return Observations(
         started_at=START,
         total_s=42.0,
         model="tiny",
-        promise=catalog.policy,
-        journeys=[ours, theirs],
+        policy=catalog.policy,
+        uploads=[ours, theirs],
         results=2,
-        passed_over=0,
+        skipped=0,
         granted_at=START,
         topics=[
-            TopicFound(name=topic.name, records=3, lifetime=topic.lifetime)
+            TopicContents(name=topic.name, records=3, lifetime=topic.lifetime)
             for topic in catalog.topics
         ],
         retained=[
             RetainedRecord(OPTED_IN.lane, OPTED_IN.account, ours.upload_id, part, GRANT)
             for part in Part
         ],
-        listing=[Listed(f"owner/{part}", 1000, ours.upload_id, part) for part in Part],
+        listing=[ListedObject(f"owner/{part}", 1000, ours.upload_id, part) for part in Part],
         stored=list(_stored(ours)),
-        pixels_in_bucket=Search(3, 3000, 6, ()),
-        names_in_bucket=Search(3, 3000, 4, ()),
-        pixels_in_topics=Search(8, 9000, 6, tuple(f"piece {n}" for n in range(6))),
-        attempts=[Attempt("the sink reads", "not_authorized", refused=True)],
+        pixels_in_bucket=SearchResult(3, 3000, 6, ()),
+        names_in_bucket=SearchResult(3, 3000, 4, ()),
+        pixels_in_topics=SearchResult(8, 9000, 6, tuple(f"piece {n}" for n in range(6))),
+        attempts=[AccessAttempt("the sink reads", "not_authorized", refused=True)],
     )
 
 
-def _stored(ours: Journey) -> Iterator[Stored]:
+def _stored(ours: UploadTrace) -> Iterator[StoredPicture]:
     for part in Part:
         opened = ours.picture(part)
-        yield Stored(
+        yield StoredPicture(
             name=f"owner/{part}",
             part=part,
             upload_id=ours.upload_id,

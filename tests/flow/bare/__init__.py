@@ -1,0 +1,1 @@
+"""Tests of servers without stages, and of stages that cannot start."""

@@ -1,0 +1,1 @@
+"""Tests that kill, stop and cut off parts of a pipeline."""

@@ -1,0 +1,25 @@
+"""One pipeline that the tests of this folder break and repair."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.flow.pipeline_harness import PipelineHarness
+
+
+@pytest.fixture(scope="package")
+def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarness]:
+    """The pipeline; tests use it as `fragile`."""
+    flow = PipelineHarness(tmp_path_factory.mktemp("fragile"))
+    try:
+        flow.start()
+        yield flow
+    finally:
+        flow.stop()
+
+
+@pytest.fixture
+def fragile(breakable: PipelineHarness) -> PipelineHarness:
+    """A pipeline whose processes a test may kill; all stages run before each test."""
+    breakable.start_stages()
+    return breakable

@@ -1,0 +1,1 @@
+"""Tests of a pipeline that runs."""

@@ -1,0 +1,49 @@
+"""An eraser whose vault, clock and ledger the test controls."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from erasestream.pipeline.stages.erasure.stage import EraserStage
+from erasestream.schemas.ids import Lane
+from tests.kafka_fixture import KafkaFixture
+from tests.pipeline.stages.erasure.eraser_harness import ManualClock, OutdatedLedger, Start
+from tests.topics.consent.deciding import Vault, eraser
+
+
+@pytest.fixture
+def vault() -> Vault:
+    """An available vault."""
+    vault = Vault()
+    vault.is_away = False
+    return vault
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The stage's clock."""
+    return ManualClock()
+
+
+@pytest.fixture
+def start(
+    kafka: KafkaFixture,
+    lane: Lane,
+    vault: Vault,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Start]:
+    """Starts an eraser whose ledger is outdated, after closing the one before."""
+    monkeypatch.setattr(OutdatedLedger, "is_outdated", True)
+    with ExitStack() as running:
+
+        def started() -> EraserStage:
+            running.close()
+            stopping = threading.Event()
+            return running.enter_context(
+                eraser(kafka, lane, vault, stopping, ledger=OutdatedLedger, clock=clock)
+            )
+
+        yield started

@@ -1,0 +1,77 @@
+"""Parts of the eraser that fail on request, for tests on a real broker."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+
+from erasestream.pipeline.stages.erasure.stage import EraserStage
+from erasestream.schemas.codec.cloudevents import Wire
+from erasestream.schemas.errors import Unavailable
+from erasestream.schemas.ids import AccountId, Lane
+from erasestream.topics.catalog.topic_names import ERASURES
+from erasestream.topics.consent.ledger_view import LedgerView, ledger_key
+from erasestream.topics.kafka.partitioner import partition_of
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
+from erasestream.topics.kafka.records import Partition
+from tests.flow.waiting import eventually
+from tests.kafka_fixture import KafkaFixture
+
+Start = Callable[[], EraserStage]
+
+
+class OutdatedLedger(LedgerView):
+    """A view whose leaders are deposed and show an old end offset, or do not answer."""
+
+    is_outdated = True
+    is_unavailable = False
+
+    def catch_up(self, *, deadline_s: float) -> set[Partition]:
+        if not self.is_outdated:
+            return super().catch_up(deadline_s=deadline_s)
+        return set() if self.is_unavailable else set(self._view.applied)
+
+
+class PartitionUnavailable(AcknowledgedWriter):
+    """A writer for which one partition is unavailable."""
+
+    unavailable: Partition | None = None
+
+    def write_all(self, records: Sequence[tuple[Partition, bytes, Wire]]) -> list[Future[Written]]:
+        return [self._answer(record) for record in records]
+
+    def _answer(self, record: tuple[Partition, bytes, Wire]) -> Future[Written]:
+        if record[0] != self.unavailable:
+            return super().write_all([record])[0]
+        answer: Future[Written] = Future()
+        answer.set_exception(Unavailable(str(self.unavailable)))
+        return answer
+
+
+class ManualClock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def pending(stage: EraserStage) -> int:
+    """Return how many decisions are read and not done."""
+    return len(stage.pending)
+
+
+def run_until(what: str, stage: EraserStage, condition: Callable[[], object]) -> None:
+    """Run the stage until the condition is true; at least once."""
+
+    def holds() -> bool:
+        stage.run_once()
+        return bool(condition())
+
+    eventually(what, holds, poll_s=0)
+
+
+def erasures_partition(kafka: KafkaFixture, lane: Lane, account: AccountId) -> Partition:
+    """Return the partition of `erasures` with the account's entries."""
+    count = kafka.catalog()[ERASURES].partitions
+    return Partition(ERASURES, partition_of(ledger_key(lane, account), count))

@@ -1,0 +1,101 @@
+"""Pack the tests for several workers, longest first, and estimate how long they take.
+
+A worker takes a unit at a time: the tests of one file, or of a folder whose tests share a running
+pipeline, which would otherwise be started once in each worker.  `tests/durations.json` holds
+seconds per unit, as `make durations` measured them with four workers on two cores.  It decides the
+order and the estimate and nothing else; a unit that is not in it runs first.
+"""
+
+import json
+from collections import Counter
+from typing import cast
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+from tests.paths import ROOT
+
+DURATIONS = ROOT / "tests" / "durations.json"
+SHARED_FIXTURES = ("tests/flow/shared", "tests/flow/fragile", "tests/flow/bare")
+"""Folders whose tests share a pipeline of package scope."""
+
+
+def unit_of(nodeid: str) -> str:
+    """Return the unit that a test belongs to: its folder if that shares a pipeline, or its file."""
+    path = nodeid.partition("::")[0]
+    folder = path.rpartition("/")[0]
+    return folder if folder in SHARED_FIXTURES else path
+
+
+def known_durations() -> dict[str, float]:
+    """Return the seconds per unit that were measured last."""
+    return cast("dict[str, float]", json.loads(DURATIONS.read_text()))
+
+
+class UnitScheduling(LoadScopeScheduling):
+    """Hand out whole units, in the order of the collection."""
+
+    def __init__(self, config: pytest.Config, log: Producer | None = None) -> None:
+        config.option.loadscopereorder = False
+        super().__init__(config, log)
+
+    def _split_scope(self, nodeid: str) -> str:
+        return unit_of(nodeid)
+
+
+class Schedule:
+    """The hooks: order, scheduler, estimate, and the record of durations."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._seconds: Counter[str] = Counter()
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Put long units first; tests keep their order within a unit."""
+        known = known_durations()
+        first: dict[str, int] = {}
+        for number, item in enumerate(items):
+            first.setdefault(unit_of(item.nodeid), number)
+
+        def key(item: pytest.Item) -> tuple[float, int]:
+            unit = unit_of(item.nodeid)
+            return -known.get(unit, float("inf")), first[unit]
+
+        items.sort(key=key)
+
+    def pytest_xdist_make_scheduler(
+        self, config: pytest.Config, log: Producer
+    ) -> LoadScopeScheduling:
+        """Replace the scheduler that `--dist` names."""
+        return UnitScheduling(config, log)
+
+    def pytest_report_header(self) -> str | None:
+        """Estimate the minutes, where the whole suite runs."""
+        workers = self._config.getoption("numprocesses", None)
+        if not workers or self._config.args != self._config.getini("testpaths"):
+            return None
+        minutes = sum(known_durations().values()) / workers / 60
+        return f"about {minutes:.0f} minutes with {workers} workers on two cores"
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Add up what each unit takes."""
+        self._seconds[unit_of(report.nodeid)] += report.duration  # type: ignore[assignment]
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Write the durations down, if asked to and nothing failed."""
+        is_controller = not hasattr(self._config, "workerinput")
+        is_asked = self._config.getoption("record_durations")
+        if is_controller and is_asked and exitstatus == pytest.ExitCode.OK:
+            rounded = {unit: round(seconds, 1) for unit, seconds in self._seconds.most_common()}
+            DURATIONS.write_text(json.dumps(rounded, indent=2) + "\n")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--record-durations`."""
+    parser.addoption("--record-durations", action="store_true", help="write tests/durations.json")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the hooks, in the controller and in each worker."""
+    config.pluginmanager.register(Schedule(config), "schedule")
