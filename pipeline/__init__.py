@@ -1,17 +1,18 @@
-"""WHEN it moves: stages and wiring.
+"""WHEN it moves: the stages, and everything that starts them.
 
-    UploadProducer        inference/stage.py        consent/router.py        ResultSubscription
-        |                   ResultMaker                 Router                      ^
-        v                     |      ^                    |                         |
-    uploads.L  ------->  Pool of children  ----->  cutouts.L ---> replay? ---> ephemeral.L
-                          decode, infer,                     fresh consent?     (gone in 24 h)
-                          compose, encode                         |
-                                                                  +----------> retained
-                          ConsentWriter ----> consent.L ----------+               |
-                                  +---------> ledger                              v
-                                                             sink.py: EncryptionSink
-                                                             (vault, private bucket)
+    UploadProducer         stages/inference        stages/routing          ResultSubscription
+        |                   ResultBuilder               Router                    ^
+        v                       |     ^                   |                       |
+    uploads.L  ------->    ProcessPool   ---->  cutouts.L ---> replay?  ----> ephemeral.L
+                        decode, infer,                    fresh consent?     (gone in 24 h)
+                        compose, encode                         |
+                                                                +-----------> retained
+                           ConsentWriter ---->  consent.L ------+                |
+                                  +---------->  ledger                           v
+                                                                       stages/encryption
+                                                                         EncryptionSink
+                                                                    (vault, private bucket)
 
-Each stage is a process (`running.py`), made from settings in one place (`wiring.py`) and
-started by the command line (`cli.py`).
+Each stage is a process.  `cli` starts it, `bootstrap` builds it from `settings`, and `runtime`
+runs it.
 """

@@ -14,7 +14,7 @@ from threading import Event, Thread
 from erasestream.pipeline.runtime.health import Health
 from erasestream.pipeline.runtime.json_logging import log_to_stderr
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
-from erasestream.pipeline.runtime.runner import EX_OK, RETRY_S, status_of
+from erasestream.pipeline.runtime.runner import BUILD_RETRY_S, EX_OK, status_of
 from erasestream.pipeline.settings import InferenceSettings, Settings
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
@@ -69,7 +69,7 @@ def run_inference(settings: Settings) -> int:
 
 def _run(settings: Settings, ready: list[InferenceStage]) -> int:
     deadline_s = settings.stage.ready_deadline.total_seconds()
-    retry = RetryUntilStopped(Event(), retry_s=RETRY_S)
+    retry = RetryUntilStopped(Event(), retry_s=BUILD_RETRY_S)
     with ExitStack() as opened:
         try:
             stage = retry.call(

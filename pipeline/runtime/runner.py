@@ -37,7 +37,7 @@ EX_UNAVAILABLE = 69
 EX_SOFTWARE = 70
 EX_CONFIG = 78
 
-RETRY_S = 0.5
+BUILD_RETRY_S = 0.5
 """Pause before a stage that could not be built is built again."""
 RUN_ONCE_S = 0.2
 """How long a stage may wait for work before the runner checks whether it is to stop."""
@@ -135,7 +135,7 @@ class StageRunner:
 
     def _run_until_renewed(self) -> None:
         deadline = Deadline(self._ready_deadline_s, time.monotonic)
-        retry = RetryUntilStopped(self._stopping, retry_s=RETRY_S)
+        retry = RetryUntilStopped(self._stopping, retry_s=BUILD_RETRY_S)
         with ExitStack() as opened:
             stage = retry.call(
                 lambda: opened.enter_context(self._build(self._stopping)), deadline=deadline

@@ -1,13 +1,13 @@
-"""The stage of the encryption sink: check consent again, seal, create, then commit.
+"""The encryption sink as a stage: recheck consent, seal, create the object, commit the offset.
 
 Rules, in this order, for each batch:
 
-1. Take a mark of one's own, after reading, and wait until the consent view reaches it, and
-   what the router knew when it decided: a leader that was deposed and does not know it yet
-   answers the mark of before, in which the very grant of a picture can be missing.
-2. A picture whose grant is not the one in force is dropped: consent was withdrawn since.
-3. Seal and create; a bucket that is away is waited for, with the same picture.
-4. Look at the erasure markers once more, then commit.
+1. After reading, take the consent view's own mark, and wait until the view reaches both it and
+   the offset that the router had applied when it decided: a deposed leader that does not know
+   it yet answers with an old end offset, before which a picture's very grant can be missing.
+2. Drop a picture whose grant is not the one in force: consent was withdrawn meanwhile.
+3. Seal and create.  While the bucket is unavailable, retry the same picture.
+4. Check the erasure markers once more, then commit.
 """
 
 import threading
@@ -27,12 +27,13 @@ from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.records import Partition, Record
 
 BATCH = 8
-"""Pictures that are sealed and sent side by side; a picture has 64 MB at most."""
-WAIT_S = 1.0
+"""Pictures that are sealed and stored in parallel; a picture has at most 64 MB."""
+CATCH_UP_S = 1.0
+"""Longest attempt to catch up before the stage checks whether it is to stop."""
 
 
 class EncryptionStage:
-    """Stores what the router retained, once, and only while its grant is in force."""
+    """Stores retained pictures, once, and only while their grants are in force."""
 
     def __init__(
         self,
@@ -45,23 +46,23 @@ class EncryptionStage:
         self._queue = queue
         self._view = view
         self._sink = sink
-        self._patience = RetryUntilStopped(stopping)
+        self._retry = RetryUntilStopped(stopping)
         self._pool = ThreadPoolExecutor(BATCH, thread_name_prefix="sink")
         self.counts: Counter[str] = Counter()
         """How many pictures were stored or dropped."""
 
     def run_once(self, timeout_s: float = 0.2) -> None:
-        """One batch.  Raises `Unavailable` only if the stage shall end."""
+        """Store one batch.  Raises `Unavailable` only if the stage is to stop."""
         records = self._queue.read(timeout_s=timeout_s, most=BATCH)
         if not records:
             return
         events = [_event(record) for record in records]
-        self._patience.call(lambda: self._freshen(events))
+        self._retry.call(lambda: self._refresh_consent(events))
         kept = [event for event in events if self._is_in_force(event)]
         self.counts["dropped"] += len(events) - len(kept)
-        stored = self._pool.map(lambda event: self._patience.call(lambda: self._store(event)), kept)
+        stored = self._pool.map(lambda event: self._retry.call(lambda: self._store(event)), kept)
         self.counts.update(stored)
-        self._patience.call(lambda: self._look_again(event.grant for event in kept))
+        self._retry.call(lambda: self._recheck_markers(event.grant for event in kept))
         self._queue.done(records)
 
     def is_ready(self) -> bool:
@@ -72,13 +73,13 @@ class EncryptionStage:
         """Stop storing; what is not committed is redelivered."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _freshen(self, events: Iterable[Retained]) -> None:
+    def _refresh_consent(self, events: Iterable[Retained]) -> None:
         mark = dict(self._view.mark())
         for event in events:
-            at, offset = _known(event)
-            if at in mark:  # else its lane is gone, and nothing of it is in force
+            at, offset = _routed_at(event)
+            if at in mark:  # else its lane was removed, and none of its grants is in force
                 mark[at] = max(mark[at], offset)
-        self._view.catch_up(mark, deadline_s=WAIT_S)
+        self._view.catch_up(mark, deadline_s=CATCH_UP_S)
 
     def _is_in_force(self, event: Retained) -> bool:
         standing = self._view.active_grant(event.lane, event.account)
@@ -91,12 +92,12 @@ class EncryptionStage:
             return "dropped"
         return "stored"
 
-    def _look_again(self, grants: Iterable[GrantId]) -> None:
+    def _recheck_markers(self, grants: Iterable[GrantId]) -> None:
         for grant in set(grants):
             try:
                 self._sink.assert_not_erased(grant)
             except Erased:
-                # The eraser comes after its marker and takes what was just stored.
+                # The eraser follows its marker, and deletes what was just stored.
                 self.counts["erased"] += 1
 
 
@@ -107,7 +108,7 @@ def _event(record: Record) -> Retained:
         raise InvariantBroken(f"{RETAINED} at {record.offset}: {error.code}") from error
 
 
-def _known(event: Retained) -> tuple[Partition, int]:
-    """How much of the account's consent partition the router had applied."""
+def _routed_at(event: Retained) -> tuple[Partition, int]:
+    """Return how far the router had applied the account's consent partition."""
     number, _, offset = event.mark.partition("/")
     return Partition(consent_of(event.lane), int(number)), int(offset)

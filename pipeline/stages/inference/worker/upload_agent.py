@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
-from erasestream.pipeline.runtime.runner import RETRY_S
 from erasestream.pipeline.stages.inference.worker.client_log_filter import ClientLogFilter
 from erasestream.pipeline.stages.inference.worker.faust_app import BATCH
 from erasestream.pipeline.stages.inference.worker.lookahead import Job, LookAhead
@@ -17,6 +16,7 @@ from erasestream.pipeline.stages.inference.worker.upload_record import UploadRec
 from erasestream.schemas.codec.cloudevents import Wire
 
 GATHER_S = 0.05
+TOPIC_IDS_RETRY_S = 0.5
 
 
 class UploadAgent:
@@ -43,7 +43,7 @@ class UploadAgent:
     async def process(self, stream: Any) -> None:
         """Process a stream until it ends or this is cancelled.  Failures go to the look-ahead."""
         stopping = threading.Event()
-        retry = RetryUntilStopped(stopping, retry_s=RETRY_S)
+        retry = RetryUntilStopped(stopping, retry_s=TOPIC_IDS_RETRY_S)
         try:
             async for events in stream.noack_take(BATCH, within=GATHER_S):
                 # Asked after reading: a record of a topic that was created again has the new id.

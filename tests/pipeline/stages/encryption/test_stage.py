@@ -1,4 +1,4 @@
-"""The encryption sink's stage, whose own question may be answered by a leader of before."""
+"""The encryption stage on a real broker, whose consent view gets an outdated mark."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -24,53 +24,50 @@ from tests.kafka_fixture import KafkaFixture
 from tests.topics.consent.deciding import ACCOUNT, OWNER, writer
 
 
-class Misled(ConsentView):
-    """What it asks is answered with the mark of the beginning, as a deposed leader may do."""
+class OutdatedView(ConsentView):
+    """A view that gets the mark of an empty topic, as from a deposed leader."""
 
     def mark(self) -> Mark:
-        """Where everything was empty."""
         return dict.fromkeys(super().mark(), 0)
 
 
-class Stored(EncryptionSink):
-    """Notes what would be sealed."""
+class RecordingSink(EncryptionSink):
+    """Records the grants of the pictures that it is given."""
 
     def __init__(self) -> None:
         self.grants: list[GrantId] = []
 
     def store(self, event: Retained) -> None:  # type: ignore[override]
-        """Take it."""
         self.grants.append(event.grant)
 
     def assert_not_erased(self, grant: GrantId) -> None:
-        """It is not."""
+        pass
 
 
 @pytest.fixture
-def sink() -> Stored:
-    """Where pictures come out."""
-    return Stored()
+def sink() -> RecordingSink:
+    return RecordingSink()
 
 
 @pytest.fixture
-def stage(kafka: KafkaFixture, lane: Lane, sink: Stored) -> Iterator[EncryptionStage]:
-    """The stage, with a view that is misled; it finds nothing that other tests retained."""
-    empty(kafka)
+def stage(kafka: KafkaFixture, lane: Lane, sink: RecordingSink) -> Iterator[EncryptionStage]:
+    """The stage with an outdated view, on an empty topic `retained`."""
+    delete_retained(kafka)
     connection = kafka.connection(SINK)
-    view = Misled(
+    view = OutdatedView(
         connection=connection, catalog=kafka.catalog(), lanes=(lane,), report=lambda *_: None
     )
     queue = WorkQueue(connection=connection, topics=[RETAINED], instance=lane)
     stage = EncryptionStage(queue=queue, view=view, sink=sink, stopping=threading.Event())
     yield stage
-    queue.close()
     stage.close()
+    queue.close()
     view.close()
 
 
 @pytest.fixture
 def retain(kafka: KafkaFixture) -> Callable[[Lane, GrantId, str], None]:
-    """Hands a picture to the sink, as the router does."""
+    """Writes a picture for the sink, as the router does."""
     writes = AcknowledgedWriter(connection=kafka.connection(ROUTER), timeout_s=20)
 
     def write(lane: Lane, grant: GrantId, mark: str) -> None:
@@ -96,20 +93,18 @@ def retain(kafka: KafkaFixture) -> Callable[[Lane, GrantId, str], None]:
 Retain = Callable[[Lane, GrantId, str], None]
 
 
-def test_a_picture_waits_for_what_the_router_knew(
-    kafka: KafkaFixture, lane: Lane, stage: EncryptionStage, sink: Stored, retain: Retain
+def test_a_picture_waits_for_the_offset_that_the_router_had_applied(
+    kafka: KafkaFixture, lane: Lane, stage: EncryptionStage, sink: RecordingSink, retain: Retain
 ) -> None:
-    """One that is opted in is not dropped because the sink was told less than the router."""
     grant, mark = granted(kafka, lane)
     retain(lane, grant, mark)
     eventually("the picture is stored", lambda: stage.run_once() or sink.grants, poll_s=0)
     assert sink.grants == [grant]
 
 
-def test_pictures_of_a_lane_that_is_gone_are_dropped(
-    kafka: KafkaFixture, lane: Lane, stage: EncryptionStage, sink: Stored, retain: Retain
+def test_pictures_of_a_removed_lane_are_dropped(
+    kafka: KafkaFixture, lane: Lane, stage: EncryptionStage, sink: RecordingSink, retain: Retain
 ) -> None:
-    """Nothing of it is in force, and there is nothing to wait for; the next one is stored."""
     gone = kafka.open_lane()
     retain(gone, *granted(kafka, gone))
     grant, mark = granted(kafka, lane)
@@ -118,15 +113,15 @@ def test_pictures_of_a_lane_that_is_gone_are_dropped(
     assert sink.grants == [grant]
 
 
-def empty(kafka: KafkaFixture) -> None:
-    """Nothing is retained any more, by whomever and whatever it was."""
+def delete_retained(kafka: KafkaFixture) -> None:
+    """Delete all records of `retained`, those of other tests too."""
     partitions = kafka.catalog()[RETAINED].partitions
     places = [Partition(RETAINED, number) for number in range(partitions)]
     kafka.delete_records(kafka.offsets.log_ends(places))
 
 
 def granted(kafka: KafkaFixture, lane: Lane) -> tuple[GrantId, str]:
-    """A grant, and a mark that covers it."""
+    """Grant; return the grant and a mark that covers it."""
     writes = writer(kafka, lane)
     grant = writes.grant(ACCOUNT, **OWNER).grant
     assert grant
