@@ -1,6 +1,6 @@
 """Background removal on Kafka that can prove what it does with a customer's pixels.
 
-What upstream services and those who take results need; the base install has all of it.
+Public API for services that send images or receive results; complete in the base install.
 """
 
 from erasestream.schemas.errors import (

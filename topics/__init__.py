@@ -1,1 +1,4 @@
-"""WHERE it flows.  The only package that imports confluent-kafka."""
+"""Kafka topics: catalog, clients, consent and administration.
+
+The only package that imports confluent-kafka.
+"""

@@ -97,7 +97,7 @@ def bare(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Measu
 
 def _headers(lane: Lane, image: bytes) -> list[tuple[str, bytes]]:
     """Of one upload of ours."""
-    drafter = UploadFactory(lane=lane, clock=lambda: datetime.now(UTC), random=os.urandom)
+    drafter = UploadFactory(lane=lane, now=lambda: datetime.now(UTC), random=os.urandom)
     upload = drafter.build(image, account=ACCOUNT, reference="1")
     return to_wire(upload, source=f"/lanes/{lane}/uploads").headers
 

@@ -1,1 +1,1 @@
-"""What upstream services use: producers and subscriptions."""
+"""Client libraries of upstream services: producers and subscriptions."""

@@ -1,14 +1,14 @@
-"""What was handed out, what was acknowledged, and so what may be committed.  Pure.
+"""Deliveries and acknowledgements of results, and the offsets to commit.  Pure.
 
-Rules, all of them:
+Rules:
 
-* The committed offset of a partition is that of its first record that is handed out and
-  not acknowledged; if there is none, the one behind the last record that was read.
-* Acknowledging twice, or after the partition went elsewhere, does nothing.
-* A record that comes again in the same session (a redelivery after a rebalance, or another
-  record of the same upload) is not handed out again while it is remembered.
-* The first result of an id is its result, also if it is a failure: a cut-out that comes
-  later under the same id is a duplicate.  Who wants another try uploads under another id.
+* The committable offset of a partition is that of its first delivered record that is not
+  acknowledged; if there is none, the offset after the last record that was read.
+* Acknowledging twice, or after the partition was revoked, does nothing.
+* A record that comes again in the same session (redelivered after a rebalance, or another record
+  of the same upload) is not delivered again while it is remembered.
+* The first result of an id is its result, even if it is a failure: a later cut-out with the same
+  id is a duplicate.  To try again, upload under another id.
 
 Thread-safe: records are read in one thread and may be acknowledged in others.
 """
@@ -24,139 +24,123 @@ from erasestream.schemas.ids import AccountId, UploadId
 from erasestream.topics.kafka.records import Partition
 
 
-class Progress:
-    """How far one partition is done."""
+class PartitionProgress:
+    """Delivered and acknowledged offsets of one partition."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[int, None] = OrderedDict()
+        self._unacknowledged: OrderedDict[int, None] = OrderedDict()
         self._next: int | None = None
 
-    def read(self, offset: int) -> None:
-        """A record was read.  Offsets of one partition come in order."""
+    def skip(self, offset: int) -> None:
+        """Pass a record that is not delivered.  Offsets of one partition come in order."""
         self._next = offset + 1
 
-    def hand_out(self, offset: int) -> None:
-        """A record was read and is the user's now."""
-        self.read(offset)
-        self._open[offset] = None
+    def deliver(self, offset: int) -> None:
+        """Pass a record that is delivered and has to be acknowledged."""
+        self.skip(offset)
+        self._unacknowledged[offset] = None
 
     def acknowledge(self, offset: int) -> None:
-        """The user is done with it."""
-        self._open.pop(offset, None)
-
-    @property
-    def open(self) -> int:
-        """How many records are handed out and not acknowledged."""
-        return len(self._open)
+        """Acknowledge a delivered record."""
+        self._unacknowledged.pop(offset, None)
 
     @property
     def committable(self) -> int | None:
-        """The offset to commit; None before the first record."""
-        return next(iter(self._open), self._next)
+        """Offset to commit; None before the first record."""
+        return next(iter(self._unacknowledged), self._next)
 
 
 class ResultKey(bytes):
-    """Names a result: sixteen bytes instead of two strings, and no account id in memory."""
+    """Key of a result: sixteen bytes instead of two strings, and no account id in memory."""
 
     __slots__ = ()
 
     @classmethod
     def of(cls, account: AccountId, upload_id: UploadId) -> Self:
-        """The key of the results of this upload of this account."""
+        """Return the key of the results of this upload of this account."""
         text = f"{account}\0{upload_id}".encode()
         return cls(hashlib.blake2b(text, digest_size=16).digest())
 
 
-class Seen(Enum):
-    """What is known of a result."""
+class ResultState(Enum):
+    """State of a result within the session."""
 
     NEW = auto()
-    HANDED_OUT = auto()
-    DONE = auto()
+    DELIVERED = auto()
+    ACKNOWLEDGED = auto()
 
 
 class DeliveryTracker:
-    """The partitions that are ours now, and the results that were seen since the start.
+    """Progress of the assigned partitions, and the results of this session.
 
-    `remember` bounds the number of results that are remembered; the oldest are forgotten
-    first.  One costs about 300 bytes.
+    `remember` bounds the number of remembered results, about 300 bytes each; the oldest are
+    dropped first.
     """
 
     def __init__(self, *, remember: int) -> None:
         self._remember = remember
-        self._seen: OrderedDict[ResultKey, tuple[Partition, int] | None] = OrderedDict()
-        self._progress: dict[Partition, Progress] = {}
+        self._holders: OrderedDict[ResultKey, tuple[Partition, int] | None] = OrderedDict()
+        """Position of the record that was delivered; None once it is acknowledged."""
+        self._progress: dict[Partition, PartitionProgress] = {}
         self._committed: dict[Partition, int] = {}
         self._lock = threading.Lock()
 
-    def see(self, at: Partition, offset: int, key: ResultKey) -> Seen:
-        """A result was read: whether it is new, and so is the user's now."""
+    def track(self, at: Partition, offset: int, key: ResultKey) -> ResultState:
+        """Take a result that was read, and return its state until now: deliver it if it is new."""
         with self._lock:
-            progress = self._of(at)
-            if key not in self._seen:
-                self._seen[key] = (at, offset)
-                if len(self._seen) > self._remember:
-                    self._seen.popitem(last=False)
-                progress.hand_out(offset)
-                return Seen.NEW
-            holder = self._seen[key]
+            progress = self._progress_of(at)
+            if key not in self._holders:
+                self._holders[key] = (at, offset)
+                if len(self._holders) > self._remember:
+                    self._holders.popitem(last=False)
+                progress.deliver(offset)
+                return ResultState.NEW
+            holder = self._holders[key]
             if holder == (at, offset):
-                # The same record again after a rebalance, while the user still has it.
-                progress.hand_out(offset)
+                # The same record after a rebalance, while its acknowledgement is pending.
+                progress.deliver(offset)
             else:
-                progress.read(offset)
-            return Seen.DONE if holder is None else Seen.HANDED_OUT
+                progress.skip(offset)
+            return ResultState.ACKNOWLEDGED if holder is None else ResultState.DELIVERED
 
-    def _of(self, at: Partition) -> Progress:
+    def _progress_of(self, at: Partition) -> PartitionProgress:
         progress = self._progress.get(at)
         if progress is None:
-            progress = self._progress[at] = Progress()
+            progress = self._progress[at] = PartitionProgress()
         return progress
 
     def skip(self, at: Partition, offset: int) -> None:
-        """A record was read that nobody is handed."""
+        """Take a record that was read and is not delivered."""
         with self._lock:
-            self._of(at).read(offset)
+            self._progress_of(at).skip(offset)
 
     def acknowledge(self, at: Partition, offset: int, key: ResultKey) -> None:
-        """The user is done with this result."""
+        """Acknowledge a delivered result."""
         with self._lock:
-            if key in self._seen:
-                self._seen[key] = None
+            if key in self._holders:
+                self._holders[key] = None
             if at in self._progress:
                 self._progress[at].acknowledge(offset)
 
-    def to_commit(self, among: Iterable[Partition] | None = None) -> dict[Partition, int]:
-        """The offsets that were not committed yet, of these partitions or of all."""
+    def to_commit(self, partitions: Iterable[Partition] | None = None) -> dict[Partition, int]:
+        """Return the committable offsets that are not committed, of these partitions or of all."""
         with self._lock:
             due = {}
-            for at in self._progress if among is None else among:
+            for at in self._progress if partitions is None else partitions:
                 offset = self._progress[at].committable if at in self._progress else None
                 if offset is not None and offset != self._committed.get(at):
                     due[at] = offset
             return due
 
-    def committed(self, offsets: dict[Partition, int]) -> None:
-        """These offsets were committed."""
+    def mark_committed(self, offsets: dict[Partition, int]) -> None:
+        """Record that these offsets are committed."""
         with self._lock:
             ours = {at: offset for at, offset in offsets.items() if at in self._progress}
             self._committed.update(ours)
 
-    def lose(self, partitions: Iterable[Partition]) -> None:
-        """These partitions are another's now."""
+    def revoke(self, partitions: Iterable[Partition] | None = None) -> None:
+        """Drop the progress of these partitions, or of all: they belong to another member."""
         with self._lock:
-            for at in partitions:
+            for at in list(self._progress) if partitions is None else partitions:
                 self._progress.pop(at, None)
                 self._committed.pop(at, None)
-
-    def lose_all(self) -> None:
-        """All partitions are another's now."""
-        with self._lock:
-            self._progress.clear()
-            self._committed.clear()
-
-    @property
-    def open(self) -> int:
-        """How many results are handed out and not acknowledged, in partitions that are ours."""
-        with self._lock:
-            return sum(progress.open for progress in self._progress.values())

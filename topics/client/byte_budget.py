@@ -1,7 +1,7 @@
-"""A bound on the bytes that wait to be sent, shared by threads and event loops.
+"""Bound on the bytes that wait to be sent, shared by threads and event loops.
 
-First come, first served: a large image is not overtaken for ever by small ones.  No clock
-and no Kafka: whoever wants room gets a future, and waits for it the way that it waits.
+First come, first served: small images cannot overtake a large one without end.  No clock and no
+Kafka: a caller gets a future for its room, and awaits it in its own way.
 """
 
 import threading
@@ -9,17 +9,17 @@ from collections import deque
 from concurrent.futures import Future
 
 _GRANTED: Future[None] = Future()
-"""What is granted at once needs no future of its own: nobody waits for it."""
+"""Shared by all requests that are granted at once."""
 _GRANTED.set_result(None)
 
 
 class ByteBudget:
     """Room for `max_bytes`.  Thread-safe.
 
-    Rules, all of them:
+    Rules:
 
-    * What was granted is given back exactly once, with `release`.
-    * Room is granted in the order in which it was asked for.
+    * Granted room is released exactly once, with `release`.
+    * Room is granted in the order of the requests.
     * A request that is cancelled before it is granted holds nothing.
     """
 
@@ -35,7 +35,7 @@ class ByteBudget:
         return self._used
 
     def reserve(self, size: int) -> Future[None]:
-        """Ask for room; the future is done when it is granted.  `size` is at most the bound."""
+        """Request room, at most `max_bytes`; the future is done when it is granted."""
         if not 0 < size <= self.max_bytes:
             raise ValueError(f"{size} bytes can never be granted out of {self.max_bytes}")
         with self._changed:
@@ -48,15 +48,15 @@ class ByteBudget:
         return room
 
     def withdraw(self, room: Future[None], size: int) -> None:
-        """Give up on a reservation, whether it was granted meanwhile or not."""
+        """Give up a reservation, whether it was granted meanwhile or not."""
         if not room.cancel():
             self.release(size)
             return
         with self._changed:
-            self._grant()  # whoever stood behind it may go
+            self._grant()  # the next request may fit
 
     def release(self, size: int) -> None:
-        """Give room back."""
+        """Release granted room."""
         with self._changed:
             self._used -= size
             self._grant()
@@ -64,7 +64,7 @@ class ByteBudget:
                 self._changed.notify_all()
 
     def wait_empty(self, timeout_s: float) -> bool:
-        """Whether everything was released within this time."""
+        """Return whether everything was released within this time."""
         with self._changed:
             return self._changed.wait_for(lambda: self._used == 0, timeout_s)
 

@@ -1,23 +1,24 @@
-"""The library that results are received with.
+"""Client library for receiving results.
 
-The promise: every result of the lane is delivered to each group at least once, and once
-within a session; a result that is not acknowledged is delivered again after a restart.
+Delivery: every result of the lane is delivered to each group at least once, and once within a
+session; a result that is not acknowledged is redelivered after a restart.
 
 * Only committed results are read; a result is a `Cutout` or a `Failure`.
-* Offsets are committed up to the first result that is not acknowledged, in each partition.
-* A record that this release can not read is counted and passed over; it stops nothing.
-* Brokers that are away are waited for, and that is said once; what they refuse is raised.
+* Offsets are committed up to the first unacknowledged result of each partition.
+* A record that this release cannot decode is counted and skipped.
+* While brokers are unavailable the client retries and logs it once; refusals are raised.
 """
 
 import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
+from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import ClientClosed, Code
 from erasestream.schemas.ids import Lane
 from erasestream.topics.client.result_consumer import Delivery, ReceivingLimits, ResultConsumer
@@ -28,7 +29,7 @@ T = TypeVar("T")
 __all__ = ["AsyncResultSubscription", "Delivery", "ReceivingLimits", "ResultSubscription"]
 
 SLICE_S = 0.2
-"""Longest single wait inside librdkafka: how fast `stop` is noticed."""
+"""Longest single wait inside librdkafka: bounds how late `stop` is noticed."""
 
 
 class ResultSubscription:
@@ -41,11 +42,11 @@ class ResultSubscription:
                         Path(f"cutouts/{reference}.png").write_bytes(data)
                     case Failure(reference=reference, code=code, sentence=sentence):
                         print(reference, code, sentence)
-                delivery.ack()  # only now is it never delivered again
+                delivery.ack()  # from here on it is never delivered again
 
-    The constructor asks the brokers whether this role may read and raises `Refused`
-    (missing_certificate, certificate_refused, not_authorized, missing_topic) or
-    `Unavailable`.  A new group starts with the oldest result that is still there.
+    The constructor checks with the brokers that this role may read, and raises `Refused`
+    (missing_certificate, certificate_refused, not_authorized, missing_topic) or `Unavailable`.
+    A new group starts with the oldest result that is not deleted.
     """
 
     def __init__(
@@ -55,66 +56,61 @@ class ResultSubscription:
         *,
         group: str,
         limits: ReceivingLimits | None = None,
-        monotonic_s: Callable[[], float] = time.monotonic,
+        clock: Clock = time.monotonic,
     ) -> None:
-        self._receiver = ResultConsumer(
-            cluster,
-            lane,
-            group=group,
-            limits=limits or ReceivingLimits(),
-            monotonic_s=monotonic_s,
+        self._consumer = ResultConsumer(
+            cluster, lane, group=group, limits=limits or ReceivingLimits(), clock=clock
         )
-        self._monotonic_s = monotonic_s
+        self._clock = clock
         self._stopped = threading.Event()
         self._closed = False
         self._one_caller = threading.Lock()
 
     @property
     def skipped(self) -> Mapping[Code, int]:
-        """Records that this release can not read and that were passed over, by code."""
-        return dict(self._receiver.skipped)
+        """Number of skipped records that this release cannot decode, by code."""
+        return dict(self._consumer.skipped)
 
     @property
     def duplicates(self) -> int:
-        """Results that came again within this session and were not delivered again."""
-        return self._receiver.duplicates
+        """Number of results that came again within this session and were not delivered again."""
+        return self._consumer.duplicates
 
     def poll(self, timeout_s: float) -> Delivery | None:
-        """The next result, or None if none came within the timeout.
+        """Return the next result, or None if none came within the timeout.
 
         Raises `Refused` (not_authorized, missing_topic, closed).
         """
-        end_s = self._monotonic_s() + timeout_s
+        deadline = Deadline(timeout_s, self._clock)
         while True:
-            left_s = end_s - self._monotonic_s()
             with self._one_caller:
                 if self._closed:
                     raise ClientClosed
-                delivery = self._receiver.receive(max(0.0, min(left_s, SLICE_S)))
+                delivery = self._consumer.poll(deadline.slice_s(SLICE_S))
             if delivery is not None:
                 return delivery
-            if self._stopped.is_set() or self._monotonic_s() >= end_s:
+            if self._stopped.is_set() or deadline.has_passed:
                 return None
 
     def __iter__(self) -> Iterator[Delivery]:
-        """All results, as they come, until `stop` is called."""
+        """Yield all results as they come, until `stop` is called."""
         while not self._stopped.is_set():
             delivery = self.poll(SLICE_S)
             if delivery is not None:
                 yield delivery
 
     def stop(self) -> None:
-        """Let the iteration end.  From any thread, or from a signal handler."""
+        """End the iteration.  From any thread, or from a signal handler."""
         self._stopped.set()
 
     def close(self) -> None:
-        """Commit what is acknowledged and leave the group.  Closing twice is closing once."""
+        """Commit everything acknowledged and leave the group.  Idempotent."""
         self._stopped.set()
         with self._one_caller:
             if self._closed:
                 return
             self._closed = True
-            self._receiver.close()
+            self._consumer.close()
 
     def __enter__(self) -> Self:
         return self
@@ -140,8 +136,8 @@ class AsyncResultSubscription:
                         await report(reference, sentence)
                 delivery.ack()
 
-    Entering the block (or `open`) does what the constructor of the other does.  A task that
-    is cancelled while it waits loses nothing: what came meanwhile is delivered next.
+    Entering the block (or `open`) connects, like the constructor of `ResultSubscription`.  A
+    task that is cancelled while it waits loses nothing: the next poll gets the result.
     """
 
     def __init__(
@@ -160,51 +156,59 @@ class AsyncResultSubscription:
 
     async def open(self) -> Self:
         """Connect.  Raises as the constructor of `ResultSubscription`."""
-        self._opened = await self._run(self._connect)
+        connecting = self._thread.submit(self._connect)
+        try:
+            self._opened = await asyncio.wrap_future(connecting)
+        except BaseException:
+            connecting.add_done_callback(_close_unclaimed)
+            raise
         return self
 
     async def poll(self, timeout_s: float) -> Delivery | None:
-        """The next result, or None if none came within the timeout.
+        """Return the next result, or None if none came within the timeout.
 
         Raises `Refused` (not_authorized, missing_topic, closed).
         """
-        loop = asyncio.get_running_loop()
-        end_s = loop.time() + timeout_s
+        deadline = Deadline(timeout_s, asyncio.get_running_loop().time)
         while True:
             polling = self._poll_in_thread()
-            done, _ = await asyncio.wait([polling], timeout=max(0.0, end_s - loop.time()))
-            # Another task may have waited for the same poll; then the result is its own.
+            done, _ = await asyncio.wait([polling], timeout=deadline.remaining_s)
+            # If another task waited for the same poll, the first one to run takes the result.
             if done and self._polling is polling:
                 self._polling = None
                 delivery = polling.result()
                 if delivery is not None:
                     return delivery
-            if loop.time() >= end_s or self._stopping:
+            if deadline.has_passed or self._stopping:
                 return None
 
     async def __aiter__(self) -> AsyncIterator[Delivery]:
-        """All results, as they come, until `stop` is called."""
+        """Yield all results as they come, until `stop` is called."""
         while not self._stopping:
             delivery = await self.poll(SLICE_S)
             if delivery is not None:
                 yield delivery
 
     def stop(self) -> None:
-        """Let the iteration end.  From any thread, or from a signal handler."""
+        """End the iteration.  From any thread, or from a signal handler."""
         self._stopping = True
         if self._opened is not None:
             self._opened.stop()
 
     async def close(self) -> None:
-        """Commit what is acknowledged and leave the group.  Closing twice is closing once."""
+        """Commit everything acknowledged and leave the group.  Idempotent."""
         self.stop()
         if self._opened is not None:
             opened, self._opened = self._opened, None
-            await self._run(opened.close)  # waits its turn behind a poll that is under way
+            await self._run(opened.close)  # queued behind a running poll
         self._thread.shutdown(wait=False)
 
     async def __aenter__(self) -> Self:
-        return await self.open()
+        try:
+            return await self.open()
+        except BaseException:
+            self._thread.shutdown(wait=False)
+            raise
 
     async def __aexit__(
         self,
@@ -215,7 +219,7 @@ class AsyncResultSubscription:
         await self.close()
 
     def _poll_in_thread(self) -> asyncio.Future[Delivery | None]:
-        """The poll that is under way, or a new one.  It outlives a task that is cancelled."""
+        """Return the running poll, or start one.  It outlives a cancelled task."""
         if self._opened is None:
             raise ClientClosed("not inside its `async with`")
         if self._polling is None:
@@ -224,3 +228,9 @@ class AsyncResultSubscription:
 
     def _run(self, call: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def _close_unclaimed(connecting: Future[ResultSubscription]) -> None:
+    """Close a subscription that connected after its task had been cancelled."""
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().close()

@@ -1,7 +1,7 @@
-"""From what a caller hands over to an upload, with everything checked that needs no decoding.
+"""Build uploads from the caller's arguments, with every check that needs no decoding.
 
-What is refused here never travels: the codes are those that the pipeline would answer with
-later.  Pure: time and randomness are brought by the caller.
+Refused input is never sent; the codes are those of the failed results that the pipeline would
+produce.  Pure: the caller passes time and randomness.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 
+from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.errors import Code, InvalidEvent, InvalidImage
 from erasestream.schemas.events.images import MAX_UPLOAD_BYTES, Upload
 from erasestream.schemas.ids import (
@@ -24,7 +25,7 @@ from erasestream.schemas.image_formats import sniff_content_type
 from erasestream.schemas.options import CutoutOptions, describe_errors
 
 Options = CutoutOptions | Mapping[str, object] | None
-"""The options themselves, or their names and values, or None for the defaults."""
+"""Options, their names and values, or None for the defaults."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -32,17 +33,17 @@ _DEFAULT_OPTIONS = CutoutOptions()
 
 
 def milliseconds(time: datetime) -> int:
-    """Whole milliseconds since 1970.  Raises `InvalidEvent` without a time zone."""
+    """Return whole milliseconds since 1970.  Raises `InvalidEvent` without a time zone."""
     if time.tzinfo is None:
         raise InvalidEvent("a time without a time zone")
-    since = (time - _EPOCH) // _MILLISECOND
-    if not 0 <= since < 1 << 48:
+    since_1970 = (time - _EPOCH) // _MILLISECOND
+    if not 0 <= since_1970 < 1 << 48:
         raise InvalidEvent("a time that does not fit into an id")
-    return since
+    return since_1970
 
 
 def idempotent_id(lane: Lane, account: str, key: str, time: datetime) -> UploadId:
-    """The id that the same upload has on every try.  Raises `InvalidEvent`."""
+    """Return the id of an upload that is the same on every retry.  Raises `InvalidEvent`."""
     if not key:
         raise InvalidEvent("an empty idempotency_key")
     try:
@@ -53,10 +54,10 @@ def idempotent_id(lane: Lane, account: str, key: str, time: datetime) -> UploadI
 
 @dataclass(frozen=True, kw_only=True)
 class UploadFactory:
-    """Makes the uploads of one lane; the clock and the randomness are brought."""
+    """Builds the uploads of one lane."""
 
     lane: Lane
-    clock: Callable[[], datetime]
+    now: WallClock
     random: Callable[[int], bytes]
 
     def build(
@@ -69,7 +70,7 @@ class UploadFactory:
         idempotency_key: str | None = None,
         idempotency_time: datetime | None = None,
     ) -> Upload:
-        """The upload.
+        """Return the upload.
 
         Raises `InvalidImage` (empty, too_large, unsupported_format) or `InvalidEvent`
         (invalid_account, invalid_options, invalid_event).
@@ -80,7 +81,7 @@ class UploadFactory:
         try:
             return Upload(
                 id=self._id(account, idempotency_key, idempotency_time),
-                time=self.clock(),
+                time=self.now(),
                 account=AccountId(account),
                 content_type=content_type,
                 reference=reference,
@@ -89,18 +90,18 @@ class UploadFactory:
             )
         except ValidationError as error:
             fields = sorted({str(e["loc"][0]) for e in error.errors() if e["loc"]})
-            raise InvalidEvent(", ".join(fields)) from None  # values stay out of messages
+            raise InvalidEvent(", ".join(fields)) from None  # without values
 
     def _id(self, account: str, key: str | None, time: datetime | None) -> UploadId:
         if key is not None:
-            return idempotent_id(self.lane, account, key, time or self.clock())
+            return idempotent_id(self.lane, account, key, time or self.now())
         if time is not None:
             raise InvalidEvent("idempotency_time without idempotency_key")
-        return new_upload_id(milliseconds(self.clock()), self.random(10))
+        return new_upload_id(milliseconds(self.now()), self.random(10))
 
 
 def checked_options(options: Options) -> CutoutOptions:
-    """The options as their model.  Raises `InvalidEvent` (invalid_options) naming them."""
+    """Validate options.  Raises `InvalidEvent` (invalid_options) naming the invalid ones."""
     if options is None:
         return _DEFAULT_OPTIONS
     if isinstance(options, CutoutOptions):

@@ -1,14 +1,14 @@
-"""The library that upstream services send images with.
+"""Client library for sending images.
 
-The promise: an upload that gave a `Receipt` is on the brokers, in as many copies as their
-durability demands, and yields exactly one result.  An upload that raised `Unavailable`
-after it was handed over *may* be there all the same; sent again with the same idempotency
-key and time it has the same id, and whoever reads results keeps one.
+Delivery: an upload with a `Receipt` is on the brokers, in as many replicas as their durability
+demands, and yields exactly one result.  An upload that raised `Unavailable` after it was sent
+*may* have been appended; sent again with the same idempotency key and time it has the same id,
+and consumers of results deduplicate by id.
 
-* Every in-sync broker must acknowledge; retries inside the library append once.
-* Uploads have no key, and no order between them is promised.
-* What waits to be sent is bounded in bytes; beyond that, senders wait.
-* Nothing is sent that the pipeline would refuse for its first bytes, size or account.
+* Every in-sync replica must acknowledge; retries inside the library append once.
+* Uploads have no key, and their order is not guaranteed.
+* The bytes that wait to be sent are bounded; beyond the bound, callers wait.
+* Images that the pipeline would refuse for first bytes, size or account are not sent.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
+from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.errors import ClientClosed
 from erasestream.schemas.ids import Lane
 from erasestream.topics.client.upload_builder import Options, UploadFactory
@@ -28,15 +29,13 @@ from erasestream.topics.kafka.connection import Cluster
 
 __all__ = ["AsyncUploadProducer", "Receipt", "SendingLimits", "UploadProducer"]
 
-Clock = Callable[[], datetime]
 
-
-def _now() -> datetime:
+def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
 class UploadProducer:
-    """Send images of one lane.  Thread-safe; may not cross a fork.
+    """Sends the images of one lane.  Thread-safe; must not cross a fork.
 
         cluster = Cluster(
             bootstrap_servers=("kafka-1.example:9093",), identities=Path("identities")
@@ -49,9 +48,9 @@ class UploadProducer:
             for future in sent:
                 print(future.result().upload_id)
 
-    The constructor asks the brokers whether this role may write and raises `Refused`
-    (missing_certificate, certificate_refused, not_authorized, missing_topic) or
-    `Unavailable`.  Leaving the block waits until everything sent is acknowledged.
+    The constructor checks with the brokers that this role may write, and raises `Refused`
+    (missing_certificate, certificate_refused, not_authorized, missing_topic) or `Unavailable`.
+    Leaving the block waits until every upload is acknowledged or has failed.
     """
 
     def __init__(
@@ -60,10 +59,10 @@ class UploadProducer:
         lane: Lane,
         *,
         limits: SendingLimits | None = None,
-        clock: Clock = _now,
+        now: WallClock = _utc_now,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self._factory = UploadFactory(lane=lane, clock=clock, random=random)
+        self._factory = UploadFactory(lane=lane, now=now, random=random)
         self._sender = UploadSender(cluster, lane, limits=limits or SendingLimits())
 
     def send(
@@ -76,17 +75,17 @@ class UploadProducer:
         idempotency_key: str | None = None,
         idempotency_time: datetime | None = None,
     ) -> Future[Receipt]:
-        """Hand an image over; the future is done when the brokers have acknowledged it.
+        """Send an image; the future is done once the brokers have acknowledged it.
 
-        The same account, `idempotency_key` and `idempotency_time` (now, if left out) give
-        the upload the same id on every try.  `reference`, 1 to 128 characters of your own,
-        comes back with the result.
+        The same account, `idempotency_key` and `idempotency_time` (default: now) give the
+        upload the same id on every retry.  `reference`, 1 to 128 characters of your own, is
+        returned with the result.
 
         Raises at once: `InvalidImage` (empty, too_large, unsupported_format), `InvalidEvent`
-        (invalid_account, invalid_options, invalid_event), `Unavailable` (queue_full) without
-        room for `limits.max_wait_s`, `Refused` (closed, used_after_fork).
-        Through the future: `Unavailable`, `Refused`.  Callbacks of the future run in the
-        producer's own thread and must be short.
+        (invalid_account, invalid_options, invalid_event), `Unavailable` (queue_full) after
+        `limits.max_wait_s` without room, `Refused` (closed, used_after_fork).
+        Through the future: `Unavailable`, `Refused`.  The future's callbacks run in the
+        producer's thread and must be short.
         """
         self._sender.check_usable()
         upload = self._factory.build(
@@ -107,18 +106,18 @@ class UploadProducer:
         except BaseException:  # an interrupt must not keep the room
             self._sender.withdraw(room, prepared.size)
             raise
-        return self._sender.hand_over(prepared)
+        return self._sender.send(prepared)
 
     def flush(self, timeout_s: float | None = None) -> None:
-        """Wait until everything sent so far is acknowledged or has failed.
+        """Wait until every upload sent so far is acknowledged or has failed.
 
-        Raises `Unavailable` if that takes longer than `timeout_s` (or than the delivery
-        timeout, when every future is done in any case).
+        Raises `Unavailable` after `timeout_s`; by default after the delivery timeout, by which
+        every future is done in any case.
         """
         self._sender.flush(self._sender.limits.delivery_s if timeout_s is None else timeout_s)
 
     def close(self) -> None:
-        """Wait until every future is done, then disconnect.  Closing twice is closing once."""
+        """Wait until every future is done, then disconnect.  Idempotent."""
         self._sender.close()
 
     def __enter__(self) -> Self:
@@ -144,8 +143,8 @@ class AsyncUploadProducer:
                 for path in Path("photos").glob("*.jpg"):
                     tasks.create_task(producer.send(path.read_bytes(), account="acct-17"))
 
-    Entering the block (or `open`) does what the constructor of the other does.  A task that
-    is cancelled while it awaits the acknowledgement does not call the upload back.
+    Entering the block (or `open`) connects, like the constructor of `UploadProducer`.  Cancelling
+    a task that awaits the acknowledgement does not cancel the upload.
     """
 
     def __init__(
@@ -154,12 +153,12 @@ class AsyncUploadProducer:
         lane: Lane,
         *,
         limits: SendingLimits | None = None,
-        clock: Clock = _now,
+        now: WallClock = _utc_now,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._limits = limits or SendingLimits()
         self._connect = partial(UploadSender, cluster, lane, limits=self._limits)
-        self._factory = UploadFactory(lane=lane, clock=clock, random=random)
+        self._factory = UploadFactory(lane=lane, now=now, random=random)
         self._opened: UploadSender | None = None
 
     async def open(self) -> Self:
@@ -177,7 +176,7 @@ class AsyncUploadProducer:
         idempotency_key: str | None = None,
         idempotency_time: datetime | None = None,
     ) -> Receipt:
-        """Send an image and wait for its acknowledgement.  Raises as `UploadProducer.send`."""
+        """Send an image and await its acknowledgement.  Raises as `UploadProducer.send`."""
         sender = self._sender
         sender.check_usable()
         upload = self._factory.build(
@@ -200,10 +199,10 @@ class AsyncUploadProducer:
         except BaseException:  # a cancelled task must not keep the room
             sender.withdraw(room, prepared.size)
             raise
-        return await asyncio.wrap_future(sender.hand_over(prepared))
+        return await asyncio.wrap_future(sender.send(prepared))
 
     async def close(self) -> None:
-        """Wait until everything sent is acknowledged or has failed, then disconnect."""
+        """Wait until every upload is acknowledged or has failed, then disconnect."""
         if self._opened is not None:
             await asyncio.to_thread(self._opened.close)
 

@@ -1,7 +1,11 @@
-"""What the two producers share: clients, and a bound on what waits.
+"""Sender of uploads: client, byte budget and acknowledgements.  Both producers share it.
 
-The steps of one upload: `prepare` checks it, `reserve` asks for room, `hand_over` gives it
-to librdkafka, whose thread serves the acknowledgement into a future and gives the room back.
+An upload goes through three steps:
+
+1. `prepare` encodes it and computes its size.
+2. `reserve` requests room in the byte budget.
+3. `send` gives it to librdkafka.  The client's thread completes the upload's future once the
+   brokers have answered, and then releases its room.
 """
 
 import os
@@ -28,7 +32,7 @@ from erasestream.schemas.events.images import Upload
 from erasestream.schemas.ids import Lane, UploadId
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.retention_budget import JUDGED_TO_APPENDED_S
-from erasestream.topics.catalog.roles import LaneRole, lane_role
+from erasestream.topics.catalog.roles import LaneRole, Role, lane_role
 from erasestream.topics.catalog.topic_names import (
     MAX_UPLOAD_RECORD_BYTES,
     RECORD_OVERHEAD_BYTES,
@@ -43,20 +47,21 @@ from erasestream.topics.kafka.errors import ClientErrorState, is_fatal, kafka_er
 from erasestream.topics.kafka.producer.producer_pool import ProducerPool
 
 _PURGE_S = 5.0
+"""Longest wait for the callbacks of purged records."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SendingLimits:
-    """How much may wait, and how long anything may take."""
+    """Bounds on memory and time."""
 
     max_queued_bytes: int = 128_000_000
-    """What waits to be acknowledged, images with their overhead; one upload at least."""
+    """Bytes that wait for acknowledgement, images with their overhead; at least one upload."""
     max_wait_s: float = 30.0
-    """Longest wait of a sender for room in the queue."""
+    """Longest wait of a caller for room in the queue."""
     delivery_s: float = JUDGED_TO_APPENDED_S
-    """Longest time from hand-over to acknowledgement, retries included.
+    """Longest time from sending to acknowledgement, retries included.
 
-    When one upload has waited for so long, all that wait are given up with it.
+    Once one upload has waited for this long, all waiting uploads are given up with it.
     """
     readiness_s: float = 15.0
     """Longest wait for the brokers' first answer."""
@@ -70,9 +75,9 @@ class SendingLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """Where an upload lies, and when the broker appended it: there its 24 hours start.
+    """Position of an upload, and when the broker appended it: its 24 hours start there.
 
-    `offset` is -1 if a retry found the record appended already and was not told where.
+    `offset` is -1 if a retry found the record appended already, without its offset.
     """
 
     upload_id: UploadId
@@ -81,8 +86,8 @@ class Receipt:
     appended_at: datetime
 
 
-class Prepared(NamedTuple):
-    """An upload that was checked, as a record; `size` is the room that it takes."""
+class PreparedUpload(NamedTuple):
+    """A validated upload as a record; `size` is the room that it needs."""
 
     upload_id: UploadId
     wire: Wire
@@ -90,82 +95,81 @@ class Prepared(NamedTuple):
 
 
 class UploadSender:
-    """Sends as the role `<lane>.producer`.  Thread-safe; may not cross a fork."""
+    """Sends as the role `<lane>.producer`.  Thread-safe; must not cross a fork."""
 
     def __init__(self, cluster: Cluster, lane: Lane, *, limits: SendingLimits) -> None:
         self.lane = lane
         self.limits = limits
         self._topic = uploads_of(lane)
-        self._role = lane_role(lane, LaneRole.PRODUCER)
         self._process = os.getpid()
         self._closed = False
-        self._watch = ClientErrorState()
         self._budget = ByteBudget(limits.max_queued_bytes)
-        connection = Connection(cluster=cluster, role=self._role)
-        admin = Admin(connection, timeout_s=limits.readiness_s)
-        admin.check_rights({self._topic: [Operation.WRITE]})
+        role = lane_role(lane, LaneRole.PRODUCER)
+        connection = Connection(cluster=cluster, role=role)
+        with Admin(connection, timeout_s=limits.readiness_s) as admin:
+            admin.check_rights({self._topic: [Operation.WRITE]})
+        self._failures = _DeliveryFailures(role, self._topic, delivery_s=limits.delivery_s)
+        errors = self._failures.errors
         self._clients = ProducerPool(
-            _settings(connection, self._watch, limits),
+            _settings(connection, errors, limits),
             delivery_s=limits.delivery_s,
             renewal=CertificateWatcher(connection.identity),
-            lifeline=BrokerLossDetector(connection, self._watch),
-            name=self._role,
+            lifeline=BrokerLossDetector(connection, errors),
+            name=role,
         )
 
     def check_usable(self) -> None:
-        """Raises `Refused` (used_after_fork, closed)."""
+        """Raise `Refused` (used_after_fork, closed) if the sender cannot be used."""
         if os.getpid() != self._process:
             raise UsedAfterFork
         if self._closed:
             raise ClientClosed
 
-    def prepare(self, upload: Upload) -> Prepared:
-        """The record of an upload, and the room that it takes."""
+    def prepare(self, upload: Upload) -> PreparedUpload:
+        """Encode an upload."""
         wire = to_wire(upload, source=f"/lanes/{self.lane}/uploads")
         size = len(wire.value) + RECORD_OVERHEAD_BYTES
-        return Prepared(upload_id=upload.id, wire=wire, size=size)
+        return PreparedUpload(upload_id=upload.id, wire=wire, size=size)
 
     def reserve(self, size: int) -> Future[None]:
-        """Ask for room; done when it is granted.  Then `hand_over` or `withdraw`."""
+        """Request room; done when it is granted.  Then `send` or `withdraw`."""
         self.check_usable()
         return self._budget.reserve(size)
 
     def withdraw(self, room: Future[None], size: int) -> None:
-        """Give up on room that was asked for."""
+        """Give up requested room."""
         self._budget.withdraw(room, size)
 
     def queue_full(self) -> Unavailable:
-        """What a sender that waited too long is told."""
+        """Return the error for a caller that waited too long for room."""
         detail = f"{self._topic}: no room within {self.limits.max_wait_s:g} s"
         return Unavailable(detail, code=Code.QUEUE_FULL)
 
-    def hand_over(self, prepared: Prepared) -> Future[Receipt]:
-        """Give the record to librdkafka.  The room for it must have been granted."""
+    def send(self, prepared: PreparedUpload) -> Future[Receipt]:
+        """Give the record to librdkafka.  Its room must have been granted."""
         receipt: Future[Receipt] = Future()
-        receipt.set_running_or_notify_cancel()  # what was sent can not be cancelled
+        receipt.set_running_or_notify_cancel()  # a sent record cannot be cancelled
+        # Without the record itself: librdkafka has a copy, and ours would stay until it is sent.
+        delivered = partial(self._delivered, receipt, prepared.upload_id, prepared.size)
         try:
             self.check_usable()
-            # Not the record itself: librdkafka has a copy, and ours would stay until it is sent.
-            delivered = partial(self._delivered, receipt, prepared.upload_id, prepared.size)
             self._clients.produce(self._topic, prepared.wire, delivered)
-        except BufferError as error:
+        except BaseException as error:
             self._budget.release(prepared.size)
-            raise self.queue_full() from error
-        except KafkaException as exception:
-            self._budget.release(prepared.size)
-            raise self._failure(kafka_error(exception)) from exception
-        except BaseException:
-            self._budget.release(prepared.size)
+            if isinstance(error, BufferError):
+                raise self.queue_full() from error
+            if isinstance(error, KafkaException):
+                raise self._failures.of(kafka_error(error)) from error
             raise
         return receipt
 
     def flush(self, timeout_s: float) -> None:
-        """Wait until every future is done.  Raises `Unavailable` if that takes longer."""
+        """Wait until every future is done.  Raises `Unavailable` after the timeout."""
         self.check_usable()
         self._wait_empty(timeout_s)
 
     def close(self) -> None:
-        """Wait until every future is done, then let go of the brokers.  Twice is once."""
+        """Wait until every future is done, then disconnect.  Idempotent."""
         if os.getpid() != self._process:
             raise UsedAfterFork
         if self._closed:
@@ -182,7 +186,7 @@ class UploadSender:
     def _wait_empty(self, timeout_s: float) -> None:
         if not self._budget.wait_empty(timeout_s):
             detail = f"{self._topic}: {self._budget.used} bytes wait after {timeout_s:g} s"
-            raise self._watch.explain(detail)
+            raise self._failures.errors.explain(detail)
 
     def _delivered(
         self,
@@ -192,24 +196,35 @@ class UploadSender:
         error: KafkaError | None,
         message: Message,
     ) -> None:
+        """Complete an upload's future; called by the thread of its client."""
         try:
             if error is None:
-                self._watch.settled()
+                self._failures.errors.settled()
                 receipt.set_result(_receipt(upload_id, message))
             else:
-                receipt.set_exception(self._failure(error))
+                receipt.set_exception(self._failures.of(error))
         finally:
-            self._budget.release(size)  # last: an empty budget means all are done
+            self._budget.release(size)  # last: an empty budget means that all futures are done
 
-    def _failure(self, error: KafkaError) -> ErasestreamError:
-        code, context = error.code(), f"role {self._role}, topic {self._topic}"
+
+class _DeliveryFailures:
+    """Errors of deliveries, translated with their context."""
+
+    def __init__(self, role: Role, topic: str, *, delivery_s: float) -> None:
+        self.errors = ClientErrorState()
+        self._context = f"role {role}, topic {topic}"
+        self._delivery_s = delivery_s
+
+    def of(self, error: KafkaError) -> ErasestreamError:
+        """Return the error of an upload whose delivery failed with this one."""
+        code, context = error.code(), self._context
         if is_fatal(error):
-            return Unavailable(f"{context}: {error.str()}")  # the next one gets a new client
+            return Unavailable(f"{context}: {error.str()}")  # the next upload gets a new client
         if code == KafkaError.MSG_SIZE_TOO_LARGE:
             return InvalidImage(context, code=Code.TOO_LARGE)
         if code in (KafkaError._PURGE_INFLIGHT, KafkaError._PURGE_QUEUE):
-            at_latest = f"at the latest after {self.limits.delivery_s:g} s"
-            return self._watch.explain(f"{context}: given up unacknowledged, {at_latest}")
+            detail = f"{context}: given up unacknowledged, after at most {self._delivery_s:g} s"
+            return self.errors.explain(detail)
         return translate(error, context)
 
 
@@ -223,26 +238,26 @@ def _receipt(upload_id: UploadId, message: Message) -> Receipt:
     )
 
 
-def _settings(connection: Connection, watch: ClientErrorState, limits: SendingLimits) -> Settings:
+def _settings(connection: Connection, errors: ClientErrorState, limits: SendingLimits) -> Settings:
     attempt_ms = int(limits.delivery_s * 1000 / 3)
     return connection.settings(
-        watch,
+        errors,
         acks="all",
-        # With more, one that fails makes librdkafka number all others anew (`sending_clients.py`;
-        # its issue 4953), and one that is not answered makes it look at the queue without a pause
-        # (issue 2565).
+        # With more in flight, a failed request makes librdkafka renumber all others
+        # (`kafka/producer/producer_pool.py`; its issue 4953), and an unanswered one makes it scan
+        # the queue without a pause (issue 2565).
         max_in_flight=1,
-        # So what waits goes together, three times as much as librdkafka has by default; no more,
-        # since whoever reads one image again reads its batch.
+        # Waiting uploads share a batch, three times as large as librdkafka's default; not larger,
+        # because rereading one image fetches its whole batch.
         batch_size=3_000_000,
         message_max_bytes=MAX_UPLOAD_RECORD_BYTES,
-        # Images do not batch well and are compressed already; senders want the acknowledgement.
+        # Images do not batch well and are compressed already; callers want the acknowledgement.
         linger_ms=1,
         compression_type="none",
-        # A leader that is silent is left for another before that, with time for that one to answer.
+        # A silent leader is left for another one early enough for that one to answer in time.
         request_timeout_ms=attempt_ms,
         socket_timeout_ms=attempt_ms + 5000,
-        # The budget is the bound.  librdkafka frees a record just after we release its room.
+        # The budget is the bound.  librdkafka frees a record just after its room is released.
         queue_buffering_max_kbytes=(limits.max_queued_bytes + MAX_UPLOAD_RECORD_BYTES) // 1024 + 1,
         queue_buffering_max_messages=0,
     )

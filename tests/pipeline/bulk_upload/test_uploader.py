@@ -52,7 +52,7 @@ class Sender:
 
     def send(self, image: bytes, *, account: str, **more: Any) -> Future[Receipt]:
         """Acknowledge, fail or hold the upload."""
-        factory = UploadFactory(lane=SHOP, clock=lambda: NOW, random=os.urandom)
+        factory = UploadFactory(lane=SHOP, now=lambda: NOW, random=os.urandom)
         upload = factory.build(image, account=account, **more)
         number = len(self.sent)
         self.sent.append(upload.id)

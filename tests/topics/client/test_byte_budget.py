@@ -1,4 +1,4 @@
-"""The bound on what waits to be sent."""
+"""The bound on the bytes that wait to be sent."""
 
 import threading
 
@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from erasestream.topics.client.byte_budget import ByteBudget
 
 
-def test_room_is_granted_at_once_while_there_is_some() -> None:
-    """What fits needs no waiting."""
+def test_free_room_is_granted_at_once() -> None:
     budget = ByteBudget(10)
     assert budget.reserve(4).done()
     assert budget.reserve(6).done()
@@ -18,7 +17,7 @@ def test_room_is_granted_at_once_while_there_is_some() -> None:
 
 
 def test_a_large_request_is_not_overtaken() -> None:
-    """Who asks later waits behind who asked earlier, even if it would fit."""
+    """A later request waits behind it even if it would fit."""
     budget = ByteBudget(10)
     budget.reserve(6)
     large, small = budget.reserve(8), budget.reserve(1)
@@ -30,8 +29,7 @@ def test_a_large_request_is_not_overtaken() -> None:
     assert budget.used == 9
 
 
-def test_giving_up_lets_the_next_one_go() -> None:
-    """A request that is withdrawn before it was granted holds nothing up."""
+def test_a_withdrawn_request_holds_nothing_up() -> None:
     budget = ByteBudget(10)
     budget.reserve(6)
     large, small = budget.reserve(8), budget.reserve(1)
@@ -40,7 +38,7 @@ def test_giving_up_lets_the_next_one_go() -> None:
     assert budget.used == 7
 
 
-def test_giving_up_what_was_granted_gives_it_back() -> None:
+def test_withdrawing_granted_room_releases_it() -> None:
     """The race between a timeout and the grant loses no room."""
     budget = ByteBudget(10)
     room = budget.reserve(6)
@@ -49,14 +47,12 @@ def test_giving_up_what_was_granted_gives_it_back() -> None:
 
 
 @pytest.mark.parametrize("size", [0, -1, 11])
-def test_what_can_never_fit_is_refused(size: int) -> None:
-    """A request above the bound would wait for ever, so it raises."""
+def test_a_request_above_the_bound_is_refused(size: int) -> None:
     with pytest.raises(ValueError, match="never"):
         ByteBudget(10).reserve(size)
 
 
-def test_waiting_for_empty_ends_when_all_is_released() -> None:
-    """A flush is woken by the last release, and says so when there is none."""
+def test_wait_empty_ends_with_the_last_release() -> None:
     budget = ByteBudget(10)
     budget.reserve(3)
     assert not budget.wait_empty(0.0)
@@ -67,8 +63,8 @@ def test_waiting_for_empty_ends_when_all_is_released() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 10), st.booleans()), max_size=60))
-def test_the_bound_holds_and_nothing_is_lost(steps: list[tuple[int, bool]]) -> None:
-    """Whatever is asked for, given up and given back: never above the bound, empty at the end."""
+def test_the_bound_holds_and_no_room_is_lost(steps: list[tuple[int, bool]]) -> None:
+    """For any sequence of requests, withdrawals and releases."""
     budget = ByteBudget(10)
     rooms = []
     for size, give_up in steps:
@@ -86,6 +82,6 @@ def test_the_bound_holds_and_nothing_is_lost(steps: list[tuple[int, bool]]) -> N
             assert first.done()
             budget.release(first_size)
     for room, size in rooms:
-        assert room.done(), "room was free and nobody got it"
+        assert room.done(), "free room was not granted"
         budget.release(size)
     assert budget.used == 0

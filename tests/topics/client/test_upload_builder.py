@@ -1,4 +1,4 @@
-"""What a producer checks before anything travels."""
+"""Validation of uploads before they are sent."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -14,9 +14,8 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
 
-def drafter(lane: str = "shop", now: datetime = NOW) -> UploadFactory:
-    """A drafter of this lane at this time."""
-    return UploadFactory(lane=Lane(lane), clock=lambda: now, random=lambda n: b"\xa5" * n)
+def factory(lane: str = "shop", now: datetime = NOW) -> UploadFactory:
+    return UploadFactory(lane=Lane(lane), now=lambda: now, random=lambda n: b"\xa5" * n)
 
 
 @pytest.mark.parametrize(
@@ -29,16 +28,15 @@ def drafter(lane: str = "shop", now: datetime = NOW) -> UploadFactory:
         (PNG + bytes(MAX_UPLOAD_BYTES), Code.TOO_LARGE),
     ],
 )
-def test_bad_images_are_refused_with_their_code(image: bytes, code: Code) -> None:
-    """Each image that the pipeline would refuse for its first bytes or size has its code."""
+def test_invalid_images_are_refused_with_their_code(image: bytes, code: Code) -> None:
+    """As the pipeline would refuse them, for their first bytes or size."""
     with pytest.raises(InvalidInput) as caught:
-        drafter().build(image, account="acct-17")
+        factory().build(image, account="acct-17")
     assert caught.value.code is code
 
 
-def test_the_largest_image_is_taken() -> None:
-    """The limit itself is allowed."""
-    upload = drafter().build(PNG + bytes(MAX_UPLOAD_BYTES - len(PNG)), account="a")
+def test_the_largest_image_is_accepted() -> None:
+    upload = factory().build(PNG + bytes(MAX_UPLOAD_BYTES - len(PNG)), account="a")
     assert len(upload.data) == MAX_UPLOAD_BYTES
 
 
@@ -69,11 +67,13 @@ def test_the_largest_image_is_taken() -> None:
         ),
     ],
 )
-def test_bad_attributes_are_refused_with_their_code(more: dict[str, object], code: Code) -> None:
-    """A wrong account, reference, option or key is refused, and its value is not repeated."""
+def test_invalid_attributes_are_refused_with_their_code(
+    more: dict[str, object], code: Code
+) -> None:
+    """The message does not repeat the value."""
     arguments = {"account": "acct-17", **more}
     with pytest.raises(InvalidInput) as caught:
-        drafter().build(PNG, **arguments)  # type: ignore[arg-type]
+        factory().build(PNG, **arguments)  # type: ignore[arg-type]
     assert caught.value.code is code
     for value in more.values():
         if isinstance(value, str) and value:
@@ -88,47 +88,44 @@ def test_bad_attributes_are_refused_with_their_code(more: dict[str, object], cod
         (b"RIFF\x10\0\0\0WEBPVP8 " + bytes(20), "image/webp"),
     ],
 )
-def test_the_content_type_comes_from_the_bytes(image: bytes, content_type: str) -> None:
-    """JPEG, PNG and WebP are told apart by content."""
-    assert drafter().build(image, account="a").content_type == content_type
+def test_the_content_type_is_detected_from_the_bytes(image: bytes, content_type: str) -> None:
+    assert factory().build(image, account="a").content_type == content_type
 
 
 def test_options_may_be_a_mapping() -> None:
-    """Names and values from a file become the same options as the model."""
-    upload = drafter().build(PNG, account="a", options={"format": "webp"})
+    upload = factory().build(PNG, account="a", options={"format": "webp"})
     assert upload.options == CutoutOptions(format=OutputFormat.WEBP)
 
 
-def test_a_new_upload_has_a_uuid7_of_the_clock() -> None:
-    """Without a key the id is a UUIDv7: 48 bits of milliseconds, then random."""
-    upload = drafter().build(PNG, account="a")
+def test_a_new_upload_has_a_uuid7_of_the_current_time() -> None:
+    """Without a key: 48 bits of milliseconds, then random bits."""
+    upload = factory().build(PNG, account="a")
     assert int(upload.id.replace("-", "")[:12], 16) == int(NOW.timestamp()) * 1000
     assert upload.id[14] == "7"
     assert upload.time == NOW
 
 
-def keyed(
+def keyed_id(
     by: UploadFactory, key: str = "row-1", account: str = "acct-17", time: datetime | None = None
 ) -> str:
-    """The id of an upload with an idempotency key."""
+    """Return the id of an upload with an idempotency key."""
     return by.build(PNG, account=account, idempotency_key=key, idempotency_time=time).id
 
 
-def test_the_same_key_and_time_give_the_same_id_later() -> None:
-    """A retry tomorrow has the id of today; another lane, account, key or time has not."""
-    today, tomorrow = drafter(), drafter(now=NOW + timedelta(days=1))
-    first = keyed(today)
-    assert keyed(tomorrow, time=NOW) == first
+def test_the_same_key_and_time_give_the_same_id() -> None:
+    """A retry on the next day; another lane, account, key or time gives another id."""
+    today, tomorrow = factory(), factory(now=NOW + timedelta(days=1))
+    first = keyed_id(today)
+    assert keyed_id(tomorrow, time=NOW) == first
     others = {
-        keyed(tomorrow),
-        keyed(drafter("bulk")),
-        keyed(today, account="acct-18"),
-        keyed(today, "row-2"),
+        keyed_id(tomorrow),
+        keyed_id(factory("bulk")),
+        keyed_id(today, account="acct-18"),
+        keyed_id(today, "row-2"),
     }
     assert len(others | {first}) == 5
 
 
 def test_the_time_zone_of_the_key_does_not_matter() -> None:
-    """The same instant written with another offset gives the same id."""
     elsewhere = NOW.astimezone(timezone(timedelta(hours=9)))
-    assert keyed(drafter(), time=NOW) == keyed(drafter(), time=elsewhere)
+    assert keyed_id(factory(), time=NOW) == keyed_id(factory(), time=elsewhere)

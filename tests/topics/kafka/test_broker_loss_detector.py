@@ -26,7 +26,7 @@ from erasestream.topics.kafka.records import Partition, Record
 from tests.flow.pictures import photo
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture, opened_kafka
-from tests.topics.client.test_result_subscription import Router, cutout
+from tests.topics.client.results import ResultWriter, cutout
 
 RESTARTS = 3
 
@@ -156,7 +156,7 @@ def test_restarts_of_the_only_broker_end_nothing(
             return bool(producer.send(photo(), account="acct").result(30))
 
         def is_delivered() -> bool:
-            Router(kafka, lane).write(cutout(next(numbers)))
+            ResultWriter(kafka, lane).write(cutout(next(numbers)))
             return results.poll(5.0) is not None
 
         for _ in range(RESTARTS):

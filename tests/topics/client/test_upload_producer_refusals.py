@@ -1,0 +1,94 @@
+"""Constructors of producers: refused or unavailable with a message that names the cause."""
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
+from erasestream.pipeline.devstack.kafka.broker import free_ports
+from erasestream.schemas.errors import Code, Refused, Unavailable
+from erasestream.schemas.ids import Lane
+from erasestream.topics.catalog.topic_names import MAX_UPLOAD_RECORD_BYTES, uploads_of
+from erasestream.topics.client.upload_producer import (
+    SendingLimits,
+    UploadProducer,
+)
+from erasestream.topics.kafka.connection import Cluster
+from tests.kafka_fixture import KafkaFixture
+from tests.topics.client.uploads import QUICK
+
+
+def _impostor(folder: Path, kafka: KafkaFixture, lane: Lane, *, certificate_of: str) -> Cluster:
+    """Return a cluster whose producer presents the certificate of another role."""
+    folder.mkdir()
+    shutil.copy(kafka.identities / "ca.crt", folder)
+    for suffix in ("crt", "key"):
+        source = kafka.identities / f"{certificate_of}.{suffix}"
+        shutil.copy(source, folder / f"{lane}.producer.{suffix}")
+    return Cluster(bootstrap_servers=(kafka.broker.bootstrap,), identities=folder)
+
+
+@pytest.mark.parametrize("role", ["consumer", "account"])
+def test_a_role_without_the_right_to_write_is_refused(
+    kafka: KafkaFixture, lane: Lane, tmp_path: Path, role: str
+) -> None:
+    """By the constructor, which names the topic."""
+    cluster = _impostor(tmp_path / "wrong", kafka, lane, certificate_of=f"{lane}.{role}")
+    with pytest.raises(Refused) as caught:
+        UploadProducer(cluster, lane)
+    assert caught.value.code is Code.NOT_AUTHORIZED
+    assert uploads_of(lane) in caught.value.sentence
+
+
+def test_another_lanes_certificate_is_refused(
+    kafka: KafkaFixture, lane: Lane, tmp_path: Path
+) -> None:
+    other = kafka.open_lane()
+    cluster = _impostor(tmp_path / "wrong", kafka, lane, certificate_of=f"{other}.producer")
+    with pytest.raises(Refused) as caught:
+        UploadProducer(cluster, lane)
+    assert caught.value.code is Code.NOT_AUTHORIZED
+
+
+def test_a_lane_without_topics_is_refused(kafka: KafkaFixture, lane: Lane, tmp_path: Path) -> None:
+    """With the advice to provision it."""
+    folder = tmp_path / "identities"
+    _impostor(folder, kafka, Lane("nowhere"), certificate_of=f"{lane}.producer")
+    cluster = Cluster(bootstrap_servers=(kafka.broker.bootstrap,), identities=folder)
+    with pytest.raises(Refused, match="provision"):
+        UploadProducer(cluster, Lane("nowhere"))
+
+
+def test_brokers_of_another_authority_are_refused(
+    kafka: KafkaFixture, lane: Lane, tmp_path: Path
+) -> None:
+    """Nothing is sent."""
+    stranger = CertificateAuthority.create(tmp_path / "authority", now=lambda: datetime.now(UTC))
+    stranger.issue_role(f"{lane}.producer", tmp_path)
+    cluster = Cluster(bootstrap_servers=(kafka.broker.bootstrap,), identities=tmp_path)
+    with pytest.raises(Refused) as caught:
+        UploadProducer(cluster, lane, limits=QUICK)
+    assert caught.value.code is Code.CERTIFICATE_REFUSED
+
+
+def test_a_missing_certificate_is_named(kafka: KafkaFixture, tmp_path: Path) -> None:
+    cluster = Cluster(bootstrap_servers=(kafka.broker.bootstrap,), identities=tmp_path)
+    with pytest.raises(Refused, match=r"ca\.crt") as caught:
+        UploadProducer(cluster, Lane("shop"))
+    assert caught.value.code is Code.MISSING_CERTIFICATE
+
+
+def test_unavailable_brokers_fail_the_constructor(kafka: KafkaFixture, lane: Lane) -> None:
+    """At its deadline."""
+    (port,) = free_ports(1)
+    cluster = Cluster(bootstrap_servers=(f"127.0.0.1:{port}",), identities=kafka.identities)
+    with pytest.raises(Unavailable) as caught:
+        UploadProducer(cluster, lane, limits=SendingLimits(readiness_s=1.0))
+    assert caught.value.code is Code.BROKER_UNAVAILABLE
+
+
+def test_a_queue_too_small_for_one_upload_is_refused() -> None:
+    with pytest.raises(Refused, match=str(MAX_UPLOAD_RECORD_BYTES)):
+        SendingLimits(max_queued_bytes=MAX_UPLOAD_RECORD_BYTES - 1)
