@@ -1,1 +1,1 @@
-"""Owners' decisions: write, read, view."""
+"""Owners' consent decisions: written, read and viewed."""

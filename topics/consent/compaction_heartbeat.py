@@ -1,9 +1,9 @@
-"""Heartbeats: records that keep the compaction of the consent topics going.
+"""Heartbeat records that keep the compaction of the consent topics going.
 
-Kafka compacts only what lies in segments that have ended, and a segment ends with the next
-record after its time.  Where nobody decides anything no record comes, and a decision that was
-superseded would stay on disk for ever.  So every partition gets a record of its own now and
-then, under a key that no account can have; all readers pass over it.
+Kafka compacts closed segments only, and a segment rolls with the first record after its time.  In
+a partition without new decisions it would never roll, and a superseded decision would stay on
+disk.  So every partition regularly gets a heartbeat record, under a key that no account can have;
+all readers skip it.
 """
 
 from collections.abc import Mapping
@@ -14,22 +14,22 @@ from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWr
 from erasestream.topics.kafka.records import Partition
 
 _NOTHING = Wire(headers=[], value=b"")
-"""Empty and not null: a null would be a tombstone, which goes before its segment does."""
+"""Empty and not null: a null would be a tombstone, which is removed before its segment."""
 
 
 class CompactionHeartbeat:
-    """Writes them; who is allowed to stands in the catalog."""
+    """Writes heartbeats; the catalog determines which role may."""
 
     def __init__(self, *, writes: AcknowledgedWriter, partitions: Mapping[str, int]) -> None:
-        """`partitions`: how many each of the topics has."""
+        """Write to these topics; `partitions` are their partition counts."""
         self._writes = writes
-        self._places = [
+        self._partitions = [
             Partition(topic, n) for topic, count in partitions.items() for n in range(count)
         ]
 
     def beat(self) -> None:
-        """One record in every partition.  Raises `Unavailable` or `Refused` if one failed."""
+        """Write one record to every partition.  Raises `Unavailable` or `Refused` if one fails."""
         for answer in self._writes.write_all(
-            [(at, HEARTBEAT_KEY, _NOTHING) for at in self._places]
+            [(at, HEARTBEAT_KEY, _NOTHING) for at in self._partitions]
         ):
             answer.result()

@@ -1,21 +1,21 @@
-"""What was found to be wrong with consent records: said at once, and written to the ledger.
+"""Findings about consent records: logged at once, and written to the ledger later.
 
-A finding's id is derived from the record that it is about: every router finds the same
-record, again after each restart, and all their entries are one.  Ledger entries wait until
-the router has time for them; brokers that are away lose none while the process lives, and
-the next process finds the same.
+A finding's id is derived from the position of its record: every router finds the same record,
+again after each restart, and all their entries are one.  Entries wait until the router has time
+to write them; while brokers are unavailable none is lost as long as the process lives, and the
+next process finds the same.
 
-Somebody who writes nothing but nonsense fills no memory: beyond a bound findings of one kind
-in one topic are counted, and become one entry that names the first.
+A flood of invalid records takes no memory: above a bound, findings of one kind in one topic are
+counted, and become one entry that names the first.
 """
 
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from erasestream.schemas.clocks import Clock, Deadline, WallClock
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.ledger import Finding, FindingKind
@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 10.0
 MAX_WAITING = 1000
-"""Findings that wait one by one."""
+"""Waiting findings, beyond which they are only counted."""
 
 
 class _Entry(NamedTuple):
-    """What is to be written: about one record, or about so many from this one on."""
+    """A finding to write: about one record, or about several from this one on."""
 
     kind: FindingKind
     at: Partition
@@ -42,7 +42,7 @@ class _Entry(NamedTuple):
 
 
 class LedgerFindings:
-    """Collects findings, and writes them when it is asked to."""
+    """Queue of findings, written one at a time on request."""
 
     def __init__(
         self,
@@ -50,8 +50,8 @@ class LedgerFindings:
         writes: AcknowledgedWriter,
         ledger_partitions: int,
         source: str = "/router",
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        clock: Callable[[], float] = time.monotonic,
+        now: WallClock = lambda: datetime.now(UTC),
+        clock: Clock = time.monotonic,
         max_waiting: int = MAX_WAITING,
     ) -> None:
         self._writes = writes
@@ -62,10 +62,10 @@ class LedgerFindings:
         self._max_waiting = max_waiting
         self._waiting: deque[_Entry] = deque()
         self._beyond: dict[tuple[FindingKind, str], _Entry] = {}
-        self._not_before_s = 0.0
+        self._pause = Deadline(0.0, clock)
 
     def report(self, kind: FindingKind, at: Partition, offset: int) -> None:
-        """Take a finding about one record."""
+        """Log a finding about one record, and queue it."""
         beyond = self._beyond.get((kind, at.topic))
         if beyond is not None:
             self._beyond[kind, at.topic] = beyond._replace(records=beyond.records + 1)
@@ -79,34 +79,35 @@ class LedgerFindings:
             self._beyond[kind, at.topic] = entry
 
     def write_one(self) -> None:
-        """Write one of those that wait, if any; one that can not be written waits on.
+        """Write the oldest finding, if any; while brokers are unavailable it stays queued.
 
-        It waits for the brokers: not to be called with a transaction open.
+        Waits for the brokers: do not call it with a transaction open.
         """
         if not self._waiting:
             self._waiting.extend(self._beyond.values())
             self._beyond.clear()
-        if not self._waiting or self._clock() < self._not_before_s:
+        if not self._waiting or not self._pause.has_passed:
             return
         try:
             self._write(self._waiting[0])
         except Unavailable:
-            self._not_before_s = self._clock() + RETRY_S
+            self._pause = Deadline(RETRY_S, self._clock)
         else:
             self._waiting.popleft()
 
     def _write(self, entry: _Entry) -> None:
         kind, about, offset, records = entry
-        many = records > 1
+        if records > 1:
+            name = f"{kind}:{about.topic}:many"
+            detail = f"{records} records from {about} at {offset} on"
+        else:
+            name = f"{kind}:{about.topic}"
+            detail = f"{about} at {offset}"
         event = Finding(
-            id=upload_id_of_position(
-                f"{kind}:{about.topic}{':many' if many else ''}", about.number, offset
-            ),
+            id=upload_id_of_position(name, about.number, offset),
             time=self._now(),
             kind=kind,
-            detail=f"{records} records from {about} at {offset} on"
-            if many
-            else f"{about} at {offset}",
+            detail=detail,
         )
         key = str(lane_of(about.topic)).encode()
         at = Partition(LEDGER, partition_of(key, self._ledger_partitions))

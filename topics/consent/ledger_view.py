@@ -1,7 +1,7 @@
-"""Which grants each account had, in which order, and which of them are erased.
+"""Grants of each account in the order of the ledger, and which of them are erased.
 
-What was decided stands in the ledger.  That a grant is erased is believed only of the topic
-`erasures`: every lane can write to the ledger, and only the eraser to that one.
+The ledger holds the decisions.  Erasures are taken from the topic `erasures` alone: every lane
+can write to the ledger, only the eraser to `erasures`.
 """
 
 import struct
@@ -21,7 +21,7 @@ from erasestream.topics.kafka.records import Partition, Record
 
 
 class LedgerDecision(NamedTuple):
-    """A decision in the ledger: its id, when its entry was appended, and whether it grants."""
+    """A decision in the ledger: its id, append time, and whether it grants."""
 
     id: bytes
     appended_ms: int
@@ -32,17 +32,16 @@ _PACKED = struct.Struct("<16sQ?")
 
 
 class Erasures:
-    """The grants that the eraser says are erased; pure.
+    """Grants whose erasure the eraser has confirmed, about 85 bytes each.  Pure.
 
-    Some 85 bytes each.  A grant's id names lane and account (`ids.grant_id`), so that nothing
-    else is kept of them.
+    A grant's id is derived from lane and account (`ids.grant_id`), so that it suffices.
     """
 
     def __init__(self) -> None:
         self._erased: set[bytes] = set()
 
     def apply(self, record: Record) -> None:
-        """Take one record into account; only those of the topic `erasures` say anything."""
+        """Apply one record; records of other topics are ignored."""
         if record.at.topic != ERASURES:
             return
         try:
@@ -52,17 +51,17 @@ class Erasures:
         self._erased.add(UUID(entry.grant).bytes)
 
     def __contains__(self, grant: GrantId) -> bool:
-        """Whether this one is erased."""
+        """Return whether the erasure of this grant is confirmed."""
         return UUID(grant).bytes in self._erased
 
 
 class GrantHistory:
-    """The state behind the view; pure.
+    """All decisions of the ledger, and the confirmed erasures.  Pure: the state behind the view.
 
-    What stands in the ledger for ever is kept here for as long: a decision that is come to
-    late must still find what was before it, and what came after.  That is 25 bytes for each
-    decision and some 170 for each account: 203 MB for the decisions of a million accounts that
-    made one each, 27 MB for as many of a thousand accounts (measured).
+    The ledger is permanent, and so is this state: a decision that is processed late still needs
+    the decisions before and after it.  25 bytes for each decision and about 170 for each account:
+    203 MB for one decision of each of a million accounts, 27 MB for as many decisions of a
+    thousand accounts (measured).
     """
 
     def __init__(self) -> None:
@@ -70,22 +69,22 @@ class GrantHistory:
         self._erased = Erasures()
 
     def apply(self, record: Record) -> None:
-        """Take one entry of the ledger or of `erasures` into account.
+        """Apply one entry of the ledger or of `erasures`.
 
-        Entries of other kinds change nothing, nor does one in the other topic.
+        Entries of other kinds, and entries in the wrong topic, are ignored.
         """
         key = record.key or b""
         try:
             event = type_of(record.headers)
             if event is DecisionEntry and record.at.topic == LEDGER:
                 entry = from_wire(DecisionEntry, record.headers, record.value)
-                self._decided(key, entry, record.appended_ms)
+                self._append(key, entry, record.appended_ms)
             else:
                 self._erased.apply(record)
         except InvalidEvent:
             return
 
-    def _decided(self, key: bytes, entry: DecisionEntry, appended_ms: int) -> None:
+    def _append(self, key: bytes, entry: DecisionEntry, appended_ms: int) -> None:
         if key != ledger_key(entry.lane, entry.account):
             return
         grants = entry.decision is Decision.GRANTED
@@ -93,91 +92,93 @@ class GrantHistory:
         self._decisions.setdefault(key, bytearray()).extend(packed)
 
     def has(self, lane: Lane, account: AccountId, decision: str) -> bool:
-        """Whether the entry of this decision was applied, and so all that were before it."""
-        return self._place(self._made(lane, account), decision) is not None
+        """Return whether the entry of this decision, and so all before it, were applied."""
+        return self._index(self._decisions_of(lane, account), decision) is not None
 
     def ended_by_revocation(self, lane: Lane, account: AccountId, decision: str) -> list[GrantId]:
-        """The grants that a revocation ends: those before it, and itself if it is a void grant.
+        """Return the grants that a revocation ends: those before it, and itself if a void grant.
 
-        None if the ledger does not have it.  Whether a grant is erased already plays no part:
-        marking it again changes nothing.
+        Empty if the ledger does not have the decision.  Includes erased grants: marking them
+        again changes nothing.
         """
-        made = self._made(lane, account)
-        place = self._place(made, decision)
-        return [] if place is None else _grants(lane, account, made[: place + 1])
+        decisions = self._decisions_of(lane, account)
+        index = self._index(decisions, decision)
+        return [] if index is None else _grants(lane, account, decisions[: index + 1])
 
     def ended_by_grant(self, lane: Lane, account: AccountId, decision: str) -> list[GrantId]:
-        """The grants before the last revocation before this grant.
+        """Return the grants before the last revocation that precedes this grant.
 
-        That revocation may be compacted away before it was come to.
+        That revocation may have been compacted before the eraser read it.
         """
-        made = self._made(lane, account)
-        until = self._place(made, decision) or 0
-        revocations = [n for n, each in enumerate(made[:until]) if not each.grants]
-        return _grants(lane, account, made[: revocations[-1]] if revocations else [])
+        decisions = self._decisions_of(lane, account)
+        until = self._index(decisions, decision) or 0
+        revocations = [n for n, each in enumerate(decisions[:until]) if not each.grants]
+        return _grants(lane, account, decisions[: revocations[-1]] if revocations else [])
 
     def appended_until(self, lane: Lane, account: AccountId, until_ms: int) -> list[GrantId]:
-        """The grants whose entries were appended until then.
+        """Return the grants whose entries were appended until then.
 
-        For a record that says nothing, or that the ledger does not have.
+        For a record that is unreadable, or whose decision the ledger does not have.
         """
-        made = self._made(lane, account)
-        return _grants(lane, account, [each for each in made if each.appended_ms <= until_ms])
+        decisions = self._decisions_of(lane, account)
+        return _grants(lane, account, [each for each in decisions if each.appended_ms <= until_ms])
 
-    def open(self, lane: Lane, account: AccountId) -> list[GrantId]:
-        """The grants whose erasure the eraser has not confirmed."""
-        return self._not_erased(lane, account, self._made(lane, account))
+    def unerased(self, lane: Lane, account: AccountId) -> list[GrantId]:
+        """Return the grants whose erasure the eraser has not confirmed."""
+        return self._without_erased(lane, account, self._decisions_of(lane, account))
 
-    def open_before(self, lane: Lane, account: AccountId, decision: str) -> list[GrantId] | None:
-        """Those among them that were made before this decision.
+    def unerased_before(
+        self, lane: Lane, account: AccountId, decision: str
+    ) -> list[GrantId] | None:
+        """Return the unerased grants before this decision.
 
-        None if the ledger does not have it (yet): then nothing can be said.
+        None if the ledger does not have the decision (yet): the answer is unknown.
         """
-        made = self._made(lane, account)
-        place = self._place(made, decision)
-        return None if place is None else self._not_erased(lane, account, made[:place])
+        decisions = self._decisions_of(lane, account)
+        index = self._index(decisions, decision)
+        return None if index is None else self._without_erased(lane, account, decisions[:index])
 
     def is_erased(self, grant: GrantId) -> bool:
-        """Whether the eraser has confirmed the erasure of this grant."""
+        """Return whether the eraser has confirmed the erasure of this grant."""
         return grant in self._erased
 
-    def _not_erased(
-        self, lane: Lane, account: AccountId, made: list[LedgerDecision]
+    def _without_erased(
+        self, lane: Lane, account: AccountId, decisions: list[LedgerDecision]
     ) -> list[GrantId]:
-        return [g for g in _grants(lane, account, made) if g not in self._erased]
+        return [g for g in _grants(lane, account, decisions) if g not in self._erased]
 
-    def _made(self, lane: Lane, account: AccountId) -> list[LedgerDecision]:
+    def _decisions_of(self, lane: Lane, account: AccountId) -> list[LedgerDecision]:
         packed = self._decisions.get(ledger_key(lane, account), b"")
         return list(map(LedgerDecision._make, _PACKED.iter_unpack(packed)))
 
     @staticmethod
-    def _place(made: list[LedgerDecision], decision: str) -> int | None:
+    def _index(decisions: list[LedgerDecision], decision: str) -> int | None:
         wanted = UUID(decision).bytes
-        return next((n for n, each in enumerate(made) if each.id == wanted), None)
+        return next((n for n, each in enumerate(decisions) if each.id == wanted), None)
 
 
-def _grants(lane: Lane, account: AccountId, made: list[LedgerDecision]) -> list[GrantId]:
-    return [grant_id(lane, account, str(UUID(bytes=each.id))) for each in made if each.grants]
+def _grants(lane: Lane, account: AccountId, decisions: list[LedgerDecision]) -> list[GrantId]:
+    return [grant_id(lane, account, str(UUID(bytes=each.id))) for each in decisions if each.grants]
 
 
 def ledger_key(lane: Lane, account: AccountId) -> bytes:
-    """The key that all entries about an account have in the ledger."""
+    """Return the key of all entries about an account in the ledger."""
     return f"{lane}/{account}".encode()
 
 
 class LedgerView:
-    """The grants of all accounts, and which are erased."""
+    """Grants and erasures of all accounts, read from the brokers."""
 
     def __init__(self, *, connection: Connection, partitions: Mapping[str, int]) -> None:
-        """`partitions`: how many the ledger and `erasures` have."""
+        """Read both topics; `partitions` are their partition counts."""
         self.grants = GrantHistory()
         topics = {name: partitions[name] for name in (LEDGER, ERASURES)}
         self._view = CompactedView(connection=connection, topics=topics, apply=self.grants.apply)
 
     def catch_up(self, *, deadline_s: float) -> set[Partition]:
-        """Apply all that was acknowledged before this call; of which partitions that is known.
+        """Apply every record acknowledged before this call, and return the complete partitions.
 
-        Those whose leader does not answer in time are not among them.
+        A partition whose leader does not answer in time is not among them.
         """
         return self._view.catch_up_with_known(deadline_s=deadline_s)
 

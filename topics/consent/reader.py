@@ -1,4 +1,4 @@
-"""Read the owners' decisions: what stands for an account, how that came, what is still kept."""
+"""Reader of consent decisions: active grant, history and unerased grants of an account."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -12,7 +12,7 @@ from erasestream.schemas.events.ledger import DecisionEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, is_account
 from erasestream.topics.catalog.topic_names import ERASURES, LEDGER, consent_of
 from erasestream.topics.consent.ledger_view import Erasures, GrantHistory, ledger_key
-from erasestream.topics.consent.view import ActiveGrant, Decisions
+from erasestream.topics.consent.view import ActiveGrant, ConsentState
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import Mark
@@ -31,7 +31,7 @@ S = TypeVar("S", bound=State)
 
 
 class HistoryEntry(NamedTuple):
-    """One decision of the past, as the ledger has it."""
+    """One decision in the ledger."""
 
     at: datetime
     decision: Decision
@@ -39,33 +39,32 @@ class HistoryEntry(NamedTuple):
     channel: Channel
 
 
-def checked(account: str) -> AccountId:
-    """The account, if it can be one.  Raises `InvalidEvent` (invalid_account)."""
+def validated(account: str) -> AccountId:
+    """Return the account id, or raise `InvalidEvent` (invalid_account)."""
     if not is_account(account):
         raise InvalidEvent(code=Code.INVALID_ACCOUNT)
     return AccountId(account)
 
 
 class ConsentReader:
-    """What stands for an account now, and how that came.  Thread-safe.
+    """Current and past decisions of the accounts of one lane.  Thread-safe.
 
-    Every question reads the account's partition up to where it reaches at that moment.  What
-    stands, and what is erased, is kept between questions, some 80 bytes for each account that
-    is granted and for each grant of any lane that was erased: the next question reads only what
-    is new.
+    Every query reads the account's partition up to its end offset at that moment.  Active grants
+    and erasures are cached between queries, about 80 bytes for each granted account and for each
+    erased grant of any lane: the next query reads new records only.
     """
 
     def __init__(self, *, connection: Connection, lane: Lane) -> None:
-        self._reads = PartitionReader(connection)
         self._lane = lane
         admin = Admin(connection)
-        self._queries = OffsetQueries(admin)
         self.partitions = admin.check_rights({consent_of(lane): (), LEDGER: (), ERASURES: ()})
-        self._decisions = self._followed(consent_of(lane), self._no_decisions)
-        self._erasures = self._followed(ERASURES, Erasures)
+        self._queries = OffsetQueries(admin)
+        self._reads = PartitionReader(connection)
+        self._decisions = self._cached(consent_of(lane), self._empty_state)
+        self._erasures = self._cached(ERASURES, Erasures)
 
-    def _followed(self, topic: str, make: Callable[[], S]) -> list[CachedPartitionState[S]]:
-        """Each partition of the topic."""
+    def _cached(self, topic: str, make: Callable[[], S]) -> list[CachedPartitionState[S]]:
+        """Return a cached state for each partition of the topic."""
         return [
             CachedPartitionState(
                 self._reads,
@@ -77,33 +76,33 @@ class ConsentReader:
             for number in range(self.partitions[topic])
         ]
 
-    def _no_decisions(self) -> Decisions:
+    def _empty_state(self) -> ConsentState:
         topic = consent_of(self._lane)
-        return Decisions(partitions={topic: self.partitions[topic]})
+        return ConsentState(partitions={topic: self.partitions[topic]})
 
     def active_grant(self, account: str) -> ActiveGrant | None:
-        """The grant in force; None if the account is not opted in.
+        """Return the active grant; None if the account is not opted in.
 
-        A grant that is erased is in force no more, whatever the last decision was.
+        An erased grant is not active, whatever the last decision is.
         """
-        return self.look(checked(account))[0]
+        return self.lookup(validated(account))[0]
 
-    def look(self, account: AccountId) -> tuple[ActiveGrant | None, Mark]:
-        """What stands, and how far the account's partition was read for that."""
-        with self._decisions[self.place(account).number].now() as (decisions, mark):
-            standing = decisions.active_grant(self._lane, account)
-        if standing is not None and self._is_erased(account, standing.grant):
-            standing = None
-        return standing, mark
+    def lookup(self, account: AccountId) -> tuple[ActiveGrant | None, Mark]:
+        """Return the active grant, and the offset up to which the partition was read."""
+        with self._decisions[self.partition_for(account).number].now() as (decisions, mark):
+            active = decisions.active_grant(self._lane, account)
+        if active is not None and self._is_erased(account, active.grant):
+            active = None
+        return active, mark
 
-    def reach(self, account: AccountId) -> Mark:
-        """How far the account's partition reaches now, or a little before."""
-        at = self.place(account)
+    def end_mark(self, account: AccountId) -> Mark:
+        """Return the end offset of the account's partition, current or slightly older."""
+        at = self.partition_for(account)
         return {at: self._queries.log_end(at)}
 
-    def between(self, account: AccountId, begin: Mark, offset: int) -> list[Record]:
-        """The account's records from `begin` up to this offset, which is acknowledged."""
-        at = self.place(account)
+    def records_between(self, account: AccountId, begin: Mark, offset: int) -> list[Record]:
+        """Return the account's records from `begin` up to this acknowledged offset."""
+        at = self.partition_for(account)
         if offset == begin[at]:
             return []
         records: list[Record] = []
@@ -112,8 +111,8 @@ class ConsentReader:
         )
         return records
 
-    def place(self, account: AccountId) -> Partition:
-        """Where the account's decisions lie."""
+    def partition_for(self, account: AccountId) -> Partition:
+        """Return the partition of the account's decisions."""
         topic = consent_of(self._lane)
         return Partition(topic, partition_of(account.encode(), self.partitions[topic]))
 
@@ -123,16 +122,16 @@ class ConsentReader:
             return grant in erasures
 
     def account_grants(self, account: str) -> "AccountGrants":
-        """Every grant of this account."""
-        return AccountGrants(self, self._lane, checked(account))
+        """Return the grants of this account, to be queried repeatedly."""
+        return AccountGrants(self, self._lane, validated(account))
 
     def unerased_grants(self, account: str) -> list[GrantId]:
-        """Every grant of this account whose erasure the eraser has not confirmed yet."""
-        return self.account_grants(account).open()
+        """Return the grants of this account whose erasure the eraser has not confirmed."""
+        return self.account_grants(account).unerased()
 
     def history(self, account: str) -> list[HistoryEntry]:
-        """Every decision of this account, oldest first."""
-        key = ledger_key(self._lane, checked(account))
+        """Return every decision of this account, oldest first."""
+        key = ledger_key(self._lane, validated(account))
         records: list[Record] = []
         self.read(LEDGER, key=key, apply=records.append)
         return list(_history(records, key))
@@ -146,7 +145,7 @@ class ConsentReader:
         begin: Mark | None = None,
         end: Mark | None = None,
     ) -> Mark:
-        """Apply the records of one key in its partition; how far it was read."""
+        """Apply the records of one key in its partition, and return the offset read up to."""
         return self._reads.read(
             Partition(topic, partition_of(key, self.partitions[topic])),
             lambda record: apply(record) if record.key == key else None,
@@ -157,35 +156,35 @@ class ConsentReader:
 
 
 class AccountGrants:
-    """The grants of one account, and which are erased.  Asked again, it reads only what is new."""
+    """Grants and erasures of one account.  Repeated queries read new records only."""
 
     def __init__(self, reader: ConsentReader, lane: Lane, account: AccountId) -> None:
         self._reader, self._lane, self._account = reader, lane, account
         self._grants = GrantHistory()
         self._reached: dict[str, Mark] = {}
 
-    def open(self) -> list[GrantId]:
-        """Those whose erasure the eraser has not confirmed yet."""
+    def unerased(self) -> list[GrantId]:
+        """Return the grants whose erasure the eraser has not confirmed."""
         self._catch_up()
-        return self._grants.open(self._lane, self._account)
+        return self._grants.unerased(self._lane, self._account)
 
-    def open_before(self, decision_id: str) -> list[GrantId] | None:
-        """Those among them that were made before this decision.
+    def unerased_before(self, decision_id: str) -> list[GrantId] | None:
+        """Return the unerased grants before this decision.
 
-        None if the ledger, as we were shown it, does not have that decision: a leader that
-        was deposed and does not know it yet shows the ledger of before.
+        None if the ledger as read does not have the decision: a deposed leader that does not know
+        it yet returns an older ledger.
         """
         self._catch_up()
-        return self._grants.open_before(self._lane, self._account, decision_id)
+        return self._grants.unerased_before(self._lane, self._account, decision_id)
 
     def _catch_up(self) -> None:
-        """All of what is new, or nothing of it."""
+        """Apply all new records of a topic, or none."""
         key = ledger_key(self._lane, self._account)
         for topic in (LEDGER, ERASURES):
             begin, records = self._reached.get(topic), list[Record]()
             reached = self._reader.read(topic, key=key, apply=records.append, begin=begin)
             for record in records:
-                # A leader that was deposed has less, and then all of it comes again.
+                # A deposed leader has fewer records; then they are read from the beginning.
                 if begin is None or record.offset >= begin[record.at]:
                     self._grants.apply(record)
             self._reached[topic] = reached

@@ -1,17 +1,17 @@
-"""What is known of the owners' decisions: only accounts that are granted are kept.
+"""View of the owners' consent decisions.  Only granted accounts need memory.
 
-The default, not opted in, needs no memory.  Rules, all of them:
+Rules:
 
-* No decision on record, or one that can not be read, is a refusal.
-* The lane of a decision is that of the topic it lies in; its account is the record's key.
-* A record in a partition where its account does not belong makes the account a refusal,
-  for as long as this view lives, and is reported: somebody writes with another partitioner,
-  and the order of this account's decisions is lost.  A lane with more than 10,000 such
-  accounts has lost it altogether: all its accounts are refusals, so that memory is bounded.
-* What is wrong is reported once per kind and key, of up to 10,000 keys per lane: the report is
-  kept for ever, and whoever writes nonsense must not fill it.
-* The last record of an account decides alone, so that compaction changes no answer.  A
-  grant that the broker appended too late to count (`ConsentDecision.is_void`) is a refusal.
+* No decision on record, or an unreadable one, is a refusal.
+* The lane of a decision is that of its topic; its account is the record's key.
+* A record in a partition to which its account does not belong makes the account a refusal for the
+  life of the view, and is reported: its writer uses another partitioner, and the order of this
+  account's decisions is lost.  In a lane with more than 10,000 such accounts all accounts are
+  refusals, so that memory is bounded.
+* Findings are reported once per kind and key, for up to 10,000 keys per lane: the report is
+  permanent, and a writer of nonsense must not fill it.
+* The last record of an account decides alone, so that compaction changes no answer.  A grant that
+  was appended too late to count (`ConsentDecision.is_void`) is a refusal.
 """
 
 import hashlib
@@ -34,29 +34,29 @@ from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.records import Partition, Record
 
 MAX_MISPLACED = 10_000
-"""Accounts per lane with a decision in a wrong partition that are told apart."""
+"""Accounts per lane that are remembered for a decision in a wrong partition."""
 
 MAX_REPORTED = 10_000
-"""Findings per lane that are reported one by one."""
+"""Findings per lane that are reported."""
 
 
 class ActiveGrant(NamedTuple):
-    """A grant in force: its id, and when the broker appended it."""
+    """Active grant of an account: its id, and when the broker appended it."""
 
     grant: GrantId
     appended_at: datetime
 
 
 ReportFinding = Callable[[FindingKind, Partition, int], None]
-"""Told of what is wrong, and where it lies."""
+"""Callback for a finding about the record at this position."""
 
 
 def ignore_finding(_kind: FindingKind, _at: Partition, _offset: int) -> None:
-    """For whoever reads beside the routers: they find the same, and write it down."""
+    """Ignore a finding; for views besides the routers', which report the same."""
 
 
-class Decisions:
-    """The state behind the view; pure, so that its rules can be tested without a broker."""
+class ConsentState:
+    """Active grants of some lanes.  Pure: the state behind the view."""
 
     def __init__(
         self, *, partitions: Mapping[str, int], report: ReportFinding = ignore_finding
@@ -65,9 +65,9 @@ class Decisions:
         self._report_finding = report
 
     def apply(self, record: Record) -> None:
-        """Take one record of a consent topic into account."""
+        """Apply one record of a consent topic."""
         lane, key = self._lanes[record.at.topic], record.key or b""
-        if key == HEARTBEAT_KEY or lane.is_lost:
+        if key == HEARTBEAT_KEY or lane.has_lost_order:
             return
         if partition_of(key, lane.partitions) != record.at.number:
             lane.misplace(key)
@@ -88,7 +88,7 @@ class Decisions:
             self._report_finding(kind, record.at, record.offset)
 
     def active_grant(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
-        """The grant in force of this account; None is a refusal."""
+        """Return the active grant of this account; None is a refusal."""
         state = self._lanes.get(consent_of(lane))
         granted = state.granted.get(account.encode()) if state else None
         if granted is None:
@@ -96,30 +96,31 @@ class Decisions:
         return ActiveGrant(grant_id(lane, account, granted.decision_id), utc(granted.appended_ms))
 
     def __len__(self) -> int:
-        """How many accounts are granted."""
+        """Return the number of granted accounts."""
         return sum(len(state.granted) for state in self._lanes.values())
 
 
 class _LaneState:
-    """What is known of the accounts of one lane."""
+    """Grants and misplaced accounts of one lane."""
 
     def __init__(self, *, partitions: int) -> None:
         self.partitions = partitions
         self.granted = GrantTable()
-        self.is_lost = False
+        self.has_lost_order = False
         self._misplaced: set[bytes] = set()
         self._reported: set[bytes] = set()
 
     def is_first(self, kind: FindingKind, key: bytes) -> bool:
-        """Whether this is to be reported, and not for the second time."""
-        # A key can be as large as a record: what is remembered of it is short.
-        name = hashlib.blake2b(f"{kind}:".encode() + key, digest_size=16).digest()
-        if name in self._reported or len(self._reported) >= MAX_REPORTED:
+        """Return whether this finding is new and within the limit of the lane."""
+        # A key can be as large as a record, so that only its digest is remembered.
+        digest = hashlib.blake2b(f"{kind}:".encode() + key, digest_size=16).digest()
+        if digest in self._reported or len(self._reported) >= MAX_REPORTED:
             return False
-        self._reported.add(name)
+        self._reported.add(digest)
         return True
 
     def decide(self, key: bytes, decided: ParsedDecision, appended_ms: int) -> None:
+        """Apply a readable decision."""
         revoked = decided.decision is Decision.REVOKED
         if revoked or decided.is_void(utc(appended_ms)) or key in self._misplaced:
             self.granted.drop(key)
@@ -127,18 +128,19 @@ class _LaneState:
             self.granted.put(key, decision_id=decided.id, appended_ms=appended_ms)
 
     def misplace(self, key: bytes) -> None:
+        """Refuse an account whose decisions have lost their order."""
         self.granted.drop(key)
         if not is_account(key.decode(errors="replace")):
-            return  # nobody is called this, so nobody is ever asked for
+            return  # no lookup ever uses this key
         self._misplaced.add(key)
         if len(self._misplaced) > MAX_MISPLACED:
-            self.is_lost = True
+            self.has_lost_order = True
             self._misplaced.clear()
             self.granted.clear()
 
 
 class ConsentView:
-    """The decisions of some lanes, and how fresh they are."""
+    """Active grants of some lanes as of a freshness mark, read from the brokers."""
 
     def __init__(
         self,
@@ -149,18 +151,18 @@ class ConsentView:
         report: ReportFinding = ignore_finding,
     ) -> None:
         partitions = {consent_of(lane): catalog[consent_of(lane)].partitions for lane in lanes}
-        self._decisions = Decisions(partitions=partitions, report=report)
+        self._state = ConsentState(partitions=partitions, report=report)
         self._view = CompactedView(
-            connection=connection, topics=partitions, apply=self._decisions.apply
+            connection=connection, topics=partitions, apply=self._state.apply
         )
         self._partitions = partitions
 
     def mark(self, *, timeout_s: float | None = None) -> Mark:
-        """How far the decisions reach now.  Raises `Unavailable`, after the timeout if given."""
+        """Return the current end of the topics.  Raises `Unavailable` after the timeout."""
         return self._view.mark(timeout_s=timeout_s)
 
     def read(self) -> Mark:
-        """Apply what is there, without waiting; what is applied then."""
+        """Apply fetched records without waiting, and return the applied offsets."""
         self._view.read(0)
         return self._view.applied
 
@@ -169,18 +171,18 @@ class ConsentView:
         self._view.catch_up(mark, deadline_s=deadline_s)
 
     def active_grant(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
-        """The grant in force of this account, as far as is applied; None is a refusal."""
-        return self._decisions.active_grant(lane, account)
+        """Return the active grant of this account as of the applied records; None is a refusal."""
+        return self._state.active_grant(lane, account)
 
     def mark_of(self, lane: Lane, account: AccountId) -> str:
-        """How much of the account's partition is applied: `<partition>/<offset>`."""
+        """Return the applied offset of the account's partition, as `<partition>/<offset>`."""
         topic = consent_of(lane)
         number = partition_of(account.encode(), self._partitions[topic])
         return f"{number}/{self._view.applied[Partition(topic, number)]}"
 
     def __len__(self) -> int:
-        """How many accounts are granted."""
-        return len(self._decisions)
+        """Return the number of granted accounts."""
+        return len(self._state)
 
     def close(self) -> None:
         """Stop reading."""

@@ -1,19 +1,19 @@
-"""Decisions of one account that two writers make at once: one order, or the safe outcome.
+"""Conflict detection between concurrent writers of one account's decisions.
 
-A decision has two records, its ledger entry and then its state.  The last state decides what
-is in force; the eraser judges by the ledger what a revocation ends.  Two writers can append
-their states in the other order than their entries, and then the two disagree.
+A decision has two records, its ledger entry and then its state.  The last state is in force; the
+eraser determines from the ledger which grants a revocation ends.  Two concurrent writers can
+append their states in another order than their entries, so that the two disagree.
 
-The rule that mends it, for every decision: *before* the ledger entry is written one notes how
-far the account's consent partition reaches; *after* the state is acknowledged one reads what
-lies between there and the state.  Whoever's entry is older and whose state is newer finds the
-other's state in between, since that was written after the other's entry.  It follows:
+Every decision therefore follows this rule: *before* writing the ledger entry, note the end offset
+of the account's consent partition; *after* the state is acknowledged, read the records between
+that offset and the state.  The writer whose entry is older and whose state is newer finds the
+other's state in between, because that was written after the other's entry.  Then:
 
-* a revocation that finds a grant there is made again: then its entry is behind the grant's;
-* a grant that finds a revocation there is revoked, and was none.
+* a revocation that finds a grant is written again, so that its entry follows the grant's;
+* a grant that finds a revocation is revoked, and reported as not granted.
 
-A mark that is too old (a leader that was deposed) only makes the stretch longer.  A pair that
-had the same order in both may be found as well; then the revocation wins, as it may.
+An end offset that is too old (from a deposed leader) only lengthens the range.  A pair with the
+same order in both topics may be detected as well; then the revocation wins, which is safe.
 """
 
 from collections.abc import Iterable
@@ -25,13 +25,13 @@ from erasestream.schemas.ids import AccountId
 from erasestream.topics.kafka.records import Record
 
 
-def has_rival(made: Decision, account: AccountId, between: Iterable[Record]) -> bool:
-    """Whether somebody decided otherwise for the account in these records of a consent topic."""
-    return any(_decided(each) is not made for each in between if each.key == account.encode())
+def has_conflict(decision: Decision, account: AccountId, between: Iterable[Record]) -> bool:
+    """Return whether one of these consent records decides otherwise for the account."""
+    return any(_decision(each) is not decision for each in between if each.key == account.encode())
 
 
-def _decided(record: Record) -> Decision:
-    """What a record decides; one that can not be read is a refusal."""
+def _decision(record: Record) -> Decision:
+    """Return the decision of a record; an unreadable one is a revocation."""
     try:
         return from_wire(ConsentDecision, record.headers, record.value).decision
     except InvalidEvent:

@@ -1,4 +1,4 @@
-"""What is no longer an account's last decision vanishes from the brokers' disks."""
+"""Superseded decisions are deleted from the brokers' disks."""
 
 import time
 from pathlib import Path
@@ -31,7 +31,7 @@ HURRIED = {
 
 
 def heartbeats(kafka: KafkaFixture, lane: Lane) -> CompactionHeartbeat:
-    """With the eraser's rights."""
+    """Write heartbeats with the eraser's rights."""
     connection: Connection = kafka.connection(ERASER)
     topic = consent_of(lane)
     return CompactionHeartbeat(
@@ -41,7 +41,7 @@ def heartbeats(kafka: KafkaFixture, lane: Lane) -> CompactionHeartbeat:
 
 
 def decision_ids(kafka: KafkaFixture, topic: str, account: bytes) -> list[bytes]:
-    """Of the account's decisions, as far as the topic has them."""
+    """Return the ids of the account's decisions in the topic."""
     reader = TopicReader(kafka.cluster, ADMIN, topic, kafka.catalog()[topic].partitions)
     try:
         records = [record for record in reader.read_to_end() if record.key == account]
@@ -50,15 +50,15 @@ def decision_ids(kafka: KafkaFixture, topic: str, account: bytes) -> list[bytes]
     return [dict(record.headers)["ce_id"] for record in records]
 
 
-def test_no_account_can_be_called_like_a_heartbeat() -> None:
-    """Or its decisions would be passed over."""
+def test_no_account_can_have_the_key_of_heartbeats() -> None:
+    """Its decisions would be skipped."""
     assert not is_account(HEARTBEAT_KEY.decode())
 
 
-def test_a_superseded_decision_vanishes_although_nobody_decides_anything(
+def test_a_superseded_decision_is_deleted_without_new_decisions(
     kafka: KafkaFixture, lane: Lane
 ) -> None:
-    """In a hurried topic: with nothing but heartbeats the grant goes, the revocation stays."""
+    """With short segments: heartbeats alone remove the grant and keep the revocation."""
     topic, account = consent_of(lane), b"acct-that-left"
     changes = [SetConfig(topic, name, None, value) for name, value in HURRIED.items()]
     apply(kafka.admin, kafka.catalog(), changes)
@@ -89,10 +89,8 @@ def test_a_superseded_decision_vanishes_although_nobody_decides_anything(
 
 
 @given(segment=st.floats(1, 86_400), check=st.floats(1, 600), delay=st.floats(0, 3600))
-def test_the_bound_counts_everything_that_is_waited_for(
-    segment: float, check: float, delay: float
-) -> None:
-    """The segment's end, the record that ends it, the cleaner, and the files."""
+def test_the_bound_includes_every_delay(segment: float, check: float, delay: float) -> None:
+    """The segment, the record that rolls it, the cleaner, and the deletion of files."""
     times = BrokerTimes(cleaner_backoff_s=check, delete_delay_s=delay)
     gone = superseded(Policy(segment_s=segment, broker=times))
     assert gone.worst_age_s >= segment + segment / 3 + check + delay

@@ -1,4 +1,4 @@
-"""The table of grants is a dictionary, only smaller."""
+"""The table of grants equals a dictionary, and is smaller."""
 
 import hashlib
 from itertools import count
@@ -14,14 +14,13 @@ GRANTS = st.builds(Granted, st.uuids().map(str), st.integers(-1, 2**62))
 OPERATIONS = st.lists(st.tuples(ACCOUNTS, st.none() | GRANTS), max_size=60)
 
 
-def name_of(account: bytes) -> bytes:
-    """What stands for an account in a table without randomness."""
+def digest_of(account: bytes) -> bytes:
+    """Return the digest of an account in a table with a constant key."""
     return hashlib.blake2b(account, digest_size=16, key=bytes(16)).digest()
 
 
 @given(OPERATIONS)
-def test_what_was_put_last_is_there(operations: list[tuple[bytes, Granted | None]]) -> None:
-    """And what was dropped is not."""
+def test_the_table_equals_a_dictionary(operations: list[tuple[bytes, Granted | None]]) -> None:
     table, expected = GrantTable(), dict[bytes, Granted]()
     for account, granted in operations:
         if granted is None:
@@ -40,7 +39,7 @@ def test_what_was_put_last_is_there(operations: list[tuple[bytes, Granted | None
 
 
 def test_accounts_of_one_bucket_stay_apart() -> None:
-    """Three and more in each; half of them go again."""
+    """Three and more in each bucket; half of them are deleted."""
     table = GrantTable(random=lambda _: b"\0" * 16)
     accounts = [f"acct-{n}".encode() for n in range(50_000)]
     for number, account in enumerate(accounts):
@@ -54,15 +53,15 @@ def test_accounts_of_one_bucket_stay_apart() -> None:
         )
 
 
-def test_bytes_that_look_like_an_account_are_none() -> None:
-    """A decision's id could be the very bytes that stand for another account of the bucket."""
+def test_an_id_equal_to_the_digest_of_an_account_is_not_found() -> None:
+    """An attacker could choose such a decision id."""
     table = GrantTable(random=bytes)
     other = b"other"
     accounts = (f"acct-{n}".encode() for n in count())
     account = next(each for each in accounts if _bucket(each) == _bucket(other))
-    table.put(account, decision_id=str(UUID(bytes=name_of(other))), appended_ms=7)
+    table.put(account, decision_id=str(UUID(bytes=digest_of(other))), appended_ms=7)
     assert table.get(other) is None
     table.drop(other)
     table.put(other, decision_id=str(UUID(int=1)), appended_ms=8)
-    assert table.get(account) == Granted(str(UUID(bytes=name_of(other))), 7)
+    assert table.get(account) == Granted(str(UUID(bytes=digest_of(other))), 7)
     assert table.get(other) == Granted(str(UUID(int=1)), 8)

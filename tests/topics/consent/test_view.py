@@ -1,4 +1,4 @@
-"""What the view makes of decisions: the last one counts, and doubt is a refusal."""
+"""State of the consent view: the last decision counts, and doubt is a refusal."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +17,7 @@ from erasestream.schemas.events.consent import (
 from erasestream.schemas.events.ledger import FindingKind
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
 from erasestream.topics.catalog.topic_names import consent_of
-from erasestream.topics.consent.view import MAX_MISPLACED, MAX_REPORTED, Decisions
+from erasestream.topics.consent.view import MAX_MISPLACED, MAX_REPORTED, ConsentState
 from erasestream.topics.kafka.partitioner import murmur2, partition_of
 from erasestream.topics.kafka.records import Partition, Record
 
@@ -28,12 +28,12 @@ ACCOUNT = AccountId("acct-1")
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-class View:
-    """The state, and what it found to be wrong."""
+class ViewHarness:
+    """The state of a view, and its findings."""
 
     def __init__(self) -> None:
         self.found: list[FindingKind] = []
-        self.decisions = Decisions(
+        self.state = ConsentState(
             partitions={TOPIC: COUNT, consent_of(OTHER): COUNT},
             report=lambda kind, _partition, _offset: self.found.append(kind),
         )
@@ -50,7 +50,7 @@ class View:
         value: bytes | None = None,
         topic: str = TOPIC,
     ) -> None:
-        """Append a record to the topic, as it should be but for what is given."""
+        """Append a record that is valid except for the arguments given."""
         self.offset += 1
         event = ConsentDecision(
             id=new_upload_id(self.offset, bytes(10)),
@@ -65,60 +65,58 @@ class View:
         number = partition_of(key, COUNT) if partition is None else partition
         at, appended_ms = Partition(topic, number), int((NOW + late).timestamp() * 1000)
         body = wire.value if value is None else value
-        self.decisions.apply(Record(at, self.offset, appended_ms, key, wire.headers, body))
+        self.state.apply(Record(at, self.offset, appended_ms, key, wire.headers, body))
 
     def opted_in(self, lane: Lane = LANE) -> bool:
-        """Whether the account is."""
-        return self.decisions.active_grant(lane, ACCOUNT) is not None
+        return self.state.active_grant(lane, ACCOUNT) is not None
 
 
 @given(st.lists(st.sampled_from(Decision)))
-def test_last_decision_counts(made: list[Decision]) -> None:
-    """Whatever came before; and nothing is kept for those who are not opted in."""
-    view = View()
-    for decision in made:
+def test_the_last_decision_counts(decisions: list[Decision]) -> None:
+    """Nothing is stored for accounts that are not opted in."""
+    view = ViewHarness()
+    for decision in decisions:
         view.write(decision)
-    granted = bool(made) and made[-1] is Decision.GRANTED
+    granted = bool(decisions) and decisions[-1] is Decision.GRANTED
     assert view.opted_in() == granted
-    assert len(view.decisions) == granted
+    assert len(view.state) == granted
 
 
-def test_lane_is_that_of_the_topic() -> None:
+def test_the_topic_determines_the_lane() -> None:
     """The same account in another lane is another account."""
-    view = View()
+    view = ViewHarness()
     view.write(Decision.GRANTED, topic=consent_of(OTHER))
     assert not view.opted_in()
     assert view.opted_in(OTHER)
 
 
 @pytest.mark.parametrize("late", [GRANT_WINDOW, -GRANT_WINDOW])
-def test_grant_within_its_window_counts(late: timedelta) -> None:
-    """To the edge."""
-    view = View()
+def test_a_grant_within_its_window_counts(late: timedelta) -> None:
+    view = ViewHarness()
     view.write(Decision.GRANTED, late=late)
     assert view.opted_in()
 
 
 @pytest.mark.parametrize("late", [GRANT_WINDOW * 1.01, -GRANT_WINDOW * 1.01])
-def test_void_grant_is_a_refusal(late: timedelta) -> None:
-    """Also after one that stood, so that compaction changes no answer."""
-    view = View()
+def test_a_void_grant_is_a_refusal(late: timedelta) -> None:
+    """Even after an active grant, so that compaction changes no answer."""
+    view = ViewHarness()
     view.write(Decision.GRANTED)
     view.write(Decision.GRANTED, late=late)
     assert not view.opted_in()
 
 
-def test_late_revocation_counts_all_the_same() -> None:
+def test_a_late_revocation_counts() -> None:
     """Only grants are void."""
-    view = View()
+    view = ViewHarness()
     view.write(Decision.GRANTED)
     view.write(Decision.REVOKED, late=timedelta(hours=1))
     assert not view.opted_in()
 
 
-def test_record_in_the_wrong_partition_ends_the_opt_in_for_good() -> None:
-    """The order of this account's decisions is lost; it is found, and others are not touched."""
-    view = View()
+def test_a_record_in_the_wrong_partition_ends_the_opt_in_permanently() -> None:
+    """The order of this account's decisions is lost; other accounts are unaffected."""
+    view = ViewHarness()
     other = AccountId("acct-2")
     view.write(Decision.GRANTED)
     view.write(Decision.GRANTED, account=other)
@@ -126,13 +124,13 @@ def test_record_in_the_wrong_partition_ends_the_opt_in_for_good() -> None:
     view.write(Decision.GRANTED, partition=wrong)
     view.write(Decision.GRANTED)
     assert not view.opted_in()
-    assert view.decisions.active_grant(LANE, other)
+    assert view.state.active_grant(LANE, other)
     assert view.found == [FindingKind.CONSENT_IN_WRONG_PARTITION]
 
 
-def test_what_is_wrong_with_an_account_is_reported_once() -> None:
-    """However often somebody writes it: the ledger keeps every report."""
-    view = View()
+def test_each_finding_about_an_account_is_reported_once() -> None:
+    """The ledger keeps every report."""
+    view = ViewHarness()
     wrong = (partition_of(ACCOUNT.encode(), COUNT) + 1) % COUNT
     for _ in range(100):
         view.write(Decision.GRANTED, partition=wrong)
@@ -145,9 +143,9 @@ def test_what_is_wrong_with_an_account_is_reported_once() -> None:
     ]
 
 
-def test_nonsense_without_end_is_reported_up_to_a_bound() -> None:
-    """Also under keys that no account has, and that are refused without being remembered."""
-    view = View()
+def test_reports_per_lane_are_bounded() -> None:
+    """Also under keys that no account can have, which are refused without being remembered."""
+    view = ViewHarness()
     for number in range(MAX_REPORTED + 10):
         key = b"\xff%d" % number
         view.write(Decision.GRANTED, key=key, partition=(partition_of(key, COUNT) + 1) % COUNT)
@@ -155,8 +153,8 @@ def test_nonsense_without_end_is_reported_up_to_a_bound() -> None:
 
 
 def test_a_lane_full_of_misplaced_decisions_is_refused_as_a_whole() -> None:
-    """What is remembered of them is bounded; another lane notices nothing."""
-    view = View()
+    """Other lanes are unaffected."""
+    view = ViewHarness()
     view.write(Decision.GRANTED)
     view.write(Decision.GRANTED, topic=consent_of(OTHER))
     for number in range(MAX_MISPLACED + 5):
@@ -171,27 +169,27 @@ def test_a_lane_full_of_misplaced_decisions_is_refused_as_a_whole() -> None:
 
 
 @pytest.mark.parametrize("value", [b"", b"{", b'{"decision": "perhaps"}'])
-def test_unreadable_decision_is_a_refusal(value: bytes) -> None:
+def test_an_unreadable_decision_is_a_refusal(value: bytes) -> None:
     """A tombstone among them."""
-    view = View()
+    view = ViewHarness()
     view.write(Decision.GRANTED)
     view.write(Decision.GRANTED, value=value)
     assert not view.opted_in()
     assert view.found == [FindingKind.CONSENT_UNREADABLE]
 
 
-def test_decision_under_anothers_key_is_a_refusal_for_that_key() -> None:
-    """The key is the account; what the record claims beside it is not believed."""
-    view = View()
+def test_a_decision_under_another_key_is_a_refusal_for_that_key() -> None:
+    """The key is the account; the account in the record is not trusted."""
+    view = ViewHarness()
     view.write(Decision.GRANTED)
     view.write(Decision.GRANTED, account=AccountId("mallory"), key=ACCOUNT.encode())
     assert not view.opted_in()
-    assert view.decisions.active_grant(LANE, AccountId("mallory")) is None
+    assert view.state.active_grant(LANE, AccountId("mallory")) is None
 
 
-def test_heartbeats_decide_nothing() -> None:
-    """They keep compaction going, in whatever partition."""
-    view = View()
+def test_heartbeats_are_skipped() -> None:
+    """In any partition."""
+    view = ViewHarness()
     view.write(Decision.GRANTED)
     view.write(Decision.REVOKED, key=HEARTBEAT_KEY, partition=0)
     assert view.opted_in()
@@ -210,6 +208,5 @@ def test_heartbeats_decide_nothing() -> None:
         (b"abc", 479470107),
     ],
 )
-def test_partitions_are_those_of_javas_clients(key: bytes, expected: int) -> None:
-    """Their hash, bit for bit."""
+def test_the_hash_equals_that_of_javas_clients(key: bytes, expected: int) -> None:
     assert murmur2(key) == expected % 2**32

@@ -1,4 +1,4 @@
-"""In which order a decision is written, and that nobody's transaction hides it."""
+"""Order in which a decision is written, and its visibility behind open transactions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,19 +26,18 @@ OWNER = {"actor": "owner", "channel": Channel.ACCOUNT_PAGE}
 
 
 def account_role(lane: Lane) -> Role:
-    """Of the lane's own account service."""
     return lane_role(lane, LaneRole.ACCOUNT)
 
 
 @pytest.fixture
 def writer(kafka: KafkaFixture, lane: Lane) -> ConsentWriter:
-    """The lane's own account service."""
+    """Open a writer as the lane's account service."""
     return ConsentWriter(connection=kafka.connection(account_role(lane)), lane=lane)
 
 
 @contextmanager
-def without_writing(kafka: KafkaFixture, role: Role, topic: str) -> Iterator[None]:
-    """This role can not write to this topic for a while."""
+def without_right_to_write(kafka: KafkaFixture, role: Role, topic: str) -> Iterator[None]:
+    """Withdraw the right of this role to write to this topic for a while."""
     binding = binding_of(Right(role, Operation.WRITE, Resource.TOPIC, topic))
     with kafka.admin_client() as client:
         (deleted,) = client.delete_acls([exactly(binding)]).values()
@@ -50,8 +49,8 @@ def without_writing(kafka: KafkaFixture, role: Role, topic: str) -> Iterator[Non
                 created.result(20)
 
 
-def decisions(kafka: KafkaFixture, lane: Lane) -> int:
-    """How many records with the account's key lie in the consent topic."""
+def count_decisions(kafka: KafkaFixture, lane: Lane) -> int:
+    """Count the records with the account's key in the consent topic."""
     topic = consent_of(lane)
     partitions = kafka.catalog()[topic].partitions
     reader = TopicReader(kafka.cluster, ADMIN, topic, partitions, UNCOMMITTED)
@@ -62,36 +61,39 @@ def decisions(kafka: KafkaFixture, lane: Lane) -> int:
 
 
 @pytest.mark.parametrize("decide", ["grant", "revoke"])
-def test_no_decision_without_its_proof(
+def test_no_decision_without_its_ledger_entry(
     kafka: KafkaFixture, lane: Lane, writer: ConsentWriter, decide: str
 ) -> None:
-    """The ledger comes first: where it can not be written, nothing is decided."""
+    """The ledger is written first; if that fails, nothing is decided."""
     with (
-        without_writing(kafka, account_role(lane), LEDGER),
+        without_right_to_write(kafka, account_role(lane), LEDGER),
         pytest.raises(Refused) as refused,
     ):
         getattr(writer, decide)(ACCOUNT, **OWNER)
     assert refused.value.code is Code.NOT_AUTHORIZED
-    assert decisions(kafka, lane) == 0
+    assert count_decisions(kafka, lane) == 0
     assert writer.reader.history(ACCOUNT) == []
 
 
-def test_an_entry_without_its_decision_changes_nothing(
+def test_a_ledger_entry_without_its_decision_changes_nothing(
     kafka: KafkaFixture, lane: Lane, writer: ConsentWriter
 ) -> None:
-    """The other way round: what stands in the ledger alone opts nobody in."""
-    with without_writing(kafka, account_role(lane), consent_of(lane)), pytest.raises(Refused):
+    """An entry in the ledger alone opts no account in."""
+    with (
+        without_right_to_write(kafka, account_role(lane), consent_of(lane)),
+        pytest.raises(Refused),
+    ):
         writer.grant(ACCOUNT, **OWNER)
     reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
     assert len(reader.history(ACCOUNT)) == 1
     assert reader.active_grant(ACCOUNT) is None
-    assert decisions(kafka, lane) == 0
+    assert count_decisions(kafka, lane) == 0
 
 
-def test_a_decision_is_seen_behind_anothers_open_transaction(
+def test_a_decision_is_visible_behind_an_open_transaction(
     kafka: KafkaFixture, lane: Lane, writer: ConsentWriter
 ) -> None:
-    """It is no part of one, and the view reads what is not committed."""
+    """It is outside any transaction, and the view reads uncommitted."""
     topic = consent_of(lane)
     number = partition_of(ACCOUNT.encode(), kafka.catalog()[topic].partitions)
     settings = kafka.connection(ADMIN).settings(ClientErrorState(), transactional_id=f"open-{lane}")
@@ -109,9 +111,9 @@ def test_a_decision_is_seen_behind_anothers_open_transaction(
     try:
         granted = writer.grant(ACCOUNT, **OWNER)
         view.catch_up(view.mark(), deadline_s=20)
-        standing = view.active_grant(lane, ACCOUNT)
-        assert standing
-        assert standing.grant == granted.grant
+        active = view.active_grant(lane, ACCOUNT)
+        assert active
+        assert active.grant == granted.grant
         writer.revoke(ACCOUNT, **OWNER)
         view.catch_up(view.mark(), deadline_s=20)
         assert view.active_grant(lane, ACCOUNT) is None

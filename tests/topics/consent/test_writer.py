@@ -14,29 +14,29 @@ from tests.kafka_fixture import KafkaFixture
 
 
 def writer(kafka: KafkaFixture, lane: Lane) -> ConsentWriter:
-    """The lane's own account service."""
+    """Open a writer as the lane's account service."""
     connection = kafka.connection(lane_role(lane, LaneRole.ACCOUNT))
     return ConsentWriter(connection=connection, lane=lane)
 
 
-def test_nobody_is_opted_in_by_default(kafka: KafkaFixture, lane: Lane) -> None:
-    """An account without a decision has no grant and no history."""
+def test_accounts_are_not_opted_in_by_default(kafka: KafkaFixture, lane: Lane) -> None:
+    """No grant and no history."""
     reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
     assert reader.active_grant("acct-1") is None
     assert reader.history("acct-1") == []
 
 
 def test_decisions_are_in_force_and_in_the_history(kafka: KafkaFixture, lane: Lane) -> None:
-    """A grant, its repetition, and a revocation, as an operator then sees them."""
+    """A grant, its repetition, and a revocation, as an operator sees them."""
     writes = writer(kafka, lane)
     granted = writes.grant("acct-1", actor="owner", channel=Channel.ACCOUNT_PAGE)
     again = writes.grant("acct-1", actor="owner", channel=Channel.ACCOUNT_PAGE)
     reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
-    standing = reader.active_grant("acct-1")
+    active = reader.active_grant("acct-1")
     assert granted.written
     assert not again.written
-    assert standing
-    assert standing.grant == granted.grant == again.grant
+    assert active
+    assert active.grant == granted.grant == again.grant
 
     writes.revoke("acct-1", actor="operator:ann", channel=Channel.OPERATOR)
 
@@ -50,7 +50,7 @@ def test_decisions_are_in_force_and_in_the_history(kafka: KafkaFixture, lane: La
 
 
 def test_a_new_grant_is_another_grant(kafka: KafkaFixture, lane: Lane) -> None:
-    """Granting again after a revocation does not revive the old grant."""
+    """Granting after a revocation does not restore the old grant."""
     writes = writer(kafka, lane)
     first = writes.grant("acct-1", actor="owner", channel=Channel.LIBRARY)
     writes.revoke("acct-1", actor="owner", channel=Channel.LIBRARY)
@@ -58,29 +58,29 @@ def test_a_new_grant_is_another_grant(kafka: KafkaFixture, lane: Lane) -> None:
     assert first.grant != second.grant
 
 
-def test_grant_that_comes_too_late_is_not_reported_as_one(kafka: KafkaFixture, lane: Lane) -> None:
-    """Made by a clock that is a minute off, it would be void: the writer says so.
+def test_a_grant_that_is_appended_too_late_raises(kafka: KafkaFixture, lane: Lane) -> None:
+    """By a clock that is a minute off it would be void.
 
-    The ledger's broker has told what time it is; no state is written that might count later.
+    The append time of the ledger entry shows it; no state is written that might count later.
+
     """
-    off = (datetime.now(UTC) - timedelta(minutes=1)).timestamp()
+    off = datetime.now(UTC) - timedelta(minutes=1)
     late = ConsentWriter(
         connection=kafka.connection(lane_role(lane, LaneRole.ACCOUNT)),
         lane=lane,
-        clock=lambda: off,
+        now=lambda: off,
     )
     with pytest.raises(Unavailable, match="too late"):
         late.grant("acct-1", actor="owner", channel=Channel.LIBRARY)
     reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
     assert reader.active_grant("acct-1") is None
-    assert set(reader.reach(AccountId("acct-1")).values()) == {0}
+    assert set(reader.end_mark(AccountId("acct-1")).values()) == {0}
 
 
 @pytest.mark.parametrize("account", ["", "a b", "_invalid", "x" * 65])
-def test_accounts_that_nobody_can_have_are_refused(
+def test_invalid_accounts_are_refused_before_anything_is_written(
     kafka: KafkaFixture, lane: Lane, account: str
 ) -> None:
-    """Before anything is written."""
     with pytest.raises(InvalidEvent) as refused:
         writer(kafka, lane).grant(account, actor="owner", channel=Channel.LIBRARY)
     assert refused.value.code is Code.INVALID_ACCOUNT

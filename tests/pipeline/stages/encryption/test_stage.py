@@ -21,7 +21,7 @@ from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWr
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
-from tests.topics.consent.deciding import ACCOUNT, OWNER, writer
+from tests.topics.consent.consent_harness import ACCOUNT, OWNER, writer
 
 
 class OutdatedView(ConsentView):
@@ -125,5 +125,5 @@ def granted(kafka: KafkaFixture, lane: Lane) -> tuple[GrantId, str]:
     writes = writer(kafka, lane)
     grant = writes.grant(ACCOUNT, **OWNER).grant
     assert grant
-    ((at, end),) = writes.reader.reach(ACCOUNT).items()
+    ((at, end),) = writes.reader.end_mark(ACCOUNT).items()
     return grant, f"{at.number}/{end}"

@@ -10,14 +10,14 @@ from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.schemas.ids import Lane
 from tests.kafka_fixture import KafkaFixture
 from tests.pipeline.stages.erasure.eraser_harness import ManualClock, OutdatedLedger, Start
-from tests.topics.consent.deciding import Vault, eraser
+from tests.topics.consent.consent_harness import FakeVault, eraser
 
 
 @pytest.fixture
-def vault() -> Vault:
+def vault() -> FakeVault:
     """An available vault."""
-    vault = Vault()
-    vault.is_away = False
+    vault = FakeVault()
+    vault.is_unavailable = False
     return vault
 
 
@@ -31,7 +31,7 @@ def clock() -> ManualClock:
 def start(
     kafka: KafkaFixture,
     lane: Lane,
-    vault: Vault,
+    vault: FakeVault,
     clock: ManualClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Start]:

@@ -22,19 +22,19 @@ from tests.pipeline.stages.erasure.eraser_harness import (
     pending,
     run_until,
 )
-from tests.topics.consent.deciding import (
+from tests.topics.consent.consent_harness import (
     ACCOUNT,
     OWNER,
-    Vault,
-    at_work,
+    FakeVault,
     foreign_grant,
-    ledger,
+    read_findings,
+    running_eraser,
     writer,
 )
 
 
 def test_a_decision_waits_for_a_ledger_that_shows_it(
-    kafka: KafkaFixture, lane: Lane, vault: Vault, start: Start, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaFixture, lane: Lane, vault: FakeVault, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is erased, and the offset is not committed."""
     writes = writer(kafka, lane)
@@ -57,7 +57,7 @@ def test_a_decision_waits_for_a_ledger_that_shows_it(
 def test_a_pending_decision_holds_up_no_other(
     kafka: KafkaFixture,
     lane: Lane,
-    vault: Vault,
+    vault: FakeVault,
     start: Start,
     clock: ManualClock,
     monkeypatch: pytest.MonkeyPatch,
@@ -81,7 +81,7 @@ def test_a_pending_decision_holds_up_no_other(
     stage.run_once()
     assert foreign in vault.marked
     assert nobodys not in vault.marked
-    found = [each for each in ledger(kafka) if f"{consent_of(lane)}/" in each.detail]
+    found = [each for each in read_findings(kafka) if f"{consent_of(lane)}/" in each.detail]
     assert [each.kind for each in found] == [FindingKind.CONSENT_NOT_IN_LEDGER]
 
 
@@ -99,7 +99,7 @@ def test_nothing_is_confirmed_that_the_ledger_does_not_show(
 def test_no_entry_is_missing_as_long_as_no_leader_shows_the_ledger(
     kafka: KafkaFixture,
     lane: Lane,
-    vault: Vault,
+    vault: FakeVault,
     start: Start,
     clock: ManualClock,
     monkeypatch: pytest.MonkeyPatch,
@@ -127,7 +127,7 @@ def test_no_entry_is_missing_as_long_as_no_leader_shows_the_ledger(
 def test_a_decision_in_doubt_is_reported_once(
     kafka: KafkaFixture,
     lane: Lane,
-    vault: Vault,
+    vault: FakeVault,
     start: Start,
     clock: ManualClock,
     monkeypatch: pytest.MonkeyPatch,
@@ -138,20 +138,20 @@ def test_a_decision_in_doubt_is_reported_once(
     stage = start()
 
     run_until("it waits", stage, lambda: pending(stage) == 1)
-    vault.is_away = True
+    vault.is_unavailable = True
     clock.now += LEDGER_LAG_S + 1
     for _ in range(3):
         stage.run_once()
-    vault.is_away = False
+    vault.is_unavailable = False
     stage.run_once()
     stage.run_once()
     assert foreign in vault.marked
-    found = [each for each in ledger(kafka) if f"{consent_of(lane)}/" in each.detail]
+    found = [each for each in read_findings(kafka) if f"{consent_of(lane)}/" in each.detail]
     assert [each.kind for each in found] == [FindingKind.CONSENT_NOT_IN_LEDGER]
 
 
 def test_an_unreadable_record_does_not_end_later_grants(
-    kafka: KafkaFixture, lane: Lane, vault: Vault, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaFixture, lane: Lane, vault: FakeVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A late eraser finds the grant after the record in the ledger already."""
     monkeypatch.setattr(ended_grants, "MAX_CLOCK_SKEW", timedelta(0))
@@ -159,10 +159,10 @@ def test_an_unreadable_record_does_not_end_later_grants(
     first = writes.grant("acct", **OWNER)
     role = lane_role(lane, LaneRole.ACCOUNT)
     stranger = AcknowledgedWriter(connection=kafka.connection(role), timeout_s=10)
-    stranger.write(writes.reader.place(ACCOUNT), b"acct", Wire(headers=[], value=b"?"))
+    stranger.write(writes.reader.partition_for(ACCOUNT), b"acct", Wire(headers=[], value=b"?"))
     assert writes.reader.active_grant("acct") is None
     second = writes.grant("acct", **OWNER)
-    with at_work(kafka, lane, vault) as stage:
+    with running_eraser(kafka, lane, vault) as stage:
         eventually("the first is marked", lambda: first.grant in vault.marked)
         writes.grant("later", **OWNER)
         writes.revoke("later", **OWNER)

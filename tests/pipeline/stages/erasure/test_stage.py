@@ -20,17 +20,19 @@ from tests.pipeline.stages.erasure.eraser_harness import (
     pending,
     run_until,
 )
-from tests.topics.consent.deciding import (
+from tests.topics.consent.consent_harness import (
     ACCOUNT,
     OWNER,
-    Vault,
-    at_work,
+    FakeVault,
     eraser,
+    running_eraser,
     writer,
 )
 
 
-def test_an_erased_grant_is_not_erased_again(kafka: KafkaFixture, lane: Lane, vault: Vault) -> None:
+def test_an_erased_grant_is_not_erased_again(
+    kafka: KafkaFixture, lane: Lane, vault: FakeVault
+) -> None:
     """Neither by the next revocation nor by the next eraser, which reads `erasures`."""
     writes = writer(kafka, lane)
     grants: set[GrantId | None] = set()
@@ -39,17 +41,19 @@ def test_an_erased_grant_is_not_erased_again(kafka: KafkaFixture, lane: Lane, va
         grants.add(writes.grant("acct", **OWNER).grant)
         return writes.revoke("acct", **OWNER)
 
-    with at_work(kafka, lane, vault) as first:
+    with running_eraser(kafka, lane, vault) as first:
         for _ in range(2):
             writes.await_confirmed("acct", decide(), timeout_s=30)
     assert first.count == len(grants)
-    with at_work(kafka, lane, vault) as second:
+    with running_eraser(kafka, lane, vault) as second:
         writes.await_confirmed("acct", decide(), timeout_s=30)
     assert second.count == 1
     assert vault.marked == grants
 
 
-def test_an_unconfirmed_erasure_is_repeated(kafka: KafkaFixture, lane: Lane, vault: Vault) -> None:
+def test_an_unconfirmed_erasure_is_repeated(
+    kafka: KafkaFixture, lane: Lane, vault: FakeVault
+) -> None:
     """The marker exists, and the eraser ended before it could confirm it."""
     writes = writer(kafka, lane)
     grant = writes.grant("acct", **OWNER).grant
@@ -62,17 +66,17 @@ def test_an_unconfirmed_erasure_is_repeated(kafka: KafkaFixture, lane: Lane, vau
     assert vault.marked == {grant}
     with pytest.raises(Unavailable, match="1 grants are not marked"):
         writes.await_confirmed("acct", revoked, timeout_s=0)
-    with at_work(kafka, lane, vault) as second:
+    with running_eraser(kafka, lane, vault) as second:
         writes.await_confirmed("acct", revoked, timeout_s=30)
     assert second.count == 1
 
 
-def test_both_topics_have_the_same_entry(kafka: KafkaFixture, lane: Lane, vault: Vault) -> None:
+def test_both_topics_have_the_same_entry(kafka: KafkaFixture, lane: Lane, vault: FakeVault) -> None:
     """With one id and one time, so that a comparison finds one erasure."""
     writes = writer(kafka, lane)
     writes.grant("acct", **OWNER)
     revoked = writes.revoke("acct", **OWNER)
-    with at_work(kafka, lane, vault):
+    with running_eraser(kafka, lane, vault):
         writes.await_confirmed("acct", revoked, timeout_s=30)
     in_ledger, in_erasures = (erasures_in(kafka, lane, each) for each in (LEDGER, ERASURES))
     assert len(in_ledger) == 1

@@ -20,18 +20,18 @@ from tests.pipeline.stages.erasure.eraser_harness import (
     pending,
     run_until,
 )
-from tests.topics.consent.deciding import (
+from tests.topics.consent.consent_harness import (
     ACCOUNT,
     OWNER,
-    Vault,
-    at_work,
+    FakeVault,
     eraser,
+    running_eraser,
     writer,
 )
 
 
 def test_a_missed_heartbeat_holds_up_no_decision(
-    kafka: KafkaFixture, lane: Lane, vault: Vault
+    kafka: KafkaFixture, lane: Lane, vault: FakeVault
 ) -> None:
     def beat() -> None:
         raise Unavailable("a consent partition")
@@ -39,7 +39,7 @@ def test_a_missed_heartbeat_holds_up_no_decision(
     writes = writer(kafka, lane)
     writes.grant("acct", **OWNER)
     revoked = writes.revoke("acct", **OWNER)
-    with at_work(kafka, lane, vault, beat=beat):
+    with running_eraser(kafka, lane, vault, beat=beat):
         writes.await_confirmed("acct", revoked, timeout_s=30)
     assert len(vault.marked) == 1
 
@@ -62,7 +62,7 @@ def test_all_available_partitions_get_their_heartbeats(kafka: KafkaFixture, lane
 
 
 def test_an_unavailable_partition_holds_up_only_its_own_confirmations(
-    kafka: KafkaFixture, lane: Lane, vault: Vault
+    kafka: KafkaFixture, lane: Lane, vault: FakeVault
 ) -> None:
     """They are confirmed once it is available again, without any new record."""
     writes = writer(kafka, lane)
@@ -74,7 +74,7 @@ def test_an_unavailable_partition_holds_up_only_its_own_confirmations(
     held_up, revoked = writes.revoke(ACCOUNT, **OWNER), writes.revoke(other, **OWNER)
     writer_to_erasures = PartitionUnavailable(connection=kafka.connection(ERASER), timeout_s=20)
     writer_to_erasures.unavailable = unavailable
-    with at_work(kafka, lane, vault, writes=writer_to_erasures) as stage:
+    with running_eraser(kafka, lane, vault, writes=writer_to_erasures) as stage:
         writes.await_confirmed(other, revoked, timeout_s=30)
         eventually("the first is pending", lambda: pending(stage) == 1)
         with pytest.raises(Unavailable, match="1 grants are not marked"):
@@ -85,7 +85,7 @@ def test_an_unavailable_partition_holds_up_only_its_own_confirmations(
 
 
 def test_an_unconfirmed_grant_is_marked_and_written_once(
-    kafka: KafkaFixture, lane: Lane, vault: Vault
+    kafka: KafkaFixture, lane: Lane, vault: FakeVault
 ) -> None:
     """However long `erasures` is unavailable: the ledger is kept forever."""
     writes = writer(kafka, lane)
@@ -114,18 +114,18 @@ def ledger_ends(kafka: KafkaFixture) -> list[int]:
 
 
 def test_an_unavailable_vault_is_asked_once_per_round(
-    kafka: KafkaFixture, lane: Lane, vault: Vault
+    kafka: KafkaFixture, lane: Lane, vault: FakeVault
 ) -> None:
     writes = writer(kafka, lane)
     for _ in range(30):
         writes.grant("acct", **OWNER)
         revoked = writes.revoke("acct", **OWNER)
-    vault.is_away = True
+    vault.is_unavailable = True
     with eraser(kafka, lane, vault, threading.Event()) as stage:
         run_until("all is read", stage, lambda: pending(stage) == 59)  # all but the first grant
         vault.asked = 0
         stage.run_once()
         assert 1 <= vault.asked <= MAX_PARALLEL_MARKS
-        vault.is_away = False
+        vault.is_unavailable = False
         stage.run_once()
     writes.await_confirmed("acct", revoked, timeout_s=0)

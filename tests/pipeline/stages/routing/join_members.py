@@ -16,7 +16,7 @@ from erasestream.schemas.events.images import Cutout, Failure, Retained, Upload
 from erasestream.schemas.events.ledger import Finding
 from erasestream.schemas.ids import AccountId, GrantId, Lane
 from erasestream.topics.catalog.topic_names import RETAINED, consent_of, ephemeral_of, uploads_of
-from erasestream.topics.consent.view import ActiveGrant, Decisions
+from erasestream.topics.consent.view import ActiveGrant, ConsentState
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
@@ -37,7 +37,7 @@ class FakeConsentView:
 
     def __init__(self, brokers: FakeBrokers) -> None:
         self._brokers = brokers
-        self._decisions = Decisions(
+        self._decisions = ConsentState(
             partitions={consent_of(LANE): len(CONSENT_PARTITIONS)}, report=lambda *_: None
         )
         self.arrived = dict.fromkeys(CONSENT_PARTITIONS, 0)
@@ -201,7 +201,7 @@ class RouterProcess:
     def _allowed_grants(self, result: Cutout | Failure) -> Iterator[GrantId | None]:
         """Yield the grants that the result may be retained under, by true time; None: not at all.
 
-        Decisions after the mark was taken may be applied already, or not.
+        ConsentState after the mark was taken may be applied already, or not.
         """
         decisions = self._brokers.decisions
         original = self._brokers.read(

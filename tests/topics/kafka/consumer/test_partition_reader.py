@@ -24,7 +24,7 @@ from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWr
 from erasestream.topics.kafka.records import Partition, Record
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
-from tests.topics.consent.deciding import OWNER, writer
+from tests.topics.consent.consent_harness import OWNER, writer
 
 
 class Told:

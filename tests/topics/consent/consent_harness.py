@@ -1,4 +1,4 @@
-"""Somebody who decides, a vault, and an eraser, for tests on a real broker."""
+"""A writer of decisions, a vault in memory and an eraser, on a real broker."""
 
 import os
 import threading
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
 from erasestream.pipeline.stages.erasure.stage import EraserStage
+from erasestream.schemas.clocks import Clock, WallClock
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
@@ -29,26 +30,23 @@ ACCOUNT = AccountId("acct")
 OWNER = {"actor": "owner", "channel": Channel.ACCOUNT_PAGE}
 
 
-def writer(
-    kafka: KafkaFixture, lane: Lane, clock: Callable[[], float] | None = None
-) -> ConsentWriter:
-    """The lane's own account service."""
+def writer(kafka: KafkaFixture, lane: Lane, now: WallClock | None = None) -> ConsentWriter:
+    """Open a writer as the lane's account service."""
     connection = kafka.connection(lane_role(lane, LaneRole.ACCOUNT))
-    return ConsentWriter(connection=connection, lane=lane, **{"clock": clock} if clock else {})
+    return ConsentWriter(connection=connection, lane=lane, **{"now": now} if now else {})
 
 
-class Vault:
-    """Where the markers are to stand; away at first."""
+class FakeVault:
+    """Vault in memory, unavailable at first."""
 
     def __init__(self) -> None:
-        self.is_away = True
+        self.is_unavailable = True
         self.asked = 0
         self.marked: set[GrantId] = set()
 
     def mark(self, grant: GrantId) -> None:
-        """Create a marker."""
         self.asked += 1
-        if self.is_away:
+        if self.is_unavailable:
             raise Unavailable("the vault")
         self.marked.add(grant)
 
@@ -57,15 +55,15 @@ class Vault:
 def eraser(
     kafka: KafkaFixture,
     lane: Lane,
-    vault: Vault,
+    vault: FakeVault,
     stopping: threading.Event,
     *,
     ledger: type[LedgerView] = LedgerView,
     writes: AcknowledgedWriter | None = None,
     beat: Callable[[], None] = lambda: None,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Clock = time.monotonic,
 ) -> Iterator[EraserStage]:
-    """The stage, on this lane alone."""
+    """Open the eraser of this lane alone."""
     connection = kafka.connection(ERASER)
     partitions = {name: kafka.catalog()[name].partitions for name in (LEDGER, ERASURES)}
     writes = writes or AcknowledgedWriter(connection=connection, timeout_s=20)
@@ -96,15 +94,15 @@ def eraser(
 
 
 @contextmanager
-def at_work(
+def running_eraser(
     kafka: KafkaFixture,
     lane: Lane,
-    vault: Vault,
+    vault: FakeVault,
     *,
     beat: Callable[[], None] = lambda: None,
     writes: AcknowledgedWriter | None = None,
 ) -> Iterator[EraserStage]:
-    """The eraser, in a thread of its own."""
+    """Run the eraser in a thread of its own."""
     stopping = threading.Event()
     with eraser(kafka, lane, vault, stopping, beat=beat, writes=writes) as stage:
 
@@ -121,8 +119,8 @@ def at_work(
             thread.join()
 
 
-def ledger(kafka: KafkaFixture) -> list[Finding]:
-    """All findings."""
+def read_findings(kafka: KafkaFixture) -> list[Finding]:
+    """Return all findings in the ledger."""
     partitions = kafka.catalog()[LEDGER].partitions
     reader = TopicReader(kafka.cluster, ADMIN, LEDGER, partitions)
     try:
@@ -140,7 +138,7 @@ def ledger(kafka: KafkaFixture) -> list[Finding]:
 def foreign_grant(
     kafka: KafkaFixture, lane: Lane, account: str, key: bytes | None = None
 ) -> GrantId:
-    """A grant that somebody wrote without an entry in the ledger; under its key it counts."""
+    """Write a grant without a ledger entry; under its own key it counts."""
     now = datetime.now(UTC)
     event = ConsentDecision(
         id=new_upload_id(int(now.timestamp() * 1000), os.urandom(10)),
@@ -153,8 +151,8 @@ def foreign_grant(
     reader = writer(kafka, lane).reader
     role = lane_role(lane, LaneRole.ACCOUNT)
     stranger = AcknowledgedWriter(connection=kafka.connection(role), timeout_s=10)
-    place = reader.place(event.account)
-    stranger.write(place, key or event.account.encode(), to_wire(event, source="/stranger"))
-    standing = reader.active_grant(account)
-    assert (standing is None) is (key is not None)
+    at = reader.partition_for(event.account)
+    stranger.write(at, key or event.account.encode(), to_wire(event, source="/stranger"))
+    active = reader.active_grant(account)
+    assert (active is None) is (key is not None)
     return event.grant(lane)
