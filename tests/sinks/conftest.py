@@ -1,5 +1,6 @@
 """A local bucket server with the project's own policy, and stores for each role."""
 
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,23 +12,26 @@ from erasestream.pipeline.devstack.certificate_authority import CertificateAutho
 from erasestream.pipeline.devstack.gcs_emulator.authentication import issue_token
 from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
+from erasestream.schemas.ids import GrantId
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Action, Role, Rule
 from erasestream.sinks.buckets.gcs import GcsObjectStore, GcsSettings
 from erasestream.sinks.images.envelope import MAX_SEALED_BYTES
+from erasestream.sinks.keys.local_keyring import LocalKeyring
+from tests.sinks.retention_harness import ManualClock, RetentionHarness
 
 OPEN = "open"
 OPEN_RULES = (Rule(Role.ROTATOR, frozenset(Action)),)
 
 
 class Stack(NamedTuple):
-    """A running server and what a client of it needs."""
+    """A running server and what its clients need."""
 
     server: BucketProcess
     settings: BucketSettings
     ca_file: Path
 
     def store(self, bucket: str, role: Role) -> GcsObjectStore:
-        """The bucket as a role sees it, through the real client."""
+        """Return a bucket as a role, through the real client."""
         return GcsObjectStore(
             GcsSettings(
                 bucket=bucket,
@@ -58,7 +62,6 @@ def settings_in(folder: Path, authority: CertificateAuthority) -> BucketSettings
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
-    """The authority that every server of these tests is certified by."""
     folder = tmp_path_factory.mktemp("ca") / "authority"
     return CertificateAuthority.create(folder, now=lambda: datetime.now(UTC))
 
@@ -67,7 +70,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
 def stack(
     tmp_path_factory: pytest.TempPathFactory, authority: CertificateAuthority
 ) -> Iterator[Stack]:
-    """A server that all tests share; each uses names of its own."""
+    """A server that all tests share; each test uses names of its own."""
     folder = tmp_path_factory.mktemp("bucket")
     settings = settings_in(folder, authority)
     with BucketProcess.start(settings, folder) as server:
@@ -77,7 +80,7 @@ def stack(
 
 @pytest.fixture
 def launch(tmp_path: Path, authority: CertificateAuthority) -> Iterator[Callable[[], Stack]]:
-    """Start (again) a server of this test's own."""
+    """Start, or start again, a server of this test's own."""
     running: list[BucketProcess] = []
 
     def start() -> Stack:
@@ -89,3 +92,14 @@ def launch(tmp_path: Path, authority: CertificateAuthority) -> Iterator[Callable
     yield start
     for server in running:
         server.stop()
+
+
+@pytest.fixture
+def harness(stack: Stack, tmp_path: Path) -> RetentionHarness:
+    """Shared buckets; grants, and therefore keys and objects, are of this test only."""
+    return RetentionHarness(stack, LocalKeyring.create(tmp_path / "master"), ManualClock())
+
+
+@pytest.fixture
+def grant() -> GrantId:
+    return GrantId(str(uuid.uuid4()))

@@ -1,4 +1,4 @@
-"""The real client against the local bucket: trust, identity, rights and what errors become."""
+"""The real client against the local bucket: trust, identity, rights, and translated errors."""
 
 import threading
 import uuid
@@ -29,7 +29,7 @@ OCTETS = "application/octet-stream"
 
 
 def settings_of(stack: Any, **changes: Any) -> GcsSettings:
-    """Settings that work, with changes."""
+    """Return valid settings, with changes."""
     works = GcsSettings(
         bucket="open",
         max_object_bytes=MAX_SEALED_BYTES,
@@ -41,7 +41,7 @@ def settings_of(stack: Any, **changes: Any) -> GcsSettings:
 
 
 def code_of(action: Callable[[], object]) -> Code | None:
-    """The code of the error that an action raises, if it does."""
+    """Return the code of the error that an action raises, if any."""
     try:
         action()
     except ErasestreamError as error:
@@ -49,7 +49,7 @@ def code_of(action: Callable[[], object]) -> Code | None:
     return None
 
 
-# What each role may do, spelled out a second time: (bucket, role, name) -> what is granted.
+# The rights of each role, stated independently: (bucket, role, name) -> granted actions.
 RIGHTS = {
     ("images", Role.SINK, "o/g/x"): "create",
     ("images", Role.READER, "o/g/x"): "read list",
@@ -71,10 +71,10 @@ RIGHTS = {
 
 
 @pytest.mark.parametrize(("case", "allowed"), RIGHTS.items(), ids=str)
-def test_each_role_may_do_what_it_must_and_nothing_else(
+def test_each_role_has_exactly_its_rights(
     stack: Any, case: tuple[str, Role, str], allowed: str
 ) -> None:
-    """Every action of every role: granted, or refused as not authorized."""
+    """Every action of every role is granted, or refused as not authorized."""
     bucket, role, name = case
     store = stack.store(bucket, role)
     name = f"{name}-{role}"
@@ -89,16 +89,15 @@ def test_each_role_may_do_what_it_must_and_nothing_else(
     assert set(results.values()) <= {Code.NOT_AUTHORIZED, Code.NOT_FOUND, None}
 
 
-def test_nobody_lists_beyond_its_prefix(stack: Any) -> None:
-    """The eraser sees the keys, not the whole vault."""
+def test_a_role_lists_only_below_its_prefix(stack: Any) -> None:
+    """The eraser lists the keys, not the whole vault."""
     store = stack.store("vault", Role.ERASER)
     assert code_of(lambda: list(store.list("keys/"))) is None
     assert code_of(lambda: list(store.list(""))) is Code.NOT_AUTHORIZED
     assert code_of(lambda: list(store.list("key"))) is Code.NOT_AUTHORIZED
 
 
-def test_an_unknown_token_is_nobody(stack: Any, tmp_path: Path) -> None:
-    """A wrong token is refused as not authenticated, for every operation."""
+def test_an_unknown_token_is_refused_for_every_operation(stack: Any, tmp_path: Path) -> None:
     token = tmp_path / "sink.token"
     token.write_text("guess")
     store = GcsObjectStore(settings_of(stack, token_file=token))
@@ -114,7 +113,7 @@ def test_an_unknown_token_is_nobody(stack: Any, tmp_path: Path) -> None:
 
 
 def test_a_renewed_token_file_is_read_again(stack: Any, tmp_path: Path) -> None:
-    """A token that is no longer known is looked up in its file before giving up."""
+    """After the server refuses the old token."""
     token = tmp_path / "rotator.token"
     token.write_text("old")
     store = GcsObjectStore(settings_of(stack, token_file=token))
@@ -123,7 +122,7 @@ def test_a_renewed_token_file_is_read_again(stack: Any, tmp_path: Path) -> None:
 
 
 def test_a_missing_bucket_is_not_a_missing_object(stack: Any) -> None:
-    """Every operation tells that the bucket is not there, and names it."""
+    """Every operation reports the missing bucket by name."""
     store = GcsObjectStore(settings_of(stack, bucket="nowhere"))
     for action in (
         lambda: store.create("x", b"", OCTETS),
@@ -138,8 +137,8 @@ def test_a_missing_bucket_is_not_a_missing_object(stack: Any) -> None:
         assert caught.value.code is Code.MISSING_BUCKET
 
 
-def test_the_check_names_what_is_missing(stack: Any) -> None:
-    """A role without a right learns which one, in a sentence, before it starts."""
+def test_the_check_names_missing_rights(stack: Any) -> None:
+    """Before the role starts."""
     stack.store("images", Role.SINK).check([Action.CREATE])
     with pytest.raises(Refused, match=r"images: storage\.objects\.get") as caught:
         stack.store("images", Role.SINK).check([Action.CREATE, Action.READ])
@@ -147,7 +146,6 @@ def test_the_check_names_what_is_missing(stack: Any) -> None:
 
 
 def test_a_certificate_of_another_authority_is_refused(stack: Any, tmp_path: Path) -> None:
-    """A bucket that our CA did not certify gets not a byte."""
     CertificateAuthority.create(tmp_path / "other", now=lambda: datetime.now(UTC))
     store = GcsObjectStore(settings_of(stack, ca_file=tmp_path / "other" / "ca.crt"))
     assert code_of(lambda: store.exists("x")) is Code.CERTIFICATE_REFUSED
@@ -158,7 +156,6 @@ def test_a_certificate_of_another_authority_is_refused(stack: Any, tmp_path: Pat
 def test_a_certificate_for_another_host_name_is_refused(
     stack: Any, authority: CertificateAuthority, tmp_path: Path
 ) -> None:
-    """The right authority is not enough: the name must be the one that was asked for."""
     authority.issue_server("bucket", tmp_path, hosts=["elsewhere.example"])
     settings = stack.settings.model_copy(
         update={
@@ -173,8 +170,7 @@ def test_a_certificate_for_another_host_name_is_refused(
         assert code_of(lambda: store.exists("x")) is Code.CERTIFICATE_REFUSED
 
 
-def test_there_is_no_plaintext(stack: Any) -> None:
-    """An endpoint without TLS is refused before anything is sent."""
+def test_an_endpoint_without_tls_is_refused(stack: Any) -> None:
     with pytest.raises(Refused, match="https"):
         GcsObjectStore(settings_of(stack, endpoint="http://127.0.0.1:1"))
 
@@ -182,7 +178,7 @@ def test_there_is_no_plaintext(stack: Any) -> None:
 def test_the_environment_changes_nothing(
     stack: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Proxies, emulators, other roots and .netrc of the environment are not listened to."""
+    """Proxies, emulators, other roots and .netrc of the environment are ignored."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password else\n")
     for variable, value in {
@@ -195,8 +191,7 @@ def test_the_environment_changes_nothing(
     assert not stack.store("open", Role.ROTATOR).exists("absent")
 
 
-def test_a_bucket_that_is_away_is_unavailable(launch: Callable[[], Any]) -> None:
-    """No listener, or one that died in between: wait and try again, nothing else."""
+def test_an_unreachable_bucket_is_unavailable(launch: Callable[[], Any]) -> None:
     own = launch()
     store = own.store("open", Role.ROTATOR)
     store.create("x", b"x", OCTETS)
@@ -208,37 +203,37 @@ def test_a_bucket_that_is_away_is_unavailable(launch: Callable[[], Any]) -> None
 
 
 def test_nothing_is_sent_after_the_deadline(stack: Any) -> None:
-    """A put whose time is up stops in the middle, and no object appears."""
+    """A put whose deadline passes stops half-way, and creates no object."""
     name = "deadline/x"
-    looks = iter(range(1_000))
+    readings = iter(range(1_000))
 
     def slow() -> float:
-        """Every look at the clock is seven seconds after the one before."""
-        return next(looks) * 7.0
+        """Advance by seven seconds at each reading."""
+        return next(readings) * 7.0
 
     store = GcsObjectStore(settings_of(stack), clock=slow)
     with pytest.raises(Unavailable):
         store.create(name, bytes(3_000_000), OCTETS)
-    assert next(looks) * 7.0 > PUT_DEADLINE_S
+    assert next(readings) * 7.0 > PUT_DEADLINE_S
     assert not stack.store("open", Role.ROTATOR).exists(name)
 
 
-def test_the_largest_object_goes_up_in_one_request(stack: Any) -> None:
-    """The client's limit for single requests is above everything that we seal."""
+def test_the_largest_object_is_uploaded_in_one_request(stack: Any) -> None:
+    """The client's limit for single requests is above every sealed object."""
     stack.store("open", Role.ROTATOR)
     assert client_blob._MAX_MULTIPART_SIZE >= MAX_SEALED_BYTES
 
 
-def test_the_client_asks_nothing_by_itself(stack: Any) -> None:
-    """No thread of the client's own reads the bucket's configuration behind our back."""
+def test_the_client_starts_no_threads(stack: Any) -> None:
+    """It would read the bucket's configuration in them."""
     store = stack.store("images", Role.SINK)
     before = set(threading.enumerate())
     store.create(f"quiet/{uuid.uuid4()}", b"x", OCTETS)
     assert set(threading.enumerate()) <= before
 
 
-def test_errors_tell_no_names(stack: Any) -> None:
-    """Object names stay out of messages: the client's own text is not passed on."""
+def test_errors_contain_no_object_names(stack: Any) -> None:
+    """The client's own text is not passed on."""
     store = stack.store("images", Role.SINK)
     with pytest.raises(Refused) as caught:
         store.read("secret-name", 1)

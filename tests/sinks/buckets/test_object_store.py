@@ -1,4 +1,4 @@
-"""One contract for every store: what the sinks may rely on, over the real client."""
+"""The contract of an object store, for the real client and for one in memory."""
 
 import threading
 import uuid
@@ -28,14 +28,12 @@ class MemoryStore:
         self._lock = threading.Lock()
 
     def create(self, name: str, data: bytes, content_type: str) -> None:  # noqa: ARG002
-        """As the protocol says."""
         with self._lock:
             if name in self._objects:
                 raise AlreadyExists
             self._objects[name] = data
 
     def read(self, name: str, max_bytes: int) -> bytes:
-        """As the protocol says."""
         if name not in self._objects:
             raise NotFound
         if len(self._objects[name]) > max_bytes:
@@ -43,17 +41,14 @@ class MemoryStore:
         return self._objects[name]
 
     def exists(self, name: str) -> bool:
-        """As the protocol says."""
         return name in self._objects
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """As the protocol says."""
         for name in sorted(self._objects):
             if name.startswith(prefix):
                 yield ObjectInfo(name, len(self._objects[name]))
 
     def delete(self, name: str) -> None:
-        """As the protocol says."""
         with self._lock:
             if name not in self._objects:
                 raise NotFound
@@ -80,8 +75,8 @@ def name() -> str:
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 9 * MiB], ids=["empty", "1 B", "100 KB", "9 MiB"])
-def test_what_is_created_is_read(store: ObjectStore, name: str, size: int) -> None:
-    """All bytes come back, also above the size where the client would open a session."""
+def test_a_created_object_is_read(store: ObjectStore, name: str, size: int) -> None:
+    """Also above the size at which the client would open a session."""
     data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
     store.create(name, data, OCTETS)
     assert store.read(name, size) == data
@@ -89,15 +84,14 @@ def test_what_is_created_is_read(store: ObjectStore, name: str, size: int) -> No
 
 
 def test_an_object_is_never_overwritten(store: ObjectStore, name: str) -> None:
-    """A second creator is told, and the first one's bytes stay."""
+    """A second creator gets an error, and the first one's bytes stay."""
     store.create(name, b"first", OCTETS)
     with pytest.raises(AlreadyExists):
         store.create(name, b"second", OCTETS)
     assert store.read(name, 100) == b"first"
 
 
-def test_one_of_many_creators_wins(store: ObjectStore, name: str) -> None:
-    """Of 16 racing creators exactly one returns, and the object is that one's."""
+def test_exactly_one_of_many_concurrent_creators_succeeds(store: ObjectStore, name: str) -> None:
     start = threading.Barrier(16)
 
     def create(number: int) -> int | None:
@@ -114,8 +108,7 @@ def test_one_of_many_creators_wins(store: ObjectStore, name: str) -> None:
     assert store.read(name, MiB) == str(winners[0]).encode() * 50_000
 
 
-def test_a_missing_object_is_missing(store: ObjectStore, name: str) -> None:
-    """Reading and deleting say `NotFound`, asking says no."""
+def test_a_missing_object_is_not_found(store: ObjectStore, name: str) -> None:
     assert not store.exists(name)
     with pytest.raises(NotFound):
         store.read(name, 10)
@@ -123,8 +116,8 @@ def test_a_missing_object_is_missing(store: ObjectStore, name: str) -> None:
         store.delete(name)
 
 
-def test_a_deleted_object_is_gone(store: ObjectStore, name: str) -> None:
-    """After a delete it is neither read nor listed, and its name can be used again."""
+def test_a_deleted_object_is_neither_read_nor_listed(store: ObjectStore, name: str) -> None:
+    """Its name can be used again."""
     store.create(name, b"x", OCTETS)
     store.delete(name)
     assert not store.exists(name)
@@ -133,15 +126,13 @@ def test_a_deleted_object_is_gone(store: ObjectStore, name: str) -> None:
     assert store.read(name, 1) == b"y"
 
 
-def test_an_object_above_the_limit_is_refused(store: ObjectStore, name: str) -> None:
-    """A reader never takes more bytes than it is ready for."""
+def test_an_object_above_the_readers_limit_is_refused(store: ObjectStore, name: str) -> None:
     store.create(name, bytes(100_001), OCTETS)
     with pytest.raises(SealBroken):
         store.read(name, 100_000)
 
 
 def test_listing_is_ordered_and_complete(store: ObjectStore, name: str) -> None:
-    """Everything with the prefix, by name, with sizes, and nothing else."""
     for number in (3, 1, 2):
         store.create(f"{name}/{number}", bytes(number), OCTETS)
     store.create(f"{name}.other", b"", OCTETS)
@@ -152,17 +143,16 @@ def test_listing_is_ordered_and_complete(store: ObjectStore, name: str) -> None:
 @pytest.mark.parametrize(
     "odd", ["../../escape", "a/../b", "..", "/absolute", "grün ☃ %2F ?&#+", "x" * 900, "a//b", "~="]
 )
-def test_names_are_only_names(store: ObjectStore, name: str, odd: str) -> None:
-    """No name has a meaning: what looks like a path or an escape is stored as it is."""
+def test_names_have_no_special_meaning(store: ObjectStore, name: str, odd: str) -> None:
+    """Names that look like a path or an escape are stored unchanged."""
     store.create(f"{name}/{odd}", odd.encode(), OCTETS)
     assert store.read(f"{name}/{odd}", 10_000) == odd.encode()
     assert [info.name for info in store.list(f"{name}/")] == [f"{name}/{odd}"]
 
 
-def test_a_listing_has_as_many_pages_as_it_needs(
+def test_a_listing_of_several_pages_is_complete(
     launch: Callable[[], _Stack], tmp_path: Path
 ) -> None:
-    """More objects than one page holds are all listed, in order."""
     objects = ObjectFiles(tmp_path / "own" / "data" / "open", now=lambda: datetime.now(UTC))
     names = [f"many/{number:04}" for number in range(1_005)]
     for name in names:
@@ -173,7 +163,7 @@ def test_a_listing_has_as_many_pages_as_it_needs(
 
 
 def test_objects_survive_a_restart(launch: Callable[[], _Stack], tmp_path: Path) -> None:
-    """A server that is killed and started again has every object that it acknowledged."""
+    """A killed server has every object that it acknowledged."""
     first = launch()
     first.store("open", Role.ROTATOR).create("kept/a", b"bytes", OCTETS)
     first.server.kill()  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
-"""Write `sinks/vectors/esv1.json` again: `python tests/sinks/images/make_vectors.py`.
+"""Generate `sinks/vectors/esv1.json`: `python tests/sinks/images/make_vectors.py`.
 
-The bytes are fixed for ever; a change of this file's output is a new version of the format.
+The bytes never change: a change of this file's output is a new version of the format.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ OBJECT = f"{'ab' * 32}/{GRANT}/018f3c4e-0000-7000-8000-000000000001.original.{'c
 
 
 def opens(name: str, plaintext: bytes, part: str, content_type: str, obj: str) -> dict[str, str]:
-    """A vector that opens."""
+    """Return a vector that opens."""
     salt = hashlib.sha256(f"salt {name}".encode()).digest()
     data_key = hashlib.sha256(f"data key {name}".encode()).digest()
     drawn = iter((salt, data_key))
@@ -80,13 +80,13 @@ def main() -> None:
         return raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
 
     # Authentic under the right key, with another commitment: only comparing it refuses.
-    header, lie = raw[:commitment_at], bytes(32)
+    header, wrong = raw[:commitment_at], bytes(32)
     info = b"erasestream/v1/body" + hashlib.sha256(header).digest()
     keys = HKDF(algorithm=SHA256(), length=64, salt=bytes.fromhex(base["salt"]), info=info).derive(
         bytes.fromhex(base["data_key"])
     )
-    body = AESGCM(keys[:32]).encrypt(bytes(12), b"other", header + lie)
-    uncommitted = header + lie + body
+    body = AESGCM(keys[:32]).encrypt(bytes(12), b"other", header + wrong)
+    uncommitted = header + wrong + body
     bad = [
         fails("empty object", b""),
         fails("magic", flip(0)),

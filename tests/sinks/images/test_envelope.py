@@ -1,4 +1,4 @@
-"""The envelope: what was sealed opens, and nothing else does."""
+"""The envelope: sealed objects open, and all other bytes are refused."""
 
 import hashlib
 import hmac
@@ -23,7 +23,7 @@ NAME = "owner/grant/upload.original.digest"
 
 
 def sealed(plaintext: bytes = b"picture", **changes: Any) -> bytes:
-    """An object with ordinary values."""
+    """Seal with default values."""
     values: dict[str, Any] = {
         "grant_key": KEY,
         "grant": GRANT,
@@ -35,7 +35,7 @@ def sealed(plaintext: bytes = b"picture", **changes: Any) -> bytes:
 
 
 def opened(raw: bytes, **changes: Any) -> tuple[str, bytes]:
-    """What the object holds for somebody who expects the ordinary values."""
+    """Open an object, expecting the default values."""
     values: dict[str, Any] = {"grant_key": KEY, "grant": GRANT, "part": Part.ORIGINAL, "name": NAME}
     return open_sealed(raw, **values | changes)
 
@@ -48,10 +48,10 @@ def opened(raw: bytes, **changes: Any) -> tuple[str, bytes]:
     st.from_regex(r"[a-z]+/[a-z0-9.+-]{1,64}", fullmatch=True).filter(lambda t: len(t) <= 128),
     st.text(st.characters(codec="utf-8"), min_size=1, max_size=200),
 )
-def test_what_was_sealed_opens(
+def test_a_sealed_picture_opens(
     plaintext: bytes, key: bytes, grant: Any, part: Part, content_type: str, name: str
 ) -> None:
-    """Any picture under any values comes back exactly as it was."""
+    """For any picture and any values."""
     raw = seal(
         plaintext,
         grant_key=key,
@@ -64,8 +64,8 @@ def test_what_was_sealed_opens(
     assert result == (content_type, plaintext)
 
 
-def test_every_flipped_byte_is_refused() -> None:
-    """No byte of header, commitment, body or tag can change, in any of its bits."""
+def test_every_flipped_bit_is_refused() -> None:
+    """Of header, commitment, body and tag."""
     raw = sealed()
     for at in range(len(raw)):
         for bit in range(8):
@@ -76,7 +76,6 @@ def test_every_flipped_byte_is_refused() -> None:
 
 
 def test_every_truncation_and_extension_is_refused() -> None:
-    """An object that is shorter or longer by any number of bytes does not open."""
     raw = sealed()
     for end in range(len(raw)):
         with pytest.raises(SealBroken):
@@ -96,14 +95,12 @@ def test_every_truncation_and_extension_is_refused() -> None:
         {"grant_key": bytes(32)},
     ],
 )
-def test_an_object_is_only_what_the_caller_expects(expected: dict[str, Any]) -> None:
-    """Another grant, part, name or key than the sealed one is refused."""
+def test_an_object_opens_only_for_the_expected_values(expected: dict[str, Any]) -> None:
     with pytest.raises(SealBroken):
         opened(sealed(), **expected)
 
 
-def test_every_cause_looks_the_same() -> None:
-    """The error does not tell which check refused."""
+def test_the_error_does_not_reveal_which_check_failed() -> None:
     messages = set()
     raw = sealed()
     for broken in (b"", raw[:-1], b"X" + raw[1:], raw[:150] + b"\0" + raw[151:]):
@@ -115,15 +112,15 @@ def test_every_cause_looks_the_same() -> None:
 
 @settings(max_examples=300)
 @given(st.binary(max_size=400))
-def test_garbage_is_refused(raw: bytes) -> None:
-    """Whatever bytes come, they give the picture or `SealBroken`, never another error."""
+def test_arbitrary_bytes_are_refused(raw: bytes) -> None:
+    """With `SealBroken`, never another error."""
     for candidate in (raw, sealed()[:22] + raw):
         with pytest.raises(SealBroken):
             opened(candidate)
 
 
-def test_two_seals_of_one_picture_share_nothing() -> None:
-    """Salt and data key are fresh: the same picture never gives the same body."""
+def test_sealing_a_picture_twice_gives_different_bodies() -> None:
+    """Salt and data key are fresh."""
     one, two = sealed(), sealed()
     assert one[-23:] != two[-23:]
     assert len(one) == len(two)
@@ -142,21 +139,20 @@ def test_two_seals_of_one_picture_share_nothing() -> None:
         {"random": lambda n: bytes(n - 1)},
     ],
 )
-def test_what_is_outside_the_format_is_not_sealed(changes: dict[str, Any]) -> None:
+def test_values_outside_the_format_are_not_sealed(changes: dict[str, Any]) -> None:
     """Values that could not be opened again stop the process instead of losing a picture."""
     with pytest.raises(InvariantBroken):
         sealed(**changes)
 
 
 def test_a_picture_above_the_limit_is_not_sealed() -> None:
-    """What a reader would refuse by its length is refused before it is sealed."""
+    """A reader would refuse it by its length."""
     with pytest.raises(InvariantBroken):
         sealed(bytes(MAX_PLAINTEXT_BYTES + 1))
 
 
 @pytest.mark.parametrize("vector", VECTORS["opens"], ids=lambda v: v["name"])
 def test_vectors_open_and_are_reproduced(vector: dict[str, str]) -> None:
-    """The format on disk is the one that the vectors record, in both directions."""
     drawn = iter((bytes.fromhex(vector["salt"]), bytes.fromhex(vector["data_key"])))
     values: dict[str, Any] = {
         "grant_key": bytes.fromhex(vector["grant_key"]),
@@ -173,8 +169,7 @@ def test_vectors_open_and_are_reproduced(vector: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("vector", VECTORS["fails"], ids=lambda v: v["why"])
-def test_vectors_that_fail_do(vector: dict[str, str]) -> None:
-    """Each named failure is refused."""
+def test_failing_vectors_are_refused(vector: dict[str, str]) -> None:
     with pytest.raises(SealBroken):
         open_sealed(
             bytes.fromhex(vector["sealed"]),
@@ -186,7 +181,7 @@ def test_vectors_that_fail_do(vector: dict[str, str]) -> None:
 
 
 def _hkdf(key: bytes, salt: bytes, info: bytes, blocks: int) -> bytes:
-    """RFC 5869 from the standard library."""
+    """RFC 5869 with the standard library."""
     prk, output, block = hmac.digest(salt, key, "sha256"), b"", b""
     for counter in range(1, blocks + 1):
         block = hmac.digest(prk, block + info + bytes([counter]), "sha256")
@@ -196,7 +191,7 @@ def _hkdf(key: bytes, salt: bytes, info: bytes, blocks: int) -> bytes:
 
 @pytest.mark.parametrize("vector", VECTORS["opens"], ids=lambda v: v["name"])
 def test_vectors_follow_the_document(vector: dict[str, str]) -> None:
-    """A second reading of ENVELOPE.md, sharing no code with ours, gives the same bytes."""
+    """An independent implementation of ENVELOPE.md gives the same bytes."""
     salt, data_key = bytes.fromhex(vector["salt"]), bytes.fromhex(vector["data_key"])
     kind, name = vector["content_type"].encode(), vector["object"].encode()
     bound = b"ESV1\x01" + bytes.fromhex(vector["grant"].replace("-", ""))

@@ -1,4 +1,4 @@
-"""The keyring: what it wraps for one context unwraps for that context only."""
+"""The local keyring: wrapping, contexts, versions and file modes."""
 
 import stat
 from pathlib import Path
@@ -13,12 +13,11 @@ KEY = bytes(range(32))
 
 @pytest.fixture
 def keyring(tmp_path: Path) -> LocalKeyring:
-    """A new keyring in a folder of its own."""
     return LocalKeyring.create(tmp_path / "master")
 
 
-def test_a_wrapped_key_comes_back(keyring: LocalKeyring) -> None:
-    """Wrap and unwrap are inverse, and the wrapped form does not show the key."""
+def test_a_wrapped_key_unwraps(keyring: LocalKeyring) -> None:
+    """The wrapped bytes do not contain the key, and differ each time."""
     version, raw = keyring.wrap(KEY, b"grant")
     assert keyring.unwrap(version, raw, b"grant") == KEY
     assert KEY not in raw
@@ -26,14 +25,12 @@ def test_a_wrapped_key_comes_back(keyring: LocalKeyring) -> None:
 
 
 def test_a_key_unwraps_only_for_its_context(keyring: LocalKeyring) -> None:
-    """A wrapped key that was moved to another grant is refused."""
     version, raw = keyring.wrap(KEY, b"grant")
     with pytest.raises(SealBroken):
         keyring.unwrap(version, raw, b"another grant")
 
 
 def test_every_flipped_byte_is_refused(keyring: LocalKeyring) -> None:
-    """No byte of a wrapped key can change."""
     version, raw = keyring.wrap(KEY, b"grant")
     for at in range(len(raw)):
         with pytest.raises(SealBroken):
@@ -42,16 +39,16 @@ def test_every_flipped_byte_is_refused(keyring: LocalKeyring) -> None:
 
 @pytest.mark.parametrize("version", ["2", "0", "../master/1", "", "1.key"])
 def test_an_unknown_version_unwraps_nothing(keyring: LocalKeyring, version: str) -> None:
-    """A version that is not there, or not a version at all, is refused."""
+    """A version that does not exist, or is not a version."""
     raw = keyring.wrap(KEY, b"grant").raw
     with pytest.raises(SealBroken):
         keyring.unwrap(version, raw, b"grant")
 
 
-def test_rotation_keeps_what_was_wrapped_until_the_version_is_destroyed(
+def test_an_old_version_unwraps_until_it_is_destroyed(
     keyring: LocalKeyring, tmp_path: Path
 ) -> None:
-    """A new version wraps, the old one unwraps, its destruction ends what it wrapped."""
+    """After a rotation the new version wraps, in other processes too."""
     old = keyring.wrap(KEY, b"grant")
     assert keyring.rotate() == "2"
     other_process = LocalKeyring(tmp_path / "master")
@@ -66,7 +63,7 @@ def test_rotation_keeps_what_was_wrapped_until_the_version_is_destroyed(
 
 
 def test_master_keys_are_private(keyring: LocalKeyring, tmp_path: Path) -> None:
-    """Folder and file belong to the owner alone; a file that others can read is refused."""
+    """A key file that others can read is refused."""
     path = tmp_path / "master" / "1.key"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -75,8 +72,9 @@ def test_master_keys_are_private(keyring: LocalKeyring, tmp_path: Path) -> None:
         keyring.wrap(KEY, b"grant")
 
 
-def test_a_keyring_is_never_made_over_another(keyring: LocalKeyring, tmp_path: Path) -> None:
-    """Creating twice is refused, and so is opening what is not there."""
+def test_an_existing_keyring_is_not_replaced_and_a_missing_one_is_refused(
+    keyring: LocalKeyring, tmp_path: Path
+) -> None:
     with pytest.raises(Refused):
         LocalKeyring.create(tmp_path / "master")
     with pytest.raises(Refused):
