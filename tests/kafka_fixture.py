@@ -28,7 +28,8 @@ from erasestream.pipeline.devstack.kafka.distribution import install_kafka
 from erasestream.pipeline.devstack.kafka.java_launcher import FIRST_COMPILER_ONLY
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.ids import Lane
-from erasestream.topics.admin.provisioning import apply, plan
+from erasestream.topics.admin.provisioning import apply
+from erasestream.topics.admin.provisioning_plan import plan
 from erasestream.topics.catalog.acl import Right, rights
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.roles import ADMIN, ERASER, ROUTER, SINK

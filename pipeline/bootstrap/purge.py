@@ -19,10 +19,13 @@ def purger_stage(settings: Settings, stopping: Event) -> Iterator[PurgerStage]:
     catalog = settings.catalog()
     connection = Connection(cluster=settings.cluster, role=PURGER)
     purged = [topic.name for topic in catalog.topics if topic.purgers]
-    Admin(connection).check_rights(dict.fromkeys(purged, (Operation.DELETE,)))
+    with Admin(connection) as admin:
+        admin.check_rights(dict.fromkeys(purged, (Operation.DELETE,)))
     with ExitStack() as opened:
+        purger = RecordPurger(connection=connection, catalog=catalog)
+        opened.callback(purger.close)
         stage = PurgerStage(
-            purger=RecordPurger(connection=connection, catalog=catalog),
+            purger=purger,
             stopping=stopping,
             interval_s=settings.stage.purge_interval.total_seconds(),
         )

@@ -1,5 +1,6 @@
 """`provision` and `repair`: change the cluster, as its administrator."""
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -8,7 +9,7 @@ from erasestream.pipeline.cli.console import LaneOption, operator, print_line
 from erasestream.pipeline.settings import load
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin import provisioning
-from erasestream.topics.admin.provisioning import Plan
+from erasestream.topics.admin.provisioning_plan import Plan, plan
 from erasestream.topics.admin.router_recovery import RouterRecovery
 from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.kafka.admin import Admin
@@ -24,12 +25,12 @@ def provision(
     """Apply the catalog to topics, their settings and rights; prints the plan first."""
     settings = load()
     catalog = settings.catalog()
-    admin = Admin(Connection(cluster=settings.cluster, role=ADMIN))
-    if plan_only:
-        _show(provisioning.plan(admin, catalog))
-    else:
-        provisioning.provision(admin, catalog, show=_show)
-        print_line("The cluster matches the catalog.")
+    with Admin(Connection(cluster=settings.cluster, role=ADMIN)) as admin:
+        if plan_only:
+            _show(plan(admin, catalog))
+        else:
+            provisioning.provision(admin, catalog, show=_show)
+            print_line("The cluster matches the catalog.")
 
 
 def repair(lane: LaneOption) -> None:
@@ -37,15 +38,16 @@ def repair(lane: LaneOption) -> None:
     settings = load()
     connection = Connection(cluster=settings.cluster, role=ADMIN)
     recovery = RouterRecovery(connection=connection, catalog=settings.catalog(), actor=operator())
-    for line in recovery.recover(Lane(lane)):
-        print_line(line)
+    with closing(recovery):
+        for line in recovery.recover(Lane(lane)):
+            print_line(line)
 
 
-def _show(plan: Plan) -> None:
-    for change in plan.changes:
+def _show(planned: Plan) -> None:
+    for change in planned.changes:
         print_line(f"  {change}")
-    for name in plan.unknown_topics:
+    for name in planned.unknown_topics:
         print_line(f"  topic {name} is not in the catalog: left unchanged")
-    for at in plan.needs_repair:
+    for at in planned.needs_repair:
         print_line(f"  the router has no offset for {at}: run `erasestream repair` for its lane")
-    print_line(f"{len(plan.changes)} changes")
+    print_line(f"{len(planned.changes)} changes")

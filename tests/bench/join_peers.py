@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.stack_files import now
-from erasestream.topics.admin.provisioning import CreateTopic, Grant, apply
+from erasestream.topics.admin.provisioning import apply
+from erasestream.topics.admin.provisioning_plan import CreateTopic, GrantRight
 from erasestream.topics.catalog.acl import Match, Operation, Resource, Right
 from erasestream.topics.catalog.roles import Role
 from tests.bench.join_harness import OURS, Contender, JoinHarness
@@ -32,5 +33,5 @@ def open_peer(
         Right(role, Operation.WRITE, Resource.TRANSACTIONAL_ID, name, Match.PREFIXED),
     ]
     made = (CreateTopic(replace(catalog[like], name=topic)) for topic, like in topics.items())
-    apply(bed.admin, catalog, [*made, *map(Grant, rights)])
+    apply(bed.admin, catalog, [*made, *map(GrantRight, rights)])
     return peer

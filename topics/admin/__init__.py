@@ -1,1 +1,1 @@
-"""What operators do to a cluster: provision, purge, recover."""
+"""Administration of a cluster: provisioning, early purge, recovery of the router."""

@@ -1,12 +1,12 @@
-"""Delete records that nothing needs any more, before their time is up.
+"""Early purge: delete processed records before they expire.
 
-How far everything is done stands in the offsets that the stages commit: the router's offset
-says which cut-outs are routed, the replay mark beside it which uploads are, and the sink's
-offset which retained records are stored or dropped.  Up to there DeleteRecords hides records
-at once; Kafka frees their bytes when the segment has rolled.
+The stages' committed offsets determine what is processed: the router's offset for cut-outs, the
+replay mark in its metadata for uploads, and the sink's offset for retained records, which are
+stored or dropped.  DeleteRecords hides the records below at once; Kafka frees their bytes when the
+segment rolls.
 
-The role may delete and may look at offsets; it can not read a record.  Killed anywhere it
-does no harm: what it deletes is decided by what was committed, never by what it remembers.
+The role may delete records and read offsets, but not read records.  Stopping it at any point is
+safe: only committed offsets determine what it deletes, never its memory.
 """
 
 from collections.abc import Mapping
@@ -31,12 +31,11 @@ def purgeable_offsets(
     stored: Mapping[Partition, Committed],
     topic_ids: Mapping[str, str],
 ) -> dict[Partition, int]:
-    """Per partition the offset below which nothing is needed any more.  Pure.
+    """Return per partition the offset below which every record is processed.  Pure.
 
-    `routed`: of the partitions of cut-outs; `stored`: of the partitions of retained;
-    `topic_ids`: of the topics of uploads as they are now.  A mark of uploads that were made
-    anew since says nothing about those that are there now; one that can not be read says
-    nothing at all.
+    `routed` are offsets of partitions of cut-outs, `stored` of partitions of retained, and
+    `topic_ids` the current ids of the topics of uploads.  A mark with another topic id does not
+    apply to the current uploads; with an unreadable mark neither uploads nor cut-outs are deleted.
     """
     result: dict[Partition, int] = {}
     for cutouts, committed in routed.items():
@@ -53,7 +52,7 @@ def purgeable_offsets(
 
 
 class RecordPurger:
-    """Looks and deletes, as the role purger."""
+    """Deletes processed records, as the role purger."""
 
     def __init__(self, *, connection: Connection, catalog: Catalog) -> None:
         self._admin = Admin(connection)
@@ -70,8 +69,12 @@ class RecordPurger:
         ]
         self._deleted: dict[Partition, int] = {}
 
+    def close(self) -> None:
+        """Disconnect."""
+        self._admin.close()
+
     def purge_once(self) -> int:
-        """Delete what is needless now; how many partitions had something to delete.
+        """Delete processed records, and return in how many partitions.
 
         Raises `Unavailable` or `Refused`.
         """
@@ -80,7 +83,7 @@ class RecordPurger:
             stored=self._groups.committed(SINK, self._retained),
             topic_ids=self._queries.topic_ids(self._uploads),
         )
-        # What was deleted before is remembered only to ask for less.
+        # The memory of earlier deletions only saves requests.
         new = {at: offset for at, offset in found.items() if offset != self._deleted.get(at)}
         if not new:
             return 0

@@ -1,23 +1,27 @@
-"""Mend the router's place in a lane, after its committed offsets were lost or damaged.
+"""Recovery of the router's offsets and replay marks in a lane, after they were lost or damaged.
 
-Without its replay mark the router can not tell a replay from a first appearance, and stops.
-What it routed last still stands in the ephemeral topic: the last committed record of each
-partition names the upload that it is the result of.  So the mark is read from there, and the
-cut-outs are read again from their start; what was routed before is dropped as a replay.  Whether
-what was deleted before that start had been read nothing tells, so the router is to take it for a
-loss: results of uploads that are older may be missing then, and are counted.
+Without its replay mark the router cannot distinguish a replay from a first delivery, and stops.
+The ephemeral topic still shows what was routed last: the last committed record of each partition
+names the upload that it is the result of.
 
-Where the ephemeral topic has forgotten that already, nothing tells, and nothing is mended.
-Every repair stands in the ledger.  The routers must be stopped.
+Rules:
+
+* The mark is that upload.  The cut-outs are read again from their log start; results that were
+  routed before are dropped as replays.
+* Records before the log start may have been deleted unread.  The committed offset therefore makes
+  the router assume a loss: results of older uploads may be missing, and are counted.
+* If the ephemeral topic no longer has the last routed result, nothing is changed.
+* Every repair is recorded in the ledger.  The routers must be stopped.
 """
 
 import os
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from confluent_kafka import Consumer, TopicPartition
 
+from erasestream.schemas.clocks import Deadline, WallClock
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire, type_of
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.errors import Refused
@@ -43,12 +47,12 @@ from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWr
 from erasestream.topics.kafka.records import Partition, Record
 
 STEP = 64
-"""Offsets to step back by, looking for the last record that is not a transaction's marker."""
+"""Offsets per step backwards, in search of a record that is not a transaction marker."""
 READ_TIMEOUT_S = 20.0
 
 
 class RouterRecovery:
-    """Mends one lane after another; `connection` is the administrator's."""
+    """Recovers lanes, with the administrator's connection."""
 
     def __init__(
         self,
@@ -56,21 +60,28 @@ class RouterRecovery:
         connection: Connection,
         catalog: Catalog,
         actor: str,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: WallClock = lambda: datetime.now(UTC),
     ) -> None:
         self._connection = connection
         self._catalog = catalog
         self._actor = actor
         self._now = now
-        self._offsets = OffsetQueries(Admin(connection))
         self._groups = GroupOffsets(connection)
-        self._ledger = AcknowledgedWriter(connection=connection, timeout_s=READ_TIMEOUT_S)
+        with ExitStack() as opened:
+            admin = opened.enter_context(Admin(connection))
+            self._offsets = OffsetQueries(admin)
+            self._ledger = AcknowledgedWriter(connection=connection, timeout_s=READ_TIMEOUT_S)
+            self._opened = opened.pop_all()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._opened.close()
 
     def recover(self, lane: Lane) -> list[str]:
-        """Set every partition's place and mark anew; a line for each, as the ledger has it.
+        """Set offset and mark of every partition; return one line each, as in the ledger.
 
-        Raises `Refused` if routers run, or if nothing tells what was routed last; then the
-        partitions before that one are mended.
+        Raises `Refused` if routers run, or if a partition's last routed result is gone; the
+        partitions before that one are recovered.
         """
         lines = []
         for number in range(self._catalog.lane(lane).partitions):
@@ -78,8 +89,8 @@ class RouterRecovery:
             at = Partition(cutouts_of(lane), number)
             start = self._offsets.log_start(at)
             line = f"{at}: from {start} with mark {mark}"
-            self._note(lane, line)
-            # An offset that is deleted already is what tells the router of a loss.
+            self._record(lane, line)
+            # A deleted offset makes the router assume a loss.
             self._groups.commit(ROUTER, at, max(0, start - 1), metadata=str(mark))
             lines.append(line)
         return lines
@@ -92,52 +103,21 @@ class RouterRecovery:
         upper = end
         while upper > start:
             lower = max(start, upper - STEP)
-            record = self._last_record(at, lower, upper)
+            record = _last_record(self._connection, at, lower, upper)
             if record is not None:
                 event = Failure if type_of(record.headers) is Failure else Cutout
                 position = from_wire(event, record.headers, record.value).position
                 return ReplayMark(topic_id=position.topic_id, offset=position.offset)
             upper = lower
         if start == 0:
-            return self._nothing_routed(lane)  # all that was ever written there was undone
-        raise Refused(f"{at} has forgotten what was routed last, so nothing can be mended")
+            return self._nothing_routed(lane)  # every transaction was aborted
+        raise Refused(f"{at} no longer has the last routed result, so no mark can be recovered")
 
     def _nothing_routed(self, lane: Lane) -> ReplayMark:
         topic = uploads_of(lane)
         return ReplayMark(topic_id=self._offsets.topic_ids([topic])[topic], offset=-1)
 
-    def _last_record(self, at: Partition, lower: int, upper: int) -> Record | None:
-        watch = ClientErrorState()
-        consumer = Consumer(
-            self._connection.settings(
-                watch,
-                group_id=self._connection.role,
-                enable_auto_commit=False,
-                isolation_level="read_committed",
-                auto_offset_reset="error",
-                receive_message_max_bytes=2 * MAX_RECORD_BYTES,
-            )
-        )
-        last: Record | None = None
-        deadline = time.monotonic() + READ_TIMEOUT_S
-        try:
-            consumer.assign([TopicPartition(*at, lower)])
-            while True:
-                message = consumer.poll(0.1)
-                if message is not None and message.error() is None:
-                    record = Record.of(message)
-                    if record.offset >= upper:
-                        return last
-                    last = record
-                (place,) = consumer.position([TopicPartition(*at)])
-                if place.offset >= upper:
-                    return last
-                if time.monotonic() > deadline:
-                    raise watch.explain(f"{at} is not committed up to {upper}")
-        finally:
-            consumer.close()
-
-    def _note(self, lane: Lane, line: str) -> None:
+    def _record(self, lane: Lane, line: str) -> None:
         now = self._now()
         entry = Repair(
             id=new_upload_id(int(now.timestamp() * 1000), os.urandom(10)),
@@ -149,3 +129,36 @@ class RouterRecovery:
         key = str(lane).encode()
         number = partition_of(key, self._catalog[LEDGER].partitions)
         self._ledger.write(Partition(LEDGER, number), key, to_wire(entry, source="/repair"))
+
+
+def _last_record(connection: Connection, at: Partition, lower: int, upper: int) -> Record | None:
+    """Return the last committed record of a partition between two offsets."""
+    errors = ClientErrorState()
+    consumer = Consumer(
+        connection.settings(
+            errors,
+            group_id=connection.role,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="error",
+            receive_message_max_bytes=2 * MAX_RECORD_BYTES,
+        )
+    )
+    last: Record | None = None
+    deadline = Deadline(READ_TIMEOUT_S, time.monotonic)
+    try:
+        consumer.assign([TopicPartition(*at, lower)])
+        while True:
+            message = consumer.poll(0.1)
+            if message is not None and message.error() is None:
+                record = Record.of(message)
+                if record.offset >= upper:
+                    return last
+                last = record
+            (position,) = consumer.position([TopicPartition(*at)])
+            if position.offset >= upper:
+                return last
+            if deadline.has_passed:
+                raise errors.explain(f"{at} is not committed up to {upper}")
+    finally:
+        consumer.close()

@@ -1,4 +1,7 @@
-"""What may be deleted before its time, and that nothing else is."""
+"""Early purge of processed records, and of no others."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -11,7 +14,6 @@ from erasestream.topics.admin.record_purge import RecordPurger, purgeable_offset
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.roles import ADMIN, PURGER
 from erasestream.topics.catalog.topic_names import RETAINED, cutouts_of, uploads_of
-from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.group_offsets import Committed
 from erasestream.topics.kafka.offset_queries import OffsetQueries
@@ -33,7 +35,7 @@ STORED = Partition(RETAINED, 0)
     stored=st.integers(0, 100),
     topic_id=st.sampled_from([NOW, BEFORE]),
 )
-def test_nothing_beyond_what_is_committed_is_needless(
+def test_nothing_beyond_committed_offsets_is_purged(
     routed: int, mark: int, stored: int, topic_id: str
 ) -> None:
     """Uploads up to the mark, cut-outs up to the router's offset, retained up to the sink's."""
@@ -49,28 +51,45 @@ def test_nothing_beyond_what_is_committed_is_needless(
 
 
 @pytest.mark.parametrize("metadata", ["", "1:short:3", "2:" + NOW + ":3"])
-def test_a_mark_that_can_not_be_read_deletes_nothing(metadata: str) -> None:
-    """Neither uploads nor cut-outs: somebody will have to mend that place from them."""
+def test_an_unreadable_mark_purges_nothing(metadata: str) -> None:
+    """Neither uploads nor cut-outs: a repair will need them."""
     routed = {CUTOUTS: Committed(7, metadata)}
     assert purgeable_offsets(routed=routed, stored={}, topic_ids={UPLOADS.topic: NOW}) == {}
 
 
+OpenPurger = Callable[[Catalog], RecordPurger]
+
+
+@pytest.fixture
+def open_purger(kafka: KafkaFixture) -> Iterator[OpenPurger]:
+    with ExitStack() as opened:
+
+        def open_it(catalog: Catalog) -> RecordPurger:
+            purger = RecordPurger(connection=kafka.connection(PURGER), catalog=catalog)
+            opened.callback(purger.close)
+            return purger
+
+        yield open_it
+
+
 def produce(kafka: KafkaFixture, at: Partition, count: int) -> None:
-    """Records in one partition."""
+    """Write records to one partition."""
     producer = Producer(kafka.connection(ADMIN).settings(ClientErrorState()))
     for _ in range(count):
         producer.produce(at.topic, b"x", None, at.number)
     assert producer.flush(20) == 0
 
 
-def test_purged_up_to_the_mark_and_no_further(kafka: KafkaFixture, lane: Lane) -> None:
+def test_uploads_are_purged_up_to_the_mark(
+    kafka: KafkaFixture, lane: Lane, open_purger: OpenPurger
+) -> None:
     """On a real broker, with the purger's own rights."""
     catalog = Catalog.build(
         (LaneSpec(name=lane, partitions=PARTITIONS),),
         durability=Durability(replication=1, min_insync=1),
     )
-    purge = RecordPurger(connection=Connection(cluster=kafka.cluster, role=PURGER), catalog=catalog)
-    purge.purge_once()  # what other tests' sink has stored
+    purger = open_purger(catalog)
+    purger.purge_once()  # records that the sink of other tests has stored
     offsets = kafka.offsets
     uploads, cutouts = Partition(uploads_of(lane), 0), Partition(cutouts_of(lane), 0)
     for at in (uploads, cutouts):
@@ -79,16 +98,18 @@ def test_purged_up_to_the_mark_and_no_further(kafka: KafkaFixture, lane: Lane) -
     mark = ReplayMark(topic_id=topic_id, offset=4)
     kafka.groups.commit("router", cutouts, 7, metadata=str(mark))
 
-    assert purge.purge_once() == 2
-    assert purge.purge_once() == 0
+    assert purger.purge_once() == 2
+    assert purger.purge_once() == 0
 
     assert (offsets.log_start(uploads), offsets.log_end(uploads)) == (5, 10)
     assert (offsets.log_start(cutouts), offsets.log_end(cutouts)) == (7, 10)
     assert offsets.log_start(Partition(uploads.topic, 1)) == 0
 
 
-def test_retained_goes_as_far_as_it_is_stored(kafka: KafkaFixture, lane: Lane) -> None:
-    """By the sink's place; what waits for the sink stays, and so do its neighbours."""
+def test_retained_is_purged_up_to_the_sinks_offset(
+    kafka: KafkaFixture, lane: Lane, open_purger: OpenPurger
+) -> None:
+    """Records that wait for the sink stay, and so do other partitions."""
     catalog = kafka.catalog()
     admin = kafka.admin
     offsets = OffsetQueries(admin)
@@ -98,17 +119,19 @@ def test_retained_goes_as_far_as_it_is_stored(kafka: KafkaFixture, lane: Lane) -
     end = {at: offsets.log_end(at) for at in (stored, waiting)}
     eventually("no sink of another test is left", lambda: not admin.has_members("sink"))
     kafka.groups.commit("sink", stored, end[stored] - 3, metadata="")
-    purge = RecordPurger(connection=Connection(cluster=kafka.cluster, role=PURGER), catalog=catalog)
+    purger = open_purger(catalog)
     try:
-        purge.purge_once()
+        purger.purge_once()
     finally:  # the other tests' sink has stored nothing
         kafka.delete_group("sink")
     assert offsets.log_start(stored) == end[stored] - 3
     assert offsets.log_start(waiting) <= end[waiting] - 10
 
 
-def test_open_transaction_does_not_count(kafka: KafkaFixture, lane: Lane) -> None:
-    """What was committed before is purged meanwhile; what is just being committed is not."""
+def test_offsets_in_an_open_transaction_do_not_count(
+    kafka: KafkaFixture, lane: Lane, open_purger: OpenPurger
+) -> None:
+    """Records below the offset committed before it are purged."""
     catalog = Catalog.build(
         (LaneSpec(name=lane, partitions=PARTITIONS),),
         durability=Durability(replication=1, min_insync=1),
@@ -119,7 +142,7 @@ def test_open_transaction_does_not_count(kafka: KafkaFixture, lane: Lane) -> Non
         produce(kafka, Partition(cutouts_of(lane), number), 10)
         mark = ReplayMark(topic_id=topic_id, offset=-1)
         kafka.groups.commit("router", Partition(cutouts_of(lane), number), 7, metadata=str(mark))
-    purge = RecordPurger(connection=Connection(cluster=kafka.cluster, role=PURGER), catalog=catalog)
+    purger = open_purger(catalog)
     router = kafka.connection(ADMIN)
     writer = Producer(router.settings(ClientErrorState(), transactional_id=f"open-{lane}"))
     reader = Consumer(router.settings(ClientErrorState(), group_id="router"))
@@ -128,7 +151,7 @@ def test_open_transaction_does_not_count(kafka: KafkaFixture, lane: Lane) -> Non
     moved = TopicPartition(cutouts_of(lane), 1, 9, metadata=str(mark))
     writer.send_offsets_to_transaction([moved], reader.consumer_group_metadata(), 20)
     try:
-        purge.purge_once()
+        purger.purge_once()
         places = [Partition(cutouts_of(lane), number) for number in range(PARTITIONS)]
         assert [offsets.log_start(at) for at in places] == [7, 7]
     finally:

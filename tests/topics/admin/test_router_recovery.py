@@ -1,6 +1,7 @@
-"""The router's place is found again from what it routed last, and from nothing else."""
+"""Recovery of the router's offset from the last routed result, and from nothing else."""
 
 import os
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -24,14 +25,16 @@ from tests.kafka_fixture import PARTITIONS, KafkaFixture
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def mender(kafka: KafkaFixture, lane: Lane) -> RouterRecovery:
-    """Who mends this lane."""
+def recover(kafka: KafkaFixture, lane: Lane) -> list[str]:
     catalog = Catalog.build(
         (LaneSpec(name=lane, partitions=PARTITIONS),),
         durability=Durability(replication=1, min_insync=1),
     )
-    connection = kafka.connection(ADMIN)
-    return RouterRecovery(connection=connection, catalog=catalog, actor="operator:test")
+    recovery = RouterRecovery(
+        connection=kafka.connection(ADMIN), catalog=catalog, actor="operator:test"
+    )
+    with closing(recovery):
+        return recovery.recover(lane)
 
 
 def route(kafka: KafkaFixture, lane: Lane, topic_id: str, offsets: range, *, commit: bool) -> None:
@@ -62,7 +65,7 @@ def route(kafka: KafkaFixture, lane: Lane, topic_id: str, offsets: range, *, com
 
 
 def committed(kafka: KafkaFixture, lane: Lane, partition: int) -> tuple[int, str]:
-    """Offset and metadata that the router's group has."""
+    """Return offset and metadata of the router's group."""
     settings = kafka.connection(ADMIN).settings(ClientErrorState(), group_id=ROUTER)
     consumer = Consumer(settings)
     try:
@@ -72,8 +75,8 @@ def committed(kafka: KafkaFixture, lane: Lane, partition: int) -> tuple[int, str
         consumer.close()
 
 
-def test_mark_is_the_last_result_that_was_committed(kafka: KafkaFixture, lane: Lane) -> None:
-    """Aborted results after it do not count, nor do the markers of transactions."""
+def test_the_mark_is_the_last_committed_result(kafka: KafkaFixture, lane: Lane) -> None:
+    """Aborted results and transaction markers after it do not count."""
     topic = uploads_of(lane)
     topic_id = kafka.offsets.topic_ids([topic])[topic]
     route(kafka, lane, topic_id, range(90), commit=True)
@@ -81,21 +84,21 @@ def test_mark_is_the_last_result_that_was_committed(kafka: KafkaFixture, lane: L
     wiped = Partition(cutouts_of(lane), 0)
     kafka.groups.commit(ROUTER, wiped, 5, metadata="")
 
-    lines = mender(kafka, lane).recover(lane)
+    lines = recover(kafka, lane)
 
     assert committed(kafka, lane, 0) == (0, str(ReplayMark(topic_id=topic_id, offset=89)))
     assert committed(kafka, lane, 1) == (0, str(ReplayMark(topic_id=topic_id, offset=-1)))
     assert len(lines) == PARTITIONS
 
 
-def test_what_was_deleted_may_have_been_lost(kafka: KafkaFixture, lane: Lane) -> None:
-    """Nobody knows whether it was read, so the router is left to find a loss before the start."""
+def test_deleted_records_count_as_a_loss(kafka: KafkaFixture, lane: Lane) -> None:
+    """They may have been deleted unread, so the router is made to find a loss before the start."""
     producer = Producer(kafka.connection(ADMIN).settings(ClientErrorState()))
     for _ in range(5):
         producer.produce(cutouts_of(lane), b"x", None, 0)
     assert producer.flush(20) == 0
     kafka.delete_records({Partition(cutouts_of(lane), 0): 3})
-    lines = mender(kafka, lane).recover(lane)
+    lines = recover(kafka, lane)
     assert lines[0].startswith(f"{cutouts_of(lane)}/0: from 3 with mark")
     offset, metadata = committed(kafka, lane, 0)
     assert StartOffset(offset, metadata).among(
@@ -103,10 +106,9 @@ def test_what_was_deleted_may_have_been_lost(kafka: KafkaFixture, lane: Lane) ->
     ) == StartOffset(3, metadata, after_loss=True)
 
 
-def test_nothing_is_guessed_when_the_results_are_gone(kafka: KafkaFixture, lane: Lane) -> None:
-    """With the ephemeral records deleted there is no telling, and the repair is refused."""
+def test_recovery_is_refused_once_the_results_are_deleted(kafka: KafkaFixture, lane: Lane) -> None:
     topic = uploads_of(lane)
     route(kafka, lane, kafka.offsets.topic_ids([topic])[topic], range(3), commit=True)
     kafka.delete_records({Partition(ephemeral_of(lane), 0): OFFSET_END})
-    with pytest.raises(Refused, match="forgotten"):
-        mender(kafka, lane).recover(lane)
+    with pytest.raises(Refused, match="no longer has"):
+        recover(kafka, lane)

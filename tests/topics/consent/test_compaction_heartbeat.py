@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from erasestream.schemas.events.consent import HEARTBEAT_KEY, Channel, Decision
 from erasestream.schemas.ids import Lane, is_account
-from erasestream.topics.admin.provisioning import SetConfig, apply
+from erasestream.topics.admin.provisioning import apply
+from erasestream.topics.admin.provisioning_plan import SetConfig
 from erasestream.topics.catalog.retention_budget import BrokerTimes, Policy, superseded
 from erasestream.topics.catalog.roles import ADMIN, ERASER, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import consent_of

@@ -10,7 +10,7 @@ from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.errors import Refused, Unavailable
 from erasestream.schemas.events.consent import Channel, Decision
 from erasestream.schemas.ids import Lane
-from erasestream.topics.admin.provisioning import plan
+from erasestream.topics.admin.provisioning_plan import plan
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import OPERATOR, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import consent_of

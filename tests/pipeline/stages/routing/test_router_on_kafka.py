@@ -15,7 +15,7 @@ from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel
 from erasestream.schemas.events.ledger import Finding, FindingKind
 from erasestream.schemas.ids import AccountId, Lane, UploadId
-from erasestream.topics.admin.provisioning import plan
+from erasestream.topics.admin.provisioning_plan import plan
 from erasestream.topics.admin.router_recovery import RouterRecovery
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of

@@ -1,0 +1,201 @@
+"""Provisioning plan: every difference between the catalog and the cluster.
+
+Rules:
+
+* The plan is complete, so that a person can review it before anything changes; once it is applied,
+  the next plan is empty.
+* Rights that the catalog does not name are revoked.  Topics that it does not name are left
+  unchanged and reported.
+* Partition counts only grow, those of uploads last.  Those of `consent.L` never change, because
+  the partition of an account is computed from them.
+* Every new partition of `cutouts.L` gets the router group's first offset together with its first
+  replay mark (`replay_mark.py`), on the same evidence that the router requires: the partition of
+  `ephemeral.L` never held a record, so nothing was routed.
+* Any other partition without an offset is left unchanged, because a guess would lose or repeat
+  records: it is reported, for `erasestream repair`.
+* While routers run no other client may commit for their group: they start new partitions
+  themselves.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from confluent_kafka.admin import ConfigResource, ConfigSource
+
+from erasestream.schemas.errors import Refused
+from erasestream.schemas.ids import Lane
+from erasestream.topics.catalog.acl import Right, rights
+from erasestream.topics.catalog.catalog import Catalog, Topic
+from erasestream.topics.catalog.roles import ROUTER
+from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of
+from erasestream.topics.kafka.acl_bindings import EVERY_BINDING, AclBinding, describe, right_of
+from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S, Admin
+from erasestream.topics.kafka.group_offsets import GroupOffsets
+from erasestream.topics.kafka.offset_queries import OffsetQueries
+from erasestream.topics.kafka.records import Partition
+
+
+@dataclass(frozen=True)
+class CreateTopic:
+    """A missing topic."""
+
+    topic: Topic
+
+    def __str__(self) -> str:
+        return f"create topic {self.topic.name} with {self.topic.partitions} partitions"
+
+
+@dataclass(frozen=True)
+class AddPartitions:
+    """A topic with fewer partitions than declared."""
+
+    topic: Topic
+    actual: int
+
+    def __str__(self) -> str:
+        return f"grow topic {self.topic.name} from {self.actual} to {self.topic.partitions}"
+
+
+@dataclass(frozen=True)
+class SetConfig:
+    """A setting of a topic that differs from the declared one."""
+
+    topic: str
+    name: str
+    actual: str | None
+    declared: str
+
+    def __str__(self) -> str:
+        return f"set {self.name} of {self.topic} from {self.actual} to {self.declared}"
+
+
+@dataclass(frozen=True)
+class GrantRight:
+    """A missing right."""
+
+    right: Right
+
+    def __str__(self) -> str:
+        return f"allow: {self.right}"
+
+
+@dataclass(frozen=True)
+class RevokeRight:
+    """A right that the catalog does not declare."""
+
+    binding: AclBinding
+
+    def __str__(self) -> str:
+        return f"withdraw: {describe(self.binding)}"
+
+
+@dataclass(frozen=True)
+class CommitFirstMark:
+    """A partition of cut-outs without an offset and replay mark of the router."""
+
+    lane: Lane
+    partition: int
+
+    def __str__(self) -> str:
+        return f"start the router at partition {self.partition} of {cutouts_of(self.lane)}"
+
+
+Change = CreateTopic | AddPartitions | SetConfig | GrantRight | RevokeRight | CommitFirstMark
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Changes in the order of their application, and reports of what is left unchanged."""
+
+    changes: tuple[Change, ...]
+    unknown_topics: tuple[str, ...] = ()
+    needs_repair: tuple[Partition, ...] = ()
+    """Partitions without an offset of the router, although results of them were delivered."""
+
+
+def plan(admin: Admin, catalog: Catalog) -> Plan:
+    """Compare the cluster with the catalog.  Raises `Refused` for changes that break a promise."""
+    counts = admin.partition_counts()
+    changes: list[Change] = [*_topic_changes(catalog, counts)]
+    changes += _config_changes(admin, catalog, counts)
+    changes += _right_changes(admin, catalog)
+    first_marks, needs_repair = _missing_marks(admin, catalog, counts)
+    changes += first_marks
+    known = {topic.name for topic in catalog.topics}
+    unknown = sorted(name for name in counts if name not in known and name[:2] != "__")
+    return Plan(tuple(changes), tuple(unknown), tuple(needs_repair))
+
+
+def _topic_changes(catalog: Catalog, counts: dict[str, int]) -> Iterator[Change]:
+    for topic in catalog.topics:
+        actual = counts.get(topic.name)
+        if actual is None:
+            yield CreateTopic(topic)
+        elif actual < topic.partitions:
+            if topic.compacted:
+                raise Refused(f"{topic.name} has {actual} partitions, and that never changes")
+            yield AddPartitions(topic, actual)
+        elif actual > topic.partitions:
+            raise Refused(f"{topic.name} has {actual} partitions, and counts never shrink")
+
+
+def _config_changes(admin: Admin, catalog: Catalog, counts: dict[str, int]) -> Iterator[SetConfig]:
+    topics = [topic for topic in catalog.topics if topic.name in counts]
+    if not topics:
+        return
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, topic.name) for topic in topics]
+    with admin.use() as client:
+        futures = client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
+        answers = [admin.ask(f"settings of {r.name}", futures[r]) for r in resources]
+    for topic, actual in zip(topics, answers, strict=True):
+        for name, declared in catalog.config(topic).items():
+            entry = actual.get(name)
+            # A value inherited from the broker's defaults can change with them.
+            dynamic = entry and ConfigSource(entry.source) == ConfigSource.DYNAMIC_TOPIC_CONFIG
+            if entry is None or entry.value != declared or not dynamic:
+                yield SetConfig(topic.name, name, entry and entry.value, declared)
+
+
+def _right_changes(admin: Admin, catalog: Catalog) -> Iterator[Change]:
+    with admin.use() as client:
+        bindings = admin.ask("access rights", client.describe_acls(EVERY_BINDING))
+    declared = rights(catalog)
+    actual = {right_of(binding) for binding in bindings}
+    yield from (GrantRight(right) for right in sorted(declared - actual))
+    yield from (RevokeRight(binding) for binding in bindings if right_of(binding) not in declared)
+
+
+def _missing_marks(
+    admin: Admin, catalog: Catalog, counts: dict[str, int]
+) -> tuple[list[CommitFirstMark], list[Partition]]:
+    """Return the partitions that can be started, and those that need a repair."""
+    first_marks: list[CommitFirstMark] = []
+    needs_repair: list[Partition] = []
+    if admin.has_members(ROUTER):
+        return first_marks, needs_repair
+    all_cutouts = _partitions(map(cutouts_of, catalog.lane_names), counts)
+    all_ephemeral = _partitions(map(ephemeral_of, catalog.lane_names), counts)
+    groups = GroupOffsets(admin.connection, timeout_s=admin.timeout_s)
+    started = groups.committed(ROUTER, all_cutouts)
+    used = _used_partitions(admin, all_cutouts + all_ephemeral)
+    for spec in catalog.lanes:
+        for number in range(spec.partitions):
+            cutouts = Partition(cutouts_of(spec.name), number)
+            if cutouts in started:
+                continue
+            if Partition(ephemeral_of(spec.name), number) in used:
+                needs_repair.append(cutouts)
+            elif cutouts not in used:
+                first_marks.append(CommitFirstMark(spec.name, number))
+    return first_marks, needs_repair
+
+
+def _partitions(topics: Iterable[str], counts: dict[str, int]) -> list[Partition]:
+    return [Partition(topic, number) for topic in topics for number in range(counts.get(topic, 0))]
+
+
+def _used_partitions(admin: Admin, partitions: list[Partition]) -> set[Partition]:
+    """Return the partitions to which a record was ever written."""
+    if not partitions:
+        return set()
+    return {at for at, end in OffsetQueries(admin).log_ends(partitions).items() if end > 0}
