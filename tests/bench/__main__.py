@@ -19,7 +19,7 @@ GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
 
 
 def main(names: list[str]) -> int:
-    """Measure, print, write `docs/figures/bench.json`."""
+    """Measure, print, and write `docs/figures/bench.json`."""
     unknown = set(names) - GROUPS.keys()
     if unknown:
         sys.stderr.write(f"no group {', '.join(unknown)}; there are {', '.join(GROUPS)}\n")

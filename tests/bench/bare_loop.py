@@ -1,7 +1,7 @@
-"""The limit: decode, onnxruntime, encode, in one process with one thread and nothing else.
+"""The limit: decode, run onnxruntime, encode, in one process with one thread and nothing else.
 
-With the arena that onnxruntime has by default, which keeps memory from image to image: the
-quickest loop, and one that no isolation would allow.
+It uses the arena that onnxruntime has by default, which keeps memory from image to image: the
+fastest loop, and one that isolation does not allow.
 """
 
 import sys
@@ -13,8 +13,8 @@ from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.schemas.options import CutoutOptions
 
 
-def main(model: str, seen: str, files: list[str]) -> None:
-    """Load, say so, wait for the word, work, say so; then leave the cut-outs in `seen`."""
+def main(model: str, output: str, files: list[str]) -> None:
+    """Load, report ready, wait for a line, work, report; then write the cut-outs to `output`."""
     options = session_options(reuse=True)
     options.enable_cpu_mem_arena = True
     segmenter = Segmenter(Installed.read(Path(model)), options=options)
@@ -28,7 +28,7 @@ def main(model: str, seen: str, files: list[str]) -> None:
     sys.stdout.flush()
     sys.stdin.readline()
     for file, cutout in zip(files, cutouts, strict=True):
-        (Path(seen) / Path(file).with_suffix(".png").name).write_bytes(cutout)
+        (Path(output) / Path(file).with_suffix(".png").name).write_bytes(cutout)
 
 
 if __name__ == "__main__":

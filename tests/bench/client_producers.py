@@ -1,4 +1,4 @@
-"""One turn of sending uploads: from the first handed over to the last acknowledged."""
+"""Measure sending uploads, from the first call to the last acknowledgement."""
 
 import asyncio
 import os
@@ -23,42 +23,42 @@ ACCOUNT = "acct-4711"
 
 
 def ours(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Measurement:
-    """`UploadProducer`, as its documentation shows it."""
+    """Send with `UploadProducer`, as its documentation shows."""
     with UploadProducer(cluster, lane) as producer:
         producer.send(images[0], account=ACCOUNT).result()
-        with Measurement() as turn:
+        with Measurement() as measured:
             sent = [
                 producer.send(images[n % len(images)], account=ACCOUNT, reference=str(n))
                 for n in range(count)
             ]
             for future in sent:
                 future.result()
-    return turn
+    return measured
 
 
-def twin(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Measurement:
-    """`AsyncUploadProducer`, as its documentation shows it."""
+def asynchronous(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Measurement:
+    """Send with `AsyncUploadProducer`, as its documentation shows."""
 
     async def send() -> Measurement:
         async with AsyncUploadProducer(cluster, lane) as producer:
             await producer.send(images[0], account=ACCOUNT)
-            with Measurement() as turn:
+            with Measurement() as measured:
                 async with asyncio.TaskGroup() as tasks:
                     for n in range(count):
                         image, reference = images[n % len(images)], str(n)
                         tasks.create_task(
                             producer.send(image, account=ACCOUNT, reference=reference)
                         )
-        return turn
+        return measured
 
     return asyncio.run(send())
 
 
 def bare(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Measurement:
-    """Produce, poll, flush; the same headers, requests as by default, nothing made anew."""
+    """Send with bare librdkafka: the same headers for every record, requests of default size."""
     acknowledged = 0
 
-    def delivered(error: KafkaError | None, _message: Message) -> None:
+    def on_delivery(error: KafkaError | None, _message: Message) -> None:
         nonlocal acknowledged
         assert error is None, error
         acknowledged += 1
@@ -78,34 +78,34 @@ def bare(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Measu
         )
     )
     topic, headers = uploads_of(lane), _headers(lane, images[0])
-    producer.produce(topic, images[0], headers=headers, on_delivery=delivered)
+    producer.produce(topic, images[0], headers=headers, on_delivery=on_delivery)
     producer.flush()
-    with Measurement() as turn:
+    with Measurement() as measured:
         for n in range(count):
             image = images[n % len(images)]
             while True:
                 try:
-                    producer.produce(topic, image, headers=headers, on_delivery=delivered)
+                    producer.produce(topic, image, headers=headers, on_delivery=on_delivery)
                     break
                 except BufferError:
                     producer.poll(0.1)
             producer.poll(0)
         producer.flush()
     assert acknowledged == count + 1
-    return turn
+    return measured
 
 
 def _headers(lane: Lane, image: bytes) -> list[tuple[str, bytes]]:
-    """Of one upload of ours."""
-    drafter = UploadFactory(lane=lane, now=lambda: datetime.now(UTC), random=os.urandom)
-    upload = drafter.build(image, account=ACCOUNT, reference="1")
+    """Return the headers of one upload of ours."""
+    factory = UploadFactory(lane=lane, now=lambda: datetime.now(UTC), random=os.urandom)
+    upload = factory.build(image, account=ACCOUNT, reference="1")
     return to_wire(upload, source=f"/lanes/{lane}/uploads").headers
 
 
 def main(side: str, lane: str, size: str, count: str) -> None:
-    """One of the three."""
-    turns = {"ours": ours, "twin": twin, "bare": bare}
-    turns[side](load().cluster, Lane(lane), sample_images(int(size)), int(count)).say()
+    """Measure one of the three sides and print the report."""
+    sides = {"ours": ours, "twin": asynchronous, "bare": bare}
+    sides[side](load().cluster, Lane(lane), sample_images(int(size)), int(count)).report()
 
 
 if __name__ == "__main__":

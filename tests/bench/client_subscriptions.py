@@ -1,4 +1,4 @@
-"""One turn of receiving results: from the first in hand to the last committed."""
+"""Measure receiving results, from the first one received to the last one committed."""
 
 import asyncio
 import sys
@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import load
+from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.images import Cutout
@@ -30,7 +31,7 @@ WAIT_S = 60.0
 
 
 def fill(stack: Stack, lane: Lane, size: int, count: int) -> None:
-    """So many cut-outs of that size, one more for the first, as the router writes them."""
+    """Write `count` cut-outs of this size, and one for the warm-up, as the router does."""
     connection = Connection(cluster=stack.cluster, role=ROUTER)
     settings = connection.settings(
         ClientErrorState(), enable_idempotence=True, acks="all", message_max_bytes=MAX_RECORD_BYTES
@@ -62,40 +63,40 @@ def fill(stack: Stack, lane: Lane, size: int, count: int) -> None:
 
 
 def ours(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Measurement:
-    """`ResultSubscription`, as its documentation shows it."""
+    """Receive with `ResultSubscription`, as its documentation shows."""
     del size
     results = ResultSubscription(cluster, lane, group=group)
     deliveries = iter(results)
     next(deliveries).ack()
-    with Measurement() as turn:
+    with Measurement() as measured:
         for _, delivery in zip(range(count), deliveries, strict=False):
             assert delivery.event.reference
             delivery.ack()
         results.close()
-    return turn
+    return measured
 
 
-def twin(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Measurement:
-    """`AsyncResultSubscription`, as its documentation shows it."""
+def asynchronous(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Measurement:
+    """Receive with `AsyncResultSubscription`, as its documentation shows."""
     del size
 
     async def receive() -> Measurement:
         results = await AsyncResultSubscription(cluster, lane, group=group).open()
         deliveries = aiter(results)
         (await anext(deliveries)).ack()
-        with Measurement() as turn:
+        with Measurement() as measured:
             for _ in range(count):
                 delivery = await anext(deliveries)
                 assert delivery.event.reference
                 delivery.ack()
             await results.close()
-        return turn
+        return measured
 
     return asyncio.run(receive())
 
 
 def bare(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Measurement:
-    """Consume batches, look at value and headers, commit as often as ours does."""
+    """Consume batches with librdkafka, read value and headers, commit as often as ours does."""
     role = lane_role(lane, LaneRole.CONSUMER)
     limits = ReceivingLimits()
     consumer = Consumer(
@@ -116,39 +117,39 @@ def bare(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Mea
     )
     consumer.subscribe([ephemeral_of(lane)])
     batch = max(1, BATCH_BYTES // size)
-    places: dict[int, int] = {}
-    seen = len(_taken(consumer.consume(1, WAIT_S), places))
-    with Measurement() as turn:
-        due_s = time.monotonic() + limits.commit_every_s
-        while seen < count + 1:
-            # No more than there are: it waits until it has as many as it is asked for.
-            most = min(batch, count + 1 - seen)
-            seen += len(_taken(consumer.consume(most, 0.2), places))
-            if time.monotonic() >= due_s:
-                due_s = time.monotonic() + limits.commit_every_s
-                consumer.commit(offsets=_offsets(lane, places), asynchronous=True)
-        consumer.commit(offsets=_offsets(lane, places), asynchronous=False)
+    positions: dict[int, int] = {}
+    received = len(_received(consumer.consume(1, WAIT_S), positions))
+    with Measurement() as measured:
+        commit_due = Deadline(limits.commit_every_s, time.monotonic)
+        while received < count + 1:
+            # consume() waits for as many as requested: request no more than there are.
+            most = min(batch, count + 1 - received)
+            received += len(_received(consumer.consume(most, 0.2), positions))
+            if commit_due.has_passed:
+                commit_due = Deadline(limits.commit_every_s, time.monotonic)
+                consumer.commit(offsets=_offsets(lane, positions), asynchronous=True)
+        consumer.commit(offsets=_offsets(lane, positions), asynchronous=False)
         consumer.close()
-    return turn
+    return measured
 
 
-def _taken(messages: list[Message], places: dict[int, int]) -> list[Message]:
+def _received(messages: list[Message], positions: dict[int, int]) -> list[Message]:
     for message in messages:
         assert message.error() is None, message.error()
         assert message.value()
         assert message.headers()
-        places[message.partition()] = message.offset() + 1
+        positions[message.partition()] = message.offset() + 1
     return messages
 
 
-def _offsets(lane: Lane, places: dict[int, int]) -> list[TopicPartition]:
-    return [TopicPartition(ephemeral_of(lane), *each) for each in places.items()]
+def _offsets(lane: Lane, positions: dict[int, int]) -> list[TopicPartition]:
+    return [TopicPartition(ephemeral_of(lane), *each) for each in positions.items()]
 
 
 def main(side: str, lane: str, size: str, count: str, group: str) -> None:
-    """One of the three."""
-    turns = {"ours": ours, "twin": twin, "bare": bare}
-    turns[side](load().cluster, Lane(lane), int(size), int(count), group).say()
+    """Measure one of the three sides and print the report."""
+    sides = {"ours": ours, "twin": asynchronous, "bare": bare}
+    sides[side](load().cluster, Lane(lane), int(size), int(count), group).report()
 
 
 if __name__ == "__main__":

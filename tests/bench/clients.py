@@ -1,10 +1,10 @@
 """The client libraries against bare librdkafka: throughput, processor time, memory.
 
 Both sides do the same work: mutual TLS, and every record acknowledged by an idempotent producer,
-or read committed and committed by hand.  Each turn is a process of its own; the sides take turns,
-and every round gives one ratio.  The asynchronous twins run beside.
+or read committed and committed by hand.  Each run is a process of its own; the sides alternate,
+and every round gives one ratio.  The asynchronous clients are measured as well.
 
-BENCH_ROUNDS and BENCH_MB (sent per turn; twice as many are read) make it smaller, to try it out.
+BENCH_ROUNDS and BENCH_MB (sent per run; twice as many are read) make it smaller, for a trial.
 """
 
 import os
@@ -32,17 +32,17 @@ class Payload(NamedTuple):
     lane: Lane
 
     def count(self, mb: int) -> int:
-        """How many of them are so many megabytes."""
+        """Return how many of them make this many megabytes."""
         return mb * 1_000_000 // self.size
 
 
 PAYLOADS = (Payload("100KB", 100_000, SHOP), Payload("1MB", 1_000_000, BULK))
 
-Turn = dict[str, Any]
+Report = dict[str, Any]
 
 
 def measure() -> Iterator[Figure]:
-    """Both libraries, both payloads."""
+    """Measure both libraries with both payloads."""
     with servers() as stack:
         for payload in PAYLOADS:
             rounds = _rounds(stack, "producers", payload, SENT_MB)
@@ -53,8 +53,8 @@ def measure() -> Iterator[Figure]:
             yield from _figures("subscription", payload.name, READ_MB, rounds)
 
 
-def _rounds(stack: Stack, clients: str, payload: Payload, mb: int) -> list[dict[str, Turn]]:
-    """What each side said in each round; one round before them warms the broker."""
+def _rounds(stack: Stack, clients: str, payload: Payload, mb: int) -> list[dict[str, Report]]:
+    """Return the reports of each side in each round, after one round to warm up the broker."""
     module, rounds = f"tests.bench.client_{clients}", []
     work = (payload.lane, str(payload.size), str(payload.count(mb)))
     for number in range(-1, ROUNDS):
@@ -65,19 +65,19 @@ def _rounds(stack: Stack, clients: str, payload: Payload, mb: int) -> list[dict[
     return rounds[1:]
 
 
-def _figures(name: str, size: str, mb: int, rounds: list[dict[str, Turn]]) -> Iterator[Figure]:
+def _figures(name: str, size: str, mb: int, rounds: list[dict[str, Report]]) -> Iterator[Figure]:
     def ratios(side: str, of: str) -> list[float]:
         return [each[side][of] / each["bare"][of] for each in rounds]
 
     speeds = [1 / ratio for ratio in ratios("ours", "s")]
     yield figure(f"{name}.ratio_to_librdkafka.{size}", speeds, "ratio", at_least=0.9)
-    twin = [1 / ratio for ratio in ratios("twin", "s")]
-    yield figure(f"{name}.async_ratio_to_librdkafka.{size}", twin, "ratio")
+    asynchronous = [1 / ratio for ratio in ratios("twin", "s")]
+    yield figure(f"{name}.async_ratio_to_librdkafka.{size}", asynchronous, "ratio")
     yield figure(f"{name}.cpu_ratio_to_librdkafka.{size}", ratios("ours", "cpu_s"), "ratio")
     for side in SIDES:
-        turns = [each[side] for each in rounds]
-        word = {"ours": "ours", "twin": "async", "bare": "librdkafka"}[side]
-        speed = [mb / turn["s"] for turn in turns]
-        yield figure(f"{name}.mb_per_s.{word}.{size}", speed, "MB/s")
-        yield figure(f"{name}.cpu_s.{word}.{size}", [turn["cpu_s"] for turn in turns], "s")
-        yield figure(f"{name}.rss_mb.{word}.{size}", [turn["peak_mb"] for turn in turns], "MB")
+        reports = [each[side] for each in rounds]
+        label = {"ours": "ours", "twin": "async", "bare": "librdkafka"}[side]
+        speed = [mb / report["s"] for report in reports]
+        yield figure(f"{name}.mb_per_s.{label}.{size}", speed, "MB/s")
+        yield figure(f"{name}.cpu_s.{label}.{size}", [each["cpu_s"] for each in reports], "s")
+        yield figure(f"{name}.rss_mb.{label}.{size}", [each["peak_mb"] for each in reports], "MB")

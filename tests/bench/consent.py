@@ -1,9 +1,9 @@
-"""A view of a million grants: the memory that it takes, and the time until it is loaded.
+"""A consent view of a million grants: its memory, and the time to load it.
 
-The decisions are written first, as `ConsentWriter` writes them but many at once.  Then a
-process of its own makes a `ConsentView` as the router has it and catches up with its mark.
+The decisions are written first, in the format of `ConsentWriter` but many at once.  Then a
+process of its own opens a `ConsentView` as the router does, and catches up with its mark.
 
-BENCH_GRANTS and BENCH_ROUNDS make it smaller, to try it out.
+BENCH_GRANTS and BENCH_ROUNDS make it smaller, for a trial.
 """
 
 import hashlib
@@ -31,16 +31,16 @@ from tests.bench.servers import report_of, servers
 GRANTS = int(os.environ.get("BENCH_GRANTS", "1000000"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 MAX_WAITING = 20_000
-"""Records: what waits is acknowledged long before its grant is void."""
+"""Unacknowledged records at most, so that each is appended long before its grant is void."""
 
 
 def measure() -> Iterator[Figure]:
-    """Memory above the empty process, and seconds to the mark."""
+    """Measure memory above the empty process, and seconds to reach the mark."""
     with servers() as stack:
         write_grants(stack, GRANTS)
         loads = [report_of(stack, "tests.bench.consent_load") for _ in range(ROUNDS)]
     if any(load["granted"] != GRANTS for load in loads):
-        raise ErasestreamError(f"{GRANTS} grants were written, the view has other: {loads}")
+        raise ErasestreamError(f"{GRANTS} grants were written, the view has others: {loads}")
     grown = [load["loaded_mb"] - load["empty_mb"] for load in loads]
     peaks = [load["peak_mb"] - load["empty_mb"] for load in loads]
     yield figure("consent.million_grants_mb", peaks, "MB", at_most=200)
@@ -51,20 +51,20 @@ def measure() -> Iterator[Figure]:
 
 
 def write_grants(stack: Stack, count: int) -> None:
-    """So many accounts opt in, each in its partition and with an id of its own."""
+    """Opt in `count` accounts, each in its own partition and with its own id."""
     topic = consent_of(SHOP)
     partitions = stack.catalog()[topic].partitions
     connection = Connection(cluster=stack.cluster, role=lane_role(SHOP, LaneRole.ACCOUNT))
     failed: list[KafkaError] = []
 
-    def delivered(error: KafkaError | None, _message: Message) -> None:
+    def on_delivery(error: KafkaError | None, _message: Message) -> None:
         if error is not None:
             failed.append(error)
 
     settings = connection.settings(
         ClientErrorState(), enable_idempotence=True, acks="all", linger_ms=20, batch_size=24_000
     )
-    producer = Producer(settings | {"on_delivery": delivered})
+    producer = Producer(settings | {"on_delivery": on_delivery})
     for number in range(count):
         account = AccountId(hashlib.sha256(str(number).encode()).hexdigest()[:24])
         key = account.encode()
@@ -89,7 +89,7 @@ _HEADERS, _VALUE = to_wire(_GRANT, source=f"/lanes/{SHOP}/consent")
 
 
 def _wire(account: AccountId, number: int) -> tuple[list[tuple[str, bytes]], bytes]:
-    """As `to_wire` writes it; what differs from grant to grant is put in."""
+    """Return what `to_wire` writes, with the headers that differ from grant to grant replaced."""
     now_s = time.time()
     new = {
         "ce_id": new_upload_id(int(now_s * 1000), number.to_bytes(10, "big")).encode(),

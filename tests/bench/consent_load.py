@@ -1,4 +1,4 @@
-"""Load the consent view as the router does, in a process of its own, and say what it took."""
+"""Load the consent view as the router does, in a process of its own, and report the cost."""
 
 import gc
 import json
@@ -15,7 +15,7 @@ DEADLINE_S = 200.0
 
 
 def main() -> None:
-    """Before the view, and after it has caught up."""
+    """Measure before the view is opened and after it has caught up."""
     settings = load()
     gc.collect()
     empty_mb, _ = memory_mb()

@@ -1,4 +1,4 @@
-"""The whole pipeline with a tiny model: what Kafka, the stages and the codecs can do."""
+"""The whole pipeline with a tiny model: the limits of Kafka, the stages and the codecs."""
 
 import io
 import tempfile
@@ -11,10 +11,11 @@ import skimage
 from PIL import Image
 
 from erasestream.pipeline.devstack.stack import Stack
-from erasestream.schemas.errors import ErasestreamError
+from erasestream.schemas.clocks import Deadline
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import UploadProducer
 from tests.bench.figures import Figure, figure
+from tests.bench.results import take_results
 from tests.bench.running_pipeline import BULK, SHOP, peak_rss_mb, pipeline
 from tests.faults.memory_watch import MemoryWatch
 from tests.pipeline.stages.inference.tiny_model import build_tiny_model
@@ -27,7 +28,7 @@ WAIT_S = 120.0
 
 
 def measure() -> Iterator[Figure]:
-    """Throughput, latency and memory."""
+    """Measure throughput, latency and memory."""
     photo = a_photo()
     with tempfile.TemporaryDirectory() as folder:
         build_tiny_model(Path(folder))
@@ -46,7 +47,7 @@ def measure() -> Iterator[Figure]:
 
 
 def a_photo() -> bytes:
-    """A JPEG of about 100 KB: a real photo, 900 x 600."""
+    """Return a JPEG of about 100 KB: a real photo, 900 x 600."""
     file = io.BytesIO()
     picture = Image.open(Path(skimage.__file__).parent / "data" / "coffee.png").convert("RGB")
     picture.resize((900, 600), Image.Resampling.BICUBIC).save(file, "JPEG", quality=92)
@@ -54,46 +55,38 @@ def a_photo() -> bytes:
 
 
 def _round(stack: Stack, photo: bytes, count: int) -> float:
-    """Uploads per second, from the first upload to the last result, over both lanes."""
+    """Return uploads per second over both lanes, from the first upload to the last result."""
     with (
-        # The group of the rounds before: a new one would be sent all their results again.
+        # The same group in each round: a new one would receive all earlier results again.
         ResultSubscription(stack.cluster, SHOP, group="rounds") as shop,
         ResultSubscription(stack.cluster, BULK, group="rounds") as bulk,
         UploadProducer(stack.cluster, SHOP) as to_shop,
         UploadProducer(stack.cluster, BULK) as to_bulk,
     ):
-        wanted = set()
-        started = time.monotonic()
+        started_s = time.monotonic()
         futures = [
             producer.send(photo, account="acct", reference=str(n))
             for n in range(count // 2)
             for producer in (to_shop, to_bulk)
         ]
         wanted = {future.result().upload_id for future in futures}
-        while wanted:
-            for results in (shop, bulk):
-                delivery = results.poll(0.02)
-                if delivery is not None:
-                    wanted.discard(delivery.event.id)
-                    delivery.ack()
-            if time.monotonic() - started > WAIT_S:
-                raise ErasestreamError(f"{len(wanted)} results did not come")
-        return len(futures) / (time.monotonic() - started)
+        take_results(wanted, shop, bulk, timeout_s=WAIT_S, poll_s=0.02)
+        return len(futures) / (time.monotonic() - started_s)
 
 
 def _latencies(stack: Stack, photo: bytes) -> list[float]:
-    """Milliseconds from the broker's append of an upload to its result in our hands."""
-    found = []
+    """Return milliseconds from the append of each upload to the receipt of its result."""
+    found: list[float] = []
     with (
         ResultSubscription(stack.cluster, SHOP, group="latency") as results,
         UploadProducer(stack.cluster, SHOP) as producer,
     ):
         while (old := results.poll(2.0)) is not None:
             old.ack()
-        start = time.monotonic()
+        started_s, deadline = time.monotonic(), Deadline(WAIT_S, time.monotonic)
         sent = 0
-        while len(found) < LATENCIES and time.monotonic() - start < WAIT_S:
-            if sent < LATENCIES and time.monotonic() >= start + sent / RATE:
+        while len(found) < LATENCIES and not deadline.has_passed:
+            if sent < LATENCIES and time.monotonic() >= started_s + sent / RATE:
                 producer.send(photo, account="acct")
                 sent += 1
             delivery = results.poll(0.005)

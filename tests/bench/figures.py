@@ -1,4 +1,4 @@
-"""Figures that can be followed over time: one line each, and a file for programs."""
+"""Figures to compare over time: one line each, and a file for programs."""
 
 import json
 import os
@@ -18,7 +18,7 @@ LIBRARIES = ("confluent-kafka", "faust-streaming", "aiokafka", "onnxruntime", "p
 
 
 class Figure(NamedTuple):
-    """One figure: `value` is the median of `n` runs; without a goal, `holds` is None."""
+    """A figure: `value` is the median of `n` runs; without a goal, `holds` is None."""
 
     name: str
     value: float
@@ -30,7 +30,7 @@ class Figure(NamedTuple):
     n: int = 1
 
     def __str__(self) -> str:
-        """One line."""
+        """Format as one line."""
         bounds = "" if self.min is None else f" (min {self.min:g}, max {self.max:g})"
         runs = f"{bounds}, n {self.n}" if self.n > 1 else ""
         verdict = {None: "", True: f", goal {self.goal}: met", False: f", goal {self.goal}: missed"}
@@ -45,7 +45,7 @@ def figure(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> Figure:
-    """The figure of several runs; `at_least` or `at_most` is its goal."""
+    """Summarise several runs; `at_least` or `at_most` is the goal."""
     value = median(values)
     goal, holds = None, None
     if at_least is not None:
@@ -57,9 +57,9 @@ def figure(
 
 
 def publish(file: str, figures: Iterable[Figure]) -> None:
-    """Print the figures, and put them into the file beside those of other groups.
+    """Print the figures, and merge them into the file with those of other groups.
 
-    Those that were measured before something failed are kept.
+    Figures that were measured before a failure are kept.
     """
     path = FIGURES / file
     before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"figures": []}

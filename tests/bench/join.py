@@ -1,10 +1,10 @@
-"""The consent join: against the same loop that decides nothing, and against Kafka Streams.
+"""The consent join, against the same loop without decisions and against Kafka Streams.
 
-`erasestream route` as it is run, a plain transactional copy and Kafka Streams take the same
-results in turn, round by round, each all the time connected and warm (`join_harness.py`).  The
-first rounds only warm up: a Java that has just started still compiles itself.
+`erasestream route` itself, a plain transactional copy and Kafka Streams process the same results
+in turn, round by round, each connected and warm all the time (`join_harness.py`).  The first
+rounds only warm up, because a Java process that has just started is still compiling.
 
-BENCH_ROUNDS makes it shorter, to try it out.
+BENCH_ROUNDS makes it shorter, for a trial.
 """
 
 import os
@@ -23,9 +23,9 @@ from tests.bench.join_harness import (
     Round,
     open_harness,
     peak_rss_mb,
-    picture,
 )
 from tests.bench.join_peers import open_peer
+from tests.bench.join_records import picture
 from tests.bench.join_streams import KEPT, start_streams
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
@@ -37,13 +37,13 @@ class Case(NamedTuple):
     """Size and number of the results of a round, and the goal against Streams."""
 
     image_bytes: int
-    count: int
+    results: int
     ratio_to_streams: float
 
     @property
     def mb(self) -> float:
-        """The images of a round."""
-        return self.image_bytes * self.count / 1e6
+        """Megabytes of images in a round."""
+        return self.image_bytes * self.results / 1e6
 
 
 CASES: Mapping[str, Case] = {
@@ -55,38 +55,38 @@ LARGEST = Case(60_000_000, 8, 0.0)
 
 
 def measure() -> Iterator[Figure]:
-    """All figures of the join."""
+    """Measure all figures of the join."""
     for name, case in CASES.items():
-        with open_harness() as bed:  # of its own: all sizes together are 35 GB on its disk
-            copy = open_peer(bed, COPY)
-            yield from _compared(bed, copy, _open_streams(bed), name, case)
-    with open_harness() as bed:
-        yield from join_latency.measure(bed, _open_streams(bed))
-        yield from join_opted_in.measure(bed, ROUNDS)
-        yield from join_latency.barrier(bed)
-        yield from join_routers.measure(bed, ROUNDS)
-        yield from _largest(bed)
+        with open_harness() as harness:  # one each: all sizes together are 35 GB on disk
+            copy = open_peer(harness, COPY)
+            yield from _compared(harness, copy, _open_streams(harness), name, case)
+    with open_harness() as harness:
+        yield from join_latency.measure(harness, _open_streams(harness))
+        yield from join_opted_in.measure(harness, ROUNDS)
+        yield from join_latency.barrier(harness)
+        yield from join_routers.measure(harness, ROUNDS)
+        yield from _largest(harness)
 
 
-def _open_streams(bed: JoinHarness) -> Contender:
-    return open_peer(bed, STREAMS, also_reads=(consent_of(SHOP),), kept=KEPT)
+def _open_streams(harness: JoinHarness) -> Contender:
+    return open_peer(harness, STREAMS, also_reads=(consent_of(SHOP),), kept=KEPT)
 
 
 def _compared(
-    bed: JoinHarness, copy: Contender, streams: Contender, name: str, case: Case
+    harness: JoinHarness, copy: Contender, streams: Contender, name: str, case: Case
 ) -> Iterator[Figure]:
     contenders = {ROUTE: OURS, COPY: copy, STREAMS: streams}
     processes = {
-        ROUTE: bed.start_router(),
-        COPY: start_copy(bed, copy),
-        STREAMS: start_streams(bed, streams),
+        ROUTE: harness.start_router(),
+        COPY: start_copy(harness, copy),
+        STREAMS: start_streams(harness, streams),
     }
     rounds: dict[str, list[Round]] = {each: [] for each in contenders}
     image = picture(case.image_bytes)
     for _ in range(WARM_UP + ROUNDS):
-        results = bed.results(SHOP, case.count, image)
+        results = harness.results(SHOP, case.results, image)
         for each, contender in contenders.items():
-            rounds[each].append(bed.round(contender, results, processes[each]))
+            rounds[each].append(harness.round(contender, results, processes[each]))
     peaks = {each: peak_rss_mb(process) for each, process in processes.items()}
     for process in processes.values():
         process.stop(grace_s=15)
@@ -125,7 +125,7 @@ def _cost(
         broker = [one.broker_cpu_s / case.mb * 1000 for one in warm[each]]
         yield figure(f"join.broker_cpu_s_per_gb.{each}.{name}", broker, "s/GB")
         yield Figure(f"join.rss_mb.{each}.{name}", round(peaks[each], 1), "MB")
-    # The figure without a size is that of the size which most images have.
+    # The figure without a size is for the size of most images.
     suffix = "" if name == "100KB" else f".{name}"
     yield figure(
         f"join.cpu_ratio_to_kafka_streams{suffix}",
@@ -145,13 +145,13 @@ def _ratios(ours: list[float], theirs: list[float]) -> list[float]:
     return [one / other for one, other in zip(ours, theirs, strict=True)]
 
 
-def _largest(bed: JoinHarness) -> Iterator[Figure]:
-    """Records near the limit: memory is bounded by bytes, however many wait."""
-    router = bed.start_router()
+def _largest(harness: JoinHarness) -> Iterator[Figure]:
+    """Measure records near the size limit: memory is bounded by bytes, however many wait."""
+    router = harness.start_router()
     image = picture(LARGEST.image_bytes)
     rates, cpu = [], []
     for _ in range(2):
-        done = bed.round(OURS, bed.results(SHOP, LARGEST.count, image), router)
+        done = harness.round(OURS, harness.results(SHOP, LARGEST.results, image), router)
         rates.append(LARGEST.mb / done.elapsed_s)
         cpu.append(done.cpu_s / LARGEST.mb * 1000)
     peak = peak_rss_mb(router)

@@ -1,9 +1,9 @@
-"""The loop that decides nothing: a plain transactional copy, as a process.
+"""The loop without decisions: a plain transactional copy, as a process.
 
     python -m tests.bench.join_copy BOOTSTRAP IDENTITIES
 
-It is the product's own loop, run in the product's own way, with a handler that hands every
-record on.  What the router is slower than this is the price of deciding.
+It is the product's own loop and runner, with a handler that forwards every record.  The router
+is slower than this by the cost of deciding.
 """
 
 import sys
@@ -26,38 +26,38 @@ NAME = "copy"
 
 
 class Copy:
-    """Hands every record on, to the partition of the same number."""
+    """Handler that forwards every record to the partition of the same number."""
 
     def __init__(self, target: str) -> None:
         self._target = target
 
     def on_assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
-        """There is nothing to remember."""
+        """Keep nothing."""
 
     def is_ready(self) -> bool:
-        """There is nothing to wait for."""
+        """Return True: there is nothing to wait for."""
         return True
 
     def wait_until_ready(self) -> None:
-        """There is nothing to wait for."""
+        """Return at once."""
 
     def handle(self, record: Record) -> Iterable[Outgoing]:
-        """The same record."""
+        """Forward the record."""
         return [Outgoing(self._target, record.at.number, None, record.headers, record.value)]
 
     def initial_offset(self, at: Partition) -> StartOffset:
-        """At the beginning."""
+        """Start at the first offset."""
         del at
         return StartOffset(0, "")
 
     def offset_metadata(self, at: Partition) -> str:
-        """None."""
+        """Return no metadata."""
         del at
         return ""
 
 
 class CopyStage:
-    """What `run` needs of a stage."""
+    """The copy as a stage that `run` can run."""
 
     def __init__(self, cluster: Cluster, stopping: threading.Event) -> None:
         self._loop = TransactionalLoop(
@@ -70,24 +70,24 @@ class CopyStage:
         self._loop.start()
 
     def run_once(self, timeout_s: float) -> None:
-        """One small read and what follows from it."""
+        """Read once and forward what was read."""
         self._loop.run_once(timeout_s)
 
     def is_ready(self) -> bool:
-        """Whether its partitions are its own."""
+        """Return whether its partitions are assigned."""
         return self._loop.is_assigned
 
     def close(self) -> None:
-        """Leave."""
+        """Leave the group."""
         self._loop.close()
 
 
-def start_copy(bed: JoinHarness, peer: Contender) -> ChildProcess:
-    """The copy as a process, ready."""
-    cluster = bed.stack.cluster
+def start_copy(harness: JoinHarness, peer: Contender) -> ChildProcess:
+    """Start the copy as a process, and wait until it is ready."""
+    cluster = harness.stack.cluster
     arguments = [cluster.bootstrap_servers[0], str(cluster.identities)]
     command = [sys.executable, "-m", "tests.bench.join_copy", *arguments]
-    return bed.start(peer.group, command, ready='"ready"')
+    return harness.start(peer.group, command, ready='"ready"')
 
 
 def main(bootstrap: str, identities: str) -> int:

@@ -1,4 +1,4 @@
-"""From the append of a result to its delivery, and what the barrier adds to a batch."""
+"""Latency from the append of a result to its delivery, and the barrier's share per batch."""
 
 import threading
 import time
@@ -9,6 +9,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from erasestream.pipeline.stages.routing.router import Router, topics_of
+from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.events.consent import Decision
 from erasestream.schemas.ids import AccountId
@@ -22,8 +23,9 @@ from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Record
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 from tests.bench.figures import Figure
-from tests.bench.join_harness import OURS, SHOP, Contender, EncodedRecord, JoinHarness, picture
+from tests.bench.join_harness import OURS, SHOP, Contender, JoinHarness
 from tests.bench.join_opted_in import decide
+from tests.bench.join_records import EncodedRecord, picture
 from tests.bench.join_streams import start_streams
 
 RATE = 20
@@ -33,28 +35,28 @@ COUNT = 240
 TURNS = 2
 WAIT_S = 60.0
 CONNECTED_S = 1.0
-LOOK_EVERY_S = 0.05
+STEP_S = 0.05
 
 DECISIONS_PER_S = 20
 BARRIER_RESULTS = 2000
 BARRIER_ROUNDS = 3
 
 
-def measure(bed: JoinHarness, streams: Contender) -> Iterator[Figure]:
-    """Ours and that of Kafka Streams, in turn."""
-    router, peer = bed.start_router(), start_streams(bed, streams)
+def measure(harness: JoinHarness, streams: Contender) -> Iterator[Figure]:
+    """Measure our latency and that of Kafka Streams, in turn."""
+    router, peer = harness.start_router(), start_streams(harness, streams)
     found: dict[str, list[float]] = {"": [], "streams_": []}
     for count in (WARM_UP, *[COUNT] * TURNS):
-        results = bed.results(SHOP, count, picture(IMAGE_BYTES))
-        ours, theirs = _latencies(bed, OURS, results), _latencies(bed, streams, results)
+        results = harness.results(SHOP, count, picture(IMAGE_BYTES))
+        ours, theirs = _latencies(harness, OURS, results), _latencies(harness, streams, results)
         if count == COUNT:
             found[""] += ours
             found["streams_"] += theirs
     for process in (router, peer):
         process.stop(grace_s=15)
     goals = {"latency_p50": 10.0, "latency_p99": 30.0}
-    for whose, values in found.items():
-        yield from _percentiles(f"{whose}latency", values, goals if not whose else {})
+    for prefix, values in found.items():
+        yield from _percentiles(f"{prefix}latency", values, goals if not prefix else {})
 
 
 def _percentiles(
@@ -73,39 +75,47 @@ def _percentiles(
         )
 
 
-def _latencies(bed: JoinHarness, contender: Contender, results: list[EncodedRecord]) -> list[float]:
-    """Milliseconds from the broker's append of a result until a customer has it."""
+def _latencies(
+    harness: JoinHarness, contender: Contender, results: list[EncodedRecord]
+) -> list[float]:
+    """Return milliseconds from the append of each result until a customer receives it."""
     appended: dict[bytes, int] = {}
-    taken: dict[bytes, float] = {}
-    customer = _customer(bed, contender.target)
+    received: dict[bytes, float] = {}
+    customer = _customer(harness, contender.target)
     count = len(results)
-    begun, sent = time.monotonic(), 0
+    begun_s, sent = time.monotonic(), 0
+    deadline = Deadline(WAIT_S, time.monotonic)
     try:
-        while len(taken) < count or len(appended) < count:
-            if sent < count and time.monotonic() >= begun + sent / RATE:
-                _send(bed, contender, results[sent], appended)
+        while len(received) < count or len(appended) < count:
+            if sent < count and time.monotonic() >= begun_s + sent / RATE:
+                _send(harness, contender, results[sent], appended)
                 sent += 1
-            bed.plain.poll(0)
+            harness.plain.poll(0)
             message = customer.poll(0.002)
             if message is not None and message.error() is None:
-                taken[_id(message)] = time.time() * 1000
-            if time.monotonic() - begun > WAIT_S:
-                raise bed.trouble(f"{contender.group} delivered {len(taken)} of {count}")
+                received[_id(message)] = time.time() * 1000
+            if deadline.has_passed:
+                raise harness.failure(f"{contender.group} delivered {len(received)} of {count}")
     finally:
         customer.close()
-    return [at_ms - appended[each] for each, at_ms in taken.items()]
+    return [at_ms - appended[each] for each, at_ms in received.items()]
 
 
 def _send(
-    bed: JoinHarness, contender: Contender, made: EncodedRecord, appended: dict[bytes, int]
+    harness: JoinHarness, contender: Contender, result: EncodedRecord, appended: dict[bytes, int]
 ) -> None:
-    def delivered(error: KafkaError | None, message: Message) -> None:
+    def on_delivery(error: KafkaError | None, message: Message) -> None:
         if error is not None:
             raise ErasestreamError(error.str())
-        appended[dict(made.headers)["ce_id"]] = message.timestamp()[1]
+        appended[dict(result.headers)["ce_id"]] = message.timestamp()[1]
 
-    bed.plain.produce(
-        contender.source, made.value, None, made.partition, delivered, headers=list(made.headers)
+    harness.plain.produce(
+        contender.source,
+        result.value,
+        None,
+        result.partition,
+        on_delivery,
+        headers=list(result.headers),
     )
 
 
@@ -113,9 +123,9 @@ def _id(message: Message) -> bytes:
     return dict(Record.of(message).headers)["ce_id"]
 
 
-def _customer(bed: JoinHarness, topic: str) -> Consumer:
-    """Somebody who reads on from the end and is connected already."""
-    settings = bed.stack.admin().settings(
+def _customer(harness: JoinHarness, topic: str) -> Consumer:
+    """Open a consumer that reads from the end offsets and is already connected."""
+    settings = harness.stack.admin().settings(
         ClientErrorState(),
         group_id="customer",  # never joined: partitions are assigned
         enable_auto_commit=False,
@@ -123,37 +133,37 @@ def _customer(bed: JoinHarness, topic: str) -> Consumer:
         fetch_wait_max_ms=100,
     )
     consumer = Consumer(settings)
-    ends = bed.ends_of(topic)
+    ends = harness.ends_of(topic)
     consumer.assign([TopicPartition(*at, offset) for at, offset in ends.items()])
     consumer.poll(CONNECTED_S)
     return consumer
 
 
 class TimedRouter(Router):
-    """The router, and what its barrier takes for each batch."""
+    """A router that measures the time its barrier takes per batch."""
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
         self.waits_ms: list[float] = []
 
     def is_ready(self) -> bool:
-        """What the router says."""
-        begun = time.monotonic()
+        """Measure the router's answer."""
+        begun_s = time.monotonic()
         answer = super().is_ready()
-        self.waits_ms.append((time.monotonic() - begun) * 1000)
+        self.waits_ms.append((time.monotonic() - begun_s) * 1000)
         return answer
 
     def wait_until_ready(self) -> None:
-        """Counts for the batch that waits."""
-        begun = time.monotonic()
+        """Add to the time of the batch that waits."""
+        begun_s = time.monotonic()
         super().wait_until_ready()
-        self.waits_ms[-1] += (time.monotonic() - begun) * 1000
+        self.waits_ms[-1] += (time.monotonic() - begun_s) * 1000
 
 
-def barrier(bed: JoinHarness) -> Iterator[Figure]:
-    """Milliseconds per batch, with results waiting and owners deciding all the time."""
-    catalog, stopping = bed.stack.catalog(), threading.Event()
-    connection = Connection(cluster=bed.stack.cluster, role=ROUTER)
+def barrier(harness: JoinHarness) -> Iterator[Figure]:
+    """Measure milliseconds per batch, while results wait and an owner keeps deciding."""
+    catalog, stopping = harness.stack.catalog(), threading.Event()
+    connection = Connection(cluster=harness.stack.cluster, role=ROUTER)
     view = ConsentView(
         connection=connection, catalog=catalog, lanes=catalog.lane_names, report=lambda *_: None
     )
@@ -173,18 +183,18 @@ def barrier(bed: JoinHarness) -> Iterator[Figure]:
         stopping=stopping,
     )
     loop.start()
-    owner = Owner(bed)
+    owner = Owner(harness)
 
     def step() -> None:
-        end = time.monotonic() + LOOK_EVERY_S
-        while time.monotonic() < end:
-            owner.decide_if_it_is_time()
-            loop.run_once(LOOK_EVERY_S)
+        deadline = Deadline(STEP_S, time.monotonic)
+        while not deadline.has_passed:
+            owner.decide_if_due()
+            loop.run_once(STEP_S)
 
     for number in range(BARRIER_ROUNDS + 1):
         if number == 1:
             router.waits_ms.clear()
-        bed.timed(OURS, bed.results(SHOP, BARRIER_RESULTS, picture(IMAGE_BYTES)), step)
+        harness.timed(OURS, harness.results(SHOP, BARRIER_RESULTS, picture(IMAGE_BYTES)), step)
     loop.close()
     originals.close()
     view.close()
@@ -192,17 +202,17 @@ def barrier(bed: JoinHarness) -> Iterator[Figure]:
 
 
 class Owner:
-    """Somebody who changes their mind all the time."""
+    """An account owner who alternates between grant and revocation."""
 
-    def __init__(self, bed: JoinHarness) -> None:
-        self._bed = bed
-        self._begun = time.monotonic()
-        self._made = 0
+    def __init__(self, harness: JoinHarness) -> None:
+        self._harness = harness
+        self._begun_s = time.monotonic()
+        self._count = 0
 
-    def decide_if_it_is_time(self) -> None:
-        """Twenty times a second; grants and revocations in turn."""
-        if time.monotonic() < self._begun + self._made / DECISIONS_PER_S:
+    def decide_if_due(self) -> None:
+        """Make the next decision if it is due: twenty per second."""
+        if time.monotonic() < self._begun_s + self._count / DECISIONS_PER_S:
             return
-        word = Decision.REVOKED if self._made % 2 else Decision.GRANTED
-        decide(self._bed, SHOP, AccountId("changes-their-mind"), word)
-        self._made += 1
+        decision = Decision.REVOKED if self._count % 2 else Decision.GRANTED
+        decide(self._harness, SHOP, AccountId("changes-their-mind"), decision)
+        self._count += 1

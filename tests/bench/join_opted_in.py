@@ -1,7 +1,7 @@
-"""What opting in costs: 0, 1, 50 and 100 % of the results go to the encryption sink as well.
+"""The cost of opting in: 0, 1, 50 and 100 % of the results go to the encryption sink as well.
 
-What is moved is what the router writes: a result that is kept is written with its original to
-`retained`, so that three images are written instead of one, and one more is read.
+Moved bytes are those that the router writes: a retained result is written to `retained` as well,
+together with its upload, so three images are written instead of one, and one more is read.
 """
 
 import time
@@ -17,26 +17,19 @@ from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import RETAINED, consent_of, cutouts_of, ephemeral_of
 from erasestream.topics.kafka.partitioner import partition_of
 from tests.bench.figures import Figure, figure
-from tests.bench.join_harness import (
-    ALBUM,
-    STRANGER,
-    Contender,
-    JoinHarness,
-    Round,
-    peak_rss_mb,
-    picture,
-)
+from tests.bench.join_harness import ALBUM, Contender, JoinHarness, Round, peak_rss_mb
+from tests.bench.join_records import NOT_OPTED_IN, picture
 
 OWNER = AccountId("opted-in")
 OURS = Contender(ROUTER, cutouts_of(ALBUM), ephemeral_of(ALBUM))
 PERCENT = (0, 1, 50, 100)
 IMAGE_BYTES = 100_000
 COUNT = 800
-IMAGES_IF_KEPT = 3
+IMAGES_IF_RETAINED = 3
 
 
-def decide(bed: JoinHarness, lane: Lane, account: AccountId, decision: Decision) -> None:
-    """A decision, as the account service writes it; not waited for."""
+def decide(harness: JoinHarness, lane: Lane, account: AccountId, decision: Decision) -> None:
+    """Produce a decision in the format of the account service, without waiting for it."""
     event = ConsentDecision(
         id=new_upload_id(1, time.monotonic_ns().to_bytes(10, "big")),
         time=datetime.now(UTC),
@@ -47,24 +40,24 @@ def decide(bed: JoinHarness, lane: Lane, account: AccountId, decision: Decision)
     )
     topic, key = consent_of(lane), account.encode()
     wire = to_wire(event, source="/bench")
-    number = partition_of(key, bed.stack.catalog()[topic].partitions)
-    bed.plain.produce(topic, wire.value, key, number, headers=list(wire.headers))
-    bed.plain.poll(0)
+    number = partition_of(key, harness.stack.catalog()[topic].partitions)
+    harness.plain.produce(topic, wire.value, key, number, headers=list(wire.headers))
+    harness.plain.poll(0)
 
 
-def measure(bed: JoinHarness, rounds: int) -> Iterator[Figure]:
-    """MB/s that are moved at each rate, and its ratio to that at 0 %."""
-    decide(bed, ALBUM, OWNER, Decision.GRANTED)
-    if bed.plain.flush(20):
+def measure(harness: JoinHarness, rounds: int) -> Iterator[Figure]:
+    """Measure MB/s moved at each percentage, and the ratio to that at 0 %."""
+    decide(harness, ALBUM, OWNER, Decision.GRANTED)
+    if harness.plain.flush(20):
         raise ErasestreamError("the grant was not written")
-    # In doubt about the clocks of two brokers an upload counts as one from before the grant.
+    # Within the clock skew, an upload counts as made before the grant.
     time.sleep(1.5 * MAX_CLOCK_SKEW.total_seconds())
     image = picture(IMAGE_BYTES)
-    router = bed.start_router()
+    router = harness.start_router()
     done: dict[int, list[Round]] = {percent: [] for percent in PERCENT}
     for _ in range(rounds + 1):
         for percent in PERCENT:
-            done[percent].append(_round(bed, image, percent, router))
+            done[percent].append(_round(harness, image, percent, router))
     peak = peak_rss_mb(router)
     router.stop(grace_s=15)
     rates = {
@@ -82,24 +75,24 @@ def measure(bed: JoinHarness, rounds: int) -> Iterator[Figure]:
     yield Figure("join.rss_mb.opted_in", round(peak, 1), "MB")
 
 
-def _is_kept(number: int, percent: int) -> bool:
-    """Evenly spread."""
+def _is_retained(number: int, percent: int) -> bool:
+    """Spread the retained results evenly."""
     return (number + 1) * percent // 100 > number * percent // 100
 
 
 def _moved_mb(percent: int) -> float:
-    kept = COUNT * percent // 100
-    return (COUNT + kept * (IMAGES_IF_KEPT - 1)) * IMAGE_BYTES / 1e6
+    retained = COUNT * percent // 100
+    return (COUNT + retained * (IMAGES_IF_RETAINED - 1)) * IMAGE_BYTES / 1e6
 
 
-def _round(bed: JoinHarness, image: bytes, percent: int, router: ChildProcess) -> Round:
-    results = bed.results(
-        ALBUM, COUNT, image, lambda number: OWNER if _is_kept(number, percent) else STRANGER
+def _round(harness: JoinHarness, image: bytes, percent: int, router: ChildProcess) -> Round:
+    results = harness.results(
+        ALBUM, COUNT, image, lambda number: OWNER if _is_retained(number, percent) else NOT_OPTED_IN
     )
-    bed.write_uploads(ALBUM, results, image)
-    before = sum(bed.ends_of(RETAINED).values())
-    done = bed.round(OURS, results, router)
-    written = sum(bed.ends_of(RETAINED).values()) - before
-    if written < (IMAGES_IF_KEPT - 1) * (COUNT * percent // 100):
-        raise ErasestreamError(f"{written} pictures were kept at {percent} %")
+    harness.write_uploads(ALBUM, results, image)
+    before = sum(harness.ends_of(RETAINED).values())
+    done = harness.round(OURS, results, router)
+    written = sum(harness.ends_of(RETAINED).values()) - before
+    if written < (IMAGES_IF_RETAINED - 1) * (COUNT * percent // 100):
+        raise ErasestreamError(f"{written} pictures were retained at {percent} %")
     return done

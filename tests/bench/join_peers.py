@@ -1,6 +1,6 @@
-"""Roles of those that the router is compared with: certificate, topics and rights of their own.
+"""Roles of the router's contenders, each with a certificate, topics and rights of its own.
 
-Their topics have the partitions, settings and records of the router's own.
+Their topics have the partitions and settings of the router's topics, and receive the same records.
 """
 
 from dataclasses import replace
@@ -15,12 +15,12 @@ from tests.bench.join_harness import OURS, Contender, JoinHarness
 
 
 def open_peer(
-    bed: JoinHarness, name: str, *, also_reads: tuple[str, ...] = (), kept: str = ""
+    harness: JoinHarness, name: str, *, also_reads: tuple[str, ...] = (), kept: str = ""
 ) -> Contender:
-    """A role that reads its own results and writes its own output; `kept` is a second one."""
+    """Create a role that reads results and writes an output topic, and the second one `kept`."""
     role = Role(name)
     peer = Contender(role, f"{name}.in", f"{name}.out")
-    files, catalog = bed.stack.files, bed.stack.catalog()
+    files, catalog = harness.stack.files, harness.stack.catalog()
     CertificateAuthority.load(files.directory / "authority", now=now).issue_role(
         name, files.identities
     )
@@ -32,6 +32,8 @@ def open_peer(
         Right(role, Operation.READ, Resource.GROUP, name),
         Right(role, Operation.WRITE, Resource.TRANSACTIONAL_ID, name, Match.PREFIXED),
     ]
-    made = (CreateTopic(replace(catalog[like], name=topic)) for topic, like in topics.items())
-    apply(bed.admin, catalog, [*made, *map(GrantRight, rights)])
+    topic_changes = (
+        CreateTopic(replace(catalog[like], name=topic)) for topic, like in topics.items()
+    )
+    apply(harness.admin, catalog, [*topic_changes, *map(GrantRight, rights)])
     return peer

@@ -1,6 +1,6 @@
-"""Kafka Streams as the router's peer: built from `peers/streams`, tuned, run as a process.
+"""Kafka Streams as the router's contender: built from `peers/streams`, tuned, run as a process.
 
-The jars come through Maven, once; they are compiled against with the Java of this machine.
+Maven downloads the jars once; the Java of this machine compiles the class.
 """
 
 import shutil
@@ -12,7 +12,7 @@ from erasestream.pipeline.devstack.child_process import ChildProcess
 from erasestream.pipeline.devstack.kafka.distribution import require_java
 from erasestream.topics.catalog.topic_names import consent_of
 from tests.bench.join_harness import SHOP, Contender, JoinHarness
-from tests.bench.running_pipeline import CACHE
+from tests.paths import CACHE
 
 SOURCES = Path(__file__).parent / "peers" / "streams"
 FOLDER = CACHE / "peers" / "streams"
@@ -20,7 +20,7 @@ NAME = "streams"
 KEPT = f"{NAME}.kept"
 
 HEAP = ("-Xms512m", "-Xmx512m", "-XX:+UseParallelGC")
-"""The collector with the most throughput, and a heap that is enough and does not grow."""
+"""The garbage collector with the highest throughput, and a sufficient heap of fixed size."""
 
 TUNED = {
     "processing.guarantee": "exactly_once_v2",
@@ -45,8 +45,8 @@ TUNED = {
 """`consumer.` and `producer.` are prefixes of Streams."""
 
 
-def built() -> Path:
-    """The folder with its jars and classes, filled if need be."""
+def build() -> Path:
+    """Return the folder with jars and classes; fill it if necessary."""
     source = (SOURCES / "Join.java").read_text() + (SOURCES / "pom.xml").read_text()
     libs, stamp = FOLDER / "libs", FOLDER / "source"
     if stamp.exists() and stamp.read_text() == source:
@@ -65,22 +65,22 @@ def built() -> Path:
     return FOLDER
 
 
-def start_streams(bed: JoinHarness, peer: Contender) -> ChildProcess:
-    """Streams as a process, ready."""
-    folder = built().resolve()
-    settings = bed.stack.files.directory / "streams.properties"
-    settings.write_text("".join(f"{k}={v}\n" for k, v in _settings(bed).items()))
+def start_streams(harness: JoinHarness, peer: Contender) -> ChildProcess:
+    """Start Streams as a process, and wait until it is ready."""
+    folder = build().resolve()
+    settings = harness.stack.files.directory / "streams.properties"
+    settings.write_text("".join(f"{k}={v}\n" for k, v in _settings(harness).items()))
     path = f"{folder}/classes:{folder}/libs/*"
     quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
     topics = [peer.source, consent_of(SHOP), peer.target, KEPT]
     command = [require_java(), *HEAP, quiet, "-cp", path, "Join", str(settings), *topics]
-    return bed.start(peer.group, command, ready="ready\n")
+    return harness.start(peer.group, command, ready="ready\n")
 
 
-def _settings(bed: JoinHarness) -> dict[str, str]:
-    """What it is tuned to, and its way to the broker: TLS 1.3 with its own certificate."""
-    identities, cluster = bed.stack.files.identities, bed.stack.cluster
-    keystore = bed.stack.files.directory / f"{NAME}.pem"
+def _settings(harness: JoinHarness) -> dict[str, str]:
+    """Return the tuned settings, and those of TLS 1.3 with a certificate of its own."""
+    identities, cluster = harness.stack.files.identities, harness.stack.cluster
+    keystore = harness.stack.files.directory / f"{NAME}.pem"
     parts = (identities / f"{NAME}.key", identities / f"{NAME}.crt")
     keystore.write_text("".join(part.read_text() for part in parts))
     return {
@@ -88,7 +88,7 @@ def _settings(bed: JoinHarness) -> dict[str, str]:
         "application.id": NAME,
         "bootstrap.servers": cluster.bootstrap_servers[0],
         "replication.factor": "1",
-        "state.dir": str(bed.stack.files.directory / "streams"),
+        "state.dir": str(harness.stack.files.directory / "streams"),
         "security.protocol": "SSL",
         "ssl.enabled.protocols": "TLSv1.3",
         "ssl.protocol": "TLSv1.3",

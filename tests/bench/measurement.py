@@ -1,4 +1,4 @@
-"""One turn of a client in a process of its own: how long it took, and what it used."""
+"""Time, CPU time and memory of a block of code in a process of its own."""
 
 import gc
 import json
@@ -12,18 +12,18 @@ from tests.bench.servers import memory_mb
 
 
 def sample_images(size: int) -> list[bytes]:
-    """A few that begin like a JPEG and go on with noise, the same in every process."""
+    """Return a few byte strings that begin like a JPEG and continue with reproducible noise."""
     noise = random.Random(7)
     return [b"\xff\xd8\xff\xe0" + noise.randbytes(size - 4) for _ in range(4)]
 
 
 class Measurement:
-    """Clocks that run from entering until leaving the block; `say` tells what they showed."""
+    """Measures the block that it is the context of; `report` prints the result."""
 
     def __enter__(self) -> Self:
         gc.collect()
         self._before_mb, _ = memory_mb()
-        self._cpu_s, self._started_s = time.process_time(), time.monotonic()
+        self._begun_cpu_s, self._begun_s = time.process_time(), time.monotonic()
         return self
 
     def __exit__(
@@ -32,17 +32,15 @@ class Measurement:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._took_s, self._used_s = (
-            time.monotonic() - self._started_s,
-            time.process_time() - self._cpu_s,
-        )
+        self._elapsed_s = time.monotonic() - self._begun_s
+        self._cpu_s = time.process_time() - self._begun_cpu_s
 
-    def say(self) -> None:
-        """Seconds, seconds of processors, and peak memory above what it was before."""
+    def report(self) -> None:
+        """Print elapsed seconds, CPU seconds, and peak memory above that before the block."""
         _, peak_mb = memory_mb()
         report = {
-            "s": self._took_s,
-            "cpu_s": self._used_s,
+            "s": self._elapsed_s,
+            "cpu_s": self._cpu_s,
             "peak_mb": peak_mb - self._before_mb,
         }
         sys.stdout.write(json.dumps(report) + "\n")

@@ -1,4 +1,4 @@
-"""What the stage is compared with: loops without Kafka, one process per core, one thread each."""
+"""Loops to compare the stage with: no Kafka, one process per core, one thread each."""
 
 import os
 import subprocess
@@ -15,45 +15,45 @@ import psutil
 from erasestream.pipeline.stages.inference.models.install.installer import install
 from erasestream.pipeline.stages.inference.models.isnet import ISNET_SINGLE
 from erasestream.pipeline.stages.inference.models.store import Installed, ModelStore
-from tests.bench.running_pipeline import CACHE
+from tests.paths import CACHE
 
 WAIT_S = 600.0
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 HUGE_PAGES = MappingProxyType({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
-"""What children have: memory in pages of 2 MB.  A loop that nobody tuned has not."""
+"""Memory in pages of 2 MB, which the stage's children have and an untuned loop has not."""
 REMBG = Path(__file__).parent / "peers" / "rembg"
 
 
-class Round(NamedTuple):
-    """How fast it was, its processor time, and the peak memory of the largest process."""
+class LoopRound(NamedTuple):
+    """Speed, CPU time, and the peak memory of the largest process."""
 
     images_per_s: float
     cpu_ms: float
-    """For an image."""
+    """Per image."""
     peak_mb: float
-    """0: not asked."""
+    """0 if it was not measured."""
 
 
 def bare(
     model: Installed,
     files: Sequence[Path],
-    seen: Path,
+    output: Path,
     settings: Mapping[str, str] = MappingProxyType({}),
-) -> Round:
-    """Decode, onnxruntime, encode; the cut-outs are in `seen` afterwards."""
-    command = [sys.executable, "-m", "tests.bench.bare_loop", str(model.folder), str(seen)]
-    return _raced(command, files, settings)
+) -> LoopRound:
+    """Decode, run onnxruntime, encode; write the cut-outs to `output`."""
+    command = [sys.executable, "-m", "tests.bench.bare_loop", str(model.folder), str(output)]
+    return _race(command, files, settings)
 
 
-def rembg(python: Path, weights: Path, files: Sequence[Path], seen: Path) -> Round:
-    """Rembg with these weights, which lie in `weights` under its own name for them."""
-    command = [str(python), str(REMBG / "loop.py"), str(weights), str(seen)]
-    # Its own check is against weights that it would fetch.
-    return _raced(command, files, {"U2NET_HOME": str(weights), "MODEL_CHECKSUM_DISABLED": "1"})
+def rembg(python: Path, weights: Path, files: Sequence[Path], output: Path) -> LoopRound:
+    """Run rembg with these weights, stored in `weights` under rembg's name for them."""
+    command = [str(python), str(REMBG / "loop.py"), str(weights), str(output)]
+    # rembg's checksum is that of the weights it would download.
+    return _race(command, files, {"U2NET_HOME": str(weights), "MODEL_CHECKSUM_DISABLED": "1"})
 
 
 def rembg_python() -> Path:
-    """The python of rembg's environment, made and filled with pinned packages if need be."""
+    """Return the Python of rembg's environment; create it with pinned packages if necessary."""
     folder, wanted = CACHE / "peers" / "rembg", (REMBG / "requirements.txt").read_text()
     python, stamp = folder / "bin" / "python", folder / "requirements.txt"
     if not stamp.exists() or stamp.read_text() != wanted:
@@ -66,15 +66,15 @@ def rembg_python() -> Path:
 
 
 def rembg_weights(folder: Path) -> Path:
-    """A folder with IS-Net in single precision, under the name that rembg has for it."""
+    """Fill a folder with IS-Net in single precision, under rembg's name for it."""
     single = install(ModelStore(CACHE / "models"), manifest=ISNET_SINGLE)
     folder.mkdir()
     (folder / "isnet-general-use.onnx").symlink_to(single.path.resolve())
     return folder
 
 
-def _raced(command: Sequence[str], files: Sequence[Path], settings: Mapping[str, str]) -> Round:
-    """All processes begin at one word; the slowest ends the round.  Loading is not counted."""
+def _race(command: Sequence[str], files: Sequence[Path], settings: Mapping[str, str]) -> LoopRound:
+    """Start all processes at once; the slowest ends the round.  Loading is not counted."""
     processes = len(os.sched_getaffinity(0))
     shares = [share for n in range(processes) if (share := files[n::processes])]
     environment = {**os.environ, **ONE_THREAD, **settings}
@@ -95,16 +95,16 @@ def _raced(command: Sequence[str], files: Sequence[Path], settings: Mapping[str,
             stack.callback(process.kill)
         for process in running:
             assert _line(process) == "ready"
-        before_s, started = _cpu_s(running), time.monotonic()
+        before_s, started_s = _cpu_s(running), time.monotonic()
         for process in running:
             _go(process)
         peaks = [float(_line(process)) for process in running]
-        elapsed_s, cpu_s = time.monotonic() - started, _cpu_s(running) - before_s
+        elapsed_s, cpu_s = time.monotonic() - started_s, _cpu_s(running) - before_s
         for process in running:
             _go(process)
         for process in running:
             assert process.wait(WAIT_S) == 0
-    return Round(len(files) / elapsed_s, cpu_s * 1000 / len(files), max(peaks))
+    return LoopRound(len(files) / elapsed_s, cpu_s * 1000 / len(files), max(peaks))
 
 
 def _cpu_s(processes: Sequence["subprocess.Popen[str]"]) -> float:

@@ -1,8 +1,8 @@
-"""rembg with given weights: `python loop.py FOLDER SEEN PHOTO ...`, in an environment of its own.
+"""rembg with given weights: `python loop.py FOLDER OUTPUT PHOTO ...`, in an environment of its own.
 
-Speaks as `tests/bench/bare_loop.py`: loads, works once, says ready, waits for the word, works,
-then says its peak memory in MB.  FOLDER holds `isnet-general-use.onnx`; into SEEN go the
-cut-outs, after the last photo, so that writing files is not measured.
+Same protocol as `tests/bench/bare_loop.py`: load, work once, print ready, wait for a line, work,
+print the peak memory in MB.  FOLDER holds `isnet-general-use.onnx`; the cut-outs are written to
+OUTPUT after the last photo, so that writing files is not measured.
 """
 
 import io
@@ -13,8 +13,8 @@ from PIL import Image
 from rembg import new_session, remove
 
 
-def main(folder: str, seen: str, photos: list[str]) -> None:
-    """Work."""
+def main(folder: str, output: str, photos: list[str]) -> None:
+    """Run the loop."""
     session = new_session("isnet-general-use", providers=["CPUExecutionProvider"])
     remove(_small(), session=session)
     images = [Path(photo).read_bytes() for photo in photos]
@@ -26,7 +26,7 @@ def main(folder: str, seen: str, photos: list[str]) -> None:
     sys.stdout.flush()
     sys.stdin.readline()
     for photo, cutout in zip(photos, cutouts, strict=True):
-        (Path(seen) / Path(photo).with_suffix(".png").name).write_bytes(cutout)
+        (Path(output) / Path(photo).with_suffix(".png").name).write_bytes(cutout)
 
 
 def _small() -> bytes:
