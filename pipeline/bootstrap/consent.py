@@ -1,6 +1,7 @@
 """Open the owners' decisions: a view for stages, a reader and a writer for the command line."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 from erasestream.pipeline.settings import Environment, Settings
 from erasestream.schemas.errors import Refused
@@ -18,41 +19,46 @@ from erasestream.topics.kafka.connection import Connection
 LOAD_DEADLINE_S = 60.0
 
 
-def open_consent_view(
+@contextmanager
+def consent_view(
     connection: Connection, catalog: Catalog, *, report: ReportFinding = ignore_finding
-) -> ConsentView:
+) -> Iterator[ConsentView]:
     """Open the consent view, loaded up to the present end of the consent topics.
 
     Raises `Refused` if a consent topic has another number of partitions than declared: the
     decisions in the others would not be seen, and one of them could be a revocation.
     """
     topics = [consent_of(lane) for lane in catalog.lane_names]
-    rights = dict.fromkeys(topics, (Operation.READ,))
-    for name, count in Admin(connection).check_rights(rights).items():
+    with Admin(connection) as admin:
+        counts = admin.check_rights(dict.fromkeys(topics, (Operation.READ,)))
+    for name, count in counts.items():
         if count != catalog[name].partitions:
             raise Refused(f"{name} has {count} partitions, declared {catalog[name].partitions}")
-    with ExitStack() as opened:
-        view = ConsentView(
-            connection=connection, catalog=catalog, lanes=catalog.lane_names, report=report
-        )
-        opened.callback(view.close)
+    lanes = catalog.lane_names
+    view = ConsentView(connection=connection, catalog=catalog, lanes=lanes, report=report)
+    with closing(view):
         view.catch_up(view.mark(), deadline_s=LOAD_DEADLINE_S)
-        opened.pop_all()
-    return view
+        yield view
 
 
-def consent_writer(settings: Settings, lane: Lane, *, role: Role = OPERATOR) -> ConsentWriter:
+@contextmanager
+def consent_writer(
+    settings: Settings, lane: Lane, *, role: Role = OPERATOR
+) -> Iterator[ConsentWriter]:
     """Open a writer of decisions about a lane's accounts, by default as an operator."""
     settings.catalog().lane(lane)
     is_development = settings.environment is Environment.DEVELOPMENT
-    return ConsentWriter(
+    yield ConsentWriter(
         connection=Connection(cluster=settings.cluster, role=role),
         lane=lane,
         operators=OperatorPolicy.GRANT_AND_REVOKE if is_development else OperatorPolicy.REVOKE_ONLY,
     )
 
 
-def consent_reader(settings: Settings, lane: Lane, *, role: Role = OPERATOR) -> ConsentReader:
+@contextmanager
+def consent_reader(
+    settings: Settings, lane: Lane, *, role: Role = OPERATOR
+) -> Iterator[ConsentReader]:
     """Open a reader of decisions about a lane's accounts, by default as an operator."""
     settings.catalog().lane(lane)
-    return ConsentReader(connection=Connection(cluster=settings.cluster, role=role), lane=lane)
+    yield ConsentReader(connection=Connection(cluster=settings.cluster, role=role), lane=lane)

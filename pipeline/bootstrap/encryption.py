@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from threading import Event
 
-from erasestream.pipeline.bootstrap.consent import open_consent_view
+from erasestream.pipeline.bootstrap.consent import consent_view
 from erasestream.pipeline.bootstrap.storage import open_bucket, read_name_key, storage_of
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
@@ -38,24 +38,24 @@ def encryption_stage(settings: Settings, stopping: Event) -> Iterator[Encryption
             open_bucket(storage, storage.vault, SINK, permissions(VAULT, SINK))
         )
         keys = KeyVault(store=vault, keyring=LocalKeyring(storage.keyring), clock=time.monotonic)
-        view = open_consent_view(connection, catalog)
-        opened.callback(view.close)
+        view = opened.enter_context(consent_view(connection, catalog))
         queue = WorkQueue(
             connection=connection, topics=[RETAINED], instance=settings.stage.instance
         )
-        opened.callback(queue.close)
+        opened.enter_context(closing(queue))
         stage = EncryptionStage(
             queue=queue,
             view=view,
             sink=EncryptionSink(store=images, vault=keys, name_key=read_name_key(storage.name_key)),
             stopping=stopping,
         )
-        opened.callback(stage.close)
-        yield stage
+        yield opened.enter_context(closing(stage))
 
 
 def _check(connection: Connection, catalog: Catalog, *, answer_timeout_s: float) -> None:
     read = (Operation.READ,)
-    admin = Admin(connection, timeout_s=answer_timeout_s)
-    admin.check_rights({consent_of(lane): read for lane in catalog.lane_names} | {RETAINED: read})
+    with Admin(connection, timeout_s=answer_timeout_s) as admin:
+        admin.check_rights(
+            {consent_of(lane): read for lane in catalog.lane_names} | {RETAINED: read}
+        )
     GroupOffsets(connection, timeout_s=answer_timeout_s).check(SINK, Partition(RETAINED, 0))

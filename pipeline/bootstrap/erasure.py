@@ -1,7 +1,7 @@
 """Open the eraser: its first step as a process."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from threading import Event
 
 from erasestream.pipeline.bootstrap.storage import open_bucket, storage_of
@@ -41,10 +41,6 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
         vault = opened.enter_context(open_bucket(storage, storage.vault, ERASER, (Action.CREATE,)))
         writes = AcknowledgedWriter(connection=connection, timeout_s=LEDGER_TIMEOUT_S)
         beats = AcknowledgedWriter(connection=connection, timeout_s=BEAT_TIMEOUT_S)
-        view = LedgerView(connection=connection, partitions=ledger)
-        opened.callback(view.close)
-        queue = WorkQueue(connection=connection, topics=topics, instance=settings.stage.instance)
-        opened.callback(queue.close)
         outage = OutageLog()
         eraser = GrantEraser(
             writes=writes,
@@ -53,8 +49,11 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
             stopping=stopping,
             outage=outage,
         )
-        opened.callback(eraser.close)
-        yield EraserStage(
+        opened.enter_context(closing(eraser))
+        view = opened.enter_context(closing(LedgerView(connection=connection, partitions=ledger)))
+        queue = WorkQueue(connection=connection, topics=topics, instance=settings.stage.instance)
+        opened.enter_context(closing(queue))
+        stage = EraserStage(
             queue=queue,
             ledger=view,
             eraser=eraser,
@@ -66,12 +65,13 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
             beat_every_s=catalog.policy.heartbeat_s,
             stopping=stopping,
         )
+        yield opened.enter_context(closing(stage))
 
 
 def _check(connection: Connection, topics: list[str]) -> dict[str, int]:
     """Return how many partitions the consent topics, the ledger and `erasures` have."""
-    admin = Admin(connection)
     both = (Operation.READ, Operation.WRITE)
-    partitions = admin.check_rights(dict.fromkeys([*topics, LEDGER, ERASURES], both))
+    with Admin(connection) as admin:
+        partitions = admin.check_rights(dict.fromkeys([*topics, LEDGER, ERASURES], both))
     GroupOffsets(connection).check(ERASER, Partition(topics[0], 0))
     return partitions

@@ -94,21 +94,15 @@ def inference_stage(settings: Settings) -> Iterator[InferenceStage]:
     if inference is None:
         raise Refused("settings: the section inference is missing")
     connection = Connection(cluster=settings.cluster, role=INFERENCE)
-    admin = Admin(connection, timeout_s=settings.stage.answer_timeout_s)
-    _check(admin, catalog.lane_names)
-    installed = ModelStore(inference.models).find(inference.model)
-    children = inference.children or len(os.sched_getaffinity(0))
-    pool = ProcessPool(
-        model=installed,
-        children=children,
-        deadline_s=inference.deadline.total_seconds(),
-        isolation=Isolation(inference.isolation),
-        enforcement=enforcement_of(inference),
-        limits=Limits(max_bytes=inference.max_image_bytes, max_pixels=inference.max_pixels),
-    )
-    member = _member_name(settings, connection, catalog.lane_names)
-    tls = connection.identity.ssl_context()
-    with _certificate_renewal(tls, connection.identity):
+    with ExitStack() as opened:
+        admin = opened.enter_context(Admin(connection, timeout_s=settings.stage.answer_timeout_s))
+        _check(admin, catalog.lane_names)
+        installed = ModelStore(inference.models).find(inference.model)
+        children = inference.children or len(os.sched_getaffinity(0))
+        pool = _process_pool(inference, installed, children)
+        member = _member_name(settings, connection, catalog.lane_names)
+        tls = connection.identity.ssl_context()
+        opened.enter_context(_certificate_renewal(tls, connection.identity))
         yield InferenceStage(
             bootstrap_servers=settings.kafka.bootstrap_servers,
             tls=tls,
@@ -121,6 +115,17 @@ def inference_stage(settings: Settings) -> Iterator[InferenceStage]:
             start=pool.start,
             close=pool.close,
         )
+
+
+def _process_pool(inference: InferenceSettings, installed: Installed, children: int) -> ProcessPool:
+    return ProcessPool(
+        model=installed,
+        children=children,
+        deadline_s=inference.deadline.total_seconds(),
+        isolation=Isolation(inference.isolation),
+        enforcement=enforcement_of(inference),
+        limits=Limits(max_bytes=inference.max_image_bytes, max_pixels=inference.max_pixels),
+    )
 
 
 def enforcement_of(inference: InferenceSettings) -> Enforcement:

@@ -1,7 +1,7 @@
 """Open the purger: the early purge as a process."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from threading import Event
 
 from erasestream.pipeline.settings import Settings
@@ -23,11 +23,10 @@ def purger_stage(settings: Settings, stopping: Event) -> Iterator[PurgerStage]:
         admin.check_rights(dict.fromkeys(purged, (Operation.DELETE,)))
     with ExitStack() as opened:
         purger = RecordPurger(connection=connection, catalog=catalog)
-        opened.callback(purger.close)
+        opened.enter_context(closing(purger))
         stage = PurgerStage(
             purger=purger,
             stopping=stopping,
             interval_s=settings.stage.purge_interval.total_seconds(),
         )
-        opened.callback(stage.close)
-        yield stage
+        yield opened.enter_context(closing(stage))

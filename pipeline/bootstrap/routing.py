@@ -1,10 +1,10 @@
 """Open the router: the consent join as a process."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from threading import Event
 
-from erasestream.pipeline.bootstrap.consent import open_consent_view
+from erasestream.pipeline.bootstrap.consent import consent_view
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.routing import router
 from erasestream.pipeline.stages.routing.router import Router
@@ -44,10 +44,9 @@ def router_stage(settings: Settings, stopping: Event) -> Iterator[RouterStage]:
     with ExitStack() as opened:
         writes = AcknowledgedWriter(connection=connection, timeout_s=FINDING_TIMEOUT_S)
         findings = LedgerFindings(writes=writes, ledger_partitions=partitions[LEDGER])
-        view = open_consent_view(connection, catalog, report=findings.report)
-        opened.callback(view.close)
-        originals = RecordFetcher(connection=connection)
-        opened.callback(originals.close)
+        view = opened.enter_context(consent_view(connection, catalog, report=findings.report))
+        originals = opened.enter_context(closing(RecordFetcher(connection=connection)))
+        admin = opened.enter_context(Admin(connection, timeout_s=OPEN_ANSWER_S))
         loop = TransactionalLoop(
             connection=connection,
             topics=router.topics_of(catalog),
@@ -56,13 +55,12 @@ def router_stage(settings: Settings, stopping: Event) -> Iterator[RouterStage]:
                 catalog=catalog,
                 view=view,
                 originals=originals,
-                offsets=OffsetQueries(Admin(connection, timeout_s=OPEN_ANSWER_S)),
+                offsets=OffsetQueries(admin),
                 stopping=stopping,
             ),
             stopping=stopping,
         )
-        stage = RouterStage(loop=loop, findings=findings)
-        opened.callback(stage.close)
+        stage = opened.enter_context(closing(RouterStage(loop=loop, findings=findings)))
         loop.start()
         yield stage
 
@@ -70,14 +68,14 @@ def router_stage(settings: Settings, stopping: Event) -> Iterator[RouterStage]:
 def _check(connection: Connection, catalog: Catalog, *, answer_timeout_s: float) -> dict[str, int]:
     """Return how many partitions each topic has that the router may read or write."""
     read, write, lanes = (Operation.READ,), (Operation.WRITE,), catalog.lane_names
-    admin = Admin(connection, timeout_s=answer_timeout_s)
-    partitions = admin.check_rights(
-        {cutouts_of(lane): read for lane in lanes}
-        | {uploads_of(lane): read for lane in lanes}
-        | {consent_of(lane): read for lane in lanes}
-        | {ephemeral_of(lane): write for lane in lanes}
-        | {RETAINED: write, LEDGER: write}
-    )
+    with Admin(connection, timeout_s=answer_timeout_s) as admin:
+        partitions = admin.check_rights(
+            {cutouts_of(lane): read for lane in lanes}
+            | {uploads_of(lane): read for lane in lanes}
+            | {consent_of(lane): read for lane in lanes}
+            | {ephemeral_of(lane): write for lane in lanes}
+            | {RETAINED: write, LEDGER: write}
+        )
     GroupOffsets(connection, timeout_s=answer_timeout_s).check(
         ROUTER, Partition(cutouts_of(lanes[0]), 0)
     )

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from erasestream.pipeline.bootstrap.consent import consent_reader, consent_writer
 from erasestream.pipeline.cli.console import (
     AccountArgument,
     LaneOption,
@@ -15,22 +16,9 @@ from erasestream.pipeline.cli.console import (
 from erasestream.pipeline.settings import load
 from erasestream.schemas.events.consent import Channel
 from erasestream.schemas.ids import Lane
-from erasestream.topics.consent.reader import ConsentReader
-from erasestream.topics.consent.writer import ConsentWriter, RecordedDecision
+from erasestream.topics.consent.writer import RecordedDecision
 
 consent = typer.Typer(no_args_is_help=True, help="Show and change owners' decisions.")
-
-
-def _writer(lane: str) -> ConsentWriter:
-    from erasestream.pipeline.bootstrap.consent import consent_writer
-
-    return consent_writer(load(), Lane(lane))
-
-
-def _reader(lane: str) -> ConsentReader:
-    from erasestream.pipeline.bootstrap.consent import consent_reader
-
-    return consent_reader(load(), Lane(lane))
 
 
 def _print(recorded: RecordedDecision) -> None:
@@ -43,7 +31,8 @@ def _print(recorded: RecordedDecision) -> None:
 @consent.command()
 def grant(account: AccountArgument, lane: LaneOption) -> None:
     """Opt an account in; operators may do so only in a development stack."""
-    _print(_writer(lane).grant(account, actor=operator(), channel=Channel.OPERATOR))
+    with consent_writer(load(), Lane(lane)) as writer:
+        _print(writer.grant(account, actor=operator(), channel=Channel.OPERATOR))
 
 
 @consent.command()
@@ -54,19 +43,20 @@ def revoke(
     wait: Annotated[float, typer.Option(help="Seconds to wait for the confirmation.")] = 0,
 ) -> None:
     """Opt an account out."""
-    writer = _writer(lane)
-    recorded = writer.revoke(account, actor=operator(), channel=Channel.OPERATOR)
-    _print(recorded)
-    if wait:
-        writer.await_confirmed(account, recorded, timeout_s=wait)
-        print_line("confirmed: no picture is kept under an earlier grant any more")
+    with consent_writer(load(), Lane(lane)) as writer:
+        recorded = writer.revoke(account, actor=operator(), channel=Channel.OPERATOR)
+        _print(recorded)
+        if wait:
+            writer.await_confirmed(account, recorded, timeout_s=wait)
+            print_line("confirmed: no picture is kept under an earlier grant any more")
 
 
 @consent.command()
 def show(account: AccountArgument, lane: LaneOption) -> None:
     """Show the grant in force of an account, and the history of its decisions."""
-    reader = _reader(lane)
-    grant_in_force = reader.active_grant(account)
+    with consent_reader(load(), Lane(lane)) as reader:
+        grant_in_force = reader.active_grant(account)
+        history = list(reader.history(account))
     if grant_in_force:
         print_line(
             f"opted in since {grant_in_force.appended_at.isoformat()}: {grant_in_force.grant}"
@@ -74,6 +64,6 @@ def show(account: AccountArgument, lane: LaneOption) -> None:
     else:
         print_line("not opted in")
     table = Table("when", "decision", "by", "through")
-    for entry in reader.history(account):
+    for entry in history:
         table.add_row(entry.at.isoformat(), entry.decision, entry.actor, entry.channel)
     console.print(table)

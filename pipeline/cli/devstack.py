@@ -42,11 +42,12 @@ def up(
     running = stack.running()
     if "broker" not in running:
         stack.start_servers()
-    provision(
-        Admin(stack.admin()),
-        stack.catalog(),
-        show=lambda plan: console.print(f"provisioning: {len(plan.changes)} changes"),
-    )
+    with Admin(stack.admin()) as admin:
+        provision(
+            admin,
+            stack.catalog(),
+            show=lambda plan: console.print(f"provisioning: {len(plan.changes)} changes"),
+        )
     for stage in STAGES:
         if stage not in running:
             stack.start_stage(stage)

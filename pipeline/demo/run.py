@@ -120,8 +120,8 @@ class _Scenario:
     def _opt_in(self, results: ResultReceiver) -> datetime:
         """Opt in as the owner, and wait until every upload counts as made after it."""
         role = lane_role(OPTED_IN.lane, LaneRole.ACCOUNT)
-        writer = consent_writer(self._settings, OPTED_IN.lane, role=role)
-        granted = writer.grant(OPTED_IN.account, actor="owner", channel=Channel.LIBRARY)
+        with consent_writer(self._settings, OPTED_IN.lane, role=role) as writer:
+            granted = writer.grant(OPTED_IN.account, actor="owner", channel=Channel.LIBRARY)
         self._progress.log("One account has opted in; the others have not")
         while now() <= granted.at + BEYOND_SKEW:
             results.poll()  # meanwhile the subscriptions join their groups
