@@ -1,5 +1,6 @@
-"""Every command and snippet of the README, as a reader would type them."""
+"""Run every command and snippet of the README, as a reader would type them."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -22,22 +23,22 @@ ADDRESS = "127.0.0.1:9093"
 
 
 def blocks(language: str) -> list[str]:
-    """The code blocks of this language, in their order."""
+    """Return the code blocks of this language, in order."""
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
 MAKE, DEBIAN, PLAY, MANIFEST, MODEL = blocks("sh")
 
 
-class Desk(NamedTuple):
-    """A reader's folder with a stack that runs, and what the commands said so far."""
+class Shell(NamedTuple):
+    """A reader's shell: a folder, an environment, and the output of the commands so far."""
 
     folder: Path
     environment: dict[str, str]
-    said: str
+    output: str
 
-    def type(self, commands: str) -> str:
-        """What the commands say; all of them must succeed."""
+    def run(self, commands: str) -> str:
+        """Run commands, all of which must succeed; return their output."""
         ran = subprocess.run(
             ["bash", "-e"],
             input=commands,
@@ -53,9 +54,9 @@ class Desk(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """The stack of the section on playing, up to where it is taken down."""
-    folder = tmp_path_factory.mktemp("desk")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """Run the section on playing, all its commands but the last."""
+    folder = tmp_path_factory.mktemp("reader")
     photos = Path(skimage.__file__).parent / "data"
     shutil.copy(photos / "coffee.png", folder / "photo.jpg")
     (folder / "images.csv").write_text("path,account\nphoto.jpg,acct-17\nnowhere.jpg,acct-17\n")
@@ -65,22 +66,21 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "ERASESTREAM_CACHE": str(ROOT / ".cache"),
     }
-    desk = Desk(folder, environment, "")
+    shell = Shell(folder, environment, "")
     up, _, down = PLAY.rpartition("erasestream dev down")
     assert down == "\n"
     try:
-        yield desk._replace(
-            said=desk.type(up),
+        yield shell._replace(
+            output=shell.run(up),
             environment=environment
             | {"ERASESTREAM_SETTINGS": str(folder / ".cache/stack/erasestream.toml")},
         )
     finally:
-        desk.type("erasestream dev down")
-        assert desk.type("erasestream dev status") == "nothing runs\n"
+        shell.run("erasestream dev down")
+        assert shell.run("erasestream dev status") == "nothing runs\n"
 
 
 def test_make_targets_exist() -> None:
-    """What the README tells to make, and what it mentions in passing, can be made."""
     mentioned = set(re.findall(r"`(make [a-z]+)[ `]", README))
     assert len(mentioned) > len(MAKE.splitlines())
     for command in mentioned | set(MAKE.splitlines()):
@@ -90,8 +90,7 @@ def test_make_targets_exist() -> None:
         assert ran.returncode == 0, command
 
 
-def test_debian_line_brings_what_setting_up_asks_for() -> None:
-    """Every package that the set-up names when something is missing is in the line."""
+def test_debian_line_installs_every_package_that_the_set_up_may_ask_for() -> None:
     named = set(DEBIAN.split()) - {"apt-get", "install", "--yes"}
     setup = (ROOT / "deploy/setup.sh").read_text()
     asked = set(re.findall(r"Debian packages? ([a-z0-9-]+)", setup))
@@ -99,52 +98,47 @@ def test_debian_line_brings_what_setting_up_asks_for() -> None:
     assert asked - {"python3"} <= named
 
 
-def test_playing_shows_what_it_says(desk: Desk) -> None:
-    """An opt-in, an upload, its result, what is retained, a revocation and its history."""
-    assert list((desk.folder / "cutouts").glob("*.png"))
-    assert desk.said.count(".original.") == 1
-    assert desk.said.count(".cutout.") == 1
-    assert "not opted in" in desk.said
-    assert "ephemeral.shop" in desk.said
+def test_playing_shows_result_retained_images_and_revocation(shell: Shell) -> None:
+    assert list((shell.folder / "cutouts").glob("*.png"))
+    assert shell.output.count(".original.") == 1
+    assert shell.output.count(".cutout.") == 1
+    assert "not opted in" in shell.output
+    assert "ephemeral.shop" in shell.output
 
 
-def test_manifest_upload_counts_failures_and_resumes(desk: Desk) -> None:
-    """One row is sent, one is named as missing; a second run repeats nothing."""
+def test_manifest_upload_counts_failures_and_resumes(shell: Shell) -> None:
+    """One row is sent, one is reported as missing; a second run repeats nothing."""
     for acknowledged in ("acknowledged 1, in earlier runs 0", "acknowledged 0, in earlier runs 1"):
-        said = desk.type(f"{MANIFEST.strip()} 2>&1 || test $? = 1")
-        assert acknowledged in said
-        assert re.search(r"1\s+missing_file", said)
+        output = shell.run(f"{MANIFEST.strip()} 2>&1 || test $? = 1")
+        assert acknowledged in output
+        assert re.search(r"1\s+missing_file", output)
 
 
-def test_python_snippets_send_and_take(desk: Desk) -> None:
-    """Producer and consumer, as they stand there, with the address of a real broker."""
-    settings = load(desk.folder / ".cache/stack/erasestream.toml")
-    link = desk.folder / "identities"
+def test_python_snippets_send_and_take(shell: Shell) -> None:
+    """Only the address is replaced, by that of a real broker."""
+    settings = load(shell.folder / ".cache/stack/erasestream.toml")
+    link = shell.folder / "identities"
     if not link.exists():
         link.symlink_to(settings.kafka.identities)
     for snippet in blocks("python"):
         assert ADDRESS in snippet
-        (desk.folder / "snippet.py").write_text(
+        (shell.folder / "snippet.py").write_text(
             snippet.replace(ADDRESS, settings.kafka.bootstrap_servers[0])
         )
-        desk.type("python snippet.py")
-    assert list(desk.folder.glob("*.webp"))
+        shell.run("python snippet.py")
+    assert list(shell.folder.glob("*.webp"))
 
 
-def test_own_model_is_installed_by_its_manifest(desk: Desk) -> None:
-    """The commands of the section on models, with a model of one's own."""
-    import hashlib
-
-    sha256 = hashlib.sha256((desk.folder / "model.onnx").read_bytes()).hexdigest()
+def test_own_model_is_installed_by_its_manifest(shell: Shell) -> None:
+    sha256 = hashlib.sha256((shell.folder / "model.onnx").read_bytes()).hexdigest()
     manifest = TINY.model_copy(update={"sha256": sha256})
-    (desk.folder / "model.json").write_text(manifest.model_dump_json())
-    own = desk._replace(environment=desk.environment | {"ERASESTREAM_CACHE": str(desk.folder)})
+    (shell.folder / "model.json").write_text(manifest.model_dump_json())
+    own = shell._replace(environment=shell.environment | {"ERASESTREAM_CACHE": str(shell.folder)})
     own.type(MODEL)
     assert "tiny" in own.type("erasestream model list")
 
 
 def test_settings_example_is_accepted(tmp_path: Path) -> None:
-    """The example loads, and its lifetimes keep the promise."""
     (example,) = blocks("toml")
     (tmp_path / "erasestream.toml").write_text(example)
     settings = load(tmp_path / "erasestream.toml")

@@ -1,1 +1,1 @@
-"""What the documents say, held against the project."""
+"""Documents and prose, compared with the project."""

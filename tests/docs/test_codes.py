@@ -1,4 +1,4 @@
-"""docs/codes.md is what the code says."""
+"""docs/codes.md is current."""
 
 from typer.testing import CliRunner
 
@@ -16,8 +16,7 @@ def test_the_table_of_codes_is_current() -> None:
     assert CliRunner().invoke(app, ["codes"]).output == document()
 
 
-def test_every_code_stands_there_once_and_customers_codes_first() -> None:
-    """With its sentence, and apart from those that no customer meets."""
+def test_every_code_is_there_once_and_those_of_customers_come_first() -> None:
     customers, _, others = document().partition("## Errors of processes")
     for code in Code:
         row = f"| `{code}` | {SENTENCES[code]} |\n"

@@ -13,7 +13,7 @@ BANNED = {
     r"anew": "again, recreate, reconnect",
     r"for ever": "indefinitely, without limit",
     r"(?:is|are|was|were|be|been|being) away": "unavailable",
-    r"com(?:es?|ing) to be|came to be": "is created, arises",
+    r"c(?:om(?:es?|ing)|ame) to be": "is created, arises",
     r"lies?|lay|lain|lying": "is (stored)",
     r"said|says|told": "logged, reported, documented",
     r"whoever|nobody|somebody": "name the actor",
@@ -46,5 +46,6 @@ def test_documents_are_in_plain_english() -> None:
 
 def test_a_banned_expression_is_found() -> None:
     """In every kind of text, but not in code spans."""
-    assert findings([Prose("", "It can not be."), Prose("", "What is kept is sealed.")])
+    assert findings([Prose("", "can not")])
+    assert findings([Prose("", "What is.")])
     assert not findings([Prose("", "`"), Prose("", "What is kept?"), Prose("", "cannot stand for")])
