@@ -8,7 +8,8 @@ from pathlib import Path
 from erasestream.pipeline.settings import Settings, StorageSettings
 from erasestream.schemas.errors import MissingCertificate, Refused
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Action, permissions
-from erasestream.sinks.buckets.gcs import GOOGLE, GcsObjectStore, GcsSettings
+from erasestream.sinks.buckets.gcs import GcsObjectStore
+from erasestream.sinks.buckets.gcs_client import GOOGLE, GcsSettings
 from erasestream.sinks.images.envelope import MAX_SEALED_BYTES
 from erasestream.sinks.images.image_reader import RetainedReader
 from erasestream.sinks.images.object_names import NAME_KEY_BYTES

@@ -15,7 +15,12 @@ from erasestream.pipeline.devstack.kafka.broker_config import ProxiedListener
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
 from erasestream.pipeline.devstack.kafka.java_launcher import HEAP_MB
 from erasestream.pipeline.devstack.kafka.readiness import check_certificate, client_context
-from erasestream.pipeline.devstack.stack_files import BROKER, BUCKET, StackFiles
+from erasestream.pipeline.devstack.stack_brokers import (
+    START_TIMEOUT_S,
+    STOP_GRACE_S,
+    StackBrokers,
+)
+from erasestream.pipeline.devstack.stack_files import BUCKET, StackFiles
 from erasestream.pipeline.devstack.stack_plan import StackPlan
 from erasestream.pipeline.devstack.stack_processes import StackProcesses
 from erasestream.pipeline.settings import SETTINGS_VARIABLE, LaneSettings, LifetimeSettings, load
@@ -26,10 +31,6 @@ from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.kafka.connection import Cluster, Connection
 
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 60.0
-STOP_GRACE_S = 15.0
-CLUSTER_GRACE_S = 3.0
-"""The last brokers of a cluster wait for a quorum that no longer exists, and are killed."""
 
 DEFAULT_LANES: Mapping[Lane, LaneSettings] = {
     Lane("shop"): LaneSettings(),
@@ -53,13 +54,14 @@ class Stack:
         """Open a stack's folder.  `cache`: the folder with Kafka's jars and the models."""
         self.files = StackFiles(directory)
         self._cache = cache
-        self._attachment = attachment
         self._progress = progress
         self._plan_file = self.files.directory / "stack.json"
         self._processes = StackProcesses(
             self.files.directory, logs=self.files.logs, attachment=attachment
         )
-        self._brokers: tuple[Broker, ...] | None = None
+        self._brokers = StackBrokers(
+            self.files.directory, self.files.identities, attachment=attachment
+        )
 
     @property
     def exists(self) -> bool:
@@ -119,23 +121,8 @@ class Stack:
 
     @property
     def brokers(self) -> tuple[Broker, ...]:
-        """All brokers; the same objects each time, since only they can reap their processes."""
-        if self._brokers is None:
-            plan, libs = self._plan(), install_kafka(self._cache, self._progress)
-            self._brokers = tuple(
-                Broker(
-                    self._broker_directory(config.node_id),
-                    self.files.identities,
-                    libs,
-                    config=config,
-                    name=BROKER,
-                    attachment=self._attachment,
-                    heap_mb=plan.heap_mb,
-                    java_options=plan.java_options,
-                )
-                for config in plan.broker_configs()
-            )
-        return self._brokers
+        """All brokers, running or not."""
+        return self._brokers.all(self._plan(), self._libs)
 
     @property
     def proxied_listeners(self) -> tuple[ProxiedListener, ...]:
@@ -151,15 +138,7 @@ class Stack:
     def start_servers(self) -> None:
         """Start brokers and bucket, and return once all are ready."""
         self.start_bucket()
-        try:
-            for broker in self.brokers:
-                broker.launch()  # the brokers of a cluster need each other to become ready
-            for broker in self.brokers:
-                broker.wait_until_ready(timeout_s=START_TIMEOUT_S)
-        except BaseException:
-            for broker in self.brokers:
-                broker.kill()
-            raise
+        self._brokers.start(self._plan(), self._libs)
 
     def start_bucket(self) -> None:
         """Start the bucket server and return once it is ready."""
@@ -199,15 +178,11 @@ class Stack:
         children = self._processes.all()
         for name in sorted(children, key=lambda name: name == BUCKET):
             children[name].stop(grace_s=STOP_GRACE_S)
-        grace_s = STOP_GRACE_S if self._node_count() == 1 else CLUSTER_GRACE_S
-        for broker in self._brokers or ():
-            broker.stop(grace_s=grace_s)
-        for process in self._broker_processes().values():
-            process.stop(grace_s=grace_s)
+        self._brokers.stop(self._node_count())
 
     def running(self) -> dict[str, int]:
         """Return the process ids of all running processes, by name."""
-        children = self._processes.all() | self._broker_processes()
+        children = self._processes.all() | self._brokers.processes(self._node_count())
         found = {name: child.process_id for name, child in sorted(children.items())}
         return {name: process.pid for name, process in found.items() if process}
 
@@ -224,12 +199,8 @@ class Stack:
             raise Refused(f"there is no stack in {self.files.directory}: run `erasestream dev up`")
         return StackPlan.load(self._plan_file)
 
-    def _broker_directory(self, node_id: int) -> Path:
-        return self.files.directory / (BROKER if node_id == 1 else f"{BROKER}-{node_id}")
-
-    def _broker_processes(self) -> dict[str, ChildProcess]:
-        folders = map(self._broker_directory, range(1, self._node_count() + 1))
-        return {folder.name: ChildProcess(folder / "broker.pid") for folder in folders}
+    def _libs(self) -> Path:
+        return install_kafka(self._cache, self._progress)
 
     def _node_count(self) -> int:
         return len(self._plan().nodes) if self.exists else 1

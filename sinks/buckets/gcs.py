@@ -15,20 +15,14 @@ Rules, all of them:
 import base64
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import NamedTuple, Self
+from contextlib import contextmanager
+from typing import Self
 
-import google.auth
 import google_crc32c
 import requests
 import urllib3.exceptions
 from google.api_core.exceptions import GoogleAPICallError
-from google.auth.credentials import Credentials
 from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
-from google.auth.transport.requests import AuthorizedSession
-from google.cloud import storage
-from google.cloud.storage import blob as client_blob
 from google.cloud.storage.exceptions import DataCorruption
 
 from erasestream.schemas.clocks import Clock
@@ -42,20 +36,16 @@ from erasestream.schemas.errors import (
     MissingBucket,
     NotAuthenticated,
     NotFound,
-    Refused,
     Unavailable,
 )
 from erasestream.sinks.buckets.access_policy import Action
+from erasestream.sinks.buckets.gcs_client import GcsSettings, open_client
 from erasestream.sinks.buckets.http_transport import (
     BoundedBuffer,
     OperationDeadline,
     is_permanent_tls_error,
-    mount,
 )
 from erasestream.sinks.buckets.object_store import ObjectInfo
-
-GOOGLE = "https://storage.googleapis.com"
-SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 
 PUT_DEADLINE_S = 20.0
 """A put sends nothing after this.  An erasure waits for it (design, section 6)."""
@@ -77,33 +67,6 @@ Transient = (
 )
 
 
-class GcsSettings(NamedTuple):
-    """A bucket: its name, address and largest object, and the identity to use."""
-
-    bucket: str
-    max_object_bytes: int
-    """Largest object to be created."""
-    endpoint: str = GOOGLE
-    ca_file: Path | None = None
-    """The only trusted authority; without it, the public ones."""
-    token_file: Path | None = None
-    """The role's bearer token; without it, Application Default Credentials."""
-
-
-class _TokenFile(Credentials):
-    """A bearer token from a file; the file is read again when the server refuses the token."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._path = path
-
-    def refresh(self, _: object) -> None:
-        try:
-            self.token = self._path.read_text().strip()
-        except OSError as error:
-            raise Refused(f"the token file {self._path.name} cannot be read") from error
-
-
 class GcsObjectStore:
     """An `ObjectStore` over one bucket.  Thread-safe."""
 
@@ -112,12 +75,9 @@ class GcsObjectStore:
 
         Raises `Refused` for settings that cannot work.
         """
-        if not settings.endpoint.startswith("https://"):
-            raise Refused("the bucket's endpoint must begin with https://")
-        _send_in_one_request(settings.max_object_bytes)
         self._max_object_bytes = settings.max_object_bytes
         self._deadline = OperationDeadline(clock)
-        self._client = _client(settings, self._deadline)
+        self._client = open_client(settings, self._deadline)
         self._bucket = self._client.bucket(settings.bucket)
 
     def check(self, actions: Iterable[Action]) -> None:
@@ -245,49 +205,6 @@ class GcsObjectStore:
                 return Unavailable(bucket, code=Code.BUCKET_UNAVAILABLE)
             case _:
                 return InvariantBroken(f"{bucket} answered {status}")
-
-
-def _client(settings: GcsSettings, deadline: OperationDeadline) -> storage.Client:
-    """Return a client with the project's transport; closes the session if that fails."""
-    with ExitStack() as opened:
-        credentials = _credentials(settings.token_file)
-        session = AuthorizedSession(credentials, max_refresh_attempts=1)  # type: ignore[no-untyped-call]
-        opened.callback(session.close)
-        mount(session, settings.ca_file, deadline)
-        client = storage.Client(
-            project=None,
-            credentials=credentials,
-            _http=session,
-            client_options={"api_endpoint": settings.endpoint},
-        )
-        # For its traces, the client would fetch the bucket's metadata in threads of its own,
-        # without a deadline and with a right that our roles do not have.
-        client._bucket_metadata_cache = None
-        opened.pop_all()
-    return client
-
-
-def _credentials(token_file: Path | None) -> Credentials:
-    if token_file:
-        token = _TokenFile(token_file)
-        token.refresh(None)
-        return token
-    try:
-        found, _ = google.auth.default(scopes=SCOPES)
-    except DefaultCredentialsError as error:
-        raise NotAuthenticated("no credentials for Google Cloud") from error
-    return found
-
-
-def _send_in_one_request(max_bytes: int) -> None:
-    """Raise the client's private limit for single requests, after checking that it exists.
-
-    Raises `Refused` for a release of the client without it.
-    """
-    limit = getattr(client_blob, "_MAX_MULTIPART_SIZE", None)
-    if not isinstance(limit, int):
-        raise Refused("this release of google-cloud-storage may open upload sessions")
-    client_blob._MAX_MULTIPART_SIZE = max(limit, max_bytes)
 
 
 def _crc32c(data: bytes) -> str:

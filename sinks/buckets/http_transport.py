@@ -126,7 +126,7 @@ def mount(session: requests.Session, ca_file: Path | None, deadline: OperationDe
     """
     session.trust_env = False
     session.max_redirects = 0
-    # requests adds roots of its own to the context unless it is told which file to add.
+    # requests adds roots of its own to the context unless it is given the file to add.
     session.verify = str(ca_file) if ca_file else True
     session.adapters.clear()
     session.mount("https://", DeadlineAdapter(tls_context(ca_file), deadline))

@@ -14,7 +14,8 @@ from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
 from erasestream.schemas.ids import GrantId
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Action, Role, Rule
-from erasestream.sinks.buckets.gcs import GcsObjectStore, GcsSettings
+from erasestream.sinks.buckets.gcs import GcsObjectStore
+from erasestream.sinks.buckets.gcs_client import GcsSettings
 from erasestream.sinks.images.envelope import MAX_SEALED_BYTES
 from erasestream.sinks.keys.local_keyring import LocalKeyring
 from tests.sinks.retention_harness import ManualClock, RetentionHarness

@@ -12,25 +12,15 @@ In its folder: `server.properties`, `data/` (records in clear, until they expire
 import contextlib
 import signal
 import socket
-import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
 from erasestream.pipeline.devstack.child_process import Attachment, ChildProcess, ProcessId
 from erasestream.pipeline.devstack.kafka.broker_config import BrokerConfig, properties, render
 from erasestream.pipeline.devstack.kafka.java_launcher import HEAP_MB, JavaLauncher
-from erasestream.pipeline.devstack.kafka.readiness import (
-    brokers_in_service,
-    check_certificate,
-    client_context,
-)
+from erasestream.pipeline.devstack.kafka.readiness import client_context, is_in_service
 from erasestream.pipeline.devstack.polling import poll_until
-from erasestream.schemas.errors import (
-    CertificateRefused,
-    MissingCertificate,
-    Refused,
-    Unavailable,
-)
+from erasestream.schemas.errors import MissingCertificate, Refused, Unavailable
 
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 20.0
@@ -142,25 +132,10 @@ class Broker:
             if self.process_id is None:
                 code = self._process.exit_code
                 raise Refused(f"the broker ended with {code} during start: see {self.log}")
-            return self._is_in_service(context)
+            return is_in_service(self.config, self._identities, self._name, context)
 
         if not poll_until(is_ready, timeout_s=timeout_s, poll_s=_POLL_S):
             raise Unavailable(f"the broker is not ready after {timeout_s:g} s: see {self.log}")
-
-    def _is_in_service(self, context: ssl.SSLContext) -> bool:
-        host, port = self.config.host, self.config.port
-        try:
-            # The controller's listener opens first; with a certificate that its peers refuse,
-            # the client listener never opens.
-            check_certificate(host, self.config.controller.port, context)
-            check_certificate(host, port, context)
-            in_service = brokers_in_service(self.bootstrap, self._identities, self._name)
-        except ssl.SSLCertVerificationError as error:
-            detail = f"the broker's own certificate: {error.verify_message}"
-            raise CertificateRefused(detail) from error
-        except (OSError, Unavailable):
-            return False
-        return self.config.node_id in in_service
 
     def stop(self, *, grace_s: float = STOP_GRACE_S) -> None:
         """Shut it down cleanly, and kill it after the grace.  Idempotent."""

@@ -8,6 +8,8 @@ import socket
 import ssl
 from pathlib import Path
 
+from erasestream.pipeline.devstack.kafka.broker_config import BrokerConfig
+from erasestream.schemas.errors import CertificateRefused, Unavailable
 from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Cluster, Connection
@@ -45,3 +47,24 @@ def brokers_in_service(bootstrap: str, identities: Path, name: str) -> frozenset
     connection = Connection(cluster=cluster, role=Role(name))
     with Admin(connection, timeout_s=_TIMEOUT_S) as admin:
         return admin.broker_ids()
+
+
+def is_in_service(
+    config: BrokerConfig, identities: Path, name: str, context: ssl.SSLContext
+) -> bool:
+    """Return whether a broker, which has the identity `name`, accepts clients.
+
+    Raises `CertificateRefused` if its certificate does not name its host.
+    """
+    try:
+        # The controller's listener opens first; with a certificate that its peers refuse, the
+        # client listener never opens.
+        check_certificate(config.host, config.controller.port, context)
+        check_certificate(config.host, config.port, context)
+        in_service = brokers_in_service(config.bootstrap, identities, name)
+    except ssl.SSLCertVerificationError as error:
+        detail = f"the broker's own certificate: {error.verify_message}"
+        raise CertificateRefused(detail) from error
+    except (OSError, Unavailable):
+        return False
+    return config.node_id in in_service

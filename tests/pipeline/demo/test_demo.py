@@ -37,7 +37,7 @@ class Recorder:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the small model."""
+    """Build a store with the small model."""
     folder = tmp_path_factory.mktemp("models")
     build_tiny_model(folder)
     return folder

@@ -26,7 +26,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
 
 @pytest.fixture(scope="session")
 def identities(authority: CertificateAuthority, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the identities of a broker and two clients."""
+    """Issue the identities of a broker and two clients."""
     folder = tmp_path_factory.mktemp("identities")
     authority.issue_broker("broker", folder)
     for role in ("admin", "shop.producer"):

@@ -22,7 +22,8 @@ from erasestream.schemas.errors import (
     Unavailable,
 )
 from erasestream.sinks.buckets.access_policy import Action, Role
-from erasestream.sinks.buckets.gcs import PUT_DEADLINE_S, GcsObjectStore, GcsSettings
+from erasestream.sinks.buckets.gcs import PUT_DEADLINE_S, GcsObjectStore
+from erasestream.sinks.buckets.gcs_client import GcsSettings
 from erasestream.sinks.images.envelope import MAX_SEALED_BYTES
 
 OCTETS = "application/octet-stream"
@@ -180,7 +181,7 @@ def test_the_environment_changes_nothing(
 ) -> None:
     """Proxies, emulators, other roots and .netrc of the environment are ignored."""
     netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    netrc.write_text("machine 127.0.0.1 login user password secret\n")
     for variable, value in {
         "HTTPS_PROXY": "http://127.0.0.1:1",
         "STORAGE_EMULATOR_HOST": "http://127.0.0.1:1",

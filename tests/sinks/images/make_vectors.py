@@ -5,6 +5,7 @@ The bytes never change: a change of this file's output is a new version of the f
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -52,9 +53,9 @@ def opens(name: str, plaintext: bytes, part: str, content_type: str, obj: str) -
     }
 
 
-def main() -> None:
-    """Write the file."""
-    good = [
+def opening_vectors() -> list[dict[str, str]]:
+    """Return the vectors that open."""
+    return [
         opens("original", b"\x89PNG of no pixels", "original", "image/png", OBJECT),
         opens(
             "cutout",
@@ -66,57 +67,67 @@ def main() -> None:
         opens("empty", b"", "original", "image/jpeg", OBJECT),
         opens("name in UTF-8", b"x", "original", "image/png", "grün/☃"),
     ]
-    base = good[0]
+
+
+def uncommitted(base: dict[str, str], commitment_at: int) -> bytes:
+    """Return an object that is authentic under the right key, behind another commitment.
+
+    Only the comparison of the commitment refuses it.
+    """
+    header, commitment = bytes.fromhex(base["sealed"])[:commitment_at], bytes(32)
+    info = b"erasestream/v1/body" + hashlib.sha256(header).digest()
+    keys = HKDF(algorithm=SHA256(), length=64, salt=bytes.fromhex(base["salt"]), info=info).derive(
+        bytes.fromhex(base["data_key"])
+    )
+    body = AESGCM(keys[:32]).encrypt(bytes(12), b"other", header + commitment)
+    return header + commitment + body
+
+
+def failing_vectors(base: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield changes of a vector that opens, each of which is refused."""
     raw = bytes.fromhex(base["sealed"])
     kind_at, name_at = 22, 22 + 2 + len("image/png")
     wrapped_at = name_at + 2 + len(OBJECT) + 32
     commitment_at, body_at = wrapped_at + 48, wrapped_at + 80
+    values = {k: base[k] for k in ("grant_key", "grant", "part", "object")}
 
     def fails(why: str, sealed: bytes = raw, **expected: str) -> dict[str, Any]:
-        values = {k: base[k] for k in ("grant_key", "grant", "part", "object")}
         return {"why": why, "sealed": sealed.hex()} | values | expected
 
     def flip(at: int) -> bytes:
         return raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
 
-    # Authentic under the right key, with another commitment: only comparing it refuses.
-    header, wrong = raw[:commitment_at], bytes(32)
-    info = b"erasestream/v1/body" + hashlib.sha256(header).digest()
-    keys = HKDF(algorithm=SHA256(), length=64, salt=bytes.fromhex(base["salt"]), info=info).derive(
-        bytes.fromhex(base["data_key"])
-    )
-    body = AESGCM(keys[:32]).encrypt(bytes(12), b"other", header + wrong)
-    uncommitted = header + wrong + body
-    bad = [
-        fails("empty object", b""),
-        fails("magic", flip(0)),
-        fails("unknown suite", raw[:4] + b"\x02" + raw[5:]),
-        fails("grant in the header changed", flip(5)),
-        fails("part 0", raw[:21] + b"\0" + raw[22:]),
-        fails("part changed to cut-out", raw[:21] + b"\x02" + raw[22:], part="cutout"),
-        fails("content type length beyond its bound", raw[:kind_at] + b"\xff\xff" + raw[24:]),
-        fails("content type changed", raw.replace(b"image/png", b"image/gif", 1)),
-        fails("content type in upper case", raw.replace(b"image/png", b"IMAGE/PNG", 1)),
-        fails(
-            "name length off by one",
-            raw[:name_at] + (len(OBJECT) - 1).to_bytes(2, "big") + raw[name_at + 2 :],
-        ),
-        fails("salt", flip(wrapped_at - 1)),
-        fails("wrapped data key", flip(wrapped_at)),
-        fails("wrapping tag", flip(commitment_at - 1)),
-        fails("commitment", flip(commitment_at)),
-        fails("authentic body behind another commitment", uncommitted),
-        fails("body", flip(body_at)),
-        fails("body tag", flip(len(raw) - 1)),
-        fails("one byte too few", raw[:-1]),
-        fails("one byte too many", raw + b"\0"),
-        fails("cut within the commitment", raw[: commitment_at + 5]),
-        fails("expected another grant", grant=OTHER_GRANT),
-        fails("expected another part", part="cutout"),
-        fails("expected another name", object=OBJECT + "0"),
-        fails("another grant's key", grant_key=OTHER_KEY.hex()),
-    ]
-    document = {"format": "ESV1", "opens": good, "fails": bad}
+    name_length = (len(OBJECT) - 1).to_bytes(2, "big")
+    yield fails("empty object", b"")
+    yield fails("magic", flip(0))
+    yield fails("unknown suite", raw[:4] + b"\x02" + raw[5:])
+    yield fails("grant in the header changed", flip(5))
+    yield fails("part 0", raw[:21] + b"\0" + raw[22:])
+    yield fails("part changed to cut-out", raw[:21] + b"\x02" + raw[22:], part="cutout")
+    yield fails("content type length beyond its bound", raw[:kind_at] + b"\xff\xff" + raw[24:])
+    yield fails("content type changed", raw.replace(b"image/png", b"image/gif", 1))
+    yield fails("content type in upper case", raw.replace(b"image/png", b"IMAGE/PNG", 1))
+    yield fails("name length off by one", raw[:name_at] + name_length + raw[name_at + 2 :])
+    yield fails("salt", flip(wrapped_at - 1))
+    yield fails("wrapped data key", flip(wrapped_at))
+    yield fails("wrapping tag", flip(commitment_at - 1))
+    yield fails("commitment", flip(commitment_at))
+    yield fails("authentic body behind another commitment", uncommitted(base, commitment_at))
+    yield fails("body", flip(body_at))
+    yield fails("body tag", flip(len(raw) - 1))
+    yield fails("one byte too few", raw[:-1])
+    yield fails("one byte too many", raw + b"\0")
+    yield fails("cut within the commitment", raw[: commitment_at + 5])
+    yield fails("expected another grant", grant=OTHER_GRANT)
+    yield fails("expected another part", part="cutout")
+    yield fails("expected another name", object=OBJECT + "0")
+    yield fails("another grant's key", grant_key=OTHER_KEY.hex())
+
+
+def main() -> None:
+    """Write the file."""
+    opening = opening_vectors()
+    document = {"format": "ESV1", "opens": opening, "fails": list(failing_vectors(opening[0]))}
     TARGET.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -1,0 +1,94 @@
+"""The Google Cloud Storage client of one bucket: transport, identity and upload limit."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import google.auth
+from google.auth.credentials import Credentials
+from google.auth.exceptions import DefaultCredentialsError
+from google.auth.transport.requests import AuthorizedSession
+from google.cloud import storage
+from google.cloud.storage import blob as client_blob
+
+from erasestream.schemas.errors import NotAuthenticated, Refused
+from erasestream.sinks.buckets.http_transport import OperationDeadline, mount
+
+GOOGLE = "https://storage.googleapis.com"
+SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
+
+
+class GcsSettings(NamedTuple):
+    """A bucket: its name, address and largest object, and the identity to use."""
+
+    bucket: str
+    max_object_bytes: int
+    """Largest object to be created."""
+    endpoint: str = GOOGLE
+    ca_file: Path | None = None
+    """The only trusted authority; without it, the public ones."""
+    token_file: Path | None = None
+    """The role's bearer token; without it, Application Default Credentials."""
+
+
+class _TokenFile(Credentials):
+    """A bearer token from a file; the file is read again when the server refuses the token."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._path = path
+
+    def refresh(self, _: object) -> None:
+        try:
+            self.token = self._path.read_text().strip()
+        except OSError as error:
+            raise Refused(f"the token file {self._path.name} cannot be read") from error
+
+
+def open_client(settings: GcsSettings, deadline: OperationDeadline) -> storage.Client:
+    """Open a client with the project's transport.
+
+    Raises `Refused` for settings that cannot work.
+    """
+    if not settings.endpoint.startswith("https://"):
+        raise Refused("the bucket's endpoint must begin with https://")
+    _send_in_one_request(settings.max_object_bytes)
+    with ExitStack() as opened:
+        credentials = _credentials(settings.token_file)
+        session = AuthorizedSession(credentials, max_refresh_attempts=1)  # type: ignore[no-untyped-call]
+        opened.callback(session.close)
+        mount(session, settings.ca_file, deadline)
+        client = storage.Client(
+            project=None,
+            credentials=credentials,
+            _http=session,
+            client_options={"api_endpoint": settings.endpoint},
+        )
+        # For its traces, the client would fetch the bucket's metadata in threads of its own,
+        # without a deadline and with a right that our roles do not have.
+        client._bucket_metadata_cache = None
+        opened.pop_all()
+    return client
+
+
+def _credentials(token_file: Path | None) -> Credentials:
+    if token_file:
+        token = _TokenFile(token_file)
+        token.refresh(None)
+        return token
+    try:
+        found, _ = google.auth.default(scopes=SCOPES)
+    except DefaultCredentialsError as error:
+        raise NotAuthenticated("no credentials for Google Cloud") from error
+    return found
+
+
+def _send_in_one_request(max_bytes: int) -> None:
+    """Raise the client's private limit for single requests, after checking that it exists.
+
+    Raises `Refused` for a release of the client without it.
+    """
+    limit = getattr(client_blob, "_MAX_MULTIPART_SIZE", None)
+    if not isinstance(limit, int):
+        raise Refused("this release of google-cloud-storage may open upload sessions")
+    client_blob._MAX_MULTIPART_SIZE = max(limit, max_bytes)
