@@ -119,7 +119,7 @@ SENTENCES: dict[Code, str] = {
     Code.MISSING_BUCKET: "The bucket does not exist or is hidden from this role: check settings.",
     Code.MISSING_MODEL: "The model is not installed: run `erasestream model install`.",
     Code.MISSING_CERTIFICATE: "A certificate, key or secret file of this role is missing.",
-    Code.ISOLATION_MISSING: "This kernel cannot isolate images: run one that has what is missing.",
+    Code.ISOLATION_MISSING: "This kernel cannot isolate images: run one with the missing features.",
     Code.MODEL_REFUSED: "The model file does not match its manifest.",
     Code.PROMISE_EXCEEDED: "With these lifetimes a byte could outlive the promise: shorten them.",
     Code.USED_AFTER_FORK: "A client cannot be used after a fork: create it in the child process.",

@@ -1,15 +1,16 @@
 """Subscriptions from asyncio."""
 
 import asyncio
+import threading
+from typing import Any
 
 import pytest
 
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.ids import Lane, UploadId
-from erasestream.topics.client.result_subscription import (
-    AsyncResultSubscription,
-    Delivery,
-)
+from erasestream.topics.client import result_subscription
+from erasestream.topics.client.result_consumer import ResultConsumer
+from erasestream.topics.client.result_subscription import AsyncResultSubscription, Delivery
 from tests.kafka_fixture import KafkaFixture
 from tests.topics.client.results import OFTEN, TIMEOUT_S, ResultWriter, committed, cutout, upload_id
 
@@ -70,3 +71,30 @@ async def test_two_tasks_never_get_the_same_result(
 
         one, two = await asyncio.gather(five(), five())
     assert sorted(one + two) == [upload_id(n) for n in range(10)]
+
+
+async def test_a_subscription_whose_opening_was_cancelled_is_closed(
+    kafka: KafkaFixture, lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connecting, may_connect, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class SlowConsumer(ResultConsumer):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            connecting.set()
+            assert may_connect.wait(TIMEOUT_S)
+            super().__init__(*args, **kwargs)
+
+        def close(self) -> None:
+            super().close()
+            closed.set()
+
+    monkeypatch.setattr(result_subscription, "ResultConsumer", SlowConsumer)
+    subscription = AsyncResultSubscription(kafka.cluster, lane, group="test")
+    opening = asyncio.create_task(subscription.open())
+    assert await asyncio.to_thread(connecting.wait, TIMEOUT_S)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    may_connect.set()
+    assert await asyncio.to_thread(closed.wait, TIMEOUT_S)
+    await subscription.close()
