@@ -1,1 +1,1 @@
-"""Tests of the inference stage: images, model, pool."""
+"""Tests of the inference stage: images, models, processes."""

@@ -9,6 +9,7 @@ import pytest
 
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.store import Installed
+from erasestream.schemas.clocks import Deadline
 from tests.paths import CACHE
 from tests.pipeline.stages.inference.tiny_model import build_stalling_model, build_tiny_model
 
@@ -16,15 +17,15 @@ DEADLINE_S = 30.0
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Poll until it holds; fail after 30 seconds."""
-    deadline = time.monotonic() + DEADLINE_S
+    """Poll until the condition holds; fail after 30 seconds."""
+    deadline = Deadline(DEADLINE_S, time.monotonic)
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
+        assert not deadline.has_passed, "it did not happen"
         time.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:
-    """Whether this process runs (a zombie does not)."""
+    """Return whether this process runs (a zombie does not)."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -33,19 +34,19 @@ def is_alive(pid: int) -> bool:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The tiny model, installed."""
+    """Return the tiny model, installed."""
     return Installed.read(build_tiny_model(tmp_path_factory.mktemp("models")))
 
 
 @pytest.fixture(scope="session")
 def stalling_model(tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The model that never ends with a black picture, installed."""
+    """Return the model that never finishes a black picture, installed."""
     return Installed.read(build_stalling_model(tmp_path_factory.mktemp("models")))
 
 
 @pytest.fixture
 async def pool(stalling_model: Installed) -> AsyncIterator[ProcessPool]:
-    """Two children that are ready; without a deadline that a test could meet by accident."""
+    """Yield a pool of two children, whose default deadline no test reaches."""
     pool = ProcessPool(model=stalling_model, children=2)
     await pool.start()
     yield pool
@@ -54,5 +55,5 @@ async def pool(stalling_model: Installed) -> AsyncIterator[ProcessPool]:
 
 @pytest.fixture
 def models() -> Path:
-    """The store of this checkout, which `make` fills with the real model."""
+    """Return the store of this checkout, into which `make` installs the real model."""
     return CACHE / "models"

@@ -1,4 +1,4 @@
-"""What is asked of the system and its C library by hand."""
+"""Free memory of the C library, before and after it is occupied."""
 
 import subprocess
 import sys
@@ -21,12 +21,11 @@ end = libc.sbrk(0)
 more = [bytearray(150_000) for _ in range(20)]
 print(libc.sbrk(0) - end)
 """
-"""Frees fifty places, and prints by how much the heap grows for what would fit into them."""
+"""Frees fifty holes, and prints by how much the heap grows for blocks that would fit into them."""
 
 
 @pytest.mark.parametrize(("how", "grows"), [("occupied", True), ("free", False)])
-def test_what_the_heap_keeps_is_not_given_to_children(how: str, grows: bool) -> None:
-    """After it was occupied, memory comes from the kernel."""
+def test_an_occupied_heap_takes_new_memory_from_the_kernel(how: str, grows: bool) -> None:
     environment = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
     ran = subprocess.run(
         [sys.executable, "-c", HOLES, how],
@@ -38,8 +37,8 @@ def test_what_the_heap_keeps_is_not_given_to_children(how: str, grows: bool) -> 
     assert (int(ran.stdout) >= 3_000_000 - 200_000) is grows
 
 
-def test_an_allocator_that_has_no_such_places_is_left_alone() -> None:
-    """Large pieces that come from elsewhere are not taken until there is nothing left."""
+def test_occupying_ends_where_large_blocks_are_not_in_the_heap() -> None:
+    """It does not allocate all memory."""
     limited = f"import resource\nresource.setrlimit(resource.RLIMIT_AS, ({1 << 31}, {1 << 31}))"
     command = [sys.executable, "-c", f"{limited}\n{HOLES}\nbytearray(1 << 30)", "occupied"]
     subprocess.run(command, env={}, check=True, cwd=ROOT)

@@ -1,4 +1,4 @@
-"""The real zygote on a system that now and then has no process for a child.
+"""The real zygote, on a system that sometimes has no process for a child.
 
 The second and the third fork fail, as `fork` does with too many processes.
 """

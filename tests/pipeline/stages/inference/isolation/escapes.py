@@ -1,8 +1,8 @@
-"""Try every escape in real children, as the user that this runs as, and print what came of it.
+"""Try every escape in real children, as the current user, and print the outcomes.
 
 Run as a module with the arguments MODEL ISOLATION [UID].  With UID, root becomes that user first,
-in the worker; a right to read is kept for as long as programs are started (where the interpreter
-lies in root's home), which the children prove not to have any more.
+in the parent; it keeps the right to read every file while it starts programs (the interpreter may
+be in root's home), which the children prove not to have.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _RAISE = 8, 47, 2
 
 
 def become(uid: int) -> None:
-    """Become an ordinary user that may still read every program."""
+    """Become an ordinary user that may still read every file."""
     _checked(_LIBC.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
     os.setgroups([])
     os.setresgid(uid, uid, uid)
@@ -52,7 +52,7 @@ def _checked(answer: int) -> None:
 
 
 async def attempt(pool: ProcessPool, name: str) -> str:
-    """The error's name that the attack met, `succeeded`, or how the image failed."""
+    """Return the name of the attack's error, `succeeded`, or the code of the failed image."""
     try:
         cutout = await pool.cut_out(name.encode(), CutoutOptions())
     except InvalidImage as error:
@@ -61,13 +61,13 @@ async def attempt(pool: ProcessPool, name: str) -> str:
 
 
 def status_of(pid: int) -> dict[str, str]:
-    """What the kernel tells of a process."""
+    """Return the kernel's status of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
 async def main(model: str, isolation: Isolation) -> None:
-    """Each escape, then each end; a process of the pool that did not end is the same."""
+    """Try each escape, then each way to end; compare the pool's processes before and after."""
     pool = ProcessPool(
         model=Installed.read(Path(model)),
         children=1,
@@ -85,7 +85,7 @@ async def main(model: str, isolation: Isolation) -> None:
     (pid,) = pool.pids
     status = status_of(pid)
     outcomes |= {name: await attempt(pool, name) for name in ENDS}
-    await attempt(pool, "who am i")  # whoever ended is replaced by then
+    await attempt(pool, "who am i")  # processes that ended are replaced by then
     report = {
         "outcomes": outcomes,
         "children": children,
@@ -100,7 +100,7 @@ async def main(model: str, isolation: Isolation) -> None:
 
 
 def report_of(model: Installed, *, user: str, isolation: Isolation) -> dict[str, Any]:
-    """What came of every attack, as root or as an ordinary user."""
+    """Return the outcome of every attack, as root or as an ordinary user."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "model"
         shutil.copytree(model.folder, copy)

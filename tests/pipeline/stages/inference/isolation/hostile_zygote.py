@@ -1,6 +1,6 @@
-"""The real zygote, with hostile work in place of cutting out: the image names what to try.
+"""The real zygote, with an attack in place of cutting out: the image names the attack.
 
-Everything but the work is production's: start, restrictions, fork, limits, filters, answer.
+Everything else is production code: start, restrictions, fork, limits, filters, reply.
 """
 
 import ctypes
@@ -31,14 +31,14 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def syscall(x86_64: int, arm64: int, *arguments: object) -> None:
-    """Make a call that Python does not offer; raises as the kernel answers."""
+    """Make a call that Python does not offer.  Raises `OSError` with the kernel's error."""
     number = x86_64 if os.uname().machine == "x86_64" else arm64
     if LIBC.syscall(ctypes.c_long(number), *arguments) < 0:
         raise OSError(ctypes.get_errno(), "syscall")
 
 
 def _every_descriptor(call: Callable[[int], object]) -> None:
-    """Try each; the first that is not simply closed decides."""
+    """Try each descriptor; the first open one decides."""
     for descriptor in range(256):
         try:
             call(descriptor)
@@ -47,17 +47,17 @@ def _every_descriptor(call: Callable[[int], object]) -> None:
                 raise
         else:
             return
-    raise OSError(errno.EBADF, "nothing is open")
+    raise OSError(errno.EBADF, "no descriptor is open")
 
 
 def _fork_bomb() -> None:
-    for _ in range(5):  # 32 processes, should it ever succeed: enough to prove it
+    for _ in range(5):  # 32 processes if it succeeds
         os.fork()
 
 
 def _memory_bomb() -> None:
     kept = []
-    while True:  # what is bounded is the address space: to touch it would only take longer
+    while True:  # the address space is limited: touching the memory would only take longer
         kept.append(mmap.mmap(-1, 64 << 20))
 
 
@@ -94,7 +94,7 @@ ESCAPES: dict[str, Callable[[], object]] = {
     "thread": lambda: syscall(56, 220, ctypes.c_long(0x10F00), None, None, None, None),
     "clone3": lambda: syscall(435, 435, bytes(88), ctypes.c_long(88)),
     "kill the parent": lambda: os.kill(os.getppid(), signal.SIGKILL),
-    # Signal 0 asks for the same right, and harms nobody should it be granted.
+    # Signal 0 needs the same right, and does no harm if it is granted.
     "kill everything": lambda: os.kill(-1, 0),
     "kill the group": lambda: os.kill(0, 0),
     "kill a thread": lambda: syscall(
@@ -103,7 +103,7 @@ ESCAPES: dict[str, Callable[[], object]] = {
     "queue a signal": lambda: syscall(
         129, 138, ctypes.c_long(PARENT), ctypes.c_long(9), bytes(128)
     ),
-    # A socket or pipe whose owner is sent a signal of our choice when it has something to read.
+    # The owner of a socket or pipe gets a signal of our choice when there is something to read.
     "own a signal": lambda: _every_descriptor(lambda fd: fcntl.fcntl(fd, 8, PARENT)),
     "choose the signal": lambda: _every_descriptor(lambda fd: fcntl.fcntl(fd, 10, 9)),
     "leave the group": os.setsid,
@@ -185,16 +185,16 @@ ENDS: dict[str, Callable[[], object]] = {
     "sleep": lambda: time.sleep(3600),
     "an answer and a crash": _answer_and_crash,
 }
-"""Each ends the child, or lasts for ever."""
+"""Each ends the child, or never returns."""
 
 PARENT = 0
 REMEMBERED: list[str] = []
-"""What one image leaves in the process for the next."""
+"""Names that an image leaves in the process for the next one."""
 
 
 def hostile(_: Segmenter, image: bytes, _options: CutoutOptions) -> CutoutImage:
-    """Try what the image names, and tell in the cut-out what came of it."""
-    global PARENT  # noqa: PLW0603 (the escapes are lambdas that ask for it late)
+    """Try the attack that the image names, and return its outcome in the cut-out."""
+    global PARENT  # noqa: PLW0603 (the escapes are lambdas that read it late)
     PARENT = os.getppid() if image != b"who am i" else os.getpid()
     name = image.decode()
     if name in Outcome.__members__:

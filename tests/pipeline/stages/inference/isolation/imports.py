@@ -1,4 +1,4 @@
-"""Let pictures through without a model: for the test of what is imported when."""
+"""Process pictures without a model, for the test of late imports."""
 
 from itertools import product
 from typing import BinaryIO
@@ -26,7 +26,7 @@ MANIFEST = Manifest(
 
 
 def work(files: BinaryIO) -> None:
-    """Each picture: its length (u32), its bytes."""
+    """Process each picture: its length (u32), its bytes."""
     while head := files.read(4):
         picture = decode.decode(files.read(int.from_bytes(head, "little")))
         preprocessing.to_input(picture, MANIFEST)

@@ -1,4 +1,4 @@
-"""Files that were made to do harm, through real children: an answer to each, and no harm.
+"""Malicious files in real children: each gets its answer.
 
 `make faults ONLY=hostile` sends many more of them through the whole stage.
 """
@@ -18,25 +18,25 @@ from tests.faults.hostile_images import Case, case
 SEED = int(os.environ.get("HOSTILE_SEED", "20"))
 COUNT = int(os.environ.get("HOSTILE_COUNT", "300"))
 LONG_S = 60.0
-"""Good pictures are small: a machine that needs this long for one has other troubles."""
+"""Valid pictures are small: even an overloaded machine needs less for one."""
 
 
 def test_a_case_is_replayed_by_its_name() -> None:
-    """Seed and index give the same bytes, another seed gives others."""
+    """Seed and index determine the bytes; another seed gives others."""
     for index in range(40):
         assert case(SEED, index) == case(SEED, index)
     assert {case(1, n).data for n in range(9)} != {case(2, n).data for n in range(9)}
 
 
-def test_every_kind_of_case_comes() -> None:
-    """The kinds are as many per cent as their weights say, none is left out."""
+def test_every_kind_of_case_occurs() -> None:
+    """In proportion to its weight."""
     kinds = Counter(case(SEED, n).name.split(" ", 1)[1] for n in range(1500))
     assert kinds.keys() == hostile_images.KINDS.keys()
     assert 200 < kinds["valid"] < 400
 
 
 async def test_every_hostile_file_gets_its_answer(tiny_model: Installed) -> None:
-    """A cut-out or a code for each; good pictures among them are cut out as ever."""
+    """A cut-out or a code for each; valid pictures among them are cut out."""
     pool = ProcessPool(model=tiny_model, children=2, deadline_s=LONG_S)
     await pool.start()
     room = asyncio.Semaphore(2)

@@ -1,4 +1,4 @@
-"""What hostile code can do in a child: as root and as an ordinary user, nothing."""
+"""Hostile code in a child can do nothing, as root and as an ordinary user."""
 
 import io
 import os
@@ -40,24 +40,26 @@ EXPECTED_ENDS = {
 
 @pytest.fixture(scope="module", params=USERS)
 def report(request: pytest.FixtureRequest, tiny_model: Installed) -> dict[str, Any]:
-    """What came of every attack, as this user."""
+    """Return the outcomes of all attacks, as this user."""
     return report_of(tiny_model, user=request.param, isolation=Isolation.PER_IMAGE)
 
 
 @pytest.mark.parametrize("name", ESCAPES)
 def test_an_escape_is_refused(report: dict[str, Any], name: str) -> None:
-    """The call fails: it is on no list, or there is nothing open that it could use."""
+    """The call is not allowed, or has no open descriptor to use."""
     assert report["outcomes"][name] in {"EPERM", "EBADF", "ENOSYS"}
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_what_ends_a_child_is_one_failed_result(report: dict[str, Any], name: str) -> None:
-    """It crashed or ran into its deadline; nothing else did."""
+def test_an_attack_that_ends_a_child_is_one_failed_result(
+    report: dict[str, Any], name: str
+) -> None:
+    """It crashed or exceeded its deadline."""
     assert report["outcomes"][name] == EXPECTED_ENDS[name]
 
 
 def test_the_zygote_outlives_every_attack(report: dict[str, Any]) -> None:
-    """The same one, without a child left, and each image had a process of its own."""
+    """No child is left, and each image had a process of its own."""
     assert report["outlives_escapes"]
     assert report["outlives_ends"]
     assert report["left"] == 0
@@ -65,12 +67,12 @@ def test_the_zygote_outlives_every_attack(report: dict[str, Any]) -> None:
 
 
 def test_an_image_leaves_nothing_for_the_next(report: dict[str, Any]) -> None:
-    """What hostile code keeps in memory is gone with its child."""
+    """Memory is gone with the child."""
     assert report["memory"] == ["", ""]
 
 
 def test_the_zygote_has_no_rights_either(report: dict[str, Any]) -> None:
-    """One thread, a filter, no new privileges, no capability, and the user that it should be."""
+    """One thread, a filter, no new privileges, no capability, the expected user."""
     status = report["status"]
     assert (status["Threads"], status["Seccomp"], status["NoNewPrivs"]) == ("1", "2", "1")
     assert status["Uid"].split() == [str(report["uid"])] * 4
@@ -78,11 +80,11 @@ def test_the_zygote_has_no_rights_either(report: dict[str, Any]) -> None:
         assert int(status[kind], 16) == 0
 
 
-async def test_a_process_of_the_pool_has_nothing_of_the_workers(
+async def test_a_worker_process_inherits_nothing_of_its_parent(
     tiny_model: Installed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not its environment, not its files, no core dump, and bounded memory."""
-    monkeypatch.setenv("ERASESTREAM_SECRET", "the worker's own")
+    """No environment, no files; no core dump, limited memory, no telemetry."""
+    monkeypatch.setenv("ERASESTREAM_SECRET", "the parent's own")
     pool = ProcessPool(model=tiny_model, children=1, memory_bytes=3 << 30)
     await pool.start()
     (pid,) = pool.pids
@@ -103,8 +105,8 @@ async def test_a_process_of_the_pool_has_nothing_of_the_workers(
 
 
 @pytest.mark.parametrize("lacks", [(LANDLOCK,), (SECCOMP,), (LANDLOCK, SECCOMP)])
-def test_a_kernel_that_can_not_isolate_is_refused(lacks: tuple[str, ...]) -> None:
-    """The sentence names what is missing and the setting; with that it is allowed."""
+def test_a_kernel_that_cannot_isolate_is_refused(lacks: tuple[str, ...]) -> None:
+    """The sentence names the missing mechanism and the setting that allows to go without."""
     with pytest.raises(Refused, match="dangerously_run_without_isolation") as refused:
         restrictions.refuse_unless_enforced(Enforcement.REQUIRED, lacks)
     assert refused.value.code is Code.ISOLATION_MISSING
@@ -114,12 +116,12 @@ def test_a_kernel_that_can_not_isolate_is_refused(lacks: tuple[str, ...]) -> Non
 
 
 def test_this_kernel_can_isolate() -> None:
-    """Else the tests above would prove nothing."""
+    """Otherwise the tests above would prove nothing."""
     assert restrictions.missing() == ()
 
 
-def zoo() -> dict[str, bytes]:
-    """Pictures that need every part of the decoders."""
+def pictures_of_all_kinds() -> dict[str, bytes]:
+    """Return pictures that need every part of the decoders."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
     exif = Image.Exif()
@@ -138,12 +140,12 @@ def zoo() -> dict[str, bytes]:
     }
 
 
-async def test_pictures_of_all_kinds_need_nothing_that_is_refused(tiny_model: Installed) -> None:
-    """In the sandbox each gives the same bytes as without: no module is looked for too late."""
+async def test_pictures_of_all_kinds_are_cut_out_in_the_sandbox(tiny_model: Installed) -> None:
+    """Each gives the same bytes as without a sandbox: no module is imported too late."""
     pool = ProcessPool(model=tiny_model, children=2)
     await pool.start()
     segmenter = Segmenter(tiny_model)
-    for picture in zoo().values():
+    for picture in pictures_of_all_kinds().values():
         for output in OutputFormat:
             options = CutoutOptions(format=output)
             cutout = await pool.cut_out(picture, options)
@@ -153,7 +155,7 @@ async def test_pictures_of_all_kinds_need_nothing_that_is_refused(tiny_model: In
 
 
 def test_no_module_is_imported_after_the_restrictions() -> None:
-    """All that pictures of all kinds need is there after `preload`."""
+    """`preload` imports everything that pictures of all kinds need."""
     program = """
 import sys
 from pathlib import Path
@@ -166,7 +168,7 @@ ours = {name for name in set(sys.modules) - before if name.startswith("tests")}
 work(sys.stdin.buffer)
 print(*sorted(set(sys.modules) - before - ours))
 """
-    pictures = zoo()
+    pictures = pictures_of_all_kinds()
     files = b"".join(len(each).to_bytes(4, "little") + each for each in pictures.values())
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, input=files, capture_output=True, check=True
@@ -174,8 +176,8 @@ print(*sorted(set(sys.modules) - before - ours))
     assert done.stdout.split() == []
 
 
-def test_the_package_switches_off_reports_to_the_maker_of_the_library() -> None:
-    """Else onnxruntime would start threads, keep an identifier, and speak to the outside."""
+def test_the_package_switches_telemetry_off() -> None:
+    """Otherwise onnxruntime starts threads, stores an identifier, and connects to its vendor."""
     program = """
 import os
 from erasestream.pipeline.stages.inference.models import segmenter

@@ -1,7 +1,7 @@
-"""Classic BPF as the kernel runs it for seccomp: enough to ask a filter for its verdict.
+"""Interpreter of classic BPF, as the kernel runs it for seccomp: returns a filter's verdict.
 
-An architecture that no machine here has can be asked so too.  `checked` refuses what the kernel
-would refuse to install; of all instructions it takes only those that a seccomp filter needs.
+It covers architectures that no machine here has.  `checked` rejects programs that the kernel would
+reject, and accepts only the instructions that a seccomp filter needs.
 
 Sources: Documentation/networking/filter.rst, net/core/filter.c (`bpf_check_classic`),
 kernel/seccomp.c (`seccomp_check_filter`), linux/seccomp.h (`struct seccomp_data`).
@@ -23,7 +23,7 @@ _DATA = struct.Struct("=II Q 6Q")
 
 
 class Instruction(NamedTuple):
-    """One of them, as in `struct sock_filter`."""
+    """Instruction, as in `struct sock_filter`."""
 
     code: int
     yes: int
@@ -32,7 +32,7 @@ class Instruction(NamedTuple):
 
 
 def checked(program: bytes) -> list[Instruction]:
-    """The instructions of a program that the kernel would take."""
+    """Return the instructions of a program that the kernel would accept."""
     done = [Instruction(*each) for each in struct.iter_unpack("=HBBI", program)]
     assert 0 < len(done) <= MOST_INSTRUCTIONS
     assert done[-1].code == _RETURN
@@ -53,7 +53,7 @@ def checked(program: bytes) -> list[Instruction]:
 def verdict(
     program: list[Instruction], *, architecture: int, number: int, arguments: tuple[int, ...] = ()
 ) -> int:
-    """What the filter returns for this call."""
+    """Return the filter's verdict on this call."""
     six = (*arguments, *[0] * (6 - len(arguments)))
     data = _DATA.pack(number, architecture, 0, *six)
     loaded, at = 0, 0
@@ -71,5 +71,5 @@ def verdict(
 
 
 def strictest(*verdicts: int) -> int:
-    """What the kernel does with the verdicts of stacked filters: the lowest action, signed."""
+    """Return the kernel's verdict for stacked filters: the lowest action, signed."""
     return min(verdicts, key=lambda each: struct.unpack("=i", struct.pack("=I", each))[0])

@@ -1,7 +1,7 @@
-"""The real zygote on a kernel that lacks something: it answers ENOSYS, as an old one does.
+"""The real zygote on a kernel without certain calls, which fail with ENOSYS.
 
-The pool that starts it as a module can not tell it more, so each lack is a
-module of its own beside this one.
+The pool starts it as a module without further arguments, so each missing mechanism is a module of
+its own beside this one.
 """
 
 import ctypes
@@ -35,6 +35,6 @@ def serve_without(*calls: tuple[int, int]) -> int:
     code = b"".join(INSTRUCTION.pack(*each) for each in program)
     buffer = ctypes.create_string_buffer(code, len(code))
     description = struct.pack("HxxxxxxQ", len(program), ctypes.addressof(buffer))
-    prctl(38, 1)  # no new privileges, or the kernel takes no filter
+    prctl(38, 1)  # no new privileges: otherwise the kernel refuses a filter
     checked(call(SECCOMP[column], 1, 0, description), "seccomp")
     return zygote.main(sys.argv[1])

@@ -1,9 +1,9 @@
-"""System calls by name, with their numbers on x86-64 and arm64, by who may make them.
+"""System calls with their numbers on x86-64 and arm64, by the processes that may make them.
 
 Written from the headers (asm/unistd_64.h, asm-generic/unistd.h), not from the filters.
 """
 
-WORK = {
+CHILD = {
     "brk": (12, 214), "clock_getres": (229, 114), "clock_gettime": (228, 113),
     "clock_nanosleep": (230, 115), "close": (3, 57), "exit": (60, 93), "exit_group": (231, 94),
     "futex": (202, 98), "getcpu": (309, 168), "getpid": (39, 172), "getrandom": (318, 278),
@@ -14,14 +14,14 @@ WORK = {
     "sigaltstack": (131, 132), "sysinfo": (99, 179), "uname": (63, 160),
 }  # fmt: skip
 MEMORY = {"mmap": (9, 222), "mprotect": (10, 226)}
-HOST = {
+ZYGOTE = {
     "close_range": (436, 436), "fstat": (5, 80), "getppid": (110, 173),
     "pipe2": (293, 59), "ppoll": (271, 73), "recvmsg": (47, 212), "rseq": (334, 293),
     "sendmsg": (46, 211), "set_robust_list": (273, 99), "set_tid_address": (218, 96),
     "wait4": (61, 260),
 }  # fmt: skip
 POLL = 7
-"""Of x86-64; arm64 has none."""
+"""Number on x86-64; arm64 has no such call."""
 GUARDED = {
     "clone": (56, 220), "kill": (62, 129), "prctl": (157, 167), "prlimit64": (302, 261),
     "seccomp": (317, 277), "newfstatat": (262, 79), "fcntl": (72, 25),

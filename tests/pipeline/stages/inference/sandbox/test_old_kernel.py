@@ -1,4 +1,4 @@
-"""Where the kernel can not isolate, the worker does not start unless it is told to."""
+"""On a kernel that cannot isolate, a worker starts only if its settings say so."""
 
 import pytest
 
@@ -21,7 +21,7 @@ LACKING = [
 async def test_no_worker_starts_without_isolation(
     tiny_model: Installed, program: str, isolation: Isolation
 ) -> None:
-    """The process itself finds what is missing, and the worker hears its code."""
+    """The worker process detects what is missing, and the parent gets its code."""
     pool = ProcessPool(model=tiny_model, children=1, program=program, isolation=isolation)
     with pytest.raises(Refused) as refused:
         await pool.start()
@@ -31,10 +31,10 @@ async def test_no_worker_starts_without_isolation(
 
 @pytest.mark.parametrize("isolation", list(Isolation))
 @pytest.mark.parametrize(("program", "filters"), [*zip(LACKING, ["2", "1"], strict=True)])
-async def test_with_the_operators_word_it_does_without_what_is_missing(
+async def test_the_setting_allows_to_start_without_the_missing_mechanism(
     tiny_model: Installed, program: str, filters: str, isolation: Isolation
 ) -> None:
-    """And without nothing else; one filter is that of the test, which plays the old kernel."""
+    """All others are in force; one filter is that of the test, which simulates the kernel."""
     pool = ProcessPool(
         model=tiny_model,
         children=1,

@@ -1,6 +1,6 @@
-"""What the filters allow, call by call, on both architectures; asked as the kernel would.
+"""Verdicts of the filters on every system call, on both architectures.
 
-The policy is written here a second time, and the numbers of the calls in `system_calls.py`.
+The policy is written here a second time, independently; numbers of calls are in `system_calls.py`.
 """
 
 import errno
@@ -21,13 +21,13 @@ from erasestream.pipeline.stages.inference.sandbox.seccomp import Filter
 from tests.paths import ROOT
 from tests.pipeline.stages.inference.sandbox.cbpf import Instruction, checked, strictest, verdict
 from tests.pipeline.stages.inference.sandbox.system_calls import (
+    CHILD,
     CLONE3,
     GUARDED,
-    HOST,
     MEMORY,
     NEVER,
     POLL,
-    WORK,
+    ZYGOTE,
 )
 
 ALLOWED, KILLED = 0x7FFF0000, 0x80000000
@@ -53,14 +53,14 @@ ARGUMENTS = st.lists(VALUES | WORD, min_size=6, max_size=6).map(tuple)
 
 @cache
 def program(which: Filter, architecture: int) -> list[Instruction]:
-    """The filter as it is installed."""
+    """Return the filter as it is installed."""
     return checked(seccomp.program(Architecture(architecture), which))
 
 
-def asked(
+def verdict_of(
     which: Filter, architecture: int, number: int, *arguments: int, foreign: int | None = None
 ) -> int:
-    """The verdict of one filter; on a call of its own architecture, or of a foreign one."""
+    """Return a filter's verdict on a call of its own architecture, or of a foreign one."""
     return verdict(
         program(which, architecture),
         architecture=foreign or architecture,
@@ -72,19 +72,19 @@ def asked(
 def numbers(
     calls: dict[str, tuple[int, int]] | dict[str, tuple[int, int | None]], of: int
 ) -> set[int]:
-    """What these calls are called by."""
+    """Return the numbers of these calls."""
     found = (arm if of == ARM64 else x86 for x86, arm in calls.values())
     return {number for number in found if number is not None}
 
 
 def number(name: str, architecture: int) -> int:
-    """What one of the calls with a condition is called by."""
+    """Return the number of a call that has a condition."""
     x86, arm = (GUARDED | MEMORY)[name]
     return arm if architecture == ARM64 else x86
 
 
 def guards(architecture: int) -> dict[int, Callable[[tuple[int, ...]], bool]]:
-    """The calls that the zygote has in one way only."""
+    """Return the calls that the zygote may make, with their conditions."""
     return {
         number("clone", architecture): lambda a: a[0] & ~FORKS == 0,
         number("kill", architecture): lambda a: a[1] == SIGKILL,
@@ -95,18 +95,18 @@ def guards(architecture: int) -> dict[int, Callable[[tuple[int, ...]], bool]]:
 
 
 def expected(which: Filter, architecture: int, call: int, arguments: tuple[int, ...]) -> int:
-    """The policy, in words of its own."""
+    """Return the verdict of the policy."""
     if architecture == X86_64 and call >= X32:
         return KILLED
     if call == CLONE3:
         return UNKNOWN
-    is_allowed = call in numbers(WORK, architecture)
+    is_allowed = call in numbers(CHILD, architecture)
     if call in numbers(MEMORY, architecture):
         is_allowed = which is not Filter.CHILD or (
             arguments[2] < 2**32 and not arguments[2] & PROT_EXEC
         )
     if which is not Filter.CHILD:
-        is_allowed |= call in numbers(HOST, architecture)
+        is_allowed |= call in numbers(ZYGOTE, architecture)
         is_allowed |= architecture == X86_64 and call == POLL
         is_looking = call == number("newfstatat", architecture)
         is_allowed |= is_looking and arguments[3] == AT_EMPTY_PATH
@@ -119,9 +119,9 @@ def expected(which: Filter, architecture: int, call: int, arguments: tuple[int, 
 @EVERY
 @MACHINES
 def test_every_call_has_the_verdict_of_the_policy(which: Filter, architecture: int) -> None:
-    """All numbers that there are, and those beyond, without any argument set."""
+    """All existing numbers and some beyond, with all arguments zero."""
     for call in range(1024):
-        found = asked(which, architecture, call)
+        found = verdict_of(which, architecture, call)
         assert found == expected(which, architecture, call, (0,) * 6), call
 
 
@@ -133,8 +133,8 @@ def test_every_call_has_the_verdict_of_the_policy(which: Filter, architecture: i
 def test_any_call_with_any_arguments(
     which: Filter, architecture: int, call: int, arguments: tuple[int, ...]
 ) -> None:
-    """Nothing is allowed but what the policy names, with the arguments that it names."""
-    found = asked(which, architecture, call, *arguments)
+    """Only the calls of the policy are allowed, with the arguments of the policy."""
+    found = verdict_of(which, architecture, call, *arguments)
     assert found == expected(which, architecture, call, arguments)
 
 
@@ -144,9 +144,9 @@ def test_any_call_with_any_arguments(
 def test_conditions_hold_for_whole_arguments(
     which: Filter, architecture: int, name: str, arguments: tuple[int, ...]
 ) -> None:
-    """All 64 bits of them: what is hidden in the upper half is seen."""
+    """All 64 bits of them, the upper half included."""
     call = number(name, architecture)
-    found = asked(which, architecture, call, *arguments)
+    found = verdict_of(which, architecture, call, *arguments)
     assert found == expected(which, architecture, call, arguments)
 
 
@@ -156,27 +156,27 @@ def test_conditions_hold_for_whole_arguments(
 def test_a_call_of_another_architecture_ends_the_process(
     which: Filter, architecture: int, call: int, arguments: tuple[int, ...]
 ) -> None:
-    """Its numbers mean other calls: whatever the number, none is looked at."""
+    """Whatever the number, because its numbers mean other calls."""
     for foreign in {X86_64, ARM64, I386, ARM} - {architecture}:
-        assert asked(which, architecture, call, *arguments, foreign=foreign) == KILLED
+        assert verdict_of(which, architecture, call, *arguments, foreign=foreign) == KILLED
 
 
 @EVERY
-@given(call=st.integers(0, 2**30 - 1) | st.sampled_from(sorted(numbers(WORK, X86_64))))
+@given(call=st.integers(0, 2**30 - 1) | st.sampled_from(sorted(numbers(CHILD, X86_64))))
 def test_x32_ends_the_process(which: Filter, call: int) -> None:
-    """The same architecture by name, with pointers of 32 bits: no call of it is allowed."""
-    assert asked(which, X86_64, X32 | call) == KILLED
+    """The same architecture number, with pointers of 32 bits."""
+    assert verdict_of(which, X86_64, X32 | call) == KILLED
 
 
 @EVERY
 @MACHINES
 @given(arguments=ARGUMENTS)
-def test_ways_out_are_in_no_filter(
+def test_no_filter_allows_a_way_out(
     which: Filter, architecture: int, arguments: tuple[int, ...]
 ) -> None:
-    """Files, network, programs, other processes, more rights: refused, however it is asked."""
+    """Files, network, programs, other processes, more rights: denied with any arguments."""
     for call in numbers(NEVER, architecture):
-        assert asked(which, architecture, call, *arguments) == DENIED, call
+        assert verdict_of(which, architecture, call, *arguments) == DENIED, call
 
 
 @MACHINES
@@ -184,29 +184,32 @@ def test_ways_out_are_in_no_filter(
 @example(arguments=(SIGCHLD, 0, 0, 0, 0, 0))
 @example(arguments=(0, SIGKILL, 0, 0, 0, 0))
 @example(arguments=(PR_SET_PDEATHSIG, 0, 0, 0, 0, 0))
-def test_the_child_loses_what_the_zygote_may(architecture: int, arguments: tuple[int, ...]) -> None:
-    """Both filters are in force in it, and the stricter one wins."""
-    for call in numbers(GUARDED | HOST, architecture):
+def test_the_child_loses_the_calls_of_the_zygote(
+    architecture: int, arguments: tuple[int, ...]
+) -> None:
+    """Both filters are in force, and the stricter one wins."""
+    for call in numbers(GUARDED | ZYGOTE, architecture):
         both = (
-            asked(each, architecture, call, *arguments) for each in (Filter.ZYGOTE, Filter.CHILD)
+            verdict_of(each, architecture, call, *arguments)
+            for each in (Filter.ZYGOTE, Filter.CHILD)
         )
         assert strictest(*both) == DENIED
 
 
 @MACHINES
 @given(arguments=ARGUMENTS)
-def test_the_zygotes_filter_takes_nothing_from_the_work(
+def test_the_zygotes_filter_allows_the_calls_of_the_child(
     architecture: int, arguments: tuple[int, ...]
 ) -> None:
-    """What the child may do by its own filter it may do beneath the zygote's."""
-    for call in numbers(WORK | MEMORY, architecture):
-        child = asked(Filter.CHILD, architecture, call, *arguments)
-        assert strictest(asked(Filter.ZYGOTE, architecture, call, *arguments), child) == child
+    """The stack allows whatever the child's own filter allows."""
+    for call in numbers(CHILD | MEMORY, architecture):
+        child = verdict_of(Filter.CHILD, architecture, call, *arguments)
+        assert strictest(verdict_of(Filter.ZYGOTE, architecture, call, *arguments), child) == child
 
 
 @MACHINES
-def test_what_the_zygote_needs_is_allowed(architecture: int) -> None:
-    """Fork as the C library does it, end a child, bound it, and hand it its filter."""
+def test_the_calls_that_the_zygote_needs_are_allowed(architecture: int) -> None:
+    """Fork as the C library does, kill a child, limit it, and install its filter."""
     for name, arguments in {
         "clone": (FORKS, 0, 0, 0, 0),
         "kill": (4711, SIGKILL),
@@ -217,11 +220,14 @@ def test_what_the_zygote_needs_is_allowed(architecture: int) -> None:
         "fcntl": (3, F_DUPFD_CLOEXEC, 0),
         "mmap": (0, 4096, 7),
     }.items():
-        assert asked(Filter.ZYGOTE, architecture, number(name, architecture), *arguments) == ALLOWED
+        assert (
+            verdict_of(Filter.ZYGOTE, architecture, number(name, architecture), *arguments)
+            == ALLOWED
+        )
 
 
-PASSED = {335, 336}
-"""uretprobe and uprobe of x86-64, which newer kernels let past every filter: outside of a probe
+EXEMPT = {335, 336}
+"""uretprobe and uprobe of x86-64, which newer kernels exempt from every filter: outside of a probe
 they do nothing, or end the process."""
 PROBE = """
 import ctypes, os, resource, sys
@@ -241,31 +247,31 @@ os._exit(0)
 """
 
 
-def probed(which: Filter, *, beyond: int = 0) -> int:
-    """How a process ends that tries in earnest what the interpreter says is refused."""
+def probe(which: Filter, *, beyond: int = 0) -> int:
+    """Return the status of a process that really makes the calls that the filter refuses."""
     here = X86_64 if os.uname().machine == "x86_64" else ARM64
-    of = {call: asked(which, here, call) for call in range(1024)}
-    denied = [call for call, found in of.items() if found == DENIED and call not in PASSED]
+    of = {call: verdict_of(which, here, call) for call in range(1024)}
+    denied = [call for call, found in of.items() if found == DENIED and call not in EXEMPT]
     unknown = [call for call, found in of.items() if found == UNKNOWN]
-    told = repr((which.value, denied, unknown, beyond))
-    command = [sys.executable, "-c", PROBE, told]
+    argument = repr((which.value, denied, unknown, beyond))
+    command = [sys.executable, "-c", PROBE, argument]
     return subprocess.run(command, cwd=ROOT, check=False, capture_output=True).returncode
 
 
 @EVERY
 def test_the_kernel_agrees_with_the_interpreter(which: Filter) -> None:
-    """Of the thousand first calls each that is refused on paper is refused in earnest."""
-    assert probed(which) == 0
+    """On each refused call of the first thousand."""
+    assert probe(which) == 0
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="only x86-64 has x32")
-def test_the_kernel_ends_who_calls_by_x32() -> None:
-    """By the signal that nobody can catch."""
-    assert probed(Filter.CHILD, beyond=X32 | 39) == -signal.SIGSYS
+def test_the_kernel_kills_a_process_that_makes_an_x32_call() -> None:
+    """By SIGSYS."""
+    assert probe(Filter.CHILD, beyond=X32 | 39) == -signal.SIGSYS
 
 
-def test_an_argument_that_must_equal_a_large_value_is_compared_whole() -> None:
-    """The assembler on its own: low and high half, value by value and bit by bit."""
+def test_large_values_of_arguments_are_compared_completely() -> None:
+    """Low and high half, value by value and bit by bit."""
     rules = [
         Rule(number=1, conditions=(Condition(argument=5, equals=0xFFFFFFFF),)),
         Rule(

@@ -1,4 +1,4 @@
-"""The real zygote on a kernel without Landlock."""
+"""The real zygote, on a kernel without Landlock."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The real zygote on a kernel without seccomp."""
+"""The real zygote, on a kernel without seccomp."""
 
 import sys
 

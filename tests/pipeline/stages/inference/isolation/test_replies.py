@@ -1,0 +1,87 @@
+"""Replies of children are checked before they are believed."""
+
+import os
+
+import pytest
+from PIL import Image
+
+from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage, Step
+from erasestream.pipeline.stages.inference.isolation import protocol, shared_memory
+from erasestream.pipeline.stages.inference.isolation.job import JobBuffers
+from erasestream.pipeline.stages.inference.isolation.protocol import (
+    ProtocolViolation,
+    ReplyKind,
+)
+from erasestream.pipeline.stages.inference.isolation.replies import read_cutout
+from tests.pipeline.stages.inference.isolation.pool_harness import OPTIONS
+from tests.pipeline.stages.inference.pictures import saved
+
+HONEST = CutoutImage(
+    data=saved(Image.new("RGBA", (4, 3))),
+    content_type="image/png",
+    steps_ms=dict.fromkeys(Step, 1.0),
+    width=4,
+    height=3,
+)
+WHOLE = b"".join((protocol.KIND.pack(ReplyKind.CUTOUT), *protocol.encode_cutout(HONEST)))
+HEADER_AT = protocol.KIND.size
+
+
+def changed(at: int, piece: bytes) -> bytes:
+    """Return the honest reply with some bytes of its header changed."""
+    reply = bytearray(WHOLE)
+    reply[HEADER_AT + at : HEADER_AT + at + len(piece)] = piece
+    return bytes(reply)
+
+
+def parse(reply: bytes) -> CutoutImage:
+    """Parse memory in which a child left this reply."""
+    with shared_memory.allocated(protocol.REPLY_BYTES) as descriptor:
+        os.pwrite(descriptor, reply, 0)
+        return read_cutout(descriptor, OPTIONS)
+
+
+def test_an_incomplete_reply_is_not_read() -> None:
+    """Whatever stops a child while it writes, its reply has no kind."""
+    header, data = protocol.encode_cutout(HONEST)
+    with (
+        shared_memory.holding(b"\0") as request,
+        shared_memory.allocated(protocol.REPLY_BYTES) as reply,
+    ):
+        with JobBuffers(request, reply) as buffers, pytest.raises(TypeError):
+            buffers.write(ReplyKind.CUTOUT, header, None)  # type: ignore[arg-type]
+        with pytest.raises(ProtocolViolation, match="kind"):
+            read_cutout(reply, OPTIONS)
+        with JobBuffers(request, reply) as buffers:
+            buffers.write(ReplyKind.CUTOUT, header, data)
+        assert read_cutout(reply, OPTIONS) == HONEST
+
+
+def test_an_honest_reply_is_read() -> None:
+    """The false replies below are changes of this one."""
+    assert parse(WHOLE) == HONEST
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"\xff",
+        bytes([ReplyKind.READY]),
+        bytes([ReplyKind.REFUSED, 5]) + b"wrong",
+        bytes([ReplyKind.REFUSED, 7]) + b"expired",
+        changed(0, b"\0\0\0\0"),
+        changed(4, b"\xff\xff\xff\xff"),
+        changed(8, b"\0\0\0\0"),
+        changed(8, (64_000_001).to_bytes(4, "little")),
+        changed(12, b"\0\0\xc0\x7f"),
+        changed(12, b"\0\0\x80\xbf"),
+        changed(protocol.CUTOUT.size - 1, b"\x03"),
+        changed(protocol.CUTOUT.size, b"GIF89a"),
+        changed(protocol.CUTOUT.size, b"\xff\xd8\xff"),
+    ],
+)
+def test_a_false_reply_violates_the_protocol(reply: bytes) -> None:
+    """Kind, order, code, size, length, times and format are checked."""
+    with pytest.raises(ProtocolViolation):
+        parse(reply)
