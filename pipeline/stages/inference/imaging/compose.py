@@ -37,7 +37,7 @@ Box = tuple[int, int, int, int]
 def cut(picture: Picture, mask: NDArray[np.float32], options: CutoutOptions) -> Picture:
     """Return the picture with the mask (height x width, 0..1, of any size) as its alpha.
 
-    With clean edges, or the alpha channel alone (L), as the options say.
+    With clean edges, or the alpha channel alone (L), depending on the options.
     """
     masked = _alpha_of(mask, picture.size)
     alpha = _with_own_alpha(masked, picture.image)

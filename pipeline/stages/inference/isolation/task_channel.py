@@ -55,9 +55,9 @@ class TaskChannel:
     ) -> Outcome:
         """Send a task, and wait for its report.
 
-        `deadline_s` is what the process is told, `timeout_s` how long to wait for its report.
-        Raises `TimeoutError`, `WorkerProcessGone`, or `OSError` if the task cannot be sent.  On
-        cancellation a zygote is told to kill the child.
+        `deadline_s` is sent with the task, `timeout_s` is how long to wait for its report.
+        Raises `TimeoutError`, `WorkerProcessGone`, or `OSError` if the task cannot be sent.
+        Cancellation makes a zygote kill the child.
         """
         number = next(self._numbers)
         message = protocol.TASK.pack(command, number, deadline_s)

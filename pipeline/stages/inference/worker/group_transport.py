@@ -8,7 +8,7 @@ reads it again.
 A worker that rejoins under its static name within its session timeout gets its old partitions
 without a rebalance, provided that its metadata are unchanged; so they are constant.
 
-Some assumptions of Faust's bookkeeping do not hold; each correction says which.
+Some assumptions of Faust's bookkeeping do not hold; each correction names the assumption.
 """
 
 import asyncio

@@ -62,7 +62,7 @@ def download(work: Path, source: str, manifest: Manifest, progress: Progress) ->
             # Copied in any case: the file that is checked must be the one that is used.
             shutil.copyfile(fetched, model)
     except OSError as error:
-        raise MissingModel(f"{fetched} can not be read") from error
+        raise MissingModel(f"{fetched} cannot be read") from error
     return model
 
 

