@@ -69,7 +69,7 @@ class LaneSettings(Section):
     partitions: PositiveInt = 4
     backlog_limit: PositiveTime = timedelta(hours=4)
     delivery: PositiveTime | None = None
-    """How long results can be fetched; by default all the time that the promise leaves."""
+    """Time in which results can be fetched; by default all that the promise leaves."""
 
 
 class LifetimeSettings(Section):
@@ -117,7 +117,7 @@ class InferenceSettings(Section):
     isolation: Literal["per_image", "long_lived"] = "per_image"
     """`long_lived` where a GPU forbids forking: see docs/isolation.md."""
     dangerously_run_without_isolation: bool = False
-    """Where the kernel lacks Landlock or seccomp: do without the missing mechanism."""
+    """Run even if the kernel lacks Landlock or seccomp, without the missing mechanism."""
 
 
 class StageSettings(Section):
@@ -132,7 +132,7 @@ class StageSettings(Section):
     """Loopback port of /healthz and /readyz; 0 takes a free one and logs it."""
     ready_deadline: PositiveTime = timedelta(seconds=60)
     purge_interval: PositiveTime = timedelta(seconds=60)
-    """How often the purger deletes records that are no longer needed."""
+    """Interval at which the purger deletes records that are no longer needed."""
 
     @property
     def answer_timeout_s(self) -> float:

@@ -12,7 +12,7 @@ console = Console()
 """Standard output, for the command's result."""
 
 errors = Console(stderr=True)
-"""Standard error, for everything else."""
+"""Standard error, for progress and errors."""
 
 
 def operator() -> str:

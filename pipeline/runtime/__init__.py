@@ -1,1 +1,1 @@
-"""How a stage runs: its loop, retries, log lines and health checks."""
+"""Runtime of a stage: the runner, retries, log lines and health checks."""

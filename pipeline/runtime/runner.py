@@ -40,7 +40,7 @@ EX_CONFIG = 78
 BUILD_RETRY_S = 0.5
 """Pause before a stage that could not be built is built again."""
 RUN_ONCE_S = 0.2
-"""How long a stage may wait for work before the runner checks whether it is to stop."""
+"""Longest wait of a stage for work before the runner checks whether it is to stop."""
 
 
 class Stage(Protocol):

@@ -49,7 +49,7 @@ class EncryptionStage:
         self._retry = RetryUntilStopped(stopping)
         self._pool = ThreadPoolExecutor(BATCH, thread_name_prefix="sink")
         self.counts: Counter[str] = Counter()
-        """How many pictures were stored or dropped."""
+        """Number of pictures that were stored, dropped or erased meanwhile."""
 
     def run_once(self, timeout_s: float = 0.2) -> None:
         """Store one batch.  Raises `Unavailable` only if the stage is to stop."""

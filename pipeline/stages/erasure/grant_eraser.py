@@ -56,7 +56,7 @@ class GrantEraser:
         self._in_ledger: set[EndedGrant] = set()
         """Those of `_marked` whose entry is in the ledger."""
         self.count = 0
-        """How many grants were erased."""
+        """Number of grants that were erased."""
 
     def erase(
         self, ended: Iterable[EndedGrant], *, history: GrantHistory, shown: set[Partition]

@@ -1,4 +1,4 @@
-"""When the heartbeats of the consent topics are due (`topics/consent/compaction_heartbeat.py`)."""
+"""Schedule of the consent topics' heartbeats (`topics/consent/compaction_heartbeat.py`)."""
 
 import logging
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from erasestream.schemas.errors import Unavailable
 log = logging.getLogger(__name__)
 
 MISSED_RETRY_S = 60.0
-"""How soon a heartbeat that was missed is written again."""
+"""Pause before a missed heartbeat is written again."""
 
 
 class HeartbeatSchedule:

@@ -28,7 +28,7 @@ from erasestream.topics.consent.ledger_view import GrantHistory
 from erasestream.topics.kafka.records import Partition, Record
 
 LEDGER_LAG_S = 60.0
-"""How long a decision waits for its entry: much longer than a deposed leader goes unnoticed."""
+"""Wait of a decision for its entry: much longer than a deposed leader goes unnoticed."""
 
 
 class PendingDecision(NamedTuple):
@@ -38,7 +38,7 @@ class PendingDecision(NamedTuple):
     entry_due: Deadline | None = None
     """When its entry counts as missing; None unless the ledger was shown without it."""
     is_reported: bool = False
-    """Whether the missing entry was reported as a finding."""
+    """True once the missing entry was reported as a finding."""
 
 
 class Evaluation(NamedTuple):

@@ -101,7 +101,7 @@ class EraserStage:
 
     @property
     def count(self) -> int:
-        """How many grants were erased."""
+        """Return how many grants were erased."""
         return self._eraser.count
 
     def _read(self, timeout_s: float) -> list[PendingDecision]:

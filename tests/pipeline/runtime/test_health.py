@@ -14,13 +14,13 @@ Probe = Callable[[str], tuple[int, bytes]]
 
 @pytest.fixture
 def readiness() -> dict[str, bool]:
-    """The readiness that the stage under test reports."""
+    """Return the readiness that the stage under test reports."""
     return {"ready": False}
 
 
 @pytest.fixture
 def probe(readiness: dict[str, bool]) -> Iterator[Probe]:
-    """Requests one page."""
+    """Yield a function that requests one page."""
     health = Health(port=0, ready=lambda: readiness["ready"])
 
     def get(path: str) -> tuple[int, bytes]:

@@ -34,7 +34,7 @@ class Lines(logging.Handler):
 
 @pytest.fixture
 def lines() -> Iterator[Lines]:
-    """The lines logged during a test."""
+    """Collect the lines logged during a test."""
     handler = Lines()
     root = logging.getLogger()
     level = root.level

@@ -35,7 +35,7 @@ def stopping() -> threading.Event:
 
 @pytest.fixture
 def waits(caplog: pytest.LogCaptureFixture) -> Callable[[], list[object]]:
-    """The reasons of the outages that were logged."""
+    """Return the reasons of the outages that were logged."""
     return lambda: [record.__dict__["reason"] for record in caplog.records]
 
 
@@ -133,7 +133,7 @@ def test_an_outage_ends_with_a_round_without_errors(
     outage: OutageLog, waits: Callable[[], list[object]]
 ) -> None:
     for _ in range(2):
-        outage.report(Unavailable("away"))
+        outage.report(Unavailable("broker"))
         assert outage.end_round()
         assert not outage.end_round()
-    assert waits() == ["away", "away"]
+    assert waits() == ["broker", "broker"]

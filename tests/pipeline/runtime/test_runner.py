@@ -80,7 +80,7 @@ def runner(
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """The events that were logged, in order."""
+    """Return the events that were logged, in order."""
     caplog.set_level(logging.INFO, logger="erasestream")
     return lambda: [record.msg for record in caplog.records]
 

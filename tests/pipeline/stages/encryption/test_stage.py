@@ -51,7 +51,7 @@ def sink() -> RecordingSink:
 
 @pytest.fixture
 def stage(kafka: KafkaFixture, lane: Lane, sink: RecordingSink) -> Iterator[EncryptionStage]:
-    """The stage with an outdated view, on an empty topic `retained`."""
+    """Open the stage with an outdated view, on an empty topic `retained`."""
     delete_retained(kafka)
     connection = kafka.connection(SINK)
     view = OutdatedView(
@@ -67,7 +67,7 @@ def stage(kafka: KafkaFixture, lane: Lane, sink: RecordingSink) -> Iterator[Encr
 
 @pytest.fixture
 def retain(kafka: KafkaFixture) -> Callable[[Lane, GrantId, str], None]:
-    """Writes a picture for the sink, as the router does."""
+    """Return a function that writes a picture for the sink, as the router does."""
     writes = AcknowledgedWriter(connection=kafka.connection(ROUTER), timeout_s=20)
 
     def write(lane: Lane, grant: GrantId, mark: str) -> None:

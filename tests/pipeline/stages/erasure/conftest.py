@@ -15,7 +15,7 @@ from tests.topics.consent.consent_harness import FakeVault, eraser
 
 @pytest.fixture
 def vault() -> FakeVault:
-    """An available vault."""
+    """Return an available vault."""
     vault = FakeVault()
     vault.is_unavailable = False
     return vault
@@ -23,7 +23,6 @@ def vault() -> FakeVault:
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """The stage's clock."""
     return ManualClock()
 
 
@@ -35,7 +34,7 @@ def start(
     clock: ManualClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Start]:
-    """Starts an eraser whose ledger is outdated, after closing the one before."""
+    """Return a function that closes the last eraser and opens one with an outdated ledger."""
     monkeypatch.setattr(OutdatedLedger, "is_outdated", True)
     with ExitStack() as running:
 

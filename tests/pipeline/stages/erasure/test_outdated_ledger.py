@@ -65,7 +65,7 @@ def test_a_pending_decision_holds_up_no_other(
     """A record without an entry waits; once its time is over it ends the grant it makes."""
     monkeypatch.setattr(OutdatedLedger, "is_outdated", False)
     foreign = foreign_grant(kafka, lane, "stranger")
-    nobodys = foreign_grant(kafka, lane, "stranger-2", key=b"nobody can be called so")
+    impossible = foreign_grant(kafka, lane, "stranger-2", key=b"nobody can be called so")
     writes = writer(kafka, lane)
     writes.grant("acct", **OWNER)
     revoked = writes.revoke("acct", **OWNER)
@@ -80,7 +80,7 @@ def test_a_pending_decision_holds_up_no_other(
     run_until("it is over", stage, lambda: not pending(stage))
     stage.run_once()
     assert foreign in vault.marked
-    assert nobodys not in vault.marked
+    assert impossible not in vault.marked
     found = [each for each in read_findings(kafka) if f"{consent_of(lane)}/" in each.detail]
     assert [each.kind for each in found] == [FindingKind.CONSENT_NOT_IN_LEDGER]
 
