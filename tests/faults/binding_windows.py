@@ -1,4 +1,4 @@
-"""When a recorded decision binds the uploads of an account, whoever made it and in any order.
+"""When a recorded decision binds the uploads of an account, by any writer and in any order.
 
 Pure.  A call of a consent writer is an interval, from before the call until it returned: its
 decision was made at some moment in between, or not at all.  Two writers may decide for one

@@ -30,7 +30,7 @@ def start(flow: PipelineHarness) -> None:
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[PipelineHarness]:
-    """A stack with a worker and no other stage."""
+    """Yield a stack with a worker and no other stage."""
     flow = PipelineHarness(tmp_path)
     try:
         flow.start(stages=())
@@ -49,7 +49,7 @@ def logged(flow: PipelineHarness, text: str) -> int:
 def rebalances_of_a_restart(flow: PipelineHarness) -> int:
     """Restart the worker within its session and count the rebalances that this causes.
 
-    A restart that takes longer, on a busy machine, says nothing: the coordinator has removed
+    A restart that takes longer, on a busy machine, proves nothing: the coordinator has removed
     the member and logged it, and must rebalance.  Only such a restart is repeated.
     """
     for _ in range(RESTARTS):

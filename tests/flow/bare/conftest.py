@@ -9,7 +9,7 @@ from tests.flow.pipeline_harness import PipelineHarness
 
 @pytest.fixture(scope="package")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarness]:
-    """The servers, provisioned; a test starts the stages that it needs and stops them."""
+    """Yield provisioned servers; a test starts the stages that it needs and stops them."""
     flow = PipelineHarness(tmp_path_factory.mktemp("bare"))
     try:
         flow.start(stages=())

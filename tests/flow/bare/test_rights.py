@@ -134,7 +134,7 @@ def test_only_the_administrator_changes_the_cluster(bare: PipelineHarness, role:
 
 @pytest.fixture
 def impostor(bare: PipelineHarness, tmp_path: Path) -> Cluster:
-    """A cluster whose identities for lane `bulk` are really those of lane `shop`."""
+    """Return a cluster whose identities for lane `bulk` are really those of lane `shop`."""
     identities = bare.stack.files.identities
     for name in ("ca.crt", *(f"bulk.{role}.{end}" for role in LaneRole for end in ("crt", "key"))):
         (tmp_path / name).symlink_to(identities / name.replace("bulk", "shop"))

@@ -34,7 +34,7 @@ def now() -> datetime:
 
 @pytest.fixture
 def settings(bare: PipelineHarness) -> Settings:
-    """The settings of every Kafka client of ours."""
+    """Return the settings of every Kafka client of ours."""
     return Connection(cluster=bare.stack.cluster, role=PRODUCER).settings(ClientErrorState())
 
 
@@ -72,7 +72,7 @@ def test_plaintext_client_is_rejected(settings: Settings) -> None:
 
 @pytest.fixture
 def foreign_cluster(bare: PipelineHarness, tmp_path: Path) -> Cluster:
-    """A cluster whose producer certificate is from another authority; it trusts the broker's CA."""
+    """Return a cluster whose producer certificate another authority issued; it trusts the CA."""
     authority = CertificateAuthority.create(tmp_path / "authority", now=now)
     authority.issue_role(PRODUCER, tmp_path / "identities")
     ca = (bare.stack.files.identities / "ca.crt").read_bytes()
@@ -141,7 +141,7 @@ def _serve(listening: socket.socket, context: ssl.SSLContext, handshakes: Handsh
 def handshake(
     bare: PipelineHarness, settings: Settings, tmp_path: Path
 ) -> Callable[[str, ssl.TLSVersion, Settings], str]:
-    """A function that connects a client to such a server and returns the handshake's outcome."""
+    """Return a function that connects a client to such a server and returns the outcome."""
 
     def connect(host: str, version: ssl.TLSVersion, changed: Settings) -> str:
         with server(bare, tmp_path, host, version) as (port, handshakes):

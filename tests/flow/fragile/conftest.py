@@ -9,7 +9,7 @@ from tests.flow.pipeline_harness import PipelineHarness
 
 @pytest.fixture(scope="package")
 def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarness]:
-    """The pipeline; tests use it as `fragile`."""
+    """Yield the pipeline; tests use it as `fragile`."""
     flow = PipelineHarness(tmp_path_factory.mktemp("fragile"))
     try:
         flow.start()
@@ -20,6 +20,6 @@ def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarn
 
 @pytest.fixture
 def fragile(breakable: PipelineHarness) -> PipelineHarness:
-    """A pipeline whose processes a test may kill; all stages run before each test."""
+    """Return a pipeline whose processes a test may kill; all stages run before each test."""
     breakable.start_stages()
     return breakable

@@ -9,7 +9,7 @@ from tests.flow.pipeline_harness import PipelineHarness
 
 @pytest.fixture(scope="package")
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarness]:
-    """The pipeline; tests leave it running."""
+    """Yield the pipeline; tests leave it running."""
     flow = PipelineHarness(tmp_path_factory.mktemp("flow"))
     try:
         flow.start()

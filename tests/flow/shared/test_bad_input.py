@@ -138,13 +138,13 @@ class Customer:
 
 @pytest.fixture(scope="module")
 def client(flow: PipelineHarness) -> RawClient:
-    """A client that sends bad records."""
+    """Return a client that sends bad records."""
     return RawClient(flow.stack.cluster, PRODUCER)
 
 
 @pytest.fixture(scope="module")
 def customer(flow: PipelineHarness) -> Iterator[Customer]:
-    """A subscriber that reads the results."""
+    """Yield a subscriber that reads the results."""
     with ResultSubscription(flow.stack.cluster, SHOP, group="bad-input") as subscription:
         yield Customer(subscription)
 

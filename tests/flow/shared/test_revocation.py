@@ -14,7 +14,7 @@ CONFIRM_S = 60.0
 
 @pytest.fixture
 def erasing(flow: PipelineHarness) -> Iterator[PipelineHarness]:
-    """The pipeline with a running eraser."""
+    """Yield the pipeline with a running eraser."""
     flow.start_stages(["erase"])
     try:
         yield flow

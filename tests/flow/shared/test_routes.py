@@ -147,7 +147,7 @@ def test_grant_applies_to_its_own_lane_only(flow: PipelineHarness) -> None:
 
 @pytest.fixture
 def without_sink(flow: PipelineHarness) -> Iterator[PipelineHarness]:
-    """The pipeline with its sink stopped."""
+    """Yield the pipeline with its sink stopped."""
     flow.stack.stop_stage("sink")
     try:
         yield flow
