@@ -23,7 +23,14 @@ from erasestream.topics.kafka.records import Record
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.paths import ROOT
-from tests.topics.client.uploads import LARGE, NARROW, PNG, TIMEOUT_S
+from tests.topics.client.uploads import (
+    LARGE,
+    NARROW,
+    PNG,
+    TIMEOUT_S,
+    try_upload,
+    upload_until_acknowledged,
+)
 
 
 def test_the_record_is_the_image_with_its_attributes(
@@ -131,35 +138,20 @@ def test_a_missing_acknowledgement_is_unavailable(kafka: KafkaFixture, lane: Lan
                 producer.flush(0.0)
         assert caught.value.code is Code.BROKER_UNAVAILABLE
         assert uploads_of(lane) in caught.value.sentence
-        _send_until_acknowledged(producer)
+        upload_until_acknowledged(producer)
 
 
 def test_a_revoked_right_is_named_and_restoring_it_suffices(
     kafka: KafkaFixture, lane: Lane
 ) -> None:
     with UploadProducer(kafka.cluster, lane) as producer:
-
-        def answer() -> str:
-            try:
-                producer.send(PNG, account="a").result(TIMEOUT_S)
-            except (Refused, Unavailable) as error:
-                return error.code
-            return "sent"
-
-        assert answer() == "sent"
+        assert isinstance(try_upload(producer), Receipt)
         with kafka.without_rights(f"{lane}.producer"):
-            eventually("the upload is refused", lambda: answer() == Code.NOT_AUTHORIZED)
-        eventually("the upload is sent", lambda: answer() == "sent")
-
-
-def _send_until_acknowledged(producer: UploadProducer) -> Receipt:
-    """Retry as a caller that backs off."""
-    for _ in range(20):
-        try:
-            return producer.send(PNG, account="a").result(TIMEOUT_S)
-        except Unavailable:
-            continue
-    raise AssertionError("the producer did not recover")
+            eventually(
+                "the upload is refused",
+                lambda: try_upload(producer, Refused, Unavailable) == Code.NOT_AUTHORIZED,
+            )
+        upload_until_acknowledged(producer, Refused, Unavailable)
 
 
 def test_a_closed_producer_is_refused(kafka: KafkaFixture, lane: Lane) -> None:

@@ -32,7 +32,7 @@ from tests.flow.pictures import photo
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import PARTITIONS, KafkaFixture, opened_kafka
 from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness
-from tests.topics.kafka.producer.test_fatal_errors import sending
+from tests.topics.client.uploads import upload_until_acknowledged
 from tests.topics.kafka.transaction.copying import Copy
 
 VALUES = [b"one", b"two", b"three", b"four"]
@@ -189,5 +189,5 @@ def test_what_lies_there_is_not_sent_again_when_another_upload_is_given_up(
         finally:
             proxy.open()
         younger.exception(60)
-        eventually("another arrives", sending(producer))
+        upload_until_acknowledged(producer)
     assert lying() == 4

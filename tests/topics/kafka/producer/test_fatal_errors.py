@@ -6,7 +6,6 @@ binding does not name: it is called in the library that the binding brings along
 
 import ctypes
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from erasestream.topics.kafka.records import Partition
 from tests.flow.pictures import photo
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
+from tests.topics.client.uploads import upload_until_acknowledged
 
 RECORD = (Partition(LEDGER, 0), b"key", Wire(headers=(), value=b"value"))
 
@@ -108,17 +108,5 @@ def test_uploads_that_wait_are_given_up(
             clients.break_last()
             eventually("all are given up", lambda: all(each.done() for each in waiting))
         assert {type(each.exception()) for each in waiting} == {Unavailable}
-        eventually("an upload arrives", sending(producer))
+        upload_until_acknowledged(producer)
     assert len(clients.made) == 2
-
-
-def sending(producer: UploadProducer) -> Callable[[], bool]:
-    """Whether an upload is acknowledged."""
-
-    def is_sent() -> bool:
-        try:
-            return bool(producer.send(photo(), account="acct").result(30))
-        except Unavailable:
-            return False
-
-    return is_sent
