@@ -31,22 +31,23 @@ EXTENSIONS = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpg"}
 SOME_FAILED = 1
 MAX_REFERENCE = 128
 
+ManifestOption = Annotated[
+    Path | None, typer.Option(help="CSV or JSON lines: path, account, reference, idempotency_key.")
+]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue an interrupted upload.")]
+CheckpointOption = Annotated[
+    Path | None, typer.Option(help="By default the manifest's path with .checkpoint appended.")
+]
+
 
 def upload(
     lane: LaneOption,
     files: Annotated[list[Path] | None, typer.Argument(help="Images to send.")] = None,
     *,
     account: Annotated[str, typer.Option(help="The owner's opaque id, for FILES.")] = "",
-    manifest: Annotated[
-        Path | None,
-        typer.Option(help="CSV or JSON lines: path, account, reference, idempotency_key."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue an interrupted upload.")
-    ] = False,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="By default the manifest's path with .checkpoint appended.")
-    ] = None,
+    manifest: ManifestOption = None,
+    resume: ResumeOption = False,
+    checkpoint: CheckpointOption = None,
     format: cutout_options.Format = OutputFormat.PNG,  # noqa: A002
     channels: cutout_options.Channels = Channels.RGBA,
     size: cutout_options.Size = Size.AUTO,
@@ -79,9 +80,13 @@ def upload(
         failures = _upload_manifest(settings, Lane(lane), manifest, path, options, resume=resume)
     else:
         failures = _upload_files(settings, Lane(lane), files or [], account, options)
+    _print_failures(failures)
+    raise typer.Exit(SOME_FAILED if failures else 0)
+
+
+def _print_failures(failures: Counter[Code]) -> None:
     for code, count in sorted(failures.items()):
         errors.print(f"{count:>8}  {code}")
-    raise typer.Exit(SOME_FAILED if failures else 0)
 
 
 def _upload_files(

