@@ -123,8 +123,9 @@ class Inspector:
         """Attempt actions without permission, and return the answers."""
         images, vault = self._storage.bucket, self._storage.vault
         consumer = lane_role(SHOP, LaneRole.CONSUMER)
-        shop = Admin(Connection(cluster=self._settings.cluster, role=consumer))
+        connection = Connection(cluster=self._settings.cluster, role=consumer)
         with (
+            Admin(connection) as shop,
             storage.open_bucket(self._storage, images, AUDITOR, (Action.LIST,)) as seen,
             storage.open_bucket(self._storage, vault, AUDITOR, (Action.LIST,)) as keys,
             storage.open_bucket(self._storage, images, SINK, (Action.CREATE,)) as sink,

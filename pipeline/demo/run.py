@@ -81,13 +81,14 @@ def _start(stack: Stack, progress: ProgressListener, *, model: str, models: Path
     stack.create(models=models, model=model, java_options=FIRST_COMPILER_ONLY)
     progress.log("Starting Kafka with mutual TLS, and a private bucket")
     stack.start_servers()
-    provision(
-        Admin(stack.admin()),
-        stack.catalog(),
-        show=lambda plan: progress.log(
-            f"Provisioning topics and rights: {len(plan.changes)} changes"
-        ),
-    )
+    with Admin(stack.admin()) as admin:
+        provision(
+            admin,
+            stack.catalog(),
+            show=lambda plan: progress.log(
+                f"Provisioning topics and rights: {len(plan.changes)} changes"
+            ),
+        )
     start_stages(stack, progress)
 
 
