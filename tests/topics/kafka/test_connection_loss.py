@@ -33,12 +33,12 @@ from tests.flow.waiting import eventually
 from tests.kafka_fixture import PARTITIONS, KafkaFixture, opened_kafka
 from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness
 from tests.topics.client.uploads import upload_until_acknowledged
-from tests.topics.kafka.transaction.copying import Copy
+from tests.topics.kafka.transaction.copy_handler import CopyHandler
 
 VALUES = [b"one", b"two", b"three", b"four"]
 
 
-class Cutting(Copy):
+class Cutting(CopyHandler):
     """Cuts the loop off once for each record: as it commits, or as it is to read it again."""
 
     def __init__(self, to: str, proxy: Proxy, *, at_commit: bool) -> None:
@@ -63,7 +63,7 @@ class Cutting(Copy):
             self._cut()
         return ""
 
-    def between(self, record: Record) -> None:
+    def on_half_decided(self, record: Record) -> None:
         """What the record needs is away for a moment, so where it lies is asked for again."""
         if not self._at_commit and record.value not in self.handled:
             self.handled.append(record.value)
@@ -118,13 +118,14 @@ def test_a_loop_that_is_cut_off_goes_on(
             handler=copy,
             stopping=threading.Event(),
         )
-        of = loop._starts.of
+        start_offsets = loop._clients.start_offsets
+        find = start_offsets.find
 
-        def of_cut_off(partitions: Iterable[Partition]) -> Mapping[Partition, StartOffset]:
+        def find_cut_off(partitions: Iterable[Partition]) -> Mapping[Partition, StartOffset]:
             copy.before_asking()
-            return of(partitions)
+            return find(partitions)
 
-        loop._starts.of = of_cut_off  # type: ignore[method-assign]
+        start_offsets.find = find_cut_off  # type: ignore[method-assign]
         loop.start()
         return loop
 
@@ -143,7 +144,7 @@ def test_a_loop_that_is_cut_off_goes_on(
                 except Fenced as error:  # once in some twenty times: see above
                     if "invalid state" not in str(error):
                         raise
-                    loop._consumer.close()
+                    loop._clients.consumer.close()
                     loop = started()
                     before = len(written())
                 return before + loop.counters.records == count

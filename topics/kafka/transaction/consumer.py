@@ -1,35 +1,121 @@
-"""Reads whose position is nothing but what was committed with the writes made from them."""
+"""Read records as a group member whose position is only what its transactions committed.
 
-from confluent_kafka import Consumer
+The member commits nothing by itself and resets no offset.  Whatever changes its assignment
+during a read (assigned, revoked, a position out of range) is reported to a listener; the records
+of that read are then of the old and the new assignment, and the caller drops them.
+"""
 
+from collections.abc import Mapping
+from typing import Protocol
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from erasestream.schemas.errors import Fenced, Unavailable
+from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.static_membership import member_settings
-from erasestream.topics.kafka.errors import ClientErrorState
+from erasestream.topics.kafka.errors import ClientErrorState, translate
+from erasestream.topics.kafka.records import Partition, Record
 from erasestream.topics.kafka.transaction.producer import METADATA_S
+from erasestream.topics.kafka.transaction.start_offsets import StartOffset
 
 PREFETCH_KBYTES = 64_000
-"""Bound of what is read ahead, in kilobytes: about one of the largest records."""
+"""Bound of the records that are read ahead, in kilobytes: about one of the largest."""
+SMALL_READ = 500
+SMALL_READ_BYTES = 5_000_000
+"""Bounds of a small read: small, so that reading and writing overlap, and large enough that the
+handler's requests, once per read, cost little."""
 
 
-def transactional_consumer(
-    connection: Connection, watch: ClientErrorState, *, topics: list[str], instance: str
-) -> Consumer:
-    """A member of the role's group that commits nothing by itself and resets no position.
+class AssignmentListener(Protocol):
+    """What happens to the assignment during `read`, and revocations also during `close`."""
 
-    `instance` names it for ever.  Raises `Unavailable`, `Refused`.
+    def on_assigned(self, partitions: list[Partition]) -> None:
+        """Take over exactly these partitions."""
+
+    def on_revoked(self) -> None:
+        """Give up all partitions."""
+
+    def on_out_of_range(self, at: Partition, offset: int | None) -> None:
+        """Handle that the brokers have no record at this position."""
+
+
+class TransactionalConsumer:
+    """A member of the role's group; `instance` is its permanent name.
+
+    Constructing one raises `Unavailable`, `Refused`.
     """
-    return Consumer(
-        member_settings(
-            connection,
-            watch,
-            instance=instance,
-            topics=topics,
-            max_poll_interval_ms=300_000,
-            auto_offset_reset="error",
-            topic_metadata_refresh_interval_ms=int(METADATA_S * 1000),
-            partition_assignment_strategy="range",
-            fetch_error_backoff_ms=50,
-            fetch_queue_backoff_ms=20,
-            queued_max_messages_kbytes=PREFETCH_KBYTES,
+
+    def __init__(
+        self, *, connection: Connection, topics: list[str], instance: str, errors: ClientErrorState
+    ) -> None:
+        self._topics = topics
+        self._errors = errors
+        self._broker_loss = BrokerLossDetector(connection, errors)
+        self._listener: AssignmentListener | None = None
+        self.client = Consumer(
+            member_settings(
+                connection,
+                errors,
+                instance=instance,
+                topics=topics,
+                max_poll_interval_ms=300_000,
+                auto_offset_reset="error",
+                topic_metadata_refresh_interval_ms=int(METADATA_S * 1000),
+                partition_assignment_strategy="range",
+                fetch_error_backoff_ms=50,
+                fetch_queue_backoff_ms=20,
+                queued_max_messages_kbytes=PREFETCH_KBYTES,
+            )
         )
-    )
+
+    def subscribe(self, listener: AssignmentListener) -> None:
+        """Join the group."""
+        self._listener = listener
+        self.client.subscribe(
+            self._topics,
+            on_assign=lambda _, found: listener.on_assigned(
+                [Partition(tp.topic, tp.partition) for tp in found]
+            ),
+            on_revoke=lambda *_: listener.on_revoked(),
+            on_lost=lambda *_: listener.on_revoked(),
+        )
+
+    def assign(self, starts: Mapping[Partition, StartOffset]) -> None:
+        """Read exactly these partitions, from these offsets on."""
+        self.client.assign([TopicPartition(*at, start.offset) for at, start in starts.items()])
+
+    def read(self, timeout_s: float) -> list[Record]:
+        """Return the records of one small read; wait up to the timeout for the first."""
+        records: list[Record] = []
+        size = 0
+        message = self.client.poll(timeout_s)
+        self._errors.check()
+        self._broker_loss.check(self.client)
+        while message is not None:
+            if self._is_record(message):
+                records.append(Record.of(message))
+                size += len(records[-1].value)
+            if size >= SMALL_READ_BYTES or len(records) >= SMALL_READ:
+                break
+            message = self.client.poll(0)
+        return records
+
+    def close(self) -> None:
+        """Leave the group."""
+        self.client.close()
+
+    def _is_record(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        if error.code() == KafkaError._AUTO_OFFSET_RESET and self._listener is not None:
+            at = Partition(str(message.topic()), message.partition() or 0)
+            self._listener.on_out_of_range(at, message.offset())
+            return False
+        if error.fatal():
+            raise Fenced(error.str())
+        if not isinstance(translate(error), Unavailable):
+            raise translate(error, f"reading {', '.join(self._topics)}")
+        self._errors(error)
+        return False

@@ -1,47 +1,48 @@
-"""How many transactions were committed and how many undone, said as they come to be.
+"""Count committed and aborted transactions, and log them.
 
-Each that is undone is a line of its own, with the reason; of the others the log has the sum,
-every ten seconds at most and when the stage leaves.
+Each abort is a log line of its own, with its code.  Commits are logged as totals, at most every
+ten seconds and when the stage ends.
 """
 
 import logging
 import time
-from collections.abc import Callable
+
+from erasestream.schemas.clocks import Clock
 
 log = logging.getLogger(__name__)
 
-SAID_EVERY_S = 10.0
+LOG_EVERY_S = 10.0
 
 
 class TransactionCounters:
-    """The transactions of one loop since it was made."""
+    """The transactions of one loop."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, clock: Clock = time.monotonic) -> None:
         self.committed = 0
         self.aborted = 0
         self.records = 0
-        """Records that were handled in those that were committed."""
+        """Records that were handled in committed transactions."""
         self._clock = clock
-        self._said = 0
-        self._said_at = clock()
+        self._logged = 0
+        self._logged_at_s = clock()
 
     def commit(self, records: int) -> None:
-        """One was committed, and so many records with it."""
+        """Count a commit of this many records."""
         self.committed += 1
         self.records += records
-        if self._clock() - self._said_at >= SAID_EVERY_S:
-            self.say()
+        if self._clock() - self._logged_at_s >= LOG_EVERY_S:
+            self.log_totals()
 
     def abort(self, code: str) -> None:
-        """One was undone."""
+        """Count and log an abort."""
         self.aborted += 1
         log.warning("transaction_aborted", extra={"code": code, **self._counts()})
 
-    def say(self) -> None:
-        """The sums, if there is anything new."""
-        if self._said < self.committed:
+    def log_totals(self) -> None:
+        """Log the totals, if there was a commit since they were logged."""
+        if self._logged < self.committed:
             log.info("transactions", extra={"count": self.records, **self._counts()})
-        self._said, self._said_at = self.committed, self._clock()
+        self._logged, self._logged_at_s = self.committed, self._clock()
 
     def _counts(self) -> dict[str, int]:
         return {"committed": self.committed, "aborted": self.aborted}

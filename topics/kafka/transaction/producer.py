@@ -1,4 +1,4 @@
-"""Writes that become visible together with the offsets they were made from, or not at all."""
+"""Write records that become visible together with the offsets they come from, or not at all."""
 
 import threading
 import time
@@ -14,9 +14,11 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.catalog.acl import transactional_prefix
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
+from erasestream.topics.kafka.backoff import Backoff
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
 from erasestream.topics.kafka.records import Outgoing
@@ -25,22 +27,24 @@ from erasestream.topics.kafka.transaction.abandonable_calls import AbandonableEx
 QUEUE_KBYTES = 160_000
 """Bound of a client's queue, in kilobytes: two of the largest records."""
 CALL_TIMEOUT_S = 5.0
-"""What librdkafka is asked to wait at most; it goes on where it was when it is called again."""
+"""Longest wait of one call of librdkafka; called again, it continues where it was."""
 TRANSACTION_TIMEOUT_S = 30.0
-"""A transaction that is open for longer the brokers abort."""
+"""The brokers abort a transaction that is open for longer."""
 LOST_AFTER_S = TRANSACTION_TIMEOUT_S + CALL_TIMEOUT_S
-"""A call that has not come back by then never will (seen with librdkafka 2.16: a commit of
+"""A call that has not returned by then never will (seen with librdkafka 2.16: a commit of
 offsets after its broker had died and come back), and its transaction is aborted anyway."""
 SLICE_S = 0.5
+"""Interval at which a waiting caller looks for errors and whether it is to stop."""
+MAX_PAUSE_S = 0.5
 METADATA_S = 10.0
-"""Partitions that were added are seen within this time."""
+"""Added partitions are seen within this time."""
 LINGER_MS = 60
-"""Records wait so long for others that go with them, since brokers work per request; nothing
-waits once the transaction is being committed.  What has waited for longer and can not be sent yet
-librdkafka looks at again without a pause: with 5 ms the router took a sixth more of the processor
+"""How long a record waits for others to be sent with it, since brokers work per request; nothing
+waits once the transaction is being committed.  librdkafka checks a record that has waited longer
+and cannot be sent yet without a pause: with 5 ms the router took a sixth more of the processor
 (measured at 10 KB)."""
 DELIVERY_TIMEOUT_S = 20.0
-"""Until then a record is acknowledged, or has failed."""
+"""By then a record is acknowledged, or has failed."""
 
 
 class AbortRequired(Exception):
@@ -52,10 +56,10 @@ class AbortRequired(Exception):
 
 
 class TransactionalProducer:
-    """One transactional producer; `instance` names it for ever and fences its predecessor.
+    """One transactional producer; `instance`, its permanent name, fences its predecessor.
 
-    Every call waits for the brokers, unless `stopping` is set; then it raises `Unavailable`.
-    All raise `Fenced`, also when a transaction can not come to an end any more, and `Refused`.
+    Every call retries while the brokers are unavailable, until `stopping` is set; then it raises
+    `Unavailable`.  All raise `Refused`, and `Fenced`, also when a transaction can no longer end.
     """
 
     def __init__(
@@ -64,15 +68,14 @@ class TransactionalProducer:
         connection: Connection,
         instance: str,
         stopping: threading.Event,
-        watch: ClientErrorState,
+        errors: ClientErrorState,
     ) -> None:
         self._stopping = stopping
-        self._watch = watch
-        self._error: KafkaError | None = None
-        self._calls = AbandonableExecutor("transaction")
+        self._errors = errors
+        self._write_error: KafkaError | None = None
         self._producer = Producer(
             connection.settings(
-                watch,
+                errors,
                 transactional_id=f"{transactional_prefix(connection.role)}{instance}",
                 transaction_timeout_ms=int(TRANSACTION_TIMEOUT_S * 1000),
                 message_timeout_ms=int(DELIVERY_TIMEOUT_S * 1000),
@@ -83,14 +86,15 @@ class TransactionalProducer:
                 topic_metadata_refresh_interval_ms=int(METADATA_S * 1000),
             )
         )
+        self._calls = AbandonableExecutor("transaction")
 
     def start(self) -> None:
-        """Fence a predecessor of this name, and end what it left open."""
-        self._patiently(lambda: self._producer.init_transactions(CALL_TIMEOUT_S))
+        """Fence the predecessor of this name, and abort what it left open."""
+        self._call(lambda: self._producer.init_transactions(CALL_TIMEOUT_S))
 
     def begin(self) -> None:
         """Open a transaction."""
-        self._error = None
+        self._write_error = None
         try:
             self._producer.begin_transaction()
         except KafkaException as exception:
@@ -108,7 +112,7 @@ class TransactionalProducer:
                     record.value,
                     record.key,
                     record.partition,
-                    self._written,
+                    self._on_delivery,
                     headers=list(record.headers),
                 )
             except BufferError:
@@ -119,71 +123,82 @@ class TransactionalProducer:
                 return
 
     def serve(self) -> None:
-        """Take acknowledgements that have come."""
+        """Handle the acknowledgements that have arrived."""
         self._producer.poll(0)
 
     def commit(self, offsets: list[TopicPartition], consumer: Consumer) -> None:
         """Commit what was written, together with these offsets of the consumer's group.
 
-        Raises `AbortRequired` if a record was refused or the group has moved on.
+        Raises `AbortRequired` if a record was refused or the group has rebalanced.
         """
         if offsets:
-            self._patiently(
+            self._call(
                 lambda: self._producer.send_offsets_to_transaction(
                     offsets, consumer.consumer_group_metadata(), CALL_TIMEOUT_S
                 ),
                 meanwhile=lambda: self._producer.flush(SLICE_S),
             )
         self._producer.flush(DELIVERY_TIMEOUT_S)
-        if self._error is not None:
+        if self._write_error is not None:
             # The library would commit the transaction without the record.
-            raise AbortRequired(self._error)
-        self._patiently(lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
+            raise AbortRequired(self._write_error)
+        self._call(lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
 
     def abort(self) -> None:
         """Undo what was written since `begin`."""
-        self._patiently(lambda: self._producer.abort_transaction(CALL_TIMEOUT_S))
+        self._call(lambda: self._producer.abort_transaction(CALL_TIMEOUT_S))
 
-    def _written(self, error: KafkaError | None, _message: Message) -> None:
+    def close(self) -> None:
+        """Destroy the client and end its thread; abandon both if a call does not return."""
+        if self._calls.close(SLICE_S):
+            # The client's own `close` waits for unsent records, and raises if it is fenced.
+            del self._producer
+
+    def _on_delivery(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None:
-            self._error = error
+            self._write_error = error
 
-    def _patiently(
+    def _call(
         self, call: Callable[[], object], *, meanwhile: Callable[[], object] = lambda: None
     ) -> None:
-        while True:
-            try:
-                answer = self._calls.submit(call)
-                meanwhile()
-                self._wait(answer)
-            except KafkaException as exception:
-                error = kafka_error(exception)
-                if error.fatal():
-                    self._watch(error)  # it is raised once; the call may never come back
-                    raise Fenced(error.str()) from exception
-                if error.txn_requires_abort():
-                    raise AbortRequired(error) from exception
-                again = error.retriable() or error.code() == KafkaError._TRANSPORT
-                if not again or self._stopping.is_set():
-                    raise translate(error, "transaction") from exception
-                self._watch(error)
-                self.serve()
-            else:
-                return
+        backoff = Backoff(stopping=self._stopping, max_pause_s=MAX_PAUSE_S)
+        while not self._has_succeeded(call, meanwhile):
+            backoff.pause()
 
-    def _wait(self, answer: Future[object]) -> None:
-        """Until the call has come back; meanwhile trouble is said, and we can be asked to end."""
-        begun = time.monotonic()
+    def _has_succeeded(self, call: Callable[[], object], meanwhile: Callable[[], object]) -> bool:
+        """Make a call; False if it is to be retried."""
+        try:
+            answer = self._calls.submit(call)
+            meanwhile()
+            self._await_answer(answer)
+        except KafkaException as exception:
+            error = kafka_error(exception)
+            if error.fatal():
+                self._errors(error)  # raised only once; the next call may never return
+                raise Fenced(error.str()) from exception
+            if error.txn_requires_abort():
+                raise AbortRequired(error) from exception
+            is_retriable = error.retriable() or error.code() == KafkaError._TRANSPORT
+            if not is_retriable or self._stopping.is_set():
+                raise translate(error, "transaction") from exception
+            self._errors(error)
+            self.serve()
+            return False
+        return True
+
+    def _await_answer(self, answer: Future[object]) -> None:
+        """Wait until the call has returned; meanwhile log errors, and end if asked to."""
+        overdue = Deadline(CALL_TIMEOUT_S, time.monotonic)
+        lost = Deadline(LOST_AFTER_S, time.monotonic)
         while True:
             try:
                 answer.result(SLICE_S)
             except TimeoutError:
                 self.serve()
-                self._watch.check()  # nobody waits behind a call that a fenced client keeps
-                waited_s = time.monotonic() - begun
-                if self._stopping.is_set() and waited_s > CALL_TIMEOUT_S:
+                self._errors.check()  # a fenced client may never answer
+                if self._stopping.is_set() and overdue.has_passed:
                     raise Unavailable("transaction: no answer") from None
-                if waited_s > LOST_AFTER_S:
-                    raise Fenced("a call of the transaction did not come back") from None
+                if lost.has_passed:
+                    raise Fenced("a call of the transaction did not return") from None
             else:
                 return

@@ -98,7 +98,7 @@ class RouterProcess:
         """Join the group, perhaps again: drop what is uncommitted, start from what is committed."""
         self.generation = self._brokers.generation
         starts = {
-            at: self._brokers.commits[at].among(self._brokers.cutouts_start[at.number])
+            at: self._brokers.commits[at].within(self._brokers.cutouts_start[at.number])
             for at in partitions
         }
         self.router.on_assigned(starts)

@@ -23,6 +23,7 @@ from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.records import Partition
+from erasestream.topics.kafka.transaction.open_transaction import State
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import PARTITIONS, KafkaFixture, opened_kafka
 from tests.pipeline.stages.routing.router_harness import ACCOUNT, INSTANCE, KafkaRouterHarness
@@ -144,10 +145,10 @@ def test_a_router_that_dies_in_its_first_transaction_goes_on(bench: KafkaRouterH
     undone = threading.Event()
 
     def dies(*_: object) -> None:
-        first.loop._writes._producer.flush(20)  # what is undone has been sent
+        first.loop._clients.producer._producer.flush(20)  # what is undone has been sent
         undone.set()
 
-    first.loop._writes.commit = dies  # type: ignore[method-assign]
+    first.loop._clients.producer.commit = dies  # type: ignore[method-assign]
     first.run_until(undone.is_set)
     first.close()
     ephemeral = Partition(ephemeral_of(bench.lane), 2)
@@ -274,11 +275,11 @@ def test_a_router_whose_name_another_took_delivers_nothing_more(bench: KafkaRout
     deposed = bench.route_until(first)
     second = bench.process()
     committing = threading.Event()
-    commit = deposed.loop._writes.commit
-    deposed.loop._writes.commit = lambda *_: committing.set()  # type: ignore[method-assign]
+    commit = deposed.loop._clients.producer.commit
+    deposed.loop._clients.producer.commit = lambda *_: committing.set()  # type: ignore[method-assign]
     deposed.run_until(committing.is_set)
-    deposed.loop._writes.commit = commit  # type: ignore[method-assign]
-    deposed.loop._opened_at = 0.0
+    deposed.loop._clients.producer.commit = commit  # type: ignore[method-assign]
+    deposed.loop._transaction._state = State.OPEN
     bench.route_until(second)
     with pytest.raises(Fenced):
         deposed.run_until(lambda: False)

@@ -42,7 +42,7 @@ def test_a_transaction_that_can_not_begin_is_unavailable(kafka: KafkaFixture, la
         connection=kafka.connection(ROUTER),
         instance="never-started",
         stopping=threading.Event(),
-        watch=ClientErrorState(),
+        errors=ClientErrorState(),
     )
     with pytest.raises(Unavailable, match="transaction"):
         writes.begin()
@@ -56,10 +56,10 @@ def test_a_call_that_a_fenced_client_keeps_is_given_up(kafka: KafkaFixture, lane
         connection=kafka.connection(ROUTER),
         instance="fenced",
         stopping=threading.Event(),
-        watch=watch,
+        errors=watch,
     )
     watch(KafkaError(KafkaError._FATAL, "another took its name", fatal=True))
     never = threading.Event()
     with pytest.raises(Fenced, match="another took its name"):
-        writes._patiently(never.wait)
+        writes._call(never.wait)
     never.set()

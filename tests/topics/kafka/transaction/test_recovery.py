@@ -1,14 +1,13 @@
-"""How the exactly-once loop recovers: what it undoes, what it repeats, and when it ends."""
+"""How the exactly-once loop recovers: what it aborts, what it repeats, and when it ends."""
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import pytest
 from confluent_kafka import Consumer
 
 from erasestream.schemas.errors import Fenced
-from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES, cutouts_of, ephemeral_of
 from erasestream.topics.kafka.connection import Connection, Settings
@@ -18,146 +17,125 @@ from erasestream.topics.kafka.transaction.counters import TransactionCounters
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 from erasestream.topics.kafka.transaction.producer import TransactionalProducer
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import KafkaFixture, opened_kafka
 from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness
-from tests.topics.kafka.transaction.copying import Copy
+from tests.topics.kafka.transaction.copy_handler import CopyHandler
 
 VALUES = [b"one", b"two", b"three"]
 
 
-class Spoilt(Copy):
-    """At first writes after the last record one that no broker would take."""
+class RefusedHandler(CopyHandler):
+    """At first writes a record after the last one that no broker would accept."""
 
-    def __init__(self, to: str, *, spoilt: int) -> None:
+    def __init__(self, to: str, *, refusals: int) -> None:
         super().__init__(to)
-        self._spoilt = spoilt
+        self._refusals = refusals
 
     def handle(self, record: Record) -> Iterable[Outgoing]:
-        """The same, in another topic, and for some times what is too large."""
         yield from super().handle(record)
-        if self._spoilt and record.value == VALUES[-1]:
-            self._spoilt -= 1
+        if self._refusals and record.value == VALUES[-1]:
+            self._refusals -= 1
             yield Outgoing(self._to, record.at.number, None, [], bytes(MAX_RECORD_BYTES))
 
 
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
-    """A broker of this module's own: nobody else is in the routers' group."""
-    with opened_kafka(tmp_path_factory.mktemp("transactions")) as kafka:
-        yield kafka
-
-
-@pytest.fixture(scope="module")
-def lanes(kafka: KafkaFixture) -> Iterator[Lane]:
-    """Lanes that were made before any router ran; each test takes one."""
-    return iter(kafka.open_lanes(3))
-
-
-@pytest.fixture
-def bench(kafka: KafkaFixture, lanes: Iterator[Lane]) -> Iterator[KafkaRouterHarness]:
-    """A lane of the test's own."""
-    bench = KafkaRouterHarness(kafka, next(lanes))
-    yield bench
-    bench.close()
-
-
-def test_a_record_that_is_refused_undoes_its_transaction(bench: KafkaRouterHarness) -> None:
-    """Half of what was decided is never delivered: all of it is undone, and decided again."""
-    bench.put(cutouts_of(bench.lane), VALUES)
-    copy = Spoilt(ephemeral_of(bench.lane), spoilt=2)
+def test_a_refused_record_aborts_its_transaction(harness: KafkaRouterHarness) -> None:
+    """Half of the decisions are never delivered: all of them are undone and made again."""
+    harness.put(cutouts_of(harness.lane), VALUES)
+    handler = RefusedHandler(ephemeral_of(harness.lane), refusals=2)
     loop = TransactionalLoop(
-        connection=bench.kafka.connection(ROUTER),
-        topics=[cutouts_of(bench.lane)],
+        connection=harness.kafka.connection(ROUTER),
+        topics=[cutouts_of(harness.lane)],
         instance="copy",
-        handler=copy,
+        handler=handler,
         stopping=threading.Event(),
     )
     loop.start()
     try:
 
-        def all_is_committed() -> bool:
+        def all_are_committed() -> bool:
             loop.run_once()
             return loop.counters.records == len(VALUES)
 
-        eventually("all is committed", all_is_committed, poll_s=0)
+        eventually("all are committed", all_are_committed, poll_s=0)
     finally:
         loop.close()
-    written = [record.value for record in bench.records(ephemeral_of(bench.lane), 2)]
+    written = [record.value for record in harness.records(ephemeral_of(harness.lane), 2)]
     assert written == VALUES
     assert loop.counters.aborted == 2
-    assert copy.handled.count(VALUES[-1]) == 3
+    assert handler.handled.count(VALUES[-1]) == 3
 
 
-class Hasty(Connection):
+class ShortTransactions(Connection):
     """A connection whose transactions may be open for a second."""
 
-    def settings(self, watch: ClientErrorState, **more: object) -> Settings:
-        """The settings, but for that."""
+    def settings(self, errors: ClientErrorState, **more: object) -> Settings:
         if "transaction_timeout_ms" in more:
             more = {**more, "transaction_timeout_ms": 1000, "message_timeout_ms": 1000}
-        return super().settings(watch, **more)
+        return super().settings(errors, **more)
 
 
-def test_a_transaction_that_the_brokers_ended_ends_the_process(bench: KafkaRouterHarness) -> None:
-    """It was open for too long: nothing of it is delivered, and a successor decides anew."""
-    at = Partition(ephemeral_of(bench.lane), 0)
-    writes = TransactionalProducer(
-        connection=Hasty(cluster=bench.kafka.cluster, role=ROUTER),
+def test_a_transaction_that_timed_out_ends_the_process(harness: KafkaRouterHarness) -> None:
+    """The brokers abort it: nothing of it is delivered, and a successor decides again."""
+    at = Partition(ephemeral_of(harness.lane), 0)
+    producer = TransactionalProducer(
+        connection=ShortTransactions(cluster=harness.kafka.cluster, role=ROUTER),
         instance="slow",
         stopping=threading.Event(),
-        watch=ClientErrorState(),
+        errors=ClientErrorState(),
     )
-    writes.start()
-    writes.begin()
-    writes.write(Outgoing(at.topic, at.number, None, [], b"too late"))
+    producer.start()
+    producer.begin()
+    producer.write(Outgoing(at.topic, at.number, None, [], b"too late"))
 
-    def ended_by_the_brokers() -> bool:
-        writes.serve()
-        end = bench.kafka.offsets.log_end(at)
-        return end > 1  # the record, and the marker of a transaction's end
+    def is_aborted_by_the_brokers() -> bool:
+        producer.serve()
+        end = harness.kafka.offsets.log_end(at)
+        return end > 1  # the record, and the marker of the transaction's end
 
-    eventually("the brokers end it", ended_by_the_brokers, poll_s=0.3)
-    nobody = Consumer(bench.kafka.connection(ROUTER).settings(ClientErrorState(), group_id=ROUTER))
+    eventually("the brokers abort it", is_aborted_by_the_brokers, poll_s=0.3)
+    settings = harness.kafka.connection(ROUTER).settings(ClientErrorState(), group_id=ROUTER)
+    unsubscribed = Consumer(settings)
     with pytest.raises(Fenced):
-        writes.commit([], nobody)
-    nobody.close()
-    assert bench.records(at.topic, 2) == []
+        producer.commit([], unsubscribed)
+    unsubscribed.close()
+    producer.close()
+    assert harness.records(at.topic, 2) == []
 
 
-def test_the_sums_are_said_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
-    """Each that is undone at once; of the others the sums, every ten seconds and at the end."""
-    now = [0.0]
-    tally = TransactionCounters(clock=lambda: now[0])
+def test_totals_are_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    """Each abort at once; commits as totals, every ten seconds and at the end."""
+    now_s = [0.0]
+    counters = TransactionCounters(clock=lambda: now_s[0])
     caplog.set_level(logging.INFO)
-    tally.commit(3)
-    tally.abort("partitions_revoked")
-    now[0] = 11.0
-    tally.commit(4)
-    tally.say()
-    said = [(r.message, r.__dict__.get("count"), r.committed, r.aborted) for r in caplog.records]  # type: ignore[attr-defined]
-    assert said == [("transaction_aborted", None, 1, 1), ("transactions", 7, 2, 1)]
+    counters.commit(3)
+    counters.abort("partitions_revoked")
+    now_s[0] = 11.0
+    counters.commit(4)
+    counters.log_totals()
+    logged = [(r.message, r.__dict__.get("count"), r.committed, r.aborted) for r in caplog.records]  # type: ignore[attr-defined]
+    assert logged == [("transaction_aborted", None, 1, 1), ("transactions", 7, 2, 1)]
 
 
-def test_a_router_that_comes_back_disturbs_no_other(bench: KafkaRouterHarness) -> None:
-    """A static member keeps its partitions while it is away, and nothing is assigned anew."""
-    stays, goes = (bench.router(instance=name) for name in ("stays", "goes"))
-    both = (stays, goes)
+def test_a_member_that_comes_back_disturbs_no_other(harness: KafkaRouterHarness) -> None:
+    """A static member keeps its partitions while it is gone: the group does not rebalance."""
+    admin = harness.kafka.admin
+    eventually("no earlier member's session lasts", lambda: not admin.has_members(ROUTER))
+    stays, leaves = (harness.router(instance=name) for name in ("stays", "leaves"))
 
-    def shared() -> bool:
-        for each in both:
+    def both_have_partitions() -> bool:
+        for each in (stays, leaves):
             each.loop.run_once()
-        return all(each.loop.has_partitions for each in both)
+        return stays.loop.has_partitions and leaves.loop.has_partitions
 
-    eventually("each has a partition", shared, deadline_s=40, poll_s=0)
-    before = stays.loop._assignments
-    goes.close()
-    comes_back = bench.router(instance="goes")
-    done = [bench.process(number) for number in (0, 1)]
+    eventually("each has a partition", both_have_partitions, deadline_s=40, poll_s=0)
+    before = stays.loop._assignment.epoch
+    leaves.close()
+    comes_back = harness.router(instance="leaves")
+    uploads = [harness.process(number) for number in (0, 1)]
 
-    def routed() -> bool:
+    def are_routed() -> bool:
         for each in (stays, comes_back):
             each.loop.run_once()
-        return set(bench.seen()) >= set(done)
+        return set(harness.seen()) >= set(uploads)
 
-    eventually("both partitions are routed", routed, deadline_s=40, poll_s=0)
-    assert stays.loop._assignments == before
+    eventually("both partitions are routed", are_routed, deadline_s=40, poll_s=0)
+    assert stays.loop._assignment.epoch == before
