@@ -5,11 +5,13 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import (
@@ -47,7 +49,10 @@ from tests.paths import CACHE
 PARTITIONS = 2
 SPARE_LANES = 12
 """Lanes that are provisioned at once: that takes hardly longer than for a single one."""
-PROVISION_S = 90.0
+COORDINATOR_S = 90.0
+"""Longest time until a broker has loaded its coordinators."""
+
+T = TypeVar("T")
 GROUPS = (ROUTER, SINK, ERASER)
 """Groups with static members, which outlive their consumers by a session."""
 
@@ -165,12 +170,12 @@ class KafkaFixture:
 
     def evict_static_members(self) -> None:
         """Let the next member of each group have its partitions without waiting for a session."""
-        with self.admin_client() as client:
-            for group, described in client.describe_consumer_groups(list(GROUPS)).items():
-                instances = [m.group_instance_id for m in described.result(20.0).members]
-                if any(instances):
+        with self.admin as admin:
+            for group in GROUPS:
+                instances = _retry(partial(_static_members, admin, group))
+                if instances:
                     tls = self.connection(ADMIN).identity.ssl_context()
-                    leave_group(self.broker.bootstrap, tls, group, filter(None, instances))
+                    leave_group(self.broker.bootstrap, tls, group, instances)
 
     def open_lanes(self, count: int) -> list[Lane]:
         """Some at once."""
@@ -190,13 +195,22 @@ class KafkaFixture:
         its authorizer knows it.
         """
         with self.admin as admin:
-            retry(
-                lambda: apply(admin, catalog, plan(admin, catalog).changes),
-                deadline=Deadline(PROVISION_S, time.monotonic),
-                max_pause_s=0.2,
-            )
+            _retry(lambda: apply(admin, catalog, plan(admin, catalog).changes))
             declared = rights(catalog)
             eventually("the rights are in effect", lambda: declared <= _rights_in_effect(admin))
+
+
+def _retry(attempt: Callable[[], T]) -> T:
+    """Wait for a broker that has just started, or did not run for a while."""
+    deadline = Deadline(COORDINATOR_S, time.monotonic)
+    return retry(attempt, deadline=deadline, max_pause_s=0.2)
+
+
+def _static_members(admin: Admin, group: str) -> list[str]:
+    with admin.use() as client:
+        described = client.describe_consumer_groups([group])[group]
+        members = admin.ask(f"group {group}", described).members
+    return [member.group_instance_id for member in members if member.group_instance_id]
 
 
 def _rights_in_effect(admin: Admin) -> set[Right | None]:

@@ -113,8 +113,8 @@ class UploadSender:
         self._clients = ProducerPool(
             _settings(connection, errors, limits),
             delivery_s=limits.delivery_s,
-            renewal=CertificateWatcher(connection.identity),
-            lifeline=BrokerLossDetector(connection, errors),
+            certificate=CertificateWatcher(connection.identity),
+            broker_loss=BrokerLossDetector(connection, errors),
             name=role,
         )
 
@@ -179,8 +179,6 @@ class UploadSender:
             # Every record is acknowledged or given up within this time.
             self._wait_empty(self.limits.delivery_s + _PURGE_S)
         finally:
-            self._clients.purge()
-            self._budget.wait_empty(_PURGE_S)
             self._clients.close()
 
     def _wait_empty(self, timeout_s: float) -> None:
@@ -199,7 +197,7 @@ class UploadSender:
         """Complete an upload's future; called by the thread of its client."""
         try:
             if error is None:
-                self._failures.errors.settled()
+                self._failures.errors.recovered()
                 receipt.set_result(_receipt(upload_id, message))
             else:
                 receipt.set_exception(self._failures.of(error))

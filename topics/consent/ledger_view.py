@@ -180,7 +180,7 @@ class LedgerView:
 
         A partition whose leader does not answer in time is not among them.
         """
-        return self._view.catch_up_with_known(deadline_s=deadline_s)
+        return self._view.catch_up_reachable(deadline_s=deadline_s)
 
     def close(self) -> None:
         """Stop reading."""

@@ -15,12 +15,9 @@ from erasestream.topics.consent.ledger_view import Erasures, GrantHistory, ledge
 from erasestream.topics.consent.view import ActiveGrant, ConsentState
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.consumer.cached_partition_state import CachedPartitionState, State
 from erasestream.topics.kafka.consumer.compacted_view import Mark
-from erasestream.topics.kafka.consumer.partition_reader import (
-    CachedPartitionState,
-    PartitionReader,
-    State,
-)
+from erasestream.topics.kafka.consumer.partition_reader import PartitionReader
 from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.records import Partition, Record

@@ -36,10 +36,10 @@ class Admin:
     def __init__(self, connection: Connection, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         self.connection = connection
         self.timeout_s = timeout_s
-        self._watch = ClientErrorState()
+        self._errors = ClientErrorState()
         # Connected to all brokers: otherwise a request to an unavailable one keeps two cores busy
         # until it is answered.  librdkafka reconnects at once whenever it was refused (2.16).
-        settings = connection.settings(self._watch, enable_sparse_connections=False)
+        settings = connection.settings(self._errors, enable_sparse_connections=False)
         self._certificate = CertificateWatcher(connection.identity)
         self._clients = ReplaceableClient(lambda: AdminClient(settings), _close)
 
@@ -90,8 +90,8 @@ class Admin:
             ):
                 raise translate(error, context) from exception
             self._serve()  # the error callback knows the reason
-            raise self._watch.explain(f"{context}: no answer") from exception
-        self._watch.settled()
+            raise self._errors.explain(f"{context}: no answer") from exception
+        self._errors.recovered()
 
     def _serve(self) -> None:
         with self._clients.use() as client:

@@ -1,86 +1,88 @@
-"""Notice that a client has forgotten its brokers, although they are there.
+"""Detect that a client lost all broker metadata although the brokers are reachable.
 
-librdkafka forgets every broker that an answer about the cluster does not name.  A broker that is
-just starting or stopping can answer that there is none: the client then has nobody left to ask,
-and is silent for good (its issue 5301, open; seen with 2.15 and 2.16).  It takes another client.
+librdkafka drops every broker that a metadata response does not name.  A broker that is starting or
+stopping can answer that there is none: the client then has no broker left to ask, and stays silent
+(its issue 5301, open; seen with 2.15 and 2.16).  Only another client recovers.
 """
 
 import logging
 import time
-from collections.abc import Callable
 
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from erasestream.schemas.clocks import Clock
 from erasestream.schemas.errors import Unavailable
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.errors import ClientErrorState
 
 log = logging.getLogger(__name__)
 
-AFTER_S = 10.0
-"""How long all brokers are away before anybody asks whether it is so."""
-AGAIN_S = 20.0
-ANSWER_S = 3.0
-TIMES = 3
-"""How often in a row a client must not be answered: one may ask a broker that stands still."""
+SUSPECT_AFTER_S = 10.0
+"""A client that reports all brokers down for this long is probed."""
+PROBE_EVERY_S = 20.0
+PROBE_TIMEOUT_S = 3.0
+FAILED_PROBES = 3
+"""Unanswered probes in a row that make a client lost: one may go to a broker that hangs."""
 
 
 class BrokerLossDetector:
-    """What a client that reads or writes for long is asked about now and then."""
+    """Probes a long-lived client that reports all brokers down."""
 
     def __init__(
-        self,
-        connection: Connection,
-        watch: ClientErrorState,
-        *,
-        clock: Callable[[], float] = time.monotonic,
+        self, connection: Connection, errors: ClientErrorState, *, clock: Clock = time.monotonic
     ) -> None:
-        """`watch`: the error callback of the client."""
+        """`errors`: the error callback of the client."""
         self._connection = connection
-        self._watch = watch
+        self._errors = errors
         self._clock = clock
-        self._not_before_s = 0.0
-        self._unanswered = 0
+        self._next_probe_s = 0.0
+        self._failed_probes = 0
 
     def is_lost(self, client: Consumer | Producer) -> bool:
-        """Whether another client reaches the brokers, and this one does not, again and again.
+        """Return whether another client reaches the brokers and this one repeatedly does not.
 
-        Costs nothing as long as the client has not said that all are away; then some seconds,
-        now and then.
+        Free of cost as long as the client reaches a broker; otherwise a probe takes some seconds,
+        every `PROBE_EVERY_S`.
         """
-        since_s = self._watch.all_away_since_s
+        since_s = self._errors.all_down_since_s
         if since_s is None:
-            self._unanswered = 0
+            self._failed_probes = 0
             return False
-        if self._clock() < max(since_s + AFTER_S, self._not_before_s):
+        if self._clock() < max(since_s + SUSPECT_AFTER_S, self._next_probe_s):
             return False
-        self._not_before_s = self._clock() + AGAIN_S
+        self._next_probe_s = self._clock() + PROBE_EVERY_S
         if _is_answered(client):
-            self._settle()
+            self._reset()
             return False
-        if not _is_answered(AdminClient(self._connection.settings(ClientErrorState()))):
+        if not self._is_another_answered():
             return False
-        self._unanswered += 1
-        if self._unanswered < TIMES:
+        self._failed_probes += 1
+        if self._failed_probes < FAILED_PROBES:
             return False
         log.warning("client_lost")
-        self._settle()  # whoever comes next has lost nobody yet
+        self._reset()  # the next client starts without a suspicion
         return True
 
-    def _settle(self) -> None:
-        self._unanswered = 0
-        self._watch.settled()
-
     def check(self, client: Consumer | Producer) -> None:
-        """Raises `Unavailable` if it is lost: who starts again gets another."""
+        """Raise `Unavailable` if the client is lost: a restart replaces it."""
         if self.is_lost(client):
-            raise Unavailable("a client has forgotten its brokers, which are there")
+            raise Unavailable(
+                "the client lost all broker metadata although the brokers are reachable"
+            )
+
+    def _is_another_answered(self) -> bool:
+        with AdminClient(self._connection.settings(ClientErrorState())) as other:
+            return _is_answered(other)
+
+    def _reset(self) -> None:
+        self._failed_probes = 0
+        self._errors.recovered()
 
 
 def _is_answered(client: Consumer | Producer | AdminClient) -> bool:
     try:
-        client.list_topics(timeout=ANSWER_S)
+        client.list_topics(timeout=PROBE_TIMEOUT_S)
     except KafkaException:
         return False
     return True

@@ -1,61 +1,61 @@
-"""Notice that the certificate of a role was renewed.
+"""Detect that the certificate of a role was renewed.
 
-Client libraries read the files once, when a client is made.  A connection that stands outlives
-its certificate, but the next one would be refused.  So whoever holds clients looks now and
-then whether the files are others than those that its clients were made with, and makes them
-anew.  Renew well before the old certificate expires; a minute is enough.
+Client libraries read the files once, when a client is constructed.  An open connection outlives
+its certificate, but the next one would be refused.  So the owner of clients checks regularly
+whether the files differ from those that its clients were constructed with, and replaces them.
+Renew well before the old certificate expires; a minute is enough.
 
 Key and certificate are two files, and are not replaced at the same moment: as long as they do
-not fit each other nothing is due.
+not match each other nothing is due.
 """
 
 import hashlib
 import ssl
 import threading
 import time
-from collections.abc import Callable
 
+from erasestream.schemas.clocks import Clock
 from erasestream.topics.kafka.tls import Identity
 
 LOOK_EVERY_S = 5.0
 
 
 class CertificateWatcher:
-    """What the clients of one identity were made with, and what lies there now.  Thread-safe."""
+    """Fingerprint of the files that the clients of one identity were made with.  Thread-safe."""
 
     def __init__(
         self,
         identity: Identity,
         *,
         look_every_s: float = LOOK_EVERY_S,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._identity = identity
         self._look_every_s = look_every_s
         self._clock = clock
         self._lock = threading.Lock()
         self._known = _fingerprint(identity)
-        self._next_s = clock() + look_every_s
+        self._next_look_s = clock() + look_every_s
 
     def is_due(self) -> bool:
-        """Whether other files lie there: once for each change; then make your clients anew.
+        """Return whether the clients must be replaced; true once for each change of the files.
 
-        Looks at the disk at most every `look_every_s`.
+        Reads the files at most every `look_every_s`.
         """
-        if self._clock() < self._next_s:
+        if self._clock() < self._next_look_s:
             return False
         with self._lock:
-            self._next_s = self._clock() + self._look_every_s
+            self._next_look_s = self._clock() + self._look_every_s
             now = _fingerprint(self._identity)
             if now is None or now == self._known:
                 return False
-            # Known before the clients are made: a change in between is noticed the next time.
+            # Set before the clients are replaced: a change meanwhile is noticed at the next look.
             self._known = now
             return True
 
 
 def _fingerprint(identity: Identity) -> bytes | None:
-    """Of what lies there; None if that is no key with its certificate."""
+    """Return the digests of the files; None if they are not a key with its certificate."""
     try:
         identity.ssl_context()
         parts = (identity.ca, identity.certificate, identity.key)

@@ -28,13 +28,13 @@ class Connection:
         self.role = role
         self.identity = Identity.load(cluster.identities, role)
 
-    def settings(self, watch: ClientErrorState, **more: object) -> Settings:
+    def settings(self, errors: ClientErrorState, **more: object) -> Settings:
         """Return the settings of a client of this role; `more` with `_` for `.`."""
         return {
             **self.identity.client_settings(),
             "bootstrap.servers": ",".join(self.cluster.bootstrap_servers),
             "client.id": self.role,
-            "error_cb": watch,
+            "error_cb": errors,
             "log_level": 0,  # errors are reported through error_cb, once
             "socket.keepalive.enable": True,
             "reconnect.backoff.max.ms": 2000,

@@ -1,7 +1,7 @@
-"""Errors of the client library in our words, and what a client reports of itself.
+"""Errors of the client library as errors of ours, and the last errors that a client reported.
 
-Nothing hangs silently: what the brokers refuse is learnt from librdkafka's error callback
-and from the answers to explicit questions.
+Nothing hangs silently: refusals of the brokers come through librdkafka's error callback and in
+answers to requests.
 """
 
 import logging
@@ -42,12 +42,12 @@ _UNKNOWN_TOPIC = {
     KafkaError.UNKNOWN_TOPIC_ID,
 }
 _CERTIFICATE_ALERT = re.compile(r"SSL routines:.*alert (bad certificate|certificate|unknown ca)")
-"""What a broker says that refuses our certificate.  In TLS 1.3 that comes after the handshake,
+"""The alert of a broker that refuses our certificate.  In TLS 1.3 it comes after the handshake,
 and librdkafka reports it as a lost connection; the words are OpenSSL's."""
 
 
 def translate(error: KafkaError, context: str = "") -> ErasestreamError:
-    """The error in our words; `context` says what was tried (topic names, never content)."""
+    """Return the error as one of ours; `context` names the attempt (topic names, never content)."""
     code, detail = error.code(), f"{context}: {error.str()}" if context else error.str()
     if code in _NOT_AUTHORIZED:
         return NotAuthorized(detail)
@@ -63,52 +63,55 @@ def translate(error: KafkaError, context: str = "") -> ErasestreamError:
 
 
 def kafka_error(exception: KafkaException) -> KafkaError:
-    """The error that a client raised."""
+    """Return the error that a client raised."""
     error = exception.args[0]
     assert isinstance(error, KafkaError)  # noqa: S101 (what the library documents)
     return error
 
 
 def is_fatal(error: KafkaError) -> bool:
-    """Whether the client that said so will do nothing any more: make another."""
+    """Return whether the client that reported this is unusable and must be replaced."""
     return error.fatal() or error.code() == KafkaError._FATAL
 
 
 class ClientErrorState:
-    """What a client's error callback reported: kept, and said once until all is well again."""
+    """Errors that a client's error callback reported; an outage is logged once.
+
+    The first error of an outage is logged as `broker_trouble`, its end as `broker_back`.
+    """
 
     def __init__(self) -> None:
         self._last: KafkaError | None = None
         self._fatal: KafkaError | None = None
-        self.all_away_since_s: float | None = None
-        """Since when the client says that no broker is there; None if one is."""
+        self.all_down_since_s: float | None = None
+        """Time since which the client reports all brokers down; None if it reaches one."""
 
     def __call__(self, error: KafkaError) -> None:
-        """Take one report; this is the `error_cb` of a client."""
+        """Note an error; this is the `error_cb` of a client."""
         first = self._last is None
         if is_fatal(error):
             self._fatal = error
-        if error.code() == KafkaError._ALL_BROKERS_DOWN and self.all_away_since_s is None:
-            self.all_away_since_s = time.monotonic()
-        # A cause (a refused certificate) says more than its consequences (connections lost).
+        if error.code() == KafkaError._ALL_BROKERS_DOWN and self.all_down_since_s is None:
+            self.all_down_since_s = time.monotonic()
+        # A cause (a refused certificate) explains more than its consequences (lost connections).
         last = self._last
         if last is None or isinstance(translate(last), Unavailable):
             self._last = error
         if first:
             log.warning("broker_trouble", extra={"code": error.name(), "reason": error.str()})
 
-    def check(self) -> None:
-        """Raises `Fenced` if the client said that it can not go on: reading would be silent."""
+    def raise_if_fatal(self) -> None:
+        """Raise `Fenced` if the client reported a fatal error: it would deliver nothing more."""
         if self._fatal is not None:
             raise Fenced(self._fatal.str())
 
-    def settled(self) -> None:
-        """An answer came: the trouble is over."""
+    def recovered(self) -> None:
+        """End the outage, after an answer."""
         if self._last is not None:
             log.warning("broker_back")
-        self._last = self.all_away_since_s = None
+        self._last = self.all_down_since_s = None
 
     def explain(self, otherwise: str) -> ErasestreamError:
-        """The best reason known for an answer that did not come."""
-        last = self._last  # other threads may settle it meanwhile
+        """Return the error that best explains a missing answer."""
+        last = self._last  # another thread may reset it meanwhile
         return translate(last, otherwise) if last else Unavailable(otherwise)

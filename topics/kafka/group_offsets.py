@@ -43,7 +43,7 @@ class GroupOffsets:
     def __init__(self, connection: Connection, *, timeout_s: float = TIMEOUT_S) -> None:
         self._connection = connection
         self._timeout_s = timeout_s
-        self._watch = ClientErrorState()
+        self._errors = ClientErrorState()
 
     def committed(self, group: str, partitions: Iterable[Partition]) -> dict[Partition, Committed]:
         """Return what is committed for these; those without are left out.
@@ -57,7 +57,7 @@ class GroupOffsets:
         context = f"role {self._connection.role}, group {group}"
         with self._consumer(group) as consumer:
             answers = self._answers(consumer, asked, context)
-        self._watch.settled()
+        self._errors.recovered()
         result = {}
         for tp in answers:
             if tp.error is not None:
@@ -90,15 +90,15 @@ class GroupOffsets:
                 if error.code() not in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
                     raise translate(error, context) from exception
                 consumer.poll(0)  # serves the error callback, which knows the reason
-                raise self._watch.explain(f"{context}: no answer") from exception
-        self._watch.settled()
+                raise self._errors.explain(f"{context}: no answer") from exception
+        self._errors.recovered()
         if answer.error is not None:
             raise translate(answer.error, context)
 
     @contextmanager
     def _consumer(self, group: str) -> Iterator[Consumer]:
         settings = self._connection.settings(
-            self._watch,
+            self._errors,
             enable_sparse_connections=False,  # see `Admin`
             group_id=group,
             enable_auto_commit=False,
@@ -126,4 +126,4 @@ class GroupOffsets:
                 if not isinstance(error, Unavailable):
                     raise error from exception
                 if deadline.has_passed:
-                    raise self._watch.explain(f"{context}: no answer") from exception
+                    raise self._errors.explain(f"{context}: no answer") from exception

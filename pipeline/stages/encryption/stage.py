@@ -63,7 +63,7 @@ class EncryptionStage:
         stored = self._pool.map(lambda event: self._retry.call(lambda: self._store(event)), kept)
         self.counts.update(stored)
         self._retry.call(lambda: self._recheck_markers(event.grant for event in kept))
-        self._queue.done(records)
+        self._queue.commit(records)
 
     def is_ready(self) -> bool:
         """Return whether the group has answered."""

@@ -88,7 +88,7 @@ class EraserStage:
             if each.ended is None or not erased.issuperset(each.ended)
         ]
         done = self._offsets.advance((each.record for each in work), self.pending)
-        self._queue.done_below(done)
+        self._queue.commit_below(done)
         if self._outage.end_round():
             self._stopping.wait(RETRY_S)
 

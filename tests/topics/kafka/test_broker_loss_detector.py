@@ -34,9 +34,9 @@ RESTARTS = 3
 class Curious(Connection):
     """Its clients ask about the cluster all the time, also while a broker stops or starts."""
 
-    def settings(self, watch: ClientErrorState, **more: object) -> Settings:
+    def settings(self, errors: ClientErrorState, **more: object) -> Settings:
         """The settings, but for that."""
-        return super().settings(watch, **more) | {"topic.metadata.refresh.interval.ms": 10}
+        return super().settings(errors, **more) | {"topic.metadata.refresh.interval.ms": 10}
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +50,9 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits before it is asked, and once is enough."""
-    monkeypatch.setattr(broker_loss_detector, "AFTER_S", 0.0)
-    monkeypatch.setattr(broker_loss_detector, "AGAIN_S", 0.0)
-    monkeypatch.setattr(broker_loss_detector, "TIMES", 1)
+    monkeypatch.setattr(broker_loss_detector, "SUSPECT_AFTER_S", 0.0)
+    monkeypatch.setattr(broker_loss_detector, "PROBE_EVERY_S", 0.0)
+    monkeypatch.setattr(broker_loss_detector, "FAILED_PROBES", 1)
 
 
 def astray(kafka: KafkaFixture, watch: ClientErrorState) -> Producer:
@@ -62,7 +62,7 @@ def astray(kafka: KafkaFixture, watch: ClientErrorState) -> Producer:
 
     def has_noticed() -> bool:
         client.poll(0.1)
-        return watch.all_away_since_s is not None
+        return watch.all_down_since_s is not None
 
     eventually("it says that all are away", has_noticed)
     return client
@@ -75,7 +75,7 @@ def test_a_client_that_reaches_nobody_is_lost_if_another_does(kafka: KafkaFixtur
     line = BrokerLossDetector(kafka.connection(ROUTER), watch)
     client = astray(kafka, watch)
     assert line.is_lost(client)
-    assert watch.all_away_since_s is None
+    assert watch.all_down_since_s is None
     assert not line.is_lost(client)
 
 
@@ -84,7 +84,7 @@ def test_stages_end(kafka: KafkaFixture) -> None:
     """Their successors have new clients."""
     watch = ClientErrorState()
     client = astray(kafka, watch)
-    with pytest.raises(Unavailable, match="forgotten"):
+    with pytest.raises(Unavailable, match="lost all broker metadata"):
         BrokerLossDetector(kafka.connection(ROUTER), watch).check(client)
 
 
@@ -107,7 +107,7 @@ def test_a_client_that_has_found_them_again_is_not_lost(kafka: KafkaFixture) -> 
     line = BrokerLossDetector(kafka.connection(ROUTER), watch)
     found = Producer(kafka.connection(ROUTER).settings(ClientErrorState()))
     assert not line.is_lost(found)
-    assert watch.all_away_since_s is None
+    assert watch.all_down_since_s is None
 
 
 def test_nobody_is_asked_too_soon_or_too_often(kafka: KafkaFixture) -> None:
@@ -117,12 +117,12 @@ def test_nobody_is_asked_too_soon_or_too_often(kafka: KafkaFixture) -> None:
     line = BrokerLossDetector(kafka.connection(ROUTER), watch, clock=lambda: now[0])
     client = astray(kafka, watch)
     assert not line.is_lost(client)
-    now[0] += 2 * broker_loss_detector.AFTER_S
+    now[0] += 2 * broker_loss_detector.SUSPECT_AFTER_S
     with kafka.silence():
         assert not line.is_lost(client)
     assert not line.is_lost(client)
     for is_enough in (False, False, True):
-        now[0] += 2 * broker_loss_detector.AGAIN_S
+        now[0] += 2 * broker_loss_detector.PROBE_EVERY_S
         assert line.is_lost(client) == is_enough
 
 

@@ -162,7 +162,7 @@ class GroupConsumer:
     def _is_record(self, message: Message) -> bool:
         error = message.error()
         if error is None:
-            self._errors.settled()
+            self._errors.recovered()
             return True
         if error.code() == KafkaError._MAX_POLL_EXCEEDED:
             log.warning("polled_too_late", extra={"seconds": self._max_processing_s})

@@ -1,39 +1,34 @@
 """Read partitions of compacted topics as they are now, from the beginning or from a mark.
 
-For questions about one account among many.  Clients are kept between questions: making them
-costs a TLS handshake with every broker, which is most of what a question would cost.  What was
-read can be kept, too (`CachedPartitionState`): the next question reads only what is new.
+For questions about one account among many.  Clients are kept between reads: constructing them
+costs a TLS handshake with every broker, which is most of what a read would cost.
 """
 
-import math
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable
 
-from erasestream.schemas.errors import Unavailable
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView, Mark
 from erasestream.topics.kafka.records import Partition, Record
 
 MAX_IDLE = 16
-"""Clients that are kept for the next questions, if so many were asked at once; who asks more at
-once makes more.  With four, twenty decisions a second on a busy machine made 250 connections a
-second, whose handshakes kept it busy (measured)."""
+"""Clients that are kept for the next reads, if so many ran at once; more reads at once construct
+more.  With four, twenty decisions a second on a busy machine made 250 connections a second, whose
+handshakes kept it busy (measured)."""
 
 
 class PartitionReader:
-    """As many views as there are questions at a time.  Thread-safe."""
+    """A pool of views, one for each read at a time.  Thread-safe."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._renewal = CertificateWatcher(connection.identity)
+        self._certificate = CertificateWatcher(connection.identity)
         self._lock = threading.Lock()
         self._idle: list[CompactedView] = []
-        self._age = 0
-        """How often the certificate was renewed; views of before are not used again."""
+        self._generation = 0
+        """Grows when idle views are closed; a view of an earlier generation is not used again."""
+        self._is_closed = False
 
     def read(
         self,
@@ -44,137 +39,55 @@ class PartitionReader:
         end: Mark | None = None,
         deadline_s: float,
     ) -> Mark:
-        """Apply every record that was acknowledged before this was called; how far that is.
+        """Apply every record that was acknowledged before the call; return how far it read.
 
-        `begin` and `end`: from there instead of the beginning, and up to there instead.
-        Raises `Unavailable` after the deadline, or `Refused`.
+        `begin` and `end`: from there instead of the log start, and up to there instead of the log
+        end.  Raises `Unavailable` after the deadline, or `Refused`.
         """
-        view, age = self._take(at, apply, begin)
+        view, generation = self._take(apply)
         try:
+            view.assign([at], apply, start=begin)
             view.catch_up(end or view.mark(), deadline_s=deadline_s)
             reached = dict(view.applied)
-            view.rest()
+            view.unassign()
         except BaseException:
             view.close()
             raise
-        self._give_back(view, age)
+        self._give_back(view, generation)
         return reached
 
-    def _take(
-        self, at: Partition, apply: Callable[[Record], None], begin: Mark | None
-    ) -> tuple[CompactedView, int]:
+    def close(self) -> None:
+        """Close the idle views; those of reads that still run are closed at their end."""
         with self._lock:
-            if self._renewal.is_due():
-                self._age += 1
-                for view in self._idle:
-                    view.close()
-                self._idle = []
-            age, idle = self._age, self._idle.pop() if self._idle else None
+            self._is_closed = True
+            idle = self._take_idle()
+        _close(idle)
+
+    def _take(self, apply: Callable[[Record], None]) -> tuple[CompactedView, int]:
+        outdated: list[CompactedView] = []
+        with self._lock:
+            if self._certificate.is_due():
+                outdated = self._take_idle()
+            generation, idle = self._generation, self._idle.pop() if self._idle else None
+        _close(outdated)
         view = idle or CompactedView(connection=self._connection, topics={}, apply=apply)
-        try:
-            view.begin([at], apply, start=begin)
-        except BaseException:
-            view.close()
-            raise
-        return view, age
+        return view, generation
 
-    def _give_back(self, view: CompactedView, age: int) -> None:
+    def _take_idle(self) -> list[CompactedView]:
+        idle, self._idle = self._idle, []
+        self._generation += 1
+        return idle
+
+    def _give_back(self, view: CompactedView, generation: int) -> None:
         with self._lock:
-            is_of_use = age == self._age and len(self._idle) < MAX_IDLE
-            if is_of_use:
+            is_current = generation == self._generation and not self._is_closed
+            is_kept = is_current and len(self._idle) < MAX_IDLE
+            if is_kept:
                 self._idle.append(view)
-        if not is_of_use:
+        if not is_kept:
             view.close()
 
 
-class State(Protocol):
-    """What records add up to.  The same records again, in their order, change nothing."""
-
-    def apply(self, record: Record) -> None:
-        """Take one record into account."""
-
-
-S = TypeVar("S", bound=State)
-
-
-class BrokerQueries(Protocol):
-    """What is asked of the brokers (`OffsetQueries`)."""
-
-    def log_end(self, at: Partition) -> int:
-        """The offset behind the last record of a partition."""
-
-    def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
-        """The id that each topic has now."""
-
-
-class CachedPartitionState(Generic[S]):
-    """The state of one partition, kept between questions.  Thread-safe.
-
-    A partition that reaches less far than what was read has a leader that was deposed and does
-    not know that yet: it is not believed.  Or its topic was made anew: then so is the state.
-    """
-
-    def __init__(
-        self,
-        reads: PartitionReader,
-        at: Partition,
-        *,
-        make: Callable[[], S],
-        queries: BrokerQueries,
-        deadline_s: float,
-    ) -> None:
-        """`make`: a state to which nothing was applied yet."""
-        self._reads, self._at, self._deadline_s = reads, at, deadline_s
-        self._make, self._queries = make, queries
-        self._topic_id: str | None = None
-        self._lock = threading.Lock()
-        self._state, self._reached, self._fresh_s = make(), 0, -math.inf
-
-    @contextmanager
-    def now(self) -> Iterator[tuple[S, Mark]]:
-        """The state as of now, for as long as this lasts, and how far it was read for that.
-
-        Raises `Unavailable` after the deadline, or `Refused`.
-        """
-        asked_s = time.monotonic()
-        if not self._lock.acquire(timeout=self._deadline_s):
-            raise Unavailable("many ask about the same partition")
-        try:
-            # What somebody else began to read after we had asked answers us, too.
-            if self._fresh_s <= asked_s:
-                begun_s = time.monotonic()
-                self._catch_up()
-                self._fresh_s = begun_s
-            yield self._state, {self._at: self._reached}
-        finally:
-            self._lock.release()
-
-    def _catch_up(self) -> None:
-        # Asked by one at a time: a mark that is older than what was read would look like a loss.
-        end = self._queries.log_end(self._at)
-        if self._topic_id is None:
-            self._topic_id = self._id_now()
-        if end < self._reached:
-            self._begin_anew()
-        begin = self._reached
-        if end == begin:
-            return
-        reached = self._reads.read(
-            self._at,
-            # A leader that does not have the beginning yet lets the client begin at its own.
-            lambda record: self._state.apply(record) if record.offset >= begin else None,
-            begin={self._at: begin} if begin else None,
-            end={self._at: end},
-            deadline_s=self._deadline_s,
-        )
-        self._reached = reached[self._at]
-
-    def _begin_anew(self) -> None:
-        topic_id = self._id_now()
-        if topic_id == self._topic_id:
-            raise Unavailable(f"{self._at} reaches less far than it did")
-        self._state, self._reached, self._fresh_s = self._make(), 0, -math.inf
-        self._topic_id = topic_id
-
-    def _id_now(self) -> str:
-        return self._queries.topic_ids([self._at.topic])[self._at.topic]
+def _close(views: list[CompactedView]) -> None:
+    for view in views:
+        view.close()

@@ -1,18 +1,29 @@
-"""Read an upload again, at exactly the place where it lay.
+"""Read an upload again, by its partition and offset.
 
-There is no reset policy: with one, the place of a purged upload delivers a stranger's photo
-(measured).  What is gone is gone, and the caller is told so.
+There is no reset policy: with one, the offset of a purged upload delivers another customer's photo
+(measured).  A deleted record is reported as deleted.
 
-Reads ahead, since what is asked for next mostly lies next; what was read ahead is bounded
-in bytes.  One thread.
+Reads ahead, since the next record asked for is mostly the next in the partition; records read ahead
+are bounded in bytes.  Rules, all of them:
+
+* A partition is read from the offset that was sought.  An offset before it, or more than
+  `MAX_SKIP` records ahead of what has arrived, is sought again.
+* Records before the offset asked for are dropped; beyond `MAX_SKIP_BYTES` of them the offset is
+  sought after all.
+* A record is deleted if its broker reports exactly its offset as out of range, or delivers a later
+  record first.
+* No answer within `ANSWER_TIMEOUT_S` is `Unavailable`, and says nothing about the record.
+
+One thread.
 """
 
 import time
 from collections import deque
-from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import Unavailable
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.connection import Connection
@@ -20,32 +31,56 @@ from erasestream.topics.kafka.errors import ClientErrorState, translate
 from erasestream.topics.kafka.records import Partition, Record
 
 MAX_HELD_BYTES = 64_000_000
-"""Bound of what was read ahead, beside librdkafka's own queue of the same size."""
+"""Bound of the records read ahead, beside librdkafka's own queue of the same size."""
 MAX_SKIP = 64
-"""A place further on than this many records is sought, nearer ones are read through to."""
+"""An offset further ahead than this is sought; a nearer one is read through to."""
 MAX_SKIP_BYTES = 4_000_000
-"""Once so much was read through to a place, it is sought after all: uploads can be large."""
+"""After reading so much on the way to an offset, it is sought after all: uploads can be large."""
 ANSWER_TIMEOUT_S = 10.0
-"""How long nothing of the partition may come, until its broker counts as away."""
+"""A partition without a record for this long counts as unavailable."""
+POLL_S = 0.1
+
+
+@dataclass
+class _ReadAhead:
+    """Records of one partition, read from the offset that was sought."""
+
+    sought: int
+    next_offset: int
+    """Offset after the last record that arrived."""
+    records: deque[Record] = field(default_factory=deque)
+    out_of_range: int | None = None
+    """Offset that the broker does not have."""
+
+    def leads_to(self, offset: int) -> bool:
+        """Return whether reading on delivers this offset soon."""
+        start = self.records[0].offset if self.records else self.next_offset
+        return start <= offset <= self.next_offset + MAX_SKIP
+
+    def skip_to(self, offset: int) -> int:
+        """Drop the records before this offset; return their bytes."""
+        skipped = 0
+        while self.records and self.records[0].offset < offset:
+            skipped += len(self.records.popleft().value)
+        return skipped
+
+    def take(self, offset: int) -> Record | None:
+        """Return the first record if it has this offset; None if the offset is deleted."""
+        return self.records.popleft() if self.records[0].offset == offset else None
 
 
 class RecordFetcher:
-    """Uploads by their place."""
+    """Uploads by partition and offset."""
 
-    def __init__(
-        self, *, connection: Connection, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, *, connection: Connection, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self.received = 0
-        """How many records came from the brokers, also those that nobody asked for."""
-        self._watch = ClientErrorState()
-        self._lifeline = BrokerLossDetector(connection, self._watch)
-        self._held: dict[Partition, deque[Record]] = {}
-        self._next: dict[Partition, int] = {}
-        self._aimed: dict[Partition, int] = {}
-        self._out_of_range: dict[Partition, int | None] = {}
+        """Records from the brokers, including those that were not asked for."""
+        self._errors = ClientErrorState()
+        self._broker_loss = BrokerLossDetector(connection, self._errors)
+        self._reading: dict[Partition, _ReadAhead] = {}
         self._settings = connection.settings(
-            self._watch,
+            self._errors,
             group_id=connection.role,  # never joined: partitions are assigned
             enable_auto_commit=False,
             enable_auto_offset_store=False,
@@ -57,95 +92,93 @@ class RecordFetcher:
         self._consumer = Consumer(self._settings)
 
     def read(self, at: Partition, offset: int) -> Record | None:
-        """The record at this place; None if it is not there any more.
+        """Return the record at this offset; None if it is deleted.
 
-        Raises `Unavailable` if the broker does not answer: that says nothing about whether
-        it is there.
+        Raises `Unavailable` if the broker does not answer: the record may exist or not.
         """
-        deadline = self._clock() + ANSWER_TIMEOUT_S
+        deadline = Deadline(ANSWER_TIMEOUT_S, self._clock)
         skipped_bytes = 0
         while True:
-            self._aim(at, offset)
-            held = self._held[at]
-            while held and held[0].offset < offset:
-                skipped_bytes += len(held.popleft().value)
-            if held:
-                return held.popleft() if held[0].offset == offset else None
-            if at in self._out_of_range:
-                is_gone = self._out_of_range[at] == offset
-                self._forget(at)
-                if is_gone:
+            ahead = self._seek(at, offset)
+            skipped_bytes += ahead.skip_to(offset)
+            if ahead.records:
+                return ahead.take(offset)
+            if ahead.out_of_range is not None:
+                self._drop(at)
+                if ahead.out_of_range == offset:
                     return None
-                # Another place is, on the way to this one or of an earlier aim: librdkafka
-                # lets such an error outlive its assignment, and may stop the next one with it.
+                # Another offset is out of range, before this one or of an earlier assignment:
+                # librdkafka can report it after that ended, and may stop the next one with it.
                 continue
-            if skipped_bytes > MAX_SKIP_BYTES and self._aimed[at] != offset:
-                self._forget(at)
+            if skipped_bytes > MAX_SKIP_BYTES and ahead.sought != offset:
+                self._drop(at)
                 continue
             if self._receive(at) == at:
-                deadline = self._clock() + ANSWER_TIMEOUT_S
-            elif self._clock() > deadline:
-                trouble = self._watch.explain(f"reading {at} again: no answer")
-                self._let_go(at)
-                raise trouble
+                deadline = Deadline(ANSWER_TIMEOUT_S, self._clock)
+            elif deadline.has_passed:
+                error = self._errors.explain(f"reading {at} again: no answer")
+                self._give_up(at)
+                raise error
 
     def close(self) -> None:
-        """Stop reading."""
+        """Close the consumer."""
         self._consumer.close()
 
-    def _aim(self, at: Partition, offset: int) -> None:
+    def _seek(self, at: Partition, offset: int) -> _ReadAhead:
         """Make sure that reading on leads to the offset."""
-        held = self._held.get(at)
-        start = held[0].offset if held else self._next.get(at)
-        if start is not None and start <= offset <= self._next[at] + MAX_SKIP:
-            return
-        self._forget(at)
-        self._held[at] = deque()
-        self._next[at] = self._aimed[at] = offset
+        ahead = self._reading.get(at)
+        if ahead is not None and ahead.leads_to(offset):
+            return ahead
+        self._drop(at)
+        ahead = self._reading[at] = _ReadAhead(sought=offset, next_offset=offset)
         self._consumer.incremental_assign([TopicPartition(*at, offset)])
+        return ahead
 
-    def _let_go(self, at: Partition) -> None:
-        """Of a partition that does not answer, and of a client that can not."""
-        self._forget(at)
-        if self._lifeline.is_lost(self._consumer):
-            for each in list(self._next):
-                self._forget(each)
-            self._consumer = Consumer(self._settings)
-
-    def _forget(self, at: Partition) -> None:
-        if at in self._next:
+    def _drop(self, at: Partition) -> None:
+        """Stop reading the partition, and drop what was read ahead."""
+        if self._reading.pop(at, None) is not None:
             self._consumer.incremental_unassign([TopicPartition(*at)])
-        self._held.pop(at, None)
-        self._next.pop(at, None)
-        self._aimed.pop(at, None)
-        self._out_of_range.pop(at, None)
+
+    def _give_up(self, at: Partition) -> None:
+        """Drop a partition that does not answer, and replace a lost client."""
+        self._drop(at)
+        if self._broker_loss.is_lost(self._consumer):
+            for each in list(self._reading):
+                self._drop(each)
+            lost, self._consumer = self._consumer, Consumer(self._settings)
+            lost.close()
 
     def _receive(self, asked: Partition) -> Partition | None:
-        """Take what comes next; the partition that a record came of."""
-        message = self._consumer.poll(0.1)
+        """Take the next message; return the partition if it was a record."""
+        message = self._consumer.poll(POLL_S)
         if message is None:
             return None
         error = message.error()
         if error is None:
             self.received += 1
             record = Record.of(message)
-            if record.at in self._held:
-                self._held[record.at].append(record)
-                self._next[record.at] = record.offset + 1
-                self._bound(asked)
+            if (ahead := self._reading.get(record.at)) is not None:
+                ahead.records.append(record)
+                ahead.next_offset = record.offset + 1
+                self._evict(asked)
             return record.at
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
             at = Partition(str(message.topic()), message.partition() or 0)
-            self._out_of_range[at] = message.offset()
+            if (ahead := self._reading.get(at)) is not None:
+                offset = message.offset()
+                ahead.out_of_range = -1 if offset is None else offset
         elif not isinstance(translate(error), Unavailable):
             raise translate(error, "reading uploads again")
         else:
-            self._watch(error)
+            self._errors(error)
         return None
 
-    def _bound(self, asked: Partition) -> None:
-        """Let go of the largest heap of records that nobody asked for yet."""
-        sizes = {at: sum(len(r.value) for r in held) for at, held in self._held.items()}
+    def _evict(self, asked: Partition) -> None:
+        """Drop the largest partition that was not asked for, if too much was read ahead."""
+        sizes = {
+            at: sum(len(record.value) for record in ahead.records)
+            for at, ahead in self._reading.items()
+        }
         others = [at for at in sizes if at != asked]
         if others and sum(sizes.values()) > MAX_HELD_BYTES:
-            self._forget(max(others, key=lambda at: sizes[at]))
+            self._drop(max(others, key=lambda at: sizes[at]))

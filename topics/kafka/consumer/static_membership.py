@@ -1,9 +1,9 @@
-"""A static member of a group: its settings, and the name by which the group knows it.
+"""Settings of a static member of a group, and the name by which the group knows it.
 
-A static member that comes back within its session keeps its partitions, and nothing is
-assigned anew.  That is what makes restarts cheap, and what would make a restart with another
-list of topics, or with partitions that were added meanwhile, get only the old ones, for good
-(seen with Kafka 4.4 and librdkafka 2.16).  So the name says what is asked for.
+A static member that returns within its session keeps its partitions without a rebalance.  That
+makes restarts cheap; but a restart with another list of topics, or after partitions were added,
+would get only the old ones, permanently (seen with Kafka 4.4 and librdkafka 2.16).  So the name
+contains a digest of the subscription.
 """
 
 import hashlib
@@ -17,18 +17,18 @@ from erasestream.topics.kafka.errors import ClientErrorState
 
 def member_settings(
     connection: Connection,
-    watch: ClientErrorState,
+    errors: ClientErrorState,
     *,
     instance: str,
     topics: Iterable[str],
     **more: object,
 ) -> Settings:
-    """Those of a consumer in its role's group that sees committed records only.
+    """Return the settings of a consumer in its role's group that sees committed records only.
 
     It commits nothing by itself.  Raises `Unavailable`, `Refused`.
     """
     return connection.settings(
-        watch,
+        errors,
         group_id=connection.role,
         group_instance_id=member_name(connection, instance=instance, topics=topics),
         session_timeout_ms=10_000,
@@ -45,7 +45,7 @@ def member_settings(
 
 
 def member_name(connection: Connection, *, instance: str, topics: Iterable[str]) -> str:
-    """The member's name: `<instance>.<digest of the topics and their partition counts>`.
+    """Return the member's name: `<instance>.<digest of the topics and their partition counts>`.
 
     Raises `Unavailable`, `Refused`.
     """

@@ -1,7 +1,7 @@
-"""Records to be worked through at least once: read, work, then say how far one came.
+"""Records that are processed at least once: read, process, commit.
 
-For stages whose work can be repeated without harm.  A static member: a restart within the
-session timeout moves no partitions.
+For stages whose work can be repeated without harm.  A static member: a restart within the session
+timeout moves no partitions.  Uncommitted records are redelivered, possibly to another member.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,85 +22,86 @@ class WorkQueue:
 
     def __init__(self, *, connection: Connection, topics: list[str], instance: str) -> None:
         self._topics = topics
-        self._watch = ClientErrorState()
-        self._lifeline = BrokerLossDetector(connection, self._watch)
+        self._errors = ClientErrorState()
+        self._broker_loss = BrokerLossDetector(connection, self._errors)
         self._assigned: set[Partition] = set()
-        self._done: dict[Partition, int] = {}
+        self._uncommitted: dict[Partition, int] = {}
         self._is_committing = False
         self.has_joined = False
-        self._consumer = Consumer(
-            member_settings(
-                connection,
-                self._watch,
-                instance=instance,
-                topics=topics,
-                auto_offset_reset="earliest",
-                queued_max_messages_kbytes=QUEUE_KBYTES,
+        settings = member_settings(
+            connection,
+            self._errors,
+            instance=instance,
+            topics=topics,
+            auto_offset_reset="earliest",
+            queued_max_messages_kbytes=QUEUE_KBYTES,
+        )
+        self._consumer = Consumer(settings | {"on_commit": self._on_commit})
+        try:
+            self._consumer.subscribe(
+                topics,
+                on_assign=self._on_assign,
+                on_revoke=self._on_revoke,
+                on_lost=self._on_revoke,
             )
-            | {"on_commit": self._on_commit}
-        )
-        self._consumer.subscribe(
-            topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
-        )
+        except BaseException:
+            self._consumer.close()
+            raise
 
     def read(self, *, timeout_s: float, most: int) -> list[Record]:
-        """Up to so many records; the caller bounds their bytes by the number it asks for."""
+        """Return up to so many records; the caller bounds their bytes by this number."""
         self._commit()
         first = self._consumer.poll(timeout_s)
-        self._watch.check()
-        self._lifeline.check(self._consumer)
+        self._errors.raise_if_fatal()
+        self._broker_loss.check(self._consumer)
         if first is None:
             return []
         rest = self._consumer.consume(most - 1, 0) if most > 1 else []
         return [Record.of(message) for message in (first, *rest) if self._is_record(message)]
 
-    def is_ours(self, at: Partition) -> bool:
-        """Whether the partition is still ours: after a long wait it may be another's."""
-        return at in self._assigned
-
-    def done(self, records: Iterable[Record]) -> None:
-        """These are worked through, and all that was read before them.  See `done_below`."""
+    def commit(self, records: Iterable[Record]) -> None:
+        """Commit these records and all that were read before them.  See `commit_below`."""
         below: dict[Partition, int] = {}
         for record in records:
             below[record.at] = max(below.get(record.at, 0), record.offset + 1)
-        self.done_below(below)
+        self.commit_below(below)
 
-    def done_below(self, offsets: Mapping[Partition, int]) -> None:
-        """All before these is worked through.  What can not be committed comes again, somewhere.
+    def commit_below(self, offsets: Mapping[Partition, int]) -> None:
+        """Commit all records before these offsets, of the partitions that are still assigned.
 
-        Does not wait for the answer: a consumer that waits for brokers that are away can
-        neither say so nor be asked to end.
+        Does not wait for the answer: a consumer that waits for unavailable brokers can neither
+        report them nor be stopped.  A failed commit is retried with the next read.
         """
         for at, offset in offsets.items():
-            if self.is_ours(at):
-                self._done[at] = max(self._done.get(at, 0), offset)
+            if at in self._assigned:
+                self._uncommitted[at] = max(self._uncommitted.get(at, 0), offset)
         self._commit()
 
+    def close(self) -> None:
+        """Leave the group; uncommitted records are redelivered to the next member."""
+        self._consumer.close()
+
     def _commit(self) -> None:
-        if not self._done or self._is_committing:
+        if not self._uncommitted or self._is_committing:
             return
-        offsets = [TopicPartition(*at, offset) for at, offset in self._done.items()]
+        offsets = [TopicPartition(*at, offset) for at, offset in self._uncommitted.items()]
         try:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as exception:
-            self._watch(kafka_error(exception))
+            self._errors(kafka_error(exception))
         else:
             self._is_committing = True
 
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         self._is_committing = False
         if error is not None:
-            self._watch(error)  # tried again with the next read
+            self._errors(error)
             return
-        self._watch.settled()
+        self._errors.recovered()
         for tp in partitions:
             at = Partition(tp.topic, tp.partition)
-            if tp.error is None and self._done.get(at, tp.offset + 1) <= tp.offset:
-                del self._done[at]
-
-    def close(self) -> None:
-        """Leave; what is not done is read again by whoever comes next."""
-        self._consumer.close()
+            if tp.error is None and self._uncommitted.get(at, tp.offset + 1) <= tp.offset:
+                del self._uncommitted[at]
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
@@ -111,7 +112,7 @@ class WorkQueue:
         if error.code() != KafkaError._PARTITION_EOF:
             if not isinstance(translate(error), Unavailable):
                 raise translate(error, f"reading {', '.join(self._topics)}")
-            self._watch(error)
+            self._errors(error)
         return False
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -120,4 +121,4 @@ class WorkQueue:
 
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         self._assigned = set()
-        self._done = {}
+        self._uncommitted = {}

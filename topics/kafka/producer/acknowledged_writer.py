@@ -1,9 +1,9 @@
-"""Write records that are acknowledged, one and all, before the caller goes on.
+"""Write records, and wait until all of them are acknowledged.
 
-For what must stand before the next step may be taken: decisions and the ledger.
+For records that must be in the log before the next step: decisions and the ledger.
 
-An idempotent producer that met a fatal error (its sequence numbers are lost, say) refuses
-everything from then on.  It is made anew, and the caller hears `Unavailable` once.
+An idempotent producer that met a fatal error (its sequence numbers are lost, say) refuses every
+later record.  It is replaced, and the caller gets `Unavailable` once.
 """
 
 import time
@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.schemas.errors import ErasestreamError, Fenced, Unavailable
 from erasestream.schemas.events.base import utc
@@ -21,13 +22,17 @@ from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.errors import ClientErrorState, is_fatal, kafka_error, translate
+from erasestream.topics.kafka.producer.closing import close_producer
 from erasestream.topics.kafka.records import Partition
+from erasestream.topics.kafka.replaceable_client import ReplaceableClient
+
+POLL_S = 0.05
 
 
 class Written(NamedTuple):
-    """Where a record was appended, and when, by the broker's clock.
+    """The time of an append, by the broker's clock, and the record's offset.
 
-    `offset` is -1 if a retry found it appended already and was not told where.
+    `offset` is -1 if a retry found the record appended and got no offset.
     """
 
     at: datetime
@@ -39,21 +44,20 @@ class AcknowledgedWriter:
 
     def __init__(self, *, connection: Connection, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._watch = ClientErrorState()
-        self._lifeline = BrokerLossDetector(connection, self._watch)
-        self._renewal = CertificateWatcher(connection.identity)
-        self._settings = connection.settings(
-            self._watch,
+        self._errors = ClientErrorState()
+        self._broker_loss = BrokerLossDetector(connection, self._errors)
+        self._certificate = CertificateWatcher(connection.identity)
+        settings = connection.settings(
+            self._errors,
             enable_idempotence=True,
             acks="all",
             message_timeout_ms=int(timeout_s * 1000),
             linger_ms=0,
-            # What waits behind a request that is not answered waits in peace: with more than one in
-            # flight librdkafka looks at the queue without a pause until all have come back (issue
-            # 2565), and a broker that stood still took a whole core of everybody who wrote.
+            # With more requests in flight librdkafka checks the queue without a pause until all
+            # are answered (issue 2565): a hung broker took a whole core of every writer.
             max_in_flight=1,
         )
-        self._producer = Producer(self._settings)
+        self._producers = ReplaceableClient(lambda: Producer(settings), close_producer)
 
     def write(self, at: Partition, key: bytes, wire: Wire) -> Written:
         """Write the record, and wait until it is acknowledged.
@@ -64,33 +68,41 @@ class AcknowledgedWriter:
         return answer.result()
 
     def write_all(self, records: Sequence[tuple[Partition, bytes, Wire]]) -> list[Future[Written]]:
-        """Write these, and wait until what became of each is known: all futures are done.
+        """Write these, and wait until the outcome of each is known: all futures are done.
 
-        Raises `Unavailable` or `Refused` if it can not be known; each may then have been written
-        or not.
+        Raises `Unavailable` or `Refused` if an outcome remains unknown; each record may then have
+        been written or not.
         """
-        if self._renewal.is_due() or self._lifeline.is_lost(self._producer):
-            self._producer = Producer(self._settings)
-        producer = self._producer  # the same to the end, whatever other threads renew
+        with self._producers.use() as producer:
+            if self._certificate.is_due() or self._broker_loss.is_lost(producer):
+                self._producers.replace(producer)
         context = f"writing {', '.join(sorted({at.topic for at, _, _ in records}))}"
-        try:
-            answers = [_hand_over(producer, *record) for record in records]
-            deadline = time.monotonic() + 2 * self._timeout_s
-            while not all(answer.done() for answer in answers):
-                producer.poll(0.05)
-                if time.monotonic() > deadline:
-                    raise self._watch.explain(f"{context}: no answer")
-        except KafkaException as exception:
-            error = kafka_error(exception)
-            if is_fatal(error) and self._producer is producer:
-                self._producer = Producer(self._settings)
-            raise _failure(error, context) from exception
-        except BufferError as exception:
-            raise Unavailable(f"{context}: too many records wait") from exception
+        with self._producers.use() as producer:
+            try:
+                answers = [_produce(producer, *record) for record in records]
+                self._wait(producer, answers, context)
+            except KafkaException as exception:
+                error = kafka_error(exception)
+                if is_fatal(error):
+                    self._producers.replace(producer)
+                raise _failure(error, context) from exception
+            except BufferError as exception:
+                raise Unavailable(f"{context}: too many records wait") from exception
         return answers
 
+    def close(self) -> None:
+        """Close the producer; what other threads still write is answered first."""
+        self._producers.close()
 
-def _hand_over(producer: Producer, at: Partition, key: bytes, wire: Wire) -> Future[Written]:
+    def _wait(self, producer: Producer, answers: list[Future[Written]], context: str) -> None:
+        deadline = Deadline(2 * self._timeout_s, time.monotonic)
+        while not all(answer.done() for answer in answers):
+            producer.poll(POLL_S)
+            if deadline.has_passed:
+                raise self._errors.explain(f"{context}: no answer")
+
+
+def _produce(producer: Producer, at: Partition, key: bytes, wire: Wire) -> Future[Written]:
     answer: Future[Written] = Future()
 
     def delivered(error: KafkaError | None, message: Message) -> None:
@@ -106,6 +118,6 @@ def _hand_over(producer: Producer, at: Partition, key: bytes, wire: Wire) -> Fut
 
 
 def _failure(error: KafkaError, context: str) -> ErasestreamError:
-    """Nobody can fence these producers: what sounds like it ends a client and no process."""
+    """Return the error as one of ours; never `Fenced`, since no other process fences a writer."""
     failure = translate(error, context)
     return Unavailable(failure.detail) if isinstance(failure, Fenced) else failure

@@ -1,14 +1,17 @@
-"""The clients that a producer sends with, each with a thread that serves it.
+"""The clients that uploads are sent with, each with a thread that serves it.
 
-One is made anew if the certificate was renewed, or if it broke.  The one of before goes on
-until what it was given is acknowledged, and is let go the next time that one is made.
+Rules, all of them:
 
-A record is given up here and not by librdkafka.  When that gives one up, or one is refused, it
-numbers all others anew, of all partitions, also those that a broker may have already: sent again
-under another number they are appended twice (seen with 2.15;
-`tests/topics/kafka/test_connection_loss.py`).  So a client that waits too long for
-one record gives up all that it has, and is not used any more; and with the gapless guarantee it
-sends nothing more once it would have to number anew.
+* Records go to the current client.  It is replaced if the certificate was renewed, or if it broke:
+  it met a fatal error, lost its brokers or gave records up.
+* A replaced client gets no more records.  Its thread closes it once all that it has are
+  acknowledged or given up.
+* A record is given up here and not by librdkafka.  When librdkafka gives one up, or one is refused,
+  it renumbers all others, of all partitions, even those that a broker may have already: sent again
+  under another number they are appended twice (seen with 2.15;
+  `tests/topics/kafka/test_connection_loss.py`).  So a client in which one record waits too long
+  gives up all of its records, and is broken; and with the gapless guarantee it sends nothing more
+  once it would have to renumber.
 """
 
 import threading
@@ -19,157 +22,172 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Settings
 from erasestream.topics.kafka.errors import is_fatal, kafka_error
+from erasestream.topics.kafka.producer.closing import close_producer
+from erasestream.topics.kafka.replaceable_client import ReplaceableClient
 
 _POLL_S = 0.1
 
 Delivered = Callable[[KafkaError | None, Message], None]
-"""Is told what became of a record, in the thread of its client."""
+"""Takes a record's outcome, in the thread of its client."""
 
 
 class ProducerPool:
-    """The client of now, and those of before it that are not done.  Thread-safe."""
+    """The current client, and replaced ones that wait for acknowledgements.  Thread-safe."""
 
     def __init__(
         self,
         settings: Settings,
         *,
         delivery_s: float,
-        renewal: CertificateWatcher,
-        lifeline: BrokerLossDetector,
+        certificate: CertificateWatcher,
+        broker_loss: BrokerLossDetector,
         name: str,
     ) -> None:
         """`delivery_s`: after which a record is given up; `name`: of the threads."""
         once = {"enable.idempotence": True, "enable.gapless.guarantee": True}
-        self._settings = settings | once | {"delivery.timeout.ms": 0}  # never: see above
-        self._delivery_s = delivery_s
-        self._renewal = renewal
-        self._lifeline = lifeline
-        self._name = name
-        self._handing = threading.Lock()
-        self._clients = [self._connected()]
-        # Whoever forgets close(): the threads must be out of librdkafka when Python ends.
-        weakref.finalize(self, _stop, self._clients)
+        never = {"delivery.timeout.ms": 0}  # see above
+        every = settings | once | never
+        opened: list[_Client] = []
 
-    def _connected(self) -> "_Client":
-        return _Client(self._settings, self._delivery_s, self._lifeline, self._name)
+        def open_client() -> _Client:
+            opened[:] = [client for client in opened if client.is_running]
+            opened.append(_Client(every, delivery_s, broker_loss, name))
+            return opened[-1]
+
+        self._opened = opened
+        self._certificate = certificate
+        self._clients = ReplaceableClient(open_client, _Client.retire)
+        # For pools that are never closed: no thread may be in librdkafka when Python exits.
+        weakref.finalize(self, _abandon, opened)
 
     def produce(self, topic: str, wire: Wire, delivered: Delivered) -> None:
-        """Hand over a record.  Raises what the library raises."""
-        self._current().produce(topic, wire, delivered)
-
-    def _current(self) -> "_Client":
-        with self._handing:
-            if self._renewal.is_due() or self._clients[-1].is_broken:
-                done = [old for old in self._clients[:-1] if old.is_empty]
-                _stop(done)
-                self._clients[:] = [each for each in self._clients if each not in done]
-                self._clients.append(self._connected())
-            return self._clients[-1]
-
-    def purge(self) -> None:
-        """Give up every record that waits; each is told so."""
-        for client in self._clients:
-            client.purge()
+        """Queue a record.  Raises what the library raises, and `ClientClosed`."""
+        with self._clients.use() as client:
+            if self._certificate.is_due() or client.is_broken:
+                self._clients.replace(client)
+        with self._clients.use() as client:
+            client.produce(topic, wire, delivered)
 
     def close(self) -> None:
-        """End the threads."""
-        _stop(self._clients)
-        for client in self._clients:
+        """Give up every record that waits, close the clients and end their threads.  Idempotent.
+
+        All outcomes are passed on when it returns.
+        """
+        self._clients.close()
+        for client in self._opened:
+            client.give_up()
+        for client in self._opened:
             client.join()
 
 
-def _stop(clients: "list[_Client]") -> None:
+def _abandon(clients: "list[_Client]") -> None:
     for client in clients:
-        client.stopped.set()
+        client.abandon()
 
 
 class _Record:
-    """One that was handed over: who is told what became of it, and when it is given up."""
+    """A queued record: the callback for its outcome, and the time at which it is given up."""
 
-    __slots__ = ("_delivered", "give_up_at", "is_done")
+    __slots__ = ("_delivered", "deadline", "is_done")
 
-    def __init__(self, delivered: Delivered, give_up_at: float) -> None:
+    def __init__(self, delivered: Delivered, deadline: Deadline) -> None:
         self._delivered = delivered
-        self.give_up_at = give_up_at
+        self.deadline = deadline
         self.is_done = False
 
     def answered(self, error: KafkaError | None, message: Message) -> None:
-        """Pass it on to whoever waits."""
+        """Pass the outcome on."""
         self.is_done = True
         self._delivered(error, message)
 
 
 class _Client:
-    """One client of librdkafka, with the certificate of now, and the thread that serves it."""
+    """One client of librdkafka, and the thread that serves and closes it."""
 
     def __init__(
-        self, settings: Settings, delivery_s: float, lifeline: BrokerLossDetector, name: str
+        self, settings: Settings, delivery_s: float, broker_loss: BrokerLossDetector, name: str
     ) -> None:
-        self.stopped = threading.Event()
         self.is_broken = False
-        """It met a fatal error, lost its brokers or gave records up, and is of no use any more."""
-        self._producer = Producer(settings)
+        """Unusable for further records."""
+        self._is_retired = self._gives_up = self._is_abandoned = False
         self._delivery_s = delivery_s
-        self._lifeline = lifeline
+        self._broker_loss = broker_loss
         self._records: deque[_Record] = deque()
-        """As they were handed over; those in front wait for their answer."""
+        """In the order in which they were queued; the first ones wait for their answer."""
+        self._producer = Producer(settings)
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            close_producer(self._producer)
+            raise
 
     @property
-    def is_empty(self) -> bool:
-        """Whether all that it was given is acknowledged or given up."""
-        return not len(self._producer)
+    def is_running(self) -> bool:
+        """Whether it is not closed."""
+        return self._thread.is_alive()
 
     def produce(self, topic: str, wire: Wire, delivered: Delivered) -> None:
-        """Hand over a record.  Raises what the library raises."""
-        record = _Record(delivered, time.monotonic() + self._delivery_s)
+        """Queue a record.  Raises what the library raises."""
+        record = _Record(delivered, Deadline(self._delivery_s, time.monotonic))
         self._records.append(record)
         try:
             self._producer.produce(
                 topic, wire.value, headers=list(wire.headers), on_delivery=record.answered
             )
         except BaseException as exception:
-            record.is_done = True  # nobody answers
+            record.is_done = True  # it gets no answer
             if isinstance(exception, KafkaException) and is_fatal(kafka_error(exception)):
                 self.is_broken = True
             raise
 
-    def purge(self) -> None:
-        """Give up every record that waits; each is told so."""
-        self._producer.purge()
+    def retire(self) -> None:
+        """Close once no record waits.  `produce` is not called any more."""
+        self._is_retired = True
+
+    def give_up(self) -> None:
+        """Give up all records that wait."""
+        self._gives_up = True
+
+    def abandon(self) -> None:
+        """End the thread without closing."""
+        self._is_abandoned = True
 
     def join(self) -> None:
-        """Wait until it has stopped."""
+        """Wait until the thread has ended."""
         self._thread.join()
 
     def _serve(self) -> None:
-        """Serve acknowledgements until told to stop.
+        """Serve acknowledgements until retired and empty.
 
-        A fatal error is raised once, here.  Whatever breaks it, all that wait are given up.
+        A fatal error is raised once, here.  Whatever breaks the client, all that wait are given up.
         """
-        while not self.stopped.is_set():
+        while not self._is_abandoned:
             try:
                 self._producer.poll(_POLL_S)
             except KafkaException:
                 self.is_broken = True
             if self._is_overdue() or self._is_lost():
                 self.is_broken = True
-            if self.is_broken and not self.is_empty:
-                self.purge()
+            if (self.is_broken or self._gives_up) and len(self._producer):
+                self._producer.purge()
+            if self._is_retired and not len(self._producer):
+                close_producer(self._producer)
+                return
 
     def _is_overdue(self) -> bool:
         while self._records and self._records[0].is_done:
             self._records.popleft()
-        return bool(self._records) and self._records[0].give_up_at < time.monotonic()
+        return bool(self._records) and self._records[0].deadline.has_passed
 
     def _is_lost(self) -> bool:
         try:
-            return not self.is_broken and self._lifeline.is_lost(self._producer)
+            return not self.is_broken and self._broker_loss.is_lost(self._producer)
         except KafkaException:
-            return False  # nobody else can ask: certificate and key are being replaced, say
+            return False  # no other client can be opened: the certificate is being replaced, say

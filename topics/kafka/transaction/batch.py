@@ -69,7 +69,7 @@ class BatchDecider:
             self._abort(abort.error.name())
             return False
         self._backoff.reset()
-        self._clients.errors.settled()
+        self._clients.errors.recovered()
         return True
 
     def _make_ready(self) -> bool:

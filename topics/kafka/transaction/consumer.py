@@ -90,7 +90,7 @@ class TransactionalConsumer:
         records: list[Record] = []
         size = 0
         message = self.client.poll(timeout_s)
-        self._errors.check()
+        self._errors.raise_if_fatal()
         self._broker_loss.check(self.client)
         while message is not None:
             if self._is_record(message):

@@ -195,7 +195,7 @@ class TransactionalProducer:
                 answer.result(SLICE_S)
             except TimeoutError:
                 self.serve()
-                self._errors.check()  # a fenced client may never answer
+                self._errors.raise_if_fatal()  # a fenced client may never answer
                 if self._stopping.is_set() and overdue.has_passed:
                     raise Unavailable("transaction: no answer") from None
                 if lost.has_passed:

@@ -208,7 +208,7 @@ def test_a_broker_that_is_away_says_nothing_about_a_place(
 
 def held_bytes(reader: RecordFetcher) -> int:
     """What was read ahead."""
-    return sum(len(record.value) for held in reader._held.values() for record in held)
+    return sum(len(each.value) for ahead in reader._reading.values() for each in ahead.records)
 
 
 def test_what_is_read_ahead_is_bounded_in_bytes(

@@ -16,9 +16,10 @@ from erasestream.topics.catalog.roles import OPERATOR, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.consent.reader import ConsentReader
 from erasestream.topics.kafka.admin import Admin
-from erasestream.topics.kafka.consumer import partition_reader
+from erasestream.topics.kafka.consumer import cached_partition_state
+from erasestream.topics.kafka.consumer.cached_partition_state import CachedPartitionState
 from erasestream.topics.kafka.consumer.compacted_view import Mark
-from erasestream.topics.kafka.consumer.partition_reader import CachedPartitionState, PartitionReader
+from erasestream.topics.kafka.consumer.partition_reader import PartitionReader
 from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition, Record
@@ -135,7 +136,7 @@ def test_a_leader_that_has_less_is_not_believed(
         write()
     with follows.now() as (told, _):
         assert told.offsets == [0, 1, 2]
-    with pytest.raises(Unavailable, match="less far"), follows.now():
+    with pytest.raises(Unavailable, match="ends before"), follows.now():
         pass
     write()
     with follows.now() as (told, _):
@@ -213,7 +214,7 @@ def test_those_who_wait_are_answered_together(
         return log_end(at)
 
     follows = followed(kafka, at, slow)
-    monkeypatch.setattr(partition_reader, "time", Clock(waiting.release))
+    monkeypatch.setattr(cached_partition_state, "time", Clock(waiting.release))
 
     def ask() -> list[int]:
         with follows.now() as (told, _):
@@ -236,5 +237,5 @@ def test_who_waits_for_others_is_told_so_in_time(kafka: KafkaFixture, at: Partit
     """While one question is asked, another about the same partition waits, and not for ever."""
     follows = followed(kafka, at)
     follows._deadline_s = 0.1
-    with follows.now(), pytest.raises(Unavailable, match="many ask"), follows.now():
+    with follows.now(), pytest.raises(Unavailable, match="too many questions"), follows.now():
         pass
