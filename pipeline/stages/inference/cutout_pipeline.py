@@ -50,11 +50,5 @@ def cut_out_once(
     encoded = encode.encode(cutout, options, limits=limits)
     times.append(clock())
     intervals = zip(Step, pairwise(times), strict=True)
-    return CutoutImage(
-        data=encoded.data,
-        content_type=encoded.content_type,
-        steps_ms={step: (end - begin) * 1000 for step, (begin, end) in intervals},
-        width=encoded.width,
-        height=encoded.height,
-        adjusted=encoded.adjusted,
-    )
+    steps_ms: dict[str, float] = {step: (end - begin) * 1000 for step, (begin, end) in intervals}
+    return CutoutImage(**encoded._asdict(), steps_ms=steps_ms)

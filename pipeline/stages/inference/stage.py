@@ -46,9 +46,8 @@ class InferenceStage:
     ) -> None:
         """`children`: how many uploads are worked on at once.
 
-        `topic_ids` asks the brokers for the current ids of topics; it may block.
-        `member`: the static name of this worker in its group.
-        `start` and `close` open and close what the builder needs.
+        `topic_ids` asks the brokers for the current ids of topics; it may block.  `member` is the
+        static name in the group.  `start` and `close` open and close what the builder needs.
         """
         self._start = start
         self._close = close
@@ -71,9 +70,7 @@ class InferenceStage:
             topic_ids=topic_ids,
             client_log=self._client_log,
         )
-        uploads = self._app.topic(*(uploads_of(lane) for lane in lanes), **RAW)
-        self._app.agent(uploads, concurrency=1, name="infer")(self._run_agent)
-        self._app.on_partitions_assigned.connect(self._on_assigned, weak=False)
+        self._register(lanes)
 
     def run(self) -> None:
         """Work until SIGTERM.  Exits the process."""
@@ -87,6 +84,11 @@ class InferenceStage:
     def is_at_work(self) -> bool:
         """Return whether the stage is ready and no rebalance is in progress."""
         return self.is_ready() and not self._app.rebalancing
+
+    def _register(self, lanes: Sequence[Lane]) -> None:
+        uploads = self._app.topic(*(uploads_of(lane) for lane in lanes), **RAW)
+        self._app.agent(uploads, concurrency=1, name="infer")(self._run_agent)
+        self._app.on_partitions_assigned.connect(self._on_assigned, weak=False)
 
     async def _on_assigned(self, *_: Any, **__: Any) -> None:
         self._is_assigned = True

@@ -15,9 +15,9 @@ class Limits:
 
     max_bytes: int = MAX_UPLOAD_BYTES
     max_pixels: int = MAX_PIXELS
-    """A pixel takes 4 bytes of memory in the picture,
-    4 in its cut-out and, measured, up to 20 in the WebP encoder: a child with IS-Net, which
-    needs 0.74 GB for itself, stays below 1.8 GB (1.58 measured, with a noisy photo)."""
+    """A pixel takes 4 bytes of memory in the picture, 4 in its cut-out and, measured, up to 20 in
+    the WebP encoder: a child with IS-Net, which needs 0.74 GB for itself, stays below 1.8 GB
+    (1.58 measured, with a noisy photo)."""
     max_profile_bytes: int = 4_000_000
     """Printer profiles reach 3 MB; a longer profile is ignored."""
     max_result_bytes: int = MAX_CUTOUT_BYTES

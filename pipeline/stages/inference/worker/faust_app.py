@@ -46,6 +46,34 @@ RAW: dict[str, Any] = {
     "key_serializer": "raw",
     "value_serializer": "raw",
 }
+_OPTIONS: dict[str, Any] = {
+    "processing_guarantee": "at_least_once",
+    "store": "memory://",
+    "datadir": Path(tempfile.gettempdir()) / "erasestream-inference",  # stays empty: no tables
+    "web_enabled": False,
+    "topic_disable_leader": True,
+    "topic_allow_declare": False,
+    "consumer_auto_offset_reset": "earliest",
+    # Per partition, of which aiokafka holds one response each; a larger record is fetched anyway.
+    "consumer_max_fetch_size": FETCH_BYTES,
+    "broker_max_poll_records": BATCH,
+    "broker_session_timeout": 10.0,
+    "broker_heartbeat_interval": 2.0,
+    # Shorter than a request: otherwise the first member to join retries before it is answered.
+    "broker_rebalance_timeout": 25.0,
+    "broker_commit_interval": 1.0,
+    "broker_request_timeout": 30.0,
+    "producer_request_timeout": 30.0,
+    # aiokafka asks the leader that it knows for a partition's position.  If the leader has moved it
+    # keeps asking the old one, until metadata is refreshed; by default that is after five minutes.
+    "consumer_metadata_max_age_ms": METADATA_MS,
+    "producer_metadata_max_age_ms": METADATA_MS,
+    "stream_buffer_maxsize": 2 * BATCH,
+    "stream_wait_empty": True,
+    "stream_recovery_delay": 0.0,
+    "PartitionAssignor": StatelessAssignor,
+    "canonical_url": "http://worker",  # constant: no client connects to it
+}
 
 
 def create_app(
@@ -66,35 +94,9 @@ def create_app(
         INFERENCE,
         broker=[f"kafka://{server}" for server in bootstrap_servers],
         broker_credentials=faust.SSLCredentials(context=tls),
-        processing_guarantee="at_least_once",
-        store="memory://",
-        datadir=Path(tempfile.gettempdir()) / "erasestream-inference",  # stays empty: no tables
-        web_enabled=False,
-        topic_disable_leader=True,
-        topic_allow_declare=False,
-        consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=member,
-        # Per partition, of which aiokafka holds one answer each; a larger record is fetched anyway.
-        consumer_max_fetch_size=FETCH_BYTES,
-        broker_max_poll_records=BATCH,
-        broker_session_timeout=10.0,
-        broker_heartbeat_interval=2.0,
-        # Shorter than a request: else the first member to join retries before it is answered.
-        broker_rebalance_timeout=25.0,
-        broker_commit_interval=1.0,
-        broker_request_timeout=30.0,
-        producer_request_timeout=30.0,
         producer_max_request_size=max_record_bytes,
-        # aiokafka asks the leader that it knows for a partition's position.  If the leader has
-        # moved it keeps asking the old one, until metadata is refreshed; by default that is after
-        # five minutes.
-        consumer_metadata_max_age_ms=METADATA_MS,
-        producer_metadata_max_age_ms=METADATA_MS,
-        stream_buffer_maxsize=2 * BATCH,
-        stream_wait_empty=True,
-        stream_recovery_delay=0.0,
-        PartitionAssignor=StatelessAssignor,
-        canonical_url="http://worker",  # constant: no client connects to it
+        **_OPTIONS,
     )
     transport = GroupTransport(app.conf.broker_producer, app, on_discarded=on_discarded)
     if not transport.Producer(transport)._settings_extra()["enable_idempotence"]:

@@ -66,12 +66,16 @@ def choose(
         int8_ms=int8_ms,
         vnni=build_choice.multiplies_bytes(CPUINFO.read_text() if CPUINFO.exists() else ""),
     )
+    _keep_better(choice, single, trial)
+    return choice
+
+
+def _keep_better(choice: Choice, single: Path, trial: Path) -> None:
     if choice.build is Build.STATIC_INT8:
         (trial / MODEL_FILE).replace(single)
     else:
         (trial / MODEL_FILE).unlink()
     trial.rmdir()
-    return choice
 
 
 def _as_installed(manifest: Manifest, folder: Path) -> Installed:
