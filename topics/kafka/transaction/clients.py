@@ -40,9 +40,10 @@ class TransactionalClients:
                 connection=connection, topics=topics, instance=instance, errors=self.errors
             )
             opened.callback(self.consumer.close)
+            admin = opened.enter_context(Admin(connection))
             self.start_offsets = StartOffsets(
                 consumer=self.consumer.client,
-                offsets=OffsetQueries(Admin(connection)),
+                offsets=OffsetQueries(admin),
                 initial_offset=initial_offset,
                 stopping=stopping,
                 errors=self.errors,
