@@ -190,7 +190,8 @@ def _check_lanes(lanes: tuple[LaneSpec, ...]) -> None:
 
 def _topics(lanes: tuple[LaneSpec, ...], policy: Policy, shared: int) -> Iterator[Topic]:
     for spec in lanes:
-        yield from _lane_topics(spec, policy, shared)
+        yield from _image_topics(spec, policy)
+        yield _consent_topic(spec.name, policy, shared)
     accounts = tuple(lane_role(spec.name, LaneRole.ACCOUNT) for spec in lanes)
     yield Topic(
         name=RETAINED,
@@ -220,9 +221,8 @@ def _topics(lanes: tuple[LaneSpec, ...], policy: Policy, shared: int) -> Iterato
     )
 
 
-def _lane_topics(spec: LaneSpec, policy: Policy, shared: int) -> Iterator[Topic]:
+def _image_topics(spec: LaneSpec, policy: Policy) -> Iterator[Topic]:
     lane = spec.name
-    account = lane_role(lane, LaneRole.ACCOUNT)
     # In the order of creation: a partition of results exists before its partition of uploads.
     yield Topic(
         name=cutouts_of(lane),
@@ -253,7 +253,11 @@ def _lane_topics(spec: LaneSpec, policy: Policy, shared: int) -> Iterator[Topic]
         purgers=(PURGER,),
         lifetime=retention_budget.uploads(policy, spec.times),
     )
-    yield Topic(
+
+
+def _consent_topic(lane: Lane, policy: Policy, shared: int) -> Topic:
+    account = lane_role(lane, LaneRole.ACCOUNT)
+    return Topic(
         name=consent_of(lane),
         events=(ConsentDecision,),
         key=Key.ACCOUNT,

@@ -97,15 +97,8 @@ class UploadProducer:
             idempotency_time=idempotency_time,
         )
         prepared = self._sender.prepare(upload)
-        room = self._sender.reserve(prepared.size)
-        try:
+        with self._sender.reserving(prepared.size) as room:
             room.result(self._sender.limits.max_wait_s)
-        except TimeoutError:
-            self._sender.withdraw(room, prepared.size)
-            raise self._sender.queue_full() from None
-        except BaseException:  # an interrupt must not keep the room
-            self._sender.withdraw(room, prepared.size)
-            raise
         return self._sender.send(prepared)
 
     def flush(self, timeout_s: float | None = None) -> None:
@@ -188,17 +181,10 @@ class AsyncUploadProducer:
             idempotency_time=idempotency_time,
         )
         prepared = sender.prepare(upload)
-        room = sender.reserve(prepared.size)
-        try:
+        with sender.reserving(prepared.size) as room:
             if not room.done():
                 async with asyncio.timeout(self._limits.max_wait_s):
                     await asyncio.wrap_future(room)
-        except TimeoutError:
-            sender.withdraw(room, prepared.size)
-            raise sender.queue_full() from None
-        except BaseException:  # a cancelled task must not keep the room
-            sender.withdraw(room, prepared.size)
-            raise
         return await asyncio.wrap_future(sender.send(prepared))
 
     async def close(self) -> None:

@@ -3,13 +3,15 @@
 An upload goes through three steps:
 
 1. `prepare` encodes it and computes its size.
-2. `reserve` requests room in the byte budget.
+2. `reserving` requests room in the byte budget.
 3. `send` gives it to librdkafka.  The client's thread completes the upload's future once the
    brokers have answered, and then releases its room.
 """
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -131,17 +133,24 @@ class UploadSender:
         size = len(wire.value) + RECORD_OVERHEAD_BYTES
         return PreparedUpload(upload_id=upload.id, wire=wire, size=size)
 
-    def reserve(self, size: int) -> Future[None]:
-        """Request room; done when it is granted.  Then `send` or `withdraw`."""
+    @contextmanager
+    def reserving(self, size: int) -> Iterator[Future[None]]:
+        """Request room for the block, which waits until it is granted; then `send`.
+
+        If the block raises, the room is given up.  Raises `Unavailable` (queue_full) for its
+        `TimeoutError`.
+        """
         self.check_usable()
-        return self._budget.reserve(size)
+        room = self._budget.reserve(size)
+        try:
+            yield room
+        except BaseException as error:  # an interrupt or a cancelled task must not keep the room
+            self._budget.withdraw(room, size)
+            if isinstance(error, TimeoutError):
+                raise self._queue_full() from None
+            raise
 
-    def withdraw(self, room: Future[None], size: int) -> None:
-        """Give up requested room."""
-        self._budget.withdraw(room, size)
-
-    def queue_full(self) -> Unavailable:
-        """Return the error for a caller that waited too long for room."""
+    def _queue_full(self) -> Unavailable:
         detail = f"{self._topic}: no room within {self.limits.max_wait_s:g} s"
         return Unavailable(detail, code=Code.QUEUE_FULL)
 
@@ -157,7 +166,7 @@ class UploadSender:
         except BaseException as error:
             self._budget.release(prepared.size)
             if isinstance(error, BufferError):
-                raise self.queue_full() from error
+                raise self._queue_full() from error
             if isinstance(error, KafkaException):
                 raise self._failures.of(kafka_error(error)) from error
             raise

@@ -20,13 +20,13 @@ reports in the topic `erasures`, where only the eraser can write.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import NamedTuple
 
 from erasestream.schemas.clocks import Deadline, WallClock
-from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import Refused, Unavailable
 from erasestream.schemas.events.consent import GRANT_WINDOW, Channel, ConsentDecision, Decision
 from erasestream.schemas.events.ledger import DecisionEntry
@@ -91,7 +91,8 @@ class ConsentWriter:
         self._now = now
         self._random = random
         self.reader = ConsentReader(connection=connection, lane=lane)
-        self._writes = AcknowledgedWriter(connection=connection, timeout_s=WRITE_TIMEOUT_S)
+        writes = AcknowledgedWriter(connection=connection, timeout_s=WRITE_TIMEOUT_S)
+        self._records = _DecisionRecords(writes, lane=lane, partitions=self.reader.partitions)
 
     def grant(self, account: str, *, actor: str, channel: Channel) -> RecordedDecision:
         """Opt in; the grant counts when this returns.
@@ -164,7 +165,7 @@ class ConsentWriter:
             actor=actor,
             channel=channel,
         )
-        state = self._write(decision)
+        state = self._records.write(decision)
         grant = decision.grant(self._lane) if decided is Decision.GRANTED else None
         recorded = RecordedDecision(decided, grant, state.at, written=True, decision_id=decision.id)
         if state.offset < 0:
@@ -172,26 +173,35 @@ class ConsentWriter:
         between = self.reader.records_between(account, begin, state.offset)
         return recorded, has_conflict(decided, account, between)
 
-    def _write(self, decision: ConsentDecision) -> Written:
-        """Write the ledger entry, then the state, and return where the state was appended.
+
+class _DecisionRecords:
+    """Writes the two records of a decision: its ledger entry, then its state."""
+
+    def __init__(
+        self, writes: AcknowledgedWriter, *, lane: Lane, partitions: Mapping[str, int]
+    ) -> None:
+        self._writes = writes
+        self._lane = lane
+        self._partitions = partitions
+
+    def write(self, decision: ConsentDecision) -> Written:
+        """Write both records, and return where the state was appended.
 
         Raises `Unavailable` if a grant is too late to count.  The append time of the entry shows
         that before the state is written.
         """
         source = f"/lanes/{self._lane}/consent"
         entry = DecisionEntry(lane=self._lane, **decision.model_dump())
-        entry_key, key = ledger_key(self._lane, decision.account), decision.account.encode()
-        entered = self._writes.write(
-            self._at(LEDGER, entry_key), entry_key, to_wire(entry, source=source)
-        )
+        entry_key = ledger_key(self._lane, decision.account)
+        entered = self._append(LEDGER, entry_key, to_wire(entry, source=source))
         if decision.is_void(entered.at):
             raise Unavailable(TOO_LATE)
-        state = self._writes.write(
-            self._at(consent_of(self._lane), key), key, to_wire(decision, source=source)
-        )
+        state_key = decision.account.encode()
+        state = self._append(consent_of(self._lane), state_key, to_wire(decision, source=source))
         if decision.is_void(state.at):
             raise Unavailable(TOO_LATE)
         return state
 
-    def _at(self, topic: str, key: bytes) -> Partition:
-        return Partition(topic, partition_of(key, self.reader.partitions[topic]))
+    def _append(self, topic: str, key: bytes, wire: Wire) -> Written:
+        at = Partition(topic, partition_of(key, self._partitions[topic]))
+        return self._writes.write(at, key, wire)
