@@ -48,11 +48,13 @@ def consent_writer(
     """Open a writer of decisions about a lane's accounts, by default as an operator."""
     settings.catalog().lane(lane)
     is_development = settings.environment is Environment.DEVELOPMENT
-    yield ConsentWriter(
+    writer = ConsentWriter(
         connection=Connection(cluster=settings.cluster, role=role),
         lane=lane,
         operators=OperatorPolicy.GRANT_AND_REVOKE if is_development else OperatorPolicy.REVOKE_ONLY,
     )
+    with closing(writer):
+        yield writer
 
 
 @contextmanager
@@ -61,4 +63,6 @@ def consent_reader(
 ) -> Iterator[ConsentReader]:
     """Open a reader of decisions about a lane's accounts, by default as an operator."""
     settings.catalog().lane(lane)
-    yield ConsentReader(connection=Connection(cluster=settings.cluster, role=role), lane=lane)
+    connection = Connection(cluster=settings.cluster, role=role)
+    with closing(ConsentReader(connection=connection, lane=lane)) as reader:
+        yield reader

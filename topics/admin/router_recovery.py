@@ -71,6 +71,7 @@ class RouterRecovery:
             admin = opened.enter_context(Admin(connection))
             self._offsets = OffsetQueries(admin)
             self._ledger = AcknowledgedWriter(connection=connection, timeout_s=READ_TIMEOUT_S)
+            opened.callback(self._ledger.close)
             self._opened = opened.pop_all()
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Reader of consent decisions: active grant, history and unerased grants of an account."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from datetime import datetime
 from typing import NamedTuple, TypeVar
 
@@ -53,12 +54,18 @@ class ConsentReader:
 
     def __init__(self, *, connection: Connection, lane: Lane) -> None:
         self._lane = lane
-        admin = Admin(connection)
-        self.partitions = admin.check_rights({consent_of(lane): (), LEDGER: (), ERASURES: ()})
-        self._queries = OffsetQueries(admin)
-        self._reads = PartitionReader(connection)
+        with ExitStack() as opened:
+            admin = opened.enter_context(Admin(connection))
+            self.partitions = admin.check_rights({consent_of(lane): (), LEDGER: (), ERASURES: ()})
+            self._queries = OffsetQueries(admin)
+            self._reads = opened.enter_context(closing(PartitionReader(connection)))
+            self._opened = opened.pop_all()
         self._decisions = self._cached(consent_of(lane), self._empty_state)
         self._erasures = self._cached(ERASURES, Erasures)
+
+    def close(self) -> None:
+        """Disconnect.  Idempotent."""
+        self._opened.close()
 
     def _cached(self, topic: str, make: Callable[[], S]) -> list[CachedPartitionState[S]]:
         """Return a cached state for each partition of the topic."""

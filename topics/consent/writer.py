@@ -21,6 +21,7 @@ reports in the topic `erasures`, where only the eraser can write.
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import NamedTuple
@@ -90,9 +91,18 @@ class ConsentWriter:
         self._operators = operators
         self._now = now
         self._random = random
-        self.reader = ConsentReader(connection=connection, lane=lane)
-        writes = AcknowledgedWriter(connection=connection, timeout_s=WRITE_TIMEOUT_S)
+        with ExitStack() as opened:
+            self.reader = opened.enter_context(
+                closing(ConsentReader(connection=connection, lane=lane))
+            )
+            writes = AcknowledgedWriter(connection=connection, timeout_s=WRITE_TIMEOUT_S)
+            opened.callback(writes.close)
+            self._opened = opened.pop_all()
         self._records = _DecisionRecords(writes, lane=lane, partitions=self.reader.partitions)
+
+    def close(self) -> None:
+        """Disconnect.  Idempotent."""
+        self._opened.close()
 
     def grant(self, account: str, *, actor: str, channel: Channel) -> RecordedDecision:
         """Opt in; the grant counts when this returns.
