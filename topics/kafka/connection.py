@@ -11,6 +11,9 @@ from erasestream.topics.kafka.tls import Identity
 Settings = dict[str, Any]
 """Settings of librdkafka, by their names there."""
 
+QUEUE_KBYTES = 160_000
+"""Bound of a client's queue, in kilobytes: two of the largest records."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:

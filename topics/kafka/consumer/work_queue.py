@@ -10,11 +10,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
-from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.connection import QUEUE_KBYTES, Connection
 from erasestream.topics.kafka.consumer.static_membership import member_settings
 from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
 from erasestream.topics.kafka.records import Partition, Record
-from erasestream.topics.kafka.transaction.producer import QUEUE_KBYTES
 
 
 class WorkQueue:

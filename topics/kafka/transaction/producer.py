@@ -19,13 +19,11 @@ from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.catalog.acl import transactional_prefix
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
 from erasestream.topics.kafka.backoff import Backoff
-from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.connection import QUEUE_KBYTES, Connection
 from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
 from erasestream.topics.kafka.records import Outgoing
 from erasestream.topics.kafka.transaction.abandonable_calls import AbandonableExecutor
 
-QUEUE_KBYTES = 160_000
-"""Bound of a client's queue, in kilobytes: two of the largest records."""
 CALL_TIMEOUT_S = 5.0
 """Longest wait of one call of librdkafka; called again, it continues where it was."""
 TRANSACTION_TIMEOUT_S = 30.0
