@@ -39,11 +39,13 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
     ledger = {name: partitions[name] for name in (LEDGER, ERASURES)}
     with ExitStack() as opened:
         vault = opened.enter_context(open_bucket(storage, storage.vault, ERASER, (Action.CREATE,)))
-        writes = AcknowledgedWriter(connection=connection, timeout_s=LEDGER_TIMEOUT_S)
+        writer = AcknowledgedWriter(connection=connection, timeout_s=LEDGER_TIMEOUT_S)
+        opened.enter_context(closing(writer))
         beats = AcknowledgedWriter(connection=connection, timeout_s=BEAT_TIMEOUT_S)
+        opened.enter_context(closing(beats))
         outage = OutageLog()
         eraser = GrantEraser(
-            writes=writes,
+            writes=writer,
             partitions=ledger,
             mark=lambda grant: mark_erased(vault, grant),
             stopping=stopping,
@@ -58,7 +60,7 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
             ledger=view,
             eraser=eraser,
             findings=LedgerFindings(
-                writes=writes, ledger_partitions=ledger[LEDGER], source="/eraser"
+                writes=writer, ledger_partitions=ledger[LEDGER], source="/eraser"
             ),
             outage=outage,
             beat=CompactionHeartbeat(writes=beats, partitions=consent).beat,

@@ -42,8 +42,9 @@ def router_stage(settings: Settings, stopping: Event) -> Iterator[RouterStage]:
     connection = Connection(cluster=settings.cluster, role=ROUTER)
     partitions = _check(connection, catalog, answer_timeout_s=settings.stage.answer_timeout_s)
     with ExitStack() as opened:
-        writes = AcknowledgedWriter(connection=connection, timeout_s=FINDING_TIMEOUT_S)
-        findings = LedgerFindings(writes=writes, ledger_partitions=partitions[LEDGER])
+        writer = AcknowledgedWriter(connection=connection, timeout_s=FINDING_TIMEOUT_S)
+        opened.enter_context(closing(writer))
+        findings = LedgerFindings(writes=writer, ledger_partitions=partitions[LEDGER])
         view = opened.enter_context(consent_view(connection, catalog, report=findings.report))
         originals = opened.enter_context(closing(RecordFetcher(connection=connection)))
         admin = opened.enter_context(Admin(connection, timeout_s=OPEN_ANSWER_S))
@@ -60,6 +61,7 @@ def router_stage(settings: Settings, stopping: Event) -> Iterator[RouterStage]:
             ),
             stopping=stopping,
         )
+        opened.enter_context(closing(loop))
         stage = opened.enter_context(closing(RouterStage(loop=loop, findings=findings)))
         loop.start()
         yield stage
