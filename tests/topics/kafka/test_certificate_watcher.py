@@ -119,7 +119,7 @@ def test_clients_outlive_their_certificates(
         assert len(received | {before.upload_id}) == 4
         assert writer.revoke("acct", **OWNER).written
         upload = bench.upload()
-        bench.infer(*upload, topic=ephemeral_of(lane))
+        bench.write_result(*upload, topic=ephemeral_of(lane))
         delivery = eventually("a result", lambda: subscription.poll(0.5))
         assert delivery.event.id == upload[0]
         delivery.ack()

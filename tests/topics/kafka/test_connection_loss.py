@@ -135,7 +135,7 @@ def test_a_loop_that_is_cut_off_goes_on(
     loop, before = started(), 0
     try:
         for count, value in enumerate(VALUES, start=1):
-            bench.put(cutouts_of(bench.lane), [value])
+            bench.produce(cutouts_of(bench.lane), [value])
 
             def committed(count: int = count) -> bool:
                 nonlocal loop, before

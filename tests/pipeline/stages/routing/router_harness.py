@@ -1,129 +1,61 @@
-"""A lane whose uploads and cut-outs are written by hand, and its router on a real broker."""
+"""A lane whose uploads and results are written by the test, and its router on a real broker."""
 
 import contextlib
 import os
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TypeVar
 
+import pytest
 from confluent_kafka import IsolationLevel, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from erasestream.pipeline.stages.routing.router import Router, topics_of
+from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire
-from erasestream.schemas.errors import Fenced
+from erasestream.schemas.errors import InvariantBroken
 from erasestream.schemas.events.base import Event, Position, utc
+from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel
 from erasestream.schemas.events.images import Cutout, Upload
 from erasestream.schemas.ids import AccountId, Lane, UploadId, new_upload_id
 from erasestream.topics.catalog.catalog import Catalog
-from erasestream.topics.catalog.roles import ADMIN, ROUTER, LaneRole, lane_role
-from erasestream.topics.catalog.topic_names import RETAINED, cutouts_of, ephemeral_of, uploads_of
-from erasestream.topics.consent.view import ConsentView
+from erasestream.topics.catalog.roles import ADMIN, LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import (
+    LEDGER,
+    RETAINED,
+    cutouts_of,
+    ephemeral_of,
+    uploads_of,
+)
 from erasestream.topics.consent.writer import ConsentWriter
-from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
-from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.offset_queries import OffsetQueries
-from erasestream.topics.kafka.records import Record
-from erasestream.topics.kafka.transaction.loop import TransactionalLoop
+from erasestream.topics.kafka.records import Partition, Record
 from tests.flow.topic_reader import COMMITTED, TopicReader, event_of, ids_in
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
+from tests.pipeline.stages.routing.running_router import INSTANCE, RunningRouter
 
-INSTANCE = "test"
 SETTLED_S = 3.0
 ACCOUNT = AccountId("acct")
 E = TypeVar("E", bound=Event)
 
 
-class Routed:
-    """A router with its loop, in this process."""
-
-    def __init__(
-        self,
-        kafka: KafkaFixture,
-        lane: Lane,
-        *,
-        catalog: Catalog | None = None,
-        originals_at: Connection | None = None,
-        instance: str = INSTANCE,
-    ) -> None:
-        connection = kafka.connection(ROUTER)
-        catalog = catalog or kafka.catalog()
-        only = Catalog.build(
-            (catalog.lane(lane),), policy=catalog.policy, durability=catalog.durability
-        )
-        self._view = ConsentView(
-            connection=connection, catalog=only, lanes=(lane,), report=lambda *_: None
-        )
-        self._originals = RecordFetcher(connection=originals_at or connection)
-        self._stopping = threading.Event()
-        self.router = Router(
-            catalog=only,
-            view=self._view,
-            originals=self._originals,
-            offsets=OffsetQueries(Admin(connection)),
-            stopping=self._stopping,
-        )
-        self.loop = TransactionalLoop(
-            connection=connection,
-            topics=topics_of(only),
-            instance=instance,
-            handler=self.router,
-            stopping=self._stopping,
-        )
-        self.loop.start()
-
-    def run_until(self, condition: Callable[[], object]) -> None:
-        """Go on until it is true."""
-
-        def true_after_a_turn() -> bool:
-            self.loop.run_once()
-            return bool(condition())
-
-        eventually("the router does it", true_after_a_turn, deadline_s=40, poll_s=0)
-
-    def close(self) -> None:
-        """Leave, once; never for long."""
-        if self._stopping.is_set():
-            return
-        self._stopping.set()
-        with contextlib.ExitStack() as closing:
-            closing.callback(self._view.close)
-            closing.callback(self._originals.close)
-            with contextlib.suppress(Fenced):
-                self.loop.close()
-
-
 class KafkaRouterHarness:
-    """One lane: what comes in, and what came out."""
+    """One lane: its uploads, results and decisions, and what its routers wrote."""
 
     def __init__(self, kafka: KafkaFixture, lane: Lane) -> None:
         self.kafka = kafka
         self.lane = lane
         self._producer = Producer(kafka.connection(ADMIN).settings(ClientErrorState(), linger_ms=0))
-        self._running: list[Routed] = []
+        self._opened = contextlib.ExitStack()
         self._customer: TopicReader | None = None
 
-    def _write(self, topic: str, partition: int, event: Event) -> Message:
-        wire = to_wire(event, source="/test")
-        written: list[Message] = []
+    # Input
 
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            assert error is None, error
-            written.append(message)
-
-        self._producer.produce(
-            topic, wire.value, None, partition, delivered, headers=list(wire.headers)
-        )
-        assert self._producer.flush(20) == 0
-        return written[0]
-
-    def put(self, topic: str, values: Iterable[bytes]) -> None:
-        """Records that are no events, in the first partition."""
+    def produce(self, topic: str, values: Iterable[bytes]) -> None:
+        """Write records that are no events to the first partition."""
         errors: list[object] = []
         for value in values:
             self._producer.produce(
@@ -132,14 +64,8 @@ class KafkaRouterHarness:
         assert self._producer.flush(20) == 0
         assert not any(errors), errors
 
-    @property
-    def topic_id(self) -> str:
-        """Of the uploads as they are now."""
-        topic = uploads_of(self.lane)
-        return self.kafka.offsets.topic_ids([topic])[topic]
-
     def upload(self, partition: int = 0) -> tuple[UploadId, Position, datetime]:
-        """One upload; where it lies, and since when."""
+        """Write an upload; return its id, position and time of append."""
         event = Upload(
             id=new_upload_id(1, os.urandom(10)),
             time=datetime.now(UTC),
@@ -153,10 +79,10 @@ class KafkaRouterHarness:
         position = Position(topic_id=self.topic_id, partition=partition, offset=offset)
         return event.id, position, utc(message.timestamp()[1])
 
-    def infer(
+    def write_result(
         self, upload: UploadId, position: Position, uploaded_at: datetime, topic: str = ""
     ) -> None:
-        """Its result, as inference writes it; or as the router does, in another topic."""
+        """Write the result of an upload, as inference does; with a topic, as the router does."""
         event = Cutout(
             id=upload,
             time=datetime.now(UTC),
@@ -171,51 +97,89 @@ class KafkaRouterHarness:
         )
         self._write(topic or cutouts_of(self.lane), position.partition, event)
 
-    def process(self, partition: int = 0) -> Position:
-        """An upload and its result."""
+    def upload_with_result(self, partition: int = 0) -> Position:
+        """Write an upload and its result."""
         upload = self.upload(partition)
-        self.infer(*upload)
+        self.write_result(*upload)
         return upload[1]
 
-    def router(
+    def upload_granted(self) -> tuple[UploadId, Position]:
+        """Grant, then write uploads with results until one is surely after the grant."""
+        granted = self.consent_writer().grant(ACCOUNT, actor="owner", channel=Channel.LIBRARY)
+
+        def upload_after_the_grant() -> tuple[UploadId, Position] | None:
+            upload = self.upload()
+            self.write_result(*upload)
+            return upload[:2] if upload[2] - granted.at > MAX_CLOCK_SKEW else None
+
+        return eventually("an upload after the grant", upload_after_the_grant, poll_s=0.3)
+
+    def consent_writer(self) -> ConsentWriter:
+        """Return a writer of decisions, as the lane's account service."""
+        connection = self.kafka.connection(lane_role(self.lane, LaneRole.ACCOUNT))
+        return ConsentWriter(connection=connection, lane=self.lane)
+
+    # Routers
+
+    def start_router(
         self,
         *,
         catalog: Catalog | None = None,
         originals_at: Connection | None = None,
         instance: str = INSTANCE,
-    ) -> Routed:
-        """Start a router; closed with the test at the latest."""
-        routed = Routed(
-            self.kafka,
-            self.lane,
-            catalog=catalog,
-            originals_at=originals_at,
-            instance=instance,
+    ) -> RunningRouter:
+        """Start a router, which is closed with the test at the latest."""
+        router = RunningRouter(
+            self.kafka, self.lane, catalog=catalog, originals_at=originals_at, instance=instance
         )
-        self._running.append(routed)
-        return routed
+        self._opened.callback(router.close)
+        return router
 
-    def route_until(self, *positions: Position) -> Routed:
-        """Start a router, and run it until these are delivered."""
-        routed = self.router()
-        routed.run_until(lambda: set(positions) <= set(self.seen()))
-        return routed
+    def route_until_delivered(self, *positions: Position) -> RunningRouter:
+        """Start a router, and run it until the results of these uploads are delivered."""
+        router = self.start_router()
+        router.run_until(lambda: set(positions) <= set(self.delivered_so_far()))
+        return router
 
-    def seen(self) -> list[Position]:
-        """What a customer who goes on reading has got so far."""
+    def assert_router_stops(self, reason: str) -> None:
+        """Start a router, and expect that a broken invariant stops it."""
+        router = self.start_router()
+        with pytest.raises(InvariantBroken, match=reason):
+            router.run_until(lambda: False)
+        router.close()
+
+    # Output
+
+    def delivered_so_far(self) -> list[Position]:
+        """Return the uploads whose results a running customer has read so far."""
         if self._customer is None:
             self._customer = TopicReader(
                 self.kafka.cluster, ADMIN, ephemeral_of(self.lane), 2, COMMITTED
             )
+            self._opened.callback(self._customer.close)
         return [event_of(record).position for record in self._customer.read(0.05)]
 
-    def consent(self) -> ConsentWriter:
-        """The lane's account service."""
-        connection = self.kafka.connection(lane_role(self.lane, LaneRole.ACCOUNT))
-        return ConsentWriter(connection=connection, lane=self.lane)
+    def delivered(self, partitions: int = 2) -> list[Position]:
+        """Return the uploads of all delivered results, once for each record."""
+        records = self.records(ephemeral_of(self.lane), partitions)
+        return [event_of(record).position for record in records]
+
+    def retained(self) -> list[UploadId]:
+        """Return the uploads of all images for the encryption sink, once for each image."""
+        return ids_in(self.records(RETAINED, self.kafka.catalog()[RETAINED].partitions))
+
+    def ledger_entries(self, event: type[E]) -> list[E]:
+        """Return the ledger's entries of this type whose key is about this lane."""
+        records = self.records(LEDGER, self.kafka.catalog()[LEDGER].partitions)
+        of_lane = [r for r in records if (r.key or b"").split(b"/")[0] == self.lane.encode()]
+        return [
+            from_wire(event, r.headers, r.value)
+            for r in of_lane
+            if dict(r.headers).get("ce_type") == event.type.encode()
+        ]
 
     def records(self, topic: str, partitions: int) -> list[Record]:
-        """What a read-committed reader sees, once the brokers have ended what was committed."""
+        """Return what a read-committed reader sees, once the brokers have written the markers."""
         self._settle(topic, partitions)
         reader = TopicReader(self.kafka.cluster, ADMIN, topic, partitions, COMMITTED)
         try:
@@ -223,50 +187,50 @@ class KafkaRouterHarness:
         finally:
             reader.close()
 
-    def _settle(self, topic: str, partitions: int) -> None:
-        """Wait until no transaction is open; for a moment, since a test may have left one so.
+    @property
+    def topic_id(self) -> str:
+        """The current id of the uploads topic."""
+        topic = uploads_of(self.lane)
+        with self.kafka.admin as admin:
+            return OffsetQueries(admin).topic_ids([topic])[topic]
 
-        A commit is answered before its markers lie in the partitions.
+    def log_end(self, at: Partition) -> int:
+        with self.kafka.admin as admin:
+            return OffsetQueries(admin).log_end(at)
+
+    def close(self) -> None:
+        """Close every router, also if one of them fails to close: the next test begins alone."""
+        self._opened.close()
+
+    def _write(self, topic: str, partition: int, event: Event) -> Message:
+        wire = to_wire(event, source="/test")
+        written: list[Message] = []
+
+        def on_delivery(error: KafkaError | None, message: Message) -> None:
+            assert error is None, error
+            written.append(message)
+
+        self._producer.produce(
+            topic, wire.value, None, partition, on_delivery, headers=list(wire.headers)
+        )
+        assert self._producer.flush(20) == 0
+        return written[0]
+
+    def _settle(self, topic: str, partitions: int) -> None:
+        """Wait until no transaction is open, but not long: a test may have left one open.
+
+        A commit is answered before its markers are in the partitions.
         """
         ends = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(partitions)}
-        deadline = time.monotonic() + SETTLED_S
+        deadline = Deadline(SETTLED_S, time.monotonic)
         with self.kafka.admin_client() as client:
 
             def offsets(level: IsolationLevel) -> list[int]:
                 asked = client.list_offsets(ends, isolation_level=level)
                 return [asked[at].result(20).offset for at in ends]
 
-            while time.monotonic() < deadline:
+            while not deadline.has_passed:
                 stable = offsets(IsolationLevel.READ_COMMITTED)
                 if stable == offsets(IsolationLevel.READ_UNCOMMITTED):
                     return
                 time.sleep(0.05)
-
-    def delivered(self, partitions: int = 2) -> list[Position]:
-        """Of which uploads the customer has results, as often as they are there."""
-        records = self.records(ephemeral_of(self.lane), partitions)
-        return [event_of(record).position for record in records]
-
-    def kept(self) -> list[UploadId]:
-        """Of which uploads pictures are on their way to the sink."""
-        return ids_in(self.records(RETAINED, self.kafka.catalog()[RETAINED].partitions))
-
-    def ledger(self, event: type[E]) -> list[E]:
-        """The entries of a kind that are about this lane by their key."""
-        partitions = self.kafka.catalog()["ledger"].partitions
-        found = self.records("ledger", partitions)
-        mine = [r for r in found if (r.key or b"").split(b"/")[0] == self.lane.encode()]
-        kind = event.type.encode()
-        return [
-            from_wire(event, r.headers, r.value)
-            for r in mine
-            if dict(r.headers).get("ce_type") == kind
-        ]
-
-    def close(self) -> None:
-        """Stop every router, also if one of them does not end well: the next test begins alone."""
-        with contextlib.ExitStack() as closing:
-            if self._customer is not None:
-                closing.callback(self._customer.close)
-            for routed in self._running:
-                closing.callback(routed.close)

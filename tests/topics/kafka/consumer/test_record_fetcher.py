@@ -255,15 +255,15 @@ def bench(kafka: KafkaFixture, lane: Lane) -> Iterator[KafkaRouterHarness]:
 
 def after_a_grant(bench: KafkaRouterHarness) -> tuple[UploadId, Position]:
     """Opt in, and upload until it is surely after that; the results of those before as well."""
-    granted = bench.consent().grant(ACCOUNT, actor="owner", channel=Channel.LIBRARY)
+    granted = bench.consent_writer().grant(ACCOUNT, actor="owner", channel=Channel.LIBRARY)
 
     def upload() -> tuple[UploadId, Position] | None:
         made, position, at = bench.upload()
         if at - granted.at > MAX_CLOCK_SKEW:
             stranger = new_upload_id(2, bytes(10))
-            bench.infer(stranger, position, at)
+            bench.write_result(stranger, position, at)
             return made, position
-        bench.infer(made, position, at)
+        bench.write_result(made, position, at)
         return None
 
     return eventually("an upload after the grant", upload, poll_s=0.3)
@@ -272,11 +272,11 @@ def after_a_grant(bench: KafkaRouterHarness) -> tuple[UploadId, Position]:
 def test_a_strangers_photo_is_kept_with_no_cutout(bench: KafkaRouterHarness) -> None:
     """Another upload lies at the place: the result is delivered and counted, nothing is kept."""
     upload, position = after_a_grant(bench)
-    routed = bench.route_until(position)
-    assert bench.kept() == []
+    routed = bench.route_until_delivered(position)
+    assert bench.retained() == []
     assert routed.router.counts["original_gone"] == 1
     assert routed.router.counts["retained"] == 0
-    own = bench.process()
-    routed.run_until(lambda: own in bench.seen())
-    assert len(bench.kept()) == 2, "the control: its own photo is kept"
-    assert upload not in bench.kept()
+    own = bench.upload_with_result()
+    routed.run_until(lambda: own in bench.delivered_so_far())
+    assert len(bench.retained()) == 2, "the control: its own photo is kept"
+    assert upload not in bench.retained()

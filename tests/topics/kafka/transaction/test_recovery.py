@@ -39,7 +39,7 @@ class RefusedHandler(CopyHandler):
 
 def test_a_refused_record_aborts_its_transaction(harness: KafkaRouterHarness) -> None:
     """Half of the decisions are never delivered: all of them are undone and made again."""
-    harness.put(cutouts_of(harness.lane), VALUES)
+    harness.produce(cutouts_of(harness.lane), VALUES)
     handler = RefusedHandler(ephemeral_of(harness.lane), refusals=2)
     loop = TransactionalLoop(
         connection=harness.kafka.connection(ROUTER),
@@ -88,8 +88,7 @@ def test_a_transaction_that_timed_out_ends_the_process(harness: KafkaRouterHarne
 
     def is_aborted_by_the_brokers() -> bool:
         producer.serve()
-        end = harness.kafka.offsets.log_end(at)
-        return end > 1  # the record, and the marker of the transaction's end
+        return harness.log_end(at) > 1  # the record, and the marker of the transaction's end
 
     eventually("the brokers abort it", is_aborted_by_the_brokers, poll_s=0.3)
     settings = harness.kafka.connection(ROUTER).settings(ClientErrorState(), group_id=ROUTER)
@@ -117,9 +116,7 @@ def test_totals_are_logged_now_and_then(caplog: pytest.LogCaptureFixture) -> Non
 
 def test_a_member_that_comes_back_disturbs_no_other(harness: KafkaRouterHarness) -> None:
     """A static member keeps its partitions while it is gone: the group does not rebalance."""
-    admin = harness.kafka.admin
-    eventually("no earlier member's session lasts", lambda: not admin.has_members(ROUTER))
-    stays, leaves = (harness.router(instance=name) for name in ("stays", "leaves"))
+    stays, leaves = (harness.start_router(instance=name) for name in ("stays", "leaves"))
 
     def both_have_partitions() -> bool:
         for each in (stays, leaves):
@@ -129,13 +126,13 @@ def test_a_member_that_comes_back_disturbs_no_other(harness: KafkaRouterHarness)
     eventually("each has a partition", both_have_partitions, deadline_s=40, poll_s=0)
     before = stays.loop._assignment.epoch
     leaves.close()
-    comes_back = harness.router(instance="leaves")
-    uploads = [harness.process(number) for number in (0, 1)]
+    comes_back = harness.start_router(instance="leaves")
+    uploads = [harness.upload_with_result(number) for number in (0, 1)]
 
     def are_routed() -> bool:
         for each in (stays, comes_back):
             each.loop.run_once()
-        return set(harness.seen()) >= set(uploads)
+        return set(harness.delivered_so_far()) >= set(uploads)
 
     eventually("both partitions are routed", are_routed, deadline_s=40, poll_s=0)
     assert stays.loop._assignment.epoch == before

@@ -1,0 +1,16 @@
+"""A lane with a router on a real broker."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from erasestream.schemas.ids import Lane
+from tests.kafka_fixture import KafkaFixture
+from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness
+
+
+@pytest.fixture
+def harness(kafka: KafkaFixture, lane: Lane) -> Iterator[KafkaRouterHarness]:
+    harness = KafkaRouterHarness(kafka, lane)
+    yield harness
+    harness.close()

@@ -1,0 +1,165 @@
+"""The router on a real broker when offsets, results or uploads are gone."""
+
+import pytest
+from confluent_kafka import Consumer
+
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
+from erasestream.schemas.events.ledger import Finding, FindingKind
+from erasestream.topics.admin.provisioning_plan import plan
+from erasestream.topics.admin.router_recovery import RouterRecovery
+from erasestream.topics.catalog.roles import ADMIN, ROUTER
+from erasestream.topics.catalog.topic_names import cutouts_of, uploads_of
+from erasestream.topics.kafka.connection import Cluster, Connection
+from erasestream.topics.kafka.consumer import record_fetcher
+from erasestream.topics.kafka.errors import ClientErrorState
+from erasestream.topics.kafka.records import Partition
+from tests.flow.waiting import eventually
+from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness
+
+
+def route_three(harness: KafkaRouterHarness) -> list[Position]:
+    """Route three results, and close the router."""
+    routed = [harness.upload_with_result() for _ in range(3)]
+    harness.route_until_delivered(*routed).close()
+    return routed
+
+
+def repair(harness: KafkaRouterHarness) -> None:
+    """Repair the lane's offsets; no static member may be left for that."""
+    harness.kafka.evict_static_members()
+    recovery = RouterRecovery(
+        connection=harness.kafka.connection(ADMIN),
+        catalog=harness.kafka.catalog(),
+        actor="operator:test",
+    )
+    recovery.recover(harness.lane)
+
+
+def test_an_automatic_commit_stops_the_router_until_it_is_repaired(
+    harness: KafkaRouterHarness,
+) -> None:
+    """It wipes the mark; the repair reads it from the delivered results, and nothing repeats."""
+    before = route_three(harness)
+    settings = harness.kafka.connection(ROUTER).settings(
+        ClientErrorState(), group_id=ROUTER, enable_auto_commit=True
+    )
+    stranger = Consumer(settings | {"auto.offset.reset": "earliest"})
+    stranger.subscribe([cutouts_of(harness.lane)])
+    last = harness.upload_with_result()
+    eventually("it reads", lambda: stranger.poll(0.2))
+    stranger.close()
+    harness.assert_router_stops("no replay mark")
+
+    repair(harness)
+    assert last == before[-1]._replace(offset=3)
+    harness.route_until_delivered(last)
+    assert harness.delivered() == [*before, last]
+
+
+def test_deleted_offsets_stop_the_router(harness: KafkaRouterHarness) -> None:
+    """Routed results cannot be distinguished from others, neither from the start nor the end."""
+    before = route_three(harness)
+    harness.kafka.evict_static_members()
+    harness.kafka.delete_group(ROUTER)
+    try:
+        harness.assert_router_stops("no committed offset")
+        assert harness.delivered() == before
+    finally:
+        harness.kafka.evict_static_members()
+        harness.kafka.provision(harness.kafka.catalog())  # restores the other lanes' offsets
+
+
+def test_recreated_cutouts_are_left_to_the_repair(harness: KafkaRouterHarness) -> None:
+    """Provisioning commits no initial offset where results were delivered, and reports that."""
+    before = route_three(harness)
+    harness.kafka.evict_static_members()
+    topic = cutouts_of(harness.lane)
+    harness.kafka.delete_topic(topic)
+    catalog = harness.kafka.catalog()
+    harness.kafka.provision(catalog)
+    with harness.kafka.admin as admin:
+        planned = plan(admin, catalog)
+        assert planned.changes == ()
+        assert Partition(topic, 0) in planned.needs_repair
+        assert Partition(topic, 1) not in planned.needs_repair
+        harness.assert_router_stops("no committed offset")
+        repair(harness)
+        assert Partition(topic, 0) not in plan(admin, catalog).needs_repair
+    for upload in (harness.upload_with_result(), harness.upload_with_result()):
+        harness.route_until_delivered(upload).close()
+    assert len(harness.delivered()) == len(before) + 2
+
+
+def test_a_gap_stops_the_router_unless_it_was_purged(harness: KafkaRouterHarness) -> None:
+    """A missing result is never skipped; purged uploads are a finding."""
+    first = harness.upload_with_result()
+    harness.upload()
+    third = harness.upload_with_result()
+    harness.assert_router_stops("1 results are missing")
+    assert set(harness.delivered()) <= {first}
+
+    harness.kafka.delete_records({Partition(uploads_of(harness.lane), 0): 2})
+    harness.route_until_delivered(third)
+    assert harness.delivered() == [first, third]
+    (finding,) = harness.ledger_entries(Finding)
+    assert finding.kind is FindingKind.UPLOADS_PURGED_UNPROCESSED
+    assert finding.detail.startswith("1 uploads before")
+
+
+def test_expired_results_are_counted(harness: KafkaRouterHarness) -> None:
+    """After a long outage the router continues with what is left; later gaps still stop it."""
+    first = harness.upload_with_result()
+    harness.route_until_delivered(first).close()
+    for _ in range(3):
+        harness.upload_with_result()
+    left = harness.upload_with_result()
+    cutouts = Partition(cutouts_of(harness.lane), 0)
+    harness.kafka.delete_records({cutouts: harness.log_end(cutouts) - 1})
+    harness.route_until_delivered(left).close()
+    assert harness.delivered() == [first, left]
+    (finding,) = harness.ledger_entries(Finding)
+    assert finding.kind is FindingKind.RESULTS_PURGED_UNROUTED
+    assert finding.detail.startswith("3 results before")
+
+    _, _, uploaded_at = harness.upload()
+
+    def surely_younger() -> bool:
+        return harness.upload()[2] > uploaded_at + MAX_CLOCK_SKEW
+
+    eventually("an upload after the loss", surely_younger, poll_s=0.3)
+    harness.upload_with_result()
+    harness.assert_router_stops("results are missing")
+
+
+def test_a_purged_original_makes_its_result_ephemeral(harness: KafkaRouterHarness) -> None:
+    """No cut-out is retained without its photo; such results are counted."""
+    upload, position = harness.upload_granted()
+    harness.kafka.delete_records({Partition(uploads_of(harness.lane), 0): position.offset + 1})
+    running = harness.route_until_delivered(position)
+    assert upload not in harness.retained()
+    assert running.router.counts["original_gone"] >= 1
+    assert running.router.counts["retained"] == 0
+
+
+def test_an_unavailable_original_is_waited_for(
+    harness: KafkaRouterHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its result is neither delivered nor retained until the original can be read; then both."""
+    upload, position = harness.upload_granted()
+    nowhere = Connection(
+        cluster=Cluster(bootstrap_servers=("127.0.0.1:1",), identities=harness.kafka.identities),
+        role=ROUTER,
+    )
+    waiting = harness.start_router(originals_at=nowhere)
+    waiting.run_until(lambda: waiting.router.counts["ephemeral"] > 0 or waiting.loop.has_partitions)
+    with monkeypatch.context() as patch:
+        patch.setattr(record_fetcher, "ANSWER_TIMEOUT_S", 1.0)
+        for _ in range(3):
+            waiting.loop.run_once()
+    assert position not in harness.delivered()
+    assert upload not in harness.retained()
+    waiting.close()
+    harness.route_until_delivered(position)
+    assert harness.delivered().count(position) == 1
+    assert harness.retained().count(upload) == 2
