@@ -1,4 +1,4 @@
-"""Rights as the brokers hold them, and back."""
+"""Convert rights to the brokers' access-control bindings, and back."""
 
 from confluent_kafka.admin import (
     AclBinding,
@@ -26,7 +26,7 @@ EVERY_BINDING = AclBindingFilter(
 
 
 def binding_of(right: Right) -> AclBinding:
-    """The binding that gives this right."""
+    """Return the binding that grants this right."""
     return AclBinding(
         ResourceType[right.resource.upper()],
         right.name,
@@ -39,7 +39,7 @@ def binding_of(right: Right) -> AclBinding:
 
 
 def exactly(binding: AclBinding) -> AclBindingFilter:
-    """The filter that matches this binding and no other."""
+    """Return the filter that matches this binding and no other."""
     return AclBindingFilter(
         binding.restype,
         binding.name,
@@ -52,7 +52,7 @@ def exactly(binding: AclBinding) -> AclBindingFilter:
 
 
 def right_of(binding: AclBinding) -> Right | None:
-    """The right that a binding gives; None for one that is not of the kind that we make."""
+    """Return the right that a binding grants; None if `binding_of` never creates such a binding."""
     if (
         binding.host != "*"
         or AclPermissionType(binding.permission_type) is not AclPermissionType.ALLOW
@@ -72,7 +72,7 @@ def right_of(binding: AclBinding) -> Right | None:
 
 
 def describe(binding: AclBinding) -> str:
-    """One line for a person."""
+    """Return one line for a person."""
     permission = _word(AclPermissionType(binding.permission_type))
     operation = _word(AclOperation(binding.operation))
     resource = _word(ResourceType(binding.restype))

@@ -21,7 +21,7 @@ from erasestream.schemas.errors import Unavailable
 log = logging.getLogger(__name__)
 
 MAX_PAUSE_S = 5.0
-"""Longest pause unless the caller says otherwise; short beside a group member's session."""
+"""Default of the longest pause; short beside a group member's session."""
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class Backoff:
     def __init__(
         self, *, stopping: threading.Event | None = None, max_pause_s: float = MAX_PAUSE_S
     ) -> None:
-        """`stopping` ends a pause early."""
+        """End pauses early once `stopping` is set."""
         self._stopping = stopping or threading.Event()
         self._max_pause_s = max_pause_s
         self.failures = 0

@@ -20,14 +20,17 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import Unavailable
+from erasestream.topics.kafka.backoff import retry
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
 from erasestream.topics.kafka.records import Partition
 
 TIMEOUT_S = 20.0
 """Longest wait for the coordinator."""
-SLICE_S = 1.0
-"""Interval at which a waiting caller looks for errors that end the wait."""
+ATTEMPT_S = 1.0
+"""Longest wait of one attempt: between attempts errors that end the wait are noticed."""
+MAX_PAUSE_S = 0.2
+"""Longest pause between attempts: a failed one mostly waited for its answer already."""
 
 
 class Committed(NamedTuple):
@@ -55,8 +58,16 @@ class GroupOffsets:
         if not asked:
             return {}
         context = f"role {self._connection.role}, group {group}"
+        deadline = Deadline(self._timeout_s, time.monotonic)
         with self._consumer(group) as consumer:
-            answers = self._answers(consumer, asked, context)
+            try:
+                answers = retry(
+                    lambda: _committed(consumer, asked, context),
+                    deadline=deadline,
+                    max_pause_s=MAX_PAUSE_S,
+                )
+            except Unavailable as error:
+                raise self._errors.explain(f"{context}: no answer") from error
         self._errors.recovered()
         result = {}
         for tp in answers:
@@ -111,19 +122,14 @@ class GroupOffsets:
         finally:
             consumer.close()
 
-    def _answers(
-        self, consumer: Consumer, asked: list[TopicPartition], context: str
-    ) -> list[TopicPartition]:
-        deadline = Deadline(self._timeout_s, time.monotonic)
-        while True:
-            try:
-                return consumer.committed(asked, SLICE_S)
-            except KafkaException as exception:
-                # A missing right is reported only to a consumer that polls.
-                message = consumer.poll(0)
-                reason = message.error() if message is not None else None
-                error = translate(reason or kafka_error(exception), context)
-                if not isinstance(error, Unavailable):
-                    raise error from exception
-                if deadline.has_passed:
-                    raise self._errors.explain(f"{context}: no answer") from exception
+
+def _committed(
+    consumer: Consumer, asked: list[TopicPartition], context: str
+) -> list[TopicPartition]:
+    try:
+        return consumer.committed(asked, ATTEMPT_S)
+    except KafkaException as exception:
+        # A missing right is reported only to a consumer that polls.
+        message = consumer.poll(0)
+        reason = message.error() if message is not None else None
+        raise translate(reason or kafka_error(exception), context) from exception

@@ -1,4 +1,4 @@
-"""Which partition a key lies in: computed here, the same for every writer and reader.
+"""Compute the partition of a key, the same for every writer and reader.
 
 MurmurHash2 (32 bit, seed 0x9747b28c) as Kafka's Java clients use it.  Left to the client
 libraries, librdkafka's default and Java's disagree on 11 of 12 keys (measured), and two
@@ -13,7 +13,7 @@ _MASK = 0xFFFFFFFF
 
 
 def murmur2(data: bytes) -> int:
-    """MurmurHash2 of the bytes, as an unsigned 32-bit number."""
+    """Return MurmurHash2 of the bytes, as an unsigned 32-bit number."""
     h = (_SEED ^ len(data)) & _MASK
     whole = len(data) & ~3
     for word in unpack_from(f"<{whole // 4}I", data):
@@ -27,5 +27,5 @@ def murmur2(data: bytes) -> int:
 
 
 def partition_of(key: bytes, count: int) -> int:
-    """The partition, of `count`, that a record with this key lies in."""
+    """Return the partition, of `count`, of records with this key."""
     return (murmur2(key) & 0x7FFFFFFF) % count

@@ -1,4 +1,4 @@
-"""Records as they are read and written, free of any client library."""
+"""Records as they are read and written, independent of the client library."""
 
 from operator import methodcaller
 from typing import NamedTuple, Self, cast
@@ -11,9 +11,9 @@ Headers = list[tuple[str, bytes]]
 Header = tuple[str, bytes | None]
 
 _CHECKED_HEADERS = methodcaller("headers")
-"""The client gives (2.16) a list with holes in it, and an exception beside it, if a name is not
-UTF-8.  CPython notices when it is called like this; `message.headers()`, once the interpreter
-has made that call a quick one, hands over the list, and the process ends with a segfault."""
+"""If a name is not UTF-8, the library (2.16) returns a list with null pointers and sets an
+exception.  CPython checks for that in a call like this; `message.headers()`, once the interpreter
+has specialized the call, returns the list, and the process ends with a segfault."""
 
 
 class Partition(NamedTuple):
@@ -38,9 +38,9 @@ class Record(NamedTuple):
 
     @classmethod
     def of(cls, message: Message) -> Self:
-        """The record in a message.
+        """Return the record in a message.
 
-        Raises `InvariantBroken` if its time is not the broker's: the 24 hours are counted
+        Raises `InvariantBroken` if its timestamp is not the broker's: the 24 hours are counted
         from it.
         """
         topic, number, offset = message.topic(), message.partition(), message.offset()
@@ -54,7 +54,7 @@ class Record(NamedTuple):
 
 
 def _headers(message: Message) -> Headers:
-    """None at all if one has a name that is not UTF-8."""
+    """Return the headers; an empty list if a name is not UTF-8."""
     try:
         headers = cast("list[Header]", _CHECKED_HEADERS(message) or [])
     except SystemError as error:
@@ -68,7 +68,7 @@ def _headers(message: Message) -> Headers:
 
 
 class Outgoing(NamedTuple):
-    """A record to be written; partition -1 leaves the choice to the partitioner."""
+    """A record to write; partition -1 leaves the choice to the partitioner."""
 
     topic: str
     partition: int

@@ -1,7 +1,7 @@
-"""TLS settings: from the files of a role to the settings of a client.
+"""TLS settings of a client, from the files of its role.
 
-There is no plaintext path: this is the only way to client settings, and it always gives
-mutual TLS with the chain and the host name verified.  An identities folder holds `ca.crt`
+There is no plaintext path: all client settings come from here, and always mean mutual TLS with the
+chain and the host name verified.  An identities folder holds `ca.crt`
 and, per role, `<role>.crt` (with its chain) and `<role>.key` (PKCS#8).
 """
 
@@ -13,14 +13,14 @@ from erasestream.schemas.errors import MissingCertificate
 from erasestream.topics.catalog.roles import Role
 
 NO_TLS_1_2_SUITE = "PSK-AES256-GCM-SHA384"
-"""librdkafka has no setting for the least TLS version.  Its cipher list is that of TLS 1.2
-and below; this suite needs a pre-shared key, which no client of ours has, so no handshake
-below 1.3 can be made.  TLS 1.3 suites (all AEAD, forward secret) are not touched by it."""
+"""librdkafka has no setting for the minimum TLS version.  Its cipher list is that of TLS 1.2 and
+below; this suite needs a pre-shared key, which no client of ours has, so no handshake below 1.3
+succeeds.  TLS 1.3 suites (all AEAD, forward secret) are not affected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Who a client is: the certificate and key of a role, and the CA it trusts."""
+    """Certificate and key of a role, and the CA that it trusts."""
 
     role: Role
     ca: Path
@@ -29,7 +29,7 @@ class Identity:
 
     @classmethod
     def load(cls, directory: Path, role: Role) -> "Identity":
-        """The identity of a role.  Raises `Refused` (missing_certificate) naming the file."""
+        """Return the identity of a role.  Raises `MissingCertificate` naming the file."""
         identity = cls(
             role=role,
             ca=directory / "ca.crt",
@@ -42,7 +42,7 @@ class Identity:
         return identity
 
     def client_settings(self) -> dict[str, str | int | float | bool]:
-        """Settings of librdkafka."""
+        """Return the settings for librdkafka."""
         return {
             "security.protocol": "ssl",
             "ssl.ca.location": str(self.ca),
@@ -54,7 +54,7 @@ class Identity:
         }
 
     def ssl_context(self) -> ssl.SSLContext:
-        """The same for clients that use Python's ssl module."""
+        """Return the same for clients that use Python's ssl module."""
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(self.ca))
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_cert_chain(self.certificate, self.key)
