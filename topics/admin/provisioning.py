@@ -5,14 +5,6 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import assert_never
 
-from confluent_kafka.admin import (
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    NewPartitions,
-    NewTopic,
-)
-
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.ids import Lane
@@ -32,11 +24,17 @@ from erasestream.topics.catalog.catalog import Catalog, Topic
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import cutouts_of, uploads_of
 from erasestream.topics.kafka.acl_bindings import binding_of, exactly
-from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S, Admin
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.backoff import retry
 from erasestream.topics.kafka.group_offsets import GroupOffsets
 from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
+from erasestream.topics.kafka.topic_admin import (
+    TopicDeclaration,
+    create_topics,
+    grow_topic,
+    set_topic_setting,
+)
 
 MAX_PAUSE_S = 0.5
 
@@ -74,11 +72,9 @@ def apply(admin: Admin, catalog: Catalog, changes: Iterable[Change]) -> None:
 def _apply(admin: Admin, change: Change) -> None:
     match change:
         case AddPartitions(topic):
-            with admin.use() as client:
-                grown = client.create_partitions([NewPartitions(topic.name, topic.partitions)])
-                admin.ask(str(change), grown[topic.name])
+            grow_topic(admin, topic.name, topic.partitions, context=str(change))
         case SetConfig(topic_name, name, _, declared):
-            _set(admin, topic_name, name, declared)
+            set_topic_setting(admin, topic_name, name, declared)
         case RevokeRight(binding):
             only = exactly(binding)
             with admin.use() as client:
@@ -92,19 +88,13 @@ def _apply(admin: Admin, change: Change) -> None:
 
 
 def _create(admin: Admin, catalog: Catalog, topics: list[Topic]) -> None:
-    new = [
-        NewTopic(
-            topic.name,
-            num_partitions=topic.partitions,
-            replication_factor=catalog.durability.replication,
-            config=dict(catalog.config(topic)),
+    declared = [
+        TopicDeclaration(
+            topic.name, topic.partitions, catalog.durability.replication, catalog.config(topic)
         )
         for topic in topics
     ]
-    with admin.use() as client:
-        futures = client.create_topics(new, operation_timeout=REQUEST_TIMEOUT_S)
-        for topic in topics:
-            admin.ask(f"create topic {topic.name}", futures[topic.name])
+    create_topics(admin, declared)
 
 
 def _grant(admin: Admin, rights: list[Right]) -> None:
@@ -113,14 +103,6 @@ def _grant(admin: Admin, rights: list[Right]) -> None:
         futures = client.create_acls(bindings)
         for right, binding in zip(rights, bindings, strict=True):
             admin.ask(str(GrantRight(right)), futures[binding])
-
-
-def _set(admin: Admin, topic: str, name: str, value: str) -> None:
-    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
-    with admin.use() as client:
-        futures = client.incremental_alter_configs([resource])
-        admin.ask(f"set {name} of {topic}", futures[resource])
 
 
 def _commit_first_mark(admin: Admin, lane: Lane, partition: int) -> None:

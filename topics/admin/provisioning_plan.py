@@ -20,8 +20,6 @@ Rules:
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from confluent_kafka.admin import ConfigResource, ConfigSource
-
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Right, rights
@@ -29,10 +27,11 @@ from erasestream.topics.catalog.catalog import Catalog, Topic
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of
 from erasestream.topics.kafka.acl_bindings import EVERY_BINDING, AclBinding, describe, right_of
-from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S, Admin
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.group_offsets import GroupOffsets
 from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
+from erasestream.topics.kafka.topic_admin import topic_settings
 
 
 @dataclass(frozen=True)
@@ -141,19 +140,13 @@ def _topic_changes(catalog: Catalog, counts: dict[str, int]) -> Iterator[Change]
 
 def _config_changes(admin: Admin, catalog: Catalog, counts: dict[str, int]) -> Iterator[SetConfig]:
     topics = [topic for topic in catalog.topics if topic.name in counts]
-    if not topics:
-        return
-    resources = [ConfigResource(ConfigResource.Type.TOPIC, topic.name) for topic in topics]
-    with admin.use() as client:
-        futures = client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
-        answers = [admin.ask(f"settings of {r.name}", futures[r]) for r in resources]
-    for topic, actual in zip(topics, answers, strict=True):
+    settings = topic_settings(admin, [topic.name for topic in topics])
+    for topic, actual in zip(topics, settings, strict=True):
         for name, declared in catalog.config(topic).items():
-            entry = actual.get(name)
+            setting = actual.get(name)
             # A value inherited from the broker's defaults can change with them.
-            dynamic = entry and ConfigSource(entry.source) == ConfigSource.DYNAMIC_TOPIC_CONFIG
-            if entry is None or entry.value != declared or not dynamic:
-                yield SetConfig(topic.name, name, entry and entry.value, declared)
+            if setting is None or setting.value != declared or not setting.is_own:
+                yield SetConfig(topic.name, name, setting and setting.value, declared)
 
 
 def _right_changes(admin: Admin, catalog: Catalog) -> Iterator[Change]:

@@ -11,18 +11,17 @@ safe: only committed offsets determine what it deletes, never its memory.
 
 from collections.abc import Mapping
 
-from confluent_kafka import TopicPartition
-
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.errors import InvariantBroken
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ROUTER, SINK
 from erasestream.topics.catalog.topic_names import RETAINED, cutouts_of, lane_of, uploads_of
-from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S, Admin
+from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.group_offsets import Committed, GroupOffsets
 from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
+from erasestream.topics.kafka.topic_admin import delete_records
 
 
 def purgeable_offsets(
@@ -87,11 +86,6 @@ class RecordPurger:
         new = {at: offset for at, offset in found.items() if offset != self._deleted.get(at)}
         if not new:
             return 0
-        asked = [TopicPartition(*at, offset) for at, offset in new.items()]
-        with self._admin.use() as client:
-            futures = client.delete_records(asked, request_timeout=REQUEST_TIMEOUT_S)
-            for tp, future in futures.items():
-                at = Partition(tp.topic, tp.partition)
-                self._admin.ask(f"deleting records of {at}", future)
-                self._deleted[at] = new[at]
+        for at in delete_records(self._admin, new):
+            self._deleted[at] = new[at]
         return len(new)

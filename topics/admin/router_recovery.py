@@ -15,13 +15,10 @@ Rules:
 """
 
 import os
-import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from confluent_kafka import Consumer, TopicPartition
-
-from erasestream.schemas.clocks import Deadline, WallClock
+from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire, type_of
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.errors import Refused
@@ -32,19 +29,18 @@ from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import (
     LEDGER,
-    MAX_RECORD_BYTES,
     cutouts_of,
     ephemeral_of,
     uploads_of,
 )
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
-from erasestream.topics.kafka.errors import ClientErrorState
+from erasestream.topics.kafka.consumer.last_record import last_committed_record
 from erasestream.topics.kafka.group_offsets import GroupOffsets
 from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
-from erasestream.topics.kafka.records import Partition, Record
+from erasestream.topics.kafka.records import Partition
 
 STEP = 64
 """Offsets per step backwards, in search of a record that is not a transaction marker."""
@@ -104,7 +100,9 @@ class RouterRecovery:
         upper = end
         while upper > start:
             lower = max(start, upper - STEP)
-            record = _last_record(self._connection, at, lower, upper)
+            record = last_committed_record(
+                self._connection, at, lower, upper, timeout_s=READ_TIMEOUT_S
+            )
             if record is not None:
                 event = Failure if type_of(record.headers) is Failure else Cutout
                 position = from_wire(event, record.headers, record.value).position
@@ -130,36 +128,3 @@ class RouterRecovery:
         key = str(lane).encode()
         number = partition_of(key, self._catalog[LEDGER].partitions)
         self._ledger.write(Partition(LEDGER, number), key, to_wire(entry, source="/repair"))
-
-
-def _last_record(connection: Connection, at: Partition, lower: int, upper: int) -> Record | None:
-    """Return the last committed record of a partition between two offsets."""
-    errors = ClientErrorState()
-    consumer = Consumer(
-        connection.settings(
-            errors,
-            group_id=connection.role,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="error",
-            receive_message_max_bytes=2 * MAX_RECORD_BYTES,
-        )
-    )
-    last: Record | None = None
-    deadline = Deadline(READ_TIMEOUT_S, time.monotonic)
-    try:
-        consumer.assign([TopicPartition(*at, lower)])
-        while True:
-            message = consumer.poll(0.1)
-            if message is not None and message.error() is None:
-                record = Record.of(message)
-                if record.offset >= upper:
-                    return last
-                last = record
-            (position,) = consumer.position([TopicPartition(*at)])
-            if position.offset >= upper:
-                return last
-            if deadline.has_passed:
-                raise errors.explain(f"{at} is not committed up to {upper}")
-    finally:
-        consumer.close()

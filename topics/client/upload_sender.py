@@ -17,24 +17,20 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Message
-
 from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import (
     ClientClosed,
     Code,
     ErasestreamError,
-    InvalidImage,
     Refused,
     Unavailable,
     UsedAfterFork,
 )
-from erasestream.schemas.events.base import utc
 from erasestream.schemas.events.images import Upload
 from erasestream.schemas.ids import Lane, UploadId
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.retention_budget import JUDGED_TO_APPENDED_S
-from erasestream.topics.catalog.roles import LaneRole, Role, lane_role
+from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import (
     MAX_UPLOAD_RECORD_BYTES,
     RECORD_OVERHEAD_BYTES,
@@ -45,7 +41,8 @@ from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Cluster, Connection, Settings
-from erasestream.topics.kafka.errors import ClientErrorState, is_fatal, kafka_error, translate
+from erasestream.topics.kafka.errors import ClientErrorState
+from erasestream.topics.kafka.producer.delivery import Appended, DeliveryOutcomes
 from erasestream.topics.kafka.producer.producer_pool import ProducerPool
 
 _PURGE_S = 5.0
@@ -110,8 +107,8 @@ class UploadSender:
         connection = Connection(cluster=cluster, role=role)
         with Admin(connection, timeout_s=limits.readiness_s) as admin:
             admin.check_rights({self._topic: [Operation.WRITE]})
-        self._failures = _DeliveryFailures(role, self._topic, delivery_s=limits.delivery_s)
-        errors = self._failures.errors
+        self._outcomes = DeliveryOutcomes(role, self._topic, delivery_s=limits.delivery_s)
+        errors = self._outcomes.errors
         self._clients = ProducerPool(
             _settings(connection, errors, limits),
             delivery_s=limits.delivery_s,
@@ -162,13 +159,14 @@ class UploadSender:
         delivered = partial(self._delivered, receipt, prepared.upload_id, prepared.size)
         try:
             self.check_usable()
-            self._clients.produce(self._topic, prepared.wire, delivered)
+            with self._outcomes.translating():
+                self._clients.produce(
+                    self._topic, prepared.wire, self._outcomes.callback(delivered)
+                )
         except BaseException as error:
             self._budget.release(prepared.size)
             if isinstance(error, BufferError):
                 raise self._queue_full() from error
-            if isinstance(error, KafkaException):
-                raise self._failures.of(kafka_error(error)) from error
             raise
         return receipt
 
@@ -193,56 +191,30 @@ class UploadSender:
     def _wait_empty(self, timeout_s: float) -> None:
         if not self._budget.wait_empty(timeout_s):
             detail = f"{self._topic}: {self._budget.used} bytes wait after {timeout_s:g} s"
-            raise self._failures.errors.explain(detail)
+            raise self._outcomes.errors.explain(detail)
 
     def _delivered(
         self,
         receipt: Future[Receipt],
         upload_id: UploadId,
         size: int,
-        error: KafkaError | None,
-        message: Message,
+        outcome: Appended | ErasestreamError,
     ) -> None:
         """Complete an upload's future; called by the thread of its client."""
         try:
-            if error is None:
-                self._failures.errors.recovered()
-                receipt.set_result(_receipt(upload_id, message))
+            if isinstance(outcome, ErasestreamError):
+                receipt.set_exception(outcome)
             else:
-                receipt.set_exception(self._failures.of(error))
+                receipt.set_result(
+                    Receipt(
+                        upload_id=upload_id,
+                        partition=outcome.partition,
+                        offset=outcome.offset,
+                        appended_at=outcome.at,
+                    )
+                )
         finally:
             self._budget.release(size)  # last: an empty budget means that all futures are done
-
-
-class _DeliveryFailures:
-    """Errors of deliveries, translated with their context."""
-
-    def __init__(self, role: Role, topic: str, *, delivery_s: float) -> None:
-        self.errors = ClientErrorState()
-        self._context = f"role {role}, topic {topic}"
-        self._delivery_s = delivery_s
-
-    def of(self, error: KafkaError) -> ErasestreamError:
-        """Return the error of an upload whose delivery failed with this one."""
-        code, context = error.code(), self._context
-        if is_fatal(error):
-            return Unavailable(f"{context}: {error.str()}")  # the next upload gets a new client
-        if code == KafkaError.MSG_SIZE_TOO_LARGE:
-            return InvalidImage(context, code=Code.TOO_LARGE)
-        if code in (KafkaError._PURGE_INFLIGHT, KafkaError._PURGE_QUEUE):
-            detail = f"{context}: given up unacknowledged, after at most {self._delivery_s:g} s"
-            return self.errors.explain(detail)
-        return translate(error, context)
-
-
-def _receipt(upload_id: UploadId, message: Message) -> Receipt:
-    partition, offset = message.partition(), message.offset()
-    return Receipt(
-        upload_id=upload_id,
-        partition=-1 if partition is None else partition,
-        offset=-1 if offset is None else max(offset, -1),
-        appended_at=utc(message.timestamp()[1]),
-    )
 
 
 def _settings(connection: Connection, errors: ClientErrorState, limits: SendingLimits) -> Settings:

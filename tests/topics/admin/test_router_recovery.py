@@ -101,7 +101,7 @@ def test_deleted_records_count_as_a_loss(kafka: KafkaFixture, lane: Lane) -> Non
     lines = recover(kafka, lane)
     assert lines[0].startswith(f"{cutouts_of(lane)}/0: from 3 with mark")
     offset, metadata = committed(kafka, lane, 0)
-    assert StartOffset(offset, metadata).among(
+    assert StartOffset(offset, metadata).within(
         kafka.offsets.log_start(Partition(cutouts_of(lane), 0))
     ) == StartOffset(3, metadata, after_loss=True)
 

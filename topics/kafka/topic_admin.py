@@ -1,0 +1,92 @@
+"""Topics on the brokers: create and grow them, change their settings, delete their records."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import (
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ConfigSource,
+    NewPartitions,
+    NewTopic,
+)
+
+from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S, Admin
+from erasestream.topics.kafka.records import Partition
+
+
+class TopicDeclaration(NamedTuple):
+    """A topic to be created."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: Mapping[str, str]
+
+
+class Setting(NamedTuple):
+    """Value of a topic's setting; `is_own` if it is set on the topic, and not inherited."""
+
+    value: str | None
+    is_own: bool
+
+
+def create_topics(admin: Admin, topics: Sequence[TopicDeclaration]) -> None:
+    """Create topics, in one request."""
+    new = [
+        NewTopic(
+            topic.name,
+            num_partitions=topic.partitions,
+            replication_factor=topic.replication,
+            config=dict(topic.config),
+        )
+        for topic in topics
+    ]
+    with admin.use() as client:
+        futures = client.create_topics(new, operation_timeout=REQUEST_TIMEOUT_S)
+        for topic in topics:
+            admin.ask(f"create topic {topic.name}", futures[topic.name])
+
+
+def grow_topic(admin: Admin, topic: str, partitions: int, *, context: str) -> None:
+    """Add partitions to a topic, up to this count."""
+    with admin.use() as client:
+        grown = client.create_partitions([NewPartitions(topic, partitions)])
+        admin.ask(context, grown[topic])
+
+
+def topic_settings(admin: Admin, topics: Sequence[str]) -> list[dict[str, Setting]]:
+    """Return the settings of each topic, by name."""
+    if not topics:
+        return []
+    resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
+    with admin.use() as client:
+        futures = client.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
+        answers = [admin.ask(f"settings of {each.name}", futures[each]) for each in resources]
+    return [{name: _setting(entry) for name, entry in answer.items()} for answer in answers]
+
+
+def set_topic_setting(admin: Admin, topic: str, name: str, value: str) -> None:
+    """Set one setting of a topic, and leave the others unchanged."""
+    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+    with admin.use() as client:
+        futures = client.incremental_alter_configs([resource])
+        admin.ask(f"set {name} of {topic}", futures[resource])
+
+
+def delete_records(admin: Admin, offsets: Mapping[Partition, int]) -> Iterator[Partition]:
+    """Delete the records below these offsets; yield each partition once it is done."""
+    asked = [TopicPartition(*at, offset) for at, offset in offsets.items()]
+    with admin.use() as client:
+        futures = client.delete_records(asked, request_timeout=REQUEST_TIMEOUT_S)
+        for tp, future in futures.items():
+            at = Partition(tp.topic, tp.partition)
+            admin.ask(f"deleting records of {at}", future)
+            yield at
+
+
+def _setting(entry: ConfigEntry) -> Setting:
+    return Setting(entry.value, ConfigSource(entry.source) == ConfigSource.DYNAMIC_TOPIC_CONFIG)
