@@ -1,0 +1,64 @@
+"""Readers and writers that commands open are closed, also after a refusal."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from erasestream.pipeline.bootstrap.consent import consent_reader, consent_view, consent_writer
+from erasestream.pipeline.bootstrap.storage import read_name_key, retained_reader, storage_of
+from erasestream.pipeline.settings import Settings
+from erasestream.schemas.errors import Code, MissingCertificate, Refused
+from erasestream.schemas.ids import Lane
+from erasestream.topics.catalog.roles import ROUTER
+from erasestream.topics.consent.reader import ConsentReader
+from erasestream.topics.consent.writer import ConsentWriter
+from tests.kafka_fixture import KafkaFixture
+from tests.leaks import no_leak
+
+
+def test_consent_clients_are_closed(settings: Settings, lane: Lane) -> None:
+    opened: list[AbstractContextManager[ConsentReader | ConsentWriter]] = [
+        consent_reader(settings, lane),
+        consent_writer(settings, lane),
+    ]
+    for each in opened:
+        with no_leak(), each:
+            pass
+
+
+def test_an_unknown_lane_is_refused(settings: Settings) -> None:
+    with pytest.raises(Refused), consent_reader(settings, Lane("unknown")):
+        pass
+
+
+def test_the_reader_of_retained_pictures_is_closed(settings: Settings) -> None:
+    with no_leak(), retained_reader(settings) as reader:
+        assert list(reader.list()) == []
+
+
+def test_a_consent_topic_with_other_partitions_is_refused(
+    kafka: KafkaFixture, settings: Settings
+) -> None:
+    more = settings.kafka.model_copy(update={"shared_partitions": 5})
+    catalog = settings.model_copy(update={"kafka": more}).catalog()
+    with (
+        no_leak(),
+        pytest.raises(Refused, match="partitions, declared"),
+        consent_view(kafka.connection(ROUTER), catalog),
+    ):
+        pass
+
+
+def test_missing_storage_is_refused(settings: Settings) -> None:
+    with pytest.raises(Refused, match="section storage is missing"):
+        storage_of(settings.model_copy(update={"storage": None}))
+
+
+def test_a_missing_or_short_name_key_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingCertificate) as refused:
+        read_name_key(tmp_path / "name.key")
+    assert refused.value.code is Code.MISSING_CERTIFICATE
+    (tmp_path / "name.key").write_bytes(b"short")
+    with pytest.raises(Refused, match="does not hold"):
+        read_name_key(tmp_path / "name.key")
