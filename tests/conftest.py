@@ -15,21 +15,21 @@ pytest_plugins = ["tests.schedule"]
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
-    """One broker for all tests of the topics; they leave it running."""
+    """Run one broker for all tests of a worker; they leave it running."""
     with opened_kafka(tmp_path_factory.mktemp("kafka")) as kafka:
         yield kafka
 
 
 @pytest.fixture
 def lane(kafka: KafkaFixture) -> Iterator[Lane]:
-    """A lane of the test's own."""
+    """Open a lane that no other test uses."""
     yield kafka.open_lane()
     kafka.evict_static_members()
 
 
 @pytest.fixture
 def record_of(kafka: KafkaFixture) -> Callable[[str, int, int], Message]:
-    """Reads the record at topic, partition and offset, as somebody who may read everything."""
+    """Return a function that reads the record at topic, partition and offset, as administrator."""
 
     def read(topic: str, partition: int, offset: int) -> Message:
         settings = kafka.connection(ADMIN).settings(ClientErrorState(), group_id="test")

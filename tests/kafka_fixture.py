@@ -1,4 +1,4 @@
-"""A real TLS broker with access rights, and a lane of its own for each test that wants one."""
+"""A real TLS broker with access rights, and an unused lane for each test that asks for one."""
 
 import itertools
 import os
@@ -48,7 +48,7 @@ from tests.paths import CACHE
 
 PARTITIONS = 2
 SPARE_LANES = 12
-"""Lanes that are provisioned at once: that takes hardly longer than for a single one."""
+"""Lanes that are provisioned at once, which takes hardly longer than a single one."""
 COORDINATOR_S = 90.0
 """Longest time until a broker has loaded its coordinators."""
 
@@ -59,7 +59,7 @@ GROUPS = (ROUTER, SINK, ERASER)
 
 @dataclass
 class KafkaFixture:
-    """One broker, its authority, and the lanes that were made so far."""
+    """One broker, its authority, and the lanes created so far."""
 
     broker: Broker
     authority: CertificateAuthority
@@ -73,17 +73,17 @@ class KafkaFixture:
 
     @property
     def cluster(self) -> Cluster:
-        """Where the broker is."""
+        """Address of the broker."""
         return Cluster(bootstrap_servers=(self.broker.bootstrap,), identities=self.identities)
 
     @property
     def admin(self) -> Admin:
-        """A new one each time: librdkafka's does not find its coordinator after a restart."""
+        """A new client each time: librdkafka's does not find its coordinator after a restart."""
         return Admin(self.connection(ADMIN))
 
     @property
     def offsets(self) -> OffsetQueries:
-        """A new one each time, like its admin client."""
+        """Offset queries with a new admin client each time."""
         return OffsetQueries(self.admin)
 
     @property
@@ -93,7 +93,7 @@ class KafkaFixture:
 
     @contextmanager
     def admin_client(self) -> Iterator[AdminClient]:
-        """The library's own client, as the administrator."""
+        """Lend the library's own client, as the administrator."""
         with self.admin as admin, admin.use() as client:
             yield client
 
@@ -117,25 +117,25 @@ class KafkaFixture:
             client.delete_consumer_groups([name])[name].result(20)
 
     def connection(self, role: str) -> Connection:
-        """A role's way to it."""
+        """Return client settings of a role."""
         return Connection(cluster=self.cluster, role=role)  # type: ignore[arg-type]
 
     @contextmanager
     def silence(self) -> Iterator[None]:
-        """The broker stands still: connections stay open, and nothing is answered."""
+        """Stop the broker's process: connections stay open, and no request is answered."""
         running = self.broker.process_id
         assert running
         os.kill(running.pid, signal.SIGSTOP)
         try:
-            # On a busy machine the last of its threads stands still a moment later.
-            eventually("all of it stands still", lambda: _stands_still(running.pid))
+            # On a busy machine the last of its threads stops a moment later.
+            eventually("every thread is stopped", lambda: _is_stopped(running.pid))
             yield
         finally:
             os.kill(running.pid, signal.SIGCONT)
 
     @contextmanager
     def without_rights(self, role: str) -> Iterator[None]:
-        """This role may do nothing for a while."""
+        """Revoke all rights of this role for a while."""
         its = AclBindingFilter(
             ResourceType.ANY,
             None,
@@ -156,7 +156,7 @@ class KafkaFixture:
                     created.result(20.0)
 
     def catalog(self) -> Catalog:
-        """Of all lanes so far."""
+        """Return the catalog of all lanes so far."""
         lanes = (
             LaneSpec(name=name, partitions=self.grown.get(name, PARTITIONS)) for name in self.lanes
         )
@@ -169,7 +169,7 @@ class KafkaFixture:
         return self.spare.popleft()
 
     def evict_static_members(self) -> None:
-        """Let the next member of each group have its partitions without waiting for a session."""
+        """Evict them, so that the next member of each group waits for no session to expire."""
         with self.admin as admin:
             for group in GROUPS:
                 instances = _retry(partial(_static_members, admin, group))
@@ -178,7 +178,7 @@ class KafkaFixture:
                     leave_group(self.broker.bootstrap, tls, group, instances)
 
     def open_lanes(self, count: int) -> list[Lane]:
-        """Some at once."""
+        """Open this many new lanes."""
         opened = [Lane(f"lane-{next(self.numbers)}") for _ in range(count)]
         self.lanes += opened
         catalog = self.catalog()
@@ -201,7 +201,7 @@ class KafkaFixture:
 
 
 def _retry(attempt: Callable[[], T]) -> T:
-    """Wait for a broker that has just started, or did not run for a while."""
+    """Retry while a broker that has just started is not ready."""
     deadline = Deadline(COORDINATOR_S, time.monotonic)
     return retry(attempt, deadline=deadline, max_pause_s=0.2)
 
@@ -218,12 +218,12 @@ def _rights_in_effect(admin: Admin) -> set[Right | None]:
         return {right_of(binding) for binding in client.describe_acls(EVERY_BINDING).result(20)}
 
 
-def _stands_still(pid: int) -> bool:
+def _is_stopped(pid: int) -> bool:
     try:
         stats = [stat.read_text() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
     except (FileNotFoundError, ProcessLookupError):
         return False  # a thread has just ended
-    # proc(5): the state is the first field after the name, which stands in parentheses.
+    # proc(5): the state is the first field after the name, which is in parentheses.
     return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
 
@@ -231,7 +231,7 @@ def _stands_still(pid: int) -> bool:
 def opened_kafka(
     folder: Path, *, proxied_listener: ProxiedListener | None = None
 ) -> Iterator[KafkaFixture]:
-    """A broker of one's own; with another listener if there is to be one."""
+    """Run a broker, with a second listener if there is to be one."""
     identities = folder / "identities"
     authority = CertificateAuthority.create(folder / "authority", now=lambda: datetime.now(UTC))
     identities.mkdir()

@@ -1,1 +1,1 @@
-"""What runs it on other machines: the compose file, the image, their configuration."""
+"""Tests of the deployment to other machines: compose file, image, configuration."""

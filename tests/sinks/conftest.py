@@ -45,7 +45,7 @@ class Stack(NamedTuple):
 
 
 def settings_in(folder: Path, authority: CertificateAuthority) -> BucketSettings:
-    """Settings of a server that keeps everything in `folder`."""
+    """Return settings of a server that keeps everything in `folder`."""
     authority.issue_server("bucket", folder / "identities")
     for role in Role:
         issue_token(folder / "tokens", role)
@@ -71,7 +71,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> CertificateAuthority:
 def stack(
     tmp_path_factory: pytest.TempPathFactory, authority: CertificateAuthority
 ) -> Iterator[Stack]:
-    """A server that all tests share; each test uses names of its own."""
+    """Run a server that all tests share; each test uses names of its own."""
     folder = tmp_path_factory.mktemp("bucket")
     settings = settings_in(folder, authority)
     with BucketProcess.start(settings, folder) as server:

@@ -21,7 +21,7 @@ from tests.kafka_fixture import PARTITIONS, KafkaFixture
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorageSettings]:
-    """A running bucket server, with tokens and keys."""
+    """Run a bucket server, with tokens and keys."""
     folder = tmp_path_factory.mktemp("bucket")
     files = StackFiles(folder / "files")
     files.create_identities([Lane("unused")])
@@ -42,7 +42,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorageSetting
 
 @pytest.fixture
 def settings(kafka: KafkaFixture, lane: Lane, storage: StorageSettings, tmp_path: Path) -> Settings:
-    """Settings of every stage, for one lane."""
+    """Return settings of every stage, for one lane."""
     cluster = kafka.cluster
     return Settings(
         kafka=KafkaSettings(

@@ -36,7 +36,7 @@ def identities(authority: CertificateAuthority, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="session")
 def cache() -> Path:
-    """This checkout's cache, which `make` fills."""
+    """Return this checkout's cache, which `make` fills."""
     return CACHE
 
 
@@ -52,7 +52,7 @@ NewBroker = Callable[[Path, Path], Broker]
 
 @pytest.fixture(scope="session")
 def new_broker(libs: Path) -> NewBroker:
-    """Creates brokers on free ports; the caller stops those it starts."""
+    """Return a function that creates brokers on free ports; the caller stops those it starts."""
 
     def make(folder: Path, identities: Path) -> Broker:
         port, controller_port = free_ports(2)
@@ -66,7 +66,7 @@ def new_broker(libs: Path) -> NewBroker:
 def broker(
     identities: Path, new_broker: NewBroker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Broker]:
-    """A broker that all tests share and leave running."""
+    """Run a broker that all tests share and leave running."""
     started = new_broker(tmp_path_factory.mktemp("broker"), identities)
     try:
         started.start()

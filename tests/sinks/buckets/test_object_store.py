@@ -70,7 +70,7 @@ def store(request: pytest.FixtureRequest) -> ObjectStore:
 
 @pytest.fixture
 def name() -> str:
-    """A name that no other test uses."""
+    """Return a name that no other test uses."""
     return f"test/{uuid.uuid4()}"
 
 

@@ -85,7 +85,7 @@ def exists(served: Any, name: str) -> bool:
 
 
 def settings_in(folder: Path, authority: CertificateAuthority) -> BucketSettings:
-    """Settings of a server that keeps everything in `folder`."""
+    """Return settings of a server that keeps everything in `folder`."""
     authority.issue_server("bucket", folder / "identities")
     for role in Role:
         issue_token(folder / "tokens", role)
@@ -105,7 +105,7 @@ def settings_in(folder: Path, authority: CertificateAuthority) -> BucketSettings
 def served(
     tmp_path_factory: pytest.TempPathFactory, authority: CertificateAuthority
 ) -> Iterator[Served]:
-    """A server that the tests of a module share."""
+    """Run a server that the tests of a module share."""
     folder = tmp_path_factory.mktemp("bucket")
     settings = settings_in(folder, authority)
     with BucketProcess.start(settings, folder) as server:
@@ -114,5 +114,5 @@ def served(
 
 @pytest.fixture
 def name() -> str:
-    """A name that no other test uses."""
+    """Return a name that no other test uses."""
     return f"test/{uuid.uuid4()}"

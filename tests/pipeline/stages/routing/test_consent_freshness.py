@@ -15,7 +15,7 @@ from tests.pipeline.stages.routing.join_members import FakeConsentView
 
 
 class UnavailableView(FakeConsentView):
-    """A view whose leader answers as the test says: one answer for each request."""
+    """A view whose leader gives the test's answers, one for each request."""
 
     def __init__(self, brokers: FakeBrokers, *answers: bool) -> None:
         super().__init__(brokers)

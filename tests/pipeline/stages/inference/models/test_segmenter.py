@@ -42,7 +42,7 @@ def test_a_mask_has_the_models_size_and_values(store: ModelStore) -> None:
         (Activation.NONE, Normalisation.MIN_MAX, [0, 0.5, 0.625, 1]),
     ],
 )
-def test_outputs_become_masks_as_the_manifest_says(
+def test_outputs_become_masks_as_the_manifest_declares(
     store: ModelStore,
     tmp_path: Path,
     activation: Activation,
