@@ -95,11 +95,11 @@ def files(
     names = [Lane(name) for name in lane]
     host, _, port = bucket.rpartition(":")
     hosts = ("localhost", "127.0.0.1", bootstrap.rpartition(":")[0], host)
-    made = StackFiles(directory)
-    made.create_identities(names, hosts=tuple(dict.fromkeys(hosts)))
-    made.create_secrets()
-    made.write_bucket_settings(host="0.0.0.0", port=int(port))  # noqa: S104 (TLS and tokens guard it)
-    made.write_settings(
+    stack_files = StackFiles(directory)
+    stack_files.create_identities(names, hosts=tuple(dict.fromkeys(hosts)))
+    stack_files.create_secrets()
+    stack_files.write_bucket_settings(host="0.0.0.0", port=int(port))  # noqa: S104 (TLS and tokens guard it)
+    stack_files.write_settings(
         bootstrap=(bootstrap,),
         endpoint=f"https://{bucket}",
         lanes={name: LaneSettings() for name in names},

@@ -173,8 +173,8 @@ class StageRunner:
 def _close_after_error(opened: ExitStack) -> None:
     try:
         opened.close()
-    except ErasestreamError as error:
-        log.warning("close_failed", extra={"code": error.code, "reason": error.detail})
+    except Exception:  # the error that ended the stage is raised
+        log.warning("close_failed", exc_info=True)
 
 
 def status_of(error: ErasestreamError) -> int:

@@ -35,7 +35,7 @@ class ScriptedStage:
     def __init__(self, *script: Callable[[], object]) -> None:
         self.events: list[str] = []
         self.is_prepared = True
-        self.close_error: ErasestreamError | None = None
+        self.close_error: Exception | None = None
         self.script = list(script)
 
     @contextmanager
@@ -103,9 +103,12 @@ def test_an_error_closes_the_stage_and_decides_the_status(
     assert logged() == ["ready", "ended"]
 
 
-def test_an_error_while_closing_does_not_hide_the_first(logged: Callable[[], list[str]]) -> None:
+@pytest.mark.parametrize("close_error", [Unavailable("broker"), RuntimeError("closed")])
+def test_an_error_while_closing_does_not_hide_the_first(
+    close_error: Exception, logged: Callable[[], list[str]]
+) -> None:
     stage = ScriptedStage(raising(Fenced("by another")))
-    stage.close_error = Unavailable("broker")
+    stage.close_error = close_error
     assert runner(stage).run() == EX_SOFTWARE
     assert logged() == ["close_failed", "ended"]
 
