@@ -22,7 +22,7 @@ P = TypeVar("P")
 
 
 class Verdict(Enum):
-    """What the router does with the results that it has read."""
+    """Whether the results that were read can be decided."""
 
     DECIDE = auto()
     WAIT = auto()

@@ -21,7 +21,7 @@ MAX_CLOCK_SKEW_MS = round(MAX_CLOCK_SKEW.total_seconds() * 1000)
 
 
 class ReplayMarks:
-    """One mark for each assigned partition, of what was decided since the last commit too."""
+    """One mark for each assigned partition, with the decisions since the last commit."""
 
     def __init__(self, offsets: BrokerQueries) -> None:
         self._offsets = offsets
@@ -51,24 +51,23 @@ class ReplayMarks:
         mark = ReplayMark(topic_id=self._topic_id(lane), offset=-1)
         return StartOffset(self._offsets.log_start(at), str(mark))
 
-    def advance(self, record: Record, position: Position) -> Classification:
-        """Classify the result in a record, and advance the mark of its partition."""
-        lane, at = lane_of(record.at.topic), record.at
-        uploads = Partition(uploads_of(lane), at.number)
+    def advance(self, lane: Lane, record: Record, position: Position) -> Classification:
+        """Classify the result in a record of a lane, and advance the mark of its partition."""
+        at = record.at
         mark = self._marks[at]
         if at in self._after_loss:
             mark = deduplication.mark_after_loss(
                 mark,
                 current_topic_id=self._topic_id(lane),
                 first_younger=self._offsets.first_after(
-                    uploads, record.appended_ms + MAX_CLOCK_SKEW_MS
+                    Partition(uploads_of(lane), at.number), record.appended_ms + MAX_CLOCK_SKEW_MS
                 ),
             )
         classification = deduplication.classify(
             mark,
             position,
             current_topic_id=lambda: self._topic_id(lane),
-            log_start=lambda: self._offsets.log_start(uploads),
+            log_start=lambda: self._offsets.log_start(Partition(uploads_of(lane), at.number)),
         )
         self._marks[at] = classification.mark
         self._after_loss.discard(at)

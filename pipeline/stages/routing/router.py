@@ -10,13 +10,12 @@ For every result, in this order:
 2. Replays are dropped, and uploads missing before a result are findings (`replay_marks.py`,
    `deduplication.py`).
 3. The retention rule chooses the route (`routing_rule.py`).
-4. A retained cut-out needs its original, which is read again from its position.  If that is
-   deleted, or another upload's, the result is ephemeral.
+4. A retained cut-out needs its original, which is read again from its position.  Without it the
+   result is ephemeral (`retention.py`).
 
 The rules are pure; the loop makes the decisions atomic.
 """
 
-import logging
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -31,26 +30,23 @@ from erasestream.pipeline.stages.routing.record_builder import (
     ephemeral_record,
     expired_record,
     gap_finding,
-    retained_record,
 )
 from erasestream.pipeline.stages.routing.replay_marks import ReplayMarks
 from erasestream.pipeline.stages.routing.result_parser import parse_headers, parse_result
+from erasestream.pipeline.stages.routing.retention import Retention
 from erasestream.pipeline.stages.routing.routing_rule import Route
 from erasestream.schemas.clocks import WallClock
-from erasestream.schemas.codec.cloudevents import from_wire
 from erasestream.schemas.codec.result_headers import ResultHeaders
-from erasestream.schemas.errors import InvalidInput, InvariantBroken
+from erasestream.schemas.errors import InvariantBroken
 from erasestream.schemas.events.base import Position
-from erasestream.schemas.events.images import Cutout, Result, Upload
+from erasestream.schemas.events.images import Cutout, Result
 from erasestream.schemas.events.ledger import FindingKind
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.catalog import Catalog
-from erasestream.topics.catalog.topic_names import cutouts_of, lane_of, uploads_of
+from erasestream.topics.catalog.topic_names import cutouts_of, lane_of
 from erasestream.topics.consent.view import ActiveGrant
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from erasestream.topics.kafka.transaction.start_offsets import StartOffset
-
-log = logging.getLogger(__name__)
 
 
 class Router:
@@ -70,10 +66,10 @@ class Router:
             spec.name: timedelta(seconds=spec.times.backlog_limit_s) for spec in catalog.lanes
         }
         self._view = view
-        self._originals = originals
         self._now = now
         self._freshness = ConsentFreshness(view=view, stopping=stopping)
         self._marks = ReplayMarks(offsets)
+        self._retention = Retention(view=view, originals=originals, now=now)
         self.counts: Counter[str] = Counter()
         """How many results took which route; only names of routes.
 
@@ -104,7 +100,7 @@ class Router:
         """Return the records that a result becomes: none for a replay, else one or three."""
         lane = lane_of(record.at.topic)
         headers = parse_headers(record)
-        classification = self._marks.advance(record, headers.position)
+        classification = self._marks.advance(lane, record, headers.position)
         if classification.novelty is Novelty.REPLAY:
             self.counts["replayed"] += 1
             return
@@ -151,31 +147,13 @@ class Router:
     ) -> Iterable[Outgoing]:
         if not isinstance(result, Cutout) or grant is None:
             raise InvariantBroken("a result to be retained is no cut-out, or not granted")
-        original = self._original(lane, result)
-        if original is None:
+        records = self._retention.records(lane, result, grant.grant)
+        if records:
+            self.counts["retained"] += 1
+        else:
             self.counts["ephemeral"] += 1
             self.counts["original_gone"] += 1
-            position = result.position
-            fields = {"partition": position.partition, "offset": position.offset}
-            log.warning("original_gone", extra={"topic": uploads_of(lane), **fields})
-            return
-        self.counts["retained"] += 1
-        mark = self._view.mark_of(lane, result.account)
-        for image in (original, result):
-            yield retained_record(
-                lane, result, image, grant=grant.grant, mark=mark, now=self._now()
-            )
-
-    def _original(self, lane: Lane, cutout: Cutout) -> Upload | None:
-        at = Partition(uploads_of(lane), cutout.position.partition)
-        record = self._originals.read(at, cutout.position.offset)
-        if record is None:
-            return None
-        try:
-            upload = from_wire(Upload, record.headers, record.value)
-        except InvalidInput:
-            return None
-        return upload if routing_rule.is_original(upload, cutout) else None
+        return records
 
 
 def topics_of(catalog: Catalog) -> list[str]:

@@ -7,7 +7,7 @@ from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 class RouterStage:
     """Runs a started loop whose handler is the `Router`.
 
-    `findings`: what the router's consent view found in the decisions.
+    `findings`: the consent view's findings about the decisions.
     """
 
     def __init__(self, *, loop: TransactionalLoop, findings: LedgerFindings) -> None:

@@ -26,7 +26,7 @@ from erasestream.topics.kafka.transaction.start_offsets import StaleGeneration, 
 
 
 class Assignment:
-    """What one member of the group is assigned, as far as the member knows."""
+    """Partitions and offsets of one member of the group, as far as the member knows."""
 
     def __init__(
         self, *, consumer: TransactionalConsumer, start_offsets: StartOffsets, handler: Handler

@@ -9,7 +9,7 @@ Rules, all of them:
 3. A record whose decision fails because a dependency is unavailable, or whose write is refused,
    aborts the transaction; so does a commit that the group or the brokers refuse.  Everything
    since the last commit is read again.  Aborts in a row are followed by growing pauses.
-4. Every other error is raised and ends the process; what is open is never committed.
+4. Every other error is raised and ends the process; the half decision is never committed.
 """
 
 from erasestream.schemas.errors import Unavailable

@@ -28,7 +28,7 @@ handler's requests, once per read, cost little."""
 
 
 class AssignmentListener(Protocol):
-    """What happens to the assignment during `read`, and revocations also during `close`."""
+    """Takes changes of the assignment during `read`, and revocations also during `close`."""
 
     def on_assigned(self, partitions: list[Partition]) -> None:
         """Take over exactly these partitions."""

@@ -128,12 +128,12 @@ class TransactionalLoop:
         self._assignment.assign(partitions)
 
     def on_revoked(self) -> None:
-        """Undo what is open: the next owner of the partitions reads it again."""
+        """Abort the transaction: the next owner of the partitions reads its records again."""
         self._transaction.undo(REVOKED)
         self._assignment.revoke()
 
     def on_out_of_range(self, at: Partition, offset: int | None) -> None:
-        """Undo what is open, and read again from the start offsets."""
+        """Abort the transaction, and read again from the start offsets."""
         self._assignment.reject_position(at, offset)
         self._transaction.undo(OUT_OF_RANGE)
 

@@ -1,6 +1,6 @@
 """One transaction after the other: begin, add decisions, commit or undo.
 
-States, and what leads from one to the next:
+States and transitions:
 
     CLOSED        begin   OPEN
     OPEN          add     HALF_DECIDED, and OPEN again once the whole decision is written
@@ -62,7 +62,7 @@ class OpenTransaction:
     @property
     def age_s(self) -> float:
         """Seconds since the transaction was opened; 0 if none is open."""
-        return self._clock() - self._opened_at_s if self.is_open else 0.0
+        return 0.0 if self._state is State.CLOSED else self._clock() - self._opened_at_s
 
     def begin(self) -> None:
         """Open a transaction.  Raises `Fenced`, `Unavailable`."""

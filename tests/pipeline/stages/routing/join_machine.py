@@ -73,7 +73,7 @@ class JoinMachine(RuleBasedStateMachine):
         late_ms=st.sampled_from([0, 0, 0, 300, 9000]),
     )
     def decide(self, account: AccountId, decision: Decision, late_ms: int) -> None:
-        """An owner opts in or out; the record may reach the broker late."""
+        """Append a decision, which may reach the broker late."""
         self.brokers.decide(account, decision, late_ms=late_ms)
 
     @rule(ms=st.sampled_from([900, 2100, 5000]))
@@ -113,7 +113,7 @@ class JoinMachine(RuleBasedStateMachine):
 
     @rule(account=st.sampled_from(ACCOUNTS), number=NUMBERS, count=FEW)
     def traffic(self, account: AccountId, number: int, count: int) -> None:
-        """The usual: uploads arrive, and the partition's last worker has results for them."""
+        """Append uploads, and results of the partition's last worker for them: the usual."""
         for _ in range(count):
             self.brokers.upload(account, number)
         worker = [each for each in self.workers if each.number == number][-1]
@@ -123,7 +123,7 @@ class JoinMachine(RuleBasedStateMachine):
 
     @rule(account=st.sampled_from(ACCOUNTS), number=NUMBERS)
     def retained_traffic(self, account: AccountId, number: int) -> None:
-        """An owner opts in, and uploads when that surely counts."""
+        """Grant, and upload when that surely counts."""
         self.brokers.decide(account, Decision.GRANTED, late_ms=0)
         self.brokers.now_ms += 4 * SKEW_MS + 1
         self.traffic(account, number, 2)
@@ -132,7 +132,7 @@ class JoinMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), most=FEW)
     def router_works(self, name: str, most: int) -> None:
-        """The usual: read, decide, commit."""
+        """Read, decide, commit: the usual."""
         self.current[name].read(most)
         self.current[name].handle()
         self.current[name].commit()
@@ -151,20 +151,20 @@ class JoinMachine(RuleBasedStateMachine):
 
     @rule(index=INDEXES, share=st.integers(0, 3))
     def decisions_arrive(self, index: int, share: int) -> None:
-        """A share of the decisions reaches one router's view."""
+        """Let a share of the decisions reach one router's view."""
         view = self._router(index).view
         end = view.mark()
         view.arrived = {at: max(view.arrived[at], end[at] * share // 3) for at in view.arrived}
 
     @rule(name=st.sampled_from(NAMES))
     def router_is_killed(self, name: str) -> None:
-        """It is started again; the killed process may be alive as a zombie."""
+        """Start it again; the killed process may be alive as a zombie."""
         self.deposed = [*self.deposed[-2:], self.current[name]]
         self._start(name)
 
     @rule(owners=st.tuples(*[st.sampled_from(NAMES)] * len(PARTITIONS)), noticed=st.booleans())
     def partitions_move(self, owners: tuple[str, ...], noticed: bool) -> None:
-        """The group rebalances; one of the members may learn of it late."""
+        """Rebalance the group; one of the members may learn of it late."""
         self.owners = dict(zip(PARTITIONS, owners, strict=True))
         self.brokers.generation += 1
         for name in NAMES if noticed else NAMES[:1]:
@@ -172,14 +172,14 @@ class JoinMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES))
     def member_joins_again(self, name: str) -> None:
-        """A member learns late of its partitions; a member that is current starts over."""
+        """Assign a member its partitions, late or again; a current member starts over."""
         self.current[name].assign(at for at in PARTITIONS if self.owners[at] == name)
 
     # Deletion
 
     @rule()
     def purger_reads_offsets(self) -> None:
-        """The purger reads what is committed; much may happen before it deletes."""
+        """Read the committed offsets; much may happen before the purger deletes."""
         found = purgeable_offsets(
             routed={
                 at: Committed(start.offset, start.metadata)
@@ -192,7 +192,7 @@ class JoinMachine(RuleBasedStateMachine):
 
     @rule(count=FEW)
     def purger_deletes(self, count: int) -> None:
-        """It deletes some of what it found, and may be killed; the next one reads again."""
+        """Delete some of what was found; the purger may be killed then, and reads again."""
         done = self.brokers.purged | set(self.brokers.ephemeral)
         for (topic, number), offset in self.purgeable[:count]:
             is_uploads = topic.startswith("uploads")
@@ -205,7 +205,7 @@ class JoinMachine(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, count=FEW)
     def uploads_expire(self, number: int, count: int) -> None:
-        """Some are deleted before a worker read them."""
+        """Delete some before a worker has read them."""
         starts = self.brokers.uploads_start
         starts[number] = min(starts[number] + count, len(self.brokers.uploads[number]))
         self.has_lost_records = True
@@ -213,7 +213,7 @@ class JoinMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._unrouted_results_are_of_the_current_topic())
     @rule(number=NUMBERS, count=FEW)
     def cutouts_expire(self, number: int, count: int) -> None:
-        """Some are deleted before a router read them: its outage was too long."""
+        """Delete some before a router has read them: its outage was too long."""
         starts = self.brokers.cutouts_start
         starts[number] = min(starts[number] + count, len(self.brokers.cutouts[number]))
         self.has_lost_records = True

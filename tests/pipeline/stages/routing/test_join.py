@@ -43,7 +43,7 @@ def test_join_holds_whatever_happens() -> None:
 def every_result_is_new(
     mark: ReplayMark, position: Position, **_: Callable[[], object]
 ) -> Classification:
-    """A deduplication rule without memory."""
+    """Classify without memory."""
     return Classification(
         Novelty.NEW, ReplayMark(topic_id=position.topic_id, offset=position.offset)
     )
@@ -52,7 +52,7 @@ def every_result_is_new(
 def gaps_are_ignored(
     mark: ReplayMark, position: Position, *, current_topic_id: Any, log_start: Any
 ) -> Classification:
-    """A deduplication rule that skips gaps silently."""
+    """Classify, and skip gaps silently."""
     found = REAL_CLASSIFY(
         mark, position, current_topic_id=current_topic_id, log_start=lambda: position.offset
     )
@@ -60,7 +60,7 @@ def gaps_are_ignored(
 
 
 def purges_one_more(*, routed: dict[Partition, Committed], **others: Any) -> dict[Partition, int]:
-    """A purge rule that is one offset ahead of the committed one."""
+    """Purge one offset beyond the committed one."""
     found = REAL_PURGEABLE(routed=routed, **others)
     return {at: offset + (at.topic.startswith("uploads")) for at, offset in found.items()}
 

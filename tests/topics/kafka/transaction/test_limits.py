@@ -30,7 +30,7 @@ VALUES = [b"one", b"two", b"three", b"four", b"five"]
 
 @pytest.fixture
 def harness(kafka: KafkaFixture, lane: Lane) -> Iterator[KafkaRouterHarness]:
-    """A lane with something to read."""
+    """Return a lane with records to read."""
     harness = KafkaRouterHarness(kafka, lane)
     producer = Producer(kafka.connection(ADMIN).settings(ClientErrorState()))
     for value in VALUES:
@@ -41,7 +41,7 @@ def harness(kafka: KafkaFixture, lane: Lane) -> Iterator[KafkaRouterHarness]:
 
 
 class FakeClock:
-    """Stands still unless it is moved."""
+    """Shows the same time until the test moves it."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -191,7 +191,7 @@ def test_pauses_grow_with_aborts_in_a_row(harness: KafkaRouterHarness) -> None:
 
 
 class StaleConsumer:
-    """What `StartOffsets` needs of a consumer whose group has rebalanced."""
+    """The part of a consumer that `StartOffsets` uses, after the group has rebalanced."""
 
     def __init__(self, code: int) -> None:
         self._error = KafkaError(code)
