@@ -21,6 +21,7 @@ from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
 from erasestream.topics.kafka.backoff import Backoff
 from erasestream.topics.kafka.connection import QUEUE_KBYTES, Connection
 from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
+from erasestream.topics.kafka.producer.closing import close_producer
 from erasestream.topics.kafka.records import Outgoing
 from erasestream.topics.kafka.transaction.abandonable_calls import AbandonableExecutor
 
@@ -149,8 +150,7 @@ class TransactionalProducer:
     def close(self) -> None:
         """Destroy the client and end its thread; abandon both if a call does not return."""
         if self._calls.close(SLICE_S):
-            # The client's own `close` waits for unsent records, and raises if it is fenced.
-            del self._producer
+            close_producer(self._producer)
 
     def _on_delivery(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None:
