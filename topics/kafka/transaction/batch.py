@@ -16,10 +16,10 @@ from erasestream.schemas.errors import Unavailable
 from erasestream.topics.kafka.backoff import Backoff
 from erasestream.topics.kafka.records import Record
 from erasestream.topics.kafka.transaction.assignment import Assignment
+from erasestream.topics.kafka.transaction.calls import AbortRequired
 from erasestream.topics.kafka.transaction.clients import TransactionalClients
 from erasestream.topics.kafka.transaction.handler import Handler
 from erasestream.topics.kafka.transaction.open_transaction import OpenTransaction
-from erasestream.topics.kafka.transaction.producer import AbortRequired
 
 MAX_OPEN_S = 5.0
 """Longest age of a transaction before the next record is decided."""

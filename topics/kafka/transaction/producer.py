@@ -1,9 +1,6 @@
 """Write records that become visible together with the offsets they come from, or not at all."""
 
 import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import Future
 
 from confluent_kafka import (
     Consumer,
@@ -14,27 +11,21 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from erasestream.schemas.clocks import Deadline
-from erasestream.schemas.errors import Fenced, Unavailable
+from erasestream.schemas.errors import Fenced
 from erasestream.topics.catalog.acl import transactional_prefix
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
-from erasestream.topics.kafka.backoff import Backoff
 from erasestream.topics.kafka.connection import QUEUE_KBYTES, Connection
 from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
 from erasestream.topics.kafka.producer.closing import close_producer
 from erasestream.topics.kafka.records import Outgoing
-from erasestream.topics.kafka.transaction.abandonable_calls import AbandonableExecutor
+from erasestream.topics.kafka.transaction.calls import (
+    CALL_TIMEOUT_S,
+    SLICE_S,
+    TRANSACTION_TIMEOUT_S,
+    AbortRequired,
+    TransactionCalls,
+)
 
-CALL_TIMEOUT_S = 5.0
-"""Longest wait of one call of librdkafka; called again, it continues where it was."""
-TRANSACTION_TIMEOUT_S = 30.0
-"""The brokers abort a transaction that is open for longer."""
-LOST_AFTER_S = TRANSACTION_TIMEOUT_S + CALL_TIMEOUT_S
-"""A call that has not returned by then never will (seen with librdkafka 2.16: a commit of
-offsets after its broker had died and come back), and its transaction is aborted anyway."""
-SLICE_S = 0.5
-"""Interval at which a waiting caller looks for errors and whether it is to stop."""
-MAX_PAUSE_S = 0.5
 METADATA_S = 10.0
 """Added partitions are seen within this time."""
 LINGER_MS = 60
@@ -44,14 +35,6 @@ and cannot be sent yet without a pause: with 5 ms the router took a sixth more o
 (measured at 10 KB)."""
 DELIVERY_TIMEOUT_S = 20.0
 """By then a record is acknowledged, or has failed."""
-
-
-class AbortRequired(Exception):
-    """The open transaction can only be aborted."""
-
-    def __init__(self, error: KafkaError) -> None:
-        super().__init__(error.name())
-        self.error = error
 
 
 class TransactionalProducer:
@@ -69,8 +52,6 @@ class TransactionalProducer:
         stopping: threading.Event,
         errors: ClientErrorState,
     ) -> None:
-        self._stopping = stopping
-        self._errors = errors
         self._write_error: KafkaError | None = None
         self._producer = Producer(
             connection.settings(
@@ -85,11 +66,11 @@ class TransactionalProducer:
                 topic_metadata_refresh_interval_ms=int(METADATA_S * 1000),
             )
         )
-        self._calls = AbandonableExecutor("transaction")
+        self._calls = TransactionCalls(stopping=stopping, errors=errors, serve=self.serve)
 
     def start(self) -> None:
         """Fence the predecessor of this name, and abort what it left open."""
-        self._call(lambda: self._producer.init_transactions(CALL_TIMEOUT_S))
+        self._calls.make(lambda: self._producer.init_transactions(CALL_TIMEOUT_S))
 
     def begin(self) -> None:
         """Open a transaction."""
@@ -131,7 +112,7 @@ class TransactionalProducer:
         Raises `AbortRequired` if a record was refused or the group has rebalanced.
         """
         if offsets:
-            self._call(
+            self._calls.make(
                 lambda: self._producer.send_offsets_to_transaction(
                     offsets, consumer.consumer_group_metadata(), CALL_TIMEOUT_S
                 ),
@@ -141,62 +122,17 @@ class TransactionalProducer:
         if self._write_error is not None:
             # The library would commit the transaction without the record.
             raise AbortRequired(self._write_error)
-        self._call(lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
+        self._calls.make(lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
 
     def abort(self) -> None:
         """Undo what was written since `begin`."""
-        self._call(lambda: self._producer.abort_transaction(CALL_TIMEOUT_S))
+        self._calls.make(lambda: self._producer.abort_transaction(CALL_TIMEOUT_S))
 
     def close(self) -> None:
         """Destroy the client and end its thread; abandon both if a call does not return."""
-        if self._calls.close(SLICE_S):
+        if self._calls.close():
             close_producer(self._producer)
 
     def _on_delivery(self, error: KafkaError | None, _message: Message) -> None:
         if error is not None:
             self._write_error = error
-
-    def _call(
-        self, call: Callable[[], object], *, meanwhile: Callable[[], object] = lambda: None
-    ) -> None:
-        backoff = Backoff(stopping=self._stopping, max_pause_s=MAX_PAUSE_S)
-        while not self._has_succeeded(call, meanwhile):
-            backoff.pause()
-
-    def _has_succeeded(self, call: Callable[[], object], meanwhile: Callable[[], object]) -> bool:
-        """Make a call; False if it is to be retried."""
-        try:
-            answer = self._calls.submit(call)
-            meanwhile()
-            self._await_answer(answer)
-        except KafkaException as exception:
-            error = kafka_error(exception)
-            if error.fatal():
-                self._errors(error)  # raised only once; the next call may never return
-                raise Fenced(error.str()) from exception
-            if error.txn_requires_abort():
-                raise AbortRequired(error) from exception
-            is_retriable = error.retriable() or error.code() == KafkaError._TRANSPORT
-            if not is_retriable or self._stopping.is_set():
-                raise translate(error, "transaction") from exception
-            self._errors(error)
-            self.serve()
-            return False
-        return True
-
-    def _await_answer(self, answer: Future[object]) -> None:
-        """Wait until the call has returned; meanwhile log errors, and end if asked to."""
-        overdue = Deadline(CALL_TIMEOUT_S, time.monotonic)
-        lost = Deadline(LOST_AFTER_S, time.monotonic)
-        while True:
-            try:
-                answer.result(SLICE_S)
-            except TimeoutError:
-                self.serve()
-                self._errors.raise_if_fatal()  # a fenced client may never answer
-                if self._stopping.is_set() and overdue.has_passed:
-                    raise Unavailable("transaction: no answer") from None
-                if lost.has_passed:
-                    raise Fenced("a call of the transaction did not return") from None
-            else:
-                return

@@ -61,5 +61,5 @@ def test_a_call_that_a_fenced_client_keeps_is_given_up(kafka: KafkaFixture, lane
     watch(KafkaError(KafkaError._FATAL, "another took its name", fatal=True))
     never = threading.Event()
     with pytest.raises(Fenced, match="another took its name"):
-        writes._call(never.wait)
+        writes._calls.make(never.wait)
     never.set()

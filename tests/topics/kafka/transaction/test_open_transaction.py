@@ -7,9 +7,9 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from erasestream.schemas.errors import InvariantBroken, Unavailable
 from erasestream.topics.kafka.records import Outgoing
+from erasestream.topics.kafka.transaction.calls import AbortRequired
 from erasestream.topics.kafka.transaction.counters import TransactionCounters
 from erasestream.topics.kafka.transaction.open_transaction import OpenTransaction
-from erasestream.topics.kafka.transaction.producer import AbortRequired
 
 OUTGOING = Outgoing("ephemeral.shop", 0, None, [], b"result")
 CONSUMER: Consumer = None  # type: ignore[assignment]
