@@ -3,122 +3,44 @@
 import itertools
 import os
 import signal
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import TypeVar
-
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import (
-    AclBindingFilter,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
-    ResourceType,
-)
 
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import ProxiedListener, single
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
 from erasestream.pipeline.devstack.kafka.java_launcher import FIRST_COMPILER_ONLY
-from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import apply
 from erasestream.topics.admin.provisioning_plan import plan
-from erasestream.topics.catalog.acl import Right, rights
+from erasestream.topics.catalog.acl import rights
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
-from erasestream.topics.catalog.roles import ADMIN, ERASER, ROUTER, SINK
-from erasestream.topics.kafka.acl_bindings import EVERY_BINDING, right_of
-from erasestream.topics.kafka.admin import Admin
-from erasestream.topics.kafka.backoff import retry
-from erasestream.topics.kafka.connection import Cluster, Connection
-from erasestream.topics.kafka.group_offsets import GroupOffsets
-from erasestream.topics.kafka.offset_queries import OffsetQueries
-from erasestream.topics.kafka.records import Partition
+from erasestream.topics.catalog.roles import ADMIN
 from tests.flow.waiting import eventually
-from tests.group_members import leave_group
+from tests.kafka_administration import AdministeredBroker, retry_until_loaded, rights_in_effect
 from tests.paths import CACHE
 
 PARTITIONS = 2
 SPARE_LANES = 12
 """Lanes that are provisioned at once, which takes hardly longer than a single one."""
-COORDINATOR_S = 90.0
-"""Longest time until a broker has loaded its coordinators."""
-
-T = TypeVar("T")
-GROUPS = (ROUTER, SINK, ERASER)
-"""Groups with static members, which outlive their consumers by a session."""
 
 
 @dataclass
-class KafkaFixture:
+class KafkaFixture(AdministeredBroker):
     """One broker, its authority, and the lanes created so far."""
 
-    broker: Broker
     authority: CertificateAuthority
-    identities: Path
     lanes: list[Lane] = field(default_factory=list)
     grown: dict[Lane, int] = field(default_factory=dict)
     """Lanes that have more partitions than at first."""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     spare: deque[Lane] = field(default_factory=deque)
     """Lanes that no test has taken yet."""
-
-    @property
-    def cluster(self) -> Cluster:
-        """Address of the broker."""
-        return Cluster(bootstrap_servers=(self.broker.bootstrap,), identities=self.identities)
-
-    @property
-    def admin(self) -> Admin:
-        """A new client each time: librdkafka's does not find its coordinator after a restart."""
-        return Admin(self.connection(ADMIN))
-
-    @property
-    def offsets(self) -> OffsetQueries:
-        """Offset queries with a new admin client each time."""
-        return OffsetQueries(self.admin)
-
-    @property
-    def groups(self) -> GroupOffsets:
-        """Committed offsets, as the administrator."""
-        return GroupOffsets(self.connection(ADMIN))
-
-    @contextmanager
-    def admin_client(self) -> Iterator[AdminClient]:
-        """Lend the library's own client, as the administrator."""
-        with self.admin as admin, admin.use() as client:
-            yield client
-
-    def delete_records(self, below: Mapping[Partition, int]) -> None:
-        """Delete the records below these offsets, as retention and the purger do."""
-        asked = [TopicPartition(*at, offset) for at, offset in below.items()]
-        with self.admin_client() as client:
-            for deleted in client.delete_records(asked).values():
-                deleted.result(20)
-
-    def delete_topic(self, name: str) -> None:
-        """Delete a topic and wait until it is gone."""
-        with self.admin as admin:
-            with admin.use() as client:
-                client.delete_topics([name])[name].result(20)
-            eventually("the topic is gone", lambda: name not in admin.partition_counts())
-
-    def delete_group(self, name: str) -> None:
-        """Delete a group without members, and its offsets."""
-        with self.admin_client() as client:
-            client.delete_consumer_groups([name])[name].result(20)
-
-    def connection(self, role: str) -> Connection:
-        """Return client settings of a role."""
-        return Connection(cluster=self.cluster, role=role)  # type: ignore[arg-type]
 
     @contextmanager
     def silence(self) -> Iterator[None]:
@@ -133,28 +55,6 @@ class KafkaFixture:
         finally:
             os.kill(running.pid, signal.SIGCONT)
 
-    @contextmanager
-    def without_rights(self, role: str) -> Iterator[None]:
-        """Revoke all rights of this role for a while."""
-        its = AclBindingFilter(
-            ResourceType.ANY,
-            None,
-            ResourcePatternType.ANY,
-            f"User:{role}",
-            None,
-            AclOperation.ANY,
-            AclPermissionType.ANY,
-        )
-        with self.admin_client() as client:
-            (deleted,) = client.delete_acls([its]).values()
-            bindings = deleted.result(20.0)
-            assert bindings
-            try:
-                yield
-            finally:
-                for created in client.create_acls(bindings).values():
-                    created.result(20.0)
-
     def catalog(self) -> Catalog:
         """Return the catalog of all lanes so far."""
         lanes = (
@@ -168,15 +68,6 @@ class KafkaFixture:
             self.spare.extend(self.open_lanes(SPARE_LANES))
         return self.spare.popleft()
 
-    def evict_static_members(self) -> None:
-        """Evict them, so that the next member of each group waits for no session to expire."""
-        with self.admin as admin:
-            for group in GROUPS:
-                instances = _retry(partial(_static_members, admin, group))
-                if instances:
-                    tls = self.connection(ADMIN).identity.ssl_context()
-                    leave_group(self.broker.bootstrap, tls, group, instances)
-
     def open_lanes(self, count: int) -> list[Lane]:
         """Open this many new lanes."""
         opened = [Lane(f"lane-{next(self.numbers)}") for _ in range(count)]
@@ -189,33 +80,11 @@ class KafkaFixture:
         return opened
 
     def provision(self, catalog: Catalog) -> None:
-        """Apply the plan, and wait until the broker enforces its rights.
-
-        A broker that has just started still loads its coordinators.  It acknowledges a right before
-        its authorizer knows it.
-        """
+        """Apply the plan, and wait until the broker enforces its rights."""
         with self.admin as admin:
-            _retry(lambda: apply(admin, catalog, plan(admin, catalog).changes))
+            retry_until_loaded(lambda: apply(admin, catalog, plan(admin, catalog).changes))
             declared = rights(catalog)
-            eventually("the rights are in effect", lambda: declared <= _rights_in_effect(admin))
-
-
-def _retry(attempt: Callable[[], T]) -> T:
-    """Retry while a broker that has just started is not ready."""
-    deadline = Deadline(COORDINATOR_S, time.monotonic)
-    return retry(attempt, deadline=deadline, max_pause_s=0.2)
-
-
-def _static_members(admin: Admin, group: str) -> list[str]:
-    with admin.use() as client:
-        described = client.describe_consumer_groups([group])[group]
-        members = admin.ask(f"group {group}", described).members
-    return [member.group_instance_id for member in members if member.group_instance_id]
-
-
-def _rights_in_effect(admin: Admin) -> set[Right | None]:
-    with admin.use() as client:
-        return {right_of(binding) for binding in client.describe_acls(EVERY_BINDING).result(20)}
+            eventually("the rights are in effect", lambda: declared <= rights_in_effect(admin))
 
 
 def _is_stopped(pid: int) -> bool:
@@ -246,6 +115,6 @@ def opened_kafka(
     )
     try:
         broker.start()
-        yield KafkaFixture(broker, authority, identities)
+        yield KafkaFixture(broker, identities, authority)
     finally:
         broker.stop()

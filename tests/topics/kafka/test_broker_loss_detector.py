@@ -1,4 +1,4 @@
-"""Clients that have lost their brokers although these are there, on a real broker."""
+"""Clients that lost all broker metadata although the brokers are reachable, on a real broker."""
 
 import itertools
 import time
@@ -31,110 +31,106 @@ from tests.topics.client.results import ResultWriter, cutout
 RESTARTS = 3
 
 
-class Curious(Connection):
-    """Its clients ask about the cluster all the time, also while a broker stops or starts."""
+class FrequentMetadata(Connection):
+    """Its clients request metadata all the time, also while a broker stops or starts."""
 
     def settings(self, errors: ClientErrorState, **more: object) -> Settings:
-        """The settings, but for that."""
         return super().settings(errors, **more) | {"topic.metadata.refresh.interval.ms": 10}
 
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
-    """A broker of this module's own."""
-    with opened_kafka(tmp_path_factory.mktemp("lifeline")) as kafka:
+    """Run a broker for this module, whose tests restart it."""
+    with opened_kafka(tmp_path_factory.mktemp("broker-loss")) as kafka:
         kafka.open_lane()  # with the roles that all lanes share
         yield kafka
 
 
 @pytest.fixture
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits before it is asked, and once is enough."""
+def without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probe a client at once, and let one unanswered probe be enough."""
     monkeypatch.setattr(broker_loss_detector, "SUSPECT_AFTER_S", 0.0)
     monkeypatch.setattr(broker_loss_detector, "PROBE_EVERY_S", 0.0)
     monkeypatch.setattr(broker_loss_detector, "FAILED_PROBES", 1)
 
 
-def astray(kafka: KafkaFixture, watch: ClientErrorState) -> Producer:
-    """A client that looks for brokers where none are, and has noticed."""
-    settings = kafka.connection(ROUTER).settings(watch)
+def unreachable_client(kafka: KafkaFixture, errors: ClientErrorState) -> Producer:
+    """Return a client with the address of no broker, which has reported all brokers down."""
+    settings = kafka.connection(ROUTER).settings(errors)
     client = Producer(settings | {"bootstrap.servers": "127.0.0.1:1"})
 
-    def has_noticed() -> bool:
+    def has_reported() -> bool:
         client.poll(0.1)
-        return watch.all_down_since_s is not None
+        return errors.all_down_since_s is not None
 
-    eventually("it says that all are away", has_noticed)
+    eventually("all brokers are reported down", has_reported)
     return client
 
 
-@pytest.mark.usefixtures("at_once")
-def test_a_client_that_reaches_nobody_is_lost_if_another_does(kafka: KafkaFixture) -> None:
-    """And whoever starts again has lost nobody."""
-    watch = ClientErrorState()
-    line = BrokerLossDetector(kafka.connection(ROUTER), watch)
-    client = astray(kafka, watch)
-    assert line.is_lost(client)
-    assert watch.all_down_since_s is None
-    assert not line.is_lost(client)
+@pytest.mark.usefixtures("without_delay")
+def test_a_client_is_lost_if_only_another_reaches_the_brokers(kafka: KafkaFixture) -> None:
+    errors = ClientErrorState()
+    detector = BrokerLossDetector(kafka.connection(ROUTER), errors)
+    client = unreachable_client(kafka, errors)
+    assert detector.is_lost(client)
+    assert errors.all_down_since_s is None
+    assert not detector.is_lost(client)
 
 
-@pytest.mark.usefixtures("at_once")
-def test_stages_end(kafka: KafkaFixture) -> None:
-    """Their successors have new clients."""
-    watch = ClientErrorState()
-    client = astray(kafka, watch)
+@pytest.mark.usefixtures("without_delay")
+def test_check_raises_unavailable_for_a_lost_client(kafka: KafkaFixture) -> None:
+    errors = ClientErrorState()
+    client = unreachable_client(kafka, errors)
     with pytest.raises(Unavailable, match="lost all broker metadata"):
-        BrokerLossDetector(kafka.connection(ROUTER), watch).check(client)
+        BrokerLossDetector(kafka.connection(ROUTER), errors).check(client)
 
 
-@pytest.mark.usefixtures("at_once")
-def test_nobody_is_lost_while_the_brokers_are_away(kafka: KafkaFixture) -> None:
-    """Another client would wait just the same."""
-    watch = ClientErrorState()
-    line = BrokerLossDetector(kafka.connection(ROUTER), watch)
-    client = astray(kafka, watch)
+@pytest.mark.usefixtures("without_delay")
+def test_no_client_is_lost_while_the_brokers_are_unavailable(kafka: KafkaFixture) -> None:
+    errors = ClientErrorState()
+    detector = BrokerLossDetector(kafka.connection(ROUTER), errors)
+    client = unreachable_client(kafka, errors)
     with kafka.silence():
-        assert not line.is_lost(client)
-    assert line.is_lost(client)
+        assert not detector.is_lost(client)
+    assert detector.is_lost(client)
 
 
-@pytest.mark.usefixtures("at_once")
-def test_a_client_that_has_found_them_again_is_not_lost(kafka: KafkaFixture) -> None:
-    """Its word of before counts no more."""
-    watch = ClientErrorState()
-    astray(kafka, watch)
-    line = BrokerLossDetector(kafka.connection(ROUTER), watch)
+@pytest.mark.usefixtures("without_delay")
+def test_a_client_that_reaches_the_brokers_again_is_not_lost(kafka: KafkaFixture) -> None:
+    errors = ClientErrorState()
+    unreachable_client(kafka, errors)
+    detector = BrokerLossDetector(kafka.connection(ROUTER), errors)
     found = Producer(kafka.connection(ROUTER).settings(ClientErrorState()))
-    assert not line.is_lost(found)
-    assert watch.all_down_since_s is None
+    assert not detector.is_lost(found)
+    assert errors.all_down_since_s is None
 
 
-def test_nobody_is_asked_too_soon_or_too_often(kafka: KafkaFixture) -> None:
-    """A question takes some seconds while the brokers are away."""
+def test_probes_wait_and_are_spaced(kafka: KafkaFixture) -> None:
     now = [time.monotonic()]
-    watch = ClientErrorState()
-    line = BrokerLossDetector(kafka.connection(ROUTER), watch, clock=lambda: now[0])
-    client = astray(kafka, watch)
-    assert not line.is_lost(client)
+    errors = ClientErrorState()
+    detector = BrokerLossDetector(kafka.connection(ROUTER), errors, clock=lambda: now[0])
+    client = unreachable_client(kafka, errors)
+    assert not detector.is_lost(client)
     now[0] += 2 * broker_loss_detector.SUSPECT_AFTER_S
     with kafka.silence():
-        assert not line.is_lost(client)
-    assert not line.is_lost(client)
+        assert not detector.is_lost(client)
+    assert not detector.is_lost(client)
     for is_enough in (False, False, True):
         now[0] += 2 * broker_loss_detector.PROBE_EVERY_S
-        assert line.is_lost(client) == is_enough
+        assert detector.is_lost(client) == is_enough
 
 
-def test_restarts_of_the_only_broker_end_nothing(
+def test_clients_survive_restarts_of_the_only_broker(
     kafka: KafkaFixture, lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether or not it said, while it stopped or started, that there are no brokers."""
+    """Also if the broker answered, while it stopped or started, that there are no brokers."""
     for module in (result_consumer, upload_sender):
-        monkeypatch.setattr(module, "Connection", Curious)
+        monkeypatch.setattr(module, "Connection", FrequentMetadata)
     place = Partition(LEDGER, 0)
-    writes = AcknowledgedWriter(connection=Curious(cluster=kafka.cluster, role=ROUTER), timeout_s=5)
-    reads = Curious(cluster=kafka.cluster, role=OPERATOR)
+    writes = AcknowledgedWriter(
+        connection=FrequentMetadata(cluster=kafka.cluster, role=ROUTER), timeout_s=5
+    )
+    reads = FrequentMetadata(cluster=kafka.cluster, role=OPERATOR)
     seen: list[Record] = []
     view = CompactedView(connection=reads, topics={LEDGER: 1}, apply=seen.append)
     limits = SendingLimits(delivery_s=15)
@@ -161,14 +157,14 @@ def test_restarts_of_the_only_broker_end_nothing(
 
         for _ in range(RESTARTS):
             for goes_on in (is_written, is_seen, is_uploaded, is_delivered):
-                eventually(goes_on.__name__, patient(goes_on), deadline_s=150)
+                eventually(goes_on.__name__, false_while_unavailable(goes_on), deadline_s=150)
             kafka.broker.stop()
             kafka.broker.start()
     view.close()
 
 
-def patient(attempt: Callable[[], bool]) -> Callable[[], bool]:
-    """The same; false while the brokers are away."""
+def false_while_unavailable(attempt: Callable[[], bool]) -> Callable[[], bool]:
+    """Return the attempt, with False in place of `Unavailable`."""
 
     def succeeds() -> bool:
         try:

@@ -1,7 +1,7 @@
-"""A renewed certificate is picked up, and nothing is lost over it.
+"""A renewed certificate is used for new connections, and no record is lost.
 
-The first certificate lives for seconds.  A connection that stands outlives it, so the broker
-is started anew in between: then only who has the new certificate gets in.
+The first certificate expires after seconds.  An open connection outlives it, so the broker is
+restarted in between: then only clients with the new certificate connect.
 """
 
 from collections.abc import Iterator
@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.schemas.errors import Code, ErasestreamError
 from erasestream.schemas.events.consent import Channel
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.roles import LaneRole, lane_role
+from erasestream.topics.catalog.roles import ADMIN, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import ephemeral_of
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import UploadProducer
@@ -33,27 +34,25 @@ VALID = timedelta(seconds=20)
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
-    """A broker of this module's own, since it is started anew."""
+    """Run a broker for this module, which restarts it."""
     with opened_kafka(tmp_path_factory.mktemp("renewal")) as kafka:
         yield kafka
 
 
-class Clock:
-    """Time as the test wants it."""
+class ManualClock:
+    """Seconds that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def __call__(self) -> float:
-        """Now."""
         return self.now
 
 
 def issue(
-    kafka: KafkaFixture, role: str, folder: Path, *, valid: timedelta | None = None
+    authority: CertificateAuthority, role: str, folder: Path, *, valid: timedelta | None = None
 ) -> datetime:
-    """A certificate in a folder; without `valid` it lives for days.  When it ends."""
-    authority = kafka.authority
+    """Issue a certificate, by default for days; return when it expires."""
     if valid is not None:
         begun = datetime.now(UTC) - timedelta(days=authority.days) + valid
         authority = replace(authority, now=lambda: begun)
@@ -61,33 +60,34 @@ def issue(
     return datetime.now(UTC) + (valid or timedelta(days=1))
 
 
-def test_a_change_is_noticed_once_and_only_when_it_is_whole(
-    kafka: KafkaFixture, lane: Lane, tmp_path: Path
-) -> None:
-    """Key and certificate are written one after the other; half a renewal is none."""
-    role = lane_role(lane, LaneRole.PRODUCER)
-    issue(kafka, role, tmp_path / "now")
-    issue(kafka, role, tmp_path / "next")
-    clock = Clock()
-    looks = CertificateWatcher(Identity.load(tmp_path / "now", role), look_every_s=1, clock=clock)
+def test_a_change_is_noticed_once_and_only_when_complete(tmp_path: Path) -> None:
+    """Key and certificate are written one after the other; a single one is no renewal."""
+    authority = CertificateAuthority.create(tmp_path / "authority", now=lambda: datetime.now(UTC))
+    issue(authority, ADMIN, tmp_path / "now")
+    issue(authority, ADMIN, tmp_path / "next")
+    clock = ManualClock()
+    identity = Identity.load(tmp_path / "now", ADMIN)
+    watcher = CertificateWatcher(identity, look_every_s=1, clock=clock)
 
     def is_due() -> bool:
         clock.now += 1
-        return looks.is_due()
+        return watcher.is_due()
 
     assert not is_due()
-    (tmp_path / "next" / f"{role}.crt").replace(tmp_path / "now" / f"{role}.crt")
+    (tmp_path / "next" / f"{ADMIN}.crt").replace(tmp_path / "now" / f"{ADMIN}.crt")
     assert not is_due()
-    (tmp_path / "next" / f"{role}.key").replace(tmp_path / "now" / f"{role}.key")
-    assert not looks.is_due(), "it looks at most every second"
+    (tmp_path / "next" / f"{ADMIN}.key").replace(tmp_path / "now" / f"{ADMIN}.key")
+    assert not watcher.is_due(), "it looks at most every second"
     assert is_due()
     assert not is_due()
 
 
 @pytest.fixture
 def short_lived(kafka: KafkaFixture, lane: Lane, tmp_path: Path) -> tuple[Cluster, datetime]:
-    """The lane's services with certificates that end soon, and when."""
-    ends = [issue(kafka, lane_role(lane, role), tmp_path, valid=VALID) for role in LaneRole]
+    """Issue certificates for the lane's services that expire soon; also return when."""
+    ends = [
+        issue(kafka.authority, lane_role(lane, role), tmp_path, valid=VALID) for role in LaneRole
+    ]
     return replace(kafka.cluster, identities=tmp_path), max(ends)
 
 
@@ -95,7 +95,7 @@ def short_lived(kafka: KafkaFixture, lane: Lane, tmp_path: Path) -> tuple[Cluste
 def test_clients_outlive_their_certificates(
     kafka: KafkaFixture, lane: Lane, short_lived: tuple[Cluster, datetime], tmp_path: Path
 ) -> None:
-    """Producer, subscription and consent writer go on with the renewed ones; nothing is lost."""
+    """Producer, subscription and consent writer continue with the renewed ones."""
     cluster, ends = short_lived
     bench = KafkaRouterHarness(kafka, lane)
     account = Connection(cluster=cluster, role=lane_role(lane, LaneRole.ACCOUNT))
@@ -107,9 +107,9 @@ def test_clients_outlive_their_certificates(
         before = producer.send(photo(), account="acct").result(30)
         writer.grant("acct", **OWNER)
         for role in LaneRole:
-            issue(kafka, lane_role(lane, role), tmp_path)
+            issue(kafka.authority, lane_role(lane, role), tmp_path)
         eventually(
-            "the first ones have ended",
+            "the first ones have expired",
             lambda: not subscription.poll(0.2) and datetime.now(UTC) > ends + timedelta(seconds=1),
         )
         kafka.broker.stop()
@@ -126,12 +126,12 @@ def test_clients_outlive_their_certificates(
 
 
 @pytest.mark.long
-def test_without_a_renewal_nobody_gets_in(
+def test_expired_certificates_are_refused(
     kafka: KafkaFixture, lane: Lane, short_lived: tuple[Cluster, datetime]
 ) -> None:
-    """The control of the test above: the certificate that has ended is refused."""
+    """The control of the test above."""
     cluster, ends = short_lived
-    eventually("they have ended", lambda: datetime.now(UTC) > ends + timedelta(seconds=1))
+    eventually("they have expired", lambda: datetime.now(UTC) > ends + timedelta(seconds=1))
     with pytest.raises(ErasestreamError) as refused:
         UploadProducer(cluster, lane)
     assert refused.value.code is Code.CERTIFICATE_REFUSED

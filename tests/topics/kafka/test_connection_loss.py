@@ -1,12 +1,13 @@
-"""A client loses all its connections at once, just when that is worst.
+"""A client loses all its connections at once, at the worst moment.
 
-The exactly-once loop, as it asks or commits: with librdkafka 2.16 it drops its brokers then before
-it has others, and what it was about to send again never is: the call does not come back.  The end
-of a transaction is spared: a broker that is told it twice, since its first answer was lost, may
-refuse the second.  The client then is fenced, and its process ends; whoever comes next goes on.
+The exactly-once loop, as it asks for offsets or commits: librdkafka 2.16 then drops its brokers
+before it has others, and never resends the request: the call does not return.  Connections are not
+cut at the end of a transaction: a broker that gets that request twice, since its first answer was
+lost, may refuse the second.  The client is then fenced and its process ends; its successor
+continues.
 
-A producer, before it is told what the broker has already: librdkafka sends that again, and under
-another number if it has given up something else meanwhile, so that it is appended twice.
+A producer, before it knows what the broker has appended: librdkafka resends it, and under another
+number if it has given up another record meanwhile, so that it is appended twice.
 """
 
 import threading
@@ -38,8 +39,8 @@ from tests.topics.kafka.transaction.copy_handler import CopyHandler
 VALUES = [b"one", b"two", b"three", b"four"]
 
 
-class Cutting(CopyHandler):
-    """Cuts the loop off once for each record: as it commits, or as it is to read it again."""
+class CuttingHandler(CopyHandler):
+    """Cuts the loop's connections once for each record: as it commits, or before it restarts."""
 
     def __init__(self, to: str, proxy: Proxy, *, at_commit: bool) -> None:
         super().__init__(to)
@@ -52,68 +53,70 @@ class Cutting(CopyHandler):
             self._proxy.cut_all()
             self.cuts += 1
 
-    def before_asking(self) -> None:
-        """The loop is about to ask where to begin; no transaction is open."""
+    def before_finding_offsets(self) -> None:
+        """Cut before the loop asks for its start offsets; no transaction is open."""
         if not self._at_commit:
             self._cut()
 
     def offset_metadata(self, _at: Partition) -> str:
-        """Asked for just before a commit."""
+        """Cut just before a commit."""
         if self._at_commit:
             self._cut()
         return ""
 
     def on_half_decided(self, record: Record) -> None:
-        """What the record needs is away for a moment, so where it lies is asked for again."""
+        """Fail once for each record, so that its offset is asked for again."""
         if not self._at_commit and record.value not in self.handled:
             self.handled.append(record.value)
-            raise Unavailable("for a moment")
+            raise Unavailable("once")
 
 
 @pytest.fixture(scope="module")
-def ways() -> ProxiedListener:
-    """Where a second listener listens, and where the proxy before it does."""
+def listener() -> ProxiedListener:
+    """Choose the ports of a second listener and of the proxy in front of it."""
     port, advertised_port = free_ports(2)
     return ProxiedListener(port=port, advertised_port=advertised_port)
 
 
 @pytest.fixture(scope="module")
 def kafka(
-    tmp_path_factory: pytest.TempPathFactory, ways: ProxiedListener
+    tmp_path_factory: pytest.TempPathFactory, listener: ProxiedListener
 ) -> Iterator[KafkaFixture]:
-    """A broker of this module's own."""
-    with opened_kafka(tmp_path_factory.mktemp("cut-off"), proxied_listener=ways) as kafka:
+    """Run a broker with two listeners."""
+    with opened_kafka(tmp_path_factory.mktemp("cut-off"), proxied_listener=listener) as kafka:
         yield kafka
 
 
 @pytest.fixture(scope="module")
-def proxy(ways: ProxiedListener) -> Iterator[Proxy]:
-    """What the loop goes through."""
-    proxy = Proxy(port=ways.advertised_port, target=ways.port)
+def proxy(listener: ProxiedListener) -> Iterator[Proxy]:
+    """Run the proxy in front of the second listener."""
+    proxy = Proxy(port=listener.advertised_port, target=listener.port)
     proxy.start()
     yield proxy
     proxy.stop()
 
 
 @pytest.fixture
-def proxied(kafka: KafkaFixture, ways: ProxiedListener) -> Cluster:
-    """The way through the proxy."""
-    servers = (f"{HOST}:{ways.advertised_port}",)
+def proxied(kafka: KafkaFixture, listener: ProxiedListener) -> Cluster:
+    """Return the cluster as reached through the proxy."""
+    servers = (f"{HOST}:{listener.advertised_port}",)
     return Cluster(bootstrap_servers=servers, identities=kafka.identities)
 
 
-@pytest.mark.parametrize("at_commit", [True, False], ids=["commits", "asks where to begin"])
-def test_a_loop_that_is_cut_off_goes_on(
+@pytest.mark.parametrize(
+    "at_commit", [True, False], ids=["at a commit", "before the start offsets"]
+)
+def test_a_loop_without_connections_recovers(
     kafka: KafkaFixture, proxy: Proxy, proxied: Cluster, at_commit: bool
 ) -> None:
-    """By itself or its successor, and everything is there once."""
-    bench = KafkaRouterHarness(kafka, kafka.open_lane())
-    copy = Cutting(ephemeral_of(bench.lane), proxy, at_commit=at_commit)
+    """The loop or its successor continues, and every record is written once."""
+    harness = KafkaRouterHarness(kafka, kafka.open_lane())
+    copy = CuttingHandler(ephemeral_of(harness.lane), proxy, at_commit=at_commit)
 
-    def started() -> TransactionalLoop:
+    def start() -> TransactionalLoop:
         loop = TransactionalLoop(
             connection=Connection(cluster=proxied, role=ROUTER),
-            topics=[cutouts_of(bench.lane)],
+            topics=[cutouts_of(harness.lane)],
             instance="copy",
             handler=copy,
             stopping=threading.Event(),
@@ -121,57 +124,57 @@ def test_a_loop_that_is_cut_off_goes_on(
         start_offsets = loop._clients.start_offsets
         find = start_offsets.find
 
-        def find_cut_off(partitions: Iterable[Partition]) -> Mapping[Partition, StartOffset]:
-            copy.before_asking()
+        def cut_and_find(partitions: Iterable[Partition]) -> Mapping[Partition, StartOffset]:
+            copy.before_finding_offsets()
             return find(partitions)
 
-        start_offsets.find = find_cut_off  # type: ignore[method-assign]
+        start_offsets.find = cut_and_find  # type: ignore[method-assign]
         loop.start()
         return loop
 
     def written() -> list[bytes]:
-        return [record.value for record in bench.records(ephemeral_of(bench.lane), 2)]
+        return [record.value for record in harness.records(ephemeral_of(harness.lane), 2)]
 
-    loop, before = started(), 0
+    loop, before = start(), 0
     try:
         for count, value in enumerate(VALUES, start=1):
-            bench.produce(cutouts_of(bench.lane), [value])
+            harness.produce(cutouts_of(harness.lane), [value])
 
             def committed(count: int = count) -> bool:
                 nonlocal loop, before
                 try:
                     loop.run_once()
-                except Fenced as error:  # once in some twenty times: see above
+                except Fenced as error:  # about once in twenty times: see above
                     if "invalid state" not in str(error):
                         raise
                     loop._clients.consumer.close()
-                    loop = started()
+                    loop = start()
                     before = len(written())
                 return before + loop.counters.records == count
 
-            eventually("it is committed", committed, deadline_s=60, poll_s=0)
+            eventually("the record is committed", committed, deadline_s=60, poll_s=0)
     finally:
         loop.close()
         values = written()
-        bench.close()
+        harness.close()
     assert values == VALUES
     assert copy.cuts == len(VALUES)
 
 
-def test_what_lies_there_is_not_sent_again_when_another_upload_is_given_up(
+def test_an_appended_upload_is_not_resent_when_another_is_given_up(
     kafka: KafkaFixture, proxy: Proxy, proxied: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The broker has both, and its answers are lost; the older is given up first."""
+    """The broker has appended both, and its answers are lost; the older is given up first."""
 
     def several_in_flight(settings: Settings) -> Producer:
-        """As if the two lay on two brokers: each of these is sent one request at a time."""
+        """Allow several requests, as to two brokers: each gets one request at a time."""
         return Producer(settings | {"max.in.flight": 5})
 
     monkeypatch.setattr(producer_pool, "Producer", several_in_flight)
     lane = kafka.open_lane()
     offsets = kafka.offsets
 
-    def lying() -> int:
+    def appended() -> int:
         partitions = (Partition(uploads_of(lane), number) for number in range(PARTITIONS))
         return sum(offsets.log_end(partition) for partition in partitions)
 
@@ -180,10 +183,10 @@ def test_what_lies_there_is_not_sent_again_when_another_upload_is_given_up(
         producer.send(photo(), account="acct").result(30)
         proxy.mute_all()
         older = producer.send(photo(), account="acct")
-        eventually("the older lies there", lambda: lying() == 2)
+        eventually("the older is appended", lambda: appended() == 2)
         time.sleep(limits.delivery_s / 2)  # so that the younger is not given up for its own age
         younger = producer.send(photo(), account="acct")
-        eventually("the younger lies there", lambda: lying() == 3)
+        eventually("the younger is appended", lambda: appended() == 3)
         proxy.shut()
         try:
             assert isinstance(older.exception(60), Unavailable)
@@ -191,4 +194,4 @@ def test_what_lies_there_is_not_sent_again_when_another_upload_is_given_up(
             proxy.open()
         younger.exception(60)
         upload_until_acknowledged(producer)
-    assert lying() == 4
+    assert appended() == 4

@@ -1,4 +1,4 @@
-"""Keys lie where Kafka's Java clients put them."""
+"""Keys are in the partition that Kafka's Java clients choose."""
 
 import pytest
 from hypothesis import given
@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from erasestream.schemas.events.consent import HEARTBEAT_KEY
 from erasestream.topics.kafka.partitioner import murmur2, partition_of
 
-# What org.apache.kafka.common.utils.Utils of kafka-clients 4.4.0 says: murmur2 of the key, and
-# the partition of 12 (toPositive, then modulo).  Every length of a tail, and bytes above 127.
+# From org.apache.kafka.common.utils.Utils of kafka-clients 4.4.0: murmur2 of the key, and the
+# partition of 12 (toPositive, then modulo).  Every length of a tail, and bytes above 127.
 JAVA = [
     (b"", 275646681, 9),
     (b"a", -1563381124, 4),
@@ -30,21 +30,19 @@ JAVA = [
 
 
 @pytest.mark.parametrize(("key", "signed", "partition"), JAVA)
-def test_hash_and_partition_are_javas(key: bytes, signed: int, partition: int) -> None:
-    """Bit for bit; Java's numbers have a sign, ours have none."""
+def test_hash_and_partition_equal_javas(key: bytes, signed: int, partition: int) -> None:
+    # Java's numbers are signed, ours are not.
     assert murmur2(key) == signed % 2**32
     assert partition_of(key, 12) == partition
 
 
 @given(key=st.binary(max_size=80), count=st.integers(1, 1000))
 def test_every_key_has_one_partition(key: bytes, count: int) -> None:
-    """One that there is, the same each time."""
     assert 0 <= partition_of(key, count) < count
     assert partition_of(bytes(key), count) == partition_of(key, count)
 
 
-def test_accounts_are_spread() -> None:
-    """No partition has twice its share."""
+def test_accounts_are_spread_evenly() -> None:
     counts = [0] * 12
     for number in range(12_000):
         counts[partition_of(f"acct-{number}".encode(), 12)] += 1

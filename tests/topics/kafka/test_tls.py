@@ -1,4 +1,4 @@
-"""What a client of ours completes a handshake with; the server here speaks TLS and no more."""
+"""TLS versions that our clients accept, against a server that only shakes hands."""
 
 import contextlib
 import socket
@@ -23,7 +23,7 @@ ANSWER_S = 5.0
 
 @pytest.fixture(scope="module")
 def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A broker's identity and the administrator's."""
+    """Issue a broker's identity and the administrator's."""
     folder = tmp_path_factory.mktemp("tls")
     authority = CertificateAuthority.create(folder / "authority", now=lambda: datetime.now(UTC))
     authority.issue_broker("broker", folder / "identities")
@@ -32,11 +32,11 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Listener:
-    """Shakes hands with whoever comes, in one version of TLS, and remembers how it went."""
+    """A server that accepts one TLS version, and records the handshakes."""
 
     def __init__(self, identities: Path, version: ssl.TLSVersion) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # With every suite that this OpenSSL has: what is refused is the client's refusal.
+        # With every suite of this OpenSSL: a refusal is the client's.
         self._context.set_ciphers("ALL:@SECLEVEL=0")
         self._context.minimum_version = self._context.maximum_version = version
         self._context.load_cert_chain(identities / "broker.crt", identities / "broker.key")
@@ -44,11 +44,11 @@ class Listener:
         self._context.verify_mode = ssl.CERT_REQUIRED
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._socket.getsockname()[1])
-        self.came = threading.Event()
-        self.shaken: list[str | None] = []
+        self.connected = threading.Event()
+        self.versions: list[str | None] = []
 
     def serve(self) -> None:
-        """Until the socket is closed."""
+        """Accept connections until the socket is closed."""
         while True:
             try:
                 plain, _ = self._socket.accept()
@@ -59,19 +59,19 @@ class Listener:
                 contextlib.suppress(OSError),
                 self._context.wrap_socket(plain, server_side=True) as s,
             ):
-                self.shaken.append(s.version())
+                self.versions.append(s.version())
             plain.close()
-            self.came.set()
+            self.connected.set()
 
     def close(self) -> None:
-        """Wake `serve` up, which then ends."""
+        """Close the socket, which ends `serve`."""
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
 
 @contextlib.contextmanager
 def listening(identities: Path, version: ssl.TLSVersion) -> Iterator[Listener]:
-    """A listener at work."""
+    """Run a listener during the block."""
     listener = Listener(identities, version)
     thread = threading.Thread(target=listener.serve, daemon=True)
     thread.start()
@@ -82,34 +82,33 @@ def listening(identities: Path, version: ssl.TLSVersion) -> Iterator[Listener]:
         thread.join()
 
 
-def ask(identities: Path, port: int) -> ErasestreamError:
-    """How a question of librdkafka to that port ends; nobody there speaks Kafka."""
+def error_of_a_request(identities: Path, port: int) -> ErasestreamError:
     cluster = Cluster(bootstrap_servers=(f"127.0.0.1:{port}",), identities=identities)
-    admin = Admin(Connection(cluster=cluster, role=ADMIN), timeout_s=3.0)
-    with pytest.raises(ErasestreamError) as raised:
+    with (
+        Admin(Connection(cluster=cluster, role=ADMIN), timeout_s=3.0) as admin,
+        pytest.raises(ErasestreamError) as raised,
+    ):
         OffsetQueries(admin).topic_ids(["uploads.shop"])
     return raised.value
 
 
 def test_librdkafka_shakes_hands_in_tls_1_3(identities: Path) -> None:
-    """The cipher list that forbids the older versions leaves this one alone."""
+    """The cipher list that rules out the older versions does not affect TLS 1.3."""
     with listening(identities, ssl.TLSVersion.TLSv1_3) as listener:
-        ask(identities, listener.port)
-        assert listener.came.wait(ANSWER_S)
-    assert set(listener.shaken) == {"TLSv1.3"}
+        error_of_a_request(identities, listener.port)
+        assert listener.connected.wait(ANSWER_S)
+    assert set(listener.versions) == {"TLSv1.3"}
 
 
 def test_librdkafka_refuses_tls_1_2(identities: Path) -> None:
-    """A server that offers every suite of TLS 1.2 gets no handshake, and the caller a sentence."""
     with listening(identities, ssl.TLSVersion.TLSv1_2) as listener:
-        error = ask(identities, listener.port)
-        assert listener.came.wait(ANSWER_S)
-    assert listener.shaken == []
+        error = error_of_a_request(identities, listener.port)
+        assert listener.connected.wait(ANSWER_S)
+    assert listener.versions == []
     assert error.code is Code.CERTIFICATE_REFUSED
 
 
 def test_python_clients_refuse_tls_1_2(identities: Path) -> None:
-    """The twin for clients on Python's ssl."""
     context = Identity.load(identities, ADMIN).ssl_context()
     with (
         listening(identities, ssl.TLSVersion.TLSv1_2) as listener,
@@ -117,4 +116,4 @@ def test_python_clients_refuse_tls_1_2(identities: Path) -> None:
         pytest.raises(ssl.SSLError),
     ):
         context.wrap_socket(plain, server_hostname="127.0.0.1")
-    assert listener.shaken == []
+    assert listener.versions == []

@@ -1,9 +1,10 @@
-"""Partitions that are read on from where the last question left them, on a real broker."""
+"""States of partitions that are read on from the last question, on a real broker."""
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import NamedTuple
 
 import pytest
@@ -16,6 +17,7 @@ from erasestream.topics.catalog.roles import OPERATOR, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.consent.reader import ConsentReader
 from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer import cached_partition_state
 from erasestream.topics.kafka.consumer.cached_partition_state import CachedPartitionState
 from erasestream.topics.kafka.consumer.compacted_view import Mark
@@ -28,17 +30,16 @@ from tests.kafka_fixture import KafkaFixture
 from tests.topics.consent.consent_harness import OWNER, writer
 
 
-class Told:
-    """All that was applied."""
+class AppliedOffsets:
+    """A state: the offsets of all applied records."""
 
     def __init__(self) -> None:
         self.offsets: list[int] = []
         self.fails_at: int | None = None
 
     def apply(self, record: Record) -> None:
-        """Note it."""
         if record.offset == self.fails_at:
-            raise Unavailable("what reads")
+            raise Unavailable("applying fails")
         self.offsets.append(record.offset)
 
 
@@ -47,28 +48,27 @@ Write = Callable[[], int]
 
 @pytest.fixture
 def at(lane: Lane) -> Partition:
-    """Some partition."""
     return Partition(consent_of(lane), 1)
 
 
 @pytest.fixture
-def write(kafka: KafkaFixture, lane: Lane, at: Partition) -> Write:
-    """Appends a record there; its offset."""
-    role = lane_role(lane, LaneRole.ACCOUNT)
-    writes = AcknowledgedWriter(connection=kafka.connection(role), timeout_s=20)
+def write(kafka: KafkaFixture, lane: Lane, at: Partition) -> Iterator[Write]:
+    """Return a function that appends a record and returns its offset."""
+    connection = kafka.connection(lane_role(lane, LaneRole.ACCOUNT))
     wire = Wire(headers=[], value=b"beat")
-    return lambda: writes.write(at, HEARTBEAT_KEY, wire).offset
+    with closing(AcknowledgedWriter(connection=connection, timeout_s=20)) as writer:
+        yield lambda: writer.write(at, HEARTBEAT_KEY, wire).offset
 
 
-class Asked(NamedTuple):
-    """Brokers that say of a partition how far it reaches as the test wants it."""
+class Queries(NamedTuple):
+    """Answers of the brokers that the test chooses."""
 
     log_end: Callable[[Partition], int]
     topic_ids: Callable[[Iterable[str]], dict[str, str]]
 
 
 class Replaying(PartitionReader):
-    """Always from the beginning, as a client does that is told that its place is not there."""
+    """Reads from the log start, as a client does whose offset is out of range."""
 
     def read(
         self,
@@ -79,131 +79,149 @@ class Replaying(PartitionReader):
         end: Mark | None = None,
         deadline_s: float,
     ) -> Mark:
-        """Read all."""
         del begin
         return super().read(at, apply, end=end, deadline_s=deadline_s)
 
 
-def followed(
-    kafka: KafkaFixture,
-    at: Partition,
-    log_end: Callable[[Partition], int] | None = None,
-    reads: type[PartitionReader] = PartitionReader,
-) -> CachedPartitionState[Told]:
-    """It, as an operator reads it."""
+class Opened:
+    """Cached states of one partition, with an operator's rights, and what they read with."""
+
+    def __init__(self, connection: Connection, at: Partition, admin: Admin) -> None:
+        self._connection, self._at = connection, at
+        self.offsets = OffsetQueries(admin)
+        self.readers: list[PartitionReader] = []
+
+    def state(
+        self,
+        log_end: Callable[[Partition], int] | None = None,
+        reader: type[PartitionReader] = PartitionReader,
+        deadline_s: float = 20,
+    ) -> CachedPartitionState[AppliedOffsets]:
+        self.readers.append(reader(self._connection))
+        return CachedPartitionState(
+            self.readers[-1],
+            self._at,
+            make=AppliedOffsets,
+            queries=Queries(log_end or self.offsets.log_end, self.offsets.topic_ids),
+            deadline_s=deadline_s,
+        )
+
+
+@pytest.fixture
+def opened(kafka: KafkaFixture, at: Partition) -> Iterator[Opened]:
     connection = kafka.connection(OPERATOR)
-    offsets = OffsetQueries(Admin(connection))
-    asked = Asked(log_end or offsets.log_end, offsets.topic_ids)
-    return CachedPartitionState(reads(connection), at, make=Told, queries=asked, deadline_s=20)
+    with Admin(connection) as admin:
+        opened = Opened(connection, at, admin)
+        yield opened
+        for reader in opened.readers:
+            reader.close()
 
 
-def test_a_question_reads_what_is_new(kafka: KafkaFixture, at: Partition, write: Write) -> None:
-    """Every record once, and all that was acknowledged before the question."""
-    follows = followed(kafka, at)
-    with follows.now() as (told, mark):
-        assert (told.offsets, mark) == ([], {at: 0})
+def test_a_question_reads_the_new_records(opened: Opened, at: Partition, write: Write) -> None:
+    """Every record once, and all that were acknowledged before the question."""
+    state = opened.state()
+    with state.now() as (applied, mark):
+        assert (applied.offsets, mark) == ([], {at: 0})
     for count in (2, 1, 0, 3):
         for _ in range(count):
             last = write()
-        with follows.now() as (told, mark):
-            assert told.offsets == list(range(last + 1))
+        with state.now() as (applied, mark):
+            assert applied.offsets == list(range(last + 1))
             assert mark == {at: last + 1}
 
 
-def test_what_failed_half_way_is_read_again(
-    kafka: KafkaFixture, at: Partition, write: Write
-) -> None:
-    """From where the last question that was answered ended."""
-    follows = followed(kafka, at)
+def test_a_failed_read_is_repeated(opened: Opened, write: Write) -> None:
+    """From the end of the last question that was answered."""
+    state = opened.state()
     write()
-    with follows.now() as (told, _):
-        told.fails_at = 2
+    with state.now() as (applied, _):
+        applied.fails_at = 2
     write(), write()
-    with pytest.raises(Unavailable), follows.now():
+    with pytest.raises(Unavailable), state.now():
         pass
-    told.fails_at = None
-    with follows.now() as (told, _):
-        assert told.offsets == [0, 1, 1, 2]
+    applied.fails_at = None
+    with state.now() as (applied, _):
+        assert applied.offsets == [0, 1, 1, 2]
 
 
-def test_a_leader_that_has_less_is_not_believed(
-    kafka: KafkaFixture, at: Partition, write: Write
-) -> None:
-    """It was deposed and does not know that; what was read stands."""
+def test_a_log_end_before_the_read_records_is_unavailable(opened: Opened, write: Write) -> None:
+    """A deposed leader answers so; the state keeps what was read."""
     ends = iter([3, 1, 4])
-    follows = followed(kafka, at, lambda _at: next(ends))
+    state = opened.state(lambda _at: next(ends))
     for _ in range(3):
         write()
-    with follows.now() as (told, _):
-        assert told.offsets == [0, 1, 2]
-    with pytest.raises(Unavailable, match="ends before"), follows.now():
+    with state.now() as (applied, _):
+        assert applied.offsets == [0, 1, 2]
+    with pytest.raises(Unavailable, match="ends before"), state.now():
         pass
     write()
-    with follows.now() as (told, _):
-        assert told.offsets == [0, 1, 2, 3]
+    with state.now() as (applied, _):
+        assert applied.offsets == [0, 1, 2, 3]
 
 
-def test_what_comes_again_changes_nothing(kafka: KafkaFixture, at: Partition, write: Write) -> None:
-    """The client began at the beginning, since a leader did not know the place yet."""
-    follows = followed(kafka, at, reads=Replaying)
+def test_records_read_twice_are_applied_once(opened: Opened, write: Write) -> None:
+    """The client began at the log start, since a leader did not have the offset yet."""
+    state = opened.state(reader=Replaying)
     for count in (1, 2, 3):
         write()
-        with follows.now() as (told, _):
-            assert told.offsets == list(range(count))
+        with state.now() as (applied, _):
+            assert applied.offsets == list(range(count))
 
 
-def test_a_topic_that_was_made_anew_is_read_anew(kafka: KafkaFixture, lane: Lane) -> None:
-    """Nobody stays opted in by a decision that is gone."""
-    writes = writer(kafka, lane)
-    writes.grant("acct", **OWNER)
-    reader = ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)
-    assert reader.active_grant("acct")
-    kafka.delete_topic(consent_of(lane))
-    kafka.provision(kafka.catalog())
+def test_a_topic_that_was_created_again_is_read_from_its_start(
+    kafka: KafkaFixture, lane: Lane
+) -> None:
+    """No account stays opted in by a deleted decision."""
+    with (
+        closing(writer(kafka, lane)) as consent,
+        closing(ConsentReader(connection=kafka.connection(OPERATOR), lane=lane)) as reader,
+    ):
+        consent.grant("acct", **OWNER)
+        assert reader.active_grant("acct")
+        kafka.delete_topic(consent_of(lane))
+        kafka.provision(kafka.catalog())
 
-    def is_forgotten() -> bool:
-        try:
-            return reader.active_grant("acct") is None
-        except (Unavailable, Refused):  # its leader, or the topic, is not known yet
-            return False
+        def is_reset() -> bool:
+            try:
+                return reader.active_grant("acct") is None
+            except (Unavailable, Refused):  # the leader, or the topic, is not known yet
+                return False
 
-    eventually("its decisions are gone", is_forgotten)
+        eventually("no decision is left", is_reset)
 
 
-def test_many_ask_at_once(kafka: KafkaFixture, at: Partition, write: Write) -> None:
-    """Each is told of all that was acknowledged before its question."""
-    follows = followed(kafka, at)
+def test_concurrent_questions_see_all_earlier_records(opened: Opened, write: Write) -> None:
+    state = opened.state()
     lock = threading.Lock()
 
     def ask(_number: int) -> None:
         with lock:
             last = write()
-        with follows.now() as (told, _):
-            assert told.offsets == list(range(len(told.offsets)))
-            assert last in told.offsets
+        with state.now() as (applied, _):
+            assert applied.offsets == list(range(len(applied.offsets)))
+            assert last in applied.offsets
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(ask, range(200)))
 
 
-class Clock:
-    """The real one; it says when somebody takes the time."""
+class ReportingClock:
+    """The real clock; reports every reading."""
 
-    def __init__(self, taken: Callable[[], None]) -> None:
-        self._taken = taken
+    def __init__(self, on_reading: Callable[[], None]) -> None:
+        self._on_reading = on_reading
 
     def monotonic(self) -> float:
-        """Seconds that only grow."""
         now_s = time.monotonic()
-        self._taken()
+        self._on_reading()
         return now_s
 
 
-def test_those_who_wait_are_answered_together(
-    kafka: KafkaFixture, at: Partition, write: Write, monkeypatch: pytest.MonkeyPatch
+def test_waiting_questions_share_the_next_read(
+    opened: Opened, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the question that is asked next, since it is newer than all of theirs."""
-    log_end = OffsetQueries(Admin(kafka.connection(OPERATOR))).log_end
+    """The next read began after all of them were asked."""
+    log_end = opened.offsets.log_end
     is_asked, may_ask, waiting = threading.Event(), threading.Event(), threading.Semaphore(0)
     questions: list[int] = []
 
@@ -213,19 +231,19 @@ def test_those_who_wait_are_answered_together(
         may_ask.wait(20)
         return log_end(at)
 
-    follows = followed(kafka, at, slow)
-    monkeypatch.setattr(cached_partition_state, "time", Clock(waiting.release))
+    state = opened.state(slow)
+    monkeypatch.setattr(cached_partition_state, "time", ReportingClock(waiting.release))
 
     def ask() -> list[int]:
-        with follows.now() as (told, _):
-            return list(told.offsets)
+        with state.now() as (applied, _):
+            return list(applied.offsets)
 
     with ThreadPoolExecutor(5) as pool:
         first = pool.submit(ask)
         assert is_asked.wait(20)
         write()
         others = [pool.submit(ask) for _ in range(4)]
-        for _ in range(len(others) + 2):  # the first has taken the time twice
+        for _ in range(len(others) + 2):  # the first has read the clock twice
             assert waiting.acquire(timeout=20)
         may_ask.set()
         assert [each.result(20) for each in others] == [[0]] * 4
@@ -233,9 +251,7 @@ def test_those_who_wait_are_answered_together(
     assert len(questions) == 2
 
 
-def test_who_waits_for_others_is_told_so_in_time(kafka: KafkaFixture, at: Partition) -> None:
-    """While one question is asked, another about the same partition waits, and not for ever."""
-    follows = followed(kafka, at)
-    follows._deadline_s = 0.1
-    with follows.now(), pytest.raises(Unavailable, match="too many questions"), follows.now():
+def test_waiting_for_another_question_ends_at_the_deadline(opened: Opened) -> None:
+    state = opened.state(deadline_s=0.1)
+    with state.now(), pytest.raises(Unavailable, match="too many questions"), state.now():
         pass

@@ -1,4 +1,4 @@
-"""What the client library raises does not leave the writers as it came."""
+"""Errors of the client library are raised as errors of ours."""
 
 import threading
 
@@ -18,25 +18,25 @@ from erasestream.topics.kafka.transaction.producer import TransactionalProducer
 from tests.kafka_fixture import KafkaFixture
 
 
-class Narrow(Connection):
-    """A connection whose clients have room for one kilobyte."""
+class SmallQueueConnection(Connection):
+    """Its clients have a queue of one kilobyte."""
 
-    def settings(self, watch: ClientErrorState, **more: object) -> Settings:
-        """The settings, but for that."""
-        return super().settings(watch, queue_buffering_max_kbytes=1, **more)
+    def settings(self, errors: ClientErrorState, **more: object) -> Settings:
+        return super().settings(errors, queue_buffering_max_kbytes=1, **more)
 
 
 def test_a_full_queue_is_unavailable(kafka: KafkaFixture, lane: Lane) -> None:
-    """The caller tries again, as for any other write that did not come through."""
     assert lane in kafka.lanes
-    writes = AcknowledgedWriter(connection=Narrow(cluster=kafka.cluster, role=ROUTER), timeout_s=5)
+    writes = AcknowledgedWriter(
+        connection=SmallQueueConnection(cluster=kafka.cluster, role=ROUTER), timeout_s=5
+    )
     large = Wire(headers=(), value=bytes(4_000))
     with pytest.raises(Unavailable, match="too many records wait"):
         writes.write(Partition(LEDGER, 0), b"key", large)
 
 
-def test_a_transaction_that_can_not_begin_is_unavailable(kafka: KafkaFixture, lane: Lane) -> None:
-    """Before its predecessor is fenced there is none."""
+def test_a_transaction_that_cannot_begin_is_unavailable(kafka: KafkaFixture, lane: Lane) -> None:
+    """A transaction cannot begin before the predecessor is fenced."""
     assert lane in kafka.lanes
     writes = TransactionalProducer(
         connection=kafka.connection(ROUTER),
@@ -48,17 +48,17 @@ def test_a_transaction_that_can_not_begin_is_unavailable(kafka: KafkaFixture, la
         writes.begin()
 
 
-def test_a_call_that_a_fenced_client_keeps_is_given_up(kafka: KafkaFixture, lane: Lane) -> None:
-    """The client has said that it can not go on: nobody waits for its answer any more."""
+def test_a_call_of_a_fenced_client_is_abandoned(kafka: KafkaFixture, lane: Lane) -> None:
+    """After the client reported a fatal error, no caller waits for its answer."""
     assert lane in kafka.lanes
-    watch = ClientErrorState()
+    errors = ClientErrorState()
     writes = TransactionalProducer(
         connection=kafka.connection(ROUTER),
         instance="fenced",
         stopping=threading.Event(),
-        errors=watch,
+        errors=errors,
     )
-    watch(KafkaError(KafkaError._FATAL, "another took its name", fatal=True))
+    errors(KafkaError(KafkaError._FATAL, "another took its name", fatal=True))
     never = threading.Event()
     with pytest.raises(Fenced, match="another took its name"):
         writes._calls.make(never.wait)
