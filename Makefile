@@ -38,7 +38,7 @@ faults: setup
 	$(BIN)/python -m tests.faults $(ONLY)
 	$(BIN)/python -m pytest -m long --timeout 3600 -o faulthandler_timeout=3700
 
-# What is missing is named before anything is fetched.
+# The script names missing programs before it fetches anything.
 setup:
 	@MODEL="$(MODEL)" ./deploy/setup.sh
 

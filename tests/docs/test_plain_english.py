@@ -6,7 +6,7 @@ Each banned expression has the better one beside it.  Code spans are not checked
 import re
 from collections.abc import Iterable
 
-from tests.docs.prose import Prose, documents, of_document
+from tests.docs.prose import Prose, documents, modules, of_document, of_module
 
 BANNED = {
     r"can not": "cannot",
@@ -42,6 +42,11 @@ def findings(pieces: Iterable[Prose]) -> list[str]:
 
 def test_documents_are_in_plain_english() -> None:
     assert not findings(piece for path in documents() for piece in of_document(path))
+
+
+def test_code_is_in_plain_english() -> None:
+    """Docstrings, comments, sentences in strings, and names; of tests, too."""
+    assert not findings(piece for path in modules() for piece in of_module(path))
 
 
 def test_a_banned_expression_is_found() -> None:

@@ -30,7 +30,7 @@ NEVER_S = 3600.0
 
 @pytest.fixture
 def unreachable(tmp_path: Path) -> Iterator[Connection]:
-    """The administrator's connection to a port at which nothing listens."""
+    """Return the administrator's connection to a port without a listener."""
     authority = CertificateAuthority.create(tmp_path / "ca", now=lambda: datetime.now(UTC))
     identities = tmp_path / "identities"
     identities.mkdir()

@@ -23,7 +23,7 @@ from erasestream.topics.kafka.records import Partition, Record
 
 
 class State(Protocol):
-    """What records add up to.  The same records again, in their order, change nothing."""
+    """State built from records.  Applying the same ones again, in their order, changes nothing."""
 
     def apply(self, record: Record) -> None:
         """Take one record into account."""

@@ -12,7 +12,7 @@ are bounded in bytes.  Rules, all of them:
   sought after all.
 * A record is deleted if its broker reports exactly its offset as out of range, or delivers a later
   record first.
-* No answer within `ANSWER_TIMEOUT_S` is `Unavailable`, and says nothing about the record.
+* No answer within `ANSWER_TIMEOUT_S` is `Unavailable`; the record may exist or not.
 
 One thread.
 """

@@ -7,7 +7,7 @@ Rules, all of them:
 2. Assigned partitions are read from their start offsets (`start_offsets.py`), which the handler
    takes over first.  Reading restarts there after every abort.
 3. Each assignment, restart or revocation begins another epoch.  If one begins during a read, the
-   records of that read cannot be told apart by epoch: drop them and restart.
+   records of that read cannot be distinguished by epoch: drop them and restart.
 4. A position out of range begins another epoch, too: another position than the start offset may
    be where reading had got to, or that of an earlier assignment, since librdkafka lets such an
    error outlive it.  A start offset out of range stops the process.
