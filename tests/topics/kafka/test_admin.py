@@ -18,6 +18,7 @@ from erasestream.topics.kafka import admin as admin_module
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Cluster, Connection
+from erasestream.topics.kafka.group_offsets import GroupOffsets
 from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
 from tests.kafka_fixture import KafkaFixture
@@ -69,6 +70,16 @@ def test_a_timeout_of_zero_waits_for_nothing(unreachable: Connection) -> None:
         assert offsets.known_log_ends([AT], timeout_s=0) == {}
     with Admin(unreachable, timeout_s=0) as admin, pytest.raises(Unavailable):
         OffsetQueries(admin).log_end(AT)
+
+
+def test_group_offsets_end_with_the_timeout(unreachable: Connection) -> None:
+    groups = GroupOffsets(unreachable, timeout_s=0)
+    with pytest.raises(Unavailable, match="no answer"):
+        groups.check("router", AT)
+
+
+def test_without_partitions_no_group_offset_is_requested(unreachable: Connection) -> None:
+    assert GroupOffsets(unreachable, timeout_s=NEVER_S).committed("router", []) == {}
 
 
 def test_a_closed_admin_client_makes_no_request(unreachable: Connection) -> None:

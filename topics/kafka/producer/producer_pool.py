@@ -69,8 +69,10 @@ class ProducerPool:
     def produce(self, topic: str, wire: Wire, delivered: Delivered) -> None:
         """Queue a record.  Raises what the library raises, and `ClientClosed`."""
         with self._clients.use() as client:
-            if self._certificate.is_due() or client.is_broken:
-                self._clients.replace(client)
+            if not client.is_broken and not self._certificate.is_due():
+                client.produce(topic, wire, delivered)
+                return
+            self._clients.replace(client)
         with self._clients.use() as client:
             client.produce(topic, wire, delivered)
 
