@@ -134,8 +134,8 @@ def test_own_model_is_installed_by_its_manifest(shell: Shell) -> None:
     manifest = TINY.model_copy(update={"sha256": sha256})
     (shell.folder / "model.json").write_text(manifest.model_dump_json())
     own = shell._replace(environment=shell.environment | {"ERASESTREAM_CACHE": str(shell.folder)})
-    own.type(MODEL)
-    assert "tiny" in own.type("erasestream model list")
+    own.run(MODEL)
+    assert "tiny" in own.run("erasestream model list")
 
 
 def test_settings_example_is_accepted(tmp_path: Path) -> None:
