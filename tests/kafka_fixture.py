@@ -14,7 +14,7 @@ from erasestream.pipeline.devstack.certificate_authority import CertificateAutho
 from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import ProxiedListener, single
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
-from erasestream.pipeline.devstack.kafka.java_launcher import FIRST_COMPILER_ONLY
+from erasestream.pipeline.devstack.kafka.java_launcher import SHORT_LIVED
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import apply
 from erasestream.topics.admin.provisioning_plan import plan
@@ -110,9 +110,7 @@ def opened_kafka(
     config = single(port=port, controller_port=controller, random=os.urandom(16))
     config = replace(config, proxied_listener=proxied_listener)
     libs = install_kafka(CACHE, print)
-    broker = Broker(
-        folder / "broker", identities, libs, config=config, java_options=FIRST_COMPILER_ONLY
-    )
+    broker = Broker(folder / "broker", identities, libs, config=config, java_options=SHORT_LIVED)
     try:
         broker.start()
         yield KafkaFixture(broker, identities, authority)

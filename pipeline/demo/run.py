@@ -27,7 +27,7 @@ from erasestream.pipeline.demo.photos import Photo
 from erasestream.pipeline.demo.progress import Counter, ProgressListener
 from erasestream.pipeline.demo.scenario import OPTED_IN, SENDERS, Order, orders
 from erasestream.pipeline.demo.stage_processes import POLL_S, check_stages, start_stages
-from erasestream.pipeline.devstack.kafka.java_launcher import FIRST_COMPILER_ONLY
+from erasestream.pipeline.devstack.kafka.java_launcher import SHORT_LIVED
 from erasestream.pipeline.devstack.polling import poll_until
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.devstack.stack_files import BROKER, BUCKET
@@ -78,7 +78,7 @@ def run_demo(
 
 
 def _start(stack: Stack, progress: ProgressListener, *, model: str, models: Path) -> None:
-    stack.create(models=models, model=model, java_options=FIRST_COMPILER_ONLY)
+    stack.create(models=models, model=model, java_options=SHORT_LIVED)
     progress.log("Starting Kafka with mutual TLS, and a private bucket")
     stack.start_servers()
     with Admin(stack.admin()) as admin:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 
-from erasestream.pipeline.devstack.kafka.java_launcher import FIRST_COMPILER_ONLY
+from erasestream.pipeline.devstack.kafka.java_launcher import SHORT_LIVED
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import LaneSettings
 from erasestream.topics.catalog.roles import ADMIN
@@ -32,7 +32,7 @@ def inference_servers(folder: Path) -> Iterator[Stack]:
         models=folder / "models",
         model="tiny",
         lanes=lanes,
-        java_options=FIRST_COMPILER_ONLY,
+        java_options=SHORT_LIVED,
     ) as stack:
         yield stack
 

@@ -20,6 +20,7 @@ from confluent_kafka.admin import (
 )
 
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
+from erasestream.pipeline.devstack.kafka.java_launcher import SHORT_LIVED
 from erasestream.pipeline.devstack.kafka.readiness import client_context
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.devstack.stack_files import IMAGE_BUCKET
@@ -40,15 +41,6 @@ from tests.faults.stage_supervisor import StageSupervisor
 from tests.paths import CACHE
 
 HEAP_MB = 320
-SECOND_COMPILER_LATER = (
-    "-XX:Tier4InvocationThreshold=50000",
-    "-XX:Tier4MinInvocationThreshold=6000",
-    "-XX:Tier4CompileThreshold=150000",
-    "-XX:Tier4BackEdgeThreshold=400000",
-)
-"""Ten times Java's defaults.  A broker lives for a few minutes here, and compiling is much of its
-CPU time; but without the second compiler Java does not use the CPU's AES instructions, and 50 MB
-through TLS take 2.5 s instead of 0.3 (measured)."""
 SLOWED_S = 10.0
 PARTITIONS = 8
 CHECKER = Role("checker")
@@ -70,7 +62,7 @@ class StormCluster:
             lanes=lanes,
             nodes=BROKERS,
             heap_mb=HEAP_MB,
-            java_options=SECOND_COMPILER_LATER,
+            java_options=SHORT_LIVED,
         )
         listeners = self.stack.proxied_listeners
         self._proxies = [Proxy(port=each.advertised_port, target=each.port) for each in listeners]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from erasestream.pipeline.devstack.kafka.java_launcher import FIRST_COMPILER_ONLY
+from erasestream.pipeline.devstack.kafka.java_launcher import SHORT_LIVED
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.runtime.runner import EX_SOFTWARE, EX_UNAVAILABLE
 from erasestream.pipeline.settings import LaneSettings
@@ -29,7 +29,7 @@ class StackHarness:
         build_tiny_model(directory / "models")
         lanes = {lane: LaneSettings(partitions=count) for lane, count in PARTITIONS.items()}
         self.stack.create(
-            models=directory / "models", model="tiny", lanes=lanes, java_options=FIRST_COMPILER_ONLY
+            models=directory / "models", model="tiny", lanes=lanes, java_options=SHORT_LIVED
         )
 
     def start(self, stages: Iterable[str] = STAGES) -> None:

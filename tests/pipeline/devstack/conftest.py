@@ -11,7 +11,7 @@ from erasestream.pipeline.devstack.certificate_authority import CertificateAutho
 from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import single
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
-from erasestream.pipeline.devstack.kafka.java_launcher import FIRST_COMPILER_ONLY
+from erasestream.pipeline.devstack.kafka.java_launcher import SHORT_LIVED
 from tests.paths import CACHE
 
 
@@ -57,7 +57,7 @@ def new_broker(libs: Path) -> NewBroker:
     def make(folder: Path, identities: Path) -> Broker:
         port, controller_port = free_ports(2)
         config = single(port=port, controller_port=controller_port, random=os.urandom(16))
-        return Broker(folder, identities, libs, config=config, java_options=FIRST_COMPILER_ONLY)
+        return Broker(folder, identities, libs, config=config, java_options=SHORT_LIVED)
 
     return make
 
