@@ -1,6 +1,6 @@
 """Show that everything is closed: threads, sockets and open files before and after.
 
-    before = resources()
+    before = baseline()
     ...
     assert_no_leak(before)
 
@@ -8,6 +8,7 @@ or `with no_leak(): ...`.  `check_each_construction_fails` makes each client of 
 constructor of ours builds fail in turn, and shows that what it had opened before is closed.
 """
 
+import gc
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -65,6 +66,12 @@ def resources() -> Resources:
     )
 
 
+def baseline() -> Resources:
+    """Return what is open now, without earlier tests' garbage: a client in it may reconnect."""
+    gc.collect()
+    return resources()
+
+
 def assert_no_leak(before: Resources, *, deadline_s: float = DEADLINE_S) -> None:
     """Wait until nothing is open that was not before; fail after the deadline.
 
@@ -79,7 +86,7 @@ def assert_no_leak(before: Resources, *, deadline_s: float = DEADLINE_S) -> None
 @contextmanager
 def no_leak(*, deadline_s: float = DEADLINE_S) -> Iterator[None]:
     """Check that what the block opens is closed when it ends, also by an exception."""
-    before = resources()
+    before = baseline()
     yield
     assert_no_leak(before, deadline_s=deadline_s)
 
@@ -133,7 +140,7 @@ def check_each_construction_fails(fault: ConstructionFault, build: Callable[[], 
     constructions that failed.
     """
     for number in count(1):
-        before = resources()
+        before = baseline()
         fault.arm(number)
         try:
             built = build()

@@ -8,7 +8,13 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from erasestream.topics.kafka import admin
-from tests.leaks import ConstructionFault, InjectedError, assert_no_leak, no_leak, resources
+from tests.leaks import (
+    ConstructionFault,
+    InjectedError,
+    assert_no_leak,
+    baseline,
+    no_leak,
+)
 
 SETTINGS: dict[str, str | int | float | bool] = {
     "bootstrap.servers": "127.0.0.1:1",
@@ -17,14 +23,14 @@ SETTINGS: dict[str, str | int | float | bool] = {
 
 
 def test_an_open_file_is_found(tmp_path: Path) -> None:
-    before = resources()
+    before = baseline()
     with (tmp_path / "file").open("w"), pytest.raises(AssertionError, match="file descriptor"):
         assert_no_leak(before, deadline_s=0)
     assert_no_leak(before)
 
 
 def test_an_open_socket_is_found() -> None:
-    before = resources()
+    before = baseline()
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -34,7 +40,7 @@ def test_an_open_socket_is_found() -> None:
 
 
 def test_a_running_thread_is_found_and_waited_for() -> None:
-    before, may_end = resources(), threading.Event()
+    before, may_end = baseline(), threading.Event()
     threading.Thread(target=may_end.wait).start()
     with pytest.raises(AssertionError, match="thread"):
         assert_no_leak(before, deadline_s=0)
@@ -43,7 +49,7 @@ def test_a_running_thread_is_found_and_waited_for() -> None:
 
 
 def test_a_client_of_librdkafka_is_found() -> None:
-    before = resources()
+    before = baseline()
     client = AdminClient(SETTINGS)
     with pytest.raises(AssertionError, match="rdk:"):
         assert_no_leak(before, deadline_s=0)

@@ -22,7 +22,7 @@ from erasestream.topics.kafka.group_offsets import GroupOffsets
 from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
 from tests.kafka_fixture import KafkaFixture
-from tests.leaks import assert_no_leak, no_leak, resources
+from tests.leaks import assert_no_leak, baseline, no_leak
 
 AT = Partition("uploads.any", 0)
 NEVER_S = 3600.0
@@ -148,13 +148,13 @@ def test_threads_ask_while_the_client_is_replaced(kafka: KafkaFixture) -> None:
 
 
 def test_nothing_of_an_admin_client_stays_open(kafka: KafkaFixture) -> None:
-    before = resources()
+    before = baseline()
     with kafka.admin as admin:
         admin.partition_counts()
     assert_no_leak(before)
 
 
 def test_group_offsets_leave_nothing_open(kafka: KafkaFixture) -> None:
-    before = resources()
+    before = baseline()
     kafka.groups.check("router", AT)
     assert_no_leak(before)

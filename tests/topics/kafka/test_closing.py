@@ -32,6 +32,7 @@ from tests.kafka_fixture import KafkaFixture
 from tests.leaks import (
     Closable,
     ConstructionFault,
+    baseline,
     check_each_construction_fails,
     no_leak,
     resources,
@@ -162,7 +163,7 @@ def test_clients_with_the_old_certificate_are_closed(
         monkeypatch.setattr(module, "CertificateWatcher", at_every_use)
     with no_leak():
         part = build(kafka, lane)
-        before = resources()
+        before = baseline()
         for role in (OPERATOR, ROUTER):
             kafka.authority.issue_role(role, kafka.identities)
         use(part, lane)
@@ -206,7 +207,7 @@ def test_a_replaced_client_of_the_pool_closes_itself(kafka: KafkaFixture, lane: 
     pool = open_pool(kafka)
     delivered = threading.Semaphore(0)
     for _ in range(3):
-        before = resources()
+        before = baseline()
         replaced = pool._opened[-1]
         replaced.is_broken = True  # as after a fatal error
         pool.produce(uploads_of(lane), WIRE, lambda _error, _message: delivered.release())
