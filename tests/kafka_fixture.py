@@ -4,7 +4,7 @@ import itertools
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -57,9 +57,14 @@ class KafkaFixture(AdministeredBroker):
 
     def catalog(self) -> Catalog:
         """Return the catalog of all lanes so far."""
-        lanes = (
-            LaneSpec(name=name, partitions=self.grown.get(name, PARTITIONS)) for name in self.lanes
-        )
+        return self._catalog(self.lanes)
+
+    def catalog_of(self, lane: Lane) -> Catalog:
+        """Return the catalog of this lane alone: other lanes are other tests'."""
+        return self._catalog([lane])
+
+    def _catalog(self, names: Iterable[Lane]) -> Catalog:
+        lanes = (LaneSpec(name=name, partitions=self.grown.get(name, PARTITIONS)) for name in names)
         return Catalog.build(tuple(lanes), durability=Durability(replication=1, min_insync=1))
 
     def open_lane(self) -> Lane:

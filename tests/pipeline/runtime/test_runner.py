@@ -252,6 +252,6 @@ def test_sigterm_ends_the_process_with_success(
         process.send_signal(signal.SIGTERM)
         output, log = process.communicate(timeout=60)
     assert process.returncode == EX_OK
-    assert [line for line in output.splitlines() if line != "working"] == printed_last.split()
+    assert [word for word in output.split() if word != "working"] == printed_last.split()
     events = [json.loads(line)["event"] for line in log.splitlines()]
     assert (events[0], events[-1]) == ("starting", "ended")

@@ -20,7 +20,7 @@ def fault(monkeypatch: pytest.MonkeyPatch) -> ConstructionFault:
 def test_a_recovery_closes_what_it_opened(
     kafka: KafkaFixture, lane: Lane, fault: ConstructionFault
 ) -> None:
-    catalog = kafka.catalog()
+    catalog = kafka.catalog_of(lane)
     failed = check_each_construction_fails(
         fault,
         lambda: RouterRecovery(
@@ -33,7 +33,7 @@ def test_a_recovery_closes_what_it_opened(
 def test_a_purger_closes_what_it_opened(
     kafka: KafkaFixture, lane: Lane, fault: ConstructionFault
 ) -> None:
-    catalog = kafka.catalog()
+    catalog = kafka.catalog_of(lane)
 
     def open_used_purger() -> RecordPurger:
         purger = RecordPurger(connection=kafka.connection(PURGER), catalog=catalog)

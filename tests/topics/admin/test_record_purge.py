@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.record_purge import RecordPurger, purgeable_offsets
-from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
+from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ADMIN, PURGER
 from erasestream.topics.catalog.topic_names import RETAINED, cutouts_of, uploads_of
 from erasestream.topics.kafka.errors import ClientErrorState
@@ -84,10 +84,7 @@ def test_uploads_are_purged_up_to_the_mark(
     kafka: KafkaFixture, lane: Lane, open_purger: OpenPurger
 ) -> None:
     """On a real broker, with the purger's own rights."""
-    catalog = Catalog.build(
-        (LaneSpec(name=lane, partitions=PARTITIONS),),
-        durability=Durability(replication=1, min_insync=1),
-    )
+    catalog = kafka.catalog_of(lane)
     purger = open_purger(catalog)
     purger.purge_once()  # records that the sink of other tests has stored
     offsets = kafka.offsets
@@ -110,7 +107,7 @@ def test_retained_is_purged_up_to_the_sinks_offset(
     kafka: KafkaFixture, lane: Lane, open_purger: OpenPurger
 ) -> None:
     """Records that wait for the sink stay, and so do other partitions."""
-    catalog = kafka.catalog()
+    catalog = kafka.catalog_of(lane)
     admin = kafka.admin
     offsets = OffsetQueries(admin)
     stored, waiting = Partition(RETAINED, 0), Partition(RETAINED, 1)
@@ -132,10 +129,7 @@ def test_offsets_in_an_open_transaction_do_not_count(
     kafka: KafkaFixture, lane: Lane, open_purger: OpenPurger
 ) -> None:
     """Records below the offset committed before it are purged."""
-    catalog = Catalog.build(
-        (LaneSpec(name=lane, partitions=PARTITIONS),),
-        durability=Durability(replication=1, min_insync=1),
-    )
+    catalog = kafka.catalog_of(lane)
     offsets = kafka.offsets
     topic_id = offsets.topic_ids([uploads_of(lane)])[uploads_of(lane)]
     for number in range(PARTITIONS):

@@ -165,8 +165,10 @@ class KafkaRouterHarness:
         return [event_of(record).position for record in records]
 
     def retained(self) -> list[UploadId]:
-        """Return the uploads of all images for the encryption sink, once for each image."""
-        return ids_in(self.records(RETAINED, self.kafka.catalog()[RETAINED].partitions))
+        """Return the uploads of the lane's images for the encryption sink, once for each image."""
+        records = self.records(RETAINED, self.kafka.catalog()[RETAINED].partitions)
+        lane = self.lane.encode()
+        return ids_in(r for r in records if dict(r.headers)["ce_lane"] == lane)
 
     def ledger_entries(self, event: type[E]) -> list[E]:
         """Return the ledger's entries of this type whose key is about this lane."""
