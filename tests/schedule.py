@@ -20,10 +20,6 @@ DURATIONS = ROOT / "tests" / "durations.json"
 SHARED_FIXTURES = ("tests/flow/shared", "tests/flow/fragile", "tests/flow/bare")
 """Folders whose tests share a pipeline of package scope."""
 
-PUT_OFF = {"tests/flow/shared": 3.0, "tests/flow/bare": 3.0}
-"""Units that count as shorter than they are.  Four pipelines at once saturate two cores, and later
-the cores are idle; so two of them begin when the first two are half done."""
-
 
 def unit_of(nodeid: str) -> str:
     """Return the unit that a test belongs to: its folder if that shares a pipeline, or its file."""
@@ -64,7 +60,7 @@ class Schedule:
 
         def key(item: pytest.Item) -> tuple[float, int]:
             unit = unit_of(item.nodeid)
-            return -known.get(unit, float("inf")) / PUT_OFF.get(unit, 1.0), first[unit]
+            return -known.get(unit, float("inf")), first[unit]
 
         items.sort(key=key)
 
