@@ -9,19 +9,16 @@ from typing import NamedTuple
 import pytest
 
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
-from erasestream.pipeline.devstack.gcs_emulator.authentication import issue_token
 from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
 from erasestream.schemas.ids import GrantId
-from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Action, Role, Rule
+from erasestream.sinks.buckets.access_policy import Role
 from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.buckets.gcs_client import GcsSettings
 from erasestream.sinks.images.envelope import MAX_SEALED_BYTES
 from erasestream.sinks.keys.local_keyring import LocalKeyring
+from tests.bucket_settings import settings_in
 from tests.sinks.retention_harness import ManualClock, RetentionHarness
-
-OPEN = "open"
-OPEN_RULES = (Rule(Role.ROTATOR, frozenset(Action)),)
 
 
 class Stack(NamedTuple):
@@ -42,23 +39,6 @@ class Stack(NamedTuple):
                 token_file=self.settings.tokens / f"{role}.token",
             )
         )
-
-
-def settings_in(folder: Path, authority: CertificateAuthority) -> BucketSettings:
-    """Return settings of a server that keeps everything in `folder`."""
-    authority.issue_server("bucket", folder / "identities")
-    for role in Role:
-        issue_token(folder / "tokens", role)
-    return BucketSettings(
-        host="127.0.0.1",
-        port=0,
-        port_file=folder / "port",
-        certificate=folder / "identities" / "bucket.crt",
-        key=folder / "identities" / "bucket.key",
-        data=folder / "data",
-        tokens=folder / "tokens",
-        buckets={"images": IMAGES, "vault": VAULT, OPEN: OPEN_RULES},
-    )
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.images import Failure
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
 from erasestream.topics.admin.router_recovery import RouterRecovery
-from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.roles import ADMIN, ROUTER
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.kafka.errors import ClientErrorState
@@ -26,10 +25,7 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 def recover(kafka: KafkaFixture, lane: Lane) -> list[str]:
-    catalog = Catalog.build(
-        (LaneSpec(name=lane, partitions=PARTITIONS),),
-        durability=Durability(replication=1, min_insync=1),
-    )
+    catalog = kafka.catalog_of(lane)
     recovery = RouterRecovery(
         connection=kafka.connection(ADMIN), catalog=catalog, actor="operator:test"
     )

@@ -12,14 +12,13 @@ import pytest
 import requests
 
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
-from erasestream.pipeline.devstack.gcs_emulator.authentication import issue_token
 from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
-from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Action, Role, Rule
+from erasestream.sinks.buckets.access_policy import Role
+from tests.bucket_settings import settings_in
 
 UPLOAD = "/upload/storage/v1/b/open/o"
 OBJECTS = "/storage/v1/b/open/o"
-OPEN_RULES = (Rule(Role.ROTATOR, frozenset(Action)),)
 
 
 class Served(NamedTuple):
@@ -82,23 +81,6 @@ def put(served: Any, name: str, data: bytes = b"x", query: str = "", **options: 
 
 def exists(served: Any, name: str) -> bool:
     return bool(served.call("GET", f"{OBJECTS}/{quote(name, safe='')}").status_code == 200)
-
-
-def settings_in(folder: Path, authority: CertificateAuthority) -> BucketSettings:
-    """Return settings of a server that keeps everything in `folder`."""
-    authority.issue_server("bucket", folder / "identities")
-    for role in Role:
-        issue_token(folder / "tokens", role)
-    return BucketSettings(
-        host="127.0.0.1",
-        port=0,
-        port_file=folder / "port",
-        certificate=folder / "identities" / "bucket.crt",
-        key=folder / "identities" / "bucket.key",
-        data=folder / "data",
-        tokens=folder / "tokens",
-        buckets={"images": IMAGES, "vault": VAULT, "open": OPEN_RULES},
-    )
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,29 @@
+"""Settings of a local bucket server for tests."""
+
+from pathlib import Path
+
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
+from erasestream.pipeline.devstack.gcs_emulator.authentication import issue_token
+from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
+from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Action, Role, Rule
+
+OPEN = "open"
+"""A bucket beside the project's own, in which one role may do everything."""
+OPEN_RULES = (Rule(Role.ROTATOR, frozenset(Action)),)
+
+
+def settings_in(folder: Path, authority: CertificateAuthority) -> BucketSettings:
+    """Return settings of a server that keeps everything in `folder`."""
+    authority.issue_server("bucket", folder / "identities")
+    for role in Role:
+        issue_token(folder / "tokens", role)
+    return BucketSettings(
+        host="127.0.0.1",
+        port=0,
+        port_file=folder / "port",
+        certificate=folder / "identities" / "bucket.crt",
+        key=folder / "identities" / "bucket.key",
+        data=folder / "data",
+        tokens=folder / "tokens",
+        buckets={"images": IMAGES, "vault": VAULT, OPEN: OPEN_RULES},
+    )
