@@ -1,5 +1,6 @@
 """The files that the service `setup` hands out, and a broker that starts with them."""
 
+import gzip
 import os
 import shutil
 import signal
@@ -14,7 +15,12 @@ from erasestream.pipeline.devstack.kafka.readiness import brokers_in_service
 from erasestream.pipeline.devstack.polling import poll_until
 from erasestream.pipeline.settings import load
 from erasestream.schemas.errors import Unavailable
+from erasestream.topics.catalog.roles import ADMIN
+from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.connection import Cluster, Connection
+from erasestream.topics.kafka.topic_admin import TopicDeclaration, create_topics
 from tests.deploy.conftest import COMPOSE, ROOT, run_setup
+from tests.raw_kafka import GZIP, RawProducer, batch, varint
 
 SECRETS = {
     "kafka": {"identities/broker.pem"},
@@ -100,7 +106,10 @@ def broker_files(set_up: Path, tmp_path: Path) -> tuple[Path, int]:
 def test_the_broker_starts_with_these_files(
     set_up: Path, broker_files: tuple[Path, int], tmp_path: Path
 ) -> None:
-    """The start script formats and starts a broker that answers the administrator over TLS."""
+    """The start script formats and starts a broker that answers the administrator over TLS.
+
+    A record that claims 2 GB does not end it.
+    """
     folder, port = broker_files
     log = tmp_path / "broker.log"
     environment = os.environ | {
@@ -117,11 +126,24 @@ def test_the_broker_starts_with_these_files(
     ):
         try:
             assert _in_service(process, port, identities) == {1}, log.read_text()[-2000:]
+            cluster = Cluster(bootstrap_servers=(f"127.0.0.1:{port}",), identities=identities)
+            assert _error_of_a_false_claim(cluster) != 0
+            assert _in_service(process, port, identities) == {1}, log.read_text()[-2000:]
         finally:
             process.send_signal(signal.SIGTERM)
     # Java exits with 143 on SIGTERM: the signal reached it, and no shell that would ignore it.
     assert process.returncode == 128 + signal.SIGTERM
     assert "App info kafka.server for 1 unregistered" in log.read_text().splitlines()[-1]
+
+
+def _error_of_a_false_claim(cluster: Cluster) -> int:
+    """Return the error code for a compressed record that claims 2 GB."""
+    declared = TopicDeclaration("claims", 1, 1, {"compression.type": "uncompressed"})
+    with Admin(Connection(cluster=cluster, role=ADMIN)) as admin:
+        create_topics(admin, [declared])
+    claim = batch(gzip.compress(varint(2_000_000_000)), count=1, attributes=GZIP)
+    with RawProducer(cluster, ADMIN) as attacker:
+        return attacker.produce("claims", 0, claim).error
 
 
 def _in_service(process: "subprocess.Popen[bytes]", port: int, identities: Path) -> frozenset[int]:

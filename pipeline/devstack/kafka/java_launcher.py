@@ -1,4 +1,9 @@
-"""Java command lines for Kafka's programs: bounded memory, nothing in `/tmp`, no dumps."""
+"""Java command lines for Kafka's programs: bounded memory, nothing in `/tmp`, no dumps.
+
+`-XX:+ExitOnOutOfMemoryError`, which many guides advise, is left out on purpose.  Decompressing a
+batch, Kafka allocates what a record claims to hold before it reads it: with that option, any
+client that may write to a topic ends the broker with one request of 89 bytes.
+"""
 
 import os
 import subprocess
@@ -57,7 +62,6 @@ class JavaLauncher:
             # Otherwise each thread keeps a direct buffer as large as its largest record.
             "-Djdk.nio.maxCachedBufferSize=262144",
             "-XX:+UseSerialGC",
-            "-XX:+ExitOnOutOfMemoryError",
             # No dump of memory, which holds pixels, and nothing in /tmp.
             "-XX:-CreateCoredumpOnCrash",
             f"-XX:ErrorFile={self._log.parent}/java-error.log",

@@ -1,5 +1,6 @@
 """The real broker: rights, readiness, and restarts."""
 
+import gzip
 import os
 import signal
 import subprocess
@@ -19,8 +20,10 @@ from erasestream.pipeline.devstack.kafka.readiness import brokers_in_service
 from erasestream.schemas.errors import Code, Refused, Unavailable
 from erasestream.topics.catalog.roles import Role
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
+from erasestream.topics.kafka.connection import Cluster
 from erasestream.topics.kafka.tls import Identity
 from tests.flow.waiting import eventually
+from tests.raw_kafka import GZIP, RawProducer, batch, varint
 
 NewBroker = Callable[[Path, Path], Broker]
 TIMEOUT_S = 60.0
@@ -32,9 +35,10 @@ def settings(broker: Broker, identities: Path, role: str) -> dict[str, str | int
     return {**found, "bootstrap.servers": broker.bootstrap}
 
 
-def create_topic(broker: Broker, identities: Path, name: str) -> None:
-    """Create a topic for the largest records."""
-    config = {"max.message.bytes": str(MAX_RECORD_BYTES)}
+def create_topic(broker: Broker, identities: Path, name: str, **config: str) -> None:
+    """Create a topic for the largest records; more settings with `_` for `.`."""
+    config = {setting.replace("_", "."): value for setting, value in config.items()}
+    config["max.message.bytes"] = str(MAX_RECORD_BYTES)
     topic = NewTopic(name, num_partitions=1, replication_factor=1, config=config)
     admin = AdminClient(settings(broker, identities, "admin"))
     admin.create_topics([topic])[name].result(TIMEOUT_S)
@@ -115,6 +119,22 @@ def test_the_largest_record_is_stored_and_read(broker: Broker, identities: Path)
     value = os.urandom(64_000_000)
     assert produce(broker, identities, "large", value) is None
     assert first_value(broker, identities, "large") == value
+
+
+def test_a_record_that_claims_two_gigabytes_costs_its_sender_only(
+    broker: Broker, identities: Path
+) -> None:
+    """Kafka allocates what the record claims: the request fails, and the broker goes on."""
+    # So that the broker has to decompress all of it.
+    create_topic(broker, identities, "claims", compression_type="uncompressed")
+    before = broker.process_id
+    cluster = Cluster(bootstrap_servers=(broker.bootstrap,), identities=identities)
+    claim = batch(gzip.compress(varint(2_000_000_000)), count=1, attributes=GZIP)
+    with RawProducer(cluster, Role("admin")) as attacker:
+        assert attacker.produce("claims", 0, claim).error != 0
+    assert broker.process_id == before
+    assert produce(broker, identities, "claims", b"of another client") is None
+    assert first_value(broker, identities, "claims") == b"of another client"
 
 
 def test_two_brokers_are_independent_and_a_killed_one_keeps_its_data(
