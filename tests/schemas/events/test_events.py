@@ -257,6 +257,7 @@ def test_failure_codes_are_exactly_these() -> None:
         "processing_crashed",
         "processing_timeout",
         "expired",
+        "malformed_batch",
     ]
 
 
