@@ -6,13 +6,15 @@ from contextlib import ExitStack, closing, contextmanager
 from threading import Event
 
 from erasestream.pipeline.bootstrap.consent import consent_view
-from erasestream.pipeline.bootstrap.storage import open_bucket, read_name_key, storage_of
+from erasestream.pipeline.bootstrap.storage import open_bucket, storage_of
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, permissions
 from erasestream.sinks.images.image_writer import EncryptionSink
+from erasestream.sinks.images.object_names import NAME_KEY_BYTES
 from erasestream.sinks.keys.key_vault import KeyVault
 from erasestream.sinks.keys.local_keyring import LocalKeyring
+from erasestream.sinks.secret_file import read_secret
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import SINK
@@ -46,7 +48,11 @@ def encryption_stage(settings: Settings, stopping: Event) -> Iterator[Encryption
         stage = EncryptionStage(
             queue=queue,
             view=view,
-            sink=EncryptionSink(store=images, vault=keys, name_key=read_name_key(storage.name_key)),
+            sink=EncryptionSink(
+                store=images,
+                vault=keys,
+                name_key=read_secret(storage.name_key, size=NAME_KEY_BYTES),
+            ),
             stopping=stopping,
         )
         yield opened.enter_context(closing(stage))

@@ -3,16 +3,14 @@
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from erasestream.pipeline.settings import Settings, StorageSettings
-from erasestream.schemas.errors import MissingCertificate, Refused
+from erasestream.schemas.errors import Refused
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Action, permissions
 from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.buckets.gcs_client import GOOGLE, GcsSettings
 from erasestream.sinks.images.envelope import MAX_SEALED_BYTES
 from erasestream.sinks.images.image_reader import RetainedReader
-from erasestream.sinks.images.object_names import NAME_KEY_BYTES
 from erasestream.sinks.keys.key_vault import KeyVaultReader
 from erasestream.sinks.keys.local_keyring import LocalKeyring
 from erasestream.topics.catalog.roles import READER, Role
@@ -47,17 +45,6 @@ def open_bucket(
         store.close()
         raise
     return store
-
-
-def read_name_key(path: Path) -> bytes:
-    """Read the key that object names are made with.  Raises `Refused` naming the file."""
-    try:
-        key = path.read_bytes()
-    except OSError as error:
-        raise MissingCertificate(f"no file {path}") from error
-    if len(key) != NAME_KEY_BYTES:
-        raise Refused(f"{path} does not hold {NAME_KEY_BYTES} bytes")
-    return key
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The Google Cloud Storage client of one bucket: transport, identity and upload limit."""
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from google.cloud.storage import blob as client_blob
 
 from erasestream.schemas.errors import NotAuthenticated, Refused
 from erasestream.sinks.buckets.http_transport import OperationDeadline, mount
+from erasestream.sinks.secret_file import MODES, is_exposed
 
 GOOGLE = "https://storage.googleapis.com"
 SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
@@ -40,9 +42,14 @@ class _TokenFile(Credentials):
 
     def refresh(self, _: object) -> None:
         try:
-            self.token = self._path.read_text().strip()
+            with self._path.open() as file:
+                exposed = is_exposed(os.fstat(file.fileno()))
+                token = file.read().strip()
         except OSError as error:
             raise Refused(f"the token file {self._path.name} cannot be read") from error
+        if exposed:
+            raise Refused(f"the token file {self._path.name} must be {MODES}")
+        self.token = token
 
 
 def open_client(settings: GcsSettings, deadline: OperationDeadline) -> storage.Client:

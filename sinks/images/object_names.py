@@ -1,9 +1,10 @@
 """The name of a retained picture: `owner/grant/upload-id.part.content`.
 
-`owner` and `content` are HMAC-SHA-256 under the name key, in lower-case hexadecimal: of lane
-and account, and of the picture.  So the same picture of the same upload has the same name on
-every attempt, an existing name is the same picture by construction, and without the name key
-a name reveals neither its owner nor whether two owners sent the same picture.
+`owner` and `content` are HMAC-SHA-256 under the name key, in lower-case hexadecimal, each with a
+label of its own: of lane and account, and of the rest of the name with the picture.  So the same
+picture of the same upload has the same name on every attempt, an existing name is the same picture
+by construction, and without the name key a name reveals neither its owner nor whether two uploads,
+grants or owners have the same picture.  `sinks/ENVELOPE.md` has the construction.
 """
 
 import hmac
@@ -15,6 +16,8 @@ from erasestream.schemas.events.images import Part, Retained
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId, is_uuid
 
 NAME_KEY_BYTES = 32
+OWNER_LABEL = b"erasestream/v1/name/owner"
+CONTENT_LABEL = b"erasestream/v1/name/content"
 DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 
 
@@ -52,13 +55,18 @@ class ObjectNamer:
 
     def owner(self, lane: Lane, account: AccountId) -> str:
         """Return the first segment of every name of this account."""
-        return self._digest(f"{lane}\0{account}".encode())
+        return self._digest(OWNER_LABEL, f"{lane}\0{account}".encode())
 
     def name(self, event: Retained) -> StoredName:
         """Return the name of a picture."""
         owner = self.owner(event.lane, event.account)
-        content = self._digest(event.data)
-        return StoredName(owner, event.grant, event.id, event.part, content)
+        name = StoredName(owner, event.grant, event.id, event.part, content="")
+        return name._replace(content=self._digest(CONTENT_LABEL, str(name).encode(), event.data))
 
-    def _digest(self, data: bytes) -> str:
-        return hmac.digest(self._key, data, "sha256").hex()
+    def _digest(self, label: bytes, *parts: bytes) -> str:
+        """Return the code of the parts; only the last may contain a zero byte."""
+        digest = hmac.new(self._key, label, "sha256")
+        for part in parts:
+            digest.update(b"\0")
+            digest.update(part)
+        return digest.hexdigest()

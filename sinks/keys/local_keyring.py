@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from erasestream.schemas.errors import Code, Refused, SealBroken, Unavailable
 from erasestream.sinks.keys.keyring import KEY_BYTES, Wrapped
+from erasestream.sinks.secret_file import MODES, is_exposed
 
 SALT_BYTES = 32
 WRAPPED_BYTES = SALT_BYTES + KEY_BYTES + 16
@@ -96,14 +97,14 @@ class LocalKeyring:
         path = self._directory / f"{version}{SUFFIX}"
         try:
             with path.open("rb") as file:
-                exposed = os.fstat(file.fileno()).st_mode & 0o077
+                exposed = is_exposed(os.fstat(file.fileno()))
                 master = file.read(KEY_BYTES + 1)
         except FileNotFoundError:
             raise SealBroken from None
         except OSError as error:
             raise Unavailable(code=Code.KEYRING_UNAVAILABLE) from error
         if exposed or len(master) != KEY_BYTES:
-            raise Refused(f"key file {version}{SUFFIX} must hold 32 bytes and have mode 0600")
+            raise Refused(f"key file {version}{SUFFIX} must hold {KEY_BYTES} bytes and be {MODES}")
         hkdf = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=WRAP_INFO)
         return AESGCM(hkdf.derive(master))
 

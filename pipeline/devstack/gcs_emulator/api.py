@@ -5,7 +5,6 @@ testIamPermissions: the requests of google-cloud-storage 3.17, read in its sourc
 access, public access prevention, no versions, no soft delete: fixed, and reported.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -26,6 +25,7 @@ from erasestream.pipeline.devstack.gcs_emulator.object_files import CHUNK_BYTES,
 from erasestream.pipeline.devstack.gcs_emulator.request_context import (
     Bucket,
     parse_number,
+    parse_range,
     parse_request,
 )
 from erasestream.pipeline.devstack.gcs_emulator.responses import (
@@ -87,8 +87,18 @@ class _BucketApi:
         if call.query.get("alt") != "media":
             metadata = call.bucket.objects.get(call.object_name)
             return JSONResponse(object_resource(call.bucket.name, metadata))
+        header = request.headers.get("range")
+        first, last = parse_range(header)
         metadata, file = await run_in_threadpool(call.bucket.objects.open, call.object_name)
-        return _media(metadata, file, request.headers.get("range"))
+        end = metadata.size if last is None else min(last + 1, metadata.size)
+        if header is None:
+            return _FileResponse(file, 0, end, headers=_media_headers(metadata, end))
+        if first >= metadata.size:
+            file.close()
+            return error_response(416, "requestedRangeNotSatisfiable", "No such bytes.")
+        headers = _media_headers(metadata, end - first)
+        headers["content-range"] = f"bytes {first}-{end - 1}/{metadata.size}"
+        return _FileResponse(file, first, end, status_code=206, headers=headers)
 
     async def delete(self, request: Request) -> Response:
         call = parse_request(request, self._buckets)
@@ -144,6 +154,7 @@ class _BucketApi:
     async def bindings(self, request: Request) -> Response:
         call = parse_request(request, self._buckets)
         call.authorize(Action.CONFIGURATION)
+        parse_number(call.query.get("optionsRequestedPolicyVersion"))
         granted = [
             {
                 "role": f"local/{action}",
@@ -175,15 +186,9 @@ class _FileResponse(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-def _media(metadata: ObjectMetadata, file: BinaryIO, range_header: str | None) -> Response:
-    """Return an object's bytes, or the range that was requested."""
-    span = _parse_range(range_header, metadata.size)
-    if span is None:
-        file.close()
-        return error_response(416, "requestedRangeNotSatisfiable", "No such bytes.")
-    start, end = span
-    headers = {
-        "content-length": str(end - start),
+def _media_headers(metadata: ObjectMetadata, length: int) -> dict[str, str]:
+    return {
+        "content-length": str(length),
         "content-type": metadata.content_type,
         "etag": etag(metadata),
         "x-goog-hash": ",".join(hashes(metadata)),
@@ -192,10 +197,6 @@ def _media(metadata: ObjectMetadata, file: BinaryIO, range_header: str | None) -
         "x-goog-stored-content-length": str(metadata.size),
         "x-goog-stored-content-encoding": "identity",
     }
-    if range_header is None:
-        return _FileResponse(file, start, end, headers=headers)
-    headers["content-range"] = f"bytes {start}-{end - 1}/{metadata.size}"
-    return _FileResponse(file, start, end, status_code=206, headers=headers)
 
 
 def _chunks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
@@ -203,13 +204,3 @@ def _chunks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
     while start < end and (chunk := file.read(min(CHUNK_BYTES, end - start))):
         start += len(chunk)
         yield chunk
-
-
-def _parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Return first byte and end of a range; None if the object has no such bytes."""
-    if header is None:
-        return 0, size
-    match = re.fullmatch(r"bytes=(\d+)-(\d*)", header)
-    if match is None or int(match[1]) >= size:
-        return None
-    return int(match[1]), min(int(match[2]) + 1 if match[2] else size, size)

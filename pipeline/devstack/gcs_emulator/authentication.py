@@ -16,6 +16,7 @@ from erasestream.pipeline.devstack.gcs_emulator.object_files import MAX_OBJECT_B
 from erasestream.pipeline.devstack.gcs_emulator.responses import error_response
 from erasestream.schemas.errors import Refused
 from erasestream.sinks.buckets.access_policy import Role
+from erasestream.sinks.secret_file import MODES, is_exposed
 
 TOKEN_SUFFIX = ".token"  # noqa: S105 (a file name, no password)
 
@@ -35,8 +36,8 @@ def load_tokens(directory: Path) -> Callable[[str], str | None]:
     """Return a lookup from token to role.  Raises `Refused` for a file that others can read."""
     roles: dict[bytes, str] = {}
     for path in directory.glob(f"*{TOKEN_SUFFIX}"):
-        if path.stat().st_mode & 0o077:
-            raise Refused(f"{path.name} must have mode 0600")
+        if is_exposed(path.stat()):
+            raise Refused(f"{path.name} must be {MODES}")
         roles[_digest(path.read_text())] = path.stem
     return lambda token: roles.get(_digest(token))
 

@@ -12,6 +12,8 @@ from erasestream.schemas.errors import InvalidInput
 MAX_PRELUDE_BYTES = 65_536
 """Everything before the object's first byte: two part headers and the JSON between them."""
 
+CONTENT_TYPE = re.compile(r"[!-~]+(?: [!-~]+)*")
+"""Printable ASCII: it is sent back as a header."""
 CHECKSUMS = ("crc32c", "md5Hash")
 METADATA_MEMBERS = {"name", "contentType", *CHECKSUMS}
 
@@ -38,6 +40,8 @@ def parse_metadata(members: object, content_type: str | None, name: str | None) 
     if not object_name:
         raise InvalidInput("object name")
     kind = members.get("contentType") or content_type or "application/octet-stream"
+    if CONTENT_TYPE.fullmatch(kind) is None:
+        raise InvalidInput("content type")
     return UploadMetadata(object_name, kind, {c: members[c] for c in CHECKSUMS if c in members})
 
 
@@ -94,7 +98,7 @@ class MultipartParser:
             raise InvalidInput("multipart delimiter")
         try:
             self._members = json.loads(document)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InvalidInput("metadata is not JSON") from None
         if match := re.search(rb"(?im)^content-type:[ \t]*([^\r\n]+)", headers):
             self._content_type = match[1].decode("latin-1").strip()

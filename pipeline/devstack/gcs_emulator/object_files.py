@@ -16,6 +16,7 @@ import bisect
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from datetime import datetime
@@ -204,7 +205,9 @@ class ObjectFiles:
         return existing is not None
 
     def _path(self, name: str) -> Path:
-        if not 0 < len(name.encode()) <= MAX_NAME_BYTES or "\n" in name or "\r" in name:
+        # JSON can hold half a character, which has no UTF-8.
+        size = len(name.encode(errors="ignore"))
+        if not 0 < size <= MAX_NAME_BYTES or re.search("[\n\r\ud800-\udfff]", name):
             raise InvalidInput("object name")
         encoded = quote(name, safe="")
         cuts = [encoded[at : at + SEGMENT] for at in range(0, len(encoded), SEGMENT)]

@@ -5,6 +5,7 @@
   protection or a precondition that does not exist.
 """
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -20,6 +21,10 @@ PARAMETERS = {
     "optionsRequestedPolicyVersion", "pageToken", "permissions", "prefix", "prettyPrint",
     "projection", "uploadType",
 }  # fmt: skip
+
+_NUMBER = re.compile(r"[0-9]{1,19}")
+"""As many digits as the largest number of 64 bits has; Python refuses to read some thousands."""
+_RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 
 
 class Bucket(NamedTuple):
@@ -91,6 +96,21 @@ def parse_number(text: str | None) -> int | None:
     """Return a parameter's number.  Raises `InvalidInput`."""
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit()):
+    if _NUMBER.fullmatch(text) is None:
         raise InvalidInput("a number is expected")
     return int(text)
+
+
+def parse_range(header: str | None) -> tuple[int, int | None]:
+    """Return the first byte that a Range header asks for, and the last if it names one.
+
+    Raises `InvalidInput` for anything but one range from its beginning.
+    """
+    if header is None:
+        return 0, None
+    found = _RANGE.fullmatch(header)
+    first = parse_number(found[1]) if found else None
+    last = parse_number(found[2] or None) if found else None
+    if first is None or (last is not None and last < first):
+        raise InvalidInput("a range of bytes is expected")
+    return first, last

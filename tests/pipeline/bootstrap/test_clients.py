@@ -1,14 +1,13 @@
 """Readers and writers that commands open are closed, also after a refusal."""
 
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 import pytest
 
 from erasestream.pipeline.bootstrap.consent import consent_reader, consent_view, consent_writer
-from erasestream.pipeline.bootstrap.storage import read_name_key, retained_reader, storage_of
+from erasestream.pipeline.bootstrap.storage import retained_reader, storage_of
 from erasestream.pipeline.settings import Settings
-from erasestream.schemas.errors import Code, MissingCertificate, Refused
+from erasestream.schemas.errors import Refused
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.consent.reader import ConsentReader
@@ -53,12 +52,3 @@ def test_a_consent_topic_with_other_partitions_is_refused(
 def test_missing_storage_is_refused(settings: Settings) -> None:
     with pytest.raises(Refused, match="section storage is missing"):
         storage_of(settings.model_copy(update={"storage": None}))
-
-
-def test_a_missing_or_short_name_key_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MissingCertificate) as refused:
-        read_name_key(tmp_path / "name.key")
-    assert refused.value.code is Code.MISSING_CERTIFICATE
-    (tmp_path / "name.key").write_bytes(b"short")
-    with pytest.raises(Refused, match="does not hold"):
-        read_name_key(tmp_path / "name.key")

@@ -101,6 +101,7 @@ def test_a_role_lists_only_below_its_prefix(stack: Any) -> None:
 def test_an_unknown_token_is_refused_for_every_operation(stack: Any, tmp_path: Path) -> None:
     token = tmp_path / "sink.token"
     token.write_text("guess")
+    token.chmod(0o600)
     store = GcsObjectStore(settings_of(stack, token_file=token))
     for action in (
         lambda: store.create("x", b"", OCTETS),
@@ -113,10 +114,19 @@ def test_an_unknown_token_is_refused_for_every_operation(stack: Any, tmp_path: P
         assert code_of(action) is Code.NOT_AUTHENTICATED
 
 
+def test_a_token_that_others_can_read_is_refused(stack: Any, tmp_path: Path) -> None:
+    token = tmp_path / "sink.token"
+    token.write_text("guess")
+    token.chmod(0o644)
+    with pytest.raises(Refused, match=r"sink\.token must be readable by this account only"):
+        GcsObjectStore(settings_of(stack, token_file=token))
+
+
 def test_a_renewed_token_file_is_read_again(stack: Any, tmp_path: Path) -> None:
     """After the server refuses the old token."""
     token = tmp_path / "rotator.token"
     token.write_text("old")
+    token.chmod(0o600)
     store = GcsObjectStore(settings_of(stack, token_file=token))
     token.write_text((stack.settings.tokens / "rotator.token").read_text())
     assert not store.exists("whatever")

@@ -6,15 +6,18 @@ The bytes never change: a change of this file's output is a new version of the f
 import hashlib
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from erasestream.schemas.events.images import Part
-from erasestream.schemas.ids import GrantId
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.images import Part, Retained
+from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
 from erasestream.sinks.images.envelope import seal
+from erasestream.sinks.images.object_names import ObjectNamer
 from tests.paths import ROOT
 
 TARGET = ROOT / "sinks" / "vectors" / "esv1.json"
@@ -124,10 +127,41 @@ def failing_vectors(base: dict[str, str]) -> Iterator[dict[str, Any]]:
     yield fails("another grant's key", grant_key=OTHER_KEY.hex())
 
 
+def names() -> Iterator[dict[str, str]]:
+    """Yield the name of each part of an upload; the cut-out has zero bytes."""
+    key = hashlib.sha256(b"name key").digest()
+    for part, data in ((Part.ORIGINAL, b"\x89PNG of no pixels"), (Part.CUTOUT, bytes(4))):
+        event = Retained(
+            id=UploadId("018f3c4e-0000-7000-8000-000000000001"),
+            time=datetime(2026, 1, 1, tzinfo=UTC),
+            lane=Lane("shop"),
+            account=AccountId("acct-17"),
+            part=part,
+            grant=GrantId(GRANT),
+            mark="0/0",
+            position=Position("AAAAAAAAAAAAAAAAAAAAAA", 0, 0),
+            uploaded_at=datetime(2026, 1, 1, tzinfo=UTC),
+            content_type="image/png",
+            data=data,
+        )
+        yield {
+            "name_key": key.hex(),
+            **{name: getattr(event, name) for name in ("lane", "account", "grant", "id")},
+            "part": part.value,
+            "picture": data.hex(),
+            "object": str(ObjectNamer(key).name(event)),
+        }
+
+
 def main() -> None:
     """Write the file."""
     opening = opening_vectors()
-    document = {"format": "ESV1", "opens": opening, "fails": list(failing_vectors(opening[0]))}
+    document = {
+        "format": "ESV1",
+        "names": list(names()),
+        "opens": opening,
+        "fails": list(failing_vectors(opening[0])),
+    }
     TARGET.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -1,5 +1,7 @@
 """Names of retained pictures: canonical, and without the name key anonymous."""
 
+import hmac
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,10 @@ from erasestream.schemas.errors import (
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
 from erasestream.sinks.images.object_names import ObjectNamer, StoredName
+from tests.paths import ROOT
+from tests.sinks.retention_harness import picture
+
+VECTORS = json.loads((ROOT / "sinks/vectors/esv1.json").read_text())["names"]
 
 
 def malformed() -> Iterator[str]:
@@ -42,3 +48,50 @@ def test_names_depend_on_the_name_key() -> None:
     assert one.owner(Lane("sho"), AccountId("pa")) != one.owner(lane, account)
     with pytest.raises(InvariantBroken):
         ObjectNamer(b"short")
+
+
+GRANT = GrantId("6f1c2b3a-4d5e-8f60-9a7b-8c9d0e1f2a3b")
+OTHERS = {
+    "lane": Lane("bulk"),
+    "account": AccountId("another"),
+    "grant": GrantId("6f1c2b3a-4d5e-8f60-9a7b-8c9d0e1f2a3c"),
+    "id": UploadId("018f3c4e-0000-7000-8000-000000000002"),
+    "part": Part.CUTOUT,
+}
+
+
+@pytest.mark.parametrize("field", OTHERS)
+def test_the_same_picture_has_an_unrelated_code_elsewhere(field: str) -> None:
+    """Of another owner, grant, upload or part: the bucket cannot tell that it is the same."""
+    namer, event = ObjectNamer(bytes(32)), picture(GRANT)
+    other = event.model_copy(update={field: OTHERS[field]})
+    assert namer.name(event) == namer.name(event.model_copy())
+    assert namer.name(other).content != namer.name(event).content
+
+
+def test_a_picture_that_is_an_owners_text_has_another_code() -> None:
+    """Each use of the name key has a label of its own."""
+    namer, event = ObjectNamer(bytes(32)), picture(GRANT)
+    owner = f"{event.lane}\0{event.account}".encode()
+    assert namer.name(event.model_copy(update={"data": owner})).content != namer.owner(
+        event.lane, event.account
+    )
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["part"])
+def test_names_follow_the_document(vector: dict[str, str]) -> None:
+    """The construction of `sinks/ENVELOPE.md`, written down a second time."""
+    key = bytes.fromhex(vector["name_key"])
+
+    def code(text: str) -> str:
+        return hmac.digest(key, text.encode("latin-1"), "sha256").hex()
+
+    owner = code(f"erasestream/v1/name/owner\0{vector['lane']}\0{vector['account']}")
+    before = f"{owner}/{vector['grant']}/{vector['id']}.{vector['part']}."
+    data = bytes.fromhex(vector["picture"])
+    content = code(f"erasestream/v1/name/content\0{before}\0{data.decode('latin-1')}")
+    assert vector["object"] == before + content
+    event = picture(GrantId(vector["grant"]), data)
+    fields = {name: vector[name] for name in ("lane", "account", "id")}
+    event = event.model_copy(update={**fields, "part": Part(vector["part"])})
+    assert str(ObjectNamer(key).name(event)) == vector["object"]

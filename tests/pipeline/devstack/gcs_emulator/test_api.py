@@ -74,6 +74,29 @@ def test_a_range_of_an_object_is_read(served: Any, name: str) -> None:
     assert served.call("GET", path, headers={"Range": "bytes=10-"}).status_code == 416
 
 
+DIGITS = "9" * 5000
+"""Python refuses to read as many."""
+
+
+@pytest.mark.parametrize("number", [DIGITS, "-1", "1e3", "\N{ARABIC-INDIC DIGIT ONE}", " 1", ""])
+def test_a_malformed_number_is_a_bad_request(served: Any, name: str, number: str) -> None:
+    """In every parameter and header that has one."""
+    put(served, name)
+    path = f"{OBJECTS}/{quote(name, safe='')}"
+    for method, at in (
+        ("GET", f"{OBJECTS}?maxResults="),
+        ("DELETE", f"{path}?ifGenerationMatch="),
+        ("GET", "/storage/v1/b/open/iam?optionsRequestedPolicyVersion="),
+    ):
+        assert served.call(method, at + quote(number)).status_code == 400, at
+    assert put(served, f"{name}-2", query=f"&ifGenerationMatch={quote(number)}").status_code == 400
+    media = f"/download{path}?alt=media"
+    for span in (f"bytes={number}-1", f"bytes=0-{number}x", "bytes=1-0"):
+        headers = {"Range": span.encode("utf-8")}
+        assert served.call("GET", media, headers=headers).status_code == 400, span
+    assert served.call("GET", media).status_code == 200
+
+
 def test_the_client_reads_an_object_in_chunks(served: Any, name: str) -> None:
     data = os.urandom(300_000)
     put(served, name, data)

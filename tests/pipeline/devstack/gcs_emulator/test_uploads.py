@@ -38,6 +38,17 @@ def test_an_unknown_parameter_is_refused(served: Any, name: str) -> None:
     assert not exists(served, name)
 
 
+def test_malformed_metadata_is_a_bad_request(served: Any, name: str) -> None:
+    """Half a character in the name, a content type that is no header, JSON without an end."""
+    assert put(served, f"{name}\ud800").status_code == 400
+    assert put(served, name, contentType="text/plain\r\nset-cookie: a").status_code == 400
+    upload = multipart(name, b"x")
+    document = upload["data"].index(b"{")
+    upload["data"] = upload["data"][:document] + b"[" * 50_000 + upload["data"][document:]
+    assert served.call("POST", f"{UPLOAD}?uploadType=multipart", **upload).status_code == 400
+    assert not exists(served, name)
+
+
 def test_every_change_requires_the_given_generation(served: Any, name: str) -> None:
     assert put(served, name, query="&ifGenerationMatch=5").status_code == 412
     first = put(served, name, b"one", "&ifGenerationMatch=0").json()["generation"]
