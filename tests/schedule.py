@@ -13,6 +13,7 @@ from typing import cast
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from tests.paths import ROOT
 
@@ -43,6 +44,35 @@ class UnitScheduling(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         return unit_of(nodeid)
 
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Forget a worker; return the test that it crashed in, and let others run what it had left.
+
+        The method of xdist hands out finished units again.  A worker keeps its last test until it
+        has the next one, so that an empty unit in place of work makes it wait forever.
+        """
+        left = self._left_to(node)
+        self.assigned_work[node] = {}
+        super().remove_node(node)
+        if not left:
+            return None
+        crashed = next(iter(next(iter(left.values()))))
+        del left[unit_of(crashed)][crashed]
+        for unit, tests in left.items():
+            if tests:
+                self.workqueue[unit] = tests
+        for other in self.nodes:
+            self._reschedule(other)
+        return crashed
+
+    def _left_to(self, node: WorkerController) -> dict[str, dict[str, bool]]:
+        """Return the tests that this worker has not finished, by unit."""
+        assigned = self.assigned_work[node]
+        left = {
+            unit: {test: False for test, is_done in tests.items() if not is_done}
+            for unit, tests in assigned.items()
+        }
+        return {unit: tests for unit, tests in left.items() if tests}
+
 
 class Schedule:
     """The hooks: order, scheduler, estimate, and the record of durations."""
@@ -64,6 +94,7 @@ class Schedule:
 
         items.sort(key=key)
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(
         self, config: pytest.Config, log: Producer
     ) -> LoadScopeScheduling:
