@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, Verbosity, settings
+from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from erasestream.pipeline.stages.routing import deduplication, routing_rule
@@ -94,21 +94,38 @@ BROKEN: dict[str, tuple[object, str, object]] = {
 }
 
 
+SEARCHES = 80
+"""Short searches from different seeds: one long search may look for half a minute in vain for what
+most others find at once."""
+SEARCH = settings(
+    EXAMPLES,
+    max_examples=25,
+    phases=[Phase.generate],
+    report_multiple_bugs=False,
+    database=None,
+    verbosity=Verbosity.quiet,
+)
+
+
+def is_noticed(number: int) -> bool:
+    """Return whether the search from this seed fails."""
+
+    @seed(number)
+    def machine() -> JoinMachine:
+        return JoinMachine()
+
+    try:
+        run_state_machine_as_test(machine, settings=SEARCH)  # type: ignore[no-untyped-call]
+    except (AssertionError, InvariantBroken):
+        return True
+    return False
+
+
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_broken_rule_is_noticed(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, name, replacement = BROKEN[broken]
     monkeypatch.setattr(owner, name, replacement)
-    search = settings(
-        EXAMPLES,
-        max_examples=2000,
-        phases=[Phase.generate],
-        derandomize=True,
-        report_multiple_bugs=False,
-        database=None,
-        verbosity=Verbosity.quiet,
-    )
-    with pytest.raises((AssertionError, InvariantBroken)):
-        run_state_machine_as_test(JoinMachine, settings=search)  # type: ignore[no-untyped-call]
+    assert any(map(is_noticed, range(SEARCHES)))
 
 
 def test_a_missing_result_stops_the_router() -> None:
