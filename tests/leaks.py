@@ -23,7 +23,7 @@ import pytest
 
 from erasestream.schemas.clocks import Deadline
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 """For threads that are ending; generous, since other tests run on the same machine."""
 POLL_S = 0.05
 PACKAGE = "erasestream"

@@ -18,7 +18,7 @@ from tests.paths import ROOT
 from tests.pipeline.stages.inference.tiny_model import TINY, serialized, tiny
 
 README = (ROOT / "README.md").read_text()
-LIMIT_S = 180
+LIMIT_S = 400
 ADDRESS = "127.0.0.1:9093"
 
 

@@ -8,7 +8,7 @@ from erasestream.pipeline.devstack.kafka.broker import Broker
 from erasestream.pipeline.devstack.stack_files import BROKER
 from erasestream.pipeline.devstack.stack_plan import StackPlan
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 STOP_GRACE_S = 15.0
 CLUSTER_GRACE_S = 3.0
 """The last brokers of a cluster wait for a quorum that no longer exists, and are killed."""

@@ -41,7 +41,7 @@ SECRETS = {
     "bulk-upload": {"identities/bulk.producer.key"},
     "bulk-results": {"identities/bulk.consumer.key"},
 }
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 
 
 def files(folder: Path) -> dict[str, bytes]:

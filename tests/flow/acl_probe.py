@@ -80,7 +80,7 @@ class AclProbe:
 
         try:
             consumer.assign([TopicPartition(topic, 0, 0) for topic in visible])
-            eventually("an answer for every topic", all_found, deadline_s=20)
+            eventually("an answer for every topic", all_found)
         finally:
             consumer.close()
         return described | found
@@ -105,7 +105,7 @@ class AclProbe:
 
         try:
             consumer.subscribe([topic], on_assign=lambda *_: found.append(Access.ALLOWED))
-            eventually("the group's answer", is_found, deadline_s=20)
+            eventually("the group's answer", is_found)
         finally:
             consumer.close()
         return found[0]

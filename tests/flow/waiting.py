@@ -8,7 +8,7 @@ from erasestream.schemas.clocks import Deadline
 
 T = TypeVar("T")
 
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 POLL_S = 0.03
 
 

@@ -22,9 +22,9 @@ from erasestream.pipeline.devstack.kafka.readiness import client_context, is_in_
 from erasestream.pipeline.devstack.polling import poll_until
 from erasestream.schemas.errors import MissingCertificate, Refused, Unavailable
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 STOP_GRACE_S = 20.0
-_FORMAT_TIMEOUT_S = 60.0
+_FORMAT_TIMEOUT_S = 180.0
 _POLL_S = 0.1
 
 

@@ -58,5 +58,5 @@ def test_broker_unavailable(fragile: PipelineHarness) -> None:
         flow.restart_ended()
         return batch.is_done()
 
-    eventually("everything is done", is_done, deadline_s=120, poll_s=0.5)
+    eventually("everything is done", is_done, poll_s=0.5)
     batch.assert_exact()

@@ -67,7 +67,7 @@ def test_stages_outlive_their_certificates(fragile: PipelineHarness) -> None:
         flow.restart_ended()
         return after.is_done()
 
-    eventually("all are routed", is_done, deadline_s=120, poll_s=0.5)
+    eventually("all are routed", is_done, poll_s=0.5)
     after.assert_exact()
     before.assert_exact()
 
@@ -88,7 +88,7 @@ def wait_for_purge(flow: PipelineHarness) -> None:
         flow.restart_ended()
         return offsets.log_start(at) >= end
 
-    eventually("the upload is purged", is_gone, deadline_s=120, poll_s=0.5)
+    eventually("the upload is purged", is_gone, poll_s=0.5)
 
 
 def wait_for_erasure(flow: PipelineHarness, account: str) -> None:

@@ -69,7 +69,7 @@ def test_a_process_that_ignores_sigterm_is_killed_after_the_grace(
     child: ChildProcess, tmp_path: Path
 ) -> None:
     start(child, tmp_path, sys.executable, "-c", STUBBORN + "; time.sleep(60)")
-    eventually("it runs", (tmp_path / "out").read_text, deadline_s=10)
+    eventually("it runs", (tmp_path / "out").read_text)
     child.stop(grace_s=0.2)
     assert child.process_id is None
     assert child.exit_code == -9
@@ -85,7 +85,7 @@ def test_the_exit_code_of_a_process_that_ended_is_known(
     child: ChildProcess, tmp_path: Path
 ) -> None:
     child.start(["false"], output=tmp_path / "out", attachment=Attachment.DETACHED)
-    eventually("it has ended", lambda: child.exit_code is not None, deadline_s=10)
+    eventually("it has ended", lambda: child.exit_code is not None)
     assert child.exit_code == 1
     assert child.process_id is None
 
@@ -110,6 +110,6 @@ os.kill(os.getpid(), 9)
     subprocess.run([sys.executable, "-c", program, tmp_path], check=False, env=environment)
     child = ChildProcess(tmp_path / "pid")
     try:
-        eventually("it ends with its parent", lambda: child.process_id is None, deadline_s=20)
+        eventually("it ends with its parent", lambda: child.process_id is None)
     finally:
         child.kill()

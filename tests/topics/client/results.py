@@ -21,7 +21,7 @@ from erasestream.topics.client.result_subscription import (
 from erasestream.topics.kafka.connection import ClientErrorState
 from tests.kafka_fixture import KafkaFixture
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 90.0
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 OFTEN = ReceivingLimits(commit_every_s=0.0)
 

@@ -82,7 +82,7 @@ def test_a_superseded_decision_is_deleted_without_new_decisions(
             due = time.monotonic() + 0.5
         return not files_containing(folder, [grant])
 
-    eventually("the grant is gone from disk", is_gone, deadline_s=120, poll_s=0.2)
+    eventually("the grant is gone from disk", is_gone, poll_s=0.2)
     assert files_containing(folder, [revocation])
     assert decision_ids(kafka, topic, account) == [revocation]
     made = [entry.decision for entry in writer.reader.history(account.decode())]

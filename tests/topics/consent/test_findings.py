@@ -31,7 +31,7 @@ def router_view(kafka: KafkaFixture, lane: Lane, findings: LedgerFindings) -> Co
         lanes=(lane,),
         report=findings.report,
     )
-    opened.catch_up(opened.mark(), deadline_s=20)
+    opened.catch_up(opened.mark(), deadline_s=60)
     return opened
 
 

@@ -110,12 +110,12 @@ def test_a_decision_is_visible_behind_an_open_transaction(
     )
     try:
         granted = writer.grant(ACCOUNT, **OWNER)
-        view.catch_up(view.mark(), deadline_s=20)
+        view.catch_up(view.mark(), deadline_s=60)
         active = view.active_grant(lane, ACCOUNT)
         assert active
         assert active.grant == granted.grant
         writer.revoke(ACCOUNT, **OWNER)
-        view.catch_up(view.mark(), deadline_s=20)
+        view.catch_up(view.mark(), deadline_s=60)
         assert view.active_grant(lane, ACCOUNT) is None
     finally:
         stranger.abort_transaction(20)

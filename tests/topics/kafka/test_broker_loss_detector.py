@@ -157,7 +157,7 @@ def test_clients_survive_restarts_of_the_only_broker(
 
         for _ in range(RESTARTS):
             for goes_on in (is_written, is_seen, is_uploaded, is_delivered):
-                eventually(goes_on.__name__, false_while_unavailable(goes_on), deadline_s=150)
+                eventually(goes_on.__name__, false_while_unavailable(goes_on))
             kafka.broker.stop()
             kafka.broker.start()
     view.close()

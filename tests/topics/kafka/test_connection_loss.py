@@ -152,7 +152,7 @@ def test_a_loop_without_connections_recovers(
                     before = len(written())
                 return before + loop.counters.records == count
 
-            eventually("the record is committed", committed, deadline_s=60, poll_s=0)
+            eventually("the record is committed", committed, poll_s=0)
     finally:
         loop.close()
         values = written()

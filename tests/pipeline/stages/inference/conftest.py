@@ -13,7 +13,7 @@ from erasestream.schemas.clocks import Deadline
 from tests.paths import CACHE
 from tests.pipeline.stages.inference.tiny_model import build_stalling_model, build_tiny_model
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -125,7 +125,7 @@ def test_a_router_without_partitions_is_ready(harness: KafkaRouterHarness) -> No
         busy = sum(each.loop.has_partitions for each in routers)
         return busy == 2 and all(each.loop.is_assigned for each in routers)
 
-    eventually("each knows its partitions", are_assigned, deadline_s=40, poll_s=0)
+    eventually("each knows its partitions", are_assigned, poll_s=0)
 
 
 def test_all_decisions_are_applied_before_the_first_result_is_read(

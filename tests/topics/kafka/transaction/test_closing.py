@@ -61,7 +61,7 @@ def test_a_loop_that_has_read_is_closed(kafka: KafkaFixture, lane: Lane) -> None
             loop.run_once()
             return loop.is_assigned
 
-        eventually("it is assigned", is_assigned, deadline_s=60, poll_s=0)
+        eventually("it is assigned", is_assigned, poll_s=0)
         loop.close()
         loop.close()
 

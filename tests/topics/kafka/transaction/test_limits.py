@@ -70,7 +70,7 @@ def run_until_all_are_handled(loop: TransactionalLoop, handler: CopyHandler) -> 
         loop.run_once()
         return VALUES[-1] in handler.handled
 
-    eventually("all are handled", all_are_handled, deadline_s=60, poll_s=0)
+    eventually("all are handled", all_are_handled, poll_s=0)
 
 
 class SlowHandler(CopyHandler):
@@ -141,7 +141,7 @@ def test_a_position_out_of_range_restarts_reading(harness: KafkaRouterHarness) -
         return loop.has_partitions
 
     try:
-        eventually("it has partitions", has_partitions, deadline_s=60, poll_s=0)
+        eventually("it has partitions", has_partitions, poll_s=0)
         assert handler.handled == []
         out_of_range = TopicPartition(cutouts_of(harness.lane), 0, 1_000_000)
         loop._clients.consumer.client.assign([out_of_range])
