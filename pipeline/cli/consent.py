@@ -48,7 +48,9 @@ def revoke(
         _print(recorded)
         if wait:
             writer.await_confirmed(account, recorded, timeout_s=wait)
-            print_line("confirmed: no picture is kept under an earlier grant any more")
+            print_line(
+                "confirmed: no picture that was kept under an earlier grant is opened any more"
+            )
 
 
 @consent.command()

@@ -1,15 +1,19 @@
 """Listing and opening of retained pictures, for a training service.
 
-It needs no name key: it sees which pictures have the same owner, never who that is.  At most
-5 s after its marker was created, an erased grant is neither listed nor opened, whether its
-objects are deleted yet or not.
+It needs no name key: it sees which pictures have the same owner, never who that is.
+
+Once the marker of a grant exists, whether its objects are deleted yet or not:
+
+* No picture of it is opened.  `open` reads the marker after the picture has arrived, and
+  decrypts at once; it raises `Erased` even if it was called before the marker was created.
+* No listing that begins then contains it; one that began before omits it after 5 s.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from erasestream.schemas.clocks import Clock
-from erasestream.schemas.errors import SealBroken
+from erasestream.schemas.errors import NotFound, SealBroken
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import GrantId, UploadId
 from erasestream.sinks.buckets.object_store import ObjectReader
@@ -60,9 +64,12 @@ class RetainedReader:
         `SealBroken` if the object is not the picture that its name denotes.
         """
         expected = StoredName.parse(name)
-        self._vault.keys(expected.grant)
-        sealed = self._store.read(name, MAX_SEALED_BYTES)
-        # Looked up again: reading may have taken longer than keys are cached.
+        try:
+            sealed = self._store.read(name, MAX_SEALED_BYTES)
+        except NotFound:
+            self._vault.assert_not_erased(expected.grant)  # deleted because it is erased
+            raise
+        # After the picture: this reads the marker, and reading a picture can take a minute.
         for key in self._vault.keys(expected.grant):
             try:
                 return open_sealed(

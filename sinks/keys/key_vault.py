@@ -7,8 +7,9 @@ Rules, all of them:
 
 * Erasing creates the marker first, then deletes the keys.  A user of a key reads the key
   first, then verifies that the marker is absent: in this order one of the two sees the other.
-* Key and absence are cached for 5 s at most, counted from before they were requested; then
-  both are fetched again.  An answer that took longer is already too old: `Unavailable`.
+* The sink caches key and absence for 5 s at most, counted from before they were requested; then
+  it fetches both again.  An answer that took longer is already too old: `Unavailable`.
+* A reader caches keys alone, and reads the marker for every picture.
 * Of racing creators one wins, and the others read the winner's key.  Every master version is
   searched for a key before one is created, since rotation moves keys: it creates the new name
   before it deletes the old one, so a second search finds the key.
@@ -26,7 +27,7 @@ from erasestream.sinks.buckets.object_store import ObjectReader, ObjectStore
 from erasestream.sinks.keys.keyring import KEY_BYTES, Keyring
 
 CACHE_LIMIT_S = 5.0
-"""Longest time until the user of a key notices an erasure; an erasure waits for it."""
+"""Longest time until the sink notices an erasure marker; deleting objects waits for it."""
 
 MAX_WRAPPED_BYTES = 8192
 OCTETS = "application/octet-stream"
@@ -78,9 +79,13 @@ class KeyVaultReader:
     def keys(self, grant: GrantId) -> tuple[bytes, ...]:
         """Return the grant's keys: one, or two where creators raced across a rotation.
 
+        Reads the marker during every call, also if the keys are cached: one request.
         Raises `Erased` if the marker exists, `NotFound` if there is no key.
         """
-        return self._cached(grant, self._find)
+        if keys := self._lookup(grant):
+            self.assert_not_erased(grant)
+            return keys
+        return self._fetch(grant, self._find)
 
     def is_erased(self, grant: GrantId) -> bool:
         """Return whether the marker exists, as of now."""
@@ -93,15 +98,18 @@ class KeyVaultReader:
                 self._cache.pop(grant, None)
             raise Erased(f"grant {grant}")
 
-    def _cached(
-        self, grant: GrantId, fetch: Callable[[GrantId], tuple[bytes, ...]]
-    ) -> tuple[bytes, ...]:
-        """Return the keys that were fetched at most 5 s ago, or fetch them."""
-        now_s = self._clock()
+    def _lookup(self, grant: GrantId) -> tuple[bytes, ...]:
+        """Return the keys that were requested less than 5 s ago; none if they were not."""
         with self._lock:
             cached = self._cache.get(grant)
-        if cached and now_s - cached.since_s < CACHE_LIMIT_S:
-            return cached.keys
+        is_valid = cached and self._clock() - cached.since_s < CACHE_LIMIT_S
+        return cached.keys if cached and is_valid else ()
+
+    def _fetch(
+        self, grant: GrantId, fetch: Callable[[GrantId], tuple[bytes, ...]]
+    ) -> tuple[bytes, ...]:
+        """Fetch the keys, then read the marker, and cache both."""
+        now_s = self._clock()
         keys = fetch(grant)
         self.assert_not_erased(grant)
         if self._clock() - now_s >= CACHE_LIMIT_S:
@@ -144,11 +152,11 @@ class KeyVault(KeyVaultReader):
         self._random = random
 
     def key(self, grant: GrantId) -> bytes:
-        """Return the grant's key; a picture that is sealed under it within 5 s may be kept.
+        """Return the grant's key; a put under it must begin within 5 s.
 
         Raises `Erased` if the marker exists.  The caller checks the grant's consent.
         """
-        return self._cached(grant, self._find_or_create)[0]
+        return (self._lookup(grant) or self._fetch(grant, self._find_or_create))[0]
 
     def mark_erased(self, grant: GrantId) -> None:
         """Create the erasure marker and evict the grant's keys."""

@@ -40,18 +40,20 @@ class RetentionHarness(NamedTuple):
         store = self.stack.store("vault", Role.SINK)
         return KeyVault(store=store, keyring=self.keyring, clock=self.clock)
 
-    def sink(self, vault: KeyVault | None = None) -> EncryptionSink:
+    def sink(
+        self, vault: KeyVault | None = None, store: GcsObjectStore | None = None
+    ) -> EncryptionSink:
         return EncryptionSink(
-            store=self.stack.store("images", Role.SINK),
+            store=store or self.stack.store("images", Role.SINK),
             vault=vault or self.vault(),
             name_key=NAME_KEY,
         )
 
-    def reader(self) -> RetainedReader:
+    def reader(self, images: GcsObjectStore | None = None) -> RetainedReader:
         vault = KeyVaultReader(
             store=self.stack.store("vault", Role.READER), keyring=self.keyring, clock=self.clock
         )
-        images = self.stack.store("images", Role.READER)
+        images = images or self.stack.store("images", Role.READER)
         return RetainedReader(store=images, vault=vault, clock=self.clock)
 
     def eraser(self) -> GcsObjectStore:

@@ -15,7 +15,8 @@ Rules of writing, in this order:
 
 A revocation that `revoke` returned is *recorded*: every later routing decision honours it.  It is
 *confirmed* once the vault holds the erasure markers of all the account's grants, which the eraser
-reports in the topic `erasures`, where only the eraser can write.
+reports in the topic `erasures`, where only the eraser can write.  From then on no picture that was
+retained under them is opened.
 """
 
 import os
@@ -145,7 +146,7 @@ class ConsentWriter:
                 return recorded
 
     def await_confirmed(self, account: str, revoked: RecordedDecision, *, timeout_s: float) -> None:
-        """Wait until a revocation is *confirmed*: nothing is retained under any earlier grant.
+        """Wait until a revocation is *confirmed*: no picture of an earlier grant opens any more.
 
         `revoked` is the result of `revoke`.  Later grants do not matter.
         Raises `Unavailable` after the timeout: the revocation stays recorded, and is confirmed

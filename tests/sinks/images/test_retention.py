@@ -12,6 +12,7 @@ from erasestream.schemas.errors import (
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import GrantId, UploadId
 from erasestream.sinks.buckets.access_policy import Role
+from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.images.envelope import seal
 from erasestream.sinks.images.object_names import ObjectNamer
 from erasestream.sinks.keys.key_vault import (
@@ -76,6 +77,77 @@ def test_an_erased_grant_is_refused_at_once(harness: RetentionHarness, grant: Gr
     assert listed(harness, picture(grant)) == []
     with pytest.raises(Erased):
         harness.reader().open(str(name))
+
+
+def test_the_marker_ends_opening_at_once(harness: RetentionHarness, grant: GrantId) -> None:
+    """Also for a reader that has the key in its cache, without any time passing."""
+    name = str(harness.sink().store(picture(grant)))
+    reader = harness.reader()
+    assert reader.open(name).plaintext == picture(grant).data
+    mark_erased(harness.eraser(), grant)
+    with pytest.raises(Erased):
+        reader.open(name)
+
+
+class RacedBucket(GcsObjectStore):
+    """The reader's or the sink's image bucket; an eraser marks the grant during each request."""
+
+    grant: GrantId
+    harness: RetentionHarness
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        raw = super().read(name, max_bytes)
+        mark_erased(self.harness.eraser(), self.grant)
+        return raw
+
+    def create(self, name: str, data: bytes, content_type: str) -> None:
+        mark_erased(self.harness.eraser(), self.grant)
+        super().create(name, data, content_type)
+
+
+def raced_bucket(harness: RetentionHarness, role: Role, grant: GrantId) -> RacedBucket:
+    store = harness.stack.store("images", role)
+    store.__class__ = RacedBucket
+    store.grant, store.harness = grant, harness
+    raced: RacedBucket = store
+    return raced
+
+
+def test_a_marker_created_while_a_picture_is_read_is_seen(
+    harness: RetentionHarness, grant: GrantId
+) -> None:
+    """The picture has arrived, and is not decrypted."""
+    name = str(harness.sink().store(picture(grant)))
+    reader = harness.reader(raced_bucket(harness, Role.READER, grant))
+    with pytest.raises(Erased):
+        reader.open(name)
+
+
+def test_a_picture_stored_after_the_marker_is_neither_listed_nor_opened(
+    harness: RetentionHarness, grant: GrantId
+) -> None:
+    """Its put had begun: it may end until the put's deadline, and no reader opens the picture."""
+    sink = harness.sink(store=raced_bucket(harness, Role.SINK, grant))
+    name = str(sink.store(picture(grant)))
+    assert harness.stack.store("images", Role.READER).exists(name)
+    assert listed(harness, picture(grant)) == []
+    with pytest.raises(Erased):
+        harness.reader().open(name)
+    with pytest.raises(Erased):
+        sink.assert_not_erased(grant)
+
+
+def test_a_deleted_picture_of_an_erased_grant_is_erased(
+    harness: RetentionHarness, grant: GrantId
+) -> None:
+    """A missing picture of any other grant is not found."""
+    name = harness.sink().store(picture(grant))
+    missing = str(name._replace(content="0" * 64))
+    with pytest.raises(NotFound):
+        harness.reader().open(missing)
+    mark_erased(harness.eraser(), grant)
+    with pytest.raises(Erased):
+        harness.reader().open(missing)
 
 
 def test_a_picture_without_its_key_does_not_open(harness: RetentionHarness, grant: GrantId) -> None:
