@@ -95,7 +95,7 @@ SENTENCES: dict[Code, str] = {
     Code.PROCESSING_CRASHED: "Processing this image failed; it was not kept. Send another version.",
     Code.PROCESSING_TIMEOUT: "Processing this image took too long; it was not kept.",
     Code.EXPIRED: "The upload waited longer than allowed and was not processed: send it again.",
-    Code.MALFORMED_BATCH: "The producer's Kafka client numbers records wrongly: use another one.",
+    Code.MALFORMED_BATCH: "The producer's Kafka client sent a malformed record batch: replace it.",
     Code.BROKER_UNAVAILABLE: "The Kafka brokers cannot be reached: check network and brokers.",
     Code.BUCKET_UNAVAILABLE: "The bucket cannot be reached: check network and endpoint.",
     Code.KEYRING_UNAVAILABLE: "The keyring cannot be read: check its path and permissions.",

@@ -1,118 +1,193 @@
-"""A Kafka producer that makes its record batches by hand, so that any field may be false.
+"""A Kafka client that can forge: record batches made by hand, sent with a role's certificate.
 
-Record batches have magic 2; requests are Produce 7, over mutual TLS.
+Each field of a batch can be any value, whatever the records say.  It speaks as much of the
+protocol as one Produce request needs.
 
-Source: https://kafka.apache.org/documentation/#messageformat
+Sources: https://kafka.apache.org/documentation/#recordbatch and #protocol, Produce version 7.
 """
 
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
 from typing import NamedTuple, Self
 
 import google_crc32c
 
 from erasestream.topics.catalog.roles import Role
-from erasestream.topics.kafka.connection import Cluster
-from erasestream.topics.kafka.tls import Identity
+from erasestream.topics.kafka.connection import Cluster, Connection
 
-PRODUCE, PRODUCE_VERSION = 0, 7
+Headers = Iterable[tuple[str | bytes, bytes | None]]
+
 TIMEOUT_S = 30.0
-GZIP = 1
-"""Attributes of a batch whose records are compressed with gzip."""
-
-Headers = Sequence[tuple[str, bytes | None]]
+NO_PRODUCER = -1
+NO_ERROR = 0
+NOT_LEADER = 6
+_PRODUCE, _VERSION = 0, 7
+_MAGIC = 2
+_AFTER_CRC = struct.Struct(">hiqqqhii")
+_BEFORE_RECORDS = struct.Struct(">qiibI")
 
 
 def varint(number: int) -> bytes:
-    """Encode a number as Kafka's records do: zigzag, seven bits to a byte."""
+    """Encode a number in zigzag, as the fields of a record."""
     rest = ((number << 1) ^ (number >> 63)) & 0xFFFF_FFFF_FFFF_FFFF
     encoded = bytearray()
     while rest > 0x7F:
-        encoded.append((rest & 0x7F) | 0x80)
+        encoded.append(rest & 0x7F | 0x80)
         rest >>= 7
-    return bytes([*encoded, rest])
+    encoded.append(rest)
+    return bytes(encoded)
+
+
+def _sized(data: bytes | None) -> bytes:
+    return varint(-1) if data is None else varint(len(data)) + data
 
 
 def record(
-    value: bytes | None, *, key: bytes | None = None, headers: Headers = (), offset_delta: int = 0
+    delta: int,
+    value: bytes | None,
+    headers: Headers = (),
+    *,
+    key: bytes | None = None,
+    since_first_ms: int = 0,
+    header_count: int | None = None,
 ) -> bytes:
-    """Encode a record, with any offset delta."""
-    body = b"\0" + varint(0) + varint(offset_delta) + _sized(key) + _sized(value)
-    body += varint(len(headers))
-    for name, content in headers:
-        body += _sized(name.encode()) + _sized(content)
+    """Return a record that claims this offset delta, and this number of headers."""
+    named = [(name.encode() if isinstance(name, str) else name, text) for name, text in headers]
+    body = b"".join(
+        (
+            b"\0",
+            varint(since_first_ms),
+            varint(delta),
+            _sized(key),
+            _sized(value),
+            varint(len(named) if header_count is None else header_count),
+            *(_sized(name) + _sized(text) for name, text in named),
+        )
+    )
     return varint(len(body)) + body
 
 
-def batch(
-    records: bytes, *, count: int, last_offset_delta: int | None = None, attributes: int = 0
-) -> bytes:
-    """Encode a batch of encoded records, compressed as the attributes say."""
-    last = count - 1 if last_offset_delta is None else last_offset_delta
-    now_ms = int(time.time() * 1000)
-    # No producer id, epoch or sequence.
-    fields = (attributes, last, now_ms, now_ms, -1, -1, -1, count)
-    checked = struct.pack(">hiqqqhii", *fields) + records
-    magic = struct.pack(">ibI", -1, 2, google_crc32c.value(checked))
-    return struct.pack(">qi", 0, len(magic) + len(checked)) + magic + checked
+@dataclass(frozen=True, kw_only=True)
+class BatchHeader:
+    """Claims of a batch about its records; None is the truth."""
+
+    count: int | None = None
+    last_delta: int | None = None
+    attributes: int = 0
+    timestamp_ms: int | None = None
+    producer_id: int = NO_PRODUCER
+    epoch: int = -1
+    sequence: int = -1
 
 
-class Answer(NamedTuple):
-    """The broker's answer: an error code (0: none), and the offset of the first record."""
+def batch(records: Sequence[bytes] | bytes, header: BatchHeader | None = None) -> bytes:
+    """Return a batch of these records; `bytes` are the records as they are, such as compressed."""
+    header = header or BatchHeader()
+    raw = records if isinstance(records, bytes) else b"".join(records)
+    count = len(records) if header.count is None else header.count
+    now_ms = int(time.time() * 1000) if header.timestamp_ms is None else header.timestamp_ms
+    after_crc = (
+        _AFTER_CRC.pack(
+            header.attributes,
+            count - 1 if header.last_delta is None else header.last_delta,
+            now_ms,
+            now_ms,
+            header.producer_id,
+            header.epoch,
+            header.sequence,
+            count,
+        )
+        + raw
+    )
+    # The length counts all that follows it: leader epoch, magic, CRC and the rest.
+    length = _BEFORE_RECORDS.size - 12 + len(after_crc)
+    return _BEFORE_RECORDS.pack(0, length, -1, _MAGIC, google_crc32c.value(after_crc)) + after_crc
+
+
+class Produced(NamedTuple):
+    """The answer of a broker: its error code, and the offset of the first record."""
 
     error: int
     base_offset: int
 
 
-class RawProducer:
-    """A connection to one broker, as one role.  A context manager."""
+class RawKafka:
+    """Produce requests over mutual TLS."""
 
     def __init__(self, cluster: Cluster, role: Role) -> None:
-        host, _, port = cluster.bootstrap_servers[0].rpartition(":")
-        context = Identity.load(cluster.identities, role).ssl_context()
-        plain = socket.create_connection((host, int(port)), TIMEOUT_S)
-        self._socket = context.wrap_socket(plain, server_hostname=host)
+        self._servers = cluster.bootstrap_servers
+        self._tls = Connection(cluster=cluster, role=role).identity.ssl_context()
+        self._socket: socket.socket | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
-    def produce(self, topic: str, partition: int, encoded: bytes) -> Answer:
-        """Send a batch, to be acknowledged by all replicas.
+    def close(self) -> None:
+        """Disconnect.  Idempotent."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
-        Raises `ConnectionError` if the broker closes the connection instead of answering.
-        """
-        body = _string(None) + struct.pack(">hi", -1, int(TIMEOUT_S * 1000))
-        body += struct.pack(">i", 1) + _string(topic)
-        body += struct.pack(">iii", 1, partition, len(encoded)) + encoded
-        answer = self._request(PRODUCE, PRODUCE_VERSION, body)
-        # One topic, its name, one partition with its number.
-        at = 4 + 2 + len(topic) + 4 + 4
-        return Answer(*struct.unpack_from(">hq", answer, at))
+    def produce(self, topic: str, partition: int, records: bytes) -> Produced:
+        """Send a batch to the leader, and return its answer.  Raises `ConnectionError`."""
+        for _ in self._servers:
+            produced = self._produce(topic, partition, records)
+            if produced.error != NOT_LEADER:
+                break
+            self.close()
+            self._servers = (*self._servers[1:], self._servers[0])
+        return produced
 
-    def _request(self, api: int, version: int, body: bytes) -> bytes:
-        request = struct.pack(">hhi", api, version, 1) + _string("raw") + body
-        self._socket.sendall(struct.pack(">i", len(request)) + request)
+    def _produce(self, topic: str, partition: int, records: bytes) -> Produced:
+        acks, timeout_ms, one = -1, 30_000, struct.pack(">i", 1)
+        body = b"".join(
+            (
+                struct.pack(">hhi", _PRODUCE, _VERSION, 0) + _text("raw"),
+                _text(None) + struct.pack(">hi", acks, timeout_ms),
+                one + _text(topic) + one + struct.pack(">ii", partition, len(records)),
+                records,
+            )
+        )
+        try:
+            answer = self._ask(struct.pack(">i", len(body)) + body)
+        except OSError as error:
+            self.close()
+            raise ConnectionError("the broker has closed the connection") from error
+        # Correlation id, one topic and its name, one partition and its number.
+        _, error_code, base_offset = struct.unpack_from(">ihq", answer, 14 + len(topic.encode()))
+        return Produced(error_code, base_offset)
+
+    def _ask(self, request: bytes) -> bytes:
+        if self._socket is None:
+            host, _, port = self._servers[0].rpartition(":")
+            plain = socket.create_connection((host, int(port)), TIMEOUT_S)
+            self._socket = self._tls.wrap_socket(plain, server_hostname=host)
+        self._socket.sendall(request)
         (size,) = struct.unpack(">i", self._read(4))
-        return self._read(size)[4:]
+        return self._read(size)
 
-    def _read(self, size: int) -> bytes:
-        received = b""
-        while len(received) < size:
-            piece = self._socket.recv(size - len(received))
+    def _read(self, count: int) -> bytes:
+        assert self._socket is not None
+        data = bytearray()
+        while len(data) < count:
+            piece = self._socket.recv(count - len(data))
             if not piece:
-                raise ConnectionError("closed by the broker")
-            received += piece
-        return received
+                raise ConnectionResetError
+            data += piece
+        return bytes(data)
 
 
-def _sized(content: bytes | None) -> bytes:
-    return varint(-1) if content is None else varint(len(content)) + content
-
-
-def _string(text: str | None) -> bytes:
+def _text(text: str | None) -> bytes:
     return struct.pack(">h", -1) if text is None else struct.pack(">h", len(text)) + text.encode()

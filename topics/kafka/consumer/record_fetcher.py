@@ -10,9 +10,16 @@ are bounded in bytes.  Rules, all of them:
   `MAX_SKIP` records ahead of what has arrived, is sought again.
 * Records before the offset asked for are dropped; beyond `MAX_SKIP_BYTES` of them the offset is
   sought after all.
-* A record is deleted if its broker reports exactly its offset as out of range, or delivers a later
-  record first.
+* A client may have written any offset into a record, and librdkafka believes it.  So reading ahead
+  ends at a record that does not continue it by exactly one, and the offset is sought.  Inference
+  refuses all records of a batch with such a record (`record_parser.py`), so that none of them is
+  asked for; and each of those that continue the read-ahead has an offset of its own batch.
+* librdkafka delivers nothing, and reports nothing, from a batch that it cannot parse.  If nothing
+  arrives for `READ_AHEAD_TIMEOUT_S` on the way to an offset, the offset is sought.
+* A record is deleted if its broker reports exactly its offset as out of range, or if another
+  record arrives first once the offset was sought.
 * No answer within `ANSWER_TIMEOUT_S` is `Unavailable`; the record may exist or not.
+* Headers are parsed only of records that are asked for: a record can have millions.
 
 One thread.
 """
@@ -21,7 +28,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import Unavailable
@@ -38,35 +45,47 @@ MAX_SKIP_BYTES = 4_000_000
 """After reading so much on the way to an offset, it is sought after all: uploads can be large."""
 ANSWER_TIMEOUT_S = 10.0
 """A partition without a record for this long counts as unavailable."""
+READ_AHEAD_TIMEOUT_S = 1.0
+"""Longest wait for a record before the one that was asked for."""
 POLL_S = 0.1
 
 
 @dataclass
 class _ReadAhead:
-    """Records of one partition, read from the offset that was sought."""
+    """Records of one partition, read from the offset that was sought, without a gap."""
 
     sought: int
-    next_offset: int
+    records: deque[Message] = field(default_factory=deque)
+    next_offset: int = field(init=False)
     """Offset after the last record that arrived."""
-    records: deque[Record] = field(default_factory=deque)
-    out_of_range: int | None = None
+    missing: int | None = None
     """Offset that the broker does not have."""
+
+    def __post_init__(self) -> None:
+        self.next_offset = self.sought
 
     def leads_to(self, offset: int) -> bool:
         """Return whether reading on delivers this offset soon."""
-        start = self.records[0].offset if self.records else self.next_offset
-        return start <= offset <= self.next_offset + MAX_SKIP
+        first = self.next_offset - len(self.records)
+        return first <= offset <= self.next_offset + MAX_SKIP
+
+    def add(self, message: Message) -> bool:
+        """Take the next record; return False unless it continues the others."""
+        if message.offset() == self.next_offset:
+            self.records.append(message)
+            self.next_offset += 1
+            return True
+        if self.next_offset == self.sought:
+            self.missing = self.sought
+            return True
+        return False
 
     def skip_to(self, offset: int) -> int:
         """Drop the records before this offset; return their bytes."""
         skipped = 0
-        while self.records and self.records[0].offset < offset:
-            skipped += len(self.records.popleft().value)
+        while self.records and self.next_offset - len(self.records) < offset:
+            skipped += len(self.records.popleft())
         return skipped
-
-    def take(self, offset: int) -> Record | None:
-        """Return the first record if it has this offset; None if the offset is deleted."""
-        return self.records.popleft() if self.records[0].offset == offset else None
 
 
 class RecordFetcher:
@@ -96,29 +115,37 @@ class RecordFetcher:
 
         Raises `Unavailable` if the broker does not answer: the record may exist or not.
         """
-        deadline = Deadline(ANSWER_TIMEOUT_S, self._clock)
+        deadline, ahead_deadline = self._deadlines()
         skipped_bytes = 0
         while True:
             ahead = self._seek(at, offset)
             skipped_bytes += ahead.skip_to(offset)
             if ahead.records:
-                return ahead.take(offset)
-            if ahead.out_of_range is not None:
+                return Record.of(ahead.records.popleft())
+            if ahead.missing is not None:
                 self._drop(at)
-                if ahead.out_of_range == offset:
+                if ahead.missing == offset:
                     return None
                 # Another offset is out of range, before this one or of an earlier assignment:
                 # librdkafka can report it after that ended, and may stop the next one with it.
                 continue
-            if skipped_bytes > MAX_SKIP_BYTES and ahead.sought != offset:
+            if ahead.sought != offset and (
+                skipped_bytes > MAX_SKIP_BYTES or ahead_deadline.has_passed
+            ):
                 self._drop(at)
                 continue
             if self._receive(at) == at:
-                deadline = Deadline(ANSWER_TIMEOUT_S, self._clock)
+                deadline, ahead_deadline = self._deadlines()
             elif deadline.has_passed:
                 error = self._errors.explain(f"reading {at} again: no answer")
                 self._give_up(at)
                 raise error
+
+    def _deadlines(self) -> tuple[Deadline, Deadline]:
+        return (
+            Deadline(ANSWER_TIMEOUT_S, self._clock),
+            Deadline(READ_AHEAD_TIMEOUT_S, self._clock),
+        )
 
     def close(self) -> None:
         """Close the consumer."""
@@ -130,7 +157,7 @@ class RecordFetcher:
         if ahead is not None and ahead.leads_to(offset):
             return ahead
         self._drop(at)
-        ahead = self._reading[at] = _ReadAhead(sought=offset, next_offset=offset)
+        ahead = self._reading[at] = _ReadAhead(offset)
         self._consumer.incremental_assign([TopicPartition(*at, offset)])
         return ahead
 
@@ -153,20 +180,20 @@ class RecordFetcher:
         message = self._consumer.poll(POLL_S)
         if message is None:
             return None
+        at = Partition(str(message.topic()), message.partition() or 0)
         error = message.error()
         if error is None:
             self.received += 1
-            record = Record.of(message)
-            if (ahead := self._reading.get(record.at)) is not None:
-                ahead.records.append(record)
-                ahead.next_offset = record.offset + 1
-                self._evict(asked)
-            return record.at
+            if (ahead := self._reading.get(at)) is not None:
+                if ahead.add(message):
+                    self._evict(asked)
+                else:
+                    self._drop(at)
+            return at
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            at = Partition(str(message.topic()), message.partition() or 0)
             if (ahead := self._reading.get(at)) is not None:
                 offset = message.offset()
-                ahead.out_of_range = -1 if offset is None else offset
+                ahead.missing = -1 if offset is None else offset
         elif not isinstance(translate(error), Unavailable):
             raise translate(error, "reading uploads again")
         else:
@@ -175,10 +202,7 @@ class RecordFetcher:
 
     def _evict(self, asked: Partition) -> None:
         """Drop the largest partition that was not asked for, if too much was read ahead."""
-        sizes = {
-            at: sum(len(record.value) for record in ahead.records)
-            for at, ahead in self._reading.items()
-        }
+        sizes = {at: sum(map(len, ahead.records)) for at, ahead in self._reading.items()}
         others = [at for at in sizes if at != asked]
         if others and sum(sizes.values()) > MAX_HELD_BYTES:
             self._drop(max(others, key=lambda at: sizes[at]))

@@ -92,6 +92,8 @@ class ResultBuilder:
             raise InvalidInput(code=Code.EXPIRED)
 
     async def _cutout(self, record: UploadRecord) -> Cutout:
+        if record.refusal:
+            raise InvalidInput(code=record.refusal)
         if not record.value:
             raise InvalidInput(code=Code.EMPTY)
         upload = from_wire(Upload, record.headers, record.value)

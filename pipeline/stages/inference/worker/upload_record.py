@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from erasestream.schemas.errors import InvariantBroken
+from erasestream.schemas.errors import Code, InvariantBroken
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.topic_names import lane_of
@@ -19,6 +19,8 @@ class UploadRecord(NamedTuple):
     appended_ms: int
     headers: list[tuple[str, bytes]]
     value: bytes
+    refusal: Code | None = None
+    """The code of the failed result, if the record itself is malformed."""
 
 
 def upload_record(message: Any, topic_ids: Mapping[str, str]) -> UploadRecord:
@@ -35,4 +37,5 @@ def upload_record(message: Any, topic_ids: Mapping[str, str]) -> UploadRecord:
         appended_ms=round(message.timestamp * 1000),
         headers=[(name, value or b"") for name, value in message.headers or ()],
         value=message.value or b"",
+        refusal=message.checksum,  # see `record_parser.Record`
     )

@@ -190,7 +190,7 @@ def test_a_silent_broker_is_unavailable(
 
 
 def bytes_read_ahead(fetcher: RecordFetcher) -> int:
-    return sum(len(each.value) for ahead in fetcher._reading.values() for each in ahead.records)
+    return sum(len(each) for ahead in fetcher._reading.values() for each in ahead.records)
 
 
 def test_bytes_read_ahead_are_bounded(

@@ -35,7 +35,7 @@ CUTOUT = CutoutImage(
 )
 
 
-async def result_of(wire: Wire) -> tuple[Wire, list[CutoutOptions]]:
+async def result_of(wire: Wire, refusal: Code | None = None) -> tuple[Wire, list[CutoutOptions]]:
     """Return the result of an upload, and the options of each call of the pool."""
     calls: list[CutoutOptions] = []
 
@@ -48,7 +48,7 @@ async def result_of(wire: Wire) -> tuple[Wire, list[CutoutOptions]]:
     )
     position = Position(topic_id="bTYs9Br5T5qhZMdsDXX9XA", partition=3, offset=4711)
     appended_ms = int(NOW.timestamp() * 1000)
-    record = UploadRecord(LANE, position, appended_ms, wire.headers, wire.value)
+    record = UploadRecord(LANE, position, appended_ms, wire.headers, wire.value, refusal)
     return await builder.build(record), calls
 
 
@@ -62,6 +62,14 @@ async def test_a_result_names_its_model_its_steps_and_its_adjustment() -> None:
         "decode", "resize", "infer", "compose", "arrange", "encode",
     ]  # fmt: skip
     assert result.adjusted == "smaller"
+
+
+async def test_a_refused_record_is_a_failed_result_with_its_code() -> None:
+    """However valid its event is; the customer can still tell which upload it was."""
+    wire, calls = await result_of(to_wire(UPLOAD, source="/test"), Code.MALFORMED_BATCH)
+    failure = from_wire(Failure, wire.headers, wire.value)
+    assert (failure.code, failure.id) == (Code.MALFORMED_BATCH, UPLOAD.id)
+    assert not calls
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""Uploads behind forged record batches are read, and never another record in their place."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from erasestream.schemas.ids import Lane
+from erasestream.topics.catalog.roles import ROUTER, LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import uploads_of
+from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
+from erasestream.topics.kafka.records import Partition
+from tests.kafka_fixture import KafkaFixture
+from tests.raw_kafka import RawKafka, batch, record, varint
+
+HONEST = [0, 1, 2]
+NEGATIVE_LENGTH = b"\0" + varint(0) * 2 + varint(-9) + varint(3) + b"bad" + varint(0)
+
+
+@pytest.fixture
+def at(lane: Lane) -> Partition:
+    return Partition(uploads_of(lane), 0)
+
+
+@pytest.fixture
+def raw(kafka: KafkaFixture, lane: Lane) -> Iterator[RawKafka]:
+    with RawKafka(kafka.cluster, lane_role(lane, LaneRole.PRODUCER)) as raw:
+        yield raw
+
+
+@pytest.fixture
+def fetcher(kafka: KafkaFixture, lane: Lane) -> Iterator[RecordFetcher]:
+    with closing(RecordFetcher(connection=kafka.connection(ROUTER))) as fetcher:
+        yield fetcher
+
+
+def append(raw: RawKafka, at: Partition, records: list[bytes]) -> int:
+    """Append a batch, and return the offset of its first record."""
+    produced = raw.produce(at.topic, at.number, batch(records))
+    assert produced.error == 0
+    return produced.base_offset
+
+
+FORGED = {
+    "twice the same": [record(0, b"bad"), record(0, b"bad")],
+    "far ahead": [record(0, b"bad"), record(2_000_000_000, b"bad")],
+    "back": [record(0, b"bad"), record(-1, b"bad")],
+    "swapped": [record(1, b"bad"), record(0, b"bad")],
+    "the next batch's": [record(0, b"bad"), record(2, b"bad"), record(3, b"bad")],
+    "the next batch's, in order": [record(2, b"bad"), record(3, b"bad")],
+    "unreadable": [varint(len(NEGATIVE_LENGTH)) + NEGATIVE_LENGTH],
+}
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED.keys())
+def test_honest_uploads_are_read_around_a_forged_batch(
+    forged: list[bytes], raw: RawKafka, at: Partition, fetcher: RecordFetcher
+) -> None:
+    """In order, again from the beginning, and from behind the forgery."""
+    before = append(raw, at, [record(n, b"before%d" % n) for n in HONEST])
+    append(raw, at, forged)
+    after = append(raw, at, [record(n, b"after%d" % n) for n in HONEST])
+    honest = {before + n: b"before%d" % n for n in HONEST}
+    honest |= {after + n: b"after%d" % n for n in HONEST}
+    for offset in (*honest, *honest, after, before, after + 2, after + 1):
+        found = fetcher.read(at, offset)
+        assert found is not None
+        assert (found.offset, found.value) == (offset, honest[offset])
