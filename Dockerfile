@@ -1,13 +1,17 @@
 # One image for all services of this project: set-up, provisioning, the stages, the local bucket,
 # the command line.  Built by docker-compose.yml; it contains no secrets and no customer data.
 
-FROM python:3.11-slim-trixie AS packages
+# The operator's .env pins them by digest: deploy/compose/README.md.
+ARG PYTHON_IMAGE=python:3.11-slim-trixie
+ARG NODE_IMAGE=node:24-trixie-slim
+
+FROM ${PYTHON_IMAGE} AS packages
 COPY requirements/image.txt /requirements.txt
 RUN python -m venv /opt/erasestream \
     && /opt/erasestream/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: \
         -r /requirements.txt
 
-FROM python:3.11-slim-trixie AS erasestream
+FROM ${PYTHON_IMAGE} AS erasestream
 # A new volume gets the owner of its mount point in the image.
 RUN groupadd --gid 1000 erasestream \
     && useradd --uid 1000 --gid 1000 --home-dir /tmp --shell /usr/sbin/nologin erasestream \
@@ -36,7 +40,7 @@ USER 1000:1000
 WORKDIR /tmp
 ENTRYPOINT ["python", "-m", "erasestream.pipeline.cli.main"]
 
-FROM node:24-trixie-slim AS node
+FROM ${NODE_IMAGE} AS node
 
 # Only the installation of the model needs npm: no service that processes images has it.
 FROM erasestream AS model

@@ -53,6 +53,11 @@ class Shell(NamedTuple):
         return ran.stdout
 
 
+def is_open_to_others(path: Path) -> bool:
+    """Return whether another account could read a file or enter a folder."""
+    return bool(path.lstat().st_mode & 0o077) and not path.is_symlink()
+
+
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     """Run the section on playing, all its commands but the last."""
@@ -76,8 +81,15 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
             | {"ERASESTREAM_SETTINGS": str(folder / ".cache/stack/erasestream.toml")},
         )
     finally:
-        shell.run("erasestream dev down")
+        stack = folder / ".cache/stack"
+        assert "Images remain in" in shell.run("erasestream dev down")
         assert shell.run("erasestream dev status") == "nothing runs\n"
+        open_to_others = [path for path in (stack, *stack.rglob("*")) if is_open_to_others(path)]
+        assert not [p for p in open_to_others if p.is_dir()]
+        written = (stack / "broker/data", stack / "bucket", stack / "logs")
+        assert not [p for p in open_to_others if not {*p.parents}.isdisjoint(written)]
+        shell.run("erasestream dev down --wipe")
+        assert not stack.exists()
 
 
 def test_make_targets_exist() -> None:
@@ -99,7 +111,9 @@ def test_debian_line_installs_every_package_that_the_set_up_may_ask_for() -> Non
 
 
 def test_playing_shows_result_retained_images_and_revocation(shell: Shell) -> None:
-    assert list((shell.folder / "cutouts").glob("*.png"))
+    (cutout,) = (shell.folder / "cutouts").glob("*.png")
+    assert not is_open_to_others(cutout)
+    assert not is_open_to_others(cutout.parent)
     assert shell.output.count(".original.") == 1
     assert shell.output.count(".cutout.") == 1
     assert "not opted in" in shell.output

@@ -3,6 +3,7 @@
 # start.  The image's own entry point would merge settings from the environment and write them to
 # its root file system, which is read-only here.
 set -eu
+umask 077
 
 folder=${ERASESTREAM_FOLDER:-/etc/erasestream}
 libs=${KAFKA_LIBS:-/opt/kafka/libs}

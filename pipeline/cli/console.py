@@ -1,7 +1,9 @@
 """The terminal, and options that several commands have."""
 
 import getpass
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +25,15 @@ def operator() -> str:
 def print_line(line: str) -> None:
     """Print one line of the result, never wrapped, so that a program can read it."""
     console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner can read, also over one that others could read."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):  # not a device or a pipe
+            os.fchmod(descriptor, 0o600)
+        file.write(data)
 
 
 LaneOption = Annotated[str, typer.Option("--lane", "-l", help="The lane of the upstream service.")]

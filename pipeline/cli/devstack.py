@@ -55,9 +55,26 @@ def up(
 
 
 @dev.command()
-def down(*, directory: DirectoryOption = DIRECTORY, cache: CacheOption = CACHE) -> None:
-    """Stop everything that `dev up` started; the data stays in the folder."""
-    _stack(directory, cache).stop()
+def down(
+    *,
+    directory: DirectoryOption = DIRECTORY,
+    cache: CacheOption = CACHE,
+    wipe: Annotated[
+        bool, typer.Option("--wipe", help="Delete the folder, images and keys included.")
+    ] = False,
+) -> None:
+    """Stop everything that `dev up` started; images remain on disk without `--wipe`."""
+    stack = _stack(directory, cache)
+    if wipe:
+        stack.wipe()
+        print_line(f"Stopped, and {directory} is deleted.")
+        return
+    stack.stop()
+    if stack.exists:
+        print_line(
+            f"Stopped. Images remain in {directory}, and a broker that is stopped deletes none:"
+            " `erasestream dev down --wipe` removes them."
+        )
 
 
 @dev.command()
@@ -90,13 +107,17 @@ def files(
     models: Annotated[Path, typer.Option(help="The folder of models, as stages see it.")],
 ) -> None:
     """Write certificates, tokens, keys and settings for servers that run elsewhere."""
+    from erasestream.pipeline.devstack.certificate_authority import LOCAL_HOSTS
     from erasestream.pipeline.devstack.stack_files import StackFiles
 
     names = [Lane(name) for name in lane]
     host, _, port = bucket.rpartition(":")
-    hosts = ("localhost", "127.0.0.1", bootstrap.rpartition(":")[0], host)
     stack_files = StackFiles(directory)
-    stack_files.create_identities(names, hosts=tuple(dict.fromkeys(hosts)))
+    stack_files.create_identities(
+        names,
+        broker_hosts=tuple(dict.fromkeys((*LOCAL_HOSTS, bootstrap.rpartition(":")[0]))),
+        bucket_hosts=(host,),
+    )
     stack_files.create_secrets()
     stack_files.write_bucket_settings(host="0.0.0.0", port=int(port))  # noqa: S104 (TLS and tokens guard it)
     stack_files.write_settings(

@@ -17,7 +17,7 @@ from erasestream.pipeline.bulk_upload.uploader import (
 )
 from erasestream.pipeline.bulk_upload.uploader import open_checkpoint, upload_manifest
 from erasestream.pipeline.cli import cutout_options
-from erasestream.pipeline.cli.console import LaneOption, console, errors, print_line
+from erasestream.pipeline.cli.console import LaneOption, console, errors, print_line, write_private
 from erasestream.pipeline.settings import Settings, load
 from erasestream.schemas.errors import SENTENCES, Code, ErasestreamError
 from erasestream.schemas.events.images import Cutout, Failure
@@ -155,7 +155,9 @@ def results(
     lane: LaneOption,
     *,
     group: Annotated[str, typer.Option(help="Readers of one group share the results.")] = "cli",
-    save: Annotated[Path | None, typer.Option(help="Folder to write cut-outs to.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Folder to write cut-outs to, each 0600.")
+    ] = None,
     count: Annotated[int, typer.Option(help="End after this many results; 0: never.")] = 0,
     wait: Annotated[
         float, typer.Option(help="End after this many seconds without a result; 0: never.")
@@ -182,9 +184,9 @@ def _show(delivery: Delivery, save: Path | None) -> None:
         case Cutout():
             path = ""
             if save is not None:
-                save.mkdir(parents=True, exist_ok=True)
+                save.mkdir(parents=True, exist_ok=True, mode=0o700)
                 file = save / f"{event.id}.{EXTENSIONS.get(event.content_type, 'bin')}"
-                file.write_bytes(event.data)
+                write_private(file, event.data)
                 path = os.fspath(file)
             adjusted = f" ({event.adjusted})" if event.adjusted else ""
             size = f"{len(event.data)} bytes{adjusted}"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from erasestream.pipeline.cli.console import print_line
+from erasestream.pipeline.cli.console import print_line, write_private
 from erasestream.pipeline.settings import load
 
 retained = typer.Typer(no_args_is_help=True, help="List and open retained images (extra sink).")
@@ -26,7 +26,7 @@ def retained_list() -> None:
 def retained_open(
     name: Annotated[str, typer.Argument(help="A name from `retained list`.")],
     output: Annotated[
-        Path | None, typer.Option(help="File to write instead of standard output.")
+        Path | None, typer.Option(help="File to write (0600) instead of standard output.")
     ] = None,
 ) -> None:
     """Decrypt one picture as the reader."""
@@ -37,5 +37,5 @@ def retained_open(
     if output is None:
         sys.stdout.buffer.write(opened.plaintext)
     else:
-        output.write_bytes(opened.plaintext)
+        write_private(output, opened.plaintext)
         print_line(f"{opened.content_type}, {len(opened.plaintext)} bytes in {output}")

@@ -95,7 +95,7 @@ class CertificateAuthority:
 
     def publish(self, identities: Path) -> None:
         """Write `ca.crt`, the trusted root, into a folder of identities."""
-        identities.mkdir(parents=True, exist_ok=True)
+        identities.mkdir(parents=True, exist_ok=True, mode=0o700)
         _write(identities / "ca.crt", _pem(self.certificate), mode=0o644)
 
     def issue_role(self, role: str, identities: Path) -> None:

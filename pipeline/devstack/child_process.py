@@ -6,6 +6,8 @@ Rules:
   belong to another process by now; the three together do not.
 * Signals go through a pidfd, so that the number cannot be reused between check and signal.
 * An attached child ends with its parent.
+* Its files are readable by their owner only, and it leaves no core dump: its memory may hold
+  pixels.
 
 Linux only, like all of the embedded stack.
 """
@@ -24,6 +26,7 @@ from pathlib import Path
 
 import psutil
 
+from erasestream.pipeline.devstack.private_folder import MASK
 from erasestream.schemas.errors import Refused
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -81,16 +84,18 @@ class ChildProcess:
         """Start it with no input and its output in a file.  Raises `Refused` if it is running."""
         if running := self.process_id:
             raise Refused(f"process {running.pid} runs already: stop it first")
+        wrapped = [*_without_core_dump(), *command]
         if attachment is Attachment.ATTACHED:
-            command = [*_killed_with_parent(), *command]
-        with output.open("wb") as file:
+            wrapped = [*_killed_with_parent(), *wrapped]
+        with open(output, "wb", opener=_private) as file:
             self._child = subprocess.Popen(
-                command,
+                wrapped,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
+                umask=MASK,
             )
         started = ProcessId.of(self._child.pid)
         if started is not None:
@@ -166,11 +171,26 @@ def _wait_until_ended(descriptor: int, wait_s: float) -> bool:
     return bool(poll.poll(wait_s * 1000))
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def _killed_with_parent() -> list[str]:
     # Another program sets the signal between fork and exec: Python code is not safe there with
     # threads.  If the parent is killed before that, the shell notices that its parent changed.
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        raise Refused("setpriv is missing: install the package util-linux")
     started_by_us = '[ "$PPID" = "$0" ] && exec "$@"'
-    return [setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", started_by_us, str(os.getpid())]
+    shell = ["/bin/sh", "-c", started_by_us, str(os.getpid())]
+    return [_util_linux("setpriv"), "--pdeathsig", "KILL", "--", *shell]
+
+
+def _without_core_dump() -> list[str]:
+    # One byte, not 0: of 0 the kernel takes no notice where it pipes the dump to a program, while
+    # it dumps nothing for 1 either way (fs/coredump.c).
+    return [_util_linux("prlimit"), "--core=1:1", "--"]
+
+
+def _util_linux(program: str) -> str:
+    found = shutil.which(program)
+    if found is None:
+        raise Refused(f"{program} is missing: install the package util-linux")
+    return found

@@ -6,6 +6,7 @@ Start an attached stack from a thread that lives as long as the stack does.
 """
 
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from erasestream.pipeline.devstack.kafka.broker_config import ProxiedListener
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
 from erasestream.pipeline.devstack.kafka.java_launcher import HEAP_MB
 from erasestream.pipeline.devstack.kafka.readiness import check_certificate, client_context
+from erasestream.pipeline.devstack.private_folder import make_private
 from erasestream.pipeline.devstack.stack_brokers import (
     START_TIMEOUT_S,
     STOP_GRACE_S,
     StackBrokers,
 )
-from erasestream.pipeline.devstack.stack_files import BUCKET, StackFiles
+from erasestream.pipeline.devstack.stack_files import BUCKET, BUCKET_HOST, StackFiles
 from erasestream.pipeline.devstack.stack_plan import StackPlan
 from erasestream.pipeline.devstack.stack_processes import StackProcesses
 from erasestream.pipeline.settings import SETTINGS_VARIABLE, LaneSettings, LifetimeSettings, load
@@ -29,8 +31,6 @@ from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.kafka.connection import Cluster, Connection
-
-HOST = "127.0.0.1"
 
 DEFAULT_LANES: Mapping[Lane, LaneSettings] = {
     Lane("shop"): LaneSettings(),
@@ -91,11 +91,11 @@ class Stack:
         configs = plan.broker_configs()
         self.files.create_identities(lanes)
         self.files.create_secrets()
-        self.files.write_bucket_settings(host=HOST, port=plan.bucket_port)
+        self.files.write_bucket_settings(host=BUCKET_HOST, port=plan.bucket_port)
         self.files.write_settings(
             bootstrap=tuple(config.bootstrap for config in configs),
             durability=configs[0].durability,
-            endpoint=f"https://{HOST}:{plan.bucket_port}",
+            endpoint=f"https://{BUCKET_HOST}:{plan.bucket_port}",
             lanes=lanes,
             lifetimes=lifetimes,
             models=models or self._cache / "models",
@@ -137,6 +137,7 @@ class Stack:
 
     def start_servers(self) -> None:
         """Start brokers and bucket, and return once all are ready."""
+        make_private(self.files.directory)
         self.start_bucket()
         self._brokers.start(self._plan(), self._libs)
 
@@ -148,7 +149,7 @@ class Stack:
         context = client_context(self.files.identities, ADMIN)
         port = self._plan().bucket_port
         self._processes.wait_until_ready(
-            BUCKET, lambda: check_certificate(HOST, port, context), timeout_s=START_TIMEOUT_S
+            BUCKET, lambda: check_certificate(BUCKET_HOST, port, context), timeout_s=START_TIMEOUT_S
         )
 
     def start_stage(self, command: str, *, name: str | None = None, **environment: str) -> None:
@@ -179,6 +180,13 @@ class Stack:
         for name in sorted(children, key=lambda name: name == BUCKET):
             children[name].stop(grace_s=STOP_GRACE_S)
         self._brokers.stop(self._node_count())
+
+    def wipe(self) -> None:
+        """Stop all processes and delete the folder: records, images, keys and certificates."""
+        if not self.exists:
+            raise Refused(f"there is no stack in {self.files.directory}")
+        self.stop()
+        shutil.rmtree(self.files.directory)
 
     def running(self) -> dict[str, int]:
         """Return the process ids of all running processes, by name."""

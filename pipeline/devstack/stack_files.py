@@ -1,6 +1,6 @@
 """All files of a development stack: certificates, tokens, keys and settings.
 
-Created once and never changed.  In the folder, readable by its owner only:
+Created once and never changed.  In the folder, which only its owner can enter:
 
     authority/      the CA with its key; no stage gets this folder
     identities/     `ca.crt`, and certificate and key of each role and server
@@ -20,7 +20,9 @@ from pathlib import Path
 from erasestream.pipeline.devstack.certificate_authority import LOCAL_HOSTS, CertificateAuthority
 from erasestream.pipeline.devstack.gcs_emulator.authentication import issue_token
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
+from erasestream.pipeline.devstack.private_folder import make_private
 from erasestream.pipeline.settings import LaneSettings, LifetimeSettings
+from erasestream.schemas.errors import Refused
 from erasestream.schemas.ids import Lane
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Role
 from erasestream.sinks.images.object_names import NAME_KEY_BYTES
@@ -32,6 +34,8 @@ VAULT_BUCKET = "vault"
 SETTINGS_FILE = "erasestream.toml"
 BROKER = "broker"
 BUCKET = "bucket"
+BUCKET_HOST = "127.0.0.2"
+"""The bucket's own address on the loopback interface: its certificate names no broker's."""
 ONE_COPY = Durability(replication=1, min_insync=1)
 
 
@@ -54,13 +58,23 @@ class StackFiles:
         self.logs = self.directory / "logs"
 
     def create_identities(
-        self, lanes: Iterable[Lane], *, hosts: tuple[str, ...] = LOCAL_HOSTS
+        self,
+        lanes: Iterable[Lane],
+        *,
+        broker_hosts: tuple[str, ...] = LOCAL_HOSTS,
+        bucket_hosts: tuple[str, ...] = (BUCKET_HOST,),
     ) -> None:
-        """Issue certificates for all roles, and for both servers under these hosts."""
-        self.identities.mkdir(parents=True, mode=0o700)
+        """Issue certificates for all roles, and for both servers under hosts of their own.
+
+        Raises `Refused` if they share one: either server could pass for the other.
+        """
+        if shared := {*broker_hosts} & {*bucket_hosts}:
+            raise Refused(f"broker and bucket need names of their own, both have {min(shared)}")
+        make_private(self.directory)
+        self.identities.mkdir(mode=0o700)
         authority = CertificateAuthority.create(self.directory / "authority", now=now)
-        authority.issue_broker(BROKER, self.identities, hosts=hosts)
-        authority.issue_server(BUCKET, self.identities, hosts=hosts)
+        authority.issue_broker(BROKER, self.identities, hosts=broker_hosts)
+        authority.issue_server(BUCKET, self.identities, hosts=bucket_hosts)
         catalog = Catalog.build(tuple(LaneSpec(name=lane) for lane in lanes))
         for role in catalog.roles:
             authority.issue_role(role, self.identities)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from erasestream.pipeline.devstack.child_process import Attachment, ChildProcess
 from erasestream.pipeline.devstack.polling import poll_until
+from erasestream.pipeline.devstack.private_folder import make_private
 from erasestream.schemas.errors import Refused, Unavailable
 
 
@@ -39,7 +40,7 @@ class StackProcesses:
 
     def launch(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start Python with these arguments.  Raises `Refused` if the process is running."""
-        self._logs.mkdir(exist_ok=True)
+        make_private(self._logs)
         self.child(name).start(
             [sys.executable, *arguments],
             output=self.log_of(name),

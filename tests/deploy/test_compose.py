@@ -74,15 +74,29 @@ def test_no_service_is_reachable_from_outside(
     assert list(mounts(services["model"])) == ["models"]
 
 
+OWN = re.compile(r"erasestream(-model)?:\d+\.\d+\.\d+")
+PINNABLE = re.compile(r"\$\{(\w+):-([a-z/-]+:\d+\.?[\w.-]*)\}")
+"""A variable of `.env`, and the image that is used without it: a tag with a version."""
+
+
 def test_images_are_pinned(services: dict[str, Service]) -> None:
-    """Every image has a tag with a version, never `latest`."""
-    images = [service["image"] for service in services.values()]
-    built_on = re.findall(r"(?m)^FROM (\S+)", (ROOT / "Dockerfile").read_text())
-    stages = re.findall(r"(?m)^FROM \S+ AS (\S+)", (ROOT / "Dockerfile").read_text())
-    for image in [*images, *(image for image in built_on if image not in stages)]:
-        assert re.fullmatch(r"[a-z/-]+:\d+\.?\S+", image), image
-    assert services["kafka"]["image"] == "apache/kafka:4.4.0"
-    assert {s["build"]["target"] for s in services.values() if "build" in s} <= set(stages)
+    """Every base image has a version, never `latest`, and a variable that pins it by digest."""
+    images = {service["image"] for service in services.values()}
+    arguments = services["route"]["build"]["args"]
+    found = dict(PINNABLE.findall(" ".join([*images, *arguments.values()])))
+    assert {image for image in images if not OWN.fullmatch(image)} == {services["kafka"]["image"]}
+    assert found["KAFKA_IMAGE"] == "apache/kafka:4.4.0"
+    text = (ROOT / "Dockerfile").read_text()
+    declared = dict(re.findall(r"(?m)^ARG (\w+)=(\S+)$", text))
+    assert declared == {name: found[name] for name in arguments}
+    stages = re.findall(r"(?m)^FROM \S+ AS (\S+)", text)
+    bases = {*re.findall(r"(?m)^FROM (\S+)", text)} - {*stages}
+    assert bases == {f"${{{name}}}" for name in declared}
+    builds = [service["build"] for service in services.values() if "build" in service]
+    assert {build["target"] for build in builds} <= set(stages)
+    assert all(build["args"] == arguments for build in builds)
+    documented = (COMPOSE / "README.md").read_text()
+    assert all(f"{name}={image}@sha256:" in documented for name, image in found.items())
 
 
 def test_no_service_has_the_keys_of_another(services: dict[str, Service]) -> None:
@@ -193,6 +207,7 @@ def test_the_brokers_settings_match_its_mounts(services: dict[str, Service]) -> 
     targets = {config["target"] for config in kafka["configs"]}
     assert {kafka["entrypoint"][-1], "/etc/erasestream/server.properties"} <= targets
     script = (COMPOSE / "kafka.sh").read_text()
+    assert "umask 077" in script
     assert f"-Xmx{HEAP_MB}m -XX:MaxDirectMemorySize={DIRECT_MB}m" in script
 
 

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from erasestream.pipeline.devstack.kafka.broker import free_ports
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
@@ -44,6 +45,13 @@ SECRETS = {
 DEADLINE_S = 180.0
 
 
+def names_in(certificate: Path) -> set[str]:
+    """Return the host names and addresses that a certificate is valid for."""
+    loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
+    found = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {str(name.value) for name in found}
+
+
 def files(folder: Path) -> dict[str, bytes]:
     """Return the contents of all files in a folder, by path."""
     found = (path for path in folder.rglob("*") if path.is_file())
@@ -62,6 +70,15 @@ def test_each_service_gets_its_own_secrets_only(set_up: Path) -> None:
 def test_handed_out_files_are_private(set_up: Path) -> None:
     for path in (set_up / "hand-out").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_broker_and_bucket_have_names_of_their_own(set_up: Path) -> None:
+    """A client of either refuses the other's certificate."""
+    handed = set_up / "hand-out"
+    bucket = names_in(handed / "bucket/identities/bucket.crt")
+    assert bucket == {"bucket"}
+    broker = names_in(set_up / "authority/made/identities/broker.crt")
+    assert broker == {"kafka", "localhost", "127.0.0.1"}
 
 
 def test_a_second_run_changes_nothing(set_up: Path) -> None:

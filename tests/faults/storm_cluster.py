@@ -134,7 +134,7 @@ class StormCluster:
         files = self.stack.files
         settings = json.loads(files.bucket_settings.read_text())
         token = (files.tokens / "auditor.token").read_text().strip()
-        endpoint = f"https://{HOST}:{settings['port']}"
+        endpoint = f"https://{settings['host']}:{settings['port']}"
         context = client_context(files.identities, "auditor")
         return count_objects(endpoint, IMAGE_BUCKET, token, context)
 

@@ -7,6 +7,7 @@ from typing import Self
 
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
 from erasestream.pipeline.devstack.polling import poll_until
+from erasestream.pipeline.devstack.private_folder import MASK
 from erasestream.schemas.errors import Refused
 
 READY_TIMEOUT_S = 20.0
@@ -40,7 +41,11 @@ class BucketProcess:
         ]
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [*command, str(config)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                [*command, str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                umask=MASK,
             )
         poll_until(
             lambda: settings.port_file.exists() or process.poll() is not None,

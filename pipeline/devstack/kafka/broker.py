@@ -6,7 +6,8 @@
 
 In its folder: `server.properties`, `data/` (records in clear, until they expire),
 `log/broker.log` (bounded; contains every denial of the authorizer), `log/broker.out`,
-`broker.pid`.  Any process that has the folder can find and stop the broker.
+`broker.pid`.  Only its owner can read them.  Any process that has the folder can find and stop the
+broker.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from erasestream.pipeline.devstack.kafka.broker_config import BrokerConfig, prop
 from erasestream.pipeline.devstack.kafka.java_launcher import HEAP_MB, JavaLauncher
 from erasestream.pipeline.devstack.kafka.readiness import client_context, is_in_service
 from erasestream.pipeline.devstack.polling import poll_until
+from erasestream.pipeline.devstack.private_folder import make_private
 from erasestream.schemas.errors import MissingCertificate, Refused, Unavailable
 
 START_TIMEOUT_S = 180.0
@@ -108,7 +110,8 @@ class Broker:
                 raise MissingCertificate(f"no file {path}")
         settings = self._directory / "server.properties"
         command = self._java.command("kafka.Kafka", str(settings), options=self._java_options)
-        self.log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self._directory)
+        make_private(self.log.parent)
         entries = properties(self.config, data=self.data, keystore=keystore, truststore=truststore)
         settings.write_text(render(entries))
         if not (self.data / "meta.properties").exists():

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from erasestream.pipeline.devstack.kafka.distribution import FILES, class_archive, require_java
+from erasestream.pipeline.devstack.private_folder import MASK
 from erasestream.schemas.errors import Refused, Unavailable
 
 HEAP_MB = 768
@@ -86,7 +87,12 @@ class JavaLauncher:
         command = self.command(main_class, *arguments, options=["-XX:TieredStopAtLevel=1"])
         try:
             done = subprocess.run(
-                command, capture_output=True, check=False, env=self.environment, timeout=timeout_s
+                command,
+                capture_output=True,
+                check=False,
+                env=self.environment,
+                timeout=timeout_s,
+                umask=MASK,
             )
         except subprocess.TimeoutExpired as error:
             raise Unavailable(f"{purpose} took longer than {timeout_s:g} s") from error

@@ -7,7 +7,12 @@ import pytest
 
 from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
-from erasestream.pipeline.devstack.stack_files import IMAGE_BUCKET, VAULT_BUCKET, StackFiles
+from erasestream.pipeline.devstack.stack_files import (
+    BUCKET_HOST,
+    IMAGE_BUCKET,
+    VAULT_BUCKET,
+    StackFiles,
+)
 from erasestream.pipeline.settings import (
     KafkaSettings,
     LaneSettings,
@@ -26,7 +31,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorageSetting
     files = StackFiles(folder / "files")
     files.create_identities([Lane("unused")])
     files.create_secrets()
-    files.write_bucket_settings(host="127.0.0.1", port=0)
+    files.write_bucket_settings(host=BUCKET_HOST, port=0)
     settings = BucketSettings.model_validate_json(files.bucket_settings.read_text())
     with BucketProcess.start(settings, folder) as server:
         yield StorageSettings(

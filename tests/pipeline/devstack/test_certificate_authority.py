@@ -11,8 +11,10 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
+from erasestream.pipeline.devstack.stack_files import BUCKET_HOST, StackFiles
 from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.tls import Identity
 
@@ -110,6 +112,30 @@ def test_a_server_certificate_is_refused_for_a_client_unless_it_is_a_brokers(
     with pytest.raises(ssl.SSLError, match=r"(?i)certificate"):
         handshake(client_context(tmp_path, "bucket"), server, "localhost")
     assert handshake(client_context(tmp_path, "broker"), server, "localhost")
+
+
+def test_broker_and_bucket_of_a_stack_do_not_pass_for_each_other(tmp_path: Path) -> None:
+    """A client of either address refuses the other's certificate."""
+    files = StackFiles(tmp_path / "stack")
+    files.create_identities([Lane("shop")])
+    client = client_context(files.identities, "sink")
+    for server, own, other in (
+        ("broker", "127.0.0.1", BUCKET_HOST),
+        ("bucket", BUCKET_HOST, "127.0.0.1"),
+        ("bucket", BUCKET_HOST, "localhost"),
+    ):
+        assert handshake(client, server_context(files.identities, server), own)
+        with pytest.raises(ssl.SSLCertVerificationError, match=r"(?i)mismatch|not valid for"):
+            handshake(client, server_context(files.identities, server), other)
+
+
+def test_a_shared_name_of_broker_and_bucket_is_refused(tmp_path: Path) -> None:
+    files = StackFiles(tmp_path / "stack")
+    with pytest.raises(Refused, match=r"both have one\.example"):
+        files.create_identities(
+            [Lane("shop")], broker_hosts=("one.example",), bucket_hosts=("one.example",)
+        )
+    assert not files.directory.exists()
 
 
 def test_a_role_certificate_cannot_sign(identities: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +30,17 @@ def start(child: ChildProcess, tmp_path: Path, *command: str) -> ProcessId:
     found = child.process_id
     assert found is not None
     return found
+
+
+def test_a_child_leaves_nothing_that_others_can_read(child: ChildProcess, tmp_path: Path) -> None:
+    """Its files are private whatever our own umask, and no core dump of it is written."""
+    program = f"echo x | tee {tmp_path}/made; mkdir {tmp_path}/folder; exec sleep 60"
+    running = start(child, tmp_path, "/bin/sh", "-c", program)
+    eventually("it has written", (tmp_path / "folder").exists)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert (modes["made"], modes["out"], modes["folder"]) == (0o600, 0o600, 0o700)
+    # The kernel writes no dump of at most one byte, not even to a program (fs/coredump.c).
+    assert resource.prlimit(running.pid, resource.RLIMIT_CORE) == (1, 1)
 
 
 def test_another_object_finds_and_stops_the_process(child: ChildProcess, tmp_path: Path) -> None:

@@ -103,6 +103,17 @@ def test_a_denial_is_logged_with_role_and_topic(broker: Broker, identities: Path
     )
 
 
+def test_what_a_broker_writes_is_its_owners_only(broker: Broker, identities: Path) -> None:
+    """Segments hold pixels in clear."""
+    create_topic(broker, identities, "private")
+    assert produce(broker, identities, "private", b"pixels") is None
+    folder = broker.data.parent
+    found = [broker.data, *broker.data.rglob("*"), broker.log, broker.log.with_suffix(".out")]
+    assert any(path.suffix == ".log" and "private" in str(path) for path in found)
+    modes = {path: path.stat().st_mode & 0o077 for path in (folder, broker.log.parent, *found)}
+    assert not {path for path, mode in modes.items() if mode}
+
+
 def test_topics_are_not_auto_created(broker: Broker, identities: Path) -> None:
     """Not even for the administrator."""
     # Kept until the response: a request ends with its client.
