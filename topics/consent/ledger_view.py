@@ -5,8 +5,8 @@ can write to the ledger, only the eraser to `erasures`.
 """
 
 import struct
+from bisect import bisect_right
 from collections.abc import Mapping
-from typing import NamedTuple
 from uuid import UUID
 
 from erasestream.schemas.codec.cloudevents import from_wire, type_of
@@ -19,16 +19,15 @@ from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView
 from erasestream.topics.kafka.records import Partition, Record
 
+_ROW = struct.Struct("<16sQ?")
+"""A decision: its id, when its entry was appended, and whether it grants."""
+_APPENDED = struct.Struct("<Q")
+_APPENDED_AT, _GRANTS_AT = 16, 24
 
-class LedgerDecision(NamedTuple):
-    """A decision in the ledger: its id, append time, and whether it grants."""
+MANY = 256
+"""Decisions of an account beyond which they are indexed, at some 150 bytes each."""
 
-    id: bytes
-    appended_ms: int
-    grants: bool
-
-
-_PACKED = struct.Struct("<16sQ?")
+Rows = bytes | bytearray
 
 
 class Erasures:
@@ -48,7 +47,11 @@ class Erasures:
             entry = from_wire(ErasureEntry, record.headers, record.value)
         except InvalidEvent:
             return
-        self._erased.add(UUID(entry.grant).bytes)
+        self.add(entry.grant)
+
+    def add(self, grant: GrantId) -> None:
+        """Add a grant whose erasure is confirmed."""
+        self._erased.add(UUID(grant).bytes)
 
     def __contains__(self, grant: GrantId) -> bool:
         """Return whether the erasure of this grant is confirmed."""
@@ -62,10 +65,19 @@ class GrantHistory:
     the decisions before and after it.  25 bytes for each decision and about 170 for each account:
     203 MB for one decision of each of a million accounts, 27 MB for as many decisions of a
     thousand accounts (measured).
+
+    The first entry of a decision counts: one that repeats it never moves it.
+
+    The grants that a query returns are not erased, and at most `most`, if it is given.  A query
+    takes no longer for an account with many decisions, most of whose grants are erased.
     """
 
     def __init__(self) -> None:
         self._decisions: dict[bytes, bytearray] = {}
+        self._erased_below: dict[bytes, int] = {}
+        """Row before which an account has no unerased grant; of accounts with many decisions."""
+        self._indexes: dict[bytes, dict[bytes, int]] = {}
+        """Rows of the decisions of accounts with many."""
         self._erased = Erasures()
 
     def apply(self, record: Record) -> None:
@@ -87,45 +99,63 @@ class GrantHistory:
     def _append(self, key: bytes, entry: DecisionEntry, appended_ms: int) -> None:
         if key != ledger_key(entry.lane, entry.account):
             return
+        if self._row(key, entry.id) is not None:
+            return
+        rows = self._decisions.setdefault(key, bytearray())
+        if rows:
+            # Never backwards, so that times can be bisected; leaders' clocks differ a little.
+            appended_ms = max(appended_ms, _appended_ms(rows, len(rows) // _ROW.size - 1))
         grants = entry.decision is Decision.GRANTED
-        packed = _PACKED.pack(UUID(entry.id).bytes, appended_ms, grants)
-        self._decisions.setdefault(key, bytearray()).extend(packed)
+        rows += _ROW.pack(UUID(entry.id).bytes, appended_ms, grants)
+
+    def confirm(self, grant: GrantId) -> None:
+        """Note an erasure that was acknowledged, before its entry is read back."""
+        self._erased.add(grant)
+
+    def is_erased(self, grant: GrantId) -> bool:
+        """Return whether the eraser has confirmed the erasure of this grant."""
+        return grant in self._erased
 
     def has(self, lane: Lane, account: AccountId, decision: str) -> bool:
         """Return whether the entry of this decision, and so all before it, were applied."""
-        return self._index(self._decisions_of(lane, account), decision) is not None
+        return self._row(ledger_key(lane, account), decision) is not None
 
-    def ended_by_revocation(self, lane: Lane, account: AccountId, decision: str) -> list[GrantId]:
-        """Return the grants that a revocation ends: those before it, and itself if a void grant.
+    def ended_by_revocation(
+        self, lane: Lane, account: AccountId, decision: str, *, most: int | None = None
+    ) -> list[GrantId]:
+        """Return the grants before a revocation; none if the ledger does not have it."""
+        end = self._row(ledger_key(lane, account), decision) or 0
+        return self._unerased(lane, account, end, most)
 
-        Empty if the ledger does not have the decision.  Includes erased grants: marking them
-        again changes nothing.
-        """
-        decisions = self._decisions_of(lane, account)
-        index = self._index(decisions, decision)
-        return [] if index is None else _grants(lane, account, decisions[: index + 1])
-
-    def ended_by_grant(self, lane: Lane, account: AccountId, decision: str) -> list[GrantId]:
+    def ended_by_grant(
+        self, lane: Lane, account: AccountId, decision: str, *, most: int | None = None
+    ) -> list[GrantId]:
         """Return the grants before the last revocation that precedes this grant.
 
         That revocation may have been compacted before the eraser read it.
         """
-        decisions = self._decisions_of(lane, account)
-        until = self._index(decisions, decision) or 0
-        revocations = [n for n, each in enumerate(decisions[:until]) if not each.grants]
-        return _grants(lane, account, decisions[: revocations[-1]] if revocations else [])
+        row = self._row(ledger_key(lane, account), decision) or 0
+        end = _last_revocation(self._rows(lane, account), row)
+        return self._unerased(lane, account, end, most)
 
-    def appended_until(self, lane: Lane, account: AccountId, until_ms: int) -> list[GrantId]:
-        """Return the grants whose entries were appended until then.
+    def revoked(self, lane: Lane, account: AccountId, *, most: int | None = None) -> list[GrantId]:
+        """Return the grants before the account's last revocation in the ledger."""
+        rows = self._rows(lane, account)
+        end = _last_revocation(rows, len(rows) // _ROW.size)
+        return self._unerased(lane, account, end, most)
 
-        For a record that is unreadable, or whose decision the ledger does not have.
-        """
-        decisions = self._decisions_of(lane, account)
-        return _grants(lane, account, [each for each in decisions if each.appended_ms <= until_ms])
+    def appended_until(
+        self, lane: Lane, account: AccountId, until_ms: int, *, most: int | None = None
+    ) -> list[GrantId]:
+        """Return the grants whose entries were appended until then."""
+        rows = self._rows(lane, account)
+        numbers = range(len(rows) // _ROW.size)
+        end = bisect_right(numbers, until_ms, key=lambda number: _appended_ms(rows, number))
+        return self._unerased(lane, account, end, most)
 
     def unerased(self, lane: Lane, account: AccountId) -> list[GrantId]:
         """Return the grants whose erasure the eraser has not confirmed."""
-        return self._without_erased(lane, account, self._decisions_of(lane, account))
+        return self._unerased(lane, account, len(self._rows(lane, account)) // _ROW.size, None)
 
     def unerased_before(
         self, lane: Lane, account: AccountId, decision: str
@@ -134,31 +164,61 @@ class GrantHistory:
 
         None if the ledger does not have the decision (yet): the answer is unknown.
         """
-        decisions = self._decisions_of(lane, account)
-        index = self._index(decisions, decision)
-        return None if index is None else self._without_erased(lane, account, decisions[:index])
+        end = self._row(ledger_key(lane, account), decision)
+        return None if end is None else self._unerased(lane, account, end, None)
 
-    def is_erased(self, grant: GrantId) -> bool:
-        """Return whether the eraser has confirmed the erasure of this grant."""
-        return grant in self._erased
-
-    def _without_erased(
-        self, lane: Lane, account: AccountId, decisions: list[LedgerDecision]
+    def _unerased(
+        self, lane: Lane, account: AccountId, end: int, most: int | None
     ) -> list[GrantId]:
-        return [g for g in _grants(lane, account, decisions) if g not in self._erased]
+        """Return the unerased grants of the rows before `end`."""
+        key = ledger_key(lane, account)
+        erased_below = self._erased_below.get(key, 0)
+        found: list[GrantId] = []
+        rows = memoryview(self._rows(lane, account))[erased_below * _ROW.size : end * _ROW.size]
+        for id_, _, grants in _ROW.iter_unpack(rows):
+            if len(found) == most:
+                break
+            grant = grant_id(lane, account, str(UUID(bytes=id_))) if grants else None
+            if grant is not None and grant not in self._erased:
+                found.append(grant)
+            elif not found:
+                erased_below += 1
+        if erased_below >= MANY:
+            self._erased_below[key] = erased_below
+        return found
 
-    def _decisions_of(self, lane: Lane, account: AccountId) -> list[LedgerDecision]:
-        packed = self._decisions.get(ledger_key(lane, account), b"")
-        return list(map(LedgerDecision._make, _PACKED.iter_unpack(packed)))
+    def _row(self, key: bytes, decision: str) -> int | None:
+        """Return the number of a decision's row; None if the account has no such decision."""
+        rows, wanted = self._decisions.get(key, b""), UUID(decision).bytes
+        count = len(rows) // _ROW.size
+        if count <= MANY:
+            return _find(rows, wanted)
+        index = self._indexes.setdefault(key, {})
+        for number in range(len(index), count):
+            begin = number * _ROW.size
+            index[bytes(rows[begin : begin + len(wanted)])] = number
+        return index.get(wanted)
 
-    @staticmethod
-    def _index(decisions: list[LedgerDecision], decision: str) -> int | None:
-        wanted = UUID(decision).bytes
-        return next((n for n, each in enumerate(decisions) if each.id == wanted), None)
+    def _rows(self, lane: Lane, account: AccountId) -> Rows:
+        return self._decisions.get(ledger_key(lane, account), b"")
 
 
-def _grants(lane: Lane, account: AccountId, decisions: list[LedgerDecision]) -> list[GrantId]:
-    return [grant_id(lane, account, str(UUID(bytes=each.id))) for each in decisions if each.grants]
+def _find(rows: Rows, wanted: bytes) -> int | None:
+    """Return the number of the row of a decision; None if there is none."""
+    at = rows.find(wanted)
+    while at >= 0 and at % _ROW.size:  # equal bytes across two rows
+        at = rows.find(wanted, at + 1)
+    return None if at < 0 else at // _ROW.size
+
+
+def _last_revocation(rows: Rows, end: int) -> int:
+    """Return the number of the last row before `end` that revokes; 0 if there is none."""
+    return max(0, rows[_GRANTS_AT : end * _ROW.size : _ROW.size].rfind(0))
+
+
+def _appended_ms(rows: Rows, number: int) -> int:
+    (appended_ms,) = _APPENDED.unpack_from(rows, number * _ROW.size + _APPENDED_AT)
+    return int(appended_ms)
 
 
 def ledger_key(lane: Lane, account: AccountId) -> bytes:

@@ -47,7 +47,7 @@ def ended_grants(
         return ended_in_doubt(history, record, lane, account)
     if not history.has(lane, account, decision.id):
         return None
-    if _opts_in(decision, record):
+    if decision.decision is Decision.GRANTED:  # a void one, too: it refuses, and revokes nothing
         return history.ended_by_grant(lane, account, decision.id)
     return history.ended_by_revocation(lane, account, decision.id)
 

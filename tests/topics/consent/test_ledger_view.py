@@ -8,7 +8,7 @@ from erasestream.schemas.events.consent import Channel, Decision
 from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry, Finding, FindingKind
 from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id, new_upload_id
 from erasestream.topics.catalog.topic_names import ERASURES, LEDGER
-from erasestream.topics.consent.ledger_view import GrantHistory, ledger_key
+from erasestream.topics.consent.ledger_view import MANY, GrantHistory, ledger_key
 from erasestream.topics.kafka.records import Partition, Record
 
 LANE, OTHER = Lane("shop"), Lane("bulk")
@@ -29,8 +29,14 @@ class Ledger:
 
     def decide(self, decision: Decision, *, key: bytes | None = None) -> str:
         """Write a decision and return its id."""
+        decision_id = self._id()
+        self.repeat(decision_id, decision, key=key)
+        return decision_id
+
+    def repeat(self, decision_id: str, decision: Decision, *, key: bytes | None = None) -> None:
+        """Write a decision under an id, which may be known already."""
         entry = DecisionEntry(
-            id=self._id(),
+            id=decision_id,
             time=NOW,
             lane=LANE,
             account=ACCOUNT,
@@ -39,7 +45,6 @@ class Ledger:
             channel=Channel.LIBRARY,
         )
         self.write(entry, key=key)
-        return entry.id
 
     def erase(self, grant: GrantId, *, topic: str) -> None:
         """Write an erasure."""
@@ -108,7 +113,7 @@ def test_a_decision_that_the_ledger_does_not_have_ends_nothing() -> None:
     assert ledger.ended_by_revocation(missing) == ledger.ended_by_grant(missing) == []
 
 
-def test_an_unreadable_record_ends_the_grants_appended_until_then() -> None:
+def test_grants_are_found_by_the_time_of_their_entries() -> None:
     ledger = Ledger()
     first, second, third = ledger.grant(), ledger.grant(), ledger.grant()
     assert ledger.appended_until(until_ms=2) == grants_of(first, second)
@@ -138,20 +143,59 @@ def test_an_unknown_revocation_has_no_answer() -> None:
     assert ledger.grants.unerased_before(LANE, ACCOUNT, new_upload_id(77, bytes(10))) is None
 
 
-def test_a_void_grant_ends_those_before_it_and_itself() -> None:
+def test_erased_grants_are_not_returned() -> None:
+    """Read back or acknowledged just now."""
     ledger = Ledger()
-    first, void = ledger.grant(), ledger.grant()
-    ledger.grant()
-    assert ledger.ended_by_revocation(void) == grants_of(first, void)
-
-
-def test_erased_grants_are_marked_again() -> None:
-    ledger = Ledger()
-    first, second = ledger.grant(), ledger.grant()
+    first, second, third = ledger.grant(), ledger.grant(), ledger.grant()
     ledger.erase(*grants_of(first), topic=ERASURES)
     revoked = ledger.revoke()
-    assert ledger.ended_by_revocation(revoked) == grants_of(first, second)
-    assert ledger.grants.unerased(LANE, ACCOUNT) == grants_of(second)
+    assert ledger.ended_by_revocation(revoked) == grants_of(second, third)
+    assert ledger.grants.unerased(LANE, ACCOUNT) == grants_of(second, third)
+    ledger.grants.confirm(*grants_of(second))
+    assert ledger.ended_by_revocation(revoked) == grants_of(third)
+
+
+def test_a_repeated_entry_moves_no_decision() -> None:
+    """A grant is not before a revocation because the revocation was copied behind it."""
+    ledger = Ledger()
+    first, revoked = ledger.grant(), ledger.revoke()
+    ledger.grant()
+    ledger.repeat(revoked, Decision.REVOKED)
+    ledger.repeat(first, Decision.REVOKED)
+    assert ledger.ended_by_revocation(revoked) == grants_of(first)
+    assert ledger.grants.revoked(LANE, ACCOUNT) == grants_of(first)
+
+
+def test_an_account_with_many_decisions_is_answered_as_any_other() -> None:
+    """Its decisions are indexed, and those without an unerased grant are skipped."""
+    ledger = Ledger()
+    decisions = [(ledger.grant(), ledger.revoke()) for _ in range(MANY)]
+    for granted, revoked in decisions:
+        assert ledger.grants.has(LANE, ACCOUNT, granted)
+        assert ledger.ended_by_grant(granted) == []
+        assert ledger.ended_by_revocation(revoked) == grants_of(granted)
+        ledger.grants.confirm(*grants_of(granted))
+    missing = new_upload_id(7 * MANY, bytes(10))
+    assert not ledger.grants.has(LANE, ACCOUNT, missing)
+    last = ledger.grant()
+    assert ledger.grants.unerased(LANE, ACCOUNT) == grants_of(last)
+    assert ledger.grants.unerased_before(LANE, ACCOUNT, decisions[-1][1]) == []
+
+
+def test_a_query_returns_no_more_grants_than_asked_for() -> None:
+    """The first ones, and the next ones once those are erased."""
+    ledger = Ledger()
+    first, second = ledger.grant(), ledger.grant()
+    revoked = ledger.revoke()
+
+    def ended() -> list[GrantId]:
+        return ledger.grants.ended_by_revocation(LANE, ACCOUNT, revoked, most=1)
+
+    assert ended() == grants_of(first)
+    ledger.grants.confirm(*grants_of(first))
+    assert ended() == grants_of(second)
+    ledger.grants.confirm(*grants_of(second))
+    assert ended() == []
 
 
 def test_an_erasure_in_the_ledger_is_ignored() -> None:
