@@ -8,7 +8,7 @@
                         compose, encode                         |
                                                                 +-----------> retained
                            ConsentWriter ---->  consent.L ------+                |
-                                  +---------->  ledger                           v
+                                  +---------->  ledger.L                         v
                                                                        stages/encryption
                                                                          EncryptionSink
                                                                     (vault, private bucket)

@@ -1,6 +1,6 @@
 """Open the eraser: its first step as a process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from threading import Event
 
@@ -9,11 +9,12 @@ from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
 from erasestream.pipeline.stages.erasure.stage import EraserStage
+from erasestream.schemas.ids import Lane
 from erasestream.sinks.buckets.access_policy import Action
 from erasestream.sinks.keys.key_vault import mark_erased
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.roles import ERASER
-from erasestream.topics.catalog.topic_names import ERASURES, LEDGER, consent_of
+from erasestream.topics.catalog.topic_names import consent_of, erasures_of, ledger_of
 from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
 from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.consent.ledger_view import LedgerView
@@ -33,10 +34,15 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
     """Open the eraser, a member of its group."""
     catalog, storage = settings.catalog(), storage_of(settings)
     connection = Connection(cluster=settings.cluster, role=ERASER)
-    topics = [consent_of(lane) for lane in catalog.lane_names]
-    partitions = _check(connection, topics)
+    lanes = catalog.lane_names
+    topics = [consent_of(lane) for lane in lanes]
+    partitions = _check(connection, lanes)
     consent = {name: partitions[name] for name in topics}
-    ledger = {name: partitions[name] for name in (LEDGER, ERASURES)}
+    ledger = {
+        topic_of(lane): partitions[topic_of(lane)]
+        for topic_of in (ledger_of, erasures_of)
+        for lane in lanes
+    }
     with ExitStack() as opened:
         vault = opened.enter_context(open_bucket(storage, storage.vault, ERASER, (Action.CREATE,)))
         writer = AcknowledgedWriter(connection=connection, timeout_s=LEDGER_TIMEOUT_S)
@@ -59,9 +65,7 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
             queue=queue,
             ledger=view,
             eraser=eraser,
-            findings=LedgerFindings(
-                writes=writer, ledger_partitions=ledger[LEDGER], source="/eraser"
-            ),
+            findings=LedgerFindings(writes=writer, partitions=ledger, source="/eraser"),
             outage=outage,
             beat=CompactionHeartbeat(writes=beats, partitions=consent).beat,
             beat_every_s=catalog.policy.heartbeat_s,
@@ -70,10 +74,11 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
         yield opened.enter_context(closing(stage))
 
 
-def _check(connection: Connection, topics: list[str]) -> dict[str, int]:
-    """Return how many partitions the consent topics, the ledger and `erasures` have."""
+def _check(connection: Connection, lanes: Iterable[Lane]) -> dict[str, int]:
+    """Return how many partitions the lanes' decisions, ledgers and confirmed erasures have."""
     both = (Operation.READ, Operation.WRITE)
+    topics = [name(lane) for name in (consent_of, ledger_of, erasures_of) for lane in lanes]
     with Admin(connection) as admin:
-        partitions = admin.check_rights(dict.fromkeys([*topics, LEDGER, ERASURES], both))
+        partitions = admin.check_rights(dict.fromkeys(topics, both))
     GroupOffsets(connection).check(ERASER, Partition(topics[0], 0))
     return partitions

@@ -13,11 +13,11 @@ from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import (
-    LEDGER,
     RETAINED,
     consent_of,
     cutouts_of,
     ephemeral_of,
+    ledger_of,
     uploads_of,
 )
 from erasestream.topics.consent.ledger_findings import LedgerFindings
@@ -44,7 +44,7 @@ def router_stage(settings: Settings, stopping: Event) -> Iterator[RouterStage]:
     with ExitStack() as opened:
         writer = AcknowledgedWriter(connection=connection, timeout_s=FINDING_TIMEOUT_S)
         opened.enter_context(closing(writer))
-        findings = LedgerFindings(writes=writer, ledger_partitions=partitions[LEDGER])
+        findings = LedgerFindings(writes=writer, partitions=partitions)
         view = opened.enter_context(consent_view(connection, catalog, report=findings.report))
         originals = opened.enter_context(closing(RecordFetcher(connection=connection)))
         admin = opened.enter_context(Admin(connection, timeout_s=OPEN_ANSWER_S))
@@ -76,7 +76,8 @@ def _check(connection: Connection, catalog: Catalog, *, answer_timeout_s: float)
             | {uploads_of(lane): read for lane in lanes}
             | {consent_of(lane): read for lane in lanes}
             | {ephemeral_of(lane): write for lane in lanes}
-            | {RETAINED: write, LEDGER: write}
+            | {ledger_of(lane): write for lane in lanes}
+            | {RETAINED: write}
         )
     GroupOffsets(connection, timeout_s=answer_timeout_s).check(
         ROUTER, Partition(cutouts_of(lanes[0]), 0)

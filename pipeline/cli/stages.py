@@ -43,7 +43,7 @@ def purge() -> None:
 
 
 def erase() -> None:
-    """Mark revoked grants as erased, in the vault, the ledger and `erasures` (extra sink)."""
+    """Mark revoked grants as erased, in the vault, `ledger.L` and `erasures.L` (extra sink)."""
     from erasestream.pipeline.bootstrap.erasure import eraser_stage
 
     _run("erase", eraser_stage, ERASER)

@@ -21,7 +21,7 @@ PHOTO_PX = 640
 THUMBNAIL_PX = 200
 """Longer sides of the pictures in the report, twice their displayed size."""
 HEX_ROW_BYTES = 16
-TOPIC_ORDER = ("uploads", "cutouts", "ephemeral", "retained", "consent", "ledger")
+TOPIC_ORDER = ("uploads", "cutouts", "ephemeral", "retained", "consent", "ledger", "erasures")
 """Topics in the order in which an image reaches them."""
 
 SPAN_TITLES = {

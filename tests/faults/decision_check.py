@@ -31,9 +31,7 @@ def check_decisions(
     """Count the violations of each of these rules."""
     found: Counter[str] = Counter()
     states = _by_account(records_of_kind(topics, "consent"))
-    entries = _by_account(
-        (r.attributes.get("ce_lane", ""), r) for _, r in records_of_kind(topics, "ledger")
-    )
+    entries = _by_account(records_of_kind(topics, "ledger"))
     erased: dict[str, int] = {}
     for _, record in records_of_kind(topics, "erasures"):
         erased.setdefault(
@@ -44,7 +42,7 @@ def check_decisions(
         recorded = {call.decision_id for call in account_calls if call.decision_id}
         entry_of = {each.id: each.offset for each in entries[account]}
         state_ids = {each.id for each in states[account]}
-        if not missed.get("ledger") and not missed.get(f"consent.{account[0]}"):
+        if not missed.get(f"ledger.{account[0]}") and not missed.get(f"consent.{account[0]}"):
             found["recorded, but missing"] += len(recorded - (entry_of.keys() & state_ids))
         found["ordered differently in state and ledger"] += _count_misordered(
             states[account], entry_of, recorded

@@ -191,7 +191,10 @@ WRONG: dict[str, tuple[Callable[[], Evidence], str]] = {
         ),
         "misrouted",
     ),
-    "no proof": (lambda: with_records(evidence_of(IN_FORCE, retained=True), "ledger"), "misrouted"),
+    "no proof": (
+        lambda: with_records(evidence_of(IN_FORCE, retained=True), "ledger.shop"),
+        "misrouted",
+    ),
 }
 
 

@@ -10,8 +10,10 @@ from erasestream.pipeline.runtime.runner import EX_SOFTWARE, EX_UNAVAILABLE
 from erasestream.pipeline.settings import LaneSettings
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import provision
+from erasestream.topics.catalog.acl import rights
 from erasestream.topics.kafka.admin import Admin
 from tests.flow.waiting import eventually
+from tests.kafka_administration import rights_in_effect
 from tests.paths import CACHE
 from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 
@@ -35,7 +37,10 @@ class StackHarness:
     def start(self, stages: Iterable[str] = STAGES) -> None:
         """Start the servers, create topics and rights, then start the stages."""
         self.stack.start_servers()
-        provision(Admin(self.stack.admin()), self.stack.catalog(), show=lambda _plan: None)
+        with Admin(self.stack.admin()) as admin:
+            provision(admin, self.stack.catalog(), show=lambda _plan: None)
+            declared = rights(self.stack.catalog())
+            eventually("the rights are in effect", lambda: declared <= rights_in_effect(admin))
         self.start_stages(stages)
 
     def stop(self) -> None:

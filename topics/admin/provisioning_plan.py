@@ -6,8 +6,9 @@ Rules:
   the next plan is empty.
 * Rights that the catalog does not name are revoked.  Topics that it does not name are left
   unchanged and reported.
-* Partition counts only grow, those of uploads last.  Those of `consent.L` never change, because
-  the partition of an account is computed from them.
+* Partition counts only grow, those of uploads last.  Those of a topic whose
+  records are placed by account (`consent.L`, `ledger.L`, `erasures.L`) never change, because the
+  partition of an account is computed from them.
 * Every new partition of `cutouts.L` gets the router group's first offset together with its first
   replay mark (`replay_mark.py`), on the same evidence that the router requires: the partition of
   `ephemeral.L` never held a record, so nothing was routed.
@@ -131,7 +132,7 @@ def _topic_changes(catalog: Catalog, counts: dict[str, int]) -> Iterator[Change]
         if actual is None:
             yield CreateTopic(topic)
         elif actual < topic.partitions:
-            if topic.compacted:
+            if topic.is_placed_by_account:
                 raise Refused(f"{topic.name} has {actual} partitions, and that never changes")
             yield AddPartitions(topic, actual)
         elif actual > topic.partitions:

@@ -11,7 +11,8 @@ Rules:
 * Records before the log start may have been deleted unread.  The committed offset therefore makes
   the router assume a loss: results of older uploads may be missing, and are counted.
 * If the ephemeral topic no longer has the last routed result, nothing is changed.
-* Every repair is recorded in the ledger.  The routers must be stopped.
+* Every repair is recorded in the shared ledger, which no lane can write.  The routers must be
+  stopped.
 """
 
 import os

@@ -4,7 +4,8 @@ Everything else is derived from this table and never written by hand: the topics
 (`config`), the access rights (`acl.py`), the plan of provisioning (`admin/provisioning.py`) and
 the sums of the promise (`retention_budget.py`).
 
-Each lane has four topics of its own; all lanes share `retained`, `ledger` and `erasures`.
+Each lane has topics of its own, which no other lane can read or write; the shared ones, `retained`
+and `ledger`, are for the stages, operators and the administrator.
 """
 
 import re
@@ -41,13 +42,14 @@ from erasestream.topics.catalog.roles import (
     lane_role,
 )
 from erasestream.topics.catalog.topic_names import (
-    ERASURES,
     LEDGER,
     RECORD_OVERHEAD_BYTES,
     RETAINED,
     consent_of,
     cutouts_of,
     ephemeral_of,
+    erasures_of,
+    ledger_of,
     uploads_of,
 )
 
@@ -58,6 +60,7 @@ class Key(StrEnum):
     NONE = "none"
     ACCOUNT = "account"
     LANE_AND_ACCOUNT = "lane/account"
+    LANE = "lane"
     UPLOAD_ID = "upload id"
 
 
@@ -97,6 +100,11 @@ class Topic:
     def compacted(self) -> bool:
         """Whether the brokers compact the topic to the last record of each key."""
         return self.superseded is not None
+
+    @property
+    def is_placed_by_account(self) -> bool:
+        """Whether the partition of a record is computed from its account."""
+        return self.key in (Key.ACCOUNT, Key.LANE_AND_ACCOUNT)
 
     @property
     def max_record_bytes(self) -> int:
@@ -192,7 +200,7 @@ def _topics(lanes: tuple[LaneSpec, ...], policy: Policy, shared: int) -> Iterato
     for spec in lanes:
         yield from _image_topics(spec, policy)
         yield _consent_topic(spec.name, policy, shared)
-    accounts = tuple(lane_role(spec.name, LaneRole.ACCOUNT) for spec in lanes)
+        yield from _history_topics(spec.name, shared)
     yield Topic(
         name=RETAINED,
         events=(Retained,),
@@ -205,19 +213,11 @@ def _topics(lanes: tuple[LaneSpec, ...], policy: Policy, shared: int) -> Iterato
     )
     yield Topic(
         name=LEDGER,
-        events=(DecisionEntry, ErasureEntry, Finding, Repair),
-        key=Key.LANE_AND_ACCOUNT,
+        events=(Finding, Repair),
+        key=Key.LANE,
         partitions=shared,
-        writers=(*accounts, OPERATOR, ROUTER, ERASER, ADMIN),
-        readers=(*accounts, OPERATOR, ERASER, AUDITOR),
-    )
-    yield Topic(
-        name=ERASURES,
-        events=(ErasureEntry,),
-        key=Key.LANE_AND_ACCOUNT,
-        partitions=shared,
-        writers=(ERASER,),
-        readers=(*accounts, OPERATOR, ERASER, AUDITOR),
+        writers=(ROUTER, ERASER, ADMIN),
+        readers=(OPERATOR, AUDITOR),
     )
 
 
@@ -265,4 +265,24 @@ def _consent_topic(lane: Lane, policy: Policy, shared: int) -> Topic:
         writers=(account, OPERATOR, ERASER),  # the eraser writes heartbeats
         readers=(account, OPERATOR, ROUTER, SINK, ERASER),
         superseded=retention_budget.superseded(policy),
+    )
+
+
+def _history_topics(lane: Lane, shared: int) -> Iterator[Topic]:
+    account = lane_role(lane, LaneRole.ACCOUNT)
+    yield Topic(
+        name=ledger_of(lane),
+        events=(DecisionEntry, ErasureEntry, Finding),
+        key=Key.LANE_AND_ACCOUNT,
+        partitions=shared,
+        writers=(account, OPERATOR, ROUTER, ERASER),
+        readers=(account, OPERATOR, ERASER, AUDITOR),
+    )
+    yield Topic(
+        name=erasures_of(lane),
+        events=(ErasureEntry,),
+        key=Key.LANE_AND_ACCOUNT,
+        partitions=shared,
+        writers=(ERASER,),
+        readers=(account, OPERATOR, ERASER, AUDITOR),
     )

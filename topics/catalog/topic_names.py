@@ -6,8 +6,7 @@ from erasestream.schemas.ids import Lane
 
 RETAINED = "retained"
 LEDGER = "ledger"
-ERASURES = "erasures"
-"""Erasures that the eraser confirms.  Every lane can write to the ledger, only the eraser here."""
+"""Entries about no account: repairs, and findings about no lane."""
 
 RECORD_OVERHEAD_BYTES = MAX_HEADER_BYTES + 1024
 """Size of headers, key and framing of a record batch with one record, besides its value."""
@@ -38,6 +37,16 @@ def ephemeral_of(lane: Lane) -> str:
 def consent_of(lane: Lane) -> str:
     """Return the topic with the last decision of every account."""
     return f"consent.{lane}"
+
+
+def ledger_of(lane: Lane) -> str:
+    """Return the topic with the history of the lane's accounts, and the findings about the lane."""
+    return f"ledger.{lane}"
+
+
+def erasures_of(lane: Lane) -> str:
+    """Return the topic of the lane's confirmed erasures, where only the eraser can write."""
+    return f"erasures.{lane}"
 
 
 def lane_of(topic: str) -> Lane:

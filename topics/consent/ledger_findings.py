@@ -1,4 +1,4 @@
-"""Findings about consent records: logged at once, and written to the ledger later.
+"""Findings about consent records: logged at once, and written to the lane's ledger later.
 
 A finding's id is derived from the position of its record: every router finds the same record,
 again after each restart, and all their entries are one.  Entries wait until the router has time
@@ -12,6 +12,7 @@ counted, and become one entry that names the first.
 import logging
 import time
 from collections import deque
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -20,8 +21,8 @@ from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.ledger import Finding, FindingKind
 from erasestream.schemas.ids import upload_id_of_position
-from erasestream.topics.catalog.topic_names import LEDGER, lane_of
-from erasestream.topics.kafka.partitioner import partition_of
+from erasestream.topics.catalog.topic_names import lane_of
+from erasestream.topics.consent.ledger_place import place_of_findings
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 
@@ -48,14 +49,15 @@ class LedgerFindings:
         self,
         *,
         writes: AcknowledgedWriter,
-        ledger_partitions: int,
+        partitions: Mapping[str, int],
         source: str = "/router",
         now: WallClock = lambda: datetime.now(UTC),
         clock: Clock = time.monotonic,
         max_waiting: int = MAX_WAITING,
     ) -> None:
+        """`partitions`: the partition counts of the lanes' ledgers."""
         self._writes = writes
-        self._ledger_partitions = ledger_partitions
+        self._partitions = partitions
         self._source = source
         self._now = now
         self._clock = clock
@@ -109,6 +111,5 @@ class LedgerFindings:
             kind=kind,
             detail=detail,
         )
-        key = str(lane_of(about.topic)).encode()
-        at = Partition(LEDGER, partition_of(key, self._ledger_partitions))
+        at, key = place_of_findings(lane_of(about.topic), self._partitions)
         self._writes.write(at, key, to_wire(event, source=self._source))

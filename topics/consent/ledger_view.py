@@ -1,7 +1,12 @@
-"""Grants of each account in the order of the ledger, and which of them are erased.
+"""Grants of each account in the order of its ledger, and which of them are erased.
 
-The ledger holds the decisions.  Erasures are taken from the topic `erasures` alone: every lane
-can write to the ledger, only the eraser to `erasures`.
+Rules:
+
+* `ledger.L` holds the decisions.  Erasures are taken from `erasures.L` alone: the lane's account
+  service can write to the ledger, only the eraser to `erasures.L`.
+* An entry counts only where it belongs (`ledger_place.py`).
+* The first entry with a decision's id counts, and keeps its position in the order; later ones are
+  ignored.
 """
 
 import struct
@@ -14,7 +19,8 @@ from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.events.consent import Decision
 from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id
-from erasestream.topics.catalog.topic_names import ERASURES, LEDGER
+from erasestream.topics.catalog.topic_names import erasures_of, ledger_of
+from erasestream.topics.consent.ledger_place import belongs, ledger_key
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView
 from erasestream.topics.kafka.records import Partition, Record
@@ -36,18 +42,19 @@ class Erasures:
     A grant's id is derived from lane and account (`ids.grant_id`), so that it suffices.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: Mapping[str, int]) -> None:
+        """`partitions`: the partition counts by topic."""
+        self._partitions = partitions
         self._erased: set[bytes] = set()
 
     def apply(self, record: Record) -> None:
         """Apply one record; records of other topics are ignored."""
-        if record.at.topic != ERASURES:
-            return
         try:
             entry = from_wire(ErasureEntry, record.headers, record.value)
         except InvalidEvent:
             return
-        self.add(entry.grant)
+        if belongs(record, erasures_of(entry.lane), entry.account, self._partitions):
+            self.add(entry.grant)
 
     def add(self, grant: GrantId) -> None:
         """Add a grant whose erasure is confirmed."""
@@ -66,39 +73,37 @@ class GrantHistory:
     203 MB for one decision of each of a million accounts, 27 MB for as many decisions of a
     thousand accounts (measured).
 
-    The first entry of a decision counts: one that repeats it never moves it.
-
     The grants that a query returns are not erased, and at most `most`, if it is given.  A query
     takes no longer for an account with many decisions, most of whose grants are erased.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: Mapping[str, int]) -> None:
+        """`partitions`: the partition counts by topic."""
+        self._partitions = partitions
         self._decisions: dict[bytes, bytearray] = {}
         self._erased_below: dict[bytes, int] = {}
         """Row before which an account has no unerased grant; of accounts with many decisions."""
         self._indexes: dict[bytes, dict[bytes, int]] = {}
         """Rows of the decisions of accounts with many."""
-        self._erased = Erasures()
+        self._erased = Erasures(partitions)
 
     def apply(self, record: Record) -> None:
-        """Apply one entry of the ledger or of `erasures`.
+        """Apply one entry of a ledger or of confirmed erasures.
 
-        Entries of other kinds, and entries in the wrong topic, are ignored.
+        Entries of other kinds, and entries where they do not belong, are ignored.
         """
-        key = record.key or b""
         try:
-            event = type_of(record.headers)
-            if event is DecisionEntry and record.at.topic == LEDGER:
+            if type_of(record.headers) is DecisionEntry:
                 entry = from_wire(DecisionEntry, record.headers, record.value)
-                self._append(key, entry, record.appended_ms)
+                if belongs(record, ledger_of(entry.lane), entry.account, self._partitions):
+                    self._append(entry, record.appended_ms)
             else:
                 self._erased.apply(record)
         except InvalidEvent:
             return
 
-    def _append(self, key: bytes, entry: DecisionEntry, appended_ms: int) -> None:
-        if key != ledger_key(entry.lane, entry.account):
-            return
+    def _append(self, entry: DecisionEntry, appended_ms: int) -> None:
+        key = ledger_key(entry.lane, entry.account)
         if self._row(key, entry.id) is not None:
             return
         rows = self._decisions.setdefault(key, bytearray())
@@ -221,19 +226,15 @@ def _appended_ms(rows: Rows, number: int) -> int:
     return int(appended_ms)
 
 
-def ledger_key(lane: Lane, account: AccountId) -> bytes:
-    """Return the key of all entries about an account in the ledger."""
-    return f"{lane}/{account}".encode()
-
-
 class LedgerView:
-    """Grants and erasures of all accounts, read from the brokers."""
+    """Grants and erasures of the accounts of some lanes, read from the brokers."""
 
     def __init__(self, *, connection: Connection, partitions: Mapping[str, int]) -> None:
-        """Read both topics; `partitions` are their partition counts."""
-        self.grants = GrantHistory()
-        topics = {name: partitions[name] for name in (LEDGER, ERASURES)}
-        self._view = CompactedView(connection=connection, topics=topics, apply=self.grants.apply)
+        """Read these ledgers and confirmed erasures; `partitions` are their partition counts."""
+        self.grants = GrantHistory(partitions)
+        self._view = CompactedView(
+            connection=connection, topics=partitions, apply=self.grants.apply
+        )
 
     def catch_up(self, *, deadline_s: float) -> set[Partition]:
         """Apply every record acknowledged before this call, and return the complete partitions.

@@ -11,8 +11,9 @@ from erasestream.schemas.events.base import utc
 from erasestream.schemas.events.consent import Channel, Decision
 from erasestream.schemas.events.ledger import DecisionEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, is_account
-from erasestream.topics.catalog.topic_names import ERASURES, LEDGER, consent_of
-from erasestream.topics.consent.ledger_view import Erasures, GrantHistory, ledger_key
+from erasestream.topics.catalog.topic_names import consent_of, erasures_of, ledger_of
+from erasestream.topics.consent.ledger_place import Place, place
+from erasestream.topics.consent.ledger_view import Erasures, GrantHistory
 from erasestream.topics.consent.view import ActiveGrant, ConsentState
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
@@ -49,19 +50,21 @@ class ConsentReader:
 
     Every query reads the account's partition up to its end offset at that moment.  Active grants
     and erasures are cached between queries, about 80 bytes for each granted account and for each
-    erased grant of any lane: the next query reads new records only.
+    erased grant of the lane: the next query reads new records only.
     """
 
     def __init__(self, *, connection: Connection, lane: Lane) -> None:
         self._lane = lane
         with ExitStack() as opened:
             admin = opened.enter_context(Admin(connection))
-            self.partitions = admin.check_rights({consent_of(lane): (), LEDGER: (), ERASURES: ()})
+            self.partitions = admin.check_rights(
+                {consent_of(lane): (), ledger_of(lane): (), erasures_of(lane): ()}
+            )
             self._queries = OffsetQueries(admin)
             self._reads = opened.enter_context(closing(PartitionReader(connection)))
             self._opened = opened.pop_all()
         self._decisions = self._cached(consent_of(lane), self._empty_state)
-        self._erasures = self._cached(ERASURES, Erasures)
+        self._erasures = self._cached(erasures_of(lane), lambda: Erasures(self.partitions))
 
     def close(self) -> None:
         """Disconnect.  Idempotent."""
@@ -110,9 +113,8 @@ class ConsentReader:
         if offset == begin[at]:
             return []
         records: list[Record] = []
-        self.read(
-            at.topic, key=account.encode(), apply=records.append, begin=begin, end={at: offset}
-        )
+        place = Place(at, account.encode())
+        self.read(place, apply=records.append, begin=begin, end={at: offset})
         return records
 
     def partition_for(self, account: AccountId) -> Partition:
@@ -121,8 +123,8 @@ class ConsentReader:
         return Partition(topic, partition_of(account.encode(), self.partitions[topic]))
 
     def _is_erased(self, account: AccountId, grant: GrantId) -> bool:
-        number = partition_of(ledger_key(self._lane, account), self.partitions[ERASURES])
-        with self._erasures[number].now() as (erasures, _):
+        at, _ = self.place(erasures_of(self._lane), account)
+        with self._erasures[at.number].now() as (erasures, _):
             return grant in erasures
 
     def account_grants(self, account: str) -> "AccountGrants":
@@ -135,24 +137,27 @@ class ConsentReader:
 
     def history(self, account: str) -> list[HistoryEntry]:
         """Return every decision of this account, oldest first."""
-        key = ledger_key(self._lane, validated(account))
         records: list[Record] = []
-        self.read(LEDGER, key=key, apply=records.append)
-        return list(_history(records, key))
+        owner = validated(account)
+        self.read(self.place(ledger_of(self._lane), owner), apply=records.append)
+        return list(_history(records, self._lane, owner))
+
+    def place(self, topic: str, account: AccountId) -> Place:
+        """Return the place of the account's entries in its lane's ledger, or confirmed erasures."""
+        return place(topic, account, self.partitions)
 
     def read(
         self,
-        topic: str,
+        place: Place,
         *,
-        key: bytes,
         apply: Callable[[Record], None],
         begin: Mark | None = None,
         end: Mark | None = None,
     ) -> Mark:
-        """Apply the records of one key in its partition, and return the offset read up to."""
+        """Apply the records in one place, and return the offset read up to."""
         return self._reads.read(
-            Partition(topic, partition_of(key, self.partitions[topic])),
-            lambda record: apply(record) if record.key == key else None,
+            place.at,
+            lambda record: apply(record) if record.key == place.key else None,
             begin=begin,
             end=end,
             deadline_s=READ_TIMEOUT_S,
@@ -164,7 +169,7 @@ class AccountGrants:
 
     def __init__(self, reader: ConsentReader, lane: Lane, account: AccountId) -> None:
         self._reader, self._lane, self._account = reader, lane, account
-        self._grants = GrantHistory()
+        self._grants = GrantHistory(reader.partitions)
         self._reached: dict[str, Mark] = {}
 
     def unerased(self) -> list[GrantId]:
@@ -183,10 +188,10 @@ class AccountGrants:
 
     def _catch_up(self) -> None:
         """Apply all new records of a topic, or none."""
-        key = ledger_key(self._lane, self._account)
-        for topic in (LEDGER, ERASURES):
+        for topic in (ledger_of(self._lane), erasures_of(self._lane)):
             begin, records = self._reached.get(topic), list[Record]()
-            reached = self._reader.read(topic, key=key, apply=records.append, begin=begin)
+            entries = self._reader.place(topic, self._account)
+            reached = self._reader.read(entries, apply=records.append, begin=begin)
             for record in records:
                 # A deposed leader has fewer records; then they are read from the beginning.
                 if begin is None or record.offset >= begin[record.at]:
@@ -194,9 +199,17 @@ class AccountGrants:
             self._reached[topic] = reached
 
 
-def _history(records: list[Record], key: bytes) -> Iterator[HistoryEntry]:
+def _history(records: list[Record], lane: Lane, account: AccountId) -> Iterator[HistoryEntry]:
+    """Return the first entry of each decision; the lane's service can write anything else."""
+    seen: set[str] = set()
     for record in records:
-        if record.key == key and type_of(record.headers) is DecisionEntry:
+        try:
+            if type_of(record.headers) is not DecisionEntry:
+                continue
             entry = from_wire(DecisionEntry, record.headers, record.value)
-            appended_at = utc(record.appended_ms)
-            yield HistoryEntry(appended_at, entry.decision, entry.actor, entry.channel)
+        except InvalidEvent:
+            continue
+        if (entry.lane, entry.account) != (lane, account) or entry.id in seen:
+            continue
+        seen.add(entry.id)
+        yield HistoryEntry(utc(record.appended_ms), entry.decision, entry.actor, entry.channel)

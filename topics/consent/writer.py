@@ -15,34 +15,31 @@ Rules of writing, in this order:
 
 A revocation that `revoke` returned is *recorded*: every later routing decision honours it.  It is
 *confirmed* once the vault holds the erasure markers of all the account's grants, which the eraser
-reports in the topic `erasures`, where only the eraser can write.  From then on no picture that was
+reports in `erasures.L`, where only the eraser can write.  From then on no picture that was
 retained under them is opened.
 """
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import NamedTuple
 
 from erasestream.schemas.clocks import Deadline, WallClock
-from erasestream.schemas.codec.cloudevents import Wire, to_wire
+from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import Refused, Unavailable
 from erasestream.schemas.events.consent import GRANT_WINDOW, Channel, ConsentDecision, Decision
 from erasestream.schemas.events.ledger import DecisionEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.topics.catalog.roles import OPERATOR
-from erasestream.topics.catalog.topic_names import LEDGER, consent_of
-from erasestream.topics.consent.ledger_view import ledger_key
+from erasestream.topics.catalog.topic_names import ledger_of
 from erasestream.topics.consent.reader import ConsentReader, validated
 from erasestream.topics.consent.write_conflicts import has_conflict
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import Mark
-from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
-from erasestream.topics.kafka.records import Partition
 
 WRITE_TIMEOUT_S = 2 * GRANT_WINDOW.total_seconds()
 """Timeout of a write.  A grant that was given up must never count.
@@ -99,7 +96,7 @@ class ConsentWriter:
             writes = AcknowledgedWriter(connection=connection, timeout_s=WRITE_TIMEOUT_S)
             opened.callback(writes.close)
             self._opened = opened.pop_all()
-        self._records = _DecisionRecords(writes, lane=lane, partitions=self.reader.partitions)
+        self._records = _DecisionRecords(writes, lane=lane, reader=self.reader)
 
     def close(self) -> None:
         """Disconnect.  Idempotent."""
@@ -188,12 +185,10 @@ class ConsentWriter:
 class _DecisionRecords:
     """Writes the two records of a decision: its ledger entry, then its state."""
 
-    def __init__(
-        self, writes: AcknowledgedWriter, *, lane: Lane, partitions: Mapping[str, int]
-    ) -> None:
+    def __init__(self, writes: AcknowledgedWriter, *, lane: Lane, reader: ConsentReader) -> None:
         self._writes = writes
         self._lane = lane
-        self._partitions = partitions
+        self._reader = reader
 
     def write(self, decision: ConsentDecision) -> Written:
         """Write both records, and return where the state was appended.
@@ -203,16 +198,12 @@ class _DecisionRecords:
         """
         source = f"/lanes/{self._lane}/consent"
         entry = DecisionEntry(lane=self._lane, **decision.model_dump())
-        entry_key = ledger_key(self._lane, decision.account)
-        entered = self._append(LEDGER, entry_key, to_wire(entry, source=source))
+        entries = self._reader.place(ledger_of(self._lane), decision.account)
+        entered = self._writes.write(*entries, to_wire(entry, source=source))
         if decision.is_void(entered.at):
             raise Unavailable(TOO_LATE)
-        state_key = decision.account.encode()
-        state = self._append(consent_of(self._lane), state_key, to_wire(decision, source=source))
+        at, key = self._reader.partition_for(decision.account), decision.account.encode()
+        state = self._writes.write(at, key, to_wire(decision, source=source))
         if decision.is_void(state.at):
             raise Unavailable(TOO_LATE)
         return state
-
-    def _append(self, topic: str, key: bytes, wire: Wire) -> Written:
-        at = Partition(topic, partition_of(key, self._partitions[topic]))
-        return self._writes.write(at, key, wire)

@@ -1,8 +1,7 @@
 """Determine which grants a decision ends.  Pure.
 
-The decision is taken from its record in `consent.L`, whose topic proves the lane.  The ledger, to
-which all lanes write, only lists the grants that there were: their ids cannot be forged
-(`ids.grant_id`).
+The decision is taken from its record in `consent.L`, whose topic proves the lane.  The lane's
+ledger only lists the grants that there were: their ids cannot be forged (`ids.grant_id`).
 
 A record that the ledger does not have, or that cannot be read, was not written by our writer.
 In doubt it ends all grants that the account had until then.

@@ -1,4 +1,4 @@
-"""Erase grants: a marker in the vault, an entry in the ledger, then one in `erasures`.
+"""Erase grants: a marker in the vault, an entry in the lane's ledger, then one in `erasures.L`.
 
 Each step is taken only after the one before was acknowledged, and only once, however long the next
 one fails.  A step that fails is retried by the next call of `erase`.
@@ -17,9 +17,9 @@ from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.ledger import ErasureEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
-from erasestream.topics.catalog.topic_names import ERASURES, LEDGER
-from erasestream.topics.consent.ledger_view import GrantHistory, ledger_key
-from erasestream.topics.kafka.partitioner import partition_of
+from erasestream.topics.catalog.topic_names import erasures_of, ledger_of
+from erasestream.topics.consent.ledger_place import Place, place
+from erasestream.topics.consent.ledger_view import GrantHistory
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 
@@ -30,7 +30,7 @@ MAX_PARALLEL_MARKS = 8
 class GrantEraser:
     """Erases grants; `mark` creates a grant's marker in the vault.
 
-    `partitions`: the partition counts of the ledger and of `erasures`.
+    `partitions`: the partition counts of the lanes' ledgers and of `erasures.L`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class GrantEraser:
         self._pool = ThreadPoolExecutor(MAX_PARALLEL_MARKS, thread_name_prefix="eraser")
         self._is_vault_unavailable = False
         self._marked: dict[EndedGrant, Wire] = {}
-        """Grants that are marked and not in `erasures` yet, with their entries."""
+        """Grants that are marked and not in `erasures.L` yet, with their entries."""
         self._in_ledger: set[EndedGrant] = set()
         """Those of `_marked` whose entry is in the ledger."""
         self.count = 0
@@ -71,18 +71,18 @@ class GrantEraser:
         self._mark_all([each for each in remaining if each not in self._marked])
         marked = [each for each in remaining if each in self._marked]
         unrecorded = [each for each in marked if each not in self._in_ledger]
-        self._in_ledger.update(self._write_entries(LEDGER, unrecorded, shown))
+        self._in_ledger.update(self._write_entries(ledger_of, unrecorded, shown))
         recorded = [each for each in marked if each in self._in_ledger]
-        confirmed = self._write_entries(ERASURES, recorded, shown)
+        confirmed = self._write_entries(erasures_of, recorded, shown)
         for each in confirmed:
             del self._marked[each]
         self._in_ledger.difference_update(confirmed)
         self.count += len(confirmed)
         return erased.union(confirmed)
 
-    def partition_for(self, topic: str, lane: Lane, account: AccountId) -> Partition:
-        """Return the partition of the ledger or of `erasures` with the account's entries."""
-        return Partition(topic, partition_of(ledger_key(lane, account), self._partitions[topic]))
+    def ledger_partition(self, lane: Lane, account: AccountId) -> Partition:
+        """Return the partition of the lane's ledger with the account's entries."""
+        return place(ledger_of(lane), account, self._partitions).at
 
     def close(self) -> None:
         """Stop the threads."""
@@ -107,19 +107,21 @@ class GrantEraser:
         return True
 
     def _write_entries(
-        self, topic: str, ended: list[EndedGrant], shown: set[Partition]
+        self,
+        topic_of: Callable[[Lane], str],
+        ended: list[EndedGrant],
+        shown: set[Partition],
     ) -> list[EndedGrant]:
         """Write the entries of these grants; return those that are acknowledged."""
-        at = {each: self.partition_for(topic, each.lane, each.account) for each in ended}
-        for unavailable in set(at.values()) - shown:
+        places: dict[EndedGrant, Place] = {
+            each: place(topic_of(each.lane), each.account, self._partitions) for each in ended
+        }
+        for unavailable in {each.at for each in places.values()} - shown:
             self._outage.report(Unavailable(f"{unavailable}: no answer"))
-        written = [each for each in ended if at[each] in shown]
+        written = [each for each in ended if places[each].at in shown]
         try:
             answers = self._writes.write_all(
-                [
-                    (at[each], ledger_key(each.lane, each.account), self._marked[each])
-                    for each in written
-                ]
+                [(*places[each], self._marked[each]) for each in written]
             )
         except Unavailable as error:
             self._outage.report(error)

@@ -22,7 +22,7 @@ from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.ledger import FindingKind
-from erasestream.topics.catalog.topic_names import LEDGER, lane_of
+from erasestream.topics.catalog.topic_names import lane_of
 from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.consent.ledger_view import GrantHistory
 from erasestream.topics.kafka.records import Partition, Record
@@ -67,7 +67,7 @@ class DecisionEvaluator:
         lane, account = lane_of(record.at.topic), account_of(record)
         if account is None:
             return Evaluation(pending, [])
-        entries = self._eraser.partition_for(LEDGER, lane, account)
+        entries = self._eraser.ledger_partition(lane, account)
         if entries not in shown:
             self._outage.report(Unavailable(f"{entries}: no answer"))
             return Evaluation(pending._replace(entry_due=None), None)

@@ -2,12 +2,12 @@
 
 For every decision, in this order:
 
-1. Catch up with the ledger, which has every decision before it counts.  A decision whose entry is
-   missing waits (`pending_decisions.py`).
+1. Catch up with the lanes' ledgers, which have every decision before it counts.  A decision whose
+   entry is missing waits (`pending_decisions.py`).
 2. Create the marker `erased/<grant>` of each grant that the decision ends (`ended_grants.py`) and
    that is not erased yet; once the marker exists, no key of that grant is used any more.
-3. Write the erasure to the ledger, for the record, and then to `erasures`, to which only the
-   eraser can write.  That *confirms* the revocation (`grant_eraser.py`).
+3. Write the erasure to the lane's ledger, for the record, and then to `erasures.L`, to which only
+   the eraser can write.  That *confirms* the revocation (`grant_eraser.py`).
 4. Commit the offset.  A crash before that repeats the steps, which are idempotent.
 
 A decision that cannot be done because a partition or the vault is unavailable is retried in the

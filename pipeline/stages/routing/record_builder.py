@@ -9,7 +9,7 @@ from erasestream.schemas.events.images import Cutout, Failure, Part, Result, Ret
 from erasestream.schemas.events.ledger import Finding, FindingKind
 from erasestream.schemas.ids import GrantId, Lane, upload_id_of_position
 from erasestream.schemas.image_formats import sniff_content_type
-from erasestream.topics.catalog.topic_names import LEDGER, RETAINED, ephemeral_of, uploads_of
+from erasestream.topics.catalog.topic_names import RETAINED, ephemeral_of, ledger_of, uploads_of
 from erasestream.topics.kafka.records import Outgoing, Record
 
 
@@ -70,4 +70,4 @@ def gap_finding(
         detail=f"{missing} before {uploads_of(lane)} {position}",
     )
     wire = to_wire(event, source="/router")
-    return Outgoing(LEDGER, -1, str(lane).encode(), wire.headers, wire.value)
+    return Outgoing(ledger_of(lane), -1, str(lane).encode(), wire.headers, wire.value)

@@ -17,10 +17,13 @@ CATALOG = Catalog.build((LaneSpec(name=SHOP), LaneSpec(name=SHOPS)))
 RIGHTS = rights(CATALOG)
 
 CONSENTS = "consent.shop consent.shops"
+LEDGERS = "ledger.shop ledger.shops"
+ERASURES = "erasures.shop erasures.shops"
 UPLOADS = "uploads.shop uploads.shops"
 CUTOUTS = "cutouts.shop cutouts.shops"
 EVERYTHING = (
-    f"{UPLOADS} {CUTOUTS} ephemeral.shop ephemeral.shops {CONSENTS} retained ledger erasures"
+    f"{UPLOADS} {CUTOUTS} ephemeral.shop ephemeral.shops "
+    f"{CONSENTS} {LEDGERS} {ERASURES} retained ledger"
 )
 CLUSTER = "broker:kafka-cluster"
 
@@ -28,7 +31,8 @@ TABLE: dict[str, dict[str, str]] = {
     "inference": {"read": f"{UPLOADS} group:inference", "write": CUTOUTS},
     "router": {
         "read": f"{UPLOADS} {CUTOUTS} {CONSENTS} group:router",
-        "write": "ephemeral.shop ephemeral.shops retained ledger transactional_id:router.*",
+        "write": f"ephemeral.shop ephemeral.shops {LEDGERS} retained ledger "
+        "transactional_id:router.*",
     },
     "sink": {"read": f"retained {CONSENTS} group:sink"},
     "purger": {
@@ -37,15 +41,18 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "reader": {},
     "eraser": {
-        "read": f"{CONSENTS} ledger erasures group:eraser",
-        "write": f"{CONSENTS} ledger erasures",
+        "read": f"{CONSENTS} {LEDGERS} {ERASURES} group:eraser",
+        "write": f"{CONSENTS} {LEDGERS} {ERASURES} ledger",
     },
     "auditor": {
-        "read": "ledger erasures",
+        "read": f"{LEDGERS} {ERASURES} ledger",
         "describe": f"{EVERYTHING} {CLUSTER}",
         "describe_configs": f"{EVERYTHING} {CLUSTER}",
     },
-    "operator": {"read": f"{CONSENTS} ledger erasures", "write": f"{CONSENTS} ledger"},
+    "operator": {
+        "read": f"{CONSENTS} {LEDGERS} {ERASURES} ledger",
+        "write": f"{CONSENTS} {LEDGERS}",
+    },
     "admin": {"write": "ledger"},
 } | {
     f"{lane}.{service}": table
@@ -53,7 +60,10 @@ TABLE: dict[str, dict[str, str]] = {
     for service, table in {
         "producer": {"write": f"uploads.{lane}"},
         "consumer": {"read": f"ephemeral.{lane} group:{lane}.consumer.*"},
-        "account": {"read": f"consent.{lane} ledger erasures", "write": f"consent.{lane} ledger"},
+        "account": {
+            "read": f"consent.{lane} ledger.{lane} erasures.{lane}",
+            "write": f"consent.{lane} ledger.{lane}",
+        },
     }.items()
 }
 
@@ -97,9 +107,10 @@ def test_a_lane_reaches_nothing_of_another(lane: Lane, service: LaneRole) -> Non
     its = [right for right in RIGHTS if right.role == lane_role(lane, service)]
     assert its
     for right in its:
-        for topic in ("uploads", "cutouts", "ephemeral", "consent"):
+        for topic in ("uploads", "cutouts", "ephemeral", "consent", "ledger", "erasures"):
             assert not covers(right, Resource.TOPIC, f"{topic}.{other}")
-        assert not covers(right, Resource.TOPIC, "retained")
+        for shared in ("retained", "ledger"):
+            assert not covers(right, Resource.TOPIC, shared)
         for role in LaneRole:
             assert not covers(right, Resource.GROUP, f"{lane_role(other, role)}.group")
         for stage in STAGE_ROLES:

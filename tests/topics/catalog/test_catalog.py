@@ -21,13 +21,14 @@ from erasestream.topics.catalog.roles import (
     lane_role,
 )
 from erasestream.topics.catalog.topic_names import (
-    ERASURES,
     LEDGER,
     RETAINED,
     consent_of,
     cutouts_of,
     ephemeral_of,
+    erasures_of,
     lane_of,
+    ledger_of,
     uploads_of,
 )
 
@@ -59,7 +60,7 @@ def test_lanes_are_unique_and_there_is_at_least_one() -> None:
 
 
 def test_topic_names_contain_the_lane() -> None:
-    for name in (uploads_of, cutouts_of, ephemeral_of, consent_of):
+    for name in (uploads_of, cutouts_of, ephemeral_of, consent_of, ledger_of, erasures_of):
         assert lane_of(name(SHOP)) == SHOP
 
 
@@ -119,16 +120,29 @@ def test_purger_deletes_and_reads_nothing() -> None:
 
 
 def test_auditor_reads_no_image() -> None:
-    """It sees settings, the ledger, and confirmed erasures."""
+    """It sees settings, the ledgers, and confirmed erasures."""
     its = {right for right in RIGHTS if right.role == AUDITOR}
-    assert {r.name for r in its if r.operation is Operation.READ} == {LEDGER, ERASURES}
+    assert {r.name for r in its if r.operation is Operation.READ} == {
+        LEDGER,
+        *(name(lane) for name in (ledger_of, erasures_of) for lane in (SHOP, BULK)),
+    }
     assert not {r for r in its if r.operation in {Operation.WRITE, Operation.DELETE}}
 
 
 def test_only_the_eraser_writes_erasures() -> None:
-    assert roles_with(Operation.WRITE, ERASURES) == {ERASER}
-    accounts = {lane_role(lane, LaneRole.ACCOUNT) for lane in (SHOP, BULK)}
-    assert roles_with(Operation.READ, ERASURES) == accounts | {OPERATOR, ERASER, AUDITOR}
+    for lane in (SHOP, BULK):
+        account = lane_role(lane, LaneRole.ACCOUNT)
+        assert roles_with(Operation.WRITE, erasures_of(lane)) == {ERASER}
+        assert roles_with(Operation.READ, erasures_of(lane)) == {account, OPERATOR, ERASER, AUDITOR}
+
+
+def test_history_is_read_by_its_own_lane() -> None:
+    """And by operators, the eraser and the auditor; no lane reaches the shared ledger."""
+    for lane in (SHOP, BULK):
+        account = lane_role(lane, LaneRole.ACCOUNT)
+        assert roles_with(Operation.READ, ledger_of(lane)) == {account, OPERATOR, ERASER, AUDITOR}
+    assert roles_with(Operation.READ, LEDGER) == {OPERATOR, AUDITOR}
+    assert roles_with(Operation.WRITE, LEDGER) == {ROUTER, ERASER, ADMIN}
 
 
 def test_no_lane_has_rights_in_another() -> None:

@@ -17,7 +17,7 @@ from erasestream.schemas.events.consent import Channel, ConsentDecision, Decisio
 from erasestream.schemas.events.ledger import Finding
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.topics.catalog.roles import ADMIN, ERASER, LaneRole, lane_role
-from erasestream.topics.catalog.topic_names import ERASURES, LEDGER, consent_of
+from erasestream.topics.catalog.topic_names import consent_of, erasures_of, ledger_of
 from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.consent.writer import ConsentWriter
@@ -58,21 +58,21 @@ def eraser(
     vault: FakeVault,
     stopping: threading.Event,
     *,
-    ledger: type[LedgerView] = LedgerView,
+    view_of: type[LedgerView] = LedgerView,
     writes: AcknowledgedWriter | None = None,
     beat: Callable[[], None] = lambda: None,
     clock: Clock = time.monotonic,
 ) -> Iterator[EraserStage]:
     """Open the eraser of this lane alone."""
     connection = kafka.connection(ERASER)
-    partitions = {name: kafka.catalog()[name].partitions for name in (LEDGER, ERASURES)}
+    ledger = ledger_partitions(kafka, lane)
     writes = writes or AcknowledgedWriter(connection=connection, timeout_s=20)
     outage = OutageLog()
     grants = GrantEraser(
-        writes=writes, partitions=partitions, mark=vault.mark, stopping=stopping, outage=outage
+        writes=writes, partitions=ledger, mark=vault.mark, stopping=stopping, outage=outage
     )
     with (
-        closing(ledger(connection=connection, partitions=partitions)) as view,
+        closing(view_of(connection=connection, partitions=ledger)) as view,
         closing(
             WorkQueue(connection=connection, topics=[consent_of(lane)], instance="test")
         ) as queue,
@@ -82,9 +82,7 @@ def eraser(
             queue=queue,
             ledger=view,
             eraser=grants,
-            findings=LedgerFindings(
-                writes=writes, ledger_partitions=partitions[LEDGER], source="/eraser"
-            ),
+            findings=LedgerFindings(writes=writes, partitions=ledger, source="/eraser"),
             outage=outage,
             beat=beat,
             beat_every_s=60,
@@ -119,10 +117,21 @@ def running_eraser(
             thread.join()
 
 
-def read_findings(kafka: KafkaFixture) -> list[Finding]:
-    """Return all findings in the ledger."""
-    partitions = kafka.catalog()[LEDGER].partitions
-    reader = TopicReader(kafka.cluster, ADMIN, LEDGER, partitions)
+def partition_counts(kafka: KafkaFixture) -> dict[str, int]:
+    """Return the partition counts of all topics."""
+    return {topic.name: topic.partitions for topic in kafka.catalog().topics}
+
+
+def ledger_partitions(kafka: KafkaFixture, lane: Lane) -> dict[str, int]:
+    """Return the partition counts of the lane's ledger and of its confirmed erasures."""
+    catalog = kafka.catalog()
+    return {name: catalog[name].partitions for name in (ledger_of(lane), erasures_of(lane))}
+
+
+def read_findings(kafka: KafkaFixture, lane: Lane) -> list[Finding]:
+    """Return all findings in the lane's ledger."""
+    topic = ledger_of(lane)
+    reader = TopicReader(kafka.cluster, ADMIN, topic, kafka.catalog()[topic].partitions)
     try:
         records = reader.read_to_end()
     finally:

@@ -8,14 +8,13 @@ from confluent_kafka.admin import AdminClient
 
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import ERASER, OPERATOR, ROUTER, LaneRole, lane_role
-from erasestream.topics.catalog.topic_names import ERASURES, LEDGER
 from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.consent.reader import ConsentReader
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.consent.writer import ConsentWriter
 from tests.kafka_fixture import KafkaFixture
 from tests.leaks import Closable, ConstructionFault, check_each_construction_fails, no_leak
-from tests.topics.consent.consent_harness import OWNER, writer
+from tests.topics.consent.consent_harness import OWNER, ledger_partitions, writer
 
 
 def open_reader(kafka: KafkaFixture, lane: Lane) -> ConsentReader:
@@ -31,7 +30,7 @@ def open_view(kafka: KafkaFixture, lane: Lane) -> ConsentView:
 
 
 def open_ledger_view(kafka: KafkaFixture, lane: Lane) -> LedgerView:
-    partitions = {name: kafka.catalog()[name].partitions for name in (LEDGER, ERASURES)}
+    partitions = ledger_partitions(kafka, lane)
     return LedgerView(connection=kafka.connection(ERASER), partitions=partitions)
 
 

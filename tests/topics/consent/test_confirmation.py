@@ -12,17 +12,16 @@ from erasestream.schemas.errors import Refused, Unavailable
 from erasestream.schemas.events.ledger import ErasureEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.topics.catalog.roles import LaneRole, lane_role
-from erasestream.topics.catalog.topic_names import ERASURES, LEDGER
-from erasestream.topics.consent.ledger_view import ledger_key
-from erasestream.topics.kafka.partitioner import partition_of
+from erasestream.topics.catalog.topic_names import erasures_of, ledger_of
+from erasestream.topics.consent.ledger_place import place
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
-from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.topics.consent.consent_harness import (
     OWNER,
     FakeVault,
     eraser,
+    ledger_partitions,
     running_eraser,
     writer,
 )
@@ -59,7 +58,7 @@ def test_a_revocation_is_confirmed_once_its_markers_exist(
 
 
 def test_forged_erasures_are_ignored(kafka: KafkaFixture, lane: Lane) -> None:
-    """Another lane's service can write one to the ledger, but not to `erasures`."""
+    """The lane's own service can write one to its ledger, but not to `erasures.L`."""
     writes = writer(kafka, lane)
     grant = writes.grant("acct", **OWNER).grant
     assert grant
@@ -76,13 +75,12 @@ def test_forged_erasures_are_ignored(kafka: KafkaFixture, lane: Lane) -> None:
         ),
         source="/eraser",
     )
-    key = ledger_key(lane, account)
-    role = lane_role(kafka.open_lane(), LaneRole.ACCOUNT)
+    role = lane_role(lane, LaneRole.ACCOUNT)
     forger = AcknowledgedWriter(connection=kafka.connection(role), timeout_s=10)
-    number = partition_of(key, kafka.catalog()[LEDGER].partitions)
-    forger.write(Partition(LEDGER, number), key, forged)
+    partitions = ledger_partitions(kafka, lane)
+    forger.write(*place(ledger_of(lane), account, partitions), forged)
     with pytest.raises(Refused):
-        forger.write(Partition(ERASURES, number), key, forged)
+        forger.write(*place(erasures_of(lane), account, partitions), forged)
     assert writes.reader.unerased_grants("acct") == [grant]
     with pytest.raises(Unavailable, match="1 grants are not marked"):
         writes.await_confirmed("acct", revoked, timeout_s=0)

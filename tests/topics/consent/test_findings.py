@@ -12,7 +12,7 @@ from erasestream.schemas.events.consent import Channel, ConsentDecision, Decisio
 from erasestream.schemas.events.ledger import FindingKind
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
 from erasestream.topics.catalog.roles import ROUTER, LaneRole, lane_role
-from erasestream.topics.catalog.topic_names import LEDGER, consent_of
+from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.errors import ClientErrorState
@@ -20,7 +20,7 @@ from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 from tests.kafka_fixture import KafkaFixture
-from tests.topics.consent.consent_harness import OWNER, read_findings, writer
+from tests.topics.consent.consent_harness import OWNER, partition_counts, read_findings, writer
 
 
 def router_view(kafka: KafkaFixture, lane: Lane, findings: LedgerFindings) -> ConsentView:
@@ -38,7 +38,7 @@ def router_view(kafka: KafkaFixture, lane: Lane, findings: LedgerFindings) -> Co
 @pytest.fixture
 def findings(kafka: KafkaFixture) -> LedgerFindings:
     writes = AcknowledgedWriter(connection=kafka.connection(ROUTER), timeout_s=10)
-    return LedgerFindings(writes=writes, ledger_partitions=kafka.catalog()[LEDGER].partitions)
+    return LedgerFindings(writes=writes, partitions=partition_counts(kafka))
 
 
 def numbered_accounts() -> Iterator[AccountId]:
@@ -111,7 +111,7 @@ def test_another_partitioner_opts_no_account_in_and_is_a_finding(
     finally:
         known.close()
     write_all(findings)
-    found = [each for each in read_findings(kafka) if f"{consent_of(lane)}/" in each.detail]
+    found = [each for each in read_findings(kafka, lane) if f"{consent_of(lane)}/" in each.detail]
     assert {each.kind for each in found} == {FindingKind.CONSENT_IN_WRONG_PARTITION}
     assert all(account not in each.detail for each in found)
 
@@ -131,7 +131,7 @@ def test_repeated_findings_have_one_id(
         findings.report(FindingKind.CONSENT_UNREADABLE, at, 7)
         findings.report(FindingKind.CONSENT_UNREADABLE, at, 8)
     write_all(findings)
-    found = [each for each in read_findings(kafka) if each.detail.startswith(f"{at} at ")]
+    found = [each for each in read_findings(kafka, lane) if each.detail.startswith(f"{at} at ")]
     assert len(found) == 4
     assert len({each.id for each in found}) == 2
 
@@ -141,8 +141,7 @@ def test_a_flood_of_findings_becomes_one_entry_with_a_count(
 ) -> None:
     """Above the bound only the number and the first record are kept; other kinds are unaffected."""
     writes = AcknowledgedWriter(connection=kafka.connection(ROUTER), timeout_s=10)
-    partitions = kafka.catalog()[LEDGER].partitions
-    findings = LedgerFindings(writes=writes, ledger_partitions=partitions, max_waiting=2)
+    findings = LedgerFindings(writes=writes, partitions=partition_counts(kafka), max_waiting=2)
     unreadable, misplaced = (
         FindingKind.CONSENT_UNREADABLE,
         FindingKind.CONSENT_IN_WRONG_PARTITION,
@@ -154,7 +153,7 @@ def test_a_flood_of_findings_becomes_one_entry_with_a_count(
     findings.report(unreadable, Partition(consent_of(lane), 1), 101)
     write_all(findings)
     topic = consent_of(lane)
-    found = [each for each in read_findings(kafka) if f"{topic}/" in each.detail]
+    found = [each for each in read_findings(kafka, lane) if f"{topic}/" in each.detail]
     assert [(each.kind, each.detail) for each in found] == [
         (unreadable, f"{topic}/0 at 0"),
         (unreadable, f"{topic}/1 at 1"),

@@ -1,39 +1,46 @@
 """Grants that a decision ends, derived from the ledger."""
 
 from datetime import UTC, datetime
+from typing import Any
+
+import pytest
 
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.events.base import Event
 from erasestream.schemas.events.consent import Channel, Decision
 from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry, Finding, FindingKind
 from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id, new_upload_id
-from erasestream.topics.catalog.topic_names import ERASURES, LEDGER
-from erasestream.topics.consent.ledger_view import MANY, GrantHistory, ledger_key
+from erasestream.topics.catalog.topic_names import erasures_of, ledger_of
+from erasestream.topics.consent.ledger_place import ledger_key, place
+from erasestream.topics.consent.ledger_view import MANY, GrantHistory
 from erasestream.topics.kafka.records import Partition, Record
 
 LANE, OTHER = Lane("shop"), Lane("bulk")
 ACCOUNT = AccountId("acct-1")
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
+PARTITIONS = {name(lane): 4 for name in (ledger_of, erasures_of) for lane in (LANE, OTHER)}
+LEDGER, ERASURES = ledger_of(LANE), erasures_of(LANE)
+PLACE = place(LEDGER, ACCOUNT, PARTITIONS)
 
 
 class Ledger:
     """A ledger grants_of one account's entries, applied as they are written."""
 
     def __init__(self) -> None:
-        self.grants = GrantHistory()
+        self.grants = GrantHistory(PARTITIONS)
         self._count = 0
 
     def _id(self) -> str:
         self._count += 1
         return new_upload_id(self._count, bytes(10))
 
-    def decide(self, decision: Decision, *, key: bytes | None = None) -> str:
+    def decide(self, decision: Decision, **where: Any) -> str:
         """Write a decision and return its id."""
         decision_id = self._id()
-        self.repeat(decision_id, decision, key=key)
+        self.repeat(decision_id, decision, **where)
         return decision_id
 
-    def repeat(self, decision_id: str, decision: Decision, *, key: bytes | None = None) -> None:
+    def repeat(self, decision_id: str, decision: Decision, **where: Any) -> None:
         """Write a decision under an id, which may be known already."""
         entry = DecisionEntry(
             id=decision_id,
@@ -44,19 +51,28 @@ class Ledger:
             actor="owner",
             channel=Channel.LIBRARY,
         )
-        self.write(entry, key=key)
+        self.write(entry, **where)
 
-    def erase(self, grant: GrantId, *, topic: str) -> None:
+    def erase(self, grant: GrantId, **where: Any) -> None:
         """Write an erasure."""
         entry = ErasureEntry(id=self._id(), time=NOW, lane=LANE, account=ACCOUNT, grant=grant)
-        self.write(entry, topic=topic)
+        self.write(entry, **where)
 
-    def write(self, event: Event, *, key: bytes | None = None, topic: str = LEDGER) -> None:
-        """Write any entry."""
+    def write(
+        self,
+        event: Event,
+        *,
+        topic: str = LEDGER,
+        number: int | None = None,
+        key: bytes | None = None,
+    ) -> None:
+        """Write any entry, in its place unless another is named."""
         wire = to_wire(event, source="/test")
-        at = Partition(topic, 0)
-        key = key or ledger_key(LANE, ACCOUNT)
-        self.grants.apply(Record(at, self._count, self._count, key, wire.headers, wire.value))
+        at, its_key = place(topic, ACCOUNT, PARTITIONS)
+        at = at if number is None else Partition(topic, number)
+        self.grants.apply(
+            Record(at, self._count, self._count, key or its_key, wire.headers, wire.value)
+        )
 
     def ended_by_revocation(self, decision: str) -> list[GrantId]:
         return self.grants.ended_by_revocation(LANE, ACCOUNT, decision)
@@ -199,7 +215,7 @@ def test_a_query_returns_no_more_grants_than_asked_for() -> None:
 
 
 def test_an_erasure_in_the_ledger_is_ignored() -> None:
-    """Every lane can write one."""
+    """The lane's own service can write one."""
     ledger = Ledger()
     first = ledger.grant()
     ledger.revoke()
@@ -231,12 +247,40 @@ def test_a_revocation_after_the_grant_is_left_to_its_own_record() -> None:
     assert ledger.ended_by_grant(granted) == []
 
 
-def test_entries_under_another_key_are_ignored() -> None:
-    """A lane cannot insert entries about another lane's accounts."""
+ELSEWHERE: list[dict[str, Any]] = [
+    *({"number": number} for number in range(4) if number != PLACE.at.number),
+    {"key": ledger_key(OTHER, ACCOUNT)},
+    {"key": ACCOUNT.encode()},
+]
+IN_ANOTHER_TOPIC: list[dict[str, Any]] = [
+    {"topic": ledger_of(OTHER)},
+    {"topic": ledger_of(OTHER), "number": PLACE.at.number, "key": PLACE.key},
+    {"topic": ERASURES},
+]
+
+
+@pytest.mark.parametrize("where", ELSEWHERE + IN_ANOTHER_TOPIC)
+def test_an_entry_elsewhere_is_ignored(where: dict[str, Any]) -> None:
+    """In another partition, lane or topic, or under another key; read before the real one."""
     ledger = Ledger()
-    ledger.decide(Decision.GRANTED, key=ledger_key(OTHER, ACCOUNT))
-    assert ledger.appended_until() == []
+    granted = ledger.grant()
+    ahead = new_upload_id(50, bytes(10))
+    ledger.repeat(ahead, Decision.REVOKED, **where)
+    later = ledger.grant()
+    ledger.repeat(ahead, Decision.REVOKED)
+    ledger.decide(Decision.GRANTED, **where)
+    assert ledger.ended_by_revocation(ahead) == grants_of(granted, later)
+    assert ledger.appended_until() == grants_of(granted, later)
     assert ledger.grants.appended_until(OTHER, ACCOUNT, 1_000) == []
+
+
+@pytest.mark.parametrize("where", ELSEWHERE)
+def test_an_erasure_elsewhere_is_ignored(where: dict[str, Any]) -> None:
+    ledger = Ledger()
+    (grant,) = grants_of(ledger.grant())
+    ledger.erase(grant, topic=ERASURES, **where)
+    ledger.erase(grant, topic=erasures_of(OTHER), key=PLACE.key)
+    assert not ledger.grants.is_erased(grant)
 
 
 def test_other_entries_change_nothing() -> None:

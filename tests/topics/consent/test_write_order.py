@@ -11,7 +11,7 @@ from erasestream.schemas.events.consent import HEARTBEAT_KEY, Channel
 from erasestream.schemas.ids import AccountId, Lane
 from erasestream.topics.catalog.acl import Operation, Resource, Right
 from erasestream.topics.catalog.roles import ADMIN, OPERATOR, ROUTER, LaneRole, Role, lane_role
-from erasestream.topics.catalog.topic_names import LEDGER, consent_of
+from erasestream.topics.catalog.topic_names import consent_of, ledger_of
 from erasestream.topics.consent.reader import ConsentReader
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.consent.writer import ConsentWriter
@@ -66,7 +66,7 @@ def test_no_decision_without_its_ledger_entry(
 ) -> None:
     """The ledger is written first; if that fails, nothing is decided."""
     with (
-        without_right_to_write(kafka, account_role(lane), LEDGER),
+        without_right_to_write(kafka, account_role(lane), ledger_of(lane)),
         pytest.raises(Refused) as refused,
     ):
         getattr(writer, decide)(ACCOUNT, **OWNER)

@@ -42,7 +42,7 @@ def start(
             running.close()
             stopping = threading.Event()
             return running.enter_context(
-                eraser(kafka, lane, vault, stopping, ledger=OutdatedLedger, clock=clock)
+                eraser(kafka, lane, vault, stopping, view_of=OutdatedLedger, clock=clock)
             )
 
         yield started

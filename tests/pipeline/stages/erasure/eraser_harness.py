@@ -7,13 +7,14 @@ from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import AccountId, Lane
-from erasestream.topics.catalog.topic_names import ERASURES
-from erasestream.topics.consent.ledger_view import LedgerView, ledger_key
-from erasestream.topics.kafka.partitioner import partition_of
+from erasestream.topics.catalog.topic_names import erasures_of
+from erasestream.topics.consent.ledger_place import place
+from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
+from tests.topics.consent.consent_harness import ledger_partitions
 
 Start = Callable[[], EraserStage]
 
@@ -72,6 +73,5 @@ def run_until(what: str, stage: EraserStage, condition: Callable[[], object]) ->
 
 
 def erasures_partition(kafka: KafkaFixture, lane: Lane, account: AccountId) -> Partition:
-    """Return the partition of `erasures` with the account's entries."""
-    count = kafka.catalog()[ERASURES].partitions
-    return Partition(ERASURES, partition_of(ledger_key(lane, account), count))
+    """Return the partition of `erasures.L` with the account's entries."""
+    return place(erasures_of(lane), account, ledger_partitions(kafka, lane)).at

@@ -81,7 +81,7 @@ def test_a_pending_decision_holds_up_no_other(
     stage.run_once()
     assert foreign in vault.marked
     assert impossible not in vault.marked
-    found = [each for each in read_findings(kafka) if f"{consent_of(lane)}/" in each.detail]
+    found = [each for each in read_findings(kafka, lane) if f"{consent_of(lane)}/" in each.detail]
     assert [each.kind for each in found] == [FindingKind.CONSENT_NOT_IN_LEDGER]
 
 
@@ -146,7 +146,7 @@ def test_a_decision_in_doubt_is_reported_once(
     stage.run_once()
     stage.run_once()
     assert foreign in vault.marked
-    found = [each for each in read_findings(kafka) if f"{consent_of(lane)}/" in each.detail]
+    found = [each for each in read_findings(kafka, lane) if f"{consent_of(lane)}/" in each.detail]
     assert [each.kind for each in found] == [FindingKind.CONSENT_NOT_IN_LEDGER]
 
 

@@ -9,7 +9,7 @@ from erasestream.pipeline.stages.erasure.grant_eraser import MAX_PARALLEL_MARKS
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import AccountId, Lane
 from erasestream.topics.catalog.roles import ERASER
-from erasestream.topics.catalog.topic_names import LEDGER, consent_of
+from erasestream.topics.catalog.topic_names import consent_of, ledger_of
 from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
@@ -95,11 +95,11 @@ def test_an_unconfirmed_grant_is_marked_and_written_once(
     writer_to_erasures.unavailable = erasures_partition(kafka, lane, ACCOUNT)
     with eraser(kafka, lane, vault, threading.Event(), writes=writer_to_erasures) as stage:
         run_until("it is marked", stage, lambda: bool(vault.marked))
-        ends = ledger_ends(kafka)
+        ends = ledger_ends(kafka, lane)
         vault.marked.clear()
         for _ in range(3):
             stage.run_once()
-        assert (ledger_ends(kafka), vault.marked) == (ends, set())
+        assert (ledger_ends(kafka, lane), vault.marked) == (ends, set())
         assert pending(stage) == 1
         writer_to_erasures.unavailable = None
         stage.run_once()
@@ -107,10 +107,11 @@ def test_an_unconfirmed_grant_is_marked_and_written_once(
     assert grant is not None
 
 
-def ledger_ends(kafka: KafkaFixture) -> list[int]:
-    """Return the end offset of each partition of the ledger."""
-    partitions = kafka.catalog()[LEDGER].partitions
-    return [kafka.offsets.log_end(Partition(LEDGER, number)) for number in range(partitions)]
+def ledger_ends(kafka: KafkaFixture, lane: Lane) -> list[int]:
+    """Return the end offset of each partition of the lane's ledger."""
+    topic = ledger_of(lane)
+    partitions = kafka.catalog()[topic].partitions
+    return [kafka.offsets.log_end(Partition(topic, number)) for number in range(partitions)]
 
 
 def test_an_unavailable_vault_is_asked_once_per_round(

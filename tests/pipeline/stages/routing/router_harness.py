@@ -21,10 +21,10 @@ from erasestream.schemas.ids import AccountId, Lane, UploadId, new_upload_id
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ADMIN, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import (
-    LEDGER,
     RETAINED,
     cutouts_of,
     ephemeral_of,
+    ledger_of,
     uploads_of,
 )
 from erasestream.topics.consent.writer import ConsentWriter
@@ -171,12 +171,12 @@ class KafkaRouterHarness:
         return ids_in(r for r in records if dict(r.headers)["ce_lane"] == lane)
 
     def ledger_entries(self, event: type[E]) -> list[E]:
-        """Return the ledger's entries of this type whose key is about this lane."""
-        records = self.records(LEDGER, self.kafka.catalog()[LEDGER].partitions)
-        of_lane = [r for r in records if (r.key or b"").split(b"/")[0] == self.lane.encode()]
+        """Return the entries of this type in the lane's ledger."""
+        topic = ledger_of(self.lane)
+        records = self.records(topic, self.kafka.catalog()[topic].partitions)
         return [
             from_wire(event, r.headers, r.value)
-            for r in of_lane
+            for r in records
             if dict(r.headers).get("ce_type") == event.type.encode()
         ]
 
