@@ -25,6 +25,7 @@ from erasestream.schemas.errors import Refused
 from erasestream.schemas.events.images import MAX_PIXELS, MAX_UPLOAD_BYTES
 from erasestream.schemas.ids import Lane, LaneField
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
+from erasestream.topics.catalog.quotas import LaneQuota
 from erasestream.topics.catalog.retention_budget import BrokerTimes, LaneTimes, Policy
 from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S
 from erasestream.topics.kafka.connection import Cluster
@@ -70,6 +71,11 @@ class LaneSettings(Section):
     backlog_limit: PositiveTime = timedelta(hours=4)
     delivery: PositiveTime | None = None
     """Time in which results can be fetched; by default all that the promise leaves."""
+    produce_bytes_per_s: PositiveInt = 100_000_000
+    consume_bytes_per_s: PositiveInt = 200_000_000
+    """Most that each of the lane's roles may send to, or take from, one broker."""
+    request_percent: Annotated[float, Field(gt=0)] = 100.0
+    """Most time of a broker's threads for each role; 100 is that of one thread."""
 
 
 class LifetimeSettings(Section):
@@ -208,7 +214,12 @@ def _lane(name: Lane, lane: LaneSettings) -> LaneSpec:
         backlog_limit_s=lane.backlog_limit.total_seconds(),
         delivery_s=lane.delivery.total_seconds() if lane.delivery else None,
     )
-    return LaneSpec(name=name, partitions=lane.partitions, times=times)
+    quota = LaneQuota(
+        produce_bytes_per_s=lane.produce_bytes_per_s,
+        consume_bytes_per_s=lane.consume_bytes_per_s,
+        request_percent=lane.request_percent,
+    )
+    return LaneSpec(name=name, partitions=lane.partitions, times=times, quota=quota)
 
 
 def load(path: Path | None = None) -> Settings:

@@ -16,13 +16,11 @@ from erasestream.pipeline.devstack.kafka.broker_config import ProxiedListener, s
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
 from erasestream.pipeline.devstack.kafka.java_launcher import SHORT_LIVED
 from erasestream.schemas.ids import Lane
-from erasestream.topics.admin.provisioning import apply
-from erasestream.topics.admin.provisioning_plan import plan
-from erasestream.topics.catalog.acl import rights
+from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.roles import ADMIN
 from tests.flow.waiting import eventually
-from tests.kafka_administration import AdministeredBroker, retry_until_loaded, rights_in_effect
+from tests.kafka_administration import COORDINATOR_S, AdministeredBroker
 from tests.paths import CACHE
 
 PARTITIONS = 2
@@ -87,9 +85,7 @@ class KafkaFixture(AdministeredBroker):
     def provision(self, catalog: Catalog) -> None:
         """Apply the plan, and wait until the broker enforces its rights."""
         with self.admin as admin:
-            retry_until_loaded(lambda: apply(admin, catalog, plan(admin, catalog).changes))
-            declared = rights(catalog)
-            eventually("the rights are in effect", lambda: declared <= rights_in_effect(admin))
+            provision(admin, catalog, show=lambda _plan: None, deadline_s=COORDINATOR_S)
 
 
 def _is_stopped(pid: int) -> bool:

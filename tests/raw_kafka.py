@@ -113,6 +113,8 @@ class Produced(NamedTuple):
 
     error: int
     base_offset: int
+    throttle_ms: int
+    """Time that the client must wait, since it exceeds its quota."""
 
 
 class RawKafka:
@@ -167,7 +169,8 @@ class RawKafka:
             raise ConnectionError("the broker has closed the connection") from error
         # Correlation id, one topic and its name, one partition and its number.
         _, error_code, base_offset = struct.unpack_from(">ihq", answer, 14 + len(topic.encode()))
-        return Produced(error_code, base_offset)
+        (throttle_ms,) = struct.unpack(">i", answer[-4:])
+        return Produced(error_code, base_offset, throttle_ms)
 
     def _ask(self, request: bytes) -> bytes:
         if self._socket is None:

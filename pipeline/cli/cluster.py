@@ -48,6 +48,10 @@ def _show(planned: Plan) -> None:
         print_line(f"  {change}")
     for name in planned.unknown_topics:
         print_line(f"  topic {name} is not in the catalog: left unchanged")
+    for rule in planned.foreign_rules:
+        print_line(f"  foreign rule, left unchanged: {rule}")
+    for quota in planned.unset_quotas:
+        print_line(f"  this cluster does not let us set a quota, see docs/brokers.md: {quota}")
     for at in planned.needs_repair:
         print_line(f"  the router has no offset for {at}: run `erasestream repair` for its lane")
     print_line(f"{len(planned.changes)} changes")

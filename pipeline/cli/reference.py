@@ -11,11 +11,12 @@ from rich.table import Table
 from erasestream.pipeline.cli.console import console, print_line
 from erasestream.pipeline.settings import load
 from erasestream.topics.catalog.catalog import Catalog, Topic
+from erasestream.topics.catalog.quotas import CONSUME, PRODUCE, REQUESTS
 from erasestream.topics.catalog.retention_budget import Lifetime, SupersededLifetime
 
 
 def topics() -> None:
-    """Show each topic: its writers, its readers, and how its bytes' longest lifetime adds up."""
+    """Show each topic, how its bytes' longest lifetime adds up, and the lanes' quotas."""
     catalog = load().catalog()
     table = Table("topic", "writers", "readers", "partitions", "largest", "lifetime")
     for column in (table.columns[0], table.columns[-1]):
@@ -31,6 +32,19 @@ def topics() -> None:
         )
     console.print(table)
     console.print(_legend(catalog))
+    console.print(_quotas(catalog))
+
+
+def _quotas(catalog: Catalog) -> Table:
+    table = Table("quota on each broker", "sends, MB/s", "takes, MB/s", "threads, %")
+    for role, limits in catalog.quotas.items():
+        table.add_row(
+            role,
+            f"{limits[PRODUCE] / 1e6:g}",
+            f"{limits[CONSUME] / 1e6:g}",
+            f"{limits[REQUESTS]:g}",
+        )
+    return table
 
 
 def _hours(seconds: float) -> str:

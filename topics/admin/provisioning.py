@@ -1,4 +1,8 @@
-"""Provisioning: apply the plan that makes the cluster match the catalog."""
+"""Provisioning: apply the plan that makes the cluster match the catalog.
+
+A broker acknowledges a change of rights or quotas before it enforces it, so provisioning returns
+only once the broker reports them as in effect.
+"""
 
 import time
 from collections.abc import Callable, Iterable
@@ -7,18 +11,19 @@ from typing import assert_never
 
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.codec.replay_mark import ReplayMark
+from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning_plan import (
     AddPartitions,
     Change,
     CommitFirstMark,
     CreateTopic,
-    GrantRight,
     Plan,
-    RevokeRight,
     SetConfig,
     plan,
 )
+from erasestream.topics.admin.quota_plan import SetQuota, plan_quotas, set_quotas
+from erasestream.topics.admin.rights_plan import GrantRight, RevokeRight, plan_rights
 from erasestream.topics.catalog.acl import Right
 from erasestream.topics.catalog.catalog import Catalog, Topic
 from erasestream.topics.catalog.roles import ROUTER
@@ -42,10 +47,10 @@ MAX_PAUSE_S = 0.5
 def provision(
     admin: Admin, catalog: Catalog, *, show: Callable[[Plan], None], deadline_s: float = 90.0
 ) -> None:
-    """Plan, show the plan and apply it; retry while the brokers are not ready for all of it.
+    """Plan, show the plan, apply it and wait until rights and quotas are in effect.
 
-    A broker that has just started loads its coordinators first.  Raises `Unavailable` after the
-    deadline.
+    Retries while the brokers are not ready: one that has just started loads its coordinators
+    first.  Raises `Unavailable` after the deadline.
     """
 
     def attempt() -> None:
@@ -53,17 +58,31 @@ def provision(
         show(planned)
         apply(admin, catalog, planned.changes)
 
-    retry(attempt, deadline=Deadline(deadline_s, time.monotonic), max_pause_s=MAX_PAUSE_S)
+    deadline = Deadline(deadline_s, time.monotonic)
+    retry(attempt, deadline=deadline, max_pause_s=MAX_PAUSE_S)
+    retry(lambda: _check_effect(admin, catalog), deadline=deadline, max_pause_s=MAX_PAUSE_S)
+
+
+def _check_effect(admin: Admin, catalog: Catalog) -> None:
+    """Raise `Unavailable` while rights or quotas differ from the catalog."""
+    pending = (*plan_rights(admin, catalog).changes, *plan_quotas(admin, catalog).changes)
+    if pending:
+        raise Unavailable(f"{len(pending)} changes are not in effect yet, such as: {pending[0]}")
 
 
 def apply(admin: Admin, catalog: Catalog, changes: Iterable[Change]) -> None:
-    """Apply the changes in their order; consecutive new topics, or rights, in one request."""
+    """Apply the changes in their order; consecutive ones of a kind in one request.
+
+    Rights and quotas may take effect a moment later.
+    """
     for _, run in groupby(changes, key=type):
         same = tuple(run)
         if topics := [change.topic for change in same if isinstance(change, CreateTopic)]:
             _create(admin, catalog, topics)
         elif granted := [change.right for change in same if isinstance(change, GrantRight)]:
             _grant(admin, granted)
+        elif quotas := [change for change in same if isinstance(change, SetQuota)]:
+            set_quotas(admin, quotas)
         else:
             for change in same:
                 _apply(admin, change)
@@ -81,7 +100,7 @@ def _apply(admin: Admin, change: Change) -> None:
                 admin.ask(str(change), client.delete_acls([only])[only])
         case CommitFirstMark(lane, partition):
             _commit_first_mark(admin, lane, partition)
-        case CreateTopic() | GrantRight():
+        case CreateTopic() | GrantRight() | SetQuota():
             raise AssertionError("applied in batches")
         case _:
             assert_never(change)

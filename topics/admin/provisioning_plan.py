@@ -4,8 +4,9 @@ Rules:
 
 * The plan is complete, so that a person can review it before anything changes; once it is applied,
   the next plan is empty.
-* Rights that the catalog does not name are revoked.  Topics that it does not name are left
-  unchanged and reported.
+* Rights of our roles that the catalog does not name are revoked; foreign rules stay
+  (`rights_plan.py`).  Topics that it does not name are left unchanged and reported.
+* Client quotas of the lanes' roles are set (`quota_plan.py`).
 * Partition counts only grow, those of uploads last.  Those of a topic whose
   records are placed by account (`consent.L`, `ledger.L`, `erasures.L`) never change, because the
   partition of an account is computed from them.
@@ -23,11 +24,11 @@ from dataclasses import dataclass
 
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.acl import Right, rights
+from erasestream.topics.admin.quota_plan import SetQuota, plan_quotas
+from erasestream.topics.admin.rights_plan import GrantRight, RevokeRight, plan_rights
 from erasestream.topics.catalog.catalog import Catalog, Topic
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of
-from erasestream.topics.kafka.acl_bindings import EVERY_BINDING, AclBinding, describe, right_of
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.group_offsets import GroupOffsets
 from erasestream.topics.kafka.offset_queries import OffsetQueries
@@ -70,26 +71,6 @@ class SetConfig:
 
 
 @dataclass(frozen=True)
-class GrantRight:
-    """A missing right."""
-
-    right: Right
-
-    def __str__(self) -> str:
-        return f"allow: {self.right}"
-
-
-@dataclass(frozen=True)
-class RevokeRight:
-    """A right that the catalog does not declare."""
-
-    binding: AclBinding
-
-    def __str__(self) -> str:
-        return f"withdraw: {describe(self.binding)}"
-
-
-@dataclass(frozen=True)
 class CommitFirstMark:
     """A partition of cut-outs without an offset and replay mark of the router."""
 
@@ -100,7 +81,9 @@ class CommitFirstMark:
         return f"start the router at partition {self.partition} of {cutouts_of(self.lane)}"
 
 
-Change = CreateTopic | AddPartitions | SetConfig | GrantRight | RevokeRight | CommitFirstMark
+Change = (
+    CreateTopic | AddPartitions | SetConfig | GrantRight | RevokeRight | SetQuota | CommitFirstMark
+)
 
 
 @dataclass(frozen=True)
@@ -111,6 +94,10 @@ class Plan:
     unknown_topics: tuple[str, ...] = ()
     needs_repair: tuple[Partition, ...] = ()
     """Partitions without an offset of the router, although results of them were delivered."""
+    foreign_rules: tuple[str, ...] = ()
+    """Access rules that are not ours, and stay."""
+    unset_quotas: tuple[SetQuota, ...] = ()
+    """Quotas that this cluster does not let the administrator set."""
 
 
 def plan(admin: Admin, catalog: Catalog) -> Plan:
@@ -118,12 +105,19 @@ def plan(admin: Admin, catalog: Catalog) -> Plan:
     counts = admin.partition_counts()
     changes: list[Change] = [*_topic_changes(catalog, counts)]
     changes += _config_changes(admin, catalog, counts)
-    changes += _right_changes(admin, catalog)
+    rights, quotas = plan_rights(admin, catalog), plan_quotas(admin, catalog)
+    changes += [*rights.changes, *quotas.changes]
     first_marks, needs_repair = _missing_marks(admin, catalog, counts)
     changes += first_marks
     known = {topic.name for topic in catalog.topics}
     unknown = sorted(name for name in counts if name not in known and name[:2] != "__")
-    return Plan(tuple(changes), tuple(unknown), tuple(needs_repair))
+    return Plan(
+        tuple(changes),
+        tuple(unknown),
+        tuple(needs_repair),
+        foreign_rules=rights.foreign,
+        unset_quotas=quotas.not_settable,
+    )
 
 
 def _topic_changes(catalog: Catalog, counts: dict[str, int]) -> Iterator[Change]:
@@ -148,15 +142,6 @@ def _config_changes(admin: Admin, catalog: Catalog, counts: dict[str, int]) -> I
             # A value inherited from the broker's defaults can change with them.
             if setting is None or setting.value != declared or not setting.is_own:
                 yield SetConfig(topic.name, name, setting and setting.value, declared)
-
-
-def _right_changes(admin: Admin, catalog: Catalog) -> Iterator[Change]:
-    with admin.use() as client:
-        bindings = admin.ask("access rights", client.describe_acls(EVERY_BINDING))
-    declared = rights(catalog)
-    actual = {right_of(binding) for binding in bindings}
-    yield from (GrantRight(right) for right in sorted(declared - actual))
-    yield from (RevokeRight(binding) for binding in bindings if right_of(binding) not in declared)
 
 
 def _missing_marks(

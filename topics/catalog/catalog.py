@@ -21,6 +21,7 @@ from erasestream.schemas.events.images import Cutout, Failure, Retained, Upload
 from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry, Finding, Repair
 from erasestream.schemas.ids import LANE_PATTERN, Lane
 from erasestream.topics.catalog import retention_budget
+from erasestream.topics.catalog.quotas import ACCOUNT_SHARE, LaneQuota
 from erasestream.topics.catalog.retention_budget import (
     LaneTimes,
     Lifetime,
@@ -71,6 +72,7 @@ class LaneSpec:
     name: Lane
     partitions: int = 4
     times: LaneTimes = field(default_factory=LaneTimes)
+    quota: LaneQuota = field(default_factory=LaneQuota)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +162,17 @@ class Catalog:
         """Every role that has a certificate."""
         of_lanes = (lane_role(lane, role) for lane in self.lane_names for role in LaneRole)
         return (*STAGE_ROLES, *of_lanes)
+
+    @property
+    def quotas(self) -> Mapping[Role, Mapping[str, float]]:
+        """Limits of every lane's roles on each broker, by Kafka's names."""
+        return {
+            lane_role(spec.name, role): spec.quota.entries(
+                ACCOUNT_SHARE if role is LaneRole.ACCOUNT else 1.0
+            )
+            for spec in self.lanes
+            for role in LaneRole
+        }
 
     def config(self, topic: Topic) -> Mapping[str, str]:
         """Return the configuration of a topic; every entry is set explicitly and audited."""

@@ -3,10 +3,11 @@
 A role is the common name of a certificate; its rights are derived from the catalog (`acl.py`).
 """
 
+import re
 from enum import StrEnum
 from typing import NewType
 
-from erasestream.schemas.ids import Lane
+from erasestream.schemas.ids import LANE_PATTERN, Lane
 
 Role = NewType("Role", str)
 
@@ -29,6 +30,13 @@ class LaneRole(StrEnum):
     CONSUMER = "consumer"
     ACCOUNT = "account"
     """Writes the owners' consent decisions, and reads their history."""
+
+
+def is_role_name(name: str) -> bool:
+    """Return whether this is the name of a stage's role, or of a role of any lane."""
+    lane, _, role = name.rpartition(".")
+    of_lane = re.fullmatch(LANE_PATTERN, lane) is not None and role in set(LaneRole)
+    return of_lane or name in STAGE_ROLES
 
 
 def lane_role(lane: Lane, role: LaneRole) -> Role:

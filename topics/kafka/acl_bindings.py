@@ -12,7 +12,15 @@ from confluent_kafka.admin import (
 from erasestream.topics.catalog.acl import Match, Operation, Resource, Right
 from erasestream.topics.catalog.roles import Role
 
-__all__ = ["EVERY_BINDING", "AclBinding", "binding_of", "describe", "exactly", "right_of"]
+__all__ = [
+    "EVERY_BINDING",
+    "AclBinding",
+    "allowed_principal",
+    "binding_of",
+    "describe",
+    "exactly",
+    "right_of",
+]
 
 EVERY_BINDING = AclBindingFilter(
     ResourceType.ANY,
@@ -71,12 +79,22 @@ def right_of(binding: AclBinding) -> Right | None:
         return None
 
 
+def allowed_principal(binding: AclBinding) -> str | None:
+    """Return the user to whom a rule allows something; None for a DENY or another principal."""
+    is_allow = AclPermissionType(binding.permission_type) is AclPermissionType.ALLOW
+    kind, _, name = binding.principal.partition(":")
+    return name if is_allow and kind == "User" else None
+
+
 def describe(binding: AclBinding) -> str:
     """Return one line for a person."""
     permission = _word(AclPermissionType(binding.permission_type))
     operation = _word(AclOperation(binding.operation))
     resource = _word(ResourceType(binding.restype))
-    return f"{binding.principal} {permission} {operation} {resource} {binding.name}"
+    pattern = ResourcePatternType(binding.resource_pattern_type)
+    star = "*" if pattern is ResourcePatternType.PREFIXED else ""
+    host = "" if binding.host == "*" else f" from {binding.host}"
+    return f"{binding.principal} {permission} {operation} {resource} {binding.name}{star}{host}"
 
 
 def _word(
