@@ -108,6 +108,16 @@ def batch(records: Sequence[bytes] | bytes, header: BatchHeader | None = None) -
     return _BEFORE_RECORDS.pack(0, length, -1, _MAGIC, google_crc32c.value(after_crc)) + after_crc
 
 
+def lz4_frame(data: bytes) -> bytes:
+    """Return an LZ4 frame with the data as one block that is not compressed.
+
+    Source: LZ4 Frame Format 1.6.1; independent blocks, no checksums, no size.
+    """
+    descriptor = bytes.fromhex("04224d18604082")
+    is_plain = 1 << 31
+    return descriptor + struct.pack("<I", len(data) | is_plain) + data + bytes(4)
+
+
 class Produced(NamedTuple):
     """The answer of a broker: its error code, and the offset of the first record."""
 

@@ -20,7 +20,7 @@ from erasestream.schemas.events.consent import ConsentDecision
 from erasestream.schemas.events.images import Cutout, Failure, Retained, Upload
 from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry, Finding, Repair
 from erasestream.schemas.ids import LANE_PATTERN, Lane
-from erasestream.topics.catalog import retention_budget
+from erasestream.topics.catalog import compression, retention_budget
 from erasestream.topics.catalog.quotas import ACCOUNT_SHARE, LaneQuota
 from erasestream.topics.catalog.retention_budget import (
     LaneTimes,
@@ -179,10 +179,7 @@ class Catalog:
         config = {
             "max.message.bytes": str(topic.max_record_bytes),
             "message.timestamp.type": "LogAppendTime",
-            # Images are compressed already.  The broker decompresses a client's compressed batch
-            # once, and refuses it above the limit; stored compressed, its 25 MB could become
-            # 25 GB in every stage that reads it, on every read.
-            "compression.type": "uncompressed",
+            "compression.type": compression.IMAGES if topic.lifetime else compression.JSON,
             "min.insync.replicas": str(self.durability.min_insync),
             "unclean.leader.election.enable": "false",
             "file.delete.delay.ms": str(int(self.policy.broker.delete_delay_s * 1000)),

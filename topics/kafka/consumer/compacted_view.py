@@ -6,6 +6,9 @@ applied every record that was acknowledged before the request.
 * The mark is the high watermark, and the view reads uncommitted: these topics hold single records
   outside transactions, and an acknowledged one must never be hidden behind an open transaction.
 * A record counts as applied once the caller's function has returned.
+* The view is never ahead of the log: a record is applied whatever offset it claims, since the order
+  of the records is the broker's; but an offset at or beyond the end that the leader reported
+  advances nothing, and is reported (`reported_end.py`).
 * The mark is one ListOffsets for all partitions (0.6 to 0.8 ms measured).
   `Consumer.get_watermark_offsets` takes 2 s beside a running fetch, and is not used.
 
@@ -14,6 +17,7 @@ One thread; the view reads only while one of its methods runs.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
@@ -23,6 +27,7 @@ from erasestream.schemas.errors import Unavailable
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.connection import Connection, Settings
+from erasestream.topics.kafka.consumer.reported_end import ReportedEnds
 from erasestream.topics.kafka.errors import ClientErrorState, translate
 from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition, Record
@@ -79,6 +84,7 @@ class CompactedView:
         self._partitions = list(partitions)
         first = start or (self._offsets.log_starts(self._partitions) if self._partitions else {})
         self._applied = dict(first)
+        self._ends = ReportedEnds()
         self._resume()
 
     def unassign(self) -> None:
@@ -94,6 +100,11 @@ class CompactedView:
     def applied(self) -> Mark:
         """Per partition the offset after the last record that was applied."""
         return self._applied
+
+    @property
+    def forged(self) -> AbstractSet[Partition]:
+        """Partitions in which a record claimed an offset that cannot be true."""
+        return self._ends.forged
 
     def read(self, timeout_s: float) -> int:
         """Apply what has arrived, waiting up to the timeout for the first record.
@@ -119,7 +130,10 @@ class CompactedView:
         if error is None:
             record = Record.of(message)
             self._apply(record)
-            self._applied[record.at] = record.offset + 1
+            if self._ends.covers(self._consumer, record.at, record.offset + 1):
+                self._applied[record.at] = record.offset + 1
+            else:
+                self._ends.report(record.at, record.offset)
             return True
         if error.code() not in _IGNORED:
             if not isinstance(translate(error), Unavailable):
@@ -154,7 +168,8 @@ class CompactedView:
         asked = [TopicPartition(*at) for at in self._partitions]
         for tp in self._consumer.position(asked):
             at = Partition(tp.topic, tp.partition)
-            self._applied[at] = max(self._applied[at], tp.offset)
+            if tp.offset > self._applied[at] and self._ends.covers(self._consumer, at, tp.offset):
+                self._applied[at] = tp.offset
         return all(self._applied[at] >= offset for at, offset in mark.items())
 
     def _replace_if_lost(self) -> None:

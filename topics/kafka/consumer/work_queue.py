@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.connection import QUEUE_KBYTES, Connection
+from erasestream.topics.kafka.consumer.reported_end import ReportedEnds
 from erasestream.topics.kafka.consumer.static_membership import member_settings
 from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
 from erasestream.topics.kafka.records import Partition, Record
@@ -23,6 +24,7 @@ class WorkQueue:
         self._topics = topics
         self._errors = ClientErrorState()
         self._broker_loss = BrokerLossDetector(connection, self._errors)
+        self._ends = ReportedEnds()
         self._assigned: set[Partition] = set()
         self._uncommitted: dict[Partition, int] = {}
         self._is_committing = False
@@ -62,7 +64,8 @@ class WorkQueue:
         """Commit these records and all that were read before them.  See `commit_below`."""
         below: dict[Partition, int] = {}
         for record in records:
-            below[record.at] = max(below.get(record.at, 0), record.offset + 1)
+            if self._is_true(record.at, record.offset + 1):
+                below[record.at] = max(below.get(record.at, 0), record.offset + 1)
         self.commit_below(below)
 
     def commit_below(self, offsets: Mapping[Partition, int]) -> None:
@@ -70,15 +73,25 @@ class WorkQueue:
 
         Does not wait for the answer: a consumer that waits for unavailable brokers can neither
         report them nor be stopped.  A failed commit is retried with the next read.
+
+        An offset beyond the end that the leader reported is not committed: a record claimed an
+        offset that cannot be true, and those behind it would never be read.
         """
         for at, offset in offsets.items():
-            if at in self._assigned:
+            if at in self._assigned and self._is_true(at, offset):
                 self._uncommitted[at] = max(self._uncommitted.get(at, 0), offset)
         self._commit()
 
     def close(self) -> None:
         """Leave the group; uncommitted records are redelivered to the next member."""
         self._consumer.close()
+
+    def _is_true(self, at: Partition, end: int) -> bool:
+        """Return whether the log reaches this end; report a record that claims more."""
+        if self._ends.covers(self._consumer, at, end):
+            return True
+        self._ends.report(at, end - 1)
+        return False
 
     def _commit(self) -> None:
         if not self._uncommitted or self._is_committing:

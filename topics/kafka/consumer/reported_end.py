@@ -1,0 +1,44 @@
+"""The end of a partition as its leader reports it, against the offset that a record claims.
+
+A client can write any offset into a record of an uncompressed batch; the brokers store it, and
+librdkafka believes it.  So what was read counts only up to the end that the leader reports beside
+the records.  Where a lane can write, the topics are also compressed by the brokers, which then
+number all records themselves (`topics/catalog/catalog.py`); this is for a cluster that is not
+configured so.
+"""
+
+import logging
+
+from confluent_kafka import Consumer, TopicPartition
+
+from erasestream.topics.kafka.records import Partition
+
+log = logging.getLogger(__name__)
+
+
+class ReportedEnds:
+    """The ends that came with the records that a consumer has fetched.  Asks no broker."""
+
+    def __init__(self) -> None:
+        self._ends: dict[Partition, int] = {}
+        self.forged: set[Partition] = set()
+        """Partitions in which a record claimed an offset at or beyond the end."""
+
+    def covers(self, consumer: Consumer, at: Partition, end: int) -> bool:
+        """Return whether the log reaches this end.
+
+        After a change of leaders this can be False for a moment although it does: a new leader
+        learns the end from the others.
+        """
+        if end > self._ends.get(at, 0):
+            # For readers of committed records it is the end of these.
+            _, reported = consumer.get_watermark_offsets(TopicPartition(*at), cached=True)
+            self._ends[at] = max(self._ends.get(at, 0), reported)
+        return end <= self._ends[at]
+
+    def report(self, at: Partition, offset: int) -> None:
+        """Log a record whose offset cannot be true, once for each partition."""
+        if at not in self.forged:
+            self.forged.add(at)
+            fields = {"topic": at.topic, "partition": at.number, "offset": offset}
+            log.warning("forged_offset", extra=fields)
