@@ -52,7 +52,7 @@ COMMANDS = {
 }
 WITHOUT = {
     "": {"topics": "cli", "upload --help": "cli"},
-    "cli": {"model install": "worker", "dev status": "dev"},
+    "cli": {"model install": "worker", "dev status": "dev", "demo": "dev"},
 }
 """Commands that must name the extra that they lack."""
 

@@ -24,6 +24,7 @@ from erasestream.pipeline.devstack.gcs_emulator.api import application
 from erasestream.pipeline.devstack.gcs_emulator.authentication import load_tokens
 from erasestream.pipeline.devstack.gcs_emulator.object_files import ObjectFiles
 from erasestream.pipeline.devstack.gcs_emulator.request_context import Bucket
+from erasestream.pipeline.runtime.memory_protection import forbid_core_dumps
 from erasestream.schemas.errors import ErasestreamError, MissingCertificate
 from erasestream.sinks.buckets.access_policy import Rule
 
@@ -136,6 +137,7 @@ def _now() -> datetime:
 
 def main(arguments: Iterable[str] | None = None) -> int:
     """Run the server; the exit status is 0 after SIGTERM and 2 if it cannot start."""
+    forbid_core_dumps()
     parser = argparse.ArgumentParser(prog="bucket", description="The local bucket server.")
     parser.add_argument("--config", type=Path, required=True, help="its settings, as JSON")
     path: Path = parser.parse_args(None if arguments is None else list(arguments)).config

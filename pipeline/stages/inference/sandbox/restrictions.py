@@ -13,6 +13,7 @@ import signal
 from enum import StrEnum
 from pathlib import Path
 
+from erasestream.pipeline.runtime.memory_protection import forbid_core_dumps
 from erasestream.pipeline.stages.inference.sandbox import landlock, seccomp
 from erasestream.pipeline.stages.inference.sandbox.seccomp import Filter
 from erasestream.pipeline.stages.inference.sandbox.syscalls import drop_capabilities, prctl
@@ -20,7 +21,6 @@ from erasestream.schemas.errors import IsolationMissing
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 
 _SPARE_CPU_S = 2
@@ -67,8 +67,7 @@ def restrict_worker_process(which: Filter, *, memory_bytes: int, lacks: tuple[st
     """Restrict this process and its children.  Raises `OSError` if the kernel does not do so."""
     if len(list(Path("/proc/self/task").iterdir())) != 1:
         raise OSError("a second thread exists already, and would stay unrestricted")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    prctl(_PR_SET_DUMPABLE, 0)
+    forbid_core_dumps()
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     drop_capabilities()
