@@ -8,6 +8,7 @@ from erasestream.pipeline.bootstrap.storage import open_bucket, storage_of
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
+from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries
 from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.schemas.ids import Lane
 from erasestream.sinks.buckets.access_policy import Action
@@ -16,7 +17,6 @@ from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.roles import ERASER
 from erasestream.topics.catalog.topic_names import consent_of, erasures_of, ledger_of
 from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
-from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
@@ -65,11 +65,10 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
             queue=queue,
             ledger=view,
             eraser=eraser,
-            findings=LedgerFindings(writes=writer, partitions=ledger, source="/eraser"),
+            missing=MissingEntries(writes=writer, complete_to=view.complete_to, outage=outage),
             outage=outage,
             beat=CompactionHeartbeat(writes=beats, partitions=consent).beat,
             beat_every_s=catalog.policy.heartbeat_s,
-            stopping=stopping,
         )
         yield opened.enter_context(closing(stage))
 

@@ -11,7 +11,8 @@ Rules:
 
 import struct
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 from erasestream.schemas.codec.cloudevents import from_wire, type_of
@@ -143,19 +144,19 @@ class GrantHistory:
         end = _last_revocation(self._rows(lane, account), row)
         return self._unerased(lane, account, end, most)
 
-    def revoked(self, lane: Lane, account: AccountId, *, most: int | None = None) -> list[GrantId]:
-        """Return the grants before the account's last revocation in the ledger."""
+    def revoked_until(
+        self, lane: Lane, account: AccountId, until_ms: int, *, most: int | None = None
+    ) -> list[GrantId]:
+        """Return the grants before the last revocation whose entry was appended until then."""
         rows = self._rows(lane, account)
-        end = _last_revocation(rows, len(rows) // _ROW.size)
+        end = _last_revocation(rows, _appended_until(rows, until_ms))
         return self._unerased(lane, account, end, most)
 
     def appended_until(
         self, lane: Lane, account: AccountId, until_ms: int, *, most: int | None = None
     ) -> list[GrantId]:
         """Return the grants whose entries were appended until then."""
-        rows = self._rows(lane, account)
-        numbers = range(len(rows) // _ROW.size)
-        end = bisect_right(numbers, until_ms, key=lambda number: _appended_ms(rows, number))
+        end = _appended_until(self._rows(lane, account), until_ms)
         return self._unerased(lane, account, end, most)
 
     def unerased(self, lane: Lane, account: AccountId) -> list[GrantId]:
@@ -221,6 +222,12 @@ def _last_revocation(rows: Rows, end: int) -> int:
     return max(0, rows[_GRANTS_AT : end * _ROW.size : _ROW.size].rfind(0))
 
 
+def _appended_until(rows: Rows, until_ms: int) -> int:
+    """Return how many decisions were appended until then."""
+    numbers = range(len(rows) // _ROW.size)
+    return bisect_right(numbers, until_ms, key=lambda number: _appended_ms(rows, number))
+
+
 def _appended_ms(rows: Rows, number: int) -> int:
     (appended_ms,) = _APPENDED.unpack_from(rows, number * _ROW.size + _APPENDED_AT)
     return int(appended_ms)
@@ -232,16 +239,28 @@ class LedgerView:
     def __init__(self, *, connection: Connection, partitions: Mapping[str, int]) -> None:
         """Read these ledgers and confirmed erasures; `partitions` are their partition counts."""
         self.grants = GrantHistory(partitions)
-        self._view = CompactedView(
-            connection=connection, topics=partitions, apply=self.grants.apply
-        )
+        self._complete: Counter[Partition] = Counter()
+        self._view = CompactedView(connection=connection, topics=partitions, apply=self._apply)
 
-    def catch_up(self, *, deadline_s: float) -> set[Partition]:
-        """Apply every record acknowledged before this call, and return the complete partitions.
+    def catch_up(self, partitions: Iterable[Partition], *, deadline_s: float) -> set[Partition]:
+        """Apply every record acknowledged in these before this call; return where that is done.
 
         A partition whose leader does not answer in time is not among them.
         """
-        return self._view.catch_up_reachable(deadline_s=deadline_s)
+        return self._view.catch_up_reachable(partitions, deadline_s=deadline_s)
+
+    def complete_to(self, at: Partition) -> int:
+        """Return the offset up to which every record of a partition was applied, from the first.
+
+        These topics are written one record at a time, outside transactions, and nothing deletes
+        from them, so that every offset has a record.  A gap stops the count.
+        """
+        return self._complete[at]
+
+    def _apply(self, record: Record) -> None:
+        self.grants.apply(record)
+        if record.offset == self._complete[record.at]:
+            self._complete[record.at] += 1
 
     def close(self) -> None:
         """Stop reading."""

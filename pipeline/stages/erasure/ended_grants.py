@@ -1,26 +1,43 @@
 """Determine which grants a decision ends.  Pure.
 
-The decision is taken from its record in `consent.L`, whose topic proves the lane.  The lane's
-ledger only lists the grants that there were: their ids cannot be forged (`ids.grant_id`).
+Ending is final; to refuse a grant, which the router does as long as the last record of its account
+is no grant in force, is not.  So only a revocation ends grants, in its own lane and account, and
+nothing ends any because of something that was not read:
 
-A record that the ledger does not have, or that cannot be read, was not written by our writer.
-In doubt it ends all grants that the account had until then.
+====================  ==================  =======================================================
+record in `consent.L`  in `ledger.L`      ends, if not erased yet
+====================  ==================  =======================================================
+revocation            has an entry        all grants listed before it
+revocation            proven to have none all grants listed until its record was appended
+grant                 has an entry        nothing by itself; see below
+grant                 proven to have none itself: no later revocation would find it
+grant that is void    either              nothing by itself: it was never in force
+unreadable            cannot be known     nothing by itself: it may be anything
+of no account         none                nothing: it makes no grant, and names none
+====================  ==================  =======================================================
+
+* The topic proves the lane, and its account service can write any record there; the ids of its
+  grants derive from lane and account (`ids.grant_id`), so that no record ends another lane's.
+* A record that follows a revocation may have replaced it before it was read.  So each ends the
+  grants before the last revocation that the ledger lists before the record, too.
+* A record in the wrong partition ends the same as in its own; the router refuses its account.
+* *Proven* means that the ledger was read past a record written after the decision was read
+  (`missing_entries.py`); until then a decision without an entry ends nothing, and waits.
 """
 
+from enum import Enum, auto
 from typing import NamedTuple
 
-from erasestream.schemas.codec.cloudevents import from_wire
+from erasestream.schemas.codec.consent_decision import read_decision
 from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.events.base import utc
-from erasestream.schemas.events.consent import (
-    HEARTBEAT_KEY,
-    MAX_CLOCK_SKEW,
-    ConsentDecision,
-    Decision,
-)
-from erasestream.schemas.ids import AccountId, GrantId, Lane
+from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Decision
+from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id, is_account
+from erasestream.topics.catalog.topic_names import lane_of
 from erasestream.topics.consent.ledger_view import GrantHistory
 from erasestream.topics.kafka.records import Record
+
+MAX_CLOCK_SKEW_MS = int(MAX_CLOCK_SKEW.total_seconds() * 1000)
 
 
 class EndedGrant(NamedTuple):
@@ -31,49 +48,74 @@ class EndedGrant(NamedTuple):
     grant: GrantId
 
 
-def account_of(record: Record) -> AccountId | None:
-    """Return the account that a record is about, valid or not; None for a heartbeat."""
-    key = record.key or b""
-    return None if key == HEARTBEAT_KEY else AccountId(key.decode(errors="replace"))
+class Content(Enum):
+    """Effect of a record on its account."""
+
+    GRANT = auto()
+    REVOCATION = auto()
+    NEITHER = auto()
+    """Void or unreadable: it refuses."""
+
+
+class DecisionRecord(NamedTuple):
+    """A record in `consent.L`, without its bytes: decisions wait in memory."""
+
+    lane: Lane
+    account: AccountId
+    appended_ms: int
+    content: Content
+    id: str = ""
+    """The id of the decision; empty if it is neither."""
+
+    @classmethod
+    def of(cls, record: Record) -> "DecisionRecord | None":
+        """Return the decision of a record; None if it is of no account, such as a heartbeat."""
+        account = (record.key or b"").decode(errors="replace")
+        if not is_account(account):
+            return None
+        lane, owner = lane_of(record.at.topic), AccountId(account)
+        neither = cls(lane, owner, record.appended_ms, Content.NEITHER)
+        try:
+            decision = read_decision(record.headers, record.value)
+        except InvalidEvent:
+            return neither
+        if decision.account != record.key or decision.is_void(utc(record.appended_ms)):
+            return neither
+        grants = decision.decision is Decision.GRANTED
+        content = Content.GRANT if grants else Content.REVOCATION
+        return neither._replace(content=content, id=decision.id)
 
 
 def ended_grants(
-    history: GrantHistory, record: Record, lane: Lane, account: AccountId
-) -> list[GrantId] | None:
-    """Return the grants that a record ends; None if the ledger does not have its decision."""
-    decision = _decision(record)
-    if decision is None:
-        return ended_in_doubt(history, record, lane, account)
-    if not history.has(lane, account, decision.id):
-        return None
-    if decision.decision is Decision.GRANTED:  # a void one, too: it refuses, and revokes nothing
-        return history.ended_by_grant(lane, account, decision.id)
-    return history.ended_by_revocation(lane, account, decision.id)
+    history: GrantHistory, decision: DecisionRecord, *, most: int, is_unlisted: bool
+) -> list[EndedGrant] | None:
+    """Return the first `most` unerased grants that a decision ends; None if that is not known.
 
-
-def ended_in_doubt(
-    history: GrantHistory, record: Record, lane: Lane, account: AccountId
-) -> list[GrantId]:
-    """Return all grants that the account had when the record was appended.
-
-    Two brokers' clocks stamped record and ledger.  A grant that the record itself makes is
-    included: later revocations would not find it in the ledger.
+    `is_unlisted`: the ledger is proven to have no entry of the decision.
     """
-    until_ms = record.appended_ms + int(MAX_CLOCK_SKEW.total_seconds() * 1000)
-    ended = history.appended_until(lane, account, until_ms)
-    decision = _decision(record)
-    return [*ended, decision.grant(lane)] if decision and _opts_in(decision, record) else ended
-
-
-def _decision(record: Record) -> ConsentDecision | None:
-    """Return the decision about the account that is the record's key; None if unreadable."""
-    try:
-        decision = from_wire(ConsentDecision, record.headers, record.value)
-    except InvalidEvent:
+    grants = _grants(history, decision, most=most, is_unlisted=is_unlisted)
+    if grants is None:
         return None
-    return decision if decision.account.encode() == record.key else None
+    return [EndedGrant(decision.lane, decision.account, grant) for grant in grants]
 
 
-def _opts_in(decision: ConsentDecision, record: Record) -> bool:
-    is_void = decision.is_void(utc(record.appended_ms))
-    return decision.decision is Decision.GRANTED and not is_void
+def _grants(
+    history: GrantHistory, decision: DecisionRecord, *, most: int, is_unlisted: bool
+) -> list[GrantId] | None:
+    lane, account, appended_ms, content, decision_id = decision
+    # Two brokers' clocks stamped the record and the entries.
+    until_ms = appended_ms + MAX_CLOCK_SKEW_MS
+    if content is Content.NEITHER:
+        return history.revoked_until(lane, account, until_ms, most=most)
+    if history.has(lane, account, decision_id):
+        ended_by = (
+            history.ended_by_grant if content is Content.GRANT else history.ended_by_revocation
+        )
+        return ended_by(lane, account, decision_id, most=most)
+    if not is_unlisted:
+        return None
+    if content is Content.REVOCATION:
+        return history.appended_until(lane, account, until_ms, most=most)
+    revoked = history.revoked_until(lane, account, until_ms, most=most)
+    own = grant_id(lane, account, decision_id)
+    return revoked if history.is_erased(own) else [own, *revoked][:most]

@@ -1,13 +1,14 @@
 """Erase grants: a marker in the vault, an entry in the lane's ledger, then one in `erasures.L`.
 
 Each step is taken only after the one before was acknowledged, and only once, however long the next
-one fails.  A step that fails is retried by the next call of `erase`.
+one fails.  A step that fails is retried by a later call of `erase`; an entry whose acknowledgement
+takes longer than `WRITE_WAIT_S` is awaited by later calls, and holds up no other.
 """
 
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from erasestream.pipeline.runtime.retry import OutageLog
@@ -18,13 +19,19 @@ from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.ledger import ErasureEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.topics.catalog.topic_names import erasures_of, ledger_of
-from erasestream.topics.consent.ledger_place import Place, place
+from erasestream.topics.consent.ledger_place import place
 from erasestream.topics.consent.ledger_view import GrantHistory
-from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
 from erasestream.topics.kafka.records import Partition
 
 MAX_PARALLEL_MARKS = 8
 """Markers that are created at the same time."""
+WRITE_WAIT_S = 1.0
+"""Longest wait of one turn for the acknowledgements of new entries."""
+
+
+_Write = tuple[str, EndedGrant]
+"""The entry of a grant in a topic."""
 
 
 class GrantEraser:
@@ -55,34 +62,37 @@ class GrantEraser:
         """Grants that are marked and not in `erasures.L` yet, with their entries."""
         self._in_ledger: set[EndedGrant] = set()
         """Those of `_marked` whose entry is in the ledger."""
+        self._writing: dict[_Write, Future[Written]] = {}
+        """Entries whose acknowledgement is awaited."""
         self.count = 0
         """Number of grants that were erased."""
 
     def erase(
         self, ended: Iterable[EndedGrant], *, history: GrantHistory, shown: set[Partition]
     ) -> set[EndedGrant]:
-        """Erase these grants; return those that are erased now.
+        """Erase these grants; return those that are erased now, and note them in `history`.
 
-        `history` knows the ones erased before; `shown` are the partitions whose leaders answer.
+        `shown` are the partitions whose leaders answer.
         """
         ended = list(dict.fromkeys(ended))
-        erased = {each for each in ended if history.is_erased(each.grant)}
-        remaining = [each for each in ended if each not in erased]
-        self._mark_all([each for each in remaining if each not in self._marked])
-        marked = [each for each in remaining if each in self._marked]
+        self._mark_all([each for each in ended if each not in self._marked])
+        marked = [each for each in ended if each in self._marked]
         unrecorded = [each for each in marked if each not in self._in_ledger]
         self._in_ledger.update(self._write_entries(ledger_of, unrecorded, shown))
         recorded = [each for each in marked if each in self._in_ledger]
         confirmed = self._write_entries(erasures_of, recorded, shown)
         for each in confirmed:
             del self._marked[each]
+            history.confirm(each.grant)
         self._in_ledger.difference_update(confirmed)
         self.count += len(confirmed)
-        return erased.union(confirmed)
+        return set(confirmed)
 
-    def ledger_partition(self, lane: Lane, account: AccountId) -> Partition:
-        """Return the partition of the lane's ledger with the account's entries."""
-        return place(ledger_of(lane), account, self._partitions).at
+    def places(self, lane: Lane, account: AccountId) -> tuple[Partition, Partition]:
+        """Return the partitions of the account's entries: in the ledger, and in `erasures.L`."""
+        topics = (ledger_of(lane), erasures_of(lane))
+        entries, confirmations = (place(each, account, self._partitions).at for each in topics)
+        return entries, confirmations
 
     def close(self) -> None:
         """Stop the threads."""
@@ -113,28 +123,39 @@ class GrantEraser:
         shown: set[Partition],
     ) -> list[EndedGrant]:
         """Write the entries of these grants; return those that are acknowledged."""
-        places: dict[EndedGrant, Place] = {
-            each: place(topic_of(each.lane), each.account, self._partitions) for each in ended
-        }
-        for unavailable in {each.at for each in places.values()} - shown:
-            self._outage.report(Unavailable(f"{unavailable}: no answer"))
-        written = [each for each in ended if places[each].at in shown]
+        begun: list[_Write] = []
+        records = []
+        for each in ended:
+            topic = topic_of(each.lane)
+            at, key = place(topic, each.account, self._partitions)
+            if at not in shown:
+                self._outage.report(Unavailable(f"{at}: no answer"))
+            elif (topic, each) not in self._writing:
+                begun.append((topic, each))
+                records.append((at, key, self._marked[each]))
         try:
-            answers = self._writes.write_all(
-                [(*places[each], self._marked[each]) for each in written]
-            )
+            answers = self._writes.begin(records)
         except Unavailable as error:
             self._outage.report(error)
             return []
-        acknowledged = []
-        for each, answer in zip(written, answers, strict=True):
-            try:
-                answer.result()
-            except Unavailable as error:
-                self._outage.report(error)
-            else:
-                acknowledged.append(each)
-        return acknowledged
+        self._writing |= dict(zip(begun, answers, strict=True))
+        self._writes.wait(answers, timeout_s=WRITE_WAIT_S)
+        return [each for each in ended if self._is_acknowledged(topic_of(each.lane), each)]
+
+    def _is_acknowledged(self, topic: str, ended: EndedGrant) -> bool:
+        answer = self._writing.get((topic, ended))
+        if answer is None:
+            return False
+        if not answer.done():
+            self._outage.report(Unavailable(f"writing {topic}: no answer yet"))
+            return False
+        del self._writing[topic, ended]
+        try:
+            answer.result()
+        except Unavailable as error:
+            self._outage.report(error)
+            return False
+        return True
 
     def _entry(self, ended: EndedGrant) -> Wire:
         now = self._now()

@@ -5,7 +5,8 @@
 * Where a leader shows the ledger without the decision's entry, the ledger may be out of date (a
   deposed leader that does not know it yet shows the state before the change): the decision
   waits `LEDGER_LAG_S` for its entry.
-* After that it is reported as a finding, once, and ends all grants that it may end.
+* After that it is reported, once, and waits until its report proves that there is no entry
+  (`missing_entries.py`), however long; `ended_grants.py` lists what it ends then.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,36 +14,46 @@ from typing import NamedTuple
 
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.stages.erasure.ended_grants import (
+    DecisionRecord,
     EndedGrant,
-    account_of,
     ended_grants,
-    ended_in_doubt,
 )
-from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
+from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries, Report
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import Unavailable
-from erasestream.schemas.events.ledger import FindingKind
-from erasestream.topics.catalog.topic_names import lane_of
-from erasestream.topics.consent.ledger_findings import LedgerFindings
+from erasestream.schemas.ids import Lane
 from erasestream.topics.consent.ledger_view import GrantHistory
 from erasestream.topics.kafka.records import Partition, Record
 
 LEDGER_LAG_S = 60.0
 """Wait of a decision for its entry: much longer than a deposed leader goes unnoticed."""
+GRANTS_PER_TURN = 32
+"""Grants of one lane that are erased in one turn."""
 
 
 class PendingDecision(NamedTuple):
     """A decision that is read and not done."""
 
-    record: Record
+    at: Partition
+    offset: int
+    decision: DecisionRecord
     entry_due: Deadline | None = None
     """When its entry counts as missing; None unless the ledger was shown without it."""
-    is_reported: bool = False
-    """True once the missing entry was reported as a finding."""
+    report: Report | None = None
+    """The report of the missing entry."""
+
+    @classmethod
+    def of(cls, record: Record) -> "PendingDecision | None":
+        """Return the decision of a record; None if it is of no account."""
+        decision = DecisionRecord.of(record)
+        return None if decision is None else cls(record.at, record.offset, decision)
 
 
 class Evaluation(NamedTuple):
-    """A decision and the grants that it ends; None as long as they are unknown."""
+    """A decision and the first grants that it ends; None as long as they are unknown.
+
+    It is done once they are erased, unless they are more than `GRANTS_PER_TURN`.
+    """
 
     pending: PendingDecision
     ended: list[EndedGrant] | None
@@ -52,40 +63,48 @@ class DecisionEvaluator:
     """Determines what pending decisions end."""
 
     def __init__(
-        self, *, eraser: GrantEraser, findings: LedgerFindings, outage: OutageLog, clock: Clock
+        self, *, history: GrantHistory, missing: MissingEntries, outage: OutageLog, clock: Clock
     ) -> None:
-        self._eraser = eraser
-        self._findings = findings
+        self._history = history
+        self._missing = missing
         self._outage = outage
         self._clock = clock
 
     def evaluate(
-        self, pending: PendingDecision, history: GrantHistory, shown: set[Partition]
+        self, pending: PendingDecision, entries: Partition, shown: set[Partition]
     ) -> Evaluation:
-        """Evaluate a decision; `shown` are the partitions that a leader showed up to their end."""
-        record = pending.record
-        lane, account = lane_of(record.at.topic), account_of(record)
-        if account is None:
-            return Evaluation(pending, [])
-        entries = self._eraser.ledger_partition(lane, account)
+        """Evaluate a decision.
+
+        `entries` is its account's partition of the ledger; `shown` are the partitions that a
+        leader showed up to their end.
+        """
         if entries not in shown:
             self._outage.report(Unavailable(f"{entries}: no answer"))
             return Evaluation(pending._replace(entry_due=None), None)
-        grants = ended_grants(history, record, lane, account)
-        if grants is None:
-            due = pending.entry_due or Deadline(LEDGER_LAG_S, self._clock)
-            pending = pending._replace(entry_due=due)
-            if not due.has_passed:
-                return Evaluation(pending, None)
-            pending = self._report(pending)
-            grants = ended_in_doubt(history, record, lane, account)
-        return Evaluation(pending, [EndedGrant(lane, account, grant) for grant in grants])
+        report = pending.report
+        is_unlisted = report is not None and self._missing.is_proven(entries, report)
+        ended = ended_grants(
+            self._history, pending.decision, most=GRANTS_PER_TURN + 1, is_unlisted=is_unlisted
+        )
+        return Evaluation(self._await_entry(pending, entries) if ended is None else pending, ended)
 
-    def _report(self, pending: PendingDecision) -> PendingDecision:
-        if not pending.is_reported:
-            at, offset = pending.record.at, pending.record.offset
-            self._findings.report(FindingKind.CONSENT_NOT_IN_LEDGER, at, offset)
-        return pending._replace(is_reported=True)
+    def _await_entry(self, pending: PendingDecision, entries: Partition) -> PendingDecision:
+        due = pending.entry_due or Deadline(LEDGER_LAG_S, self._clock)
+        report = pending.report
+        if report is None and due.has_passed:
+            report = self._missing.report(entries, pending.at, pending.offset)
+        return pending._replace(entry_due=due, report=report)
+
+
+def share_of_each_lane(evaluated: Iterable[Evaluation]) -> list[EndedGrant]:
+    """Return the grants to erase in this turn: up to `GRANTS_PER_TURN` of each lane."""
+    shares: dict[Lane, dict[EndedGrant, None]] = {}
+    for evaluation in evaluated:
+        share = shares.setdefault(evaluation.pending.decision.lane, {})
+        for each in evaluation.ended or ():
+            if len(share) < GRANTS_PER_TURN:
+                share[each] = None
+    return [each for share in shares.values() for each in share]
 
 
 class OffsetTracker:
@@ -97,13 +116,13 @@ class OffsetTracker:
     def advance(
         self, read: Iterable[Record], pending: Iterable[PendingDecision]
     ) -> Mapping[Partition, int]:
-        """Return the offsets to commit, given the records read so far and those still pending."""
+        """Return the offsets to commit, given what was just read and what is pending."""
         for record in read:
             read_to = self._read_to.get(record.at, 0)
             self._read_to[record.at] = max(record.offset + 1, read_to)
         first: dict[Partition, int] = {}
-        for record in (each.record for each in pending):
-            first[record.at] = min(record.offset, first.get(record.at, record.offset))
+        for each in pending:
+            first[each.at] = min(each.offset, first.get(each.at, each.offset))
         done = {at: first.get(at, read_to) for at, read_to in self._read_to.items()}
-        self._read_to = {at: self._read_to[at] for at in first}
+        self._read_to = {at: self._read_to[at] for at in first if at in self._read_to}
         return done

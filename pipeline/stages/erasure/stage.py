@@ -10,14 +10,16 @@ For every decision, in this order:
    the eraser can write.  That *confirms* the revocation (`grant_eraser.py`).
 4. Commit the offset.  A crash before that repeats the steps, which are idempotent.
 
-A decision that cannot be done because a partition or the vault is unavailable is retried in the
-next round.  Only its offset, and those after it in its partition of `consent.L`, are committed
+A decision that cannot be done because a partition or the vault is unavailable is retried in a
+later turn.  Only its offset, and those after it in its partition of `consent.L`, are committed
 later; all other decisions proceed.
+
+Lanes share nothing but turns.  A turn evaluates up to `DECISIONS_PER_TURN` of each lane and erases
+up to `GRANTS_PER_TURN` of each; of a lane with `MAX_PENDING` decisions no more are read.
 
 The stage also writes the heartbeats of the consent topics (`heartbeat_schedule.py`).
 """
 
-import threading
 import time
 from collections.abc import Callable
 from itertools import chain
@@ -25,24 +27,31 @@ from itertools import chain
 from erasestream.pipeline.runtime.retry import RETRY_S, OutageLog
 from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
 from erasestream.pipeline.stages.erasure.heartbeat_schedule import HeartbeatSchedule
+from erasestream.pipeline.stages.erasure.lane_queues import LaneQueues
+from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries
 from erasestream.pipeline.stages.erasure.pending_decisions import (
     DecisionEvaluator,
     OffsetTracker,
     PendingDecision,
+    share_of_each_lane,
 )
 from erasestream.schemas.clocks import Clock
-from erasestream.topics.consent.ledger_findings import LedgerFindings
+from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
+from erasestream.topics.kafka.records import Record
 
 BATCH = 100
+"""Records of one read."""
+DECISIONS_PER_TURN = 100
+"""Decisions of one lane that are evaluated in one turn."""
+MAX_PENDING = 1_000
+"""Decisions of one lane that may be pending; beyond that no more are read of this lane."""
 CATCH_UP_S = 5.0
-MAX_PENDING = 10_000
-"""Decisions that may be pending; beyond that no more are read, in any lane."""
 
 
 class EraserStage:
-    """Erases revoked grants, in rounds of one batch and all pending decisions."""
+    """Erases revoked grants, in turns."""
 
     def __init__(
         self,
@@ -50,47 +59,41 @@ class EraserStage:
         queue: WorkQueue,
         ledger: LedgerView,
         eraser: GrantEraser,
-        findings: LedgerFindings,
+        missing: MissingEntries,
         outage: OutageLog,
         beat: Callable[[], None],
         beat_every_s: float,
-        stopping: threading.Event,
         clock: Clock = time.monotonic,
     ) -> None:
         self._queue = queue
         self._ledger = ledger
         self._eraser = eraser
-        self._findings = findings
+        self._missing = missing
         self._outage = outage
-        self._stopping = stopping
         self._heartbeats = HeartbeatSchedule(beat=beat, every_s=beat_every_s, clock=clock)
         self._evaluator = DecisionEvaluator(
-            eraser=eraser, findings=findings, outage=outage, clock=clock
+            history=ledger.grants, missing=missing, outage=outage, clock=clock
         )
         self._offsets = OffsetTracker()
-        self.pending: list[PendingDecision] = []
+        self._pending = LaneQueues(limit=MAX_PENDING)
+        self._wait_s = 0.0
+        """How long the next turn waits for records: not at all if this one completed anything."""
 
     def run_once(self, timeout_s: float = 0.2) -> None:
-        """Do one round."""
+        """Do one turn."""
         self._heartbeats.run_if_due()
-        self._findings.write_one()
-        work = [*self.pending, *self._read(timeout_s)]
-        if not work:
-            return
-        shown = self._ledger.catch_up(deadline_s=CATCH_UP_S)
-        history = self._ledger.grants
-        evaluated = [self._evaluator.evaluate(each, history, shown) for each in work]
-        ended = chain.from_iterable(each.ended or () for each in evaluated)
-        erased = self._eraser.erase(ended, history=history, shown=shown)
-        self.pending = [
-            each.pending
-            for each in evaluated
-            if each.ended is None or not erased.issuperset(each.ended)
-        ]
-        done = self._offsets.advance((each.record for each in work), self.pending)
-        self._queue.commit_below(done)
-        if self._outage.end_round():
-            self._stopping.wait(RETRY_S)
+        records = self._read(self._wait_s)
+        read = map(PendingDecision.of, records)
+        self._pending.add(each for each in read if each is not None)
+        turn = self._pending.take(DECISIONS_PER_TURN)
+        remaining = self._process(turn) if turn else []
+        self._pending.add(remaining)
+        self._queue.commit_below(self._offsets.advance(records, self._pending))
+        is_unavailable = self._outage.end_round()
+        if len(remaining) < len(turn):
+            self._wait_s = 0.0
+        else:
+            self._wait_s = RETRY_S if is_unavailable else timeout_s
 
     def is_ready(self) -> bool:
         """Return whether the group has answered."""
@@ -100,13 +103,32 @@ class EraserStage:
         """Do nothing: decisions that are not committed are redelivered."""
 
     @property
+    def pending(self) -> list[PendingDecision]:
+        """Return the decisions that are read and not done."""
+        return list(self._pending)
+
+    @property
     def count(self) -> int:
         """Return how many grants were erased."""
         return self._eraser.count
 
-    def _read(self, timeout_s: float) -> list[PendingDecision]:
-        if len(self.pending) >= MAX_PENDING:
-            self._stopping.wait(timeout_s)
-            return []
-        records = self._queue.read(timeout_s=timeout_s, most=BATCH)
-        return [PendingDecision(record) for record in records]
+    def _read(self, timeout_s: float) -> list[Record]:
+        self._queue.pause([consent_of(lane) for lane in self._pending.full()])
+        return self._queue.read(timeout_s=timeout_s, most=BATCH)
+
+    def _process(self, turn: list[PendingDecision]) -> list[PendingDecision]:
+        """Evaluate decisions and erase what they end; return those that are not done."""
+        places = [self._eraser.places(*each.decision[:2]) for each in turn]
+        shown = self._ledger.catch_up(set(chain.from_iterable(places)), deadline_s=CATCH_UP_S)
+        evaluated = [
+            self._evaluator.evaluate(each, entries, shown)
+            for each, (entries, _) in zip(turn, places, strict=True)
+        ]
+        self._missing.write()
+        ended = share_of_each_lane(evaluated)
+        erased = self._eraser.erase(ended, history=self._ledger.grants, shown=shown)
+        return [
+            each.pending
+            for each in evaluated
+            if each.ended is None or not erased.issuperset(each.ended)
+        ]

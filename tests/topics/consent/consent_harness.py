@@ -3,12 +3,13 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
+from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries
 from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.schemas.clocks import Clock, WallClock
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire
@@ -18,7 +19,6 @@ from erasestream.schemas.events.ledger import Finding
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.topics.catalog.roles import ADMIN, ERASER, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import consent_of, erasures_of, ledger_of
-from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
@@ -62,10 +62,12 @@ def eraser(
     writes: AcknowledgedWriter | None = None,
     beat: Callable[[], None] = lambda: None,
     clock: Clock = time.monotonic,
+    others: Sequence[Lane] = (),
 ) -> Iterator[EraserStage]:
-    """Open the eraser of this lane alone."""
+    """Open the eraser of this lane alone, or with others."""
     connection = kafka.connection(ERASER)
-    ledger = ledger_partitions(kafka, lane)
+    lanes = (lane, *others)
+    ledger = {topic: n for each in lanes for topic, n in ledger_partitions(kafka, each).items()}
     writes = writes or AcknowledgedWriter(connection=connection, timeout_s=20)
     outage = OutageLog()
     grants = GrantEraser(
@@ -74,7 +76,7 @@ def eraser(
     with (
         closing(view_of(connection=connection, partitions=ledger)) as view,
         closing(
-            WorkQueue(connection=connection, topics=[consent_of(lane)], instance="test")
+            WorkQueue(connection=connection, topics=list(map(consent_of, lanes)), instance="test")
         ) as queue,
         closing(grants),
     ):
@@ -82,11 +84,10 @@ def eraser(
             queue=queue,
             ledger=view,
             eraser=grants,
-            findings=LedgerFindings(writes=writes, partitions=ledger, source="/eraser"),
+            missing=MissingEntries(writes=writes, complete_to=view.complete_to, outage=outage),
             outage=outage,
             beat=beat,
             beat_every_s=60,
-            stopping=stopping,
             clock=clock,
         )
 

@@ -179,7 +179,7 @@ def test_a_repeated_entry_moves_no_decision() -> None:
     ledger.repeat(revoked, Decision.REVOKED)
     ledger.repeat(first, Decision.REVOKED)
     assert ledger.ended_by_revocation(revoked) == grants_of(first)
-    assert ledger.grants.revoked(LANE, ACCOUNT) == grants_of(first)
+    assert ledger.grants.revoked_until(LANE, ACCOUNT, 1_000) == grants_of(first)
 
 
 def test_an_account_with_many_decisions_is_answered_as_any_other() -> None:

@@ -82,6 +82,7 @@ class CompactedView:
         """
         self._apply = apply
         self._partitions = list(partitions)
+        self._stuck: set[Partition] = set()
         first = start or (self._offsets.log_starts(self._partitions) if self._partitions else {})
         self._applied = dict(first)
         self._ends = ReportedEnds()
@@ -150,18 +151,28 @@ class CompactedView:
                 self._replace_if_lost()
                 raise error
 
-    def catch_up_reachable(self, *, deadline_s: float) -> set[Partition]:
-        """Apply all that was acknowledged before this call, where the leader answers.
+    def catch_up_reachable(
+        self, partitions: Iterable[Partition], *, deadline_s: float
+    ) -> set[Partition]:
+        """Apply all that was acknowledged in these before this call, where the leader answers.
 
-        Returns these partitions.  An unavailable leader delays the others by half of the time,
-        since each leader gets a request of its own.
+        Returns the partitions where that is done.  An unavailable leader delays the others by half
+        of the time, since each leader gets a request of its own.  A partition that answers and
+        makes no progress delays the others once; after that it is read, and not waited for, until
+        it makes some.
         """
-        mark = self._offsets.known_log_ends(self._partitions, timeout_s=deadline_s / 2)
+        mark = self._offsets.known_log_ends(partitions, timeout_s=deadline_s / 2)
+        before = {at: self._applied[at] for at in mark}
         deadline = Deadline(deadline_s / 2, time.monotonic)
-        while not self._has_reached(mark) and not deadline.has_passed:
+        awaited = {at: offset for at, offset in mark.items() if at not in self._stuck}
+        self.read(0)
+        while not self._has_reached(awaited) and not deadline.has_passed:
             self.read(POLL_S)
         self._replace_if_lost()
-        return {at for at, offset in mark.items() if self._applied[at] >= offset}
+        behind = {at for at, offset in mark.items() if self._applied[at] < offset}
+        stuck = {at for at in behind if self._applied[at] == before[at]}
+        self._stuck = self._stuck.difference(mark).union(stuck)
+        return mark.keys() - behind
 
     def _has_reached(self, mark: Mark) -> bool:
         """Return whether the mark is reached, also past offsets without records (compacted)."""

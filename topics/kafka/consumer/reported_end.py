@@ -34,7 +34,7 @@ class ReportedEnds:
             # For readers of committed records it is the end of these.
             _, reported = consumer.get_watermark_offsets(TopicPartition(*at), cached=True)
             self._ends[at] = max(self._ends.get(at, 0), reported)
-        return end <= self._ends[at]
+        return end <= self._ends.get(at, 0)
 
     def report(self, at: Partition, offset: int) -> None:
         """Log a record whose offset cannot be true, once for each partition."""

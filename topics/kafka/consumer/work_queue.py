@@ -4,7 +4,7 @@ For stages whose work can be repeated without harm.  A static member: a restart 
 timeout moves no partitions.  Uncommitted records are redelivered, possibly to another member.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -26,6 +26,7 @@ class WorkQueue:
         self._broker_loss = BrokerLossDetector(connection, self._errors)
         self._ends = ReportedEnds()
         self._assigned: set[Partition] = set()
+        self._paused: set[Partition] = set()
         self._uncommitted: dict[Partition, int] = {}
         self._is_committing = False
         self.has_joined = False
@@ -59,6 +60,18 @@ class WorkQueue:
             return []
         rest = self._consumer.consume(most - 1, 0) if most > 1 else []
         return [Record.of(message) for message in (first, *rest) if self._is_record(message)]
+
+    def pause(self, topics: Collection[str]) -> None:
+        """Read no records of these topics, and go on with those of all others.
+
+        The client drops the records of these topics that it has fetched, and fetches them again.
+        """
+        paused = {at for at in self._assigned if at.topic in topics}
+        if begun := paused - self._paused:
+            self._consumer.pause([TopicPartition(*at) for at in begun])
+        if ended := self._paused - paused:
+            self._consumer.resume([TopicPartition(*at) for at in ended])
+        self._paused = paused
 
     def commit(self, records: Iterable[Record]) -> None:
         """Commit these records and all that were read before them.  See `commit_below`."""
@@ -129,8 +142,9 @@ class WorkQueue:
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._assigned = {Partition(tp.topic, tp.partition) for tp in partitions}
+        self._paused = set()
         self.has_joined = True
 
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
-        self._assigned = set()
+        self._assigned, self._paused = set(), set()
         self._uncommitted = {}

@@ -7,8 +7,9 @@ later record.  It is replaced, and the caller gets `Unavailable` once.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.replaceable_client import ReplaceableClient
 
 POLL_S = 0.05
+BATCH_BYTES = 32_000
+"""Largest batch of records; a single record may be larger."""
 
 
 class Written(NamedTuple):
@@ -53,6 +56,8 @@ class AcknowledgedWriter:
             acks="all",
             message_timeout_ms=int(timeout_s * 1000),
             linger_ms=0,
+            # A topic's limit applies to a whole batch, and librdkafka does not split one.
+            batch_size=BATCH_BYTES,
             # With more requests in flight librdkafka checks the queue without a pause until all
             # are answered (issue 2565): a hung broker took a whole core of every writer.
             max_in_flight=1,
@@ -73,33 +78,69 @@ class AcknowledgedWriter:
         Raises `Unavailable` or `Refused` if an outcome remains unknown; each record may then have
         been written or not.
         """
-        with self._producers.use() as producer:
-            if self._certificate.is_due() or self._broker_loss.is_lost(producer):
-                self._producers.replace(producer)
-        context = f"writing {', '.join(sorted({at.topic for at, _, _ in records}))}"
-        with self._producers.use() as producer:
-            try:
-                answers = [_produce(producer, *record) for record in records]
-                self._wait(producer, answers, context)
-            except KafkaException as exception:
-                error = kafka_error(exception)
-                if is_fatal(error):
-                    self._producers.replace(producer)
-                raise _failure(error, context) from exception
-            except BufferError as exception:
-                raise Unavailable(f"{context}: too many records wait") from exception
+        with self._current() as producer, self._translated(producer, _context(records)):
+            answers = [_produce(producer, *record) for record in records]
+            if not _wait(producer, answers, timeout_s=2 * self._timeout_s):
+                raise self._errors.explain(f"{_context(records)}: no answer")
         return answers
+
+    def begin(self, records: Sequence[tuple[Partition, bytes, Wire]]) -> list[Future[Written]]:
+        """Hand these over without waiting; the futures are done during later calls of `wait`.
+
+        Each is done within the writer's timeout, with `Unavailable` if nothing was acknowledged.
+        Raises `Unavailable` or `Refused` if a record cannot be handed over; those before it may
+        be written.
+        """
+        with self._current() as producer, self._translated(producer, _context(records)):
+            return [_produce(producer, *record) for record in records]
+
+    def wait(self, answers: Sequence[Future[Written]], *, timeout_s: float) -> None:
+        """Wait until these are done, or the timeout."""
+        # A producer that fails is replaced, which ends the records that wait.
+        with (
+            self._producers.use() as producer,
+            suppress(Unavailable),
+            self._translated(producer, "writing"),
+        ):
+            _wait(producer, answers, timeout_s=timeout_s)
 
     def close(self) -> None:
         """Close the producer; what other threads still write is answered first."""
         self._producers.close()
 
-    def _wait(self, producer: Producer, answers: list[Future[Written]], context: str) -> None:
-        deadline = Deadline(2 * self._timeout_s, time.monotonic)
-        while not all(answer.done() for answer in answers):
-            producer.poll(POLL_S)
-            if deadline.has_passed:
-                raise self._errors.explain(f"{context}: no answer")
+    def _current(self) -> AbstractContextManager[Producer]:
+        with self._producers.use() as producer:
+            if self._certificate.is_due() or self._broker_loss.is_lost(producer):
+                self._producers.replace(producer)
+        return self._producers.use()
+
+    @contextmanager
+    def _translated(self, producer: Producer, context: str) -> Iterator[None]:
+        """Translate the library's errors, and replace the producer after a fatal one."""
+        try:
+            yield
+        except KafkaException as exception:
+            error = kafka_error(exception)
+            if is_fatal(error):
+                self._producers.replace(producer)
+            raise _failure(error, context) from exception
+        except BufferError as exception:
+            raise Unavailable(f"{context}: too many records wait") from exception
+
+
+def _context(records: Sequence[tuple[Partition, bytes, Wire]]) -> str:
+    return f"writing {', '.join(sorted({at.topic for at, _, _ in records}))}"
+
+
+def _wait(producer: Producer, answers: Sequence[Future[Written]], *, timeout_s: float) -> bool:
+    """Return whether all are done within the timeout."""
+    deadline = Deadline(timeout_s, time.monotonic)
+    producer.poll(0)
+    while not all(answer.done() for answer in answers):
+        if deadline.has_passed:
+            return False
+        producer.poll(POLL_S)
+    return True
 
 
 def _produce(producer: Producer, at: Partition, key: bytes, wire: Wire) -> Future[Written]:

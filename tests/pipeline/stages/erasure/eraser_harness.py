@@ -1,6 +1,6 @@
 """Parts of the eraser that fail on request, for tests on a real broker."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 
 from erasestream.pipeline.stages.erasure.stage import EraserStage
@@ -17,6 +17,7 @@ from tests.kafka_fixture import KafkaFixture
 from tests.topics.consent.consent_harness import ledger_partitions
 
 Start = Callable[[], EraserStage]
+Write = Callable[[Sequence[tuple[Partition, bytes, Wire]]], list[Future[Written]]]
 
 
 class OutdatedLedger(LedgerView):
@@ -25,10 +26,10 @@ class OutdatedLedger(LedgerView):
     is_outdated = True
     is_unavailable = False
 
-    def catch_up(self, *, deadline_s: float) -> set[Partition]:
+    def catch_up(self, partitions: Iterable[Partition], *, deadline_s: float) -> set[Partition]:
         if not self.is_outdated:
-            return super().catch_up(deadline_s=deadline_s)
-        return set() if self.is_unavailable else set(self._view.applied)
+            return super().catch_up(partitions, deadline_s=deadline_s)
+        return set() if self.is_unavailable else set(partitions)
 
 
 class PartitionUnavailable(AcknowledgedWriter):
@@ -37,11 +38,16 @@ class PartitionUnavailable(AcknowledgedWriter):
     unavailable: Partition | None = None
 
     def write_all(self, records: Sequence[tuple[Partition, bytes, Wire]]) -> list[Future[Written]]:
-        return [self._answer(record) for record in records]
+        write = super().write_all
+        return [self._answer(record, write) for record in records]
 
-    def _answer(self, record: tuple[Partition, bytes, Wire]) -> Future[Written]:
+    def begin(self, records: Sequence[tuple[Partition, bytes, Wire]]) -> list[Future[Written]]:
+        write = super().begin
+        return [self._answer(record, write) for record in records]
+
+    def _answer(self, record: tuple[Partition, bytes, Wire], write: Write) -> Future[Written]:
         if record[0] != self.unavailable:
-            return super().write_all([record])[0]
+            return write([record])[0]
         answer: Future[Written] = Future()
         answer.set_exception(Unavailable(str(self.unavailable)))
         return answer

@@ -1,10 +1,7 @@
 """Decisions that the ledger does not show are neither confirmed nor forgotten; on a real broker."""
 
-from datetime import timedelta
-
 import pytest
 
-from erasestream.pipeline.stages.erasure import ended_grants
 from erasestream.pipeline.stages.erasure.pending_decisions import LEDGER_LAG_S
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.schemas.errors import Unavailable
@@ -150,11 +147,58 @@ def test_a_decision_in_doubt_is_reported_once(
     assert [each.kind for each in found] == [FindingKind.CONSENT_NOT_IN_LEDGER]
 
 
-def test_an_unreadable_record_does_not_end_later_grants(
-    kafka: KafkaFixture, lane: Lane, vault: FakeVault, monkeypatch: pytest.MonkeyPatch
+def test_nothing_ends_because_of_an_entry_that_was_not_read(
+    kafka: KafkaFixture,
+    lane: Lane,
+    vault: FakeVault,
+    start: Start,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A late eraser finds the grant after the record in the ledger already."""
-    monkeypatch.setattr(ended_grants, "MAX_CLOCK_SKEW", timedelta(0))
+    """A leader shows an old end of the ledger, however long: the brokers have the entry."""
+    writes = writer(kafka, lane)
+    granted = writes.grant("acct", **OWNER)
+    stage = start()
+
+    run_until("it waits", stage, lambda: pending(stage) == 1)
+    clock.now += LEDGER_LAG_S + 1
+    run_until("it is reported", stage, lambda: read_findings(kafka, lane))
+    clock.now += 100 * LEDGER_LAG_S
+    for _ in range(3):
+        stage.run_once()
+    assert (pending(stage), vault.marked) == (1, set())
+    monkeypatch.setattr(OutdatedLedger, "is_outdated", False)
+
+    run_until("it is done", stage, lambda: pending(stage) == 0)
+    assert vault.marked == set()
+    assert writes.reader.active_grant("acct") == (granted.grant, granted.at)
+
+
+def test_a_ledger_with_a_gap_proves_nothing(
+    kafka: KafkaFixture,
+    lane: Lane,
+    vault: FakeVault,
+    start: Start,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An offset that was not read may be the entry's."""
+    monkeypatch.setattr(OutdatedLedger, "is_outdated", False)
+    monkeypatch.setattr(OutdatedLedger, "complete_to", lambda *_: 0)
+    foreign_grant(kafka, lane, "stranger")
+    stage = start()
+    run_until("it waits", stage, lambda: pending(stage) == 1)
+    clock.now += LEDGER_LAG_S + 1
+    run_until("it is reported", stage, lambda: read_findings(kafka, lane))
+    for _ in range(3):
+        stage.run_once()
+    assert (pending(stage), vault.marked) == (1, set())
+
+
+def test_an_unreadable_record_ends_nothing(
+    kafka: KafkaFixture, lane: Lane, vault: FakeVault
+) -> None:
+    """It refuses: the next grant counts, and a revocation ends both."""
     writes = writer(kafka, lane)
     first = writes.grant("acct", **OWNER)
     role = lane_role(lane, LaneRole.ACCOUNT)
@@ -163,8 +207,10 @@ def test_an_unreadable_record_does_not_end_later_grants(
     assert writes.reader.active_grant("acct") is None
     second = writes.grant("acct", **OWNER)
     with running_eraser(kafka, lane, vault) as stage:
-        eventually("the first is marked", lambda: first.grant in vault.marked)
         writes.grant("later", **OWNER)
-        writes.revoke("later", **OWNER)
-        eventually("what came later is handled", lambda: stage.count == 2)
-    assert second.grant not in vault.marked
+        later = writes.revoke("later", **OWNER)
+        writes.await_confirmed("later", later, timeout_s=30)
+        eventually("all is handled", lambda: pending(stage) == 0)
+        assert stage.count == 1
+        writes.await_confirmed("acct", writes.revoke("acct", **OWNER), timeout_s=30)
+    assert {first.grant, second.grant} <= vault.marked
