@@ -25,6 +25,8 @@ def consent_view(
 ) -> Iterator[ConsentView]:
     """Open the consent view, loaded up to the present end of the consent topics.
 
+    A lane whose brokers do not answer is left behind: its users wait for it, and for no other.
+
     Raises `Refused` if a consent topic has another number of partitions than declared: the
     decisions in the others would not be seen, and one of them could be a revocation.
     """
@@ -37,7 +39,7 @@ def consent_view(
     lanes = catalog.lane_names
     view = ConsentView(connection=connection, catalog=catalog, lanes=lanes, report=report)
     with closing(view):
-        view.catch_up(view.mark(), deadline_s=LOAD_DEADLINE_S)
+        view.catch_up_reachable(deadline_s=LOAD_DEADLINE_S)
         yield view
 
 

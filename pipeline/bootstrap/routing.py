@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing, contextmanager
 from threading import Event
 
 from erasestream.pipeline.bootstrap.consent import consent_view
+from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.routing import router
 from erasestream.pipeline.stages.routing.router import Router
@@ -45,6 +46,7 @@ def router_stage(settings: Settings, stopping: Event) -> Iterator[RouterStage]:
         writer = AcknowledgedWriter(connection=connection, timeout_s=FINDING_TIMEOUT_S)
         opened.enter_context(closing(writer))
         findings = LedgerFindings(writes=writer, partitions=partitions)
+        quarantine = QuarantineRegistry(findings.report_quarantined)
         view = opened.enter_context(consent_view(connection, catalog, report=findings.report))
         originals = opened.enter_context(closing(RecordFetcher(connection=connection)))
         admin = opened.enter_context(Admin(connection, timeout_s=OPEN_ANSWER_S))
@@ -57,12 +59,13 @@ def router_stage(settings: Settings, stopping: Event) -> Iterator[RouterStage]:
                 view=view,
                 originals=originals,
                 offsets=OffsetQueries(admin),
-                stopping=stopping,
             ),
             stopping=stopping,
+            listener=quarantine,
         )
         opened.enter_context(closing(loop))
-        stage = opened.enter_context(closing(RouterStage(loop=loop, findings=findings)))
+        stage = RouterStage(loop=loop, findings=findings, quarantine=quarantine)
+        opened.enter_context(closing(stage))
         loop.start()
         yield stage
 

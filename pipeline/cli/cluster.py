@@ -34,7 +34,7 @@ def provision(
 
 
 def repair(lane: LaneOption) -> None:
-    """Restore the router's lost offsets and marks in a lane; stop the routers first."""
+    """Repair partitions of a lane that the routers have quarantined; routers go on meanwhile."""
     settings = load()
     connection = Connection(cluster=settings.cluster, role=ADMIN)
     recovery = RouterRecovery(connection=connection, catalog=settings.catalog(), actor=operator())

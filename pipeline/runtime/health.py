@@ -1,31 +1,51 @@
-"""Health checks over HTTP, on loopback only."""
+"""Health checks and metrics over HTTP, on loopback only."""
 
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from erasestream.pipeline.runtime.quarantine import QuarantinedPartition, metrics_text
 from erasestream.schemas.errors import Refused
 
-BODIES = {200: b"ok\n", 503: b"not ready\n", 404: b"no such page\n"}
+
+def _none() -> list[QuarantinedPartition]:
+    return []
 
 
 class Health:
-    """`/healthz` (the process is alive) and `/readyz` (it can do its work).
+    """`/healthz` (the process is alive), `/readyz` (it can do its work) and `/metrics`.
 
-    They carry no customer data, so they may be without TLS.  Raises `Refused` if the port is
-    taken.
+    `/readyz` of a stage that can work names the partitions that it does not read, one a line.
+    All carry topics and numbers but no customer data, so they may be without TLS.  Raises
+    `Refused` if the port is taken.
     """
 
-    def __init__(self, *, port: int, ready: Callable[[], bool]) -> None:
-        checks: dict[str, Callable[[], bool]] = {"/healthz": lambda: True, "/readyz": ready}
+    def __init__(
+        self,
+        *,
+        port: int,
+        ready: Callable[[], bool],
+        stage: str = "",
+        quarantined: Callable[[], list[QuarantinedPartition]] = _none,
+    ) -> None:
+        def readyz() -> tuple[int, str]:
+            if not ready():
+                return 503, "not ready\n"
+            return 200, "\n".join(["ok", *map(str, quarantined()), ""])
+
+        pages: dict[str, Callable[[], tuple[int, str]]] = {
+            "/healthz": lambda: (200, "ok\n"),
+            "/readyz": readyz,
+            "/metrics": lambda: (200, metrics_text(stage, quarantined())),
+        }
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                check = checks.get(self.path)
-                status = 404 if check is None else 200 if check() else 503
-                body = BODIES[status]
+                page = pages.get(self.path)
+                status, text = page() if page else (404, "no such page\n")
+                body = text.encode()
                 self.send_response(status)
-                self.send_header("Content-Type", "text/plain")
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

@@ -22,10 +22,11 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from erasestream.pipeline.runtime.health import Health
 from erasestream.pipeline.runtime.json_logging import log_to_stderr
+from erasestream.pipeline.runtime.quarantine import QuarantinedPartition
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import ErasestreamError, Refused, Unavailable
@@ -56,6 +57,14 @@ class Stage(Protocol):
         """Finish what was begun, and release what the stage itself holds."""
 
 
+@runtime_checkable
+class QuarantiningStage(Protocol):
+    """A stage that works on without the partitions that are broken."""
+
+    def quarantined(self) -> list[QuarantinedPartition]:
+        """Return the partitions that the stage does not read."""
+
+
 Build = Callable[[threading.Event], AbstractContextManager[Stage]]
 """Opens a stage with all its parts; the event is set once the stage is to stop.
 
@@ -84,7 +93,9 @@ def run(
     runner = StageRunner(name, build, ready_deadline=ready_deadline, renewed=renewed)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runner.stop())
-    health = Health(port=health_port, ready=runner.is_ready)
+    health = Health(
+        port=health_port, ready=runner.is_ready, stage=name, quarantined=runner.quarantined
+    )
     log.info("starting", extra={"stage": name, "port": health.port})
     try:
         return runner.run()
@@ -117,6 +128,11 @@ class StageRunner:
         """Return whether a stage is open and ready."""
         stage = self._stage  # the main thread may close it meanwhile
         return stage is not None and stage.is_ready()
+
+    def quarantined(self) -> list[QuarantinedPartition]:
+        """Return the partitions that the open stage does not read."""
+        stage: object = self._stage
+        return stage.quarantined() if isinstance(stage, QuarantiningStage) else []
 
     def run(self) -> int:
         """Run until `stop` is called or an error ends the stage; return the exit status."""

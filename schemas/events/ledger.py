@@ -46,6 +46,7 @@ class FindingKind(StrEnum):
     CONSENT_NOT_IN_LEDGER = "consent_not_in_ledger"
     UPLOADS_PURGED_UNPROCESSED = "uploads_purged_unprocessed"
     RESULTS_PURGED_UNROUTED = "results_purged_unrouted"
+    PARTITION_QUARANTINED = "partition_quarantined"
 
 
 class Finding(Event):

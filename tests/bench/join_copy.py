@@ -8,12 +8,13 @@ is slower than this by the cost of deciding.
 
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 from erasestream.pipeline.devstack.child_process import ChildProcess
+from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.runtime.runner import run
 from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.connection import Cluster, Connection
@@ -34,12 +35,13 @@ class Copy:
     def on_assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
         """Keep nothing."""
 
-    def is_ready(self) -> bool:
-        """Return True: there is nothing to wait for."""
-        return True
+    def on_read(self, partitions: Collection[Partition]) -> None:
+        """Do nothing: there is nothing to wait for."""
 
-    def wait_until_ready(self) -> None:
-        """Return at once."""
+    def is_ready(self, at: Partition) -> bool:
+        """Return True: there is nothing to wait for."""
+        del at
+        return True
 
     def handle(self, record: Record) -> Iterable[Outgoing]:
         """Forward the record."""
@@ -66,6 +68,7 @@ class CopyStage:
             instance="1",
             handler=Copy(f"{NAME}.out"),
             stopping=stopping,
+            listener=QuarantineRegistry(),
         )
         self._loop.start()
 

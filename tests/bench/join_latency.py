@@ -2,12 +2,13 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from statistics import quantiles
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.stages.routing.router import Router, topics_of
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import ErasestreamError
@@ -20,7 +21,7 @@ from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.offset_queries import OffsetQueries
-from erasestream.topics.kafka.records import Record
+from erasestream.topics.kafka.records import Partition, Record
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 from tests.bench.figures import Figure
 from tests.bench.join_harness import OURS, SHOP, Contender, JoinHarness
@@ -145,19 +146,20 @@ class TimedRouter(Router):
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
         self.waits_ms: list[float] = []
+        self._begun_s = 0.0
 
-    def is_ready(self) -> bool:
-        """Measure the router's answer."""
-        begun_s = time.monotonic()
-        answer = super().is_ready()
-        self.waits_ms.append((time.monotonic() - begun_s) * 1000)
+    def on_read(self, partitions: Collection[Partition]) -> None:
+        """Measure the time until the router has its marks."""
+        self._begun_s = time.monotonic()
+        super().on_read(partitions)
+
+    def is_ready(self, at: Partition) -> bool:
+        """Measure the time until the router's answer is yes, once for each batch."""
+        answer = super().is_ready(at)
+        if answer and self._begun_s:
+            self.waits_ms.append((time.monotonic() - self._begun_s) * 1000)
+            self._begun_s = 0.0
         return answer
-
-    def wait_until_ready(self) -> None:
-        """Add to the time of the batch that waits."""
-        begun_s = time.monotonic()
-        super().wait_until_ready()
-        self.waits_ms[-1] += (time.monotonic() - begun_s) * 1000
 
 
 def barrier(harness: JoinHarness) -> Iterator[Figure]:
@@ -173,7 +175,6 @@ def barrier(harness: JoinHarness) -> Iterator[Figure]:
         view=view,
         originals=originals,
         offsets=OffsetQueries(Admin(connection)),
-        stopping=stopping,
     )
     loop = TransactionalLoop(
         connection=connection,
@@ -181,6 +182,7 @@ def barrier(harness: JoinHarness) -> Iterator[Figure]:
         instance="1",
         handler=router,
         stopping=stopping,
+        listener=QuarantineRegistry(),
     )
     loop.start()
     owner = Owner(harness)

@@ -1,29 +1,36 @@
 """Recovery of the router's offsets and replay marks in a lane, after they were lost or damaged.
 
-Without its replay mark the router cannot distinguish a replay from a first delivery, and stops.
-The ephemeral topic still shows what was routed last: the last committed record of each partition
-names the upload that it is the result of.
+A router quarantines a partition that it cannot go on with, and its committed metadata say so
+(`topics/kafka/partition_broken.py`).  Routers of all other partitions go on meanwhile, and so do
+those of this lane; they read a partition again once it is repaired.
 
 Rules:
 
-* The mark is that upload.  The cut-outs are read again from their log start; results that were
-  routed before are dropped as replays.
-* Records before the log start may have been deleted unread.  The committed offset therefore makes
-  the router assume a loss: results of older uploads may be missing, and are counted.
+* Only broken partitions are changed: those without an offset, without a readable mark, or with
+  the flag of a defect.  Whether one is broken is decided under a lock (`offset_lock.py`), so that
+  no commit of a running router is overwritten.
+* Where offset or mark is lost, the ephemeral topic still shows what was routed last: the last
+  committed record of each partition names the upload that it is the result of.  The mark is that
+  upload.  The cut-outs are read again from their log start; results that were routed before are
+  dropped as replays.  Records before the log start may have been deleted unread, so the committed
+  offset makes the router assume a loss: results of older uploads may be missing, and are counted.
+* A record that cannot be decided is passed over: that one and no other.
+* Results that are missing are given up: of all uploads until now they may be missing, and are
+  counted.
 * If the ephemeral topic no longer has the last routed result, nothing is changed.
-* Every repair is recorded in the shared ledger, which no lane can write.  The routers must be
-  stopped.
+* Every repair is recorded in the shared ledger, which no lane can write, before it takes effect.
 """
 
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from erasestream.schemas.clocks import WallClock
-from erasestream.schemas.codec.cloudevents import from_wire, to_wire, type_of
+from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.codec.replay_mark import ReplayMark
-from erasestream.schemas.errors import Refused
-from erasestream.schemas.events.images import Cutout, Failure
+from erasestream.schemas.codec.result_headers import parse_result_headers
+from erasestream.schemas.errors import InvariantBroken, Refused, Unavailable
 from erasestream.schemas.events.ledger import Repair
 from erasestream.schemas.ids import Lane, new_upload_id
 from erasestream.topics.catalog.catalog import Catalog
@@ -37,11 +44,13 @@ from erasestream.topics.catalog.topic_names import (
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.last_record import last_committed_record
-from erasestream.topics.kafka.group_offsets import GroupOffsets
+from erasestream.topics.kafka.group_offsets import Committed, GroupOffsets
 from erasestream.topics.kafka.offset_queries import OffsetQueries
+from erasestream.topics.kafka.partition_broken import Defect, Flagged
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
+from erasestream.topics.kafka.transaction.offset_lock import OffsetLocks
 
 STEP = 64
 """Offsets per step backwards, in search of a record that is not a transaction marker."""
@@ -69,29 +78,66 @@ class RouterRecovery:
             self._offsets = OffsetQueries(admin)
             self._ledger = AcknowledgedWriter(connection=connection, timeout_s=READ_TIMEOUT_S)
             opened.callback(self._ledger.close)
+            self._locks = OffsetLocks(connection=connection, group=ROUTER, name="repair")
+            opened.callback(self._locks.close)
             self._opened = opened.pop_all()
 
     def close(self) -> None:
         """Disconnect."""
         self._opened.close()
 
-    def recover(self, lane: Lane) -> list[str]:
-        """Set offset and mark of every partition; return one line each, as in the ledger.
+    def recover(self, lane: Lane) -> Iterator[str]:
+        """Repair every broken partition; yield one line each, as in the ledger.
 
-        Raises `Refused` if routers run, or if a partition's last routed result is gone; the
-        partitions before that one are recovered.
+        Raises `Refused` at the end if the last routed result of a partition is gone.
         """
-        lines = []
+        refused: Refused | None = None
         for number in range(self._catalog.lane(lane).partitions):
-            mark = self._last_routed(lane, number)
-            at = Partition(cutouts_of(lane), number)
+            try:
+                yield self._recover(lane, Partition(cutouts_of(lane), number))
+            except Refused as error:
+                refused = refused or error
+        if refused:
+            raise refused
+
+    def _recover(self, lane: Lane, at: Partition) -> str:
+        found = self._committed(at)
+        if not _is_broken(found):
+            return f"{at}: is not broken, left unchanged"
+        with self._locks.lock(at, found or Committed(0)) as lock:
+            if self._committed(at) != found:
+                raise Unavailable(f"{at} was changed meanwhile: try again")
             start = self._offsets.log_start(at)
-            line = f"{at}: from {start} with mark {mark}"
+            repaired = self._repaired(lane, at, found, start=start)
+            line = f"{at}: from {max(repaired.offset, start)} with mark {repaired.metadata}"
+            lock.send(repaired)
             self._record(lane, line)
+            lock.commit()
+        return line
+
+    def _committed(self, at: Partition) -> Committed | None:
+        return self._groups.committed(ROUTER, [at]).get(at)
+
+    def _repaired(
+        self, lane: Lane, at: Partition, found: Committed | None, *, start: int
+    ) -> Committed:
+        flagged = Flagged.parse(found.metadata if found else "")
+        if found is None or flagged.defect in (None, Defect.OFFSET_OUT_OF_RANGE):
+            mark = self._last_routed(lane, at.number)
             # A deleted offset makes the router assume a loss.
-            self._groups.commit(ROUTER, at, max(0, start - 1), metadata=str(mark))
-            lines.append(line)
-        return lines
+            return Committed(max(0, start - 1), str(mark))
+        mark = self._without_results(lane, at, ReplayMark.parse(flagged.metadata, where=str(at)))
+        is_passed_over = flagged.defect is not Defect.RESULTS_MISSING
+        offset = max(found.offset, start) + 1 if is_passed_over else found.offset
+        return Committed(offset, str(mark))
+
+    def _without_results(self, lane: Lane, at: Partition, mark: ReplayMark) -> ReplayMark:
+        """Return the mark of a partition that results of uploads until now may be missing of."""
+        topic = uploads_of(lane)
+        topic_id = self._offsets.topic_ids([topic])[topic]
+        if mark.topic_id != topic_id:
+            mark = ReplayMark(topic_id=topic_id, offset=-1)
+        return mark._replace(unread_below=self._offsets.log_end(Partition(topic, at.number)))
 
     def _last_routed(self, lane: Lane, number: int) -> ReplayMark:
         at = Partition(ephemeral_of(lane), number)
@@ -105,8 +151,7 @@ class RouterRecovery:
                 self._connection, at, lower, upper, timeout_s=READ_TIMEOUT_S
             )
             if record is not None:
-                event = Failure if type_of(record.headers) is Failure else Cutout
-                position = from_wire(event, record.headers, record.value).position
+                position = parse_result_headers(record.headers).position
                 return ReplayMark(topic_id=position.topic_id, offset=position.offset)
             upper = lower
         if start == 0:
@@ -129,3 +174,13 @@ class RouterRecovery:
         key = str(lane).encode()
         number = partition_of(key, self._catalog[LEDGER].partitions)
         self._ledger.write(Partition(LEDGER, number), key, to_wire(entry, source="/repair"))
+
+
+def _is_broken(found: Committed | None) -> bool:
+    if found is None or Flagged.parse(found.metadata).defect is not None:
+        return True
+    try:
+        ReplayMark.parse(found.metadata, where="")
+    except InvariantBroken:
+        return True
+    return False

@@ -1,4 +1,4 @@
-"""Findings about consent records: logged at once, and written to the lane's ledger later.
+"""Findings about consent records and partitions: logged, and written to the lane's ledger later.
 
 A finding's id is derived from the position of its record: every router finds the same record,
 again after each restart, and all their entries are one.  Entries wait until the router has time
@@ -23,6 +23,7 @@ from erasestream.schemas.events.ledger import Finding, FindingKind
 from erasestream.schemas.ids import upload_id_of_position
 from erasestream.topics.catalog.topic_names import lane_of
 from erasestream.topics.consent.ledger_place import place_of_findings
+from erasestream.topics.kafka.partition_broken import PartitionBroken
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 
@@ -40,6 +41,7 @@ class _Entry(NamedTuple):
     at: Partition
     offset: int
     records: int = 1
+    note: str = ""
 
 
 class LedgerFindings:
@@ -74,7 +76,15 @@ class LedgerFindings:
             return
         fields = {"topic": at.topic, "partition": at.number, "offset": offset, "code": kind}
         log.warning("finding", extra=fields)
-        entry = _Entry(kind, at, offset)
+        self._queue(_Entry(kind, at, offset))
+
+    def report_quarantined(self, broken: PartitionBroken) -> None:
+        """Queue a finding about a partition that is not read any more."""
+        kind, note = FindingKind.PARTITION_QUARANTINED, f": {broken.defect}"
+        self._queue(_Entry(kind, broken.at, broken.offset, note=note))
+
+    def _queue(self, entry: _Entry) -> None:
+        kind, at = entry.kind, entry.at
         if len(self._waiting) < self._max_waiting:
             self._waiting.append(entry)
         else:
@@ -98,15 +108,18 @@ class LedgerFindings:
             self._waiting.popleft()
 
     def _write(self, entry: _Entry) -> None:
-        kind, about, offset, records = entry
-        if records > 1:
+        kind, about, offset, records, note = entry
+        if note:
+            name = f"{kind}:{about.topic}:{note}"
+            detail = f"{about}{note}" if offset < 0 else f"{about} at {offset}{note}"
+        elif records > 1:
             name = f"{kind}:{about.topic}:many"
             detail = f"{records} records from {about} at {offset} on"
         else:
             name = f"{kind}:{about.topic}"
             detail = f"{about} at {offset}"
         event = Finding(
-            id=upload_id_of_position(name, about.number, offset),
+            id=upload_id_of_position(name, about.number, max(offset, 0)),
             time=self._now(),
             kind=kind,
             detail=detail,

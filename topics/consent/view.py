@@ -15,12 +15,13 @@ Rules:
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
+from itertools import chain
 from typing import NamedTuple
 
 from erasestream.schemas.codec.consent_decision import ParsedDecision, read_decision
-from erasestream.schemas.errors import InvalidEvent
+from erasestream.schemas.errors import InvalidEvent, Unavailable
 from erasestream.schemas.events.base import utc
 from erasestream.schemas.events.consent import HEARTBEAT_KEY, Decision
 from erasestream.schemas.events.ledger import FindingKind
@@ -35,6 +36,8 @@ from erasestream.topics.kafka.records import Partition, Record
 
 MAX_MISPLACED = 10_000
 """Accounts per lane that are remembered for a decision in a wrong partition."""
+
+MARK_TIMEOUT_S = 5.0
 
 MAX_REPORTED = 10_000
 """Findings per lane that are reported."""
@@ -95,6 +98,11 @@ class ConsentState:
             return None
         return ActiveGrant(grant_id(lane, account, granted.decision_id), utc(granted.appended_ms))
 
+    def forget(self, lane: Lane) -> None:
+        """Forget all decisions of a lane; its findings stay reported."""
+        topic = consent_of(lane)
+        self._lanes[topic] = self._lanes[topic].emptied()
+
     def __len__(self) -> int:
         """Return the number of granted accounts."""
         return sum(len(state.granted) for state in self._lanes.values())
@@ -109,6 +117,12 @@ class _LaneState:
         self.has_lost_order = False
         self._misplaced: set[bytes] = set()
         self._reported: set[bytes] = set()
+
+    def emptied(self) -> "_LaneState":
+        """Return the state of the lane without decisions."""
+        state = _LaneState(partitions=self.partitions)
+        state._reported = self._reported
+        return state
 
     def is_first(self, kind: FindingKind, key: bytes) -> bool:
         """Return whether this finding is new and within the limit of the lane."""
@@ -161,14 +175,54 @@ class ConsentView:
         """Return the current end of the topics.  Raises `Unavailable` after the timeout."""
         return self._view.mark(timeout_s=timeout_s)
 
-    def read(self) -> Mark:
-        """Apply fetched records without waiting, and return the applied offsets."""
-        self._view.read(0)
-        return self._view.applied
+    def mark_of_lanes(self, lanes: Collection[Lane]) -> Mark:
+        """Return the current end of the topics of those of these lanes that there are.
+
+        Raises `Unavailable`.
+        """
+        known = [lane for lane in lanes if consent_of(lane) in self._partitions]
+        marks = self.marks(known, timeout_s=MARK_TIMEOUT_S)
+        if marks.keys() != set(known):
+            raise Unavailable("a leader of the decisions does not answer")
+        return dict(chain.from_iterable(mark.items() for mark in marks.values()))
+
+    def marks(self, lanes: Collection[Lane], *, timeout_s: float) -> dict[Lane, Mark]:
+        """Return the current ends of the topics of these lanes.
+
+        Lanes whose leaders do not answer in time are left out.
+        """
+        of_lanes = {lane: self._of(lane) for lane in lanes}
+        ends = self._view.reachable_ends(chain(*of_lanes.values()), timeout_s=timeout_s)
+        return {
+            lane: {at: ends[at] for at in partitions}
+            for lane, partitions in of_lanes.items()
+            if ends.keys() >= set(partitions)
+        }
+
+    def read(self) -> None:
+        """Apply fetched records without waiting."""
+        self._view.advance()
+
+    def applied(self, lane: Lane) -> Mark:
+        """Return the applied offsets of a lane's decisions."""
+        return {at: self._view.applied[at] for at in self._of(lane)}
+
+    def reread(self, lane: Lane) -> None:
+        """Forget a lane's decisions, and read them again from the beginning."""
+        self._state.forget(lane)
+        self._view.reread(self._of(lane))
+
+    def _of(self, lane: Lane) -> list[Partition]:
+        topic = consent_of(lane)
+        return [Partition(topic, number) for number in range(self._partitions[topic])]
 
     def catch_up(self, mark: Mark, *, deadline_s: float) -> None:
         """Apply everything below the mark.  Raises `Unavailable` after the deadline."""
         self._view.catch_up(mark, deadline_s=deadline_s)
+
+    def catch_up_reachable(self, *, deadline_s: float) -> None:
+        """Apply everything that is acknowledged by now, where the leaders answer in time."""
+        self._view.catch_up_reachable(deadline_s=deadline_s)
 
     def active_grant(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
         """Return the active grant of this account as of the applied records; None is a refusal."""

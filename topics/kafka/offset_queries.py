@@ -80,12 +80,23 @@ class OffsetQueries:
         A partition that the cluster does not know, or not yet, is left out like one without a
         leader.  Raises `Refused` for other reasons.
         """
+        return self._known(partitions, _LATEST, timeout_s=timeout_s)
+
+    def known_log_starts(
+        self, partitions: Iterable[Partition], *, timeout_s: float
+    ) -> dict[Partition, int]:
+        """Return the log start of each partition whose leader answers in time, likewise."""
+        return self._known(partitions, _EARLIEST, timeout_s=timeout_s)
+
+    def _known(
+        self, partitions: Iterable[Partition], spec: OffsetSpec, *, timeout_s: float
+    ) -> dict[Partition, int]:
         deadline = Deadline(timeout_s, time.monotonic)
         asked = [(at, TopicPartition(*at)) for at in partitions]
         known: dict[Partition, int] = {}
         with self._admin.use() as client:
             # A request each: a request is answered only once all of its partitions are.
-            answers = [(at, client.list_offsets({tp: _LATEST})[tp]) for at, tp in asked]
+            answers = [(at, client.list_offsets({tp: spec})[tp]) for at, tp in asked]
             for at, answer in answers:
                 context = f"offsets of {at.topic}"
                 with suppress(Unavailable, MissingTopic):

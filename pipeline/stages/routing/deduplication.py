@@ -9,14 +9,15 @@ Rules, all of them:
 * The mark plus one: new; routed, and the mark advances.
 * Beyond: a gap.  Every missing offset must be below the log start of the uploads (purged
   unprocessed, counted) or below `unread_below` of the mark (see the next rule; counted as
-  unrouted).  Any other gap stops the process.
+  unrouted).  Any other gap is `ResultsMissing`: the partition is broken.
 * Cut-outs that were deleted before a router had read them are a loss.  They were appended
   before the first cut-out that is left, so only results of uploads older than that one can be
   missing: `unread_below` is the first upload that is surely younger.  Zombies may leave more
   than one gap below it; above it a gap is a gap.  The mark carries `unread_below` until it has
   passed it, so that no crash and no abort loses it.
 * Another topic id is accepted only if it is the one that the broker has now: the uploads were
-  recreated, and the mark restarts.  Any other topic id stops the process.
+  recreated, and the mark restarts.  Any other topic id is an
+  invariant that does not hold.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,10 @@ from typing import NamedTuple
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.errors import InvariantBroken
 from erasestream.schemas.events.base import Position
+
+
+class ResultsMissing(InvariantBroken):
+    """Results are missing before this one, and their uploads still exist."""
 
 
 class Novelty(Enum):
@@ -65,7 +70,7 @@ def classify(
     if missing and position.offset <= mark.unread_below:
         return Classification(Novelty.NEW, advanced, unrouted=missing)
     if missing and position.offset > log_start():
-        raise InvariantBroken(f"{missing} results are missing before {position}")
+        raise ResultsMissing(f"{missing} results are missing before {position}")
     return Classification(Novelty.NEW, advanced, purged=missing)
 
 

@@ -2,14 +2,14 @@
 
 A revocation must win every race that it could have won: results are held until the view has
 applied every decision that the brokers had accepted when the results were read.  No I/O, no
-clock: the caller passes the mark and the applied offsets.
+clock: the caller passes the mark and the applied offsets of one lane's partitions.
 
 Rules, all of them:
 
 * A view behind the mark answers WAIT, whatever it holds.
-* The mark covers exactly the partitions of the view, the same each time; another set stops
-  the process.
-* Marks and applied offsets only grow; one that shrinks stops the process.
+* The mark covers exactly the partitions of the view, the same each time.
+* Marks and applied offsets only grow.  One that shrinks, and every other set of partitions, is
+  `WentBack`: what the lane's decisions were is not known any more.
 """
 
 from collections.abc import Mapping
@@ -28,17 +28,24 @@ class Verdict(Enum):
     WAIT = auto()
 
 
+class WentBack(InvariantBroken):
+    """Decisions that there were are gone."""
+
+
 class FreshnessBarrier(Generic[P]):
-    """Compares the end offsets of the decisions with the offsets that are applied."""
+    """Compares the end offsets of a lane's decisions with the offsets that are applied."""
 
     def __init__(self) -> None:
         self._mark: dict[P, int] = {}
         self._applied: dict[P, int] = {}
 
     def check(self, *, mark: Mapping[P, int], applied: Mapping[P, int]) -> Verdict:
-        """Return whether the results that were read before `mark` was taken can be decided."""
+        """Return whether the results that were read before `mark` was taken can be decided.
+
+        Raises `WentBack`.
+        """
         if mark.keys() != applied.keys():
-            raise InvariantBroken("mark and view are of different partitions")
+            raise WentBack("mark and view are of different partitions")
         self._mark = _grown(self._mark, mark, "mark")
         self._applied = _grown(self._applied, applied, "view")
         behind = any(applied[partition] < offset for partition, offset in mark.items())
@@ -47,8 +54,8 @@ class FreshnessBarrier(Generic[P]):
 
 def _grown(before: Mapping[P, int], now: Mapping[P, int], what: str) -> dict[P, int]:
     if before and before.keys() != now.keys():
-        raise InvariantBroken(f"{what} is of other partitions than before")
+        raise WentBack(f"{what} is of other partitions than before")
     for partition, offset in now.items():
         if offset < before.get(partition, 0):
-            raise InvariantBroken(f"{what} of {partition} went back to {offset}")
+            raise WentBack(f"{what} of {partition} went back to {offset}")
     return dict(now)

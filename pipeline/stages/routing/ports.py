@@ -1,6 +1,6 @@
 """The interfaces that the router needs: decisions, uploads, and offsets of the brokers."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from erasestream.schemas.ids import AccountId, Lane
@@ -12,17 +12,20 @@ from erasestream.topics.kafka.records import Partition, Record
 class FreshConsent(Protocol):
     """The owners' decisions, and how fresh they are (`ConsentView`)."""
 
-    def mark(self, *, timeout_s: float | None = None) -> Mark:
-        """Return the current end offsets of the decisions.
+    def marks(self, lanes: Collection[Lane], *, timeout_s: float) -> dict[Lane, Mark]:
+        """Return the current end offsets of the decisions of each lane.
 
-        Raises `Unavailable`, after the timeout if there is one.
+        Lanes whose leaders do not answer in time are left out.
         """
 
-    def read(self) -> Mark:
-        """Apply the decisions that have arrived, without waiting; return the applied offsets."""
+    def read(self) -> None:
+        """Apply the decisions that have arrived, without waiting."""
 
-    def catch_up(self, mark: Mark, *, deadline_s: float) -> None:
-        """Apply every decision below the mark.  Raises `Unavailable` after the deadline."""
+    def applied(self, lane: Lane) -> Mark:
+        """Return the applied offsets of a lane's decisions."""
+
+    def reread(self, lane: Lane) -> None:
+        """Forget a lane's decisions, and read them again from the beginning."""
 
     def active_grant(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
         """Return the account's grant in force, by the decisions that are applied."""

@@ -1,4 +1,7 @@
-"""Read the results in the router's records.  Only inference writes them: all must be readable."""
+"""Read the results in the router's records.
+
+Only inference writes them: one that cannot be read breaks its partition.
+"""
 
 from erasestream.schemas.codec.cloudevents import one_from_wire
 from erasestream.schemas.codec.result_headers import ResultHeaders, parse_result_headers

@@ -16,9 +16,8 @@ For every result, in this order:
 The rules are pure; the loop makes the decisions atomic.
 """
 
-import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
@@ -59,7 +58,6 @@ class Router:
         view: FreshConsent,
         originals: RecordSource,
         offsets: BrokerQueries,
-        stopping: threading.Event,
         now: WallClock = lambda: datetime.now(UTC),
     ) -> None:
         self._backlog_limits = {
@@ -67,7 +65,7 @@ class Router:
         }
         self._view = view
         self._now = now
-        self._freshness = ConsentFreshness(view=view, stopping=stopping)
+        self._freshness = ConsentFreshness(view=view)
         self._marks = ReplayMarks(offsets)
         self._retention = Retention(view=view, originals=originals, now=now)
         self.counts: Counter[str] = Counter()
@@ -88,24 +86,30 @@ class Router:
         """Return the replay mark of a partition after the last handled record."""
         return str(self._marks[at])
 
-    def is_ready(self) -> bool:
+    def on_read(self, partitions: Collection[Partition]) -> None:
+        """Take the marks of the lanes of which these partitions were just read."""
+        self._freshness.on_read(partitions)
+
+    def is_ready(self, at: Partition) -> bool:
         """Return whether the view has applied every decision made before these were read."""
-        return self._freshness.is_fresh()
+        return self._freshness.is_fresh(at)
 
-    def wait_until_ready(self) -> None:
-        """Wait until the view has applied them, however long that takes."""
-        self._freshness.wait_until_fresh()
+    def handle(self, record: Record) -> list[Outgoing]:
+        """Return the records that a result becomes: none for a replay, else one or three.
 
-    def handle(self, record: Record) -> Iterable[Outgoing]:
-        """Return the records that a result becomes: none for a replay, else one or three."""
+        The mark moves last: whatever is raised, the record can be handled again.
+        """
         lane = lane_of(record.at.topic)
         headers = parse_headers(record)
-        classification = self._marks.advance(lane, record, headers.position)
+        classification = self._marks.classify(lane, record, headers.position)
+        outgoing: list[Outgoing] = []
         if classification.novelty is Novelty.REPLAY:
             self.counts["replayed"] += 1
-            return
-        yield from self._findings(lane, headers.position, classification)
-        yield from self._route(lane, record, headers)
+        else:
+            outgoing += self._findings(lane, headers.position, classification)
+            outgoing += self._route(lane, record, headers)
+        self._marks.advance(record.at, classification)
+        return outgoing
 
     def _findings(
         self, lane: Lane, position: Position, classification: Classification

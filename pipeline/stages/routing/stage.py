@@ -1,5 +1,6 @@
 """The router as a stage: route results, and write findings between two transactions."""
 
+from erasestream.pipeline.runtime.quarantine import QuarantinedPartition, QuarantineRegistry
 from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 
@@ -7,12 +8,20 @@ from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 class RouterStage:
     """Runs a started loop whose handler is the `Router`.
 
-    `findings`: the consent view's findings about the decisions.
+    `findings`: those of the consent view about decisions, and of the loop about partitions, which
+    `quarantine` lists.
     """
 
-    def __init__(self, *, loop: TransactionalLoop, findings: LedgerFindings) -> None:
+    def __init__(
+        self,
+        *,
+        loop: TransactionalLoop,
+        findings: LedgerFindings,
+        quarantine: QuarantineRegistry,
+    ) -> None:
         self._loop = loop
         self._findings = findings
+        self._quarantine = quarantine
 
     def run_once(self, timeout_s: float = 0.2) -> None:
         """Route one small read, waiting up to `timeout_s` for it; then write one finding.
@@ -26,6 +35,10 @@ class RouterStage:
     def is_ready(self) -> bool:
         """Return whether the group has assigned this member its partitions, perhaps none."""
         return self._loop.is_assigned
+
+    def quarantined(self) -> list[QuarantinedPartition]:
+        """Return the partitions whose results are not routed."""
+        return self._quarantine.partitions()
 
     def close(self) -> None:
         """Commit what is decided and leave the group.

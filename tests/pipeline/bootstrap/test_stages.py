@@ -64,10 +64,10 @@ PARTS = (
 STEPS = [
     ("route", Admin, "check_rights"),
     ("route", GroupOffsets, "check"),
-    ("route", ConsentView, "catch_up"),
+    ("route", ConsentView, "catch_up_reachable"),
     ("route", TransactionalLoop, "start"),
     ("sink", GcsObjectStore, "check"),
-    ("sink", ConsentView, "catch_up"),
+    ("sink", ConsentView, "catch_up_reachable"),
     ("erase", GcsObjectStore, "check"),
 ]
 

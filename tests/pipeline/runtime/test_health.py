@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from erasestream.pipeline.runtime.health import Health
+from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.schemas.errors import Refused
+from erasestream.topics.kafka.partition_broken import Defect, PartitionBroken
+from erasestream.topics.kafka.records import Partition
 
 Probe = Callable[[str], tuple[int, bytes]]
 
@@ -44,6 +47,32 @@ def test_readyz_follows_readiness_and_healthz_does_not(
     readiness["ready"] = False
     assert probe("/readyz")[0] == 503
     assert probe("/healthz")[0] == 200
+
+
+def test_quarantined_partitions_are_named() -> None:
+    """The stage stays ready for all others; the gauge has their codes, and no account."""
+    registry = QuarantineRegistry()
+    health = Health(port=0, ready=lambda: True, stage="route", quarantined=registry.partitions)
+
+    def get(path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{health.port}{path}") as answer:
+            assert answer.status == 200
+            return str(answer.read().decode())
+
+    gauge = "erasestream_quarantined_partitions"
+    line = f'{gauge}{{stage="route",topic="cutouts.shop",partition="3",code="results_missing"}} 1'
+    try:
+        assert get("/readyz") == "ok\n"
+        assert line not in get("/metrics")
+        at = Partition("cutouts.shop", 3)
+        registry.quarantined(PartitionBroken(at, Defect.RESULTS_MISSING))
+        assert get("/readyz") == "ok\ncutouts.shop/3 results_missing\n"
+        *help_and_type, last = get("/metrics").splitlines()
+        assert (len(help_and_type), last) == (2, line)
+        registry.released(at)
+        assert get("/readyz") == "ok\n"
+    finally:
+        health.close()
 
 
 @pytest.mark.parametrize("path", ["/", "/readyz/", "/../etc/passwd", "/healthz?x=1"])

@@ -30,7 +30,7 @@ def recover(kafka: KafkaFixture, lane: Lane) -> list[str]:
         connection=kafka.connection(ADMIN), catalog=catalog, actor="operator:test"
     )
     with closing(recovery):
-        return recovery.recover(lane)
+        return list(recovery.recover(lane))
 
 
 def route(kafka: KafkaFixture, lane: Lane, topic_id: str, offsets: range, *, commit: bool) -> None:
@@ -85,6 +85,7 @@ def test_the_mark_is_the_last_committed_result(kafka: KafkaFixture, lane: Lane) 
     assert committed(kafka, lane, 0) == (0, str(ReplayMark(topic_id=topic_id, offset=89)))
     assert committed(kafka, lane, 1) == (0, str(ReplayMark(topic_id=topic_id, offset=-1)))
     assert len(lines) == PARTITIONS
+    assert "left unchanged" in lines[1]
 
 
 def test_deleted_records_count_as_a_loss(kafka: KafkaFixture, lane: Lane) -> None:
@@ -93,7 +94,9 @@ def test_deleted_records_count_as_a_loss(kafka: KafkaFixture, lane: Lane) -> Non
     for _ in range(5):
         producer.produce(cutouts_of(lane), b"x", None, 0)
     assert producer.flush(20) == 0
-    kafka.delete_records({Partition(cutouts_of(lane), 0): 3})
+    broken = Partition(cutouts_of(lane), 0)
+    kafka.delete_records({broken: 3})
+    kafka.groups.commit(ROUTER, broken, 5, metadata="")
     lines = recover(kafka, lane)
     assert lines[0].startswith(f"{cutouts_of(lane)}/0: from 3 with mark")
     offset, metadata = committed(kafka, lane, 0)
@@ -106,5 +109,6 @@ def test_recovery_is_refused_once_the_results_are_deleted(kafka: KafkaFixture, l
     topic = uploads_of(lane)
     route(kafka, lane, kafka.offsets.topic_ids([topic])[topic], range(3), commit=True)
     kafka.delete_records({Partition(ephemeral_of(lane), 0): OFFSET_END})
+    kafka.groups.commit(ROUTER, Partition(cutouts_of(lane), 0), 5, metadata="")
     with pytest.raises(Refused, match="no longer has"):
         recover(kafka, lane)

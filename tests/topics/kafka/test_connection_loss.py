@@ -19,6 +19,7 @@ from confluent_kafka import Producer
 
 from erasestream.pipeline.devstack.kafka.broker import free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import ProxiedListener
+from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
@@ -120,6 +121,7 @@ def test_a_loop_without_connections_recovers(
             instance="copy",
             handler=copy,
             stopping=threading.Event(),
+            listener=QuarantineRegistry(),
         )
         start_offsets = loop._clients.start_offsets
         find = start_offsets.find

@@ -23,7 +23,7 @@ from contextlib import ExitStack
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from erasestream.schemas.clocks import Deadline
-from erasestream.schemas.errors import Unavailable
+from erasestream.schemas.errors import MissingTopic, Unavailable
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.connection import Connection, Settings
@@ -97,6 +97,19 @@ class CompactedView:
         """Return the end offsets.  Raises `Unavailable` if a leader does not answer."""
         return self._offsets.log_ends(self._partitions, timeout_s=timeout_s)
 
+    def reachable_ends(self, partitions: Iterable[Partition], *, timeout_s: float) -> Mark:
+        """Return the end offsets of those of these partitions whose leaders answer in time."""
+        asked = list(partitions)
+        try:
+            return self._offsets.log_ends(asked, timeout_s=timeout_s)
+        except (Unavailable, MissingTopic):
+            return self._offsets.known_log_ends(asked, timeout_s=timeout_s)
+
+    def reread(self, partitions: Iterable[Partition]) -> None:
+        """Read some of the partitions again from the beginning."""
+        self._applied |= dict.fromkeys(partitions, 0)
+        self._resume()
+
     @property
     def applied(self) -> Mark:
         """Per partition the offset after the last record that was applied."""
@@ -125,6 +138,11 @@ class CompactedView:
             count += self._take(messages.pop())
         return count
 
+    def advance(self) -> None:
+        """Apply what has arrived, and pass offsets without records (compacted); do not wait."""
+        if not self.read(0):
+            self._has_reached({})
+
     def _take(self, message: Message) -> bool:
         """Apply a message's record; return False if it is an error to wait out."""
         error = message.error()
@@ -137,7 +155,7 @@ class CompactedView:
                 self._ends.report(record.at, record.offset)
             return True
         if error.code() not in _IGNORED:
-            if not isinstance(translate(error), Unavailable):
+            if not isinstance(translate(error), Unavailable | MissingTopic):
                 raise translate(error, "reading the view")
             self._errors(error)
         return False

@@ -22,6 +22,7 @@ from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.kafka.backoff import Backoff
 from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
+from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.abandonable_calls import AbandonableExecutor
 
 CALL_TIMEOUT_S = 5.0
@@ -37,11 +38,15 @@ MAX_PAUSE_S = 0.5
 
 
 class AbortRequired(Exception):
-    """The open transaction can only be aborted."""
+    """The open transaction can only be aborted.
 
-    def __init__(self, error: KafkaError) -> None:
+    `source`: the partition whose record could not be written, if that is why.
+    """
+
+    def __init__(self, error: KafkaError, source: Partition | None = None) -> None:
         super().__init__(error.name())
         self.error = error
+        self.source = source
 
 
 class TransactionCalls:

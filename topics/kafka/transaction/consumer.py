@@ -5,7 +5,7 @@ during a read (assigned, revoked, a position out of range) is reported to a list
 of that read are then of the old and the new assignment, and the caller drops them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
@@ -53,6 +53,7 @@ class TransactionalConsumer:
         self._errors = errors
         self._broker_loss = BrokerLossDetector(connection, errors)
         self._listener: AssignmentListener | None = None
+        self._paused: set[Partition] = set()
         self.client = Consumer(
             member_settings(
                 connection,
@@ -82,8 +83,23 @@ class TransactionalConsumer:
         )
 
     def assign(self, starts: Mapping[Partition, StartOffset]) -> None:
-        """Read exactly these partitions, from these offsets on."""
+        """Read exactly these partitions, from these offsets on.
+
+        Seen with librdkafka 2.16: if a partition is assigned again while its fetching is being
+        stopped for the assignment before, an assertion ends the process (`rktp_started`).  The
+        question after the group's metadata is answered behind that stop, by the same thread.
+        """
+        self.client.consumer_group_metadata()
         self.client.assign([TopicPartition(*at, start.offset) for at, start in starts.items()])
+        self._resume(self._paused.intersection(starts))
+
+    def pause_only(self, partitions: Iterable[Partition]) -> None:
+        """Read all assigned partitions but these for now; nothing is lost or repeated."""
+        wanted = set(partitions)
+        if new := wanted - self._paused:
+            self.client.pause([TopicPartition(*at) for at in new])
+            self._paused |= new
+        self._resume(self._paused - wanted)
 
     def read(self, timeout_s: float) -> list[Record]:
         """Return the records of one small read; wait up to the timeout for the first."""
@@ -104,6 +120,11 @@ class TransactionalConsumer:
     def close(self) -> None:
         """Leave the group."""
         self.client.close()
+
+    def _resume(self, partitions: set[Partition]) -> None:
+        if partitions:
+            self.client.resume([TopicPartition(*at) for at in partitions])
+            self._paused -= partitions
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()

@@ -9,8 +9,10 @@ leaves either both or neither.  The rules:
 * A transaction stays open for up to `interval_s` while small reads and writes overlap, and
   is committed at once when the input is drained (measured: twice as fast as a transaction
   per read at 100 KB, and 8 ms from append to delivery when there is little to do).
-* Decisions wait until the handler is ready, and no transaction is open while it waits
-  (`batch.py`).
+* Decisions wait until the handler is ready for their partition; no transaction and no other
+  partition waits for it (`batch.py`).
+* What is wrong with one partition concerns that partition alone: it is quarantined, and tried
+  again later (`quarantine.py`).
 * Any error of a write aborts the transaction, also one that the client library would have
   committed without the record (one that is too large).  Half of a decision is never committed
   (`open_transaction.py`).
@@ -24,6 +26,7 @@ from contextlib import ExitStack
 from erasestream.schemas.clocks import Clock
 from erasestream.topics.kafka.backoff import Backoff
 from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.partition_broken import QuarantineListener
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.assignment import Assignment
 from erasestream.topics.kafka.transaction.batch import BatchDecider
@@ -31,6 +34,7 @@ from erasestream.topics.kafka.transaction.clients import TransactionalClients
 from erasestream.topics.kafka.transaction.counters import TransactionCounters
 from erasestream.topics.kafka.transaction.handler import Handler
 from erasestream.topics.kafka.transaction.open_transaction import OpenTransaction
+from erasestream.topics.kafka.transaction.quarantine import Quarantine
 
 POLL_WHILE_OPEN_S = 0.002
 REVOKED, HALF_DECIDED = "partitions_revoked", "half_decided"
@@ -52,9 +56,11 @@ class TransactionalLoop:
         instance: str,
         handler: Handler,
         stopping: threading.Event,
+        listener: QuarantineListener,
         interval_s: float = 0.1,
         clock: Clock = time.monotonic,
     ) -> None:
+        """Open the clients; `listener` takes reports about quarantined partitions."""
         self._interval_s = interval_s
         self.counters = TransactionCounters(clock=clock)
         clients = self._clients = TransactionalClients(
@@ -67,8 +73,12 @@ class TransactionalLoop:
         self._transaction = OpenTransaction(
             producer=clients.producer, counters=self.counters, clock=clock
         )
+        self._quarantine = Quarantine(listener=listener, clock=clock)
         self._assignment = Assignment(
-            consumer=clients.consumer, start_offsets=clients.start_offsets, handler=handler
+            consumer=clients.consumer,
+            start_offsets=clients.start_offsets,
+            handler=handler,
+            quarantine=self._quarantine,
         )
         self._batch = BatchDecider(
             handler=handler,
@@ -76,6 +86,7 @@ class TransactionalLoop:
             assignment=self._assignment,
             transaction=self._transaction,
             backoff=Backoff(stopping=stopping),
+            clock=clock,
         )
         self._opened = ExitStack()
         self._opened.callback(clients.close)
@@ -95,18 +106,28 @@ class TransactionalLoop:
 
     def run_once(self, timeout_s: float = 0.2) -> int:
         """Read and decide one batch, and commit if it is time; return the number of records."""
+        self._retry_quarantined()
         epoch = self._assignment.epoch
-        wait_s = POLL_WHILE_OPEN_S if self._transaction.is_open else timeout_s
-        records = self._clients.consumer.read(wait_s)
+        is_short = self._transaction.is_open or self._batch.is_holding
+        records = self._clients.consumer.read(POLL_WHILE_OPEN_S if is_short else timeout_s)
         if self._assignment.epoch != epoch:
             self._assignment.restart()
+            self._batch.commit_flags()
             return 0
-        if records:
+        if records or self._batch.is_holding:
             self._batch.decide(records)
         is_due = not records or self._transaction.age_s >= self._interval_s
         if self._transaction.is_open and is_due:
             self._batch.commit()
+        self._batch.commit_flags()
         return len(records)
+
+    def _retry_quarantined(self) -> None:
+        """Read quarantined partitions again that have waited long enough."""
+        if self._quarantine.begin_trials():
+            if self._transaction.is_open:
+                self._batch.commit()
+            self._assignment.restart()
 
     @property
     def is_open(self) -> bool:

@@ -23,7 +23,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from erasestream.schemas.clocks import Clock
 from erasestream.schemas.errors import InvariantBroken
-from erasestream.topics.kafka.records import Outgoing
+from erasestream.topics.kafka.records import Outgoing, Partition
 from erasestream.topics.kafka.transaction.counters import TransactionCounters
 from erasestream.topics.kafka.transaction.producer import TransactionalProducer
 
@@ -69,11 +69,11 @@ class OpenTransaction:
         self._producer.begin()
         self._state, self._opened_at_s, self._decisions = State.OPEN, self._clock(), 0
 
-    def add(self, decision: Iterable[Outgoing]) -> None:
+    def add(self, decision: Iterable[Outgoing], *, source: Partition) -> None:
         """Write what one record becomes.  Raises `AbortRequired`, or what the decision raises."""
         self._state = State.HALF_DECIDED
         for outgoing in decision:
-            self._producer.write(outgoing)
+            self._producer.write(outgoing, source=source)
         self._state = State.OPEN
         self._decisions += 1
 

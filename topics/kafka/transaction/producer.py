@@ -1,6 +1,8 @@
 """Write records that become visible together with the offsets they come from, or not at all."""
 
 import threading
+from collections.abc import Callable
+from functools import partial
 
 from confluent_kafka import (
     Consumer,
@@ -17,7 +19,7 @@ from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
 from erasestream.topics.kafka.connection import QUEUE_KBYTES, Connection
 from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
 from erasestream.topics.kafka.producer.closing import close_producer
-from erasestream.topics.kafka.records import Outgoing
+from erasestream.topics.kafka.records import Outgoing, Partition
 from erasestream.topics.kafka.transaction.calls import (
     CALL_TIMEOUT_S,
     SLICE_S,
@@ -52,7 +54,8 @@ class TransactionalProducer:
         stopping: threading.Event,
         errors: ClientErrorState,
     ) -> None:
-        self._write_error: KafkaError | None = None
+        self._write_error: AbortRequired | None = None
+        self._callbacks: dict[Partition, Callable[[KafkaError | None, Message], None]] = {}
         self._producer = Producer(
             connection.settings(
                 errors,
@@ -83,8 +86,14 @@ class TransactionalProducer:
                 raise Fenced(error.str()) from exception
             raise translate(error, "transaction") from exception
 
-    def write(self, record: Outgoing) -> None:
-        """Add a record.  Raises `AbortRequired` if the client library refuses it."""
+    def write(self, record: Outgoing, *, source: Partition) -> None:
+        """Add a record, which a record of `source` became.
+
+        Raises `AbortRequired` if the client library refuses it.
+        """
+        callback = self._callbacks.get(source)
+        if callback is None:
+            callback = self._callbacks[source] = partial(self._on_delivery, source)
         while True:
             try:
                 self._producer.produce(
@@ -92,13 +101,13 @@ class TransactionalProducer:
                     record.value,
                     record.key,
                     record.partition,
-                    self._on_delivery,
+                    callback,
                     headers=list(record.headers),
                 )
             except BufferError:
                 self._producer.poll(0.05)
             except KafkaException as exception:
-                raise AbortRequired(kafka_error(exception)) from exception
+                raise AbortRequired(kafka_error(exception), source) from exception
             else:
                 return
 
@@ -121,7 +130,7 @@ class TransactionalProducer:
         self._producer.flush(DELIVERY_TIMEOUT_S)
         if self._write_error is not None:
             # The library would commit the transaction without the record.
-            raise AbortRequired(self._write_error)
+            raise self._write_error
         self._calls.make(lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
 
     def abort(self) -> None:
@@ -133,6 +142,6 @@ class TransactionalProducer:
         if self._calls.close():
             close_producer(self._producer)
 
-    def _on_delivery(self, error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            self._write_error = error
+    def _on_delivery(self, source: Partition, error: KafkaError | None, _message: Message) -> None:
+        if error is not None and self._write_error is None:
+            self._write_error = AbortRequired(error, source)

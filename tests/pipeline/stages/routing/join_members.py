@@ -5,8 +5,7 @@ transactional loop runs it: read, take the mark, wait if the view is behind, dec
 all or nothing.
 """
 
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from erasestream.pipeline.stages.routing.router import Router
 from erasestream.schemas.codec.cloudevents import from_wire, type_of
@@ -41,25 +40,32 @@ class FakeConsentView:
             partitions={consent_of(LANE): len(CONSENT_PARTITIONS)}, report=lambda *_: None
         )
         self.arrived = dict.fromkeys(CONSENT_PARTITIONS, 0)
-        self.applied = dict.fromkeys(CONSENT_PARTITIONS, 0)
+        self.offsets = dict.fromkeys(CONSENT_PARTITIONS, 0)
 
-    def mark(self, *, timeout_s: float | None = None) -> Mark:
-        assert timeout_s is None or timeout_s > 0
+    def marks(self, lanes: Collection[Lane], *, timeout_s: float) -> dict[Lane, Mark]:
+        assert timeout_s > 0
+        return {lane: self.mark() for lane in lanes}
+
+    def mark(self) -> Mark:
         return {at: len(self._brokers.consent[at.number]) for at in CONSENT_PARTITIONS}
 
-    def read(self) -> Mark:
-        return self._apply(self.arrived)
+    def read(self) -> None:
+        self.apply_below(self.arrived)
 
-    def catch_up(self, mark: Mark, *, deadline_s: float) -> None:
-        assert deadline_s > 0
-        self._apply(mark)
+    def applied(self, lane: Lane) -> Mark:
+        assert lane == LANE
+        return dict(self.offsets)
 
-    def _apply(self, mark: Mark) -> Mark:
+    def reread(self, lane: Lane) -> None:
+        self._decisions.forget(lane)
+        self.arrived = dict.fromkeys(CONSENT_PARTITIONS, 0)
+        self.offsets = dict.fromkeys(CONSENT_PARTITIONS, 0)
+
+    def apply_below(self, mark: Mark) -> None:
         for at in CONSENT_PARTITIONS:
-            for record in self._brokers.consent[at.number][self.applied[at] : mark[at]]:
+            for record in self._brokers.consent[at.number][self.offsets[at] : mark[at]]:
                 self._decisions.apply(record)
-            self.applied[at] = max(self.applied[at], mark[at])
-        return dict(self.applied)
+            self.offsets[at] = max(self.offsets[at], mark[at])
 
     def active_grant(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
         return self._decisions.active_grant(lane, account)
@@ -67,7 +73,7 @@ class FakeConsentView:
     def mark_of(self, lane: Lane, account: AccountId) -> str:
         assert lane == LANE
         number = partition_of(account.encode(), len(CONSENT_PARTITIONS))
-        return f"{number}/{self.applied[CONSENT_PARTITIONS[number]]}"
+        return f"{number}/{self.offsets[CONSENT_PARTITIONS[number]]}"
 
 
 class RouterProcess:
@@ -83,7 +89,6 @@ class RouterProcess:
             view=self.view,
             originals=brokers,
             offsets=brokers,
-            stopping=threading.Event(),
             now=brokers.time,
         )
         self.generation = -1
@@ -92,6 +97,7 @@ class RouterProcess:
         self._written: list[Outgoing] = []
         self._unhandled: list[Record] = []
         self._is_fresh = False
+        self._mark: Mark = {}
         self._decisions_at_mark = 0
 
     def assign(self, partitions: Iterable[Partition]) -> None:
@@ -121,7 +127,9 @@ class RouterProcess:
             self._unhandled += found
         if self._unhandled:
             self._decisions_at_mark = len(self._brokers.decisions)
-            self._is_fresh = self.router.is_ready()
+            self._mark = self.view.mark()
+            self.router.on_read({record.at for record in self._unhandled})
+            self._is_fresh = all(self.router.is_ready(each.at) for each in self._unhandled)
 
     def handle(self) -> None:
         """Decide what was read; a deposed process may break an invariant, and then ends."""
@@ -140,9 +148,10 @@ class RouterProcess:
         if self._unhandled and not self._is_fresh:
             if not self.commit():
                 return
-            self.router.wait_until_ready()
+            self.view.apply_below(self._mark)
+            assert all(self.router.is_ready(each.at) for each in self._unhandled)
         for record in self._unhandled:
-            outgoing = list(self.router.handle(record))
+            outgoing = self.router.handle(record)
             self._check_decision(record, outgoing)
             self._written += outgoing
             self._next[record.at] = record.offset + 1

@@ -7,13 +7,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TypeVar
 
-import pytest
 from confluent_kafka import IsolationLevel, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire
-from erasestream.schemas.errors import InvariantBroken
 from erasestream.schemas.events.base import Event, Position, utc
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel
 from erasestream.schemas.events.images import Cutout, Upload
@@ -31,6 +29,7 @@ from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.offset_queries import OffsetQueries
+from erasestream.topics.kafka.partition_broken import Defect
 from erasestream.topics.kafka.records import Partition, Record
 from tests.flow.topic_reader import COMMITTED, TopicReader, event_of, ids_in
 from tests.flow.waiting import eventually
@@ -141,12 +140,14 @@ class KafkaRouterHarness:
         router.run_until(lambda: set(positions) <= set(self.delivered_so_far()))
         return router
 
-    def assert_router_stops(self, reason: str) -> None:
-        """Start a router, and expect that a broken invariant stops it."""
+    def assert_quarantined(self, defect: Defect, reason: str = "") -> None:
+        """Start a router, and expect that it quarantines one partition for this."""
         router = self.start_router()
-        with pytest.raises(InvariantBroken, match=reason):
-            router.run_until(lambda: False)
+        router.run_until(lambda: router.findings)
         router.close()
+        (broken,) = router.findings
+        assert (broken.defect, broken.at.topic) == (defect, cutouts_of(self.lane))
+        assert reason in broken.detail
 
     # Output
 

@@ -4,6 +4,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 
+from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.stages.routing.router import Router, topics_of
 from erasestream.schemas.errors import Fenced
 from erasestream.schemas.ids import Lane
@@ -14,6 +15,7 @@ from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.offset_queries import OffsetQueries
+from erasestream.topics.kafka.partition_broken import PartitionBroken
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
@@ -22,13 +24,12 @@ INSTANCE = "test"
 
 
 class RunningRouter:
-    """A started router of one lane; `originals_at` is where it reads originals."""
+    """A started router of some lanes; `originals_at` is where it reads originals."""
 
     def __init__(
         self,
         kafka: KafkaFixture,
-        lane: Lane,
-        *,
+        *lanes: Lane,
         catalog: Catalog | None = None,
         originals_at: Connection | None = None,
         instance: str = INSTANCE,
@@ -36,12 +37,14 @@ class RunningRouter:
         connection = kafka.connection(ROUTER)
         catalog = catalog or kafka.catalog()
         only = Catalog.build(
-            (catalog.lane(lane),), policy=catalog.policy, durability=catalog.durability
+            tuple(map(catalog.lane, lanes)), policy=catalog.policy, durability=catalog.durability
         )
         self._stopping = threading.Event()
+        self.findings: list[PartitionBroken] = []
+        self.quarantine = QuarantineRegistry(self.findings.append)
         with contextlib.ExitStack() as opened:
             view = ConsentView(
-                connection=connection, catalog=only, lanes=(lane,), report=lambda *_: None
+                connection=connection, catalog=only, lanes=lanes, report=lambda *_: None
             )
             opened.callback(view.close)
             originals = RecordFetcher(connection=originals_at or connection)
@@ -51,7 +54,6 @@ class RunningRouter:
                 view=view,
                 originals=originals,
                 offsets=OffsetQueries(opened.enter_context(Admin(connection))),
-                stopping=self._stopping,
             )
             self.loop = TransactionalLoop(
                 connection=connection,
@@ -59,6 +61,7 @@ class RunningRouter:
                 instance=instance,
                 handler=self.router,
                 stopping=self._stopping,
+                listener=self.quarantine,
             )
             opened.callback(self._close_loop)
             self.loop.start()

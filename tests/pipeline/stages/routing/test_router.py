@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire, type_of
-from erasestream.schemas.errors import Code, InvariantBroken
+from erasestream.schemas.errors import Code, InvariantBroken, Unavailable
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.consent import Decision
 from erasestream.schemas.events.images import Cutout, Failure, Part, Retained, Upload
@@ -44,7 +44,7 @@ class RouterHarness:
         """Grant, so that later uploads are surely retained."""
         self.brokers.decide(account, Decision.GRANTED, late_ms=0)
         self.brokers.now_ms += 4 * SKEW_MS + 1
-        self.process.view.catch_up(self.process.view.mark(), deadline_s=1)
+        self.process.view.apply_below(self.process.view.mark())
 
     def upload(self, account: AccountId = ANN, content_type: str = "image/jpeg") -> Upload:
         """Append a photo to partition 0."""
@@ -83,7 +83,7 @@ class RouterHarness:
         return self.brokers.record(PARTITIONS[0], offset, None, event)
 
     def route(self, record: Record) -> list[Outgoing]:
-        return list(self.router.handle(record))
+        return self.router.handle(record)
 
 
 @pytest.fixture
@@ -200,13 +200,34 @@ def test_purged_uploads_are_reported_in_the_ledger(harness: RouterHarness) -> No
     assert harness.router.counts["purged"] == 3
 
 
-def test_unreadable_results_stop_the_router(harness: RouterHarness) -> None:
+def test_unreadable_results_change_nothing(harness: RouterHarness) -> None:
     """No result at all, or one of another partition: inference cannot have written it."""
     record = harness.result(harness.upload(), 0)
+    mark = harness.router.offset_metadata(PARTITIONS[0])
     with pytest.raises(InvariantBroken):
         harness.route(record._replace(headers=[]))
     with pytest.raises(InvariantBroken, match="another partition"):
         harness.route(record._replace(at=PARTITIONS[1]))
+    assert harness.router.offset_metadata(PARTITIONS[0]) == mark
+
+
+def test_a_result_whose_original_is_unavailable_changes_nothing(
+    harness: RouterHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is decided again, and then as if for the first time."""
+    harness.opt_in()
+    record = harness.result(harness.upload(), 0)
+    mark = harness.router.offset_metadata(PARTITIONS[0])
+
+    def fail(*_: object) -> None:
+        raise Unavailable("on purpose")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.brokers, "read", fail)
+        with pytest.raises(Unavailable):
+            harness.route(record)
+    assert harness.router.offset_metadata(PARTITIONS[0]) == mark
+    assert len(harness.route(record)) == 3
 
 
 def test_an_initial_offset_needs_an_ephemeral_topic_that_was_always_empty(

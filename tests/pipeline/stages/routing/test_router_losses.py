@@ -1,5 +1,7 @@
 """The router on a real broker when offsets, results or uploads are gone."""
 
+from contextlib import closing
+
 import pytest
 from confluent_kafka import Consumer
 
@@ -13,6 +15,7 @@ from erasestream.topics.catalog.topic_names import cutouts_of, uploads_of
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.consumer import record_fetcher
 from erasestream.topics.kafka.errors import ClientErrorState
+from erasestream.topics.kafka.partition_broken import Defect
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
 from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness
@@ -26,17 +29,17 @@ def route_three(harness: KafkaRouterHarness) -> list[Position]:
 
 
 def repair(harness: KafkaRouterHarness) -> None:
-    """Repair the lane's offsets; no static member may be left for that."""
-    harness.kafka.evict_static_members()
+    """Repair the lane's offsets; the group may have members."""
     recovery = RouterRecovery(
         connection=harness.kafka.connection(ADMIN),
         catalog=harness.kafka.catalog(),
         actor="operator:test",
     )
-    recovery.recover(harness.lane)
+    with closing(recovery):
+        list(recovery.recover(harness.lane))
 
 
-def test_an_automatic_commit_stops_the_router_until_it_is_repaired(
+def test_an_automatic_commit_breaks_the_partition_until_it_is_repaired(
     harness: KafkaRouterHarness,
 ) -> None:
     """It wipes the mark; the repair reads it from the delivered results, and nothing repeats."""
@@ -49,7 +52,7 @@ def test_an_automatic_commit_stops_the_router_until_it_is_repaired(
     last = harness.upload_with_result()
     eventually("it reads", lambda: stranger.poll(0.2))
     stranger.close()
-    harness.assert_router_stops("no replay mark")
+    harness.assert_quarantined(Defect.UNREADABLE_MARK, "no replay mark")
 
     repair(harness)
     assert last == before[-1]._replace(offset=3)
@@ -57,13 +60,13 @@ def test_an_automatic_commit_stops_the_router_until_it_is_repaired(
     assert harness.delivered() == [*before, last]
 
 
-def test_deleted_offsets_stop_the_router(harness: KafkaRouterHarness) -> None:
+def test_deleted_offsets_break_the_partition(harness: KafkaRouterHarness) -> None:
     """Routed results cannot be distinguished from others, neither from the start nor the end."""
     before = route_three(harness)
     harness.kafka.evict_static_members()
     harness.kafka.delete_group(ROUTER)
     try:
-        harness.assert_router_stops("no committed offset")
+        harness.assert_quarantined(Defect.NO_COMMITTED_OFFSET)
         assert harness.delivered() == before
     finally:
         harness.kafka.evict_static_members()
@@ -83,7 +86,7 @@ def test_recreated_cutouts_are_left_to_the_repair(harness: KafkaRouterHarness) -
         assert planned.changes == ()
         assert Partition(topic, 0) in planned.needs_repair
         assert Partition(topic, 1) not in planned.needs_repair
-        harness.assert_router_stops("no committed offset")
+        harness.assert_quarantined(Defect.NO_COMMITTED_OFFSET)
         repair(harness)
         assert Partition(topic, 0) not in plan(admin, catalog).needs_repair
     for upload in (harness.upload_with_result(), harness.upload_with_result()):
@@ -91,12 +94,12 @@ def test_recreated_cutouts_are_left_to_the_repair(harness: KafkaRouterHarness) -
     assert len(harness.delivered()) == len(before) + 2
 
 
-def test_a_gap_stops_the_router_unless_it_was_purged(harness: KafkaRouterHarness) -> None:
+def test_a_gap_breaks_the_partition_unless_it_was_purged(harness: KafkaRouterHarness) -> None:
     """A missing result is never skipped; purged uploads are a finding."""
     first = harness.upload_with_result()
     harness.upload()
     third = harness.upload_with_result()
-    harness.assert_router_stops("1 results are missing")
+    harness.assert_quarantined(Defect.RESULTS_MISSING, "1 results are missing")
     assert set(harness.delivered()) <= {first}
 
     harness.kafka.delete_records({Partition(uploads_of(harness.lane), 0): 2})
@@ -108,7 +111,7 @@ def test_a_gap_stops_the_router_unless_it_was_purged(harness: KafkaRouterHarness
 
 
 def test_expired_results_are_counted(harness: KafkaRouterHarness) -> None:
-    """After a long outage the router continues with what is left; later gaps still stop it."""
+    """After a long outage the router continues with what is left; later gaps break it still."""
     first = harness.upload_with_result()
     harness.route_until_delivered(first).close()
     for _ in range(3):
@@ -129,7 +132,7 @@ def test_expired_results_are_counted(harness: KafkaRouterHarness) -> None:
 
     eventually("an upload after the loss", surely_younger, poll_s=0.3)
     harness.upload_with_result()
-    harness.assert_router_stops("results are missing")
+    harness.assert_quarantined(Defect.RESULTS_MISSING, "results are missing")
 
 
 def test_a_purged_original_makes_its_result_ephemeral(harness: KafkaRouterHarness) -> None:

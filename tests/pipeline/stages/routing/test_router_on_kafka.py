@@ -14,6 +14,7 @@ from erasestream.schemas.ids import AccountId
 from erasestream.topics.admin.provisioning_plan import plan
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.consent.view import ConsentView
+from erasestream.topics.kafka.partition_broken import Defect
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.open_transaction import State
 from tests.flow.waiting import eventually
@@ -53,12 +54,12 @@ def test_recreated_uploads_are_routed_from_their_beginning(harness: KafkaRouterH
     assert harness.delivered() == before + after
 
 
-def test_a_result_of_an_unknown_topic_stops_the_router(harness: KafkaRouterHarness) -> None:
+def test_a_result_of_an_unknown_topic_breaks_its_partition(harness: KafkaRouterHarness) -> None:
     """It may be a replay or not."""
     first = harness.upload_with_result()
     upload, position, at = harness.upload()
     harness.write_result(upload, position._replace(topic_id=NO_TOPIC), at)
-    harness.assert_router_stops("does not have")
+    harness.assert_quarantined(Defect.UNDECIDABLE_RECORD, "does not have")
     assert set(harness.delivered()) <= {first}
 
 

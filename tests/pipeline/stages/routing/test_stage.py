@@ -4,6 +4,7 @@ from typing import cast
 
 import pytest
 
+from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.stages.routing.stage import RouterStage
 from erasestream.topics.consent.ledger_findings import LedgerFindings
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
@@ -49,7 +50,9 @@ def findings() -> FakeFindings:
 @pytest.fixture
 def stage(loop: FakeLoop, findings: FakeFindings) -> RouterStage:
     return RouterStage(
-        loop=cast("TransactionalLoop", loop), findings=cast("LedgerFindings", findings)
+        loop=cast("TransactionalLoop", loop),
+        findings=cast("LedgerFindings", findings),
+        quarantine=QuarantineRegistry(),
     )
 
 

@@ -1,6 +1,6 @@
 """A handler of the exactly-once loop that copies every record; tests override what it does."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from erasestream.topics.kafka.transaction.start_offsets import StartOffset
@@ -16,11 +16,12 @@ class CopyHandler:
     def on_assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
         pass
 
-    def is_ready(self) -> bool:
-        return True
+    def on_read(self, partitions: Collection[Partition]) -> None:
+        assert partitions
 
-    def wait_until_ready(self) -> None:
-        pass
+    def is_ready(self, at: Partition) -> bool:
+        assert at.topic
+        return True
 
     def handle(self, record: Record) -> Iterable[Outgoing]:
         yield Outgoing(self._to, record.at.number, None, [], record.value)

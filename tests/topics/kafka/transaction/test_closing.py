@@ -6,12 +6,13 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
+from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of
 from erasestream.topics.kafka.errors import ClientErrorState
-from erasestream.topics.kafka.records import Outgoing
+from erasestream.topics.kafka.records import Outgoing, Partition
 from erasestream.topics.kafka.transaction.abandonable_calls import AbandonableExecutor
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 from erasestream.topics.kafka.transaction.producer import TransactionalProducer
@@ -28,6 +29,7 @@ def new_loop(kafka: KafkaFixture, lane: Lane, stopping: threading.Event) -> Tran
         instance=f"closing-{lane}",
         handler=CopyHandler(ephemeral_of(lane)),
         stopping=stopping,
+        listener=QuarantineRegistry(),
     )
 
 
@@ -86,5 +88,6 @@ def test_an_open_transaction_does_not_keep_a_producer_open(kafka: KafkaFixture, 
         )
         producer.start()
         producer.begin()
-        producer.write(Outgoing(ephemeral_of(lane), 0, None, [], b"never sent"))
+        at = Partition(ephemeral_of(lane), 0)
+        producer.write(Outgoing(*at, None, [], b"never sent"), source=at)
         producer.close()

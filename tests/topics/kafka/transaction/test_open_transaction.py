@@ -6,12 +6,13 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from erasestream.schemas.errors import InvariantBroken, Unavailable
-from erasestream.topics.kafka.records import Outgoing
+from erasestream.topics.kafka.records import Outgoing, Partition
 from erasestream.topics.kafka.transaction.calls import AbortRequired
 from erasestream.topics.kafka.transaction.counters import TransactionCounters
 from erasestream.topics.kafka.transaction.open_transaction import OpenTransaction
 
 OUTGOING = Outgoing("ephemeral.shop", 0, None, [], b"result")
+SOURCE = Partition("cutouts.shop", 0)
 CONSUMER: Consumer = None  # type: ignore[assignment]
 
 
@@ -28,8 +29,8 @@ class FakeProducer:
     def begin(self) -> None:
         self._call("begin")
 
-    def write(self, record: Outgoing) -> None:
-        assert record == OUTGOING
+    def write(self, record: Outgoing, *, source: Partition) -> None:
+        assert (record, source) == (OUTGOING, SOURCE)
         self._call("write")
 
     def commit(self, offsets: list[TopicPartition], _consumer: Consumer) -> None:
@@ -66,8 +67,8 @@ def test_decisions_are_committed_together(harness: Harness) -> None:
     transaction = harness.transaction
     assert not transaction.is_open
     transaction.begin()
-    transaction.add([OUTGOING])
-    transaction.add([OUTGOING, OUTGOING])
+    transaction.add([OUTGOING], source=SOURCE)
+    transaction.add([OUTGOING, OUTGOING], source=SOURCE)
     assert transaction.is_open
     transaction.commit([], CONSUMER)
     assert not transaction.is_open
@@ -86,7 +87,7 @@ def test_half_a_decision_can_only_be_undone(harness: Harness) -> None:
     transaction = harness.transaction
     transaction.begin()
     with pytest.raises(Unavailable):
-        transaction.add(unavailable_half_way())
+        transaction.add(unavailable_half_way(), source=SOURCE)
     assert transaction.is_half_decided
     with pytest.raises(InvariantBroken):
         transaction.commit([], CONSUMER)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pytest
 from confluent_kafka import Consumer
 
+from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.schemas.errors import Fenced
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES, cutouts_of, ephemeral_of
@@ -16,6 +17,7 @@ from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from erasestream.topics.kafka.transaction.counters import TransactionCounters
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 from erasestream.topics.kafka.transaction.producer import TransactionalProducer
+from erasestream.topics.kafka.transaction.quarantine import FIRST_PAUSE_S
 from tests.flow.waiting import eventually
 from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness
 from tests.topics.kafka.transaction.copy_handler import CopyHandler
@@ -38,7 +40,8 @@ class RefusedHandler(CopyHandler):
 
 
 def test_a_refused_record_aborts_its_transaction(harness: KafkaRouterHarness) -> None:
-    """Half of the decisions are never delivered: all of them are undone and made again."""
+    """Half of the decisions are never delivered: all of them are undone and made again later."""
+    now_s = [0.0]
     harness.produce(cutouts_of(harness.lane), VALUES)
     handler = RefusedHandler(ephemeral_of(harness.lane), refusals=2)
     loop = TransactionalLoop(
@@ -47,11 +50,14 @@ def test_a_refused_record_aborts_its_transaction(harness: KafkaRouterHarness) ->
         instance="copy",
         handler=handler,
         stopping=threading.Event(),
+        listener=QuarantineRegistry(),
+        clock=lambda: now_s[0],
     )
     loop.start()
     try:
 
         def all_are_committed() -> bool:
+            now_s[0] += FIRST_PAUSE_S
             loop.run_once()
             return loop.counters.records == len(VALUES)
 
@@ -84,7 +90,7 @@ def test_a_transaction_that_timed_out_ends_the_process(harness: KafkaRouterHarne
     )
     producer.start()
     producer.begin()
-    producer.write(Outgoing(at.topic, at.number, None, [], b"too late"))
+    producer.write(Outgoing(at.topic, at.number, None, [], b"too late"), source=at)
 
     def is_aborted_by_the_brokers() -> bool:
         producer.serve()
