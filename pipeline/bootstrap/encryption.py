@@ -7,6 +7,7 @@ from threading import Event
 
 from erasestream.pipeline.bootstrap.consent import consent_view
 from erasestream.pipeline.bootstrap.storage import open_bucket, storage_of
+from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, permissions
@@ -53,6 +54,7 @@ def encryption_stage(settings: Settings, stopping: Event) -> Iterator[Encryption
                 vault=keys,
                 name_key=read_secret(storage.name_key, size=NAME_KEY_BYTES),
             ),
+            quarantine=QuarantineRegistry(),
             stopping=stopping,
         )
         yield opened.enter_context(closing(stage))

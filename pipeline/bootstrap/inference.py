@@ -51,7 +51,9 @@ def run_inference(settings: Settings) -> int:
     log_to_stderr()
     ready: list[InferenceStage] = []
     health = Health(
-        port=settings.stage.health_port, ready=lambda: bool(ready) and ready[0].is_ready()
+        port=settings.stage.health_port,
+        ready=lambda: bool(ready) and ready[0].is_ready(),
+        stage="infer",
     )
     log.info("starting", extra={"stage": "infer", "port": health.port})
     # Until Faust has handlers of its own.  Nothing started before that must be finished.

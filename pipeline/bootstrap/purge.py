@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from threading import Event
 
+from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.purge.stage import PurgerStage
 from erasestream.topics.admin.record_purge import RecordPurger
@@ -22,10 +23,12 @@ def purger_stage(settings: Settings, stopping: Event) -> Iterator[PurgerStage]:
     with Admin(connection) as admin:
         admin.check_rights(dict.fromkeys(purged, (Operation.DELETE,)))
     with ExitStack() as opened:
-        purger = RecordPurger(connection=connection, catalog=catalog)
+        quarantine = QuarantineRegistry()
+        purger = RecordPurger(connection=connection, catalog=catalog, listener=quarantine)
         opened.enter_context(closing(purger))
         stage = PurgerStage(
             purger=purger,
+            quarantine=quarantine,
             stopping=stopping,
             interval_s=settings.stage.purge_interval.total_seconds(),
         )

@@ -48,21 +48,26 @@ def _code(line: dict[str, object]) -> str:
 
 
 class TransactionCounts(NamedTuple):
-    """Transactions that the routers committed and aborted, as far as they could still log it."""
+    """Transactions that the routers committed and aborted, as far as they could still log it.
+
+    `quarantined`: partitions that they found broken, which no storm explains.
+    """
 
     committed: int
     aborted: int
+    quarantined: int = 0
 
 
 def count_transactions(logs: Iterable[Path]) -> TransactionCounts:
     """Sum the counts over the routers' logs, one log per process."""
-    committed = aborted = 0
+    committed = aborted = quarantined = 0
     for log in logs:
+        quarantined += sum(line["event"] == "quarantined" for line in _lines(log))
         counts = [line for line in _lines(log) if "aborted" in line]
         if counts:
             committed += int(str(counts[-1]["committed"]))
             aborted += int(str(counts[-1]["aborted"]))
-    return TransactionCounts(committed, aborted)
+    return TransactionCounts(committed, aborted, quarantined)
 
 
 def _lines(log: Path) -> Iterator[dict[str, object]]:

@@ -91,6 +91,7 @@ class Outcome:
         return {
             **self.verdict.wrong,
             "ended_unexplained": unexplained,
+            "quarantined": self.transactions.quarantined,
             "did_not_come_back": int(not self.is_whole),
             "two_writers_not_judged": int(not self.verdict.shared.total()),
         }

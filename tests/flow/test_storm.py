@@ -77,8 +77,9 @@ def test_expected_exits_are_recognised(
 
 def test_transactions_of_all_routers_are_summed(tmp_path: Path) -> None:
     """The last complete line of each log counts; half a line does not."""
-    lines = ['{"event": "ready"}', '{"committed": 3, "aborted": 0}']
-    lines += ['{"committed": 7, "aborted": 1}', '{"committed": 9, "abor']
+    lines = ['{"event": "ready"}', '{"event": "transactions", "committed": 3, "aborted": 0}']
+    lines += ['{"event": "quarantined"}', '{"event": "transactions", "committed": 7, "aborted": 1}']
+    lines += ['{"event": "transactions", "committed": 9, "abor']
     for name in ("route.log", "route-2.1.killed"):
         (tmp_path / name).write_text("\n".join(lines))
-    assert count_transactions(tmp_path.glob("route*")) == (14, 2)
+    assert count_transactions(tmp_path.glob("route*")) == (14, 2, 2)

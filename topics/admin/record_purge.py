@@ -7,6 +7,9 @@ segment rolls.
 
 The role may delete records and read offsets, but not read records.  Stopping it at any point is
 safe: only committed offsets determine what it deletes, never its memory.
+
+A partition that does not have a committed offset, or whose leader does not answer, is left to the
+next round; all others are purged.
 """
 
 from collections.abc import Mapping
@@ -20,8 +23,9 @@ from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.group_offsets import Committed, GroupOffsets
 from erasestream.topics.kafka.offset_queries import OffsetQueries
+from erasestream.topics.kafka.partition_broken import QuarantineListener
 from erasestream.topics.kafka.records import Partition
-from erasestream.topics.kafka.topic_admin import delete_records
+from erasestream.topics.kafka.topic_admin import Deletion, delete_records
 
 
 def purgeable_offsets(
@@ -51,9 +55,13 @@ def purgeable_offsets(
 
 
 class RecordPurger:
-    """Deletes processed records, as the role purger."""
+    """Deletes processed records, as the role purger; `listener` takes reports of the others."""
 
-    def __init__(self, *, connection: Connection, catalog: Catalog) -> None:
+    def __init__(
+        self, *, connection: Connection, catalog: Catalog, listener: QuarantineListener
+    ) -> None:
+        self._listener = listener
+        self._broken: set[Partition] = set()
         self._admin = Admin(connection)
         self._queries = OffsetQueries(self._admin)
         self._groups = GroupOffsets(connection)
@@ -75,7 +83,7 @@ class RecordPurger:
     def purge_once(self) -> int:
         """Delete processed records, and return in how many partitions.
 
-        Raises `Unavailable` or `Refused`.
+        Raises `Refused`, and `Unavailable` once all reachable partitions are purged.
         """
         found = purgeable_offsets(
             routed=self._groups.committed(ROUTER, self._cutouts),
@@ -84,8 +92,17 @@ class RecordPurger:
         )
         # The memory of earlier deletions only saves requests.
         new = {at: offset for at, offset in found.items() if offset != self._deleted.get(at)}
-        if not new:
-            return 0
-        for at in delete_records(self._admin, new):
-            self._deleted[at] = new[at]
-        return len(new)
+        deletion = delete_records(self._admin, new) if new else Deletion([], [], [])
+        self._deleted |= {at: new[at] for at in deletion.done}
+        self._report(deletion)
+        if deletion.unavailable:
+            raise deletion.unavailable[0]
+        return len(deletion.done)
+
+    def _report(self, deletion: Deletion) -> None:
+        broken = {each.at: each for each in deletion.broken}
+        for at in self._broken.difference(broken):
+            self._listener.released(at)
+        for each in broken.values():
+            self._listener.quarantined(each)
+        self._broken = set(broken)

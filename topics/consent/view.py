@@ -213,7 +213,9 @@ class ConsentView:
         self._view.reread(self._of(lane))
 
     def _of(self, lane: Lane) -> list[Partition]:
-        topic = consent_of(lane)
+        return self._of_topic(consent_of(lane))
+
+    def _of_topic(self, topic: str) -> list[Partition]:
         return [Partition(topic, number) for number in range(self._partitions[topic])]
 
     def catch_up(self, mark: Mark, *, deadline_s: float) -> None:
@@ -222,7 +224,8 @@ class ConsentView:
 
     def catch_up_reachable(self, *, deadline_s: float) -> None:
         """Apply everything that is acknowledged by now, where the leaders answer in time."""
-        self._view.catch_up_reachable(deadline_s=deadline_s)
+        partitions = chain.from_iterable(map(self._of_topic, self._partitions))
+        self._view.catch_up_reachable(partitions, deadline_s=deadline_s)
 
     def active_grant(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
         """Return the active grant of this account as of the applied records; None is a refusal."""

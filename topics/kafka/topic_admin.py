@@ -1,9 +1,9 @@
 """Topics on the brokers: create and grow them, change their settings, delete their records."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AlterConfigOpType,
     ConfigEntry,
@@ -13,7 +13,10 @@ from confluent_kafka.admin import (
     NewTopic,
 )
 
+from erasestream.schemas.errors import Unavailable
 from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S, Admin
+from erasestream.topics.kafka.errors import kafka_error
+from erasestream.topics.kafka.partition_broken import Defect, PartitionBroken
 from erasestream.topics.kafka.records import Partition
 
 
@@ -77,15 +80,44 @@ def set_topic_setting(admin: Admin, topic: str, name: str, value: str) -> None:
         admin.ask(f"set {name} of {topic}", futures[resource])
 
 
-def delete_records(admin: Admin, offsets: Mapping[Partition, int]) -> Iterator[Partition]:
-    """Delete the records below these offsets; yield each partition once it is done."""
+class Deletion(NamedTuple):
+    """Where records were deleted, and why not elsewhere."""
+
+    done: list[Partition]
+    broken: list[PartitionBroken]
+    """The partitions that do not have the offset."""
+    unavailable: list[Unavailable]
+
+
+def delete_records(admin: Admin, offsets: Mapping[Partition, int]) -> Deletion:
+    """Delete the records below these offsets, in each partition that allows it.
+
+    Raises `Refused`.
+    """
+    result = Deletion([], [], [])
     asked = [TopicPartition(*at, offset) for at, offset in offsets.items()]
     with admin.use() as client:
         futures = client.delete_records(asked, request_timeout=REQUEST_TIMEOUT_S)
         for tp, future in futures.items():
             at = Partition(tp.topic, tp.partition)
-            admin.ask(f"deleting records of {at}", future)
-            yield at
+            try:
+                admin.ask(f"deleting records of {at}", future)
+            except Unavailable as error:
+                if _is_out_of_range(error):
+                    result.broken.append(PartitionBroken(at, Defect.NOT_PURGED, offset=offsets[at]))
+                else:
+                    result.unavailable.append(error)
+            else:
+                result.done.append(at)
+    return result
+
+
+def _is_out_of_range(error: Unavailable) -> bool:
+    cause = error.__cause__
+    return (
+        isinstance(cause, KafkaException)
+        and kafka_error(cause).code() == KafkaError.OFFSET_OUT_OF_RANGE
+    )
 
 
 def _setting(entry: ConfigEntry) -> Setting:

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 
+from erasestream.pipeline.runtime.quarantine import QuarantinedPartition, QuarantineRegistry
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import Unavailable
@@ -21,11 +22,13 @@ class PurgerStage:
         self,
         *,
         purger: RecordPurger,
+        quarantine: QuarantineRegistry,
         stopping: threading.Event,
         interval_s: float = INTERVAL_S,
         clock: Clock = time.monotonic,
     ) -> None:
         self._purger = purger
+        self._quarantine = quarantine
         self._stopping = stopping
         self._interval_s = interval_s
         self._clock = clock
@@ -52,6 +55,10 @@ class PurgerStage:
     def is_ready(self) -> bool:
         """Return whether a purge has succeeded."""
         return self._has_purged
+
+    def quarantined(self) -> list[QuarantinedPartition]:
+        """Return the partitions that cannot be purged."""
+        return self._quarantine.partitions()
 
     def close(self) -> None:
         """Do nothing: the next purge reads the same committed offsets."""

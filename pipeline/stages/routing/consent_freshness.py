@@ -67,6 +67,7 @@ class ConsentFreshness:
         for state in states.values():
             state.mark = None
         self._take_marks([lane for lane in lanes if _may_ask(states[lane])])
+        self._view.read()
 
     def is_fresh(self, at: Partition) -> bool:
         """Return whether the view has applied every decision below the mark of the lane.
@@ -98,9 +99,12 @@ class ConsentFreshness:
     def _has_reached_mark(self, lane: Lane, state: _LaneState) -> bool:
         if state.mark is None:
             return False
-        self._view.read()
-        verdict = state.barrier.check(mark=state.mark, applied=self._view.applied(lane))
-        return verdict is Verdict.DECIDE
+        if self._verdict(lane, state, state.mark) is Verdict.WAIT:
+            self._view.read()
+        return self._verdict(lane, state, state.mark) is Verdict.DECIDE
+
+    def _verdict(self, lane: Lane, state: _LaneState, mark: Mark) -> Verdict:
+        return state.barrier.check(mark=mark, applied=self._view.applied(lane))
 
     def _log(self, lane: Lane, state: _LaneState, *, is_fresh: bool) -> None:
         if is_fresh:

@@ -4,6 +4,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
+from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.record_purge import RecordPurger
 from erasestream.topics.admin.router_recovery import RouterRecovery
@@ -27,7 +28,7 @@ def test_a_recovery_closes_what_it_opened(
             connection=kafka.connection(ADMIN), catalog=catalog, actor="operator:test"
         ),
     )
-    assert failed == 2
+    assert failed == 4
 
 
 def test_a_purger_closes_what_it_opened(
@@ -36,7 +37,9 @@ def test_a_purger_closes_what_it_opened(
     catalog = kafka.catalog_of(lane)
 
     def open_used_purger() -> RecordPurger:
-        purger = RecordPurger(connection=kafka.connection(PURGER), catalog=catalog)
+        purger = RecordPurger(
+            connection=kafka.connection(PURGER), catalog=catalog, listener=QuarantineRegistry()
+        )
         try:
             purger.purge_once()
         except BaseException:

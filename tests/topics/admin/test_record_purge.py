@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from hypothesis import given
 from hypothesis import strategies as st
 
+from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.record_purge import RecordPurger, purgeable_offsets
@@ -17,6 +18,7 @@ from erasestream.topics.catalog.topic_names import RETAINED, cutouts_of, uploads
 from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.group_offsets import Committed
 from erasestream.topics.kafka.offset_queries import OffsetQueries
+from erasestream.topics.kafka.partition_broken import Defect
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import PARTITIONS, KafkaFixture
@@ -50,9 +52,11 @@ def test_nothing_beyond_committed_offsets_is_purged(
     assert found.get(UPLOADS, 0) == (mark + 1 if topic_id == NOW else 0)
 
 
-@pytest.mark.parametrize("metadata", ["", "1:short:3", "2:" + NOW + ":3"])
+@pytest.mark.parametrize(
+    "metadata", ["", "1:short:3", "2:" + NOW + ":3", f"!results_missing 1:{NOW}:3"]
+)
 def test_an_unreadable_mark_purges_nothing(metadata: str) -> None:
-    """Neither uploads nor cut-outs: a repair will need them."""
+    """Neither uploads nor cut-outs: a repair will need them.  Nor those of a broken partition."""
     routed = {CUTOUTS: Committed(7, metadata)}
     assert purgeable_offsets(routed=routed, stored={}, topic_ids={UPLOADS.topic: NOW}) == {}
 
@@ -61,11 +65,18 @@ OpenPurger = Callable[[Catalog], RecordPurger]
 
 
 @pytest.fixture
-def open_purger(kafka: KafkaFixture) -> Iterator[OpenPurger]:
+def registry() -> QuarantineRegistry:
+    return QuarantineRegistry()
+
+
+@pytest.fixture
+def open_purger(kafka: KafkaFixture, registry: QuarantineRegistry) -> Iterator[OpenPurger]:
     with ExitStack() as opened:
 
         def open_it(catalog: Catalog) -> RecordPurger:
-            purger = RecordPurger(connection=kafka.connection(PURGER), catalog=catalog)
+            purger = RecordPurger(
+                connection=kafka.connection(PURGER), catalog=catalog, listener=registry
+            )
             opened.callback(purger.close)
             return purger
 
@@ -101,6 +112,26 @@ def test_uploads_are_purged_up_to_the_mark(
     assert (offsets.log_start(uploads), offsets.log_end(uploads)) == (5, 10)
     assert (offsets.log_start(cutouts), offsets.log_end(cutouts)) == (7, 10)
     assert offsets.log_start(Partition(uploads.topic, 1)) == 0
+
+
+def test_an_offset_that_a_partition_does_not_have_concerns_that_partition(
+    kafka: KafkaFixture, lane: Lane, open_purger: OpenPurger, registry: QuarantineRegistry
+) -> None:
+    """All others are purged; it is listed until its offset is repaired."""
+    offsets, topic = kafka.offsets, cutouts_of(lane)
+    mark = ReplayMark(topic_id=offsets.topic_ids([uploads_of(lane)])[uploads_of(lane)], offset=-1)
+    broken, whole = Partition(topic, 0), Partition(topic, 1)
+    for at, offset in ((broken, 1_000_000), (whole, 7)):
+        produce(kafka, at, 10)
+        kafka.groups.commit("router", at, offset, metadata=str(mark))
+    purger = open_purger(kafka.catalog_of(lane))
+    purger.purge_once()
+    assert (offsets.log_start(broken), offsets.log_start(whole)) == (0, 7)
+    assert registry.partitions() == [(*broken, Defect.NOT_PURGED)]
+    kafka.groups.commit("router", broken, 5, metadata=str(mark))
+    purger.purge_once()
+    assert offsets.log_start(broken) == 5
+    assert registry.partitions() == []
 
 
 def test_retained_is_purged_up_to_the_sinks_offset(

@@ -208,6 +208,7 @@ class CompactedView:
             self._resume()
 
     def _resume(self) -> None:
+        self._consumer.consumer_group_metadata()  # see `TransactionalConsumer.assign`
         self._consumer.assign([TopicPartition(*at, offset) for at, offset in self._applied.items()])
 
     def close(self) -> None:

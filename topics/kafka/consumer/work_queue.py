@@ -30,6 +30,8 @@ class WorkQueue:
         self._uncommitted: dict[Partition, int] = {}
         self._is_committing = False
         self.has_joined = False
+        self.assignments = 0
+        """How often the group has assigned partitions; read again from what is committed."""
         settings = member_settings(
             connection,
             self._errors,
@@ -144,6 +146,7 @@ class WorkQueue:
         self._assigned = {Partition(tp.topic, tp.partition) for tp in partitions}
         self._paused = set()
         self.has_joined = True
+        self.assignments += 1
 
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         self._assigned, self._paused = set(), set()

@@ -1,13 +1,15 @@
 """The encryption stage on a real broker, whose consent view gets an outdated mark."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
 
+from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
-from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.images import Part, Retained
 from erasestream.schemas.ids import GrantId, Lane, new_upload_id
@@ -17,6 +19,7 @@ from erasestream.topics.catalog.topic_names import RETAINED
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
+from erasestream.topics.kafka.partition_broken import Defect
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
@@ -27,8 +30,8 @@ from tests.topics.consent.consent_harness import ACCOUNT, OWNER, writer
 class OutdatedView(ConsentView):
     """A view that gets the mark of an empty topic, as from a deposed leader."""
 
-    def mark(self) -> Mark:
-        return dict.fromkeys(super().mark(), 0)
+    def mark_of_lanes(self, lanes: Collection[Lane]) -> Mark:
+        return dict.fromkeys(super().mark_of_lanes(lanes), 0)
 
 
 class RecordingSink(EncryptionSink):
@@ -58,7 +61,13 @@ def stage(kafka: KafkaFixture, lane: Lane, sink: RecordingSink) -> Iterator[Encr
         connection=connection, catalog=kafka.catalog(), lanes=(lane,), report=lambda *_: None
     )
     queue = WorkQueue(connection=connection, topics=[RETAINED], instance=lane)
-    stage = EncryptionStage(queue=queue, view=view, sink=sink, stopping=threading.Event())
+    stage = EncryptionStage(
+        queue=queue,
+        view=view,
+        sink=sink,
+        quarantine=QuarantineRegistry(),
+        stopping=threading.Event(),
+    )
     yield stage
     stage.close()
     queue.close()
@@ -111,6 +120,29 @@ def test_pictures_of_a_removed_lane_are_dropped(
     retain(lane, grant, mark)
     eventually("the next is stored", lambda: stage.run_once() or sink.grants, poll_s=0)
     assert sink.grants == [grant]
+
+
+def test_a_record_that_cannot_be_read_holds_up_no_other(
+    kafka: KafkaFixture, lane: Lane, stage: EncryptionStage, sink: RecordingSink, retain: Retain
+) -> None:
+    """Its partition is committed up to it, so that a newer version reads it again."""
+    at = Partition(RETAINED, 0)
+    unreadable = kafka.offsets.log_end(at)
+    writes = AcknowledgedWriter(connection=kafka.connection(ROUTER), timeout_s=20)
+    with closing(writes):
+        writes.write(at, b"key", Wire([("ce_type", b"unknown")], b"pixels"))
+    grant, mark = granted(kafka, lane)
+    retain(lane, grant, mark)
+    eventually("the next is stored", lambda: stage.run_once() or sink.grants, poll_s=0)
+    assert sink.grants == [grant]
+    assert stage.quarantined() == [(*at, Defect.UNDECIDABLE_RECORD)]
+
+    def committed() -> int | None:
+        stage.run_once()
+        found = kafka.groups.committed(SINK, [at]).get(at)
+        return found.offset if found else None
+
+    eventually("the offset is committed", lambda: committed() == unreadable, poll_s=0)
 
 
 def delete_retained(kafka: KafkaFixture) -> None:
