@@ -15,6 +15,7 @@ Linux only, like all of the embedded stack.
 import contextlib
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -184,9 +185,11 @@ def _killed_with_parent() -> list[str]:
 
 
 def _without_core_dump() -> list[str]:
-    # One byte, not 0: of 0 the kernel takes no notice where it pipes the dump to a program, while
-    # it dumps nothing for 1 either way (fs/coredump.c).
-    return [_util_linux("prlimit"), "--core=1:1", "--"]
+    # One byte, unless our own limit is 0: of 0 the kernel takes no notice where it pipes the dump
+    # to a program, while it dumps nothing for 1 either way (fs/coredump.c).
+    _, highest = resource.getrlimit(resource.RLIMIT_CORE)
+    limit = 0 if highest == 0 else 1
+    return [_util_linux("prlimit"), f"--core={limit}:{limit}", "--"]
 
 
 def _util_linux(program: str) -> str:

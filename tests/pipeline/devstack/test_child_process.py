@@ -43,6 +43,34 @@ def test_a_child_leaves_nothing_that_others_can_read(child: ChildProcess, tmp_pa
     assert resource.prlimit(running.pid, resource.RLIMIT_CORE) == (1, 1)
 
 
+def test_a_process_without_core_dumps_starts_children(tmp_path: Path) -> None:
+    """As every command of ours is: it may not give a child more than it has."""
+    program = """
+import pathlib, sys
+from erasestream.pipeline.devstack.child_process import Attachment, ChildProcess
+from erasestream.pipeline.runtime.memory_protection import forbid_core_dumps
+forbid_core_dumps()
+folder = pathlib.Path(sys.argv[1])
+child = ChildProcess(folder / "pid")
+child.start(["sleep", "600"], output=folder / "out", attachment=Attachment.DETACHED)
+"""
+    subprocess.run([sys.executable, "-c", program, tmp_path], check=True)
+    child = ChildProcess(tmp_path / "pid")
+    try:
+        eventually("it runs", lambda: command_of(child) == b"sleep")
+        running = child.process_id
+        assert running
+        assert resource.prlimit(running.pid, resource.RLIMIT_CORE) == (0, 0)
+    finally:
+        child.kill()
+
+
+def command_of(child: ChildProcess) -> bytes:
+    running = child.process_id
+    assert running
+    return Path(f"/proc/{running.pid}/cmdline").read_bytes().partition(b"\0")[0]
+
+
 def test_another_object_finds_and_stops_the_process(child: ChildProcess, tmp_path: Path) -> None:
     running = start(child, tmp_path, "sleep", "60")
     other = ChildProcess(tmp_path / "pid")
