@@ -1,6 +1,6 @@
-"""`python -m tests.faults [storm|hostile] [--uploads N] [--seconds S] [--seed S] [--keep FOLDER]`.
+"""Faults: `python -m tests.faults [storm|hostile|batches]`, and options for each (`--help`).
 
-Faults, checks and figures: `docs/faults.md`.
+Faults, checks and figures: `docs/faults.md`, `docs/hostile.md`.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.bench.figures import Figure, publish
-from tests.faults import hostile
+from tests.faults import hostile, hostile_batches
 from tests.faults.storm import Outcome, Size, storm
 from tests.faults.verdict import GRANTED, MISSED, REVOKED, Verdict
 
@@ -19,9 +19,9 @@ SECONDS = 5400.0
 
 
 def main() -> int:
-    """Run the storm and the hostile images, or one of them; return 0 if nothing is wrong."""
+    """Run the storm, the hostile images and batches, or one; return 0 if nothing is wrong."""
     parser = argparse.ArgumentParser(prog="faults")
-    parser.add_argument("only", nargs="?", choices=("storm", "hostile"))
+    parser.add_argument("only", nargs="?", choices=("storm", "hostile", "batches"))
     parser.add_argument("--uploads", type=int, default=UPLOADS)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
@@ -30,6 +30,8 @@ def main() -> int:
     sys.stderr.write(f"seed {given.seed}\n")
     if given.only == "hostile":
         return hostile.run(given.seed)
+    if given.only == "batches":
+        return hostile_batches.run(given.seed)
     outcome = storm(Size(uploads=given.uploads, seconds=given.seconds), given.seed, given.keep)
     for name, count in outcome.faults.items():
         sys.stderr.write(f"{count:6} {name}\n")
@@ -46,7 +48,9 @@ def main() -> int:
     else:
         publish("faults.json", figures)
     wrong = int(any(outcome.wrong.values()))
-    return wrong | (0 if given.only else hostile.run(given.seed))
+    if given.only:
+        return wrong
+    return wrong | hostile.run(given.seed) | hostile_batches.run(given.seed)
 
 
 def _figures(outcome: Outcome, seed: int) -> list[Figure]:
