@@ -9,7 +9,6 @@ default.
 import os
 from collections.abc import Mapping
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +22,7 @@ from pydantic_settings import (
 
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.events.images import MAX_PIXELS, MAX_UPLOAD_BYTES
+from erasestream.schemas.events.installation import Environment
 from erasestream.schemas.ids import Lane, LaneField
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.quotas import LaneQuota
@@ -38,13 +38,6 @@ DEFAULT_FILE = Path("erasestream.toml")
 
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveTime = Annotated[timedelta, Field(gt=timedelta(0))]
-
-
-class Environment(StrEnum):
-    """Kind of stack: operators may grant consent in a development stack only."""
-
-    DEVELOPMENT = "development"
-    PRODUCTION = "production"
 
 
 class Section(BaseModel):
@@ -157,6 +150,7 @@ class Settings(BaseSettings):
     )
 
     environment: Environment = Environment.PRODUCTION
+    """Kind of stack, as which `erasestream provision` marks it; no other command asks for it."""
     kafka: KafkaSettings
     lanes: dict[LaneField, LaneSettings]
     lifetimes: LifetimeSettings = LifetimeSettings()
@@ -206,6 +200,7 @@ class Settings(BaseSettings):
                 replication=self.kafka.replication, min_insync=self.kafka.min_insync
             ),
             shared_partitions=self.kafka.shared_partitions,
+            environment=self.environment,
         )
 
 

@@ -15,6 +15,7 @@ from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import ProxiedListener, single
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
 from erasestream.pipeline.devstack.kafka.java_launcher import SHORT_LIVED
+from erasestream.schemas.events.installation import Environment
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
@@ -53,17 +54,32 @@ class KafkaFixture(AdministeredBroker):
         finally:
             os.kill(running.pid, signal.SIGCONT)
 
-    def catalog(self) -> Catalog:
+    def catalog(self, environment: Environment = Environment.PRODUCTION) -> Catalog:
         """Return the catalog of all lanes so far."""
-        return self._catalog(self.lanes)
+        return self._catalog(self.lanes, environment)
 
-    def catalog_of(self, lane: Lane) -> Catalog:
+    def catalog_of(
+        self, lane: Lane, *, environment: Environment = Environment.PRODUCTION
+    ) -> Catalog:
         """Return the catalog of this lane alone: other lanes are other tests'."""
-        return self._catalog([lane])
+        return self._catalog([lane], environment)
 
-    def _catalog(self, names: Iterable[Lane]) -> Catalog:
+    def _catalog(self, names: Iterable[Lane], environment: Environment) -> Catalog:
         lanes = (LaneSpec(name=name, partitions=self.grown.get(name, PARTITIONS)) for name in names)
-        return Catalog.build(tuple(lanes), durability=Durability(replication=1, min_insync=1))
+        return Catalog.build(
+            tuple(lanes),
+            durability=Durability(replication=1, min_insync=1),
+            environment=environment,
+        )
+
+    @contextmanager
+    def marked_as(self, environment: Environment) -> Iterator[None]:
+        """Provision the installation as another kind for a while."""
+        try:
+            self.provision(self.catalog(environment))
+            yield
+        finally:
+            self.provision(self.catalog())
 
     def open_lane(self) -> Lane:
         """Return a lane that no test has used: certificates, topics and rights."""

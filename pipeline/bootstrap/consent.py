@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from erasestream.pipeline.settings import Environment, Settings
+from erasestream.pipeline.settings import Settings
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import OPERATOR, Role
-from erasestream.topics.catalog.topic_names import consent_of
+from erasestream.topics.catalog.topic_names import consent_of, revocations_of
 from erasestream.topics.consent.reader import ConsentReader
 from erasestream.topics.consent.view import ConsentView, ReportFinding, ignore_finding
-from erasestream.topics.consent.writer import ConsentWriter, OperatorPolicy
+from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 
@@ -30,7 +30,7 @@ def consent_view(
     Raises `Refused` if a consent topic has another number of partitions than declared: the
     decisions in the others would not be seen, and one of them could be a revocation.
     """
-    topics = [consent_of(lane) for lane in catalog.lane_names]
+    topics = [name(lane) for name in (consent_of, revocations_of) for lane in catalog.lane_names]
     with Admin(connection) as admin:
         counts = admin.check_rights(dict.fromkeys(topics, (Operation.READ,)))
     for name, count in counts.items():
@@ -49,12 +49,7 @@ def consent_writer(
 ) -> Iterator[ConsentWriter]:
     """Open a writer of decisions about a lane's accounts, by default as an operator."""
     settings.catalog().lane(lane)
-    is_development = settings.environment is Environment.DEVELOPMENT
-    writer = ConsentWriter(
-        connection=Connection(cluster=settings.cluster, role=role),
-        lane=lane,
-        operators=OperatorPolicy.GRANT_AND_REVOKE if is_development else OperatorPolicy.REVOKE_ONLY,
-    )
+    writer = ConsentWriter(connection=Connection(cluster=settings.cluster, role=role), lane=lane)
     with closing(writer):
         yield writer
 

@@ -19,7 +19,12 @@ from erasestream.sinks.secret_file import read_secret
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import SINK
-from erasestream.topics.catalog.topic_names import RETAINED, consent_of
+from erasestream.topics.catalog.topic_names import (
+    INSTALLATION,
+    RETAINED,
+    consent_of,
+    revocations_of,
+)
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
@@ -64,6 +69,8 @@ def _check(connection: Connection, catalog: Catalog, *, answer_timeout_s: float)
     read = (Operation.READ,)
     with Admin(connection, timeout_s=answer_timeout_s) as admin:
         admin.check_rights(
-            {consent_of(lane): read for lane in catalog.lane_names} | {RETAINED: read}
+            {consent_of(lane): read for lane in catalog.lane_names}
+            | {revocations_of(lane): read for lane in catalog.lane_names}
+            | {RETAINED: read, INSTALLATION: read}
         )
     GroupOffsets(connection, timeout_s=answer_timeout_s).check(SINK, Partition(RETAINED, 0))

@@ -15,7 +15,12 @@ from erasestream.sinks.buckets.access_policy import Action
 from erasestream.sinks.keys.key_vault import mark_erased
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.roles import ERASER
-from erasestream.topics.catalog.topic_names import consent_of, erasures_of, ledger_of
+from erasestream.topics.catalog.topic_names import (
+    consent_of,
+    erasures_of,
+    ledger_of,
+    revocations_of,
+)
 from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
 from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.kafka.admin import Admin
@@ -35,9 +40,9 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
     catalog, storage = settings.catalog(), storage_of(settings)
     connection = Connection(cluster=settings.cluster, role=ERASER)
     lanes = catalog.lane_names
-    topics = [consent_of(lane) for lane in lanes]
+    topics = [name(lane) for name in (consent_of, revocations_of) for lane in lanes]
     partitions = _check(connection, lanes)
-    consent = {name: partitions[name] for name in topics}
+    consent = {name: partitions[name] for name in map(consent_of, lanes)}
     ledger = {
         topic_of(lane): partitions[topic_of(lane)]
         for topic_of in (ledger_of, erasures_of)
@@ -75,9 +80,11 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
 
 def _check(connection: Connection, lanes: Iterable[Lane]) -> dict[str, int]:
     """Return how many partitions the lanes' decisions, ledgers and confirmed erasures have."""
-    both = (Operation.READ, Operation.WRITE)
+    read, both = (Operation.READ,), (Operation.READ, Operation.WRITE)
     topics = [name(lane) for name in (consent_of, ledger_of, erasures_of) for lane in lanes]
     with Admin(connection) as admin:
-        partitions = admin.check_rights(dict.fromkeys(topics, both))
+        partitions = admin.check_rights(
+            dict.fromkeys(topics, both) | {revocations_of(lane): read for lane in lanes}
+        )
     GroupOffsets(connection).check(ERASER, Partition(topics[0], 0))
     return partitions

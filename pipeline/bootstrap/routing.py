@@ -14,11 +14,13 @@ from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import (
+    INSTALLATION,
     RETAINED,
     consent_of,
     cutouts_of,
     ephemeral_of,
     ledger_of,
+    revocations_of,
     uploads_of,
 )
 from erasestream.topics.consent.ledger_findings import LedgerFindings
@@ -78,9 +80,10 @@ def _check(connection: Connection, catalog: Catalog, *, answer_timeout_s: float)
             {cutouts_of(lane): read for lane in lanes}
             | {uploads_of(lane): read for lane in lanes}
             | {consent_of(lane): read for lane in lanes}
+            | {revocations_of(lane): read for lane in lanes}
             | {ephemeral_of(lane): write for lane in lanes}
             | {ledger_of(lane): write for lane in lanes}
-            | {RETAINED: write}
+            | {RETAINED: write, INSTALLATION: read}
         )
     GroupOffsets(connection, timeout_s=answer_timeout_s).check(
         ROUTER, Partition(cutouts_of(lanes[0]), 0)

@@ -10,9 +10,10 @@ from rich.table import Table
 
 from erasestream.pipeline.cli.console import console, print_line
 from erasestream.pipeline.settings import load
-from erasestream.topics.catalog.catalog import Catalog, Topic
+from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.quotas import CONSUME, PRODUCE, REQUESTS
 from erasestream.topics.catalog.retention_budget import Lifetime, SupersededLifetime
+from erasestream.topics.catalog.topic import Topic
 
 
 def topics() -> None:

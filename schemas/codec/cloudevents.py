@@ -27,6 +27,7 @@ from erasestream.schemas.events.images import (
     Retained,
     Upload,
 )
+from erasestream.schemas.events.installation import InstallationMarked
 from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry, Finding, Repair
 
 E = TypeVar("E", bound=Event)
@@ -54,6 +55,7 @@ EVENTS: tuple[type[Event], ...] = (
     ErasureEntry,
     Finding,
     Repair,
+    InstallationMarked,
 )
 _BY_TYPE: Mapping[str, type[Event]] = {event.type: event for event in EVENTS}
 JSON = "application/json"

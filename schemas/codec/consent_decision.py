@@ -27,10 +27,11 @@ _FORM = re.compile(
     rb"\n([A-Za-z0-9_-]{1,64})"
     rb"\n" + re.escape(JSON.encode()) + rb'\n\{"decision":"(granted|revoked)"'
     rb',"actor":"[A-Za-z0-9_.:-]{1,64}"'
-    rb',"channel":"(?:' + "|".join(Channel).encode() + rb')"\}'
+    rb',"channel":"(' + "|".join(Channel).encode() + rb')"\}'
 )
 """The values of the headers and of the record, one per line; none contains a line feed."""
 _DECISIONS = {decision.encode(): decision for decision in Decision}
+_CHANNELS = {channel.encode(): channel for channel in Channel}
 
 
 class ParsedDecision(NamedTuple):
@@ -40,6 +41,12 @@ class ParsedDecision(NamedTuple):
     id: str
     made_at: datetime
     decision: Decision
+    channel: Channel
+
+    @property
+    def is_operators_grant(self) -> bool:
+        """Whether this is a grant by an operator, which counts in a development stack only."""
+        return self.channel is Channel.OPERATOR and self.decision is Decision.GRANTED
 
     def is_void(self, appended_at: datetime) -> bool:
         """Return whether this is a grant that was appended too late (or too early) to count."""
@@ -61,14 +68,16 @@ def parse_canonical(headers: Sequence[tuple[str, bytes]], value: bytes) -> Parse
     found = _FORM.fullmatch(b"\n".join((*values, value)))
     if found is None:
         return None
-    id_, time, account, decision = found.groups()
+    id_, time, account, decision, channel = found.groups()
     try:
         made_at = datetime.fromisoformat(time.decode())
     except ValueError:  # 30 February, for example
         return None
-    return ParsedDecision(account, id_.decode(), made_at, _DECISIONS[decision])
+    return ParsedDecision(account, id_.decode(), made_at, _DECISIONS[decision], _CHANNELS[channel])
 
 
 def _parse_with_model(headers: Sequence[tuple[str, bytes]], value: bytes) -> ParsedDecision:
     event = from_wire(ConsentDecision, headers, value)
-    return ParsedDecision(event.account.encode(), event.id, event.time, event.decision)
+    return ParsedDecision(
+        event.account.encode(), event.id, event.time, event.decision, event.channel
+    )

@@ -22,6 +22,9 @@ A grant that timed out at one writer must not take effect after a revocation at 
 MAX_CLOCK_SKEW = timedelta(seconds=2)
 """Largest difference between the clocks of two brokers; in doubt the result is ephemeral."""
 
+UNKNOWN_ACTOR = "unknown"
+"""Actor of an operator's revocation whose record is unreadable, and revokes all the same."""
+
 HEARTBEAT_KEY = b"~heartbeat"
 """Key of the heartbeat records that trigger compaction; no account can have it."""
 

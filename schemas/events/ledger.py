@@ -26,6 +26,14 @@ class DecisionEntry(Event):
     actor: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
     channel: Channel
 
+    @property
+    def is_operators_revocation(self) -> bool:
+        """Whether this is the eraser's entry of a revocation in `revocations.L`.
+
+        Such a revocation ends grants by their time, not by the order of entries.
+        """
+        return self.channel is Channel.OPERATOR and self.decision is Decision.REVOKED
+
 
 class ErasureEntry(Event):
     """The vault holds the erasure marker of this grant: nothing is retained under it any more."""
@@ -43,6 +51,7 @@ class FindingKind(StrEnum):
 
     CONSENT_IN_WRONG_PARTITION = "consent_in_wrong_partition"
     CONSENT_UNREADABLE = "consent_unreadable"
+    CONSENT_BY_OPERATOR = "consent_by_operator"
     CONSENT_NOT_IN_LEDGER = "consent_not_in_ledger"
     UPLOADS_PURGED_UNPROCESSED = "uploads_purged_unprocessed"
     RESULTS_PURGED_UNROUTED = "results_purged_unrouted"

@@ -6,6 +6,7 @@ from erasestream.schemas.codec.result_headers import ResultHeaders
 from erasestream.schemas.events.base import Event, Position
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
 from erasestream.schemas.events.images import Cutout, Failure, Part, Retained, Upload
+from erasestream.schemas.events.installation import Environment, InstallationMarked
 from erasestream.schemas.events.ledger import (
     DecisionEntry,
     ErasureEntry,
@@ -86,6 +87,7 @@ SAMPLES: tuple[Event, ...] = (
     ErasureEntry(id=ID, time=AT, lane=LANE, account=ACCOUNT, grant=GRANT),
     Finding(id=ID, time=AT, kind=FindingKind.UPLOADS_PURGED_UNPROCESSED, detail="3 uploads"),
     Repair(id=ID, time=AT, command="repair", detail="cutouts.shop/0", actor="operator:ann"),
+    InstallationMarked(id=ID, time=AT, environment=Environment.PRODUCTION),
 )
 
 

@@ -13,6 +13,7 @@ from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import Lane
+from erasestream.topics.admin.installation_mark import MarkInstallation, write_mark
 from erasestream.topics.admin.provisioning_plan import (
     AddPartitions,
     Change,
@@ -25,8 +26,9 @@ from erasestream.topics.admin.provisioning_plan import (
 from erasestream.topics.admin.quota_plan import SetQuota, plan_quotas, set_quotas
 from erasestream.topics.admin.rights_plan import GrantRight, RevokeRight, plan_rights
 from erasestream.topics.catalog.acl import Right
-from erasestream.topics.catalog.catalog import Catalog, Topic
+from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ROUTER
+from erasestream.topics.catalog.topic import Topic
 from erasestream.topics.catalog.topic_names import cutouts_of, uploads_of
 from erasestream.topics.kafka.acl_bindings import binding_of, exactly
 from erasestream.topics.kafka.admin import Admin
@@ -100,6 +102,8 @@ def _apply(admin: Admin, change: Change) -> None:
                 admin.ask(str(change), client.delete_acls([only])[only])
         case CommitFirstMark(lane, partition):
             _commit_first_mark(admin, lane, partition)
+        case MarkInstallation(environment):
+            write_mark(admin.connection, environment)
         case CreateTopic() | GrantRight() | SetQuota():
             raise AssertionError("applied in batches")
         case _:

@@ -23,12 +23,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from erasestream.schemas.errors import Refused
+from erasestream.schemas.events.installation import Environment
 from erasestream.schemas.ids import Lane
+from erasestream.topics.admin.installation_mark import MarkInstallation, marked_environment
 from erasestream.topics.admin.quota_plan import SetQuota, plan_quotas
 from erasestream.topics.admin.rights_plan import GrantRight, RevokeRight, plan_rights
-from erasestream.topics.catalog.catalog import Catalog, Topic
+from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ROUTER
-from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of
+from erasestream.topics.catalog.topic import Topic
+from erasestream.topics.catalog.topic_names import INSTALLATION, cutouts_of, ephemeral_of
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.group_offsets import GroupOffsets
 from erasestream.topics.kafka.offset_queries import OffsetQueries
@@ -82,7 +85,14 @@ class CommitFirstMark:
 
 
 Change = (
-    CreateTopic | AddPartitions | SetConfig | GrantRight | RevokeRight | SetQuota | CommitFirstMark
+    CreateTopic
+    | AddPartitions
+    | SetConfig
+    | GrantRight
+    | RevokeRight
+    | SetQuota
+    | CommitFirstMark
+    | MarkInstallation
 )
 
 
@@ -109,6 +119,7 @@ def plan(admin: Admin, catalog: Catalog) -> Plan:
     changes += [*rights.changes, *quotas.changes]
     first_marks, needs_repair = _missing_marks(admin, catalog, counts)
     changes += first_marks
+    changes += _installation_changes(admin, catalog, counts)
     known = {topic.name for topic in catalog.topics}
     unknown = sorted(name for name in counts if name not in known and name[:2] != "__")
     return Plan(
@@ -142,6 +153,15 @@ def _config_changes(admin: Admin, catalog: Catalog, counts: dict[str, int]) -> I
             # A value inherited from the broker's defaults can change with them.
             if setting is None or setting.value != declared or not setting.is_own:
                 yield SetConfig(topic.name, name, setting and setting.value, declared)
+
+
+def _installation_changes(
+    admin: Admin, catalog: Catalog, counts: dict[str, int]
+) -> Iterator[MarkInstallation]:
+    is_new = INSTALLATION not in counts
+    marked = Environment.PRODUCTION if is_new else marked_environment(admin.connection)
+    if marked is not catalog.environment:
+        yield MarkInstallation(catalog.environment)
 
 
 def _missing_marks(

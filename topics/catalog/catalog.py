@@ -11,22 +11,18 @@ and `ledger`, are for the stages, operators and the administrator.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
-from erasestream.schemas.codec.cloudevents import max_value_bytes
 from erasestream.schemas.errors import Refused
-from erasestream.schemas.events.base import Event
 from erasestream.schemas.events.consent import ConsentDecision
 from erasestream.schemas.events.images import Cutout, Failure, Retained, Upload
+from erasestream.schemas.events.installation import Environment, InstallationMarked
 from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry, Finding, Repair
 from erasestream.schemas.ids import LANE_PATTERN, Lane
 from erasestream.topics.catalog import compression, retention_budget
 from erasestream.topics.catalog.quotas import ACCOUNT_SHARE, LaneQuota
 from erasestream.topics.catalog.retention_budget import (
     LaneTimes,
-    Lifetime,
     Policy,
-    SupersededLifetime,
 )
 from erasestream.topics.catalog.roles import (
     ADMIN,
@@ -42,27 +38,19 @@ from erasestream.topics.catalog.roles import (
     Role,
     lane_role,
 )
+from erasestream.topics.catalog.topic import Key, Topic
 from erasestream.topics.catalog.topic_names import (
+    INSTALLATION,
     LEDGER,
-    RECORD_OVERHEAD_BYTES,
     RETAINED,
     consent_of,
     cutouts_of,
     ephemeral_of,
     erasures_of,
     ledger_of,
+    revocations_of,
     uploads_of,
 )
-
-
-class Key(StrEnum):
-    """Kind of a record's key."""
-
-    NONE = "none"
-    ACCOUNT = "account"
-    LANE_AND_ACCOUNT = "lane/account"
-    LANE = "lane"
-    UPLOAD_ID = "upload id"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,37 +72,6 @@ class Durability:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Topic:
-    """One topic.  `lifetime` is None for topics without images, which are permanent."""
-
-    name: str
-    events: tuple[type[Event], ...]
-    key: Key
-    partitions: int
-    writers: tuple[Role, ...]
-    readers: tuple[Role, ...]
-    purgers: tuple[Role, ...] = ()
-    lifetime: Lifetime | None = None
-    superseded: SupersededLifetime | None = None
-    """Lifetime of records that a newer one of their key supersedes; None if not compacted."""
-
-    @property
-    def compacted(self) -> bool:
-        """Whether the brokers compact the topic to the last record of each key."""
-        return self.superseded is not None
-
-    @property
-    def is_placed_by_account(self) -> bool:
-        """Whether the partition of a record is computed from its account."""
-        return self.key in (Key.ACCOUNT, Key.LANE_AND_ACCOUNT)
-
-    @property
-    def max_record_bytes(self) -> int:
-        """Largest record that the brokers accept in this topic."""
-        return max(map(max_value_bytes, self.events)) + RECORD_OVERHEAD_BYTES
-
-
-@dataclass(frozen=True, kw_only=True)
 class Catalog:
     """All topics of one installation.  `build()` refuses lifetimes that exceed the promise."""
 
@@ -122,6 +79,7 @@ class Catalog:
     policy: Policy
     durability: Durability
     topics: tuple[Topic, ...]
+    environment: Environment = Environment.PRODUCTION
 
     @classmethod
     def build(
@@ -131,15 +89,26 @@ class Catalog:
         policy: Policy | None = None,
         durability: Durability | None = None,
         shared_partitions: int = 4,
+        environment: Environment = Environment.PRODUCTION,
     ) -> "Catalog":
-        """Build the table for these lanes.  Raises `Refused` for an invalid lane or lifetime."""
+        """Build the table for these lanes.  Raises `Refused` for an invalid lane or lifetime.
+
+        In a development stack, which has no owners, operators may write grants.
+        """
         policy = policy or Policy()
         _check_lanes(lanes)
-        topics = tuple(_topics(lanes, policy, shared_partitions))
+        operators = (OPERATOR,) if environment is Environment.DEVELOPMENT else ()
+        topics = tuple(_topics(lanes, policy, shared_partitions, operators))
         for topic in topics:
             if topic.lifetime:
                 retention_budget.verify(policy, topic.name, topic.lifetime)
-        return cls(lanes=lanes, policy=policy, durability=durability or Durability(), topics=topics)
+        return cls(
+            lanes=lanes,
+            policy=policy,
+            durability=durability or Durability(),
+            topics=topics,
+            environment=environment,
+        )
 
     def __getitem__(self, name: str) -> Topic:
         """Return the topic of this name, or raise `KeyError`."""
@@ -206,11 +175,14 @@ def _check_lanes(lanes: tuple[LaneSpec, ...]) -> None:
         raise Refused("there must be at least one lane, and names must be unique")
 
 
-def _topics(lanes: tuple[LaneSpec, ...], policy: Policy, shared: int) -> Iterator[Topic]:
+def _topics(
+    lanes: tuple[LaneSpec, ...], policy: Policy, shared: int, granting: tuple[Role, ...]
+) -> Iterator[Topic]:
+    """Yield all topics; `granting`: the operators that may grant."""
     for spec in lanes:
         yield from _image_topics(spec, policy)
-        yield _consent_topic(spec.name, policy, shared)
-        yield from _history_topics(spec.name, shared)
+        yield _consent_topic(spec.name, policy, shared, granting)
+        yield from _history_topics(spec.name, shared, granting)
     yield Topic(
         name=RETAINED,
         events=(Retained,),
@@ -228,6 +200,20 @@ def _topics(lanes: tuple[LaneSpec, ...], policy: Policy, shared: int) -> Iterato
         partitions=shared,
         writers=(ROUTER, ERASER, ADMIN),
         readers=(OPERATOR, AUDITOR),
+    )
+    yield Topic(
+        name=INSTALLATION,
+        events=(InstallationMarked,),
+        key=Key.NONE,
+        partitions=1,
+        writers=(ADMIN,),
+        readers=(
+            *(lane_role(spec.name, LaneRole.ACCOUNT) for spec in lanes),
+            OPERATOR,
+            ROUTER,
+            SINK,
+            AUDITOR,
+        ),
     )
 
 
@@ -265,27 +251,27 @@ def _image_topics(spec: LaneSpec, policy: Policy) -> Iterator[Topic]:
     )
 
 
-def _consent_topic(lane: Lane, policy: Policy, shared: int) -> Topic:
+def _consent_topic(lane: Lane, policy: Policy, shared: int, granting: tuple[Role, ...]) -> Topic:
     account = lane_role(lane, LaneRole.ACCOUNT)
     return Topic(
         name=consent_of(lane),
         events=(ConsentDecision,),
         key=Key.ACCOUNT,
         partitions=shared,
-        writers=(account, OPERATOR, ERASER),  # the eraser writes heartbeats
+        writers=(account, *granting, ERASER),  # the eraser writes heartbeats
         readers=(account, OPERATOR, ROUTER, SINK, ERASER),
         superseded=retention_budget.superseded(policy),
     )
 
 
-def _history_topics(lane: Lane, shared: int) -> Iterator[Topic]:
+def _history_topics(lane: Lane, shared: int, granting: tuple[Role, ...]) -> Iterator[Topic]:
     account = lane_role(lane, LaneRole.ACCOUNT)
     yield Topic(
         name=ledger_of(lane),
         events=(DecisionEntry, ErasureEntry, Finding),
         key=Key.LANE_AND_ACCOUNT,
         partitions=shared,
-        writers=(account, OPERATOR, ROUTER, ERASER),
+        writers=(account, *granting, ROUTER, ERASER),
         readers=(account, OPERATOR, ERASER, AUDITOR),
     )
     yield Topic(
@@ -295,4 +281,12 @@ def _history_topics(lane: Lane, shared: int) -> Iterator[Topic]:
         partitions=shared,
         writers=(ERASER,),
         readers=(account, OPERATOR, ERASER, AUDITOR),
+    )
+    yield Topic(
+        name=revocations_of(lane),
+        events=(ConsentDecision,),
+        key=Key.ACCOUNT,
+        partitions=1,
+        writers=(OPERATOR,),
+        readers=(account, OPERATOR, ROUTER, SINK, ERASER, AUDITOR),
     )

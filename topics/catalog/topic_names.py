@@ -7,6 +7,8 @@ from erasestream.schemas.ids import Lane
 RETAINED = "retained"
 LEDGER = "ledger"
 """Entries about no account: repairs, and findings about no lane."""
+INSTALLATION = "installation"
+"""The administrator's mark of the installation: development or production."""
 
 RECORD_OVERHEAD_BYTES = MAX_HEADER_BYTES + 1024
 """Size of headers, key and framing of a record batch with one record, besides its value."""
@@ -47,6 +49,11 @@ def ledger_of(lane: Lane) -> str:
 def erasures_of(lane: Lane) -> str:
     """Return the topic of the lane's confirmed erasures, where only the eraser can write."""
     return f"erasures.{lane}"
+
+
+def revocations_of(lane: Lane) -> str:
+    """Return the topic of operators' revocations, the only one that operators can write."""
+    return f"revocations.{lane}"
 
 
 def lane_of(topic: str) -> Lane:

@@ -26,8 +26,9 @@ from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView
 from erasestream.topics.kafka.records import Partition, Record
 
-_ROW = struct.Struct("<16sQ?")
-"""A decision: its id, when its entry was appended, and whether it grants."""
+_ROW = struct.Struct("<16sQB")
+"""A decision: its id, when its entry was appended, and its kind."""
+_REVOKES, _GRANTS, _REVOKES_AS_OPERATOR = range(3)
 _APPENDED = struct.Struct("<Q")
 _APPENDED_AT, _GRANTS_AT = 16, 24
 
@@ -111,8 +112,7 @@ class GrantHistory:
         if rows:
             # Never backwards, so that times can be bisected; leaders' clocks differ a little.
             appended_ms = max(appended_ms, _appended_ms(rows, len(rows) // _ROW.size - 1))
-        grants = entry.decision is Decision.GRANTED
-        rows += _ROW.pack(UUID(entry.id).bytes, appended_ms, grants)
+        rows += _ROW.pack(UUID(entry.id).bytes, appended_ms, _kind(entry))
 
     def confirm(self, grant: GrantId) -> None:
         """Note an erasure that was acknowledged, before its entry is read back."""
@@ -159,6 +159,25 @@ class GrantHistory:
         end = _appended_until(self._rows(lane, account), until_ms)
         return self._unerased(lane, account, end, most)
 
+    def unerased_by_operator(
+        self,
+        lane: Lane,
+        account: AccountId,
+        decision: str,
+        until_ms: int,
+    ) -> list[GrantId] | None:
+        """Return the unerased grants that an operator's revocation ends.
+
+        Those whose entries precede the entry that the eraser writes of it, and were appended
+        until then (`revocations.ends_until_ms`).  None if that entry was not applied: then a
+        grant's may be missing, too.
+        """
+        row = self._row(ledger_key(lane, account), decision)
+        if row is None:
+            return None
+        end = _appended_until(self._rows(lane, account), until_ms)
+        return self._unerased(lane, account, min(row, end), None)
+
     def unerased(self, lane: Lane, account: AccountId) -> list[GrantId]:
         """Return the grants whose erasure the eraser has not confirmed."""
         return self._unerased(lane, account, len(self._rows(lane, account)) // _ROW.size, None)
@@ -181,10 +200,11 @@ class GrantHistory:
         erased_below = self._erased_below.get(key, 0)
         found: list[GrantId] = []
         rows = memoryview(self._rows(lane, account))[erased_below * _ROW.size : end * _ROW.size]
-        for id_, _, grants in _ROW.iter_unpack(rows):
+        for id_, _, kind in _ROW.iter_unpack(rows):
             if len(found) == most:
                 break
-            grant = grant_id(lane, account, str(UUID(bytes=id_))) if grants else None
+            is_grant = kind == _GRANTS
+            grant = grant_id(lane, account, str(UUID(bytes=id_))) if is_grant else None
             if grant is not None and grant not in self._erased:
                 found.append(grant)
             elif not found:
@@ -217,9 +237,18 @@ def _find(rows: Rows, wanted: bytes) -> int | None:
     return None if at < 0 else at // _ROW.size
 
 
+def _kind(entry: DecisionEntry) -> int:
+    if entry.is_operators_revocation:
+        return _REVOKES_AS_OPERATOR
+    return _GRANTS if entry.decision is Decision.GRANTED else _REVOKES
+
+
 def _last_revocation(rows: Rows, end: int) -> int:
-    """Return the number of the last row before `end` that revokes; 0 if there is none."""
-    return max(0, rows[_GRANTS_AT : end * _ROW.size : _ROW.size].rfind(0))
+    """Return the number of the last row before `end` that revokes; 0 if there is none.
+
+    Not of operators' revocations: they end grants by time (`ended_by_operator`).
+    """
+    return max(0, rows[_GRANTS_AT : end * _ROW.size : _ROW.size].rfind(_REVOKES))
 
 
 def _appended_until(rows: Rows, until_ms: int) -> int:

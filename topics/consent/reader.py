@@ -8,12 +8,19 @@ from typing import NamedTuple, TypeVar
 from erasestream.schemas.codec.cloudevents import from_wire, type_of
 from erasestream.schemas.errors import Code, InvalidEvent
 from erasestream.schemas.events.base import utc
-from erasestream.schemas.events.consent import Channel, Decision
+from erasestream.schemas.events.consent import UNKNOWN_ACTOR, Channel, ConsentDecision, Decision
 from erasestream.schemas.events.ledger import DecisionEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, is_account
-from erasestream.topics.catalog.topic_names import consent_of, erasures_of, ledger_of
+from erasestream.topics.catalog.topic_names import (
+    consent_of,
+    erasures_of,
+    ledger_of,
+    revocations_of,
+)
+from erasestream.topics.consent.installation import MARKS, InstallationMark
 from erasestream.topics.consent.ledger_place import Place, place
 from erasestream.topics.consent.ledger_view import Erasures, GrantHistory
+from erasestream.topics.consent.revocations import Revocations, ends_until_ms, revocation_place
 from erasestream.topics.consent.view import ActiveGrant, ConsentState
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
@@ -55,16 +62,18 @@ class ConsentReader:
 
     def __init__(self, *, connection: Connection, lane: Lane) -> None:
         self._lane = lane
+        self._mark = InstallationMark()
         with ExitStack() as opened:
             admin = opened.enter_context(Admin(connection))
-            self.partitions = admin.check_rights(
-                {consent_of(lane): (), ledger_of(lane): (), erasures_of(lane): ()}
-            )
+            names = (consent_of, ledger_of, erasures_of, revocations_of)
+            self.partitions = admin.check_rights({name(lane): () for name in names})
             self._queries = OffsetQueries(admin)
             self._reads = opened.enter_context(closing(PartitionReader(connection)))
+            self._reads.read(MARKS, self._mark.apply, deadline_s=READ_TIMEOUT_S)
             self._opened = opened.pop_all()
         self._decisions = self._cached(consent_of(lane), self._empty_state)
         self._erasures = self._cached(erasures_of(lane), lambda: Erasures(self.partitions))
+        (self._revocations,) = self._cached(revocations_of(lane), Revocations)
 
     def close(self) -> None:
         """Disconnect.  Idempotent."""
@@ -85,12 +94,20 @@ class ConsentReader:
 
     def _empty_state(self) -> ConsentState:
         topic = consent_of(self._lane)
-        return ConsentState(partitions={topic: self.partitions[topic]})
+        return ConsentState(
+            partitions={topic: self.partitions[topic]}, has_operator_grants=self.has_operator_grants
+        )
+
+    @property
+    def has_operator_grants(self) -> bool:
+        """Whether grants by operators count: in an installation that is marked as development."""
+        return self._mark.has_operator_grants
 
     def active_grant(self, account: str) -> ActiveGrant | None:
         """Return the active grant; None if the account is not opted in.
 
-        An erased grant is not active, whatever the last decision is.
+        A grant that is erased, or that an operator revoked, is not active, whatever the owner's
+        last decision is.
         """
         return self.lookup(validated(account))[0]
 
@@ -98,9 +115,17 @@ class ConsentReader:
         """Return the active grant, and the offset up to which the partition was read."""
         with self._decisions[self.partition_for(account).number].now() as (decisions, mark):
             active = decisions.active_grant(self._lane, account)
-        if active is not None and self._is_erased(account, active.grant):
+        if active is not None and (
+            self._is_erased(account, active.grant)
+            or self.is_ended_by_operator(account, active.appended_at)
+        ):
             active = None
         return active, mark
+
+    def is_ended_by_operator(self, account: AccountId, appended_at: datetime) -> bool:
+        """Return whether an operator's revocation ends a grant that was appended then."""
+        with self._revocations.now() as (revocations, _):
+            return revocations.end(account, appended_at)
 
     def end_mark(self, account: AccountId) -> Mark:
         """Return the end offset of the account's partition, current or slightly older."""
@@ -137,10 +162,13 @@ class ConsentReader:
 
     def history(self, account: str) -> list[HistoryEntry]:
         """Return every decision of this account, oldest first."""
-        records: list[Record] = []
         owner = validated(account)
-        self.read(self.place(ledger_of(self._lane), owner), apply=records.append)
-        return list(_history(records, self._lane, owner))
+        entries, revocations = list[Record](), list[Record]()
+        self.read(self.place(ledger_of(self._lane), owner), apply=entries.append)
+        self.read(revocation_place(self._lane, owner), apply=revocations.append)
+        own = _history(entries, self._lane, owner, has_operator_grants=self.has_operator_grants)
+        made = [*own, *map(_revocation, revocations)]
+        return sorted(made, key=lambda entry: entry.at)
 
     def place(self, topic: str, account: AccountId) -> Place:
         """Return the place of the account's entries in its lane's ledger, or confirmed erasures."""
@@ -186,6 +214,15 @@ class AccountGrants:
         self._catch_up()
         return self._grants.unerased_before(self._lane, self._account, decision_id)
 
+    def unerased_by_operator(self, decision_id: str, revoked_at: datetime) -> list[GrantId] | None:
+        """Return the unerased grants that an operator's revocation ends.
+
+        None if the ledger as read does not have the eraser's entry of it.
+        """
+        self._catch_up()
+        until_ms = ends_until_ms(revoked_at)
+        return self._grants.unerased_by_operator(self._lane, self._account, decision_id, until_ms)
+
     def _catch_up(self) -> None:
         """Apply all new records of a topic, or none."""
         for topic in (ledger_of(self._lane), erasures_of(self._lane)):
@@ -199,7 +236,9 @@ class AccountGrants:
             self._reached[topic] = reached
 
 
-def _history(records: list[Record], lane: Lane, account: AccountId) -> Iterator[HistoryEntry]:
+def _history(
+    records: list[Record], lane: Lane, account: AccountId, *, has_operator_grants: bool
+) -> Iterator[HistoryEntry]:
     """Return the first entry of each decision; the lane's service can write anything else."""
     seen: set[str] = set()
     for record in records:
@@ -212,4 +251,16 @@ def _history(records: list[Record], lane: Lane, account: AccountId) -> Iterator[
         if (entry.lane, entry.account) != (lane, account) or entry.id in seen:
             continue
         seen.add(entry.id)
+        is_by_operator = entry.channel is Channel.OPERATOR
+        if is_by_operator and not (has_operator_grants and entry.decision is Decision.GRANTED):
+            continue  # an operator's revocation is shown from the topic that proves its writer
         yield HistoryEntry(utc(record.appended_ms), entry.decision, entry.actor, entry.channel)
+
+
+def _revocation(record: Record) -> HistoryEntry:
+    """Return an operator's revocation; any record is one."""
+    try:
+        actor = from_wire(ConsentDecision, record.headers, record.value).actor
+    except InvalidEvent:
+        actor = UNKNOWN_ACTOR
+    return HistoryEntry(utc(record.appended_ms), Decision.REVOKED, actor, Channel.OPERATOR)

@@ -12,6 +12,9 @@ Rules:
   permanent, and a writer of nonsense must not fill it.
 * The last record of an account decides alone, so that compaction changes no answer.  A grant that
   was appended too late to count (`ConsentDecision.is_void`) is a refusal.
+* A grant by an operator is a refusal, and reported, unless the installation is marked as a
+  development stack (`installation.py`).
+* A grant that an operator's revocation ends (`revocations.py`) is a refusal.
 """
 
 import hashlib
@@ -27,8 +30,10 @@ from erasestream.schemas.events.consent import HEARTBEAT_KEY, Decision
 from erasestream.schemas.events.ledger import FindingKind
 from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id, is_account
 from erasestream.topics.catalog.catalog import Catalog
-from erasestream.topics.catalog.topic_names import consent_of
+from erasestream.topics.catalog.topic_names import consent_of, lane_of, revocations_of
 from erasestream.topics.consent.grant_table import GrantTable
+from erasestream.topics.consent.installation import LOAD_DEADLINE_S, MARKS, InstallationMark
+from erasestream.topics.consent.revocations import Revocations
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView, Mark
 from erasestream.topics.kafka.partitioner import partition_of
@@ -62,13 +67,21 @@ class ConsentState:
     """Active grants of some lanes.  Pure: the state behind the view."""
 
     def __init__(
-        self, *, partitions: Mapping[str, int], report: ReportFinding = ignore_finding
+        self,
+        *,
+        partitions: Mapping[str, int],
+        report: ReportFinding = ignore_finding,
+        has_operator_grants: bool = False,
     ) -> None:
+        self._has_operator_grants = has_operator_grants
         self._lanes = {topic: _LaneState(partitions=n) for topic, n in partitions.items()}
         self._report_finding = report
 
     def apply(self, record: Record) -> None:
-        """Apply one record of a consent topic."""
+        """Apply one record of a consent topic, or of its lane's revocations."""
+        if record.at.topic not in self._lanes:
+            self._lanes[consent_of(lane_of(record.at.topic))].revocations.apply(record)
+            return
         lane, key = self._lanes[record.at.topic], record.key or b""
         if key == HEARTBEAT_KEY or lane.has_lost_order:
             return
@@ -84,6 +97,10 @@ class ConsentState:
             lane.granted.drop(key)
             self._report(FindingKind.CONSENT_UNREADABLE, record)
             return
+        if decided.is_operators_grant and not self._has_operator_grants:
+            lane.granted.drop(key)
+            self._report(FindingKind.CONSENT_BY_OPERATOR, record)
+            return
         lane.decide(key, decided, record.appended_ms)
 
     def _report(self, kind: FindingKind, record: Record) -> None:
@@ -94,9 +111,12 @@ class ConsentState:
         """Return the active grant of this account; None is a refusal."""
         state = self._lanes.get(consent_of(lane))
         granted = state.granted.get(account.encode()) if state else None
-        if granted is None:
+        if state is None or granted is None:
             return None
-        return ActiveGrant(grant_id(lane, account, granted.decision_id), utc(granted.appended_ms))
+        appended_at = utc(granted.appended_ms)
+        if state.revocations.end(account, appended_at):
+            return None
+        return ActiveGrant(grant_id(lane, account, granted.decision_id), appended_at)
 
     def forget(self, lane: Lane) -> None:
         """Forget all decisions of a lane; its findings stay reported."""
@@ -114,6 +134,7 @@ class _LaneState:
     def __init__(self, *, partitions: int) -> None:
         self.partitions = partitions
         self.granted = GrantTable()
+        self.revocations = Revocations()
         self.has_lost_order = False
         self._misplaced: set[bytes] = set()
         self._reported: set[bytes] = set()
@@ -154,7 +175,10 @@ class _LaneState:
 
 
 class ConsentView:
-    """Active grants of some lanes as of a freshness mark, read from the brokers."""
+    """Active grants of some lanes as of a freshness mark, read from the brokers.
+
+    The mark covers the operators' revocations, too.
+    """
 
     def __init__(
         self,
@@ -165,11 +189,22 @@ class ConsentView:
         report: ReportFinding = ignore_finding,
     ) -> None:
         partitions = {consent_of(lane): catalog[consent_of(lane)].partitions for lane in lanes}
-        self._state = ConsentState(partitions=partitions, report=report)
-        self._view = CompactedView(
-            connection=connection, topics=partitions, apply=self._state.apply
-        )
         self._partitions = partitions
+        mark = InstallationMark()
+        self._view = CompactedView(connection=connection, topics={MARKS.topic: 1}, apply=mark.apply)
+        try:
+            self._view.catch_up(self._view.mark(), deadline_s=LOAD_DEADLINE_S)
+            self._state = ConsentState(
+                partitions=partitions, report=report, has_operator_grants=mark.has_operator_grants
+            )
+            topics = [*partitions, *map(revocations_of, lanes)]
+            self._view.assign(
+                (Partition(each, n) for each in topics for n in range(catalog[each].partitions)),
+                self._state.apply,
+            )
+        except BaseException:
+            self._view.close()
+            raise
 
     def mark(self, *, timeout_s: float | None = None) -> Mark:
         """Return the current end of the topics.  Raises `Unavailable` after the timeout."""

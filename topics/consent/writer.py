@@ -2,8 +2,10 @@
 
 Rules of writing, in this order:
 
-0. An opt-in is the owner's own action: an operator may revoke, and may grant only with the
-   operator policy of a development stack.  A writer with the operator's certificate is one.
+0. An opt-in is the owner's own action: an operator, proven by the certificate, may revoke, and may
+   grant only in an installation that is marked as development (`installation.py`).  An operator's
+   revocation is written to `revocations.L` alone (`revocations.py`), and the eraser
+   writes its ledger entry.
 1. Look up: a grant while granted changes nothing.  A revocation is written even without a grant,
    because it must win every race.
 2. The ledger entry is acknowledged first, so that every decision has its proof.
@@ -24,7 +26,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
-from enum import Enum, auto
 from typing import NamedTuple
 
 from erasestream.schemas.clocks import Deadline, WallClock
@@ -36,6 +37,7 @@ from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.topics.catalog.roles import OPERATOR
 from erasestream.topics.catalog.topic_names import ledger_of
 from erasestream.topics.consent.reader import ConsentReader, validated
+from erasestream.topics.consent.revocations import revocation_place
 from erasestream.topics.consent.write_conflicts import has_conflict
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import Mark
@@ -52,14 +54,6 @@ POLL_S = 0.2
 TOO_LATE = "the grant was appended too late to count; grant again"
 
 
-class OperatorPolicy(Enum):
-    """Decisions that operators may make for owners."""
-
-    REVOKE_ONLY = auto()
-    GRANT_AND_REVOKE = auto()
-    """For development stacks, which have no owners."""
-
-
 class RecordedDecision(NamedTuple):
     """A decision that the brokers have acknowledged, or that was in force already."""
 
@@ -70,6 +64,8 @@ class RecordedDecision(NamedTuple):
     """False if the decision was in force already."""
     decision_id: str | None = None
     """Id in the ledger; None if the decision was in force already."""
+    by_operator: bool = False
+    """Whether this is an operator's revocation."""
 
 
 class ConsentWriter:
@@ -80,13 +76,11 @@ class ConsentWriter:
         *,
         connection: Connection,
         lane: Lane,
-        operators: OperatorPolicy = OperatorPolicy.REVOKE_ONLY,
         now: WallClock = lambda: datetime.now(UTC),
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._lane = lane
-        self._role = connection.role
-        self._operators = operators
+        self._is_operator = connection.role == OPERATOR
         self._now = now
         self._random = random
         with ExitStack() as opened:
@@ -106,23 +100,26 @@ class ConsentWriter:
         """Opt in; the grant counts when this returns.
 
         Raises `Unavailable` if the brokers did not acknowledge it in time, or appended it too late
-        to count, or if a concurrent revocation was written (which counts).  In the first case
-        the grant may have been written, and count: ask `ConsentReader.active_grant`, or grant
-        again, which changes nothing if it is active.
+        to count, or if a revocation was written at the same time or, by an operator, shortly before
+        (which counts).  In the first case the grant may have been written, and count: ask
+        `ConsentReader.active_grant`, or grant again, which changes nothing if it is active.
         Raises `Refused` (before anything is written) if an operator may not grant.
 
         For some seconds after a partition has changed its leader, the old leader may still return
         older records: `written=False` can name a grant that has been revoked since.
         """
-        is_operator = self._role == OPERATOR or channel is Channel.OPERATOR
-        if is_operator and self._operators is OperatorPolicy.REVOKE_ONLY:
+        is_operator = self._is_operator or channel is Channel.OPERATOR
+        if is_operator and not self.reader.has_operator_grants:
             raise Refused("operators may only revoke: an opt-in is the owner's own action")
+        self._check(channel)
         owner = validated(account)
         active, begin = self.reader.lookup(owner)
         if active is not None:
             return RecordedDecision(
                 Decision.GRANTED, active.grant, active.appended_at, written=False
             )
+        if self.reader.is_ended_by_operator(owner, self._now()):
+            raise Unavailable("an operator has just revoked; grant again in some seconds")
         recorded, is_contested = self._decide(owner, Decision.GRANTED, actor, channel, begin)
         if is_contested:
             self.revoke(account, actor=actor, channel=channel)
@@ -136,6 +133,9 @@ class ConsentWriter:
         written or not; revoke again until this returns.
         """
         owner = validated(account)
+        self._check(channel)
+        if self._is_operator:
+            return self._revoke_as_operator(owner, actor)
         while True:
             begin = self.reader.end_mark(owner)
             recorded, is_contested = self._decide(owner, Decision.REVOKED, actor, channel, begin)
@@ -153,7 +153,13 @@ class ConsentWriter:
             raise Refused("only a revocation can be confirmed")
         deadline = Deadline(timeout_s, time.monotonic)
         grants = self.reader.account_grants(account)
-        while (left := grants.unerased_before(revoked.decision_id)) != []:
+
+        def unerased() -> list[GrantId] | None:
+            if revoked.by_operator:
+                return grants.unerased_by_operator(str(revoked.decision_id), revoked.at)
+            return grants.unerased_before(str(revoked.decision_id))
+
+        while (left := unerased()) != []:
             if deadline.has_passed:
                 if left is None:
                     raise Unavailable("the ledger does not show the revocation yet")
@@ -164,8 +170,39 @@ class ConsentWriter:
         self, account: AccountId, decided: Decision, actor: str, channel: Channel, begin: Mark
     ) -> tuple[RecordedDecision, bool]:
         """Write a decision, and return whether another writer decided otherwise since `begin`."""
+        decision = self._decision(account, decided, actor, channel)
+        entry, state = self._records.write(decision)
+        grant = decision.grant(self._lane) if decided is Decision.GRANTED else None
+        recorded = RecordedDecision(decided, grant, state.at, written=True, decision_id=decision.id)
+        if state.offset < 0:
+            raise Unavailable("written at an unknown offset; decide again")
+        between = self.reader.records_between(account, begin, state.offset)
+        is_contested = has_conflict(decided, account, between)
+        if grant is not None:
+            # The eraser judges by the entry's time, readers by the state's.
+            oldest = min(entry.at, state.at)
+            is_contested = is_contested or self.reader.is_ended_by_operator(account, oldest)
+        return recorded, is_contested
+
+    def _revoke_as_operator(self, account: AccountId, actor: str) -> RecordedDecision:
+        decision = self._decision(account, Decision.REVOKED, actor, Channel.OPERATOR)
+        written = self._records.write_as_operator(decision)
+        if written.offset < 0:
+            raise Unavailable("written at an unknown time; revoke again")
+        return RecordedDecision(
+            Decision.REVOKED,
+            None,
+            written.at,
+            written=True,
+            decision_id=decision.id,
+            by_operator=True,
+        )
+
+    def _decision(
+        self, account: AccountId, decided: Decision, actor: str, channel: Channel
+    ) -> ConsentDecision:
         now_ms = int(self._now().timestamp() * 1000)
-        decision = ConsentDecision(
+        return ConsentDecision(
             id=new_upload_id(now_ms, self._random(10)),
             time=datetime.fromtimestamp(now_ms / 1000, UTC),
             account=account,
@@ -173,25 +210,28 @@ class ConsentWriter:
             actor=actor,
             channel=channel,
         )
-        state = self._records.write(decision)
-        grant = decision.grant(self._lane) if decided is Decision.GRANTED else None
-        recorded = RecordedDecision(decided, grant, state.at, written=True, decision_id=decision.id)
-        if state.offset < 0:
-            raise Unavailable("written at an unknown offset; decide again")
-        between = self.reader.records_between(account, begin, state.offset)
-        return recorded, has_conflict(decided, account, between)
+
+    def _check(self, channel: Channel) -> None:
+        """Raise `Refused` unless the certificate proves the channel."""
+        if self._is_operator is not (channel is Channel.OPERATOR):
+            raise Refused(
+                "operators decide through the channel operator, and owners through others"
+            )
 
 
 class _DecisionRecords:
-    """Writes the two records of a decision: its ledger entry, then its state."""
+    """Writes the two records of a decision: its ledger entry, then its state.
+
+    Of an operator's revocation only one, in the topic where nothing can be granted.
+    """
 
     def __init__(self, writes: AcknowledgedWriter, *, lane: Lane, reader: ConsentReader) -> None:
         self._writes = writes
         self._lane = lane
         self._reader = reader
 
-    def write(self, decision: ConsentDecision) -> Written:
-        """Write both records, and return where the state was appended.
+    def write(self, decision: ConsentDecision) -> tuple[Written, Written]:
+        """Write both records, and return when and where they were appended.
 
         Raises `Unavailable` if a grant is too late to count.  The append time of the entry shows
         that before the state is written.
@@ -206,4 +246,9 @@ class _DecisionRecords:
         state = self._writes.write(at, key, to_wire(decision, source=source))
         if decision.is_void(state.at):
             raise Unavailable(TOO_LATE)
-        return state
+        return entered, state
+
+    def write_as_operator(self, decision: ConsentDecision) -> Written:
+        """Write an operator's revocation, and return when it was appended."""
+        place = revocation_place(self._lane, decision.account)
+        return self._writes.write(*place, to_wire(decision, source=f"/lanes/{self._lane}/operator"))

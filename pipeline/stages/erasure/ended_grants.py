@@ -16,6 +16,10 @@ unreadable            cannot be known     nothing by itself: it may be anything
 of no account         none                nothing: it makes no grant, and names none
 ====================  ==================  =======================================================
 
+A record in `revocations.L`, where only operators write, is a revocation whatever it holds.  It ends
+all grants listed until it was appended, once its own entry, which the eraser writes, is read back
+(`operator_entries.py`).
+
 * The topic proves the lane, and its account service can write any record there; the ids of its
   grants derive from lane and account (`ids.grant_id`), so that no record ends another lane's.
 * A record that follows a revocation may have replaced it before it was read.  So each ends the
@@ -28,12 +32,25 @@ of no account         none                nothing: it makes no grant, and names 
 from enum import Enum, auto
 from typing import NamedTuple
 
+from erasestream.schemas.codec.cloudevents import from_wire
 from erasestream.schemas.codec.consent_decision import read_decision
 from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.events.base import utc
-from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Decision
-from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id, is_account
-from erasestream.topics.catalog.topic_names import lane_of
+from erasestream.schemas.events.consent import (
+    MAX_CLOCK_SKEW,
+    UNKNOWN_ACTOR,
+    ConsentDecision,
+    Decision,
+)
+from erasestream.schemas.ids import (
+    AccountId,
+    GrantId,
+    Lane,
+    grant_id,
+    is_account,
+    upload_id_of_position,
+)
+from erasestream.topics.catalog.topic_names import lane_of, revocations_of
 from erasestream.topics.consent.ledger_view import GrantHistory
 from erasestream.topics.kafka.records import Record
 
@@ -53,12 +70,13 @@ class Content(Enum):
 
     GRANT = auto()
     REVOCATION = auto()
+    REVOCATION_BY_OPERATOR = auto()
     NEITHER = auto()
     """Void or unreadable: it refuses."""
 
 
 class DecisionRecord(NamedTuple):
-    """A record in `consent.L`, without its bytes: decisions wait in memory."""
+    """A record in `consent.L` or `revocations.L`, without its bytes: decisions wait in memory."""
 
     lane: Lane
     account: AccountId
@@ -66,6 +84,8 @@ class DecisionRecord(NamedTuple):
     content: Content
     id: str = ""
     """The id of the decision; empty if it is neither."""
+    actor: str = ""
+    """The operator who revoked; empty for decisions of owners."""
 
     @classmethod
     def of(cls, record: Record) -> "DecisionRecord | None":
@@ -74,6 +94,8 @@ class DecisionRecord(NamedTuple):
         if not is_account(account):
             return None
         lane, owner = lane_of(record.at.topic), AccountId(account)
+        if record.at.topic == revocations_of(lane):
+            return cls._of_operator(record, lane, owner)
         neither = cls(lane, owner, record.appended_ms, Content.NEITHER)
         try:
             decision = read_decision(record.headers, record.value)
@@ -85,13 +107,25 @@ class DecisionRecord(NamedTuple):
         content = Content.GRANT if grants else Content.REVOCATION
         return neither._replace(content=content, id=decision.id)
 
+    @classmethod
+    def _of_operator(cls, record: Record, lane: Lane, account: AccountId) -> "DecisionRecord":
+        try:
+            revocation = from_wire(ConsentDecision, record.headers, record.value)
+            id_, actor = revocation.id, revocation.actor
+        except InvalidEvent:
+            id_ = upload_id_of_position(record.at.topic, record.at.number, record.offset)
+            actor = UNKNOWN_ACTOR
+        content = Content.REVOCATION_BY_OPERATOR
+        return cls(lane, account, record.appended_ms, content, id_, actor)
+
 
 def ended_grants(
     history: GrantHistory, decision: DecisionRecord, *, most: int, is_unlisted: bool
 ) -> list[EndedGrant] | None:
     """Return the first `most` unerased grants that a decision ends; None if that is not known.
 
-    `is_unlisted`: the ledger is proven to have no entry of the decision.
+    `is_unlisted`: the ledger is proven to have no entry of the decision; of an operator's, none
+    but the eraser's.
     """
     grants = _grants(history, decision, most=most, is_unlisted=is_unlisted)
     if grants is None:
@@ -102,19 +136,20 @@ def ended_grants(
 def _grants(
     history: GrantHistory, decision: DecisionRecord, *, most: int, is_unlisted: bool
 ) -> list[GrantId] | None:
-    lane, account, appended_ms, content, decision_id = decision
+    lane, account, appended_ms, content, decision_id, _ = decision
     # Two brokers' clocks stamped the record and the entries.
     until_ms = appended_ms + MAX_CLOCK_SKEW_MS
     if content is Content.NEITHER:
         return history.revoked_until(lane, account, until_ms, most=most)
-    if history.has(lane, account, decision_id):
+    is_by_operator = content is Content.REVOCATION_BY_OPERATOR
+    if not is_by_operator and history.has(lane, account, decision_id):
         ended_by = (
             history.ended_by_grant if content is Content.GRANT else history.ended_by_revocation
         )
         return ended_by(lane, account, decision_id, most=most)
     if not is_unlisted:
         return None
-    if content is Content.REVOCATION:
+    if content is not Content.GRANT:
         return history.appended_until(lane, account, until_ms, most=most)
     revoked = history.revoked_until(lane, account, until_ms, most=most)
     own = grant_id(lane, account, decision_id)

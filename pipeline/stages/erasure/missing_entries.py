@@ -41,6 +41,18 @@ class Report:
     offset: int | None = None
     answer: Future[Written] | None = None
 
+    def record(self, now: datetime) -> tuple[bytes, Wire]:
+        """Return its key and content."""
+        at, offset, kind = self.first, self.first_offset, FindingKind.CONSENT_NOT_IN_LEDGER
+        more = f", and {self.decisions - 1} others" if self.decisions > 1 else ""
+        finding = Finding(
+            id=upload_id_of_position(f"{kind}:{at.topic}", at.number, offset),
+            time=now,
+            kind=kind,
+            detail=f"{at} at {offset}{more}",
+        )
+        return str(lane_of(at.topic)).encode(), to_wire(finding, source="/eraser")
+
 
 class MissingEntries:
     """Writes the reports; `complete_to` returns up to where each offset of a partition was read."""
@@ -71,6 +83,10 @@ class MissingEntries:
         report.decisions += 1
         return report
 
+    def enter(self, entries: Partition, entry: Report) -> None:
+        """Write this, too, at the end of the turn."""
+        self._open.append((entries, entry))
+
     def is_proven(self, entries: Partition, report: Report) -> bool:
         """Return whether the partition was read past the report, without a gap."""
         return report.offset is not None and report.offset < self._complete_to(entries)
@@ -86,7 +102,7 @@ class MissingEntries:
         if not self._open:
             return
         unwritten = [each for each in self._open if each[1].answer is None]
-        records = [(at, _key(report), _finding(report, self._now())) for at, report in unwritten]
+        records = [(at, *report.record(self._now())) for at, report in unwritten]
         try:
             answers = self._writes.begin(records)
         except Unavailable as error:
@@ -109,19 +125,3 @@ class MissingEntries:
         else:
             report.offset = written.offset if written.offset >= 0 else None
         report.answer = None
-
-
-def _finding(report: Report, now: datetime) -> Wire:
-    at, offset, kind = report.first, report.first_offset, FindingKind.CONSENT_NOT_IN_LEDGER
-    more = f", and {report.decisions - 1} others" if report.decisions > 1 else ""
-    finding = Finding(
-        id=upload_id_of_position(f"{kind}:{at.topic}", at.number, offset),
-        time=now,
-        kind=kind,
-        detail=f"{at} at {offset}{more}",
-    )
-    return to_wire(finding, source="/eraser")
-
-
-def _key(report: Report) -> bytes:
-    return str(lane_of(report.first.topic)).encode()

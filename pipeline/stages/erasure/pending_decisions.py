@@ -1,5 +1,6 @@
 """Evaluate decisions that are read and not done, and track which offsets may be committed.
 
+* The entry of an operator's revocation is written here (`operator_entries.py`), without a wait.
 * While no leader shows the account's partition of the ledger, nothing is known: the decision
   waits, however long.
 * Where a leader shows the ledger without the decision's entry, the ledger may be out of date (a
@@ -14,11 +15,13 @@ from typing import NamedTuple
 
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.stages.erasure.ended_grants import (
+    Content,
     DecisionRecord,
     EndedGrant,
     ended_grants,
 )
 from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries, Report
+from erasestream.pipeline.stages.erasure.operator_entries import OperatorEntry
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import Lane
@@ -89,11 +92,21 @@ class DecisionEvaluator:
         return Evaluation(self._await_entry(pending, entries) if ended is None else pending, ended)
 
     def _await_entry(self, pending: PendingDecision, entries: Partition) -> PendingDecision:
+        if pending.decision.content is Content.REVOCATION_BY_OPERATOR:
+            return self._enter(pending, entries)
         due = pending.entry_due or Deadline(LEDGER_LAG_S, self._clock)
         report = pending.report
         if report is None and due.has_passed:
             report = self._missing.report(entries, pending.at, pending.offset)
         return pending._replace(entry_due=due, report=report)
+
+    def _enter(self, pending: PendingDecision, entries: Partition) -> PendingDecision:
+        """Write the entry of an operator's revocation, once."""
+        if pending.report is not None:
+            return pending
+        entry = OperatorEntry(pending.at, pending.offset, decision=pending.decision)
+        self._missing.enter(entries, entry)
+        return pending._replace(report=entry)
 
 
 def share_of_each_lane(evaluated: Iterable[Evaluation]) -> list[EndedGrant]:

@@ -11,8 +11,10 @@ For every decision, in this order:
 4. Commit the offset.  A crash before that repeats the steps, which are idempotent.
 
 A decision that cannot be done because a partition or the vault is unavailable is retried in a
-later turn.  Only its offset, and those after it in its partition of `consent.L`, are committed
-later; all other decisions proceed.
+later turn.  Only its offset, and those after it in its partition, are committed later; all other
+decisions proceed.
+
+Operators' revocations are read from `revocations.L`, and are decisions as those in `consent.L`.
 
 Lanes share nothing but turns.  A turn evaluates up to `DECISIONS_PER_TURN` of each lane and erases
 up to `GRANTS_PER_TURN` of each; of a lane with `MAX_PENDING` decisions no more are read.
@@ -36,7 +38,7 @@ from erasestream.pipeline.stages.erasure.pending_decisions import (
     share_of_each_lane,
 )
 from erasestream.schemas.clocks import Clock
-from erasestream.topics.catalog.topic_names import consent_of
+from erasestream.topics.catalog.topic_names import consent_of, revocations_of
 from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.records import Record
@@ -113,7 +115,8 @@ class EraserStage:
         return self._eraser.count
 
     def _read(self, timeout_s: float) -> list[Record]:
-        self._queue.pause([consent_of(lane) for lane in self._pending.full()])
+        full = self._pending.full()
+        self._queue.pause([name(lane) for name in (consent_of, revocations_of) for lane in full])
         return self._queue.read(timeout_s=timeout_s, most=BATCH)
 
     def _process(self, turn: list[PendingDecision]) -> list[PendingDecision]:

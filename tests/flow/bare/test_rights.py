@@ -11,7 +11,6 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.catalog import Topic
 from erasestream.topics.catalog.roles import (
     ADMIN,
     INFERENCE,
@@ -22,6 +21,7 @@ from erasestream.topics.catalog.roles import (
     Role,
     lane_role,
 )
+from erasestream.topics.catalog.topic import Topic
 from erasestream.topics.catalog.topic_names import (
     LEDGER,
     RETAINED,

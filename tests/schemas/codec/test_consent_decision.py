@@ -102,7 +102,9 @@ def decoded_by_the_model(message: Message) -> ParsedDecision | None:
         event = from_wire(ConsentDecision, *message)
     except InvalidEvent:
         return None
-    return ParsedDecision(event.account.encode(), event.id, event.time, event.decision)
+    return ParsedDecision(
+        event.account.encode(), event.id, event.time, event.decision, event.channel
+    )
 
 
 def decoded_quickly(message: Message) -> ParsedDecision | None:

@@ -6,6 +6,7 @@ the change of rights that it causes.
 
 import pytest
 
+from erasestream.schemas.events.installation import Environment
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Match, Operation, Resource, Right, rights
 from erasestream.topics.catalog.catalog import Catalog, LaneSpec
@@ -19,41 +20,43 @@ RIGHTS = rights(CATALOG)
 CONSENTS = "consent.shop consent.shops"
 LEDGERS = "ledger.shop ledger.shops"
 ERASURES = "erasures.shop erasures.shops"
+REVOCATIONS = "revocations.shop revocations.shops"
 UPLOADS = "uploads.shop uploads.shops"
 CUTOUTS = "cutouts.shop cutouts.shops"
 EVERYTHING = (
     f"{UPLOADS} {CUTOUTS} ephemeral.shop ephemeral.shops "
-    f"{CONSENTS} {LEDGERS} {ERASURES} retained ledger"
+    f"{CONSENTS} {LEDGERS} {ERASURES} {REVOCATIONS} retained ledger installation"
 )
+LANE_TOPICS = ("uploads", "cutouts", "ephemeral", "consent", "ledger", "erasures", "revocations")
 CLUSTER = "broker:kafka-cluster"
 
 TABLE: dict[str, dict[str, str]] = {
     "inference": {"read": f"{UPLOADS} group:inference", "write": CUTOUTS},
     "router": {
-        "read": f"{UPLOADS} {CUTOUTS} {CONSENTS} group:router",
+        "read": f"{UPLOADS} {CUTOUTS} {CONSENTS} {REVOCATIONS} installation group:router",
         "write": f"ephemeral.shop ephemeral.shops {LEDGERS} retained ledger "
         "transactional_id:router.*",
     },
-    "sink": {"read": f"retained {CONSENTS} group:sink"},
+    "sink": {"read": f"retained {CONSENTS} {REVOCATIONS} installation group:sink"},
     "purger": {
         "delete": f"{UPLOADS} {CUTOUTS} retained",
         "describe": "group:router group:sink",
     },
     "reader": {},
     "eraser": {
-        "read": f"{CONSENTS} {LEDGERS} {ERASURES} group:eraser",
+        "read": f"{CONSENTS} {LEDGERS} {ERASURES} {REVOCATIONS} group:eraser",
         "write": f"{CONSENTS} {LEDGERS} {ERASURES} ledger",
     },
     "auditor": {
-        "read": f"{LEDGERS} {ERASURES} ledger",
+        "read": f"{LEDGERS} {ERASURES} {REVOCATIONS} ledger installation",
         "describe": f"{EVERYTHING} {CLUSTER}",
         "describe_configs": f"{EVERYTHING} {CLUSTER}",
     },
     "operator": {
-        "read": f"{CONSENTS} {LEDGERS} {ERASURES} ledger",
-        "write": f"{CONSENTS} {LEDGERS}",
+        "read": f"{CONSENTS} {LEDGERS} {ERASURES} {REVOCATIONS} ledger installation",
+        "write": REVOCATIONS,
     },
-    "admin": {"write": "ledger"},
+    "admin": {"write": "ledger installation"},
 } | {
     f"{lane}.{service}": table
     for lane in ("shop", "shops")
@@ -61,7 +64,7 @@ TABLE: dict[str, dict[str, str]] = {
         "producer": {"write": f"uploads.{lane}"},
         "consumer": {"read": f"ephemeral.{lane} group:{lane}.consumer.*"},
         "account": {
-            "read": f"consent.{lane} ledger.{lane} erasures.{lane}",
+            "read": f"consent.{lane} ledger.{lane} erasures.{lane} revocations.{lane} installation",
             "write": f"consent.{lane} ledger.{lane}",
         },
     }.items()
@@ -107,7 +110,7 @@ def test_a_lane_reaches_nothing_of_another(lane: Lane, service: LaneRole) -> Non
     its = [right for right in RIGHTS if right.role == lane_role(lane, service)]
     assert its
     for right in its:
-        for topic in ("uploads", "cutouts", "ephemeral", "consent", "ledger", "erasures"):
+        for topic in LANE_TOPICS:
             assert not covers(right, Resource.TOPIC, f"{topic}.{other}")
         for shared in ("retained", "ledger"):
             assert not covers(right, Resource.TOPIC, shared)
@@ -138,6 +141,18 @@ def test_no_role_can_change_settings_or_rights() -> None:
     assert not {"alter", "alter_configs", "create", "all"} & set(Operation)
     of_cluster = {r.operation for r in RIGHTS if r.resource is Resource.CLUSTER}
     assert of_cluster == {Operation.DESCRIBE, Operation.DESCRIBE_CONFIGS}
+
+
+def test_only_in_development_can_operators_write_grants() -> None:
+    """In production they write revocations and nothing else."""
+    production = {r.name for r in RIGHTS if (r.role, r.operation) == ("operator", Operation.WRITE)}
+    assert production == set(REVOCATIONS.split())
+    catalog = Catalog.build((LaneSpec(name=SHOP),), environment=Environment.DEVELOPMENT)
+    more = rights(catalog) - rights(Catalog.build((LaneSpec(name=SHOP),)))
+    assert {(r.role, r.operation, r.name) for r in more} == {
+        ("operator", Operation.WRITE, "consent.shop"),
+        ("operator", Operation.WRITE, "ledger.shop"),
+    }
 
 
 def test_no_right_covers_everything() -> None:

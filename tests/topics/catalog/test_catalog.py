@@ -21,6 +21,7 @@ from erasestream.topics.catalog.roles import (
     lane_role,
 )
 from erasestream.topics.catalog.topic_names import (
+    INSTALLATION,
     LEDGER,
     RETAINED,
     consent_of,
@@ -29,12 +30,14 @@ from erasestream.topics.catalog.topic_names import (
     erasures_of,
     lane_of,
     ledger_of,
+    revocations_of,
     uploads_of,
 )
 
 SHOP, BULK = Lane("shop"), Lane("bulk")
 CATALOG = Catalog.build((LaneSpec(name=SHOP), LaneSpec(name=BULK)))
 RIGHTS = rights(CATALOG)
+HISTORY = (ledger_of, erasures_of, revocations_of)
 
 
 def roles_with(operation: Operation, topic: str) -> set[Role]:
@@ -60,7 +63,7 @@ def test_lanes_are_unique_and_there_is_at_least_one() -> None:
 
 
 def test_topic_names_contain_the_lane() -> None:
-    for name in (uploads_of, cutouts_of, ephemeral_of, consent_of, ledger_of, erasures_of):
+    for name in (uploads_of, cutouts_of, ephemeral_of, consent_of, *HISTORY):
         assert lane_of(name(SHOP)) == SHOP
 
 
@@ -123,8 +126,10 @@ def test_auditor_reads_no_image() -> None:
     """It sees settings, the ledgers, and confirmed erasures."""
     its = {right for right in RIGHTS if right.role == AUDITOR}
     assert {r.name for r in its if r.operation is Operation.READ} == {
+        INSTALLATION,
         LEDGER,
-        *(name(lane) for name in (ledger_of, erasures_of) for lane in (SHOP, BULK)),
+        INSTALLATION,
+        *(name(lane) for name in HISTORY for lane in (SHOP, BULK)),
     }
     assert not {r for r in its if r.operation in {Operation.WRITE, Operation.DELETE}}
 
@@ -161,7 +166,9 @@ def test_only_the_router_has_transactions() -> None:
 
 
 def test_rights_belong_to_existing_roles() -> None:
-    """The administrator may do everything; its one right names it as a writer of the ledger."""
+    """The administrator may do everything; its rights name it as a writer of two topics."""
     assert {right.role for right in RIGHTS} <= set(CATALOG.roles)
     its = {right for right in RIGHTS if right.role == ADMIN}
-    assert its == {Right(ADMIN, Operation.WRITE, Resource.TOPIC, LEDGER)}
+    assert its == {
+        Right(ADMIN, Operation.WRITE, Resource.TOPIC, topic) for topic in (LEDGER, INSTALLATION)
+    }

@@ -12,28 +12,47 @@ from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
 from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries
 from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.schemas.clocks import Clock, WallClock
-from erasestream.schemas.codec.cloudevents import from_wire, to_wire
+from erasestream.schemas.codec.cloudevents import Wire, from_wire, to_wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
 from erasestream.schemas.events.ledger import Finding
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
-from erasestream.topics.catalog.roles import ADMIN, ERASER, LaneRole, lane_role
-from erasestream.topics.catalog.topic_names import consent_of, erasures_of, ledger_of
+from erasestream.topics.catalog.roles import ADMIN, ERASER, OPERATOR, LaneRole, Role, lane_role
+from erasestream.topics.catalog.topic_names import (
+    consent_of,
+    erasures_of,
+    ledger_of,
+    revocations_of,
+)
 from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
+from erasestream.topics.kafka.records import Partition
 from tests.flow.topic_reader import TopicReader
 from tests.kafka_fixture import KafkaFixture
 
 ACCOUNT = AccountId("acct")
 OWNER = {"actor": "owner", "channel": Channel.ACCOUNT_PAGE}
+ANN = {"actor": "operator:ann", "channel": Channel.OPERATOR}
 
 
 def writer(kafka: KafkaFixture, lane: Lane, now: WallClock | None = None) -> ConsentWriter:
     """Open a writer as the lane's account service."""
     connection = kafka.connection(lane_role(lane, LaneRole.ACCOUNT))
     return ConsentWriter(connection=connection, lane=lane, **{"now": now} if now else {})
+
+
+def operator(kafka: KafkaFixture, lane: Lane) -> ConsentWriter:
+    """Open a writer as an operator."""
+    return ConsentWriter(connection=kafka.connection(OPERATOR), lane=lane)
+
+
+def write_as(kafka: KafkaFixture, role: Role, at: Partition, key: bytes, wire: Wire) -> None:
+    """Write one record without our writer's rules."""
+    stranger = AcknowledgedWriter(connection=kafka.connection(role), timeout_s=10)
+    with closing(stranger):
+        stranger.write(at, key, wire)
 
 
 class FakeVault:
@@ -76,7 +95,11 @@ def eraser(
     with (
         closing(view_of(connection=connection, partitions=ledger)) as view,
         closing(
-            WorkQueue(connection=connection, topics=list(map(consent_of, lanes)), instance="test")
+            WorkQueue(
+                connection=connection,
+                topics=[name(each) for name in (consent_of, revocations_of) for each in lanes],
+                instance="test",
+            )
         ) as queue,
         closing(grants),
     ):

@@ -36,7 +36,7 @@ def open_ledger_view(kafka: KafkaFixture, lane: Lane) -> LedgerView:
 
 @pytest.mark.parametrize(
     ("open_part", "constructions"),
-    [(open_reader, 1), (open_writer, 2), (open_view, 2), (open_ledger_view, 2)],
+    [(open_reader, 3), (open_writer, 4), (open_view, 2), (open_ledger_view, 2)],
 )
 def test_a_constructor_that_fails_closes_what_it_opened(
     kafka: KafkaFixture,

@@ -8,14 +8,13 @@ import pytest
 
 from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.errors import Refused, Unavailable
-from erasestream.schemas.events.consent import Channel, Decision
+from erasestream.schemas.events.consent import Decision
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning_plan import plan
 from erasestream.topics.catalog.catalog import Catalog
-from erasestream.topics.catalog.roles import OPERATOR, LaneRole, lane_role
+from erasestream.topics.catalog.roles import OPERATOR
 from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.consent.reader import ConsentReader
-from erasestream.topics.consent.writer import ConsentWriter, OperatorPolicy
 from tests.kafka_fixture import KafkaFixture
 from tests.topics.consent.consent_harness import (
     OWNER,
@@ -73,33 +72,6 @@ def test_consent_topics_never_grow(kafka: KafkaFixture, lane: Lane) -> None:
     with pytest.raises(Refused, match=r"consent\.\S+ has 4 partitions, and that never changes"):
         plan(kafka.admin, more)
     assert kafka.admin.partition_counts()[consent_of(lane)] == 4
-
-
-@pytest.mark.parametrize(
-    ("role", "channel"),
-    [(OPERATOR, Channel.OPERATOR), (OPERATOR, Channel.ACCOUNT_PAGE), (None, Channel.OPERATOR)],
-    ids=["operator", "operator in disguise", "operator's channel"],
-)
-def test_operators_only_revoke(
-    kafka: KafkaFixture, lane: Lane, role: str | None, channel: Channel
-) -> None:
-    """Through any channel."""
-    connection = kafka.connection(role or lane_role(lane, LaneRole.ACCOUNT))
-    operator = ConsentWriter(connection=connection, lane=lane)
-    with pytest.raises(Refused, match="only revoke"):
-        operator.grant("acct", actor="operator:ann", channel=channel)
-    assert operator.reader.history("acct") == []
-    assert operator.revoke("acct", actor="operator:ann", channel=channel).written
-
-
-def test_developers_may_grant(kafka: KafkaFixture, lane: Lane) -> None:
-    """The ledger names the actor and the channel."""
-    developer = ConsentWriter(
-        connection=kafka.connection(OPERATOR), lane=lane, operators=OperatorPolicy.GRANT_AND_REVOKE
-    )
-    assert developer.grant("acct", actor="operator:ann", channel=Channel.OPERATOR).written
-    (entry,) = developer.reader.history("acct")
-    assert (entry.actor, entry.channel) == ("operator:ann", Channel.OPERATOR)
 
 
 def test_a_late_revocation_counts(kafka: KafkaFixture, lane: Lane) -> None:

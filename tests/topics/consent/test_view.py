@@ -10,13 +10,14 @@ from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.events.consent import (
     GRANT_WINDOW,
     HEARTBEAT_KEY,
+    MAX_CLOCK_SKEW,
     Channel,
     ConsentDecision,
     Decision,
 )
 from erasestream.schemas.events.ledger import FindingKind
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
-from erasestream.topics.catalog.topic_names import consent_of
+from erasestream.topics.catalog.topic_names import consent_of, revocations_of
 from erasestream.topics.consent.view import MAX_MISPLACED, MAX_REPORTED, ConsentState
 from erasestream.topics.kafka.partitioner import murmur2, partition_of
 from erasestream.topics.kafka.records import Partition, Record
@@ -31,11 +32,12 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 class ViewHarness:
     """The state of a view, and its findings."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_operator_grants: bool = False) -> None:
         self.found: list[FindingKind] = []
         self.state = ConsentState(
             partitions={TOPIC: COUNT, consent_of(OTHER): COUNT},
             report=lambda kind, _partition, _offset: self.found.append(kind),
+            has_operator_grants=has_operator_grants,
         )
         self.offset = 0
 
@@ -49,6 +51,7 @@ class ViewHarness:
         late: timedelta = timedelta(0),
         value: bytes | None = None,
         topic: str = TOPIC,
+        channel: Channel = Channel.LIBRARY,
     ) -> None:
         """Append a record that is valid except for the arguments given."""
         self.offset += 1
@@ -58,7 +61,7 @@ class ViewHarness:
             account=account,
             decision=decision,
             actor="owner",
-            channel=Channel.LIBRARY,
+            channel=channel,
         )
         wire = to_wire(event, source="/test")
         key = account.encode() if key is None else key
@@ -185,6 +188,45 @@ def test_a_decision_under_another_key_is_a_refusal_for_that_key() -> None:
     view.write(Decision.GRANTED, account=AccountId("mallory"), key=ACCOUNT.encode())
     assert not view.opted_in()
     assert view.state.active_grant(LANE, AccountId("mallory")) is None
+
+
+@pytest.mark.parametrize("decided", Decision)
+@pytest.mark.parametrize(
+    ("later", "expected"), [(MAX_CLOCK_SKEW, False), (MAX_CLOCK_SKEW * 1.01, True)]
+)
+def test_a_revocation_by_an_operator_ends_what_was_granted_before_it(
+    decided: Decision, later: timedelta, expected: bool
+) -> None:
+    """Or within the clocks' difference after it; whatever the record holds, read first or last."""
+    for is_read_first in (True, False):
+        view = ViewHarness()
+        if not is_read_first:
+            view.write(Decision.GRANTED, late=later)
+        for late in (timedelta(0), timedelta(seconds=-9)):
+            view.write(decided, topic=revocations_of(LANE), partition=0, late=late)
+        view.write(Decision.GRANTED, account=AccountId("acct-2"))
+        if is_read_first:
+            view.write(Decision.GRANTED, late=later)
+        assert view.opted_in() is expected
+        assert view.state.active_grant(LANE, AccountId("acct-2"))
+        assert view.found == []
+
+
+def test_a_revocation_by_an_operator_is_of_one_lane() -> None:
+    view = ViewHarness()
+    view.write(Decision.GRANTED)
+    view.write(Decision.REVOKED, topic=revocations_of(OTHER), partition=0)
+    assert view.opted_in()
+
+
+@pytest.mark.parametrize("has_operator_grants", [True, False])
+def test_a_grant_by_an_operator_counts_in_development_only(has_operator_grants: bool) -> None:
+    """Elsewhere it is a refusal, also after a grant of the owner."""
+    view = ViewHarness(has_operator_grants=has_operator_grants)
+    view.write(Decision.GRANTED)
+    view.write(Decision.GRANTED, channel=Channel.OPERATOR)
+    assert view.opted_in() is has_operator_grants
+    assert view.found == ([] if has_operator_grants else [FindingKind.CONSENT_BY_OPERATOR])
 
 
 def test_heartbeats_are_skipped() -> None:

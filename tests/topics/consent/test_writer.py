@@ -11,6 +11,7 @@ from erasestream.topics.catalog.roles import OPERATOR, LaneRole, lane_role
 from erasestream.topics.consent.reader import ConsentReader
 from erasestream.topics.consent.writer import ConsentWriter
 from tests.kafka_fixture import KafkaFixture
+from tests.topics.consent.consent_harness import operator
 
 
 def writer(kafka: KafkaFixture, lane: Lane) -> ConsentWriter:
@@ -38,7 +39,7 @@ def test_decisions_are_in_force_and_in_the_history(kafka: KafkaFixture, lane: La
     assert active
     assert active.grant == granted.grant == again.grant
 
-    writes.revoke("acct-1", actor="operator:ann", channel=Channel.OPERATOR)
+    operator(kafka, lane).revoke("acct-1", actor="operator:ann", channel=Channel.OPERATOR)
 
     assert reader.active_grant("acct-1") is None
     assert reader.active_grant("acct-2") is None
