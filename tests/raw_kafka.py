@@ -1,9 +1,10 @@
 """A Kafka client that can forge: record batches made by hand, sent with a role's certificate.
 
 Each field of a batch can be any value, whatever the records say.  It speaks as much of the
-protocol as one Produce request needs.
+protocol as that needs.
 
-Sources: https://kafka.apache.org/documentation/#recordbatch and #protocol, Produce version 7.
+Sources: https://kafka.apache.org/documentation/#recordbatch and #protocol: Produce version 7,
+InitProducerId version 0.
 """
 
 import socket
@@ -25,7 +26,10 @@ TIMEOUT_S = 30.0
 NO_PRODUCER = -1
 NO_ERROR = 0
 NOT_LEADER = 6
-_PRODUCE, _VERSION = 0, 7
+DUPLICATE_SEQUENCE = 46
+MAX_EPOCH = 2**15 - 1
+_PRODUCE, _PRODUCE_VERSION = 0, 7
+_INIT_PRODUCER_ID, _INIT_VERSION = 22, 0
 _MAGIC = 2
 _AFTER_CRC = struct.Struct(">hiqqqhii")
 _BEFORE_RECORDS = struct.Struct(">qiibI")
@@ -162,27 +166,40 @@ class RawKafka:
             self._servers = (*self._servers[1:], self._servers[0])
         return produced
 
+    def new_producer_id(self) -> int | None:
+        """Return the next id of an idempotent producer, None while the broker is not ready.
+
+        A broker counts upwards.
+        """
+        timeout_ms = struct.pack(">i", 30_000)
+        answer = self._ask(_header(_INIT_PRODUCER_ID, _INIT_VERSION) + _text(None) + timeout_ms)
+        _, _, error_code, producer_id, _ = struct.unpack(">iihqh", answer)
+        return int(producer_id) if error_code == NO_ERROR else None
+
     def _produce(self, topic: str, partition: int, records: bytes) -> Produced:
         acks, timeout_ms, one = -1, 30_000, struct.pack(">i", 1)
         body = b"".join(
             (
-                struct.pack(">hhi", _PRODUCE, _VERSION, 0) + _text("raw"),
+                _header(_PRODUCE, _PRODUCE_VERSION),
                 _text(None) + struct.pack(">hi", acks, timeout_ms),
                 one + _text(topic) + one + struct.pack(">ii", partition, len(records)),
                 records,
             )
         )
-        try:
-            answer = self._ask(struct.pack(">i", len(body)) + body)
-        except OSError as error:
-            self.close()
-            raise ConnectionError("the broker has closed the connection") from error
+        answer = self._ask(body)
         # Correlation id, one topic and its name, one partition and its number.
         _, error_code, base_offset = struct.unpack_from(">ihq", answer, 14 + len(topic.encode()))
         (throttle_ms,) = struct.unpack(">i", answer[-4:])
         return Produced(error_code, base_offset, throttle_ms)
 
-    def _ask(self, request: bytes) -> bytes:
+    def _ask(self, body: bytes) -> bytes:
+        try:
+            return self._exchange(struct.pack(">i", len(body)) + body)
+        except OSError as error:
+            self.close()
+            raise ConnectionError("the broker has closed the connection") from error
+
+    def _exchange(self, request: bytes) -> bytes:
         if self._socket is None:
             host, _, port = self._servers[0].rpartition(":")
             plain = socket.create_connection((host, int(port)), TIMEOUT_S)
@@ -204,3 +221,8 @@ class RawKafka:
 
 def _text(text: str | None) -> bytes:
     return struct.pack(">h", -1) if text is None else struct.pack(">h", len(text)) + text.encode()
+
+
+def _header(api: int, version: int) -> bytes:
+    correlation_id = 0
+    return struct.pack(">hhi", api, version, correlation_id) + _text("raw")

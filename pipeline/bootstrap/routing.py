@@ -15,6 +15,7 @@ from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import (
     INSTALLATION,
+    LEDGER,
     RETAINED,
     consent_of,
     cutouts_of,
@@ -83,7 +84,7 @@ def _check(connection: Connection, catalog: Catalog, *, answer_timeout_s: float)
             | {revocations_of(lane): read for lane in lanes}
             | {ephemeral_of(lane): write for lane in lanes}
             | {ledger_of(lane): write for lane in lanes}
-            | {RETAINED: write, INSTALLATION: read}
+            | {LEDGER: write, RETAINED: write, INSTALLATION: read}
         )
     GroupOffsets(connection, timeout_s=answer_timeout_s).check(
         ROUTER, Partition(cutouts_of(lanes[0]), 0)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import LaneRole
 from erasestream.topics.catalog.topic_names import consent_of, ledger_of, uploads_of
-from tests.raw_kafka import BatchHeader, Headers, batch, lz4_frame, record
+from tests.raw_kafka import MAX_EPOCH, BatchHeader, Headers, batch, lz4_frame, record
 
 ABSURD = (-(2**31), -1_000_000, -9, -2, -1, 0, 1, 2, 7, 1_000_000, 2**31 - 1)
 TIMES_MS = (-1, 0, 1, 2**40, 2**62, 2**63 - 1)
@@ -23,7 +23,6 @@ ATTRIBUTE_BITS = 16
 TRANSACTIONAL, CONTROL = 0x10, 0x20
 FIRST_PRODUCER_IDS = 3000
 """Producer ids that a small cluster may have given to others: it counts from 0."""
-MAX_EPOCH = 2**15 - 1
 MANY_HEADERS = 5_000
 MANY_RECORDS = 60
 MAX_VALUE_BYTES = 200_000

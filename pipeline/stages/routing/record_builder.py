@@ -9,7 +9,7 @@ from erasestream.schemas.events.images import Cutout, Failure, Part, Result, Ret
 from erasestream.schemas.events.ledger import Finding, FindingKind
 from erasestream.schemas.ids import GrantId, Lane, upload_id_of_position
 from erasestream.schemas.image_formats import sniff_content_type
-from erasestream.topics.catalog.topic_names import RETAINED, ephemeral_of, ledger_of, uploads_of
+from erasestream.topics.catalog.topic_names import LEDGER, RETAINED, ephemeral_of, uploads_of
 from erasestream.topics.kafka.records import Outgoing, Record
 
 
@@ -62,7 +62,11 @@ def retained_record(
 def gap_finding(
     kind: FindingKind, lane: Lane, position: Position, missing: str, now: datetime
 ) -> Outgoing:
-    """Return the ledger's entry about uploads that are missing before this one."""
+    """Return the ledger's entry about uploads that are missing before this one.
+
+    Not the lane's ledger: its account service can write there, and a batch with the router's
+    producer id and a later epoch would fence the router at its next write in that partition.
+    """
     event = Finding(
         id=upload_id_of_position(position.topic_id, position.partition, position.offset),
         time=now,
@@ -70,4 +74,4 @@ def gap_finding(
         detail=f"{missing} before {uploads_of(lane)} {position}",
     )
     wire = to_wire(event, source="/router")
-    return Outgoing(ledger_of(lane), -1, str(lane).encode(), wire.headers, wire.value)
+    return Outgoing(LEDGER, -1, str(lane).encode(), wire.headers, wire.value)

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import OffsetSpec
@@ -15,14 +14,15 @@ from erasestream.schemas.codec.cloudevents import from_wire, to_wire
 from erasestream.schemas.events.base import Event, Position, utc
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel
 from erasestream.schemas.events.images import Cutout, Upload
+from erasestream.schemas.events.ledger import Finding
 from erasestream.schemas.ids import AccountId, Lane, UploadId, new_upload_id
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ADMIN, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import (
+    LEDGER,
     RETAINED,
     cutouts_of,
     ephemeral_of,
-    ledger_of,
     uploads_of,
 )
 from erasestream.topics.consent.writer import ConsentWriter
@@ -38,7 +38,6 @@ from tests.pipeline.stages.routing.running_router import INSTANCE, RunningRouter
 
 SETTLED_S = 3.0
 ACCOUNT = AccountId("acct")
-E = TypeVar("E", bound=Event)
 
 
 class KafkaRouterHarness:
@@ -171,14 +170,11 @@ class KafkaRouterHarness:
         lane = self.lane.encode()
         return ids_in(r for r in records if dict(r.headers)["ce_lane"] == lane)
 
-    def ledger_entries(self, event: type[E]) -> list[E]:
-        """Return the entries of this type in the lane's ledger."""
-        topic = ledger_of(self.lane)
-        records = self.records(topic, self.kafka.catalog()[topic].partitions)
+    def findings(self) -> list[Finding]:
+        """Return the router's findings about the lane."""
+        records = self.records(LEDGER, self.kafka.catalog()[LEDGER].partitions)
         return [
-            from_wire(event, r.headers, r.value)
-            for r in records
-            if dict(r.headers).get("ce_type") == event.type.encode()
+            from_wire(Finding, r.headers, r.value) for r in records if r.key == self.lane.encode()
         ]
 
     def records(self, topic: str, partitions: int) -> list[Record]:

@@ -15,7 +15,7 @@ from erasestream.schemas.events.consent import Decision
 from erasestream.schemas.events.images import Cutout, Failure, Part, Retained, Upload
 from erasestream.schemas.events.ledger import Finding
 from erasestream.schemas.ids import AccountId
-from erasestream.topics.catalog.topic_names import RETAINED, ephemeral_of, ledger_of, uploads_of
+from erasestream.topics.catalog.topic_names import LEDGER, RETAINED, ephemeral_of, uploads_of
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from tests.pipeline.stages.routing.join_brokers import (
     CATALOG,
@@ -193,7 +193,7 @@ def test_purged_uploads_are_reported_in_the_ledger(harness: RouterHarness) -> No
     uploads = [harness.upload() for _ in range(4)]
     harness.brokers.uploads_start[0] = 3
     finding, delivered = harness.route(harness.result(uploads[3], 3))
-    assert (finding.topic, finding.key) == (ledger_of(LANE), LANE.encode())
+    assert (finding.topic, finding.key) == (LEDGER, LANE.encode())
     detail = from_wire(Finding, finding.headers, finding.value).detail
     assert detail.startswith(f"3 uploads before {uploads_of(LANE)} ")
     assert delivered.topic == ephemeral_of(LANE)

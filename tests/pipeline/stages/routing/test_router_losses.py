@@ -7,11 +7,11 @@ from confluent_kafka import Consumer
 
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
-from erasestream.schemas.events.ledger import Finding, FindingKind
+from erasestream.schemas.events.ledger import FindingKind
 from erasestream.topics.admin.provisioning_plan import plan
 from erasestream.topics.admin.router_recovery import RouterRecovery
-from erasestream.topics.catalog.roles import ADMIN, ROUTER
-from erasestream.topics.catalog.topic_names import cutouts_of, uploads_of
+from erasestream.topics.catalog.roles import ADMIN, ROUTER, LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import cutouts_of, ledger_of, uploads_of
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.consumer import record_fetcher
 from erasestream.topics.kafka.errors import ClientErrorState
@@ -19,6 +19,15 @@ from erasestream.topics.kafka.partition_broken import Defect
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
 from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness
+from tests.raw_kafka import (
+    DUPLICATE_SEQUENCE,
+    MAX_EPOCH,
+    NO_ERROR,
+    BatchHeader,
+    RawKafka,
+    batch,
+    record,
+)
 
 
 def route_three(harness: KafkaRouterHarness) -> list[Position]:
@@ -105,9 +114,33 @@ def test_a_gap_breaks_the_partition_unless_it_was_purged(harness: KafkaRouterHar
     harness.kafka.delete_records({Partition(uploads_of(harness.lane), 0): 2})
     harness.route_until_delivered(third)
     assert harness.delivered() == [first, third]
-    (finding,) = harness.ledger_entries(Finding)
+    (finding,) = harness.findings()
     assert finding.kind is FindingKind.UPLOADS_PURGED_UNPROCESSED
     assert finding.detail.startswith("1 uploads before")
+
+
+def test_a_forged_producer_in_the_lanes_ledger_does_not_end_the_router(
+    harness: KafkaRouterHarness,
+) -> None:
+    """A batch with its id and a later epoch would fence it wherever it writes after that."""
+    first = harness.upload_with_result()
+    harness.upload()
+    third = harness.upload_with_result()
+    harness.kafka.delete_records({Partition(uploads_of(harness.lane), 0): 2})
+    account = lane_role(harness.lane, LaneRole.ACCOUNT)
+    topic = ledger_of(harness.lane)
+    with RawKafka(harness.kafka.cluster, account) as raw:
+        known = eventually("a producer id", raw.new_producer_id)
+        for producer_id in range(max(0, known - 100), known + 20):
+            header = BatchHeader(producer_id=producer_id, epoch=MAX_EPOCH, sequence=0)
+            for number in range(harness.kafka.catalog()[topic].partitions):
+                sent = raw.produce(topic, number, batch([record(0, None, key=b"key")], header))
+                assert sent.error in (NO_ERROR, DUPLICATE_SEQUENCE), producer_id
+    # A name that no other test uses, so that the router gets one of the next ids.
+    router = harness.start_router(instance="forged")
+    router.run_until(lambda: third in harness.delivered_so_far())
+    assert harness.delivered() == [first, third]
+    assert len(harness.findings()) == 1
 
 
 def test_expired_results_are_counted(harness: KafkaRouterHarness) -> None:
@@ -121,7 +154,7 @@ def test_expired_results_are_counted(harness: KafkaRouterHarness) -> None:
     harness.kafka.delete_records({cutouts: harness.log_end(cutouts) - 1})
     harness.route_until_delivered(left).close()
     assert harness.delivered() == [first, left]
-    (finding,) = harness.ledger_entries(Finding)
+    (finding,) = harness.findings()
     assert finding.kind is FindingKind.RESULTS_PURGED_UNROUTED
     assert finding.detail.startswith("3 results before")
 
