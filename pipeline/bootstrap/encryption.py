@@ -27,6 +27,7 @@ from erasestream.topics.catalog.topic_names import (
 )
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.group_offsets import GroupOffsets
 from erasestream.topics.kafka.records import Partition
@@ -51,8 +52,10 @@ def encryption_stage(settings: Settings, stopping: Event) -> Iterator[Encryption
             connection=connection, topics=[RETAINED], instance=settings.stage.instance
         )
         opened.enter_context(closing(queue))
+        records = opened.enter_context(closing(RecordFetcher(connection=connection)))
         stage = EncryptionStage(
             queue=queue,
+            records=records,
             view=view,
             sink=EncryptionSink(
                 store=images,

@@ -24,7 +24,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from erasestream.schemas.codec.consent_decision import ParsedDecision, read_decision
-from erasestream.schemas.errors import InvalidEvent, Unavailable
+from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.events.base import utc
 from erasestream.schemas.events.consent import HEARTBEAT_KEY, Decision
 from erasestream.schemas.events.ledger import FindingKind
@@ -41,8 +41,6 @@ from erasestream.topics.kafka.records import Partition, Record
 
 MAX_MISPLACED = 10_000
 """Accounts per lane that are remembered for a decision in a wrong partition."""
-
-MARK_TIMEOUT_S = 5.0
 
 MAX_REPORTED = 10_000
 """Findings per lane that are reported."""
@@ -190,6 +188,14 @@ class ConsentView:
     ) -> None:
         partitions = {consent_of(lane): catalog[consent_of(lane)].partitions for lane in lanes}
         self._partitions = partitions
+        self._of = {
+            lane: [
+                Partition(topic, number)
+                for topic in (consent_of(lane), revocations_of(lane))
+                for number in range(catalog[topic].partitions)
+            ]
+            for lane in lanes
+        }
         mark = InstallationMark()
         self._view = CompactedView(connection=connection, topics={MARKS.topic: 1}, apply=mark.apply)
         try:
@@ -197,11 +203,7 @@ class ConsentView:
             self._state = ConsentState(
                 partitions=partitions, report=report, has_operator_grants=mark.has_operator_grants
             )
-            topics = [*partitions, *map(revocations_of, lanes)]
-            self._view.assign(
-                (Partition(each, n) for each in topics for n in range(catalog[each].partitions)),
-                self._state.apply,
-            )
+            self._view.assign(chain(*self._of.values()), self._state.apply)
         except BaseException:
             self._view.close()
             raise
@@ -210,23 +212,17 @@ class ConsentView:
         """Return the current end of the topics.  Raises `Unavailable` after the timeout."""
         return self._view.mark(timeout_s=timeout_s)
 
-    def mark_of_lanes(self, lanes: Collection[Lane]) -> Mark:
-        """Return the current end of the topics of those of these lanes that there are.
-
-        Raises `Unavailable`.
-        """
-        known = [lane for lane in lanes if consent_of(lane) in self._partitions]
-        marks = self.marks(known, timeout_s=MARK_TIMEOUT_S)
-        if marks.keys() != set(known):
-            raise Unavailable("a leader of the decisions does not answer")
-        return dict(chain.from_iterable(mark.items() for mark in marks.values()))
+    @property
+    def lanes(self) -> frozenset[Lane]:
+        """The lanes whose decisions the view reads."""
+        return frozenset(self._of)
 
     def marks(self, lanes: Collection[Lane], *, timeout_s: float) -> dict[Lane, Mark]:
-        """Return the current ends of the topics of these lanes.
+        """Return the current ends of the decisions and revocations of these lanes.
 
         Lanes whose leaders do not answer in time are left out.
         """
-        of_lanes = {lane: self._of(lane) for lane in lanes}
+        of_lanes = {lane: self._of[lane] for lane in lanes}
         ends = self._view.reachable_ends(chain(*of_lanes.values()), timeout_s=timeout_s)
         return {
             lane: {at: ends[at] for at in partitions}
@@ -240,18 +236,12 @@ class ConsentView:
 
     def applied(self, lane: Lane) -> Mark:
         """Return the applied offsets of a lane's decisions."""
-        return {at: self._view.applied[at] for at in self._of(lane)}
+        return {at: self._view.applied[at] for at in self._of[lane]}
 
     def reread(self, lane: Lane) -> None:
         """Forget a lane's decisions, and read them again from the beginning."""
         self._state.forget(lane)
-        self._view.reread(self._of(lane))
-
-    def _of(self, lane: Lane) -> list[Partition]:
-        return self._of_topic(consent_of(lane))
-
-    def _of_topic(self, topic: str) -> list[Partition]:
-        return [Partition(topic, number) for number in range(self._partitions[topic])]
+        self._view.reread(self._of[lane])
 
     def catch_up(self, mark: Mark, *, deadline_s: float) -> None:
         """Apply everything below the mark.  Raises `Unavailable` after the deadline."""
@@ -259,8 +249,7 @@ class ConsentView:
 
     def catch_up_reachable(self, *, deadline_s: float) -> None:
         """Apply everything that is acknowledged by now, where the leaders answer in time."""
-        partitions = chain.from_iterable(map(self._of_topic, self._partitions))
-        self._view.catch_up_reachable(partitions, deadline_s=deadline_s)
+        self._view.catch_up_reachable(chain(*self._of.values()), deadline_s=deadline_s)
 
     def active_grant(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
         """Return the active grant of this account as of the applied records; None is a refusal."""

@@ -2,39 +2,61 @@
 
 Rules, in this order, for each batch:
 
-1. After reading, take the consent view's own mark, and wait until the view reaches both it and
-   the offset that the router had applied when it decided: a deposed leader that does not know
-   it yet answers with an old end offset, before which a picture's very grant can be missing.
+1. After reading, wait until the consent view is fresh for the lanes of the batch
+   (`lane_freshness.py`).  Pictures of a lane that is behind wait, by their positions
+   (`held_records.py`), and are read again once it is not; those of all others go on.
 2. Drop a picture whose grant is not the one in force: consent was withdrawn meanwhile.
 3. Seal and create.  While the bucket is unavailable, retry the same picture.
-4. Check the erasure markers once more, then commit.
+4. Check the erasure markers once more, then commit up to the first record that is not done.
 
-A record that cannot be read holds up no other: all others are stored, and its partition is
-committed up to it.  So it is read again by the next process, which may be a newer version.
+A record that cannot be read holds up no other: its partition is committed up to it, so that the
+next process, which may be a newer version, reads it again.
 """
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import NamedTuple, Protocol
 
 from erasestream.pipeline.runtime.quarantine import QuarantinedPartition, QuarantineRegistry
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
+from erasestream.pipeline.stages.encryption.held_records import HeldRecords, WaitingRecord
+from erasestream.pipeline.stages.encryption.lane_freshness import LaneFreshness
+from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.codec.cloudevents import from_wire
-from erasestream.schemas.errors import Erased, InvalidInput
+from erasestream.schemas.errors import Erased, InvalidInput, Unavailable
 from erasestream.schemas.events.images import Retained
-from erasestream.schemas.ids import GrantId
+from erasestream.schemas.ids import GrantId, Lane
 from erasestream.sinks.images.image_writer import EncryptionSink
 from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.consent.view import ConsentView
+from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.partition_broken import Defect, PartitionBroken
 from erasestream.topics.kafka.records import Partition, Record
 
 BATCH = 8
 """Pictures that are sealed and stored in parallel; a picture has at most 64 MB."""
-CATCH_UP_S = 1.0
-"""Longest attempt to catch up before the stage checks whether it is to stop."""
+MAX_WAITING = 10_000
+"""Pictures that may wait for their lanes; beyond that no more are read, of any lane."""
+RETRY_S = 1.0
+"""Interval at which lanes that are behind are looked at."""
+
+
+class RecordSource(Protocol):
+    """Records by their position (`RecordFetcher`)."""
+
+    def read(self, at: Partition, offset: int) -> Record | None:
+        """Return the record at this offset; None if it was deleted.  Raises `Unavailable`."""
+
+
+class _Picture(NamedTuple):
+    at: Partition
+    offset: int
+    event: Retained
 
 
 class EncryptionStage:
@@ -44,18 +66,25 @@ class EncryptionStage:
         self,
         *,
         queue: WorkQueue,
+        records: RecordSource,
         view: ConsentView,
         sink: EncryptionSink,
         quarantine: QuarantineRegistry,
         stopping: threading.Event,
+        clock: Clock = time.monotonic,
     ) -> None:
+        """Store what `queue` delivers; `records` reads pictures again that had to wait."""
         self._queue = queue
+        self._records = records
         self._view = view
         self._sink = sink
         self._quarantine = quarantine
-        self._unreadable: dict[Partition, int] = {}
-        """The first unreadable record of each partition, of this assignment."""
+        self._stopping = stopping
+        self._clock = clock
+        self._freshness = LaneFreshness(view)
+        self._held = HeldRecords()
         self._assignments = queue.assignments
+        self._look_again = Deadline(RETRY_S, clock)
         self._retry = RetryUntilStopped(stopping)
         self._pool = ThreadPoolExecutor(BATCH, thread_name_prefix="sink")
         self.counts: Counter[str] = Counter()
@@ -63,19 +92,11 @@ class EncryptionStage:
 
     def run_once(self, timeout_s: float = 0.2) -> None:
         """Store one batch.  Raises `Unavailable` only if the stage is to stop."""
-        records = self._queue.read(timeout_s=timeout_s, most=BATCH)
-        if self._assignments != self._queue.assignments:
-            self._forget_unreadable()
-        if not records:
-            return
-        events = [event for record in records if (event := self._event(record))]
-        self._retry.call(lambda: self._refresh_consent(events))
-        kept = [event for event in events if self._is_in_force(event)]
-        self.counts["dropped"] += len(events) - len(kept)
-        stored = self._pool.map(lambda event: self._retry.call(lambda: self._store(event)), kept)
-        self.counts.update(stored)
-        self._retry.call(lambda: self._recheck_markers(event.grant for event in kept))
-        self._commit(records)
+        pictures = [picture for record in self._read(timeout_s) if (picture := self._parse(record))]
+        pictures += self._ready_again()
+        if pictures:
+            self._process(pictures)
+        self._queue.commit_below(self._held.to_commit())
 
     def is_ready(self) -> bool:
         """Return whether the group has answered."""
@@ -89,39 +110,72 @@ class EncryptionStage:
         """Stop storing; what is not committed is redelivered."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _event(self, record: Record) -> Retained | None:
-        """Return the picture in a record; None if it cannot be read."""
+    def _read(self, timeout_s: float) -> list[Record]:
+        if len(self._held) >= MAX_WAITING:
+            self._stopping.wait(timeout_s)
+            return []
+        records = self._queue.read(timeout_s=timeout_s, most=BATCH)
+        if self._assignments != self._queue.assignments:
+            self._begin_assignment()
+        return records
+
+    def _begin_assignment(self) -> None:
+        """Forget what was read before: it may be another member's by now."""
+        for each in self._quarantine.partitions():
+            self._quarantine.released(Partition(each.topic, each.partition))
+        self._held = HeldRecords()
+        self._assignments = self._queue.assignments
+
+    def _parse(self, record: Record) -> _Picture | None:
+        """Hold a record, and return its picture; None if it cannot be read."""
+        at, offset = record.at, record.offset
+        self._held.hold(at, offset)
         try:
-            return from_wire(Retained, record.headers, record.value)
+            return _Picture(at, offset, from_wire(Retained, record.headers, record.value))
         except InvalidInput:
-            at, offset = record.at, record.offset
-            self._unreadable.setdefault(at, offset)
             broken = PartitionBroken(at, Defect.UNDECIDABLE_RECORD, offset=offset)
             self._quarantine.quarantined(broken)
             return None
 
-    def _forget_unreadable(self) -> None:
-        """Forget what was read before an assignment: it may be another member's by now."""
-        for at in self._unreadable:
-            self._quarantine.released(at)
-        self._unreadable = {}
-        self._assignments = self._queue.assignments
+    def _ready_again(self) -> list[_Picture]:
+        """Return pictures that have waited, and whose lanes are not behind any more."""
+        if not len(self._held) or not self._look_again.has_passed:
+            return []
+        first = {each.lane: each.routed for each in reversed(list(self._held.waiting()))}
+        self._freshness.fresh(first)
+        behind = self._freshness.behind
+        ready = [each for each in self._held.waiting() if each.lane not in behind]
+        pictures = [self._read_again(each) for each in islice(ready, BATCH)]
+        if len(ready) <= BATCH:
+            self._look_again = Deadline(RETRY_S, self._clock)
+        return [each for each in pictures if each]
 
-    def _commit(self, records: Iterable[Record]) -> None:
-        below: dict[Partition, int] = {}
-        for record in records:
-            below[record.at] = max(below.get(record.at, 0), record.offset + 1)
-        self._queue.commit_below(
-            {at: min(offset, self._unreadable.get(at, offset)) for at, offset in below.items()}
-        )
+    def _read_again(self, waiting: WaitingRecord) -> _Picture | None:
+        at, offset = waiting.at, waiting.offset
+        try:
+            record = self._records.read(at, offset)
+        except Unavailable:
+            return None
+        if record is None:
+            self._held.done(at, offset)  # its lifetime has ended
+            self.counts["dropped"] += 1
+            return None
+        return self._parse(record)
 
-    def _refresh_consent(self, events: Iterable[Retained]) -> None:
-        mark = dict(self._view.mark_of_lanes({event.lane for event in events}))
-        for event in events:
-            at, offset = _routed_at(event)
-            if at in mark:  # else its lane was removed, and none of its grants is in force
-                mark[at] = max(mark[at], offset)
-        self._view.catch_up(mark, deadline_s=CATCH_UP_S)
+    def _process(self, pictures: list[_Picture]) -> None:
+        fresh = self._freshness.fresh(_routed(each.event for each in pictures))
+        ready = [each for each in pictures if each.event.lane in fresh]
+        for at, offset, event in pictures:
+            if event.lane not in fresh:
+                routed = _routed([event])[event.lane]
+                self._held.wait(WaitingRecord(at, offset, event.lane, routed))
+        kept = [each.event for each in ready if self._is_in_force(each.event)]
+        self.counts["dropped"] += len(ready) - len(kept)
+        stored = self._pool.map(lambda event: self._retry.call(lambda: self._store(event)), kept)
+        self.counts.update(stored)
+        self._retry.call(lambda: self._recheck_markers(event.grant for event in kept))
+        for at, offset, _ in ready:
+            self._held.done(at, offset)
 
     def _is_in_force(self, event: Retained) -> bool:
         standing = self._view.active_grant(event.lane, event.account)
@@ -143,7 +197,12 @@ class EncryptionStage:
                 self.counts["erased"] += 1
 
 
-def _routed_at(event: Retained) -> tuple[Partition, int]:
-    """Return how far the router had applied the account's consent partition."""
-    number, _, offset = event.mark.partition("/")
-    return Partition(consent_of(event.lane), int(number)), int(offset)
+def _routed(events: Iterable[Retained]) -> dict[Lane, Mark]:
+    """Return how far the router had applied the decisions of each lane for these pictures."""
+    routed: dict[Lane, dict[Partition, int]] = {}
+    for event in events:
+        number, _, offset = event.mark.partition("/")
+        at = Partition(consent_of(event.lane), int(number))
+        of_lane = routed.setdefault(event.lane, {})
+        of_lane[at] = max(of_lane.get(at, 0), int(offset))
+    return dict(routed)

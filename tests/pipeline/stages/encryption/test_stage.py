@@ -18,6 +18,7 @@ from erasestream.topics.catalog.roles import ROUTER, SINK
 from erasestream.topics.catalog.topic_names import RETAINED
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.consumer.compacted_view import Mark
+from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.partition_broken import Defect
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
@@ -28,10 +29,14 @@ from tests.topics.consent.consent_harness import ACCOUNT, OWNER, writer
 
 
 class OutdatedView(ConsentView):
-    """A view that gets the mark of an empty topic, as from a deposed leader."""
+    """A view that gets the mark of an empty topic, as from a deposed leader, or none."""
 
-    def mark_of_lanes(self, lanes: Collection[Lane]) -> Mark:
-        return dict.fromkeys(super().mark_of_lanes(lanes), 0)
+    unreachable: frozenset[Lane] = frozenset()
+
+    def marks(self, lanes: Collection[Lane], *, timeout_s: float) -> dict[Lane, Mark]:
+        marks = super().marks(lanes, timeout_s=timeout_s)
+        reachable = marks.keys() - self.unreachable
+        return {lane: dict.fromkeys(marks[lane], 0) for lane in reachable}
 
 
 class RecordingSink(EncryptionSink):
@@ -53,16 +58,35 @@ def sink() -> RecordingSink:
 
 
 @pytest.fixture
-def stage(kafka: KafkaFixture, lane: Lane, sink: RecordingSink) -> Iterator[EncryptionStage]:
+def other_lane(kafka: KafkaFixture) -> Lane:
+    return kafka.open_lane()
+
+
+@pytest.fixture
+def view(kafka: KafkaFixture, lane: Lane, other_lane: Lane) -> Iterator[OutdatedView]:
+    """Open an outdated view of two lanes."""
+    view = OutdatedView(
+        connection=kafka.connection(SINK),
+        catalog=kafka.catalog(),
+        lanes=(lane, other_lane),
+        report=lambda *_: None,
+    )
+    yield view
+    view.close()
+
+
+@pytest.fixture
+def stage(
+    kafka: KafkaFixture, lane: Lane, sink: RecordingSink, view: OutdatedView
+) -> Iterator[EncryptionStage]:
     """Open the stage with an outdated view, on an empty topic `retained`."""
     delete_retained(kafka)
     connection = kafka.connection(SINK)
-    view = OutdatedView(
-        connection=connection, catalog=kafka.catalog(), lanes=(lane,), report=lambda *_: None
-    )
     queue = WorkQueue(connection=connection, topics=[RETAINED], instance=lane)
+    originals = RecordFetcher(connection=connection)
     stage = EncryptionStage(
         queue=queue,
+        records=originals,
         view=view,
         sink=sink,
         quarantine=QuarantineRegistry(),
@@ -70,8 +94,8 @@ def stage(kafka: KafkaFixture, lane: Lane, sink: RecordingSink) -> Iterator[Encr
     )
     yield stage
     stage.close()
+    originals.close()
     queue.close()
-    view.close()
 
 
 @pytest.fixture
@@ -120,6 +144,38 @@ def test_pictures_of_a_removed_lane_are_dropped(
     retain(lane, grant, mark)
     eventually("the next is stored", lambda: stage.run_once() or sink.grants, poll_s=0)
     assert sink.grants == [grant]
+
+
+def test_a_lane_whose_decisions_are_unreachable_holds_up_no_other(
+    kafka: KafkaFixture,
+    lane: Lane,
+    other_lane: Lane,
+    view: OutdatedView,
+    stage: EncryptionStage,
+    sink: RecordingSink,
+    retain: Retain,
+) -> None:
+    """Its pictures are stored once its decisions are read, each of them once."""
+    at = Partition(RETAINED, 0)
+    first = kafka.offsets.log_end(at)
+    view.unreachable = frozenset({lane})
+    grant, mark = granted(kafka, lane)
+    for _ in range(3):
+        retain(lane, grant, mark)
+    other_grant, other_mark = granted(kafka, other_lane)
+    retain(other_lane, other_grant, other_mark)
+
+    def committed() -> int | None:
+        stage.run_once()
+        found = kafka.groups.committed(SINK, [at]).get(at)
+        return found.offset if found else None
+
+    eventually("the other's is stored", lambda: stage.run_once() or sink.grants, poll_s=0)
+    assert sink.grants == [other_grant]
+    eventually("the waiting ones are not committed", lambda: committed() == first, poll_s=0)
+    view.unreachable = frozenset()
+    eventually("all are committed", lambda: committed() == first + 4, poll_s=0)
+    assert sink.grants == [other_grant, *[grant] * 3]
 
 
 def test_a_record_that_cannot_be_read_holds_up_no_other(

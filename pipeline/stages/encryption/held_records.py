@@ -1,0 +1,64 @@
+"""Records that the sink has read and not done, by their positions.
+
+Rules, all of them:
+
+1. A record is *held* while it is worked on, while its lane's decisions are behind, and for as long
+   as it cannot be read.  Its bytes are not kept: a waiting record is read again.
+2. A partition can be committed up to its first held record, however many behind it are done.
+3. A new assignment begins without any: what is not committed is delivered again.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from erasestream.schemas.ids import Lane
+from erasestream.topics.kafka.consumer.compacted_view import Mark
+from erasestream.topics.kafka.records import Partition
+
+
+class WaitingRecord(NamedTuple):
+    """A record whose lane's decisions are behind, and the offset that they have to reach."""
+
+    at: Partition
+    offset: int
+    lane: Lane
+    routed: Mark
+
+
+class HeldRecords:
+    """The records of one assignment that are not done.  One thread."""
+
+    def __init__(self) -> None:
+        self._read_to: dict[Partition, int] = {}
+        self._held: dict[Partition, set[int]] = {}
+        self._committed: dict[Partition, int] = {}
+        self._waiting: dict[tuple[Partition, int], WaitingRecord] = {}
+
+    def __len__(self) -> int:
+        """Return how many records wait for their lanes."""
+        return len(self._waiting)
+
+    def hold(self, at: Partition, offset: int) -> None:
+        """Hold a record that was read."""
+        self._read_to[at] = max(self._read_to.get(at, 0), offset + 1)
+        self._held.setdefault(at, set()).add(offset)
+
+    def wait(self, record: WaitingRecord) -> None:
+        """Let a held record wait for its lane."""
+        self._waiting[record.at, record.offset] = record
+
+    def waiting(self) -> Iterator[WaitingRecord]:
+        """Yield the records that wait, those that were read first at the beginning."""
+        yield from list(self._waiting.values())
+
+    def done(self, at: Partition, offset: int) -> None:
+        """Hold a record no longer: it is stored or dropped."""
+        self._waiting.pop((at, offset), None)
+        self._held[at].discard(offset)
+
+    def to_commit(self) -> dict[Partition, int]:
+        """Return the offsets to commit that have changed since the last call."""
+        offsets = {at: min(self._held[at], default=end) for at, end in self._read_to.items()}
+        changed = {at: each for at, each in offsets.items() if self._committed.get(at) != each}
+        self._committed |= changed
+        return changed
