@@ -52,9 +52,11 @@ class OffsetQueries:
         """Return the first offset of a partition that is not deleted."""
         return self.log_starts([at])[at]
 
-    def log_starts(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    def log_starts(
+        self, partitions: Iterable[Partition], *, timeout_s: float | None = None
+    ) -> dict[Partition, int]:
         """Return the first offset of each that is not deleted, in one request."""
-        return self._offsets(partitions, _EARLIEST)
+        return self._offsets(partitions, _EARLIEST, timeout_s=timeout_s)
 
     def log_end(self, at: Partition) -> int:
         """Return the offset after the last record of a partition, committed or not."""

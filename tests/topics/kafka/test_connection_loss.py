@@ -12,10 +12,10 @@ number if it has given up another record meanwhile, so that it is appended twice
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from erasestream.pipeline.devstack.kafka.broker import free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import ProxiedListener
@@ -26,9 +26,10 @@ from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, upl
 from erasestream.topics.client.upload_producer import SendingLimits, UploadProducer
 from erasestream.topics.kafka.connection import Cluster, Connection, Settings
 from erasestream.topics.kafka.producer import producer_pool
-from erasestream.topics.kafka.records import Partition, Record
+from erasestream.topics.kafka.records import Partition
+from erasestream.topics.kafka.transaction.calls import AbortRequired
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
-from erasestream.topics.kafka.transaction.start_offsets import StartOffset
+from erasestream.topics.kafka.transaction.start_offsets import Found
 from tests.faults.proxy import HOST, Proxy
 from tests.flow.pictures import photo
 from tests.flow.waiting import eventually
@@ -48,6 +49,7 @@ class CuttingHandler(CopyHandler):
         self._proxy = proxy
         self._at_commit = at_commit
         self.cuts = 0
+        self._refused = 0
 
     def _cut(self) -> None:
         if self.cuts < len(set(self.handled)):
@@ -65,11 +67,11 @@ class CuttingHandler(CopyHandler):
             self._cut()
         return ""
 
-    def on_half_decided(self, record: Record) -> None:
-        """Fail once for each record, so that its offset is asked for again."""
-        if not self._at_commit and record.value not in self.handled:
-            self.handled.append(record.value)
-            raise Unavailable("once")
+    def refuse_once(self) -> None:
+        """Refuse a commit once for each record, so that its offset is asked for again."""
+        if not self._at_commit and self._refused < len(set(self.handled)):
+            self._refused += 1
+            raise AbortRequired(KafkaError(KafkaError.REBALANCE_IN_PROGRESS))
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +128,19 @@ def test_a_loop_without_connections_recovers(
         start_offsets = loop._clients.start_offsets
         find = start_offsets.find
 
-        def cut_and_find(partitions: Iterable[Partition]) -> Mapping[Partition, StartOffset]:
+        def cut_and_find(partitions: Iterable[Partition]) -> Found:
             copy.before_finding_offsets()
             return find(partitions)
 
         start_offsets.find = cut_and_find  # type: ignore[method-assign]
+        producer = loop._clients.producer
+        commit = producer.commit
+
+        def refuse_or_commit(offsets: list[TopicPartition], consumer: Consumer) -> None:
+            copy.refuse_once()
+            commit(offsets, consumer)
+
+        producer.commit = refuse_or_commit  # type: ignore[method-assign]
         loop.start()
         return loop
 

@@ -6,6 +6,7 @@ Rules, all of them:
    in a row, up to `MAX_PAUSE_S`: a repair may have been made.
 2. It is released, and that is reported, once it has been read for `TRIAL_S` without failing.
 3. A postponed partition is not reported: its leader does not answer, or its records have no room.
+   Its first pause is shorter.
 4. A new assignment forgets all of them: the partitions may be another member's.
 """
 
@@ -49,7 +50,7 @@ class Quarantine:
         before = self._cases.get(broken.at)
         known = before is not None and before.defect is not None
         failures = before.failures + 1 if before is not None and known else 1
-        pause_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures - 1, 10))
+        pause_s = _grown(FIRST_PAUSE_S, failures)
         self._cases[broken.at] = _Case(broken.defect, failures, Deadline(pause_s, self._clock))
         if not known:
             self._listener.quarantined(broken)
@@ -57,8 +58,9 @@ class Quarantine:
     def postpone(self, at: Partition) -> None:
         """Leave a partition unread for a moment."""
         before = self._cases.get(at)
-        defect, failures = (before.defect, before.failures) if before else (None, 0)
-        self._cases[at] = _Case(defect, failures, Deadline(POSTPONED_S, self._clock))
+        defect, failures = (before.defect, before.failures + 1) if before else (None, 1)
+        pause_s = _grown(POSTPONED_S, failures)
+        self._cases[at] = _Case(defect, failures, Deadline(pause_s, self._clock))
 
     def begin_trials(self) -> bool:
         """Begin to read what has waited long enough; return whether there is any."""
@@ -77,9 +79,13 @@ class Quarantine:
 
     def _end_trials(self) -> None:
         for at, case in list(self._cases.items()):
-            if case.is_on_trial and (case.defect is None or case.ends.has_passed):
+            if case.is_on_trial and case.ends.has_passed:
                 self._release(at)
 
     def _release(self, at: Partition) -> None:
         if self._cases.pop(at).defect is not None:
             self._listener.released(at)
+
+
+def _grown(first_s: float, failures: int) -> float:
+    return min(MAX_PAUSE_S, first_s * 2.0 ** min(failures - 1, 10))

@@ -153,7 +153,9 @@ class StartOffsets:
     def _log_starts(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         asked = list(partitions)
         try:
-            return self._translated(lambda: self._offsets.log_starts(asked))
+            return self._translated(
+                lambda: self._offsets.log_starts(asked, timeout_s=REQUEST_TIMEOUT_S)
+            )
         except (Unavailable, MissingTopic):
             return self._offsets.known_log_starts(asked, timeout_s=REQUEST_TIMEOUT_S)
 
