@@ -109,8 +109,11 @@ def test_a_waiting_view_covers_revocations_by_operators(
         assert view.active_grant(lane, ACCOUNT)
         operator.revoke(ACCOUNT, **ANN)
         at, _ = revocation_place(lane, ACCOUNT)
-        assert view.mark()[at] == 1
-        view.catch_up(view.mark(), deadline_s=20)
+        mark = view.marks([lane], timeout_s=20)[lane]
+        assert mark[at] == 1
+        assert view.applied(lane)[at] == 0
+        view.catch_up(mark, deadline_s=20)
+        assert view.applied(lane) == mark
         assert view.active_grant(lane, ACCOUNT) is None
 
 
