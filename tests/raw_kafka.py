@@ -28,6 +28,8 @@ NO_ERROR = 0
 NOT_LEADER = 6
 DUPLICATE_SEQUENCE = 46
 MAX_EPOCH = 2**15 - 1
+GZIP = 1
+"""Attributes of a batch whose records are compressed with gzip."""
 _PRODUCE, _PRODUCE_VERSION = 0, 7
 _INIT_PRODUCER_ID, _INIT_VERSION = 22, 0
 _MAGIC = 2

@@ -21,7 +21,7 @@ from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.topic_admin import TopicDeclaration, create_topics
 from tests.deploy.conftest import COMPOSE, ROOT, run_setup
-from tests.raw_kafka import GZIP, RawProducer, batch, varint
+from tests.raw_kafka import GZIP, NO_ERROR, BatchHeader, RawKafka, batch, varint
 
 SECRETS = {
     "kafka": {"identities/broker.pem"},
@@ -144,7 +144,7 @@ def test_the_broker_starts_with_these_files(
         try:
             assert _in_service(process, port, identities) == {1}, log.read_text()[-2000:]
             cluster = Cluster(bootstrap_servers=(f"127.0.0.1:{port}",), identities=identities)
-            assert _error_of_a_false_claim(cluster) != 0
+            assert _error_of_a_false_claim(cluster) != NO_ERROR
             assert _in_service(process, port, identities) == {1}, log.read_text()[-2000:]
         finally:
             process.send_signal(signal.SIGTERM)
@@ -158,8 +158,8 @@ def _error_of_a_false_claim(cluster: Cluster) -> int:
     declared = TopicDeclaration("claims", 1, 1, {"compression.type": "uncompressed"})
     with Admin(Connection(cluster=cluster, role=ADMIN)) as admin:
         create_topics(admin, [declared])
-    claim = batch(gzip.compress(varint(2_000_000_000)), count=1, attributes=GZIP)
-    with RawProducer(cluster, ADMIN) as attacker:
+    claim = batch(gzip.compress(varint(2_000_000_000)), BatchHeader(count=1, attributes=GZIP))
+    with RawKafka(cluster, ADMIN) as attacker:
         return attacker.produce("claims", 0, claim).error
 
 

@@ -23,7 +23,7 @@ from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
 from erasestream.topics.kafka.connection import Cluster
 from erasestream.topics.kafka.tls import Identity
 from tests.flow.waiting import eventually
-from tests.raw_kafka import GZIP, RawProducer, batch, varint
+from tests.raw_kafka import GZIP, NO_ERROR, BatchHeader, RawKafka, batch, varint
 
 NewBroker = Callable[[Path, Path], Broker]
 TIMEOUT_S = 60.0
@@ -140,9 +140,9 @@ def test_a_record_that_claims_two_gigabytes_costs_its_sender_only(
     create_topic(broker, identities, "claims", compression_type="uncompressed")
     before = broker.process_id
     cluster = Cluster(bootstrap_servers=(broker.bootstrap,), identities=identities)
-    claim = batch(gzip.compress(varint(2_000_000_000)), count=1, attributes=GZIP)
-    with RawProducer(cluster, Role("admin")) as attacker:
-        assert attacker.produce("claims", 0, claim).error != 0
+    claim = batch(gzip.compress(varint(2_000_000_000)), BatchHeader(count=1, attributes=GZIP))
+    with RawKafka(cluster, Role("admin")) as attacker:
+        assert attacker.produce("claims", 0, claim).error != NO_ERROR
     assert broker.process_id == before
     assert produce(broker, identities, "claims", b"of another client") is None
     assert first_value(broker, identities, "claims") == b"of another client"
