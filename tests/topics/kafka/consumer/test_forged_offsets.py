@@ -17,7 +17,7 @@ from erasestream.topics.kafka.records import Partition, Record
 from erasestream.topics.kafka.topic_admin import set_topic_setting
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
-from tests.raw_kafka import BatchHeader, Produced, RawKafka, batch, lz4_frame, record
+from tests.raw_kafka import BatchHeader, Produced, RawKafka, batch, lz4_frame, record, varint
 
 LZ4 = 3
 
@@ -99,6 +99,25 @@ def test_the_broker_refuses_false_offsets_in_a_compressed_batch(
 
     assert sent(0).error == 0
     assert sent(5).error != 0
+
+
+def test_an_undeliverable_batch_holds_up_its_own_partition_only(
+    kafka: KafkaFixture, at: Partition, raw: RawKafka
+) -> None:
+    """The broker keeps a batch of the topic's own codec as it is, also with a length of -9."""
+    fields = b"\0" + varint(0) * 2 + varint(1) + b"k" + varint(-9) + varint(0)
+    header = BatchHeader(count=1, attributes=LZ4)
+    undeliverable = batch(lz4_frame(varint(len(fields)) + fields), header)
+    assert raw.produce(at.topic, at.number, undeliverable).error == 0
+    send(raw, at, 0)
+    other = Partition(at.topic, 1)
+    end = send(raw, other, 0) + 1
+    view = CompactedView(
+        connection=kafka.connection(ROUTER), topics={at.topic: 2}, apply=lambda _record: None
+    )
+    with closing(view):
+        assert view.catch_up_reachable([at, other], deadline_s=10) == {other}
+        assert view.applied == {at: 0, other: end}
 
 
 def test_a_view_is_never_ahead_of_the_log(
