@@ -9,10 +9,13 @@ all readers skip it.
 from collections.abc import Mapping
 
 from erasestream.schemas.codec.cloudevents import Wire
+from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.consent import HEARTBEAT_KEY
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 
+WAIT_S = 1.0
+"""Longest wait for the brokers: an eraser has other work."""
 _NOTHING = Wire(headers=[], value=b"")
 """Empty and not null: a null would be a tombstone, which is removed before its segment."""
 
@@ -28,8 +31,14 @@ class CompactionHeartbeat:
         ]
 
     def beat(self) -> None:
-        """Write one record to every partition.  Raises `Unavailable` or `Refused` if one fails."""
-        for answer in self._writes.write_all(
-            [(at, HEARTBEAT_KEY, _NOTHING) for at in self._partitions]
-        ):
+        """Write one record to every partition.
+
+        Raises `Unavailable` or `Refused` if one fails, or takes longer than `WAIT_S`; it may be
+        written later.
+        """
+        answers = self._writes.begin([(at, HEARTBEAT_KEY, _NOTHING) for at in self._partitions])
+        self._writes.wait(answers, timeout_s=WAIT_S)
+        for at, answer in zip(self._partitions, answers, strict=True):
+            if not answer.done():
+                raise Unavailable(f"{at}: no answer yet")
             answer.result()

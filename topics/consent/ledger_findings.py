@@ -13,25 +13,29 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from erasestream.schemas.clocks import Clock, Deadline, WallClock
-from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.ledger import Finding, FindingKind
-from erasestream.schemas.ids import upload_id_of_position
+from erasestream.schemas.ids import Lane, upload_id_of_position
 from erasestream.topics.catalog.topic_names import lane_of
 from erasestream.topics.consent.ledger_place import place_of_findings
 from erasestream.topics.kafka.partition_broken import PartitionBroken
-from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
 from erasestream.topics.kafka.records import Partition
 
 log = logging.getLogger(__name__)
 
 RETRY_S = 10.0
+WAIT_S = 0.2
+"""Longest wait for an answer; one that takes longer is taken later, and holds up its lane alone."""
 MAX_WAITING = 1000
-"""Waiting findings, beyond which they are only counted."""
+"""Waiting findings of a lane, beyond which they are only counted."""
 
 
 class _Entry(NamedTuple):
@@ -44,8 +48,26 @@ class _Entry(NamedTuple):
     note: str = ""
 
 
+@dataclass
+class _Queue:
+    """The findings of one lane, and those that are only counted."""
+
+    waiting: deque[_Entry] = field(default_factory=deque)
+    beyond: dict[tuple[FindingKind, str], _Entry] = field(default_factory=dict)
+    answer: Future[Written] | None = None
+    """The answer to the first, if it is handed over."""
+    retry: Deadline | None = None
+
+    def add(self, entry: _Entry, *, most: int) -> None:
+        """Add a finding; count it if too many wait."""
+        if len(self.waiting) < most:
+            self.waiting.append(entry)
+        else:
+            self.beyond[entry.kind, entry.at.topic] = entry
+
+
 class LedgerFindings:
-    """Queue of findings, written one at a time on request."""
+    """Queues of findings, written one at a time on request; the lanes take turns."""
 
     def __init__(
         self,
@@ -64,50 +86,74 @@ class LedgerFindings:
         self._now = now
         self._clock = clock
         self._max_waiting = max_waiting
-        self._waiting: deque[_Entry] = deque()
-        self._beyond: dict[tuple[FindingKind, str], _Entry] = {}
-        self._pause = Deadline(0.0, clock)
+        self._queues: dict[Lane, _Queue] = {}
 
     def report(self, kind: FindingKind, at: Partition, offset: int) -> None:
         """Log a finding about one record, and queue it."""
-        beyond = self._beyond.get((kind, at.topic))
+        queue = self._queue_of(at)
+        beyond = queue.beyond.get((kind, at.topic))
         if beyond is not None:
-            self._beyond[kind, at.topic] = beyond._replace(records=beyond.records + 1)
+            queue.beyond[kind, at.topic] = beyond._replace(records=beyond.records + 1)
             return
         fields = {"topic": at.topic, "partition": at.number, "offset": offset, "code": kind}
         log.warning("finding", extra=fields)
-        self._queue(_Entry(kind, at, offset))
+        queue.add(_Entry(kind, at, offset), most=self._max_waiting)
 
     def report_quarantined(self, broken: PartitionBroken) -> None:
         """Queue a finding about a partition that is not read any more."""
         kind, note = FindingKind.PARTITION_QUARANTINED, f": {broken.defect}"
-        self._queue(_Entry(kind, broken.at, broken.offset, note=note))
+        entry = _Entry(kind, broken.at, broken.offset, note=note)
+        self._queue_of(broken.at).add(entry, most=self._max_waiting)
 
-    def _queue(self, entry: _Entry) -> None:
-        kind, at = entry.kind, entry.at
-        if len(self._waiting) < self._max_waiting:
-            self._waiting.append(entry)
-        else:
-            self._beyond[kind, at.topic] = entry
+    def __len__(self) -> int:
+        """Return how many findings wait, or are not acknowledged."""
+        return sum(len(each.waiting) + len(each.beyond) for each in self._queues.values())
+
+    def _queue_of(self, at: Partition) -> "_Queue":
+        return self._queues.setdefault(lane_of(at.topic), _Queue())
 
     def write_one(self) -> None:
-        """Write the oldest finding, if any; while brokers are unavailable it stays queued.
+        """Write the oldest finding of the next lane that has any.
 
-        Waits for the brokers: do not call it with a transaction open.
+        While its partition is unavailable it stays queued, and is tried again after `RETRY_S`.
+        Waits for the brokers, `WAIT_S` at most: do not call it with a transaction open.
         """
-        if not self._waiting:
-            self._waiting.extend(self._beyond.values())
-            self._beyond.clear()
-        if not self._waiting or not self._pause.has_passed:
+        for queue in self._queues.values():
+            self._take_answer(queue)
+        lane = next((lane for lane, queue in self._queues.items() if self._is_ready(queue)), None)
+        if lane is None:
+            return
+        queue = self._queues[lane] = self._queues.pop(lane)  # at the end: lanes take turns
+        try:
+            (queue.answer,) = self._writes.begin([self._record(queue.waiting[0])])
+        except Unavailable:
+            queue.retry = Deadline(RETRY_S, self._clock)
+            return
+        self._writes.wait([queue.answer], timeout_s=WAIT_S)
+        self._take_answer(queue)
+
+    def _is_ready(self, queue: "_Queue") -> bool:
+        if not queue.waiting:
+            queue.waiting.extend(queue.beyond.values())
+            queue.beyond.clear()
+        is_paused = queue.retry is not None and not queue.retry.has_passed
+        return bool(queue.waiting) and queue.answer is None and not is_paused
+
+    def _take_answer(self, queue: "_Queue") -> None:
+        if queue.answer is None:
+            return
+        self._writes.wait([queue.answer], timeout_s=0)
+        if not queue.answer.done():
             return
         try:
-            self._write(self._waiting[0])
+            queue.answer.result()
         except Unavailable:
-            self._pause = Deadline(RETRY_S, self._clock)
+            queue.retry = Deadline(RETRY_S, self._clock)
         else:
-            self._waiting.popleft()
+            queue.waiting.popleft()
+        queue.answer = None
 
-    def _write(self, entry: _Entry) -> None:
+    def _record(self, entry: _Entry) -> tuple[Partition, bytes, Wire]:
         kind, about, offset, records, note = entry
         if note:
             name = f"{kind}:{about.topic}:{note}"
@@ -125,4 +171,4 @@ class LedgerFindings:
             detail=detail,
         )
         at, key = place_of_findings(lane_of(about.topic), self._partitions)
-        self._writes.write(at, key, to_wire(event, source=self._source))
+        return at, key, to_wire(event, source=self._source)

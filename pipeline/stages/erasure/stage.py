@@ -43,7 +43,7 @@ from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.records import Record
 
-BATCH = 100
+BATCH = 500
 """Records of one read."""
 DECISIONS_PER_TURN = 100
 """Decisions of one lane that are evaluated in one turn."""

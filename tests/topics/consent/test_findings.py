@@ -1,24 +1,27 @@
 """Findings about consent records, and the partitioners that cause them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from itertools import count
 
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
-from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
 from erasestream.schemas.events.ledger import FindingKind
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
 from erasestream.topics.catalog.roles import ROUTER, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.consent.ledger_findings import LedgerFindings
+from erasestream.topics.consent.ledger_place import place_of_findings
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.partitioner import partition_of
-from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
 from erasestream.topics.kafka.records import Partition
+from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.topics.consent.consent_harness import OWNER, partition_counts, read_findings, writer
 
@@ -116,10 +119,9 @@ def test_another_partitioner_opts_no_account_in_and_is_a_finding(
     assert all(account not in each.detail for each in found)
 
 
-def write_all(findings: LedgerFindings) -> None:
-    """Write more often than findings wait."""
-    for _ in range(20):
-        findings.write_one()
+def write_all(findings: LedgerFindings, *, but: int = 0) -> None:
+    """Write until no finding waits, or so many."""
+    eventually("all are written", lambda: findings.write_one() or len(findings) <= but)
 
 
 def test_repeated_findings_have_one_id(
@@ -162,3 +164,30 @@ def test_a_flood_of_findings_becomes_one_entry_with_a_count(
         (unreadable, f"{topic}/1 at 101"),
     ]
     assert len({each.id for each in found}) == len(found)
+
+
+class SilentPartition(AcknowledgedWriter):
+    """A writer for which one partition does not answer."""
+
+    silent: Partition
+
+    def begin(self, records: Sequence[tuple[Partition, bytes, Wire]]) -> list[Future[Written]]:
+        write = super().begin
+        return [Future() if each[0] == self.silent else write([each])[0] for each in records]
+
+
+def test_a_lane_whose_ledger_does_not_answer_holds_up_no_other(
+    kafka: KafkaFixture, lane: Lane
+) -> None:
+    """However many findings it has, and although they were found first."""
+    other = kafka.open_lane()
+    counts = partition_counts(kafka)
+    writes = SilentPartition(connection=kafka.connection(ROUTER), timeout_s=10)
+    writes.silent = place_of_findings(lane, counts).at
+    findings = LedgerFindings(writes=writes, partitions=counts)
+    for each in (lane, other):
+        for offset in range(3):
+            findings.report(FindingKind.CONSENT_UNREADABLE, Partition(consent_of(each), 0), offset)
+    write_all(findings, but=3)
+    assert len(read_findings(kafka, other)) == 3
+    assert read_findings(kafka, lane) == []

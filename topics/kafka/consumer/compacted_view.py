@@ -16,7 +16,7 @@ One thread; the view reads only while one of its methods runs.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 
@@ -36,6 +36,8 @@ Mark = Mapping[Partition, int]
 """Per partition the offset after the last record that counts."""
 
 POLL_S = 0.05
+STUCK_S = 0.2
+"""Longest wait for the end offset of a partition that was not reached before."""
 
 _IGNORED = {
     KafkaError._PARTITION_EOF,
@@ -174,23 +176,29 @@ class CompactedView:
     ) -> set[Partition]:
         """Apply all that was acknowledged in these before this call, where the leader answers.
 
-        Returns the partitions where that is done.  An unavailable leader delays the others by half
-        of the time, since each leader gets a request of its own.  A partition that answers and
-        makes no progress delays the others once; after that it is read, and not waited for, until
-        it makes some.
+        Returns the partitions where that is done.  A partition whose leader does not answer, or
+        that makes no progress, delays the others once.  After that it is asked and read, and hardly
+        waited for, until it makes some.
         """
-        mark = self._offsets.known_log_ends(partitions, timeout_s=deadline_s / 2)
-        before = {at: self._applied[at] for at in mark}
+        asked = set(partitions)
+        awaited = self._ends_of(asked - self._stuck, deadline_s / 2)
+        mark = awaited | self._ends_of(asked & self._stuck, STUCK_S)
+        before = dict(self._applied)
         deadline = Deadline(deadline_s / 2, time.monotonic)
-        awaited = {at: offset for at, offset in mark.items() if at not in self._stuck}
         self.read(0)
         while not self._has_reached(awaited) and not deadline.has_passed:
             self.read(POLL_S)
         self._replace_if_lost()
-        behind = {at for at, offset in mark.items() if self._applied[at] < offset}
-        stuck = {at for at in behind if self._applied[at] == before[at]}
-        self._stuck = self._stuck.difference(mark).union(stuck)
-        return mark.keys() - behind
+        reached = {at for at, offset in mark.items() if self._applied[at] >= offset}
+        stuck = {at for at in asked - reached if self._applied[at] == before[at]}
+        self._stuck = self._stuck - asked | stuck
+        return reached
+
+    def _ends_of(self, partitions: Collection[Partition], timeout_s: float) -> dict[Partition, int]:
+        """Return the ends of those whose leaders answer in time."""
+        if not partitions:
+            return {}
+        return self._offsets.known_log_ends(partitions, timeout_s=timeout_s)
 
     def _has_reached(self, mark: Mark) -> bool:
         """Return whether the mark is reached, also past offsets without records (compacted)."""

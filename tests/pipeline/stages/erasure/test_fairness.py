@@ -13,7 +13,7 @@ from tests.kafka_fixture import KafkaFixture
 from tests.pipeline.stages.erasure.eraser_harness import pending, run_until
 from tests.topics.consent.consent_harness import OWNER, FakeVault, eraser, writer
 
-FLOOD = 4 * MAX_PENDING
+FLOOD = 6 * MAX_PENDING
 
 
 def test_a_lane_with_thousands_of_decisions_holds_up_no_other(

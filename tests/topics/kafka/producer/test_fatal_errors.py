@@ -74,7 +74,7 @@ def test_a_write_fails_once(kafka: KafkaFixture, lane: Lane, clients: Constructe
 
 def test_waiting_writes_are_given_up(kafka: KafkaFixture, lane: Lane, clients: Constructed) -> None:
     assert lane in kafka.lanes
-    writes = AcknowledgedWriter(connection=kafka.connection(ROUTER), timeout_s=5)
+    writes = AcknowledgedWriter(connection=kafka.connection(ROUTER), timeout_s=20)
     writes.write(*RECORD)
     with ThreadPoolExecutor(3) as pool:
         with kafka.silence():
