@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 
@@ -11,6 +12,12 @@ from erasestream.topics.kafka.errors import ClientErrorState
 from tests.kafka_fixture import KafkaFixture, opened_kafka
 
 pytest_plugins = ["tests.schedule"]
+
+# No example has a time limit, and slow generation is no failure: a busy machine is slow.
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,6 @@ from tests.pipeline.stages.routing.join_members import InferenceWorker
 EXAMPLES = settings(
     max_examples=150,
     stateful_step_count=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 

@@ -134,7 +134,7 @@ def test_invalid_exif_is_ignored() -> None:
     assert np.array_equal(pixels_of(decode(data)), np.asarray(gradient()))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(kind=st.sampled_from(FORMATS), data=st.data())
 def test_mutated_files_are_decoded_or_refused(kind: str, data: st.DataObject) -> None:
     """Whatever bytes are changed, the result is a picture or a refusal with a code."""

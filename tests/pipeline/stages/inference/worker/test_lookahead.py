@@ -3,13 +3,12 @@
 import asyncio
 import weakref
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.pipeline.stages.inference.worker.lookahead_harness import LookAheadHarness, run
 
 
-@settings(deadline=None)
 @given(st.permutations([("a", n) for n in range(4)] + [("b", n) for n in range(4)]))
 def test_results_are_in_order_whatever_finishes_first(
     ends: list[tuple[str, int]],

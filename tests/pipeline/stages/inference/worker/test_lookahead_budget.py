@@ -40,7 +40,7 @@ uploads = st.lists(
 """Partition, bytes, and bytes of the result."""
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(uploads=uploads, children=st.integers(1, 3), data=st.data())
 def test_held_bytes_are_bounded_whatever_finishes_when(
     uploads: list[tuple[str, int, int]], children: int, data: st.DataObject
