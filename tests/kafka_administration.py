@@ -32,7 +32,7 @@ from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
 from tests.group_members import leave_group
 
-COORDINATOR_S = 90.0
+COORDINATOR_S = 300.0
 """Longest time until a started broker has loaded its coordinators."""
 GROUPS = (ROUTER, SINK, ERASER)
 """Groups with static members, which outlive their consumers by a session."""

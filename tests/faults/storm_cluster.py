@@ -44,7 +44,7 @@ HEAP_MB = 320
 SLOWED_S = 10.0
 PARTITIONS = 8
 CHECKER = Role("checker")
-PROVISION_S = 60.0
+PROVISION_S = 300.0
 
 
 class StormCluster:

@@ -44,10 +44,12 @@ from erasestream.topics.kafka.topic_admin import (
 )
 
 MAX_PAUSE_S = 0.5
+EFFECT_S = 15.0
+"""Longest wait for acknowledged changes to take effect, before what is missing is applied again."""
 
 
 def provision(
-    admin: Admin, catalog: Catalog, *, show: Callable[[Plan], None], deadline_s: float = 90.0
+    admin: Admin, catalog: Catalog, *, show: Callable[[Plan], None], deadline_s: float = 180.0
 ) -> None:
     """Plan, show the plan, apply it and wait until rights and quotas are in effect.
 
@@ -59,10 +61,11 @@ def provision(
         planned = plan(admin, catalog)
         show(planned)
         apply(admin, catalog, planned.changes)
+        effect = Deadline(deadline.slice_s(EFFECT_S), time.monotonic)
+        retry(lambda: _check_effect(admin, catalog), deadline=effect, max_pause_s=MAX_PAUSE_S)
 
     deadline = Deadline(deadline_s, time.monotonic)
     retry(attempt, deadline=deadline, max_pause_s=MAX_PAUSE_S)
-    retry(lambda: _check_effect(admin, catalog), deadline=deadline, max_pause_s=MAX_PAUSE_S)
 
 
 def _check_effect(admin: Admin, catalog: Catalog) -> None:

@@ -4,7 +4,7 @@ There is no reset policy: with one, the offset of a purged upload delivers anoth
 (measured).  A deleted record is reported as deleted.
 
 Reads ahead, since the next record asked for is mostly the next in the partition; records read ahead
-are bounded in bytes.  Rules, all of them:
+are bounded in bytes and in number.  Rules, all of them:
 
 * A partition is read from the offset that was sought.  An offset before it, or more than
   `MAX_SKIP` records ahead of what has arrived, is sought again.
@@ -39,6 +39,11 @@ from erasestream.topics.kafka.records import Partition, Record
 
 MAX_HELD_BYTES = 64_000_000
 """Bound of the records read ahead, beside librdkafka's own queue of the same size."""
+MAX_HELD_RECORDS = 16
+"""Bound of the records read ahead in a partition that is not asked for."""
+MIN_QUEUED_RECORDS = 2
+"""librdkafka fetches no more of a partition while it has as many.  It does not count the bytes of
+headers: a client can write 25 MB of them into each record."""
 MAX_SKIP = 64
 """An offset further ahead than this is sought; a nearer one is read through to."""
 MAX_SKIP_BYTES = 4_000_000
@@ -106,6 +111,7 @@ class RecordFetcher:
             auto_offset_reset="error",
             fetch_wait_max_ms=100,
             queued_max_messages_kbytes=MAX_HELD_BYTES // 1000,
+            queued_min_messages=MIN_QUEUED_RECORDS,
             fetch_message_max_bytes=4_000_000,
         )
         self._consumer = Consumer(self._settings)
@@ -206,3 +212,6 @@ class RecordFetcher:
         others = [at for at in sizes if at != asked]
         if others and sum(sizes.values()) > MAX_HELD_BYTES:
             self._drop(max(others, key=lambda at: sizes[at]))
+        for at in others:
+            if at in self._reading and len(self._reading[at].records) > MAX_HELD_RECORDS:
+                self._drop(at)

@@ -1,8 +1,10 @@
 """Uploads behind forged record batches are read, and never another record in their place."""
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 
+import psutil
 import pytest
 
 from erasestream.schemas.ids import Lane
@@ -66,3 +68,22 @@ def test_honest_uploads_are_read_around_a_forged_batch(
         found = fetcher.read(at, offset)
         assert found is not None
         assert (found.offset, found.value) == (offset, honest[offset])
+
+
+def test_large_headers_do_not_fill_the_memory(
+    raw: RawKafka, at: Partition, fetcher: RecordFetcher
+) -> None:
+    """They are read ahead, and librdkafka counts only keys and values of what it holds."""
+    honest = append(raw, at, [record(0, b"honest")])
+    for _ in range(80):
+        append(raw, at, [record(0, b"large", headers=[(b"x", bytes(2_000_000))])])
+    memory = psutil.Process().memory_info
+    before = memory().rss
+    found = fetcher.read(at, honest)
+    assert found is not None
+    assert found.value == b"honest"
+    most = 0
+    for _ in range(30):
+        time.sleep(0.05)
+        most = max(most, memory().rss - before)
+    assert most < 60_000_000
