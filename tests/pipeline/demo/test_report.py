@@ -70,8 +70,8 @@ def test_each_topic_with_images_shows_its_sum_of_hours() -> None:
     """Age when appended, retention, segment, check and deletion, and their sum."""
     page = report.render(observations())
     assert "4:01 + 18:38 + 0:15 + 0:06 = <strong>23:00</strong>" in page
-    # consent, the lane's ledger and erasures, and the shared ledger
-    assert page.count("kept; holds no image") == 4
+    # consent, revocations, the lane's ledger and erasures, the shared ledger, and the installation
+    assert page.count("kept; holds no image") == 6
 
 
 def test_the_readme_and_the_report_show_the_same_picture() -> None:

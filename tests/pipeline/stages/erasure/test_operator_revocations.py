@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from erasestream.pipeline.stages.erasure import ended_grants
 from erasestream.schemas.codec.cloudevents import Wire, from_wire, type_of
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.consent import UNKNOWN_ACTOR, Decision
@@ -34,6 +35,7 @@ def test_a_revocation_by_an_operator_is_confirmed(
 ) -> None:
     """By the eraser, which writes its ledger entry; a grant after it stays in force."""
     monkeypatch.setattr(revocations, "MAX_CLOCK_SKEW", timedelta(0))
+    monkeypatch.setattr(ended_grants, "MAX_CLOCK_SKEW_MS", 0)
     owner, ann = writer(kafka, lane), operator(kafka, lane)
     first = owner.grant(ACCOUNT, **OWNER)
     revoked = ann.revoke(ACCOUNT, **ANN)
