@@ -1,12 +1,18 @@
-"""Pack the tests for several workers, longest first, and estimate how long they take.
+"""Pack the tests for several workers, and estimate how long they take.
 
 A worker takes a unit at a time: the tests of one file, or of a folder whose tests share a running
 pipeline, which would otherwise be started once in each worker.  `tests/durations.json` holds
 seconds per unit, as `make durations` measured them with four workers on two cores.  It decides the
-order and the estimate and nothing else; a unit that is not in it runs first.
+order and the estimate and nothing else.  Rules:
+
+* Longest units first; a unit that is not in the file counts as longest.
+* At most one busy unit (`BUSY`) for each core at a time, as long as there are others: most tests
+  wait most of the time, and run beside it.  A storm of faults beside three more pipelines takes
+  four times as long, and more of the processor.
 """
 
 import json
+import os
 from collections import Counter
 from typing import cast
 
@@ -20,6 +26,22 @@ from tests.paths import ROOT
 DURATIONS = ROOT / "tests" / "durations.json"
 SHARED_FIXTURES = ("tests/flow/shared", "tests/flow/fragile", "tests/flow/bare")
 """Folders whose tests share a pipeline of package scope."""
+BUSY = frozenset(
+    {
+        *SHARED_FIXTURES,
+        "tests/flow/test_storm.py",
+        "tests/flow/test_workers.py",
+        "tests/pipeline/demo/test_demo.py",
+        "tests/pipeline/devstack/kafka/test_broker.py",
+        "tests/pipeline/stages/inference/isolation/test_hostile.py",
+        "tests/pipeline/stages/routing/test_join.py",
+        "tests/test_package.py",
+        "tests/test_readme.py",
+        "tests/topics/client/test_result_subscription_failures.py",
+        "tests/topics/kafka/test_broker_loss_detector.py",
+    }
+)
+"""Units that keep a core busy: with a pipeline of their own, or brokers that they restart."""
 
 
 def unit_of(nodeid: str) -> str:
@@ -35,7 +57,7 @@ def known_durations() -> dict[str, float]:
 
 
 class UnitScheduling(LoadScopeScheduling):
-    """Hand out whole units, in the order of the collection."""
+    """Hand out whole units, in the order of the collection but for busy ones."""
 
     def __init__(self, config: pytest.Config, log: Producer | None = None) -> None:
         config.option.loadscopereorder = False
@@ -43,6 +65,16 @@ class UnitScheduling(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return unit_of(nodeid)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        """Hand out the first unit that is busy, or the first that is not, whichever is wanted."""
+        running = {unit for other in self.nodes for unit in self._left_to(other)}
+        wants_busy = len(running & BUSY) < (os.cpu_count() or 1)
+        for unit in self.workqueue:
+            if (unit in BUSY) == wants_busy:
+                self.workqueue.move_to_end(unit, last=False)
+                break
+        super()._assign_work_unit(node)
 
     def remove_node(self, node: WorkerController) -> str | None:
         """Forget a worker; return the test that it crashed in, and let others run what it had left.
