@@ -27,6 +27,7 @@ from erasestream.schemas.errors import MissingTopic, Unavailable
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.connection import Connection, Settings
+from erasestream.topics.kafka.consumer.reassign import reassign
 from erasestream.topics.kafka.consumer.reported_end import ReportedEnds
 from erasestream.topics.kafka.errors import ClientErrorState, translate
 from erasestream.topics.kafka.offset_queries import OffsetQueries
@@ -143,7 +144,7 @@ class CompactedView:
     def advance(self) -> None:
         """Apply what has arrived, and pass offsets without records (compacted); do not wait."""
         if not self.read(0):
-            self._has_reached({})
+            self._pass_gaps()
 
     def _take(self, message: Message) -> bool:
         """Apply a message's record; return False if it is an error to wait out."""
@@ -202,12 +203,16 @@ class CompactedView:
 
     def _has_reached(self, mark: Mark) -> bool:
         """Return whether the mark is reached, also past offsets without records (compacted)."""
+        self._pass_gaps()
+        return all(self._applied[at] >= offset for at, offset in mark.items())
+
+    def _pass_gaps(self) -> None:
+        """Count offsets without records before the consumer's position as applied."""
         asked = [TopicPartition(*at) for at in self._partitions]
         for tp in self._consumer.position(asked):
             at = Partition(tp.topic, tp.partition)
             if tp.offset > self._applied[at] and self._ends.covers(self._consumer, at, tp.offset):
                 self._applied[at] = tp.offset
-        return all(self._applied[at] >= offset for at, offset in mark.items())
 
     def _replace_if_lost(self) -> None:
         if self._broker_loss.is_lost(self._consumer):
@@ -216,8 +221,7 @@ class CompactedView:
             self._resume()
 
     def _resume(self) -> None:
-        self._consumer.consumer_group_metadata()  # see `TransactionalConsumer.assign`
-        self._consumer.assign([TopicPartition(*at, offset) for at, offset in self._applied.items()])
+        reassign(self._consumer, self._applied)
 
     def close(self) -> None:
         """Close the consumer and the admin client."""

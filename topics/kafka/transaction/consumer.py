@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.consumer.reassign import reassign
 from erasestream.topics.kafka.consumer.static_membership import member_settings
 from erasestream.topics.kafka.errors import ClientErrorState, translate
 from erasestream.topics.kafka.records import Partition, Record
@@ -83,14 +84,8 @@ class TransactionalConsumer:
         )
 
     def assign(self, starts: Mapping[Partition, StartOffset]) -> None:
-        """Read exactly these partitions, from these offsets on.
-
-        Seen with librdkafka 2.16: if a partition is assigned again while its fetching is being
-        stopped for the assignment before, an assertion ends the process (`rktp_started`).  The
-        question after the group's metadata is answered behind that stop, by the same thread.
-        """
-        self.client.consumer_group_metadata()
-        self.client.assign([TopicPartition(*at, start.offset) for at, start in starts.items()])
+        """Read exactly these partitions, from these offsets on."""
+        reassign(self.client, {at: start.offset for at, start in starts.items()})
         self._resume(self._paused.intersection(starts))
 
     def pause_only(self, partitions: Iterable[Partition]) -> None:
