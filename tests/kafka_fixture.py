@@ -20,11 +20,13 @@ from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.roles import ADMIN
+from erasestream.topics.kafka.topic_admin import set_topic_setting
 from tests.flow.waiting import eventually
 from tests.kafka_administration import COORDINATOR_S, AdministeredBroker
 from tests.paths import CACHE
 
 PARTITIONS = 2
+COMPRESSION = "compression.type"
 SPARE_LANES = 12
 """Lanes that are provisioned at once, which takes hardly longer than a single one."""
 
@@ -80,6 +82,17 @@ class KafkaFixture(AdministeredBroker):
             yield
         finally:
             self.provision(self.catalog())
+
+    @contextmanager
+    def uncompressed(self, topic: str) -> Iterator[None]:
+        """Let the broker believe the offsets in this topic's records for a while."""
+        with self.admin as admin:
+            set_topic_setting(admin, topic, COMPRESSION, "uncompressed")
+            try:
+                yield
+            finally:
+                declared = self.catalog().config(self.catalog()[topic])[COMPRESSION]
+                set_topic_setting(admin, topic, COMPRESSION, declared)
 
     def open_lane(self) -> Lane:
         """Return a lane that no test has used: certificates, topics and rights."""

@@ -57,11 +57,6 @@ def rules(kafka: KafkaFixture, *bindings: AclBinding) -> Iterator[None]:
                 deleted.result(20)
 
 
-def provision_all(kafka: KafkaFixture) -> None:
-    """Undo what other tests of this worker changed in the settings of their lanes."""
-    provisioned(kafka, kafka.catalog())
-
-
 def provisioned(kafka: KafkaFixture, catalog: Catalog) -> Plan:
     """Provision, and return the plan as it was shown."""
     shown: list[Plan] = []
@@ -78,7 +73,6 @@ def test_foreign_rules_stay_and_are_shown(kafka: KafkaFixture, lane: Lane) -> No
         rule("backup", DENY, f"other-{lane}"),
         rule(lane_role(lane, LaneRole.CONSUMER), DENY, topic),
     )
-    provision_all(kafka)
     with rules(kafka, *foreign):
         with kafka.admin as admin:
             lines = plan(admin, kafka.catalog()).foreign_rules
@@ -134,7 +128,6 @@ def test_quotas_of_every_lanes_roles_are_on_the_broker(kafka: KafkaFixture, lane
 
 def test_a_changed_quota_is_planned_and_set_once(kafka: KafkaFixture, lane: Lane) -> None:
     """In the plan, a line for each; afterwards nothing is left to do."""
-    provision_all(kafka)
     catalog = with_quota(kafka.catalog(), lane, LaneQuota(request_percent=50.0))
     changes = provisioned(kafka, catalog).changes
     assert {type(change) for change in changes} == {SetQuota}

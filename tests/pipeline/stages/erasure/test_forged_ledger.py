@@ -6,7 +6,6 @@ from erasestream.pipeline.stages.erasure.pending_decisions import LEDGER_LAG_S
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import ledger_of
-from erasestream.topics.kafka.topic_admin import set_topic_setting
 from tests.kafka_fixture import KafkaFixture
 from tests.pipeline.stages.erasure.eraser_harness import ManualClock, run_until
 from tests.raw_kafka import RawKafka, batch, record
@@ -37,8 +36,7 @@ def test_false_offsets_in_a_ledger_end_no_grant(
 def forge(kafka: KafkaFixture, lane: Lane) -> None:
     """Write an offset that cannot be true to each partition, on brokers that do not check it."""
     topic = ledger_of(lane)
-    with kafka.admin as admin:
-        set_topic_setting(admin, topic, "compression.type", "uncompressed")
-    with RawKafka(kafka.cluster, lane_role(lane, LaneRole.ACCOUNT)) as raw:
+    account = lane_role(lane, LaneRole.ACCOUNT)
+    with kafka.uncompressed(topic), RawKafka(kafka.cluster, account) as raw:
         for number in range(kafka.catalog()[topic].partitions):
             assert raw.produce(topic, number, batch([record(1_000_000, b"")])).error == 0

@@ -14,7 +14,6 @@ from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.records import Partition, Record
-from erasestream.topics.kafka.topic_admin import set_topic_setting
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.raw_kafka import BatchHeader, Produced, RawKafka, batch, lz4_frame, record, varint
@@ -34,11 +33,10 @@ def raw(kafka: KafkaFixture, lane: Lane) -> Iterator[RawKafka]:
 
 
 @pytest.fixture
-def unnumbered(kafka: KafkaFixture, at: Partition) -> Partition:
+def unnumbered(kafka: KafkaFixture, at: Partition) -> Iterator[Partition]:
     """Return a partition of a topic whose broker believes the records' offsets."""
-    with kafka.admin as admin:
-        set_topic_setting(admin, at.topic, "compression.type", "uncompressed")
-    return at
+    with kafka.uncompressed(at.topic):
+        yield at
 
 
 def small(delta: int, value: bytes = b"") -> bytes:
