@@ -116,6 +116,18 @@ class Edges(StrEnum):
     AS_IS = "as_is"
 
 
+class OwnAlpha(StrEnum):
+    """Treatment of an image that has transparency of its own.
+
+    `auto` keeps it where it isolates the product already, and cuts out everything else; `keep`
+    takes it as the cut-out, whatever it shows; `cut` always cuts out the product.
+    """
+
+    AUTO = "auto"
+    KEEP = "keep"
+    CUT = "cut"
+
+
 class CutoutOptions(BaseModel):
     """Options of one cut-out; the defaults suit most uses."""
 
@@ -136,6 +148,7 @@ class CutoutOptions(BaseModel):
     quality: Annotated[int, Field(ge=1, le=100)] | None = None
     """Quality of jpg (default 90) and of WebP, which is lossless without it."""
     edges: Edges = Edges.CLEAN
+    own_alpha: OwnAlpha = OwnAlpha.AUTO
 
     @field_validator("crop_margin")
     @classmethod

@@ -21,3 +21,7 @@ Quality = Annotated[
 Edges = Annotated[
     options.Edges, Option(help="Whether to remove the old background's colour from soft edges.")
 ]
+OwnAlpha = Annotated[
+    options.OwnAlpha,
+    Option(help="Whether an image's own transparency is the cut-out (auto: if it isolates it)."),
+]

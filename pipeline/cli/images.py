@@ -22,7 +22,14 @@ from erasestream.pipeline.settings import Settings, load
 from erasestream.schemas.errors import SENTENCES, Code, ErasestreamError
 from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import Lane
-from erasestream.schemas.options import Channels, CutoutOptions, Edges, OutputFormat, Size
+from erasestream.schemas.options import (
+    Channels,
+    CutoutOptions,
+    Edges,
+    OutputFormat,
+    OwnAlpha,
+    Size,
+)
 from erasestream.topics.client.result_subscription import Delivery, ResultSubscription
 from erasestream.topics.client.upload_builder import checked_options
 from erasestream.topics.client.upload_producer import UploadProducer
@@ -57,6 +64,7 @@ def upload(
     bg_color: cutout_options.BgColor = None,
     quality: cutout_options.Quality = None,
     edges: cutout_options.Edges = Edges.CLEAN,
+    own_alpha: cutout_options.OwnAlpha = OwnAlpha.AUTO,
 ) -> None:
     """Send images, a few or millions; ends once the brokers have acknowledged all of them."""
     options = checked_options(
@@ -70,6 +78,7 @@ def upload(
             "bg_color": bg_color,
             "quality": quality,
             "edges": edges,
+            "own_alpha": own_alpha,
         }
     )
     settings = load()

@@ -93,10 +93,22 @@ class Result(Event):
 
 
 class Adjusted(StrEnum):
-    """Reduction that made an `auto` cut-out fit: lossy; or smaller, which is lossy as well."""
+    """Reduction that made an `auto` cut-out fit: lossy; or smaller, which is lossy as well.
+
+    `own_alpha`: the image's own transparency was kept and no model was run; alone, or with one of
+    the reductions.
+    """
 
     LOSSY = "lossy"
     SMALLER = "smaller"
+    OWN_ALPHA = "own_alpha"
+    OWN_ALPHA_LOSSY = "own_alpha_lossy"
+    OWN_ALPHA_SMALLER = "own_alpha_smaller"
+
+    @classmethod
+    def with_own_alpha(cls, reduction: "Adjusted | None") -> "Adjusted":
+        """Return the value for an image whose own transparency was kept."""
+        return cls.OWN_ALPHA if reduction is None else cls(f"{cls.OWN_ALPHA}_{reduction}")
 
 
 AdjustedField = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,64}$")]
@@ -109,6 +121,7 @@ class Cutout(Result):
 
     content_type: ContentType
     model: Text
+    """The worker's model, also where `adjusted` tells that it was not run."""
     model_sha256: Sha256
     model_version: Text
     steps_ms: Annotated[
@@ -125,8 +138,7 @@ class Cutout(Result):
     ] = Field(default_factory=dict)
     """Duration of each processing step in milliseconds, by name."""
     adjusted: AdjustedField | None = None
-    """Reduction of an `auto` cut-out: one of `Adjusted`, as text, so that older readers accept
-    newer values."""
+    """One of `Adjusted`, as text, so that older readers accept newer values."""
     data: Annotated[bytes, Field(repr=False)]
 
 

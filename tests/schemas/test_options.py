@@ -29,6 +29,7 @@ REFUSED = [
     {"quality": 0},
     {"quality": 90, "format": "png"},
     {"edges": "sharp"},
+    {"own_alpha": "ignore"},
 ]
 
 

@@ -57,6 +57,22 @@ def cut(picture: Picture, mask: NDArray[np.float32], options: CutoutOptions) -> 
     return Picture(image=cutout)
 
 
+def keep(picture: Picture, options: CutoutOptions) -> Picture:
+    """Return the picture with its own alpha and colours, or its alpha channel alone (L).
+
+    Colours are final wherever the picture's own alpha is soft: there is no old background in them
+    that could be estimated.
+    """
+    image = picture.image
+    if options.channels is Channels.ALPHA:
+        own = image.getchannel("A") if image.mode == "RGBA" else None
+        return Picture(image=own or Image.new("L", picture.size, 255))
+    cutout = image.convert("RGBA")
+    for box in strips(cutout.size):
+        cutout.paste(_without_hidden_colours(np.array(cutout.crop(box))), box)
+    return Picture(image=cutout)
+
+
 def arrange(cutout: Picture, options: CutoutOptions, *, limits: Limits = LIMITS) -> Picture:
     """Apply crop, size and background colour, in this order.
 

@@ -12,7 +12,7 @@ class Step(StrEnum):
 
     DECODE = "decode"
     RESIZE = "resize"
-    """To the model's input."""
+    """To the model's input.  No time, like `infer`, where the image's own alpha is kept."""
     INFER = "infer"
     COMPOSE = "compose"
     """The mask becomes the alpha channel, and edges lose the colour of the old background."""

@@ -76,7 +76,7 @@ def test_an_honest_reply_is_read() -> None:
         changed(8, (64_000_001).to_bytes(4, "little")),
         changed(12, b"\0\0\xc0\x7f"),
         changed(12, b"\0\0\x80\xbf"),
-        changed(protocol.CUTOUT.size - 1, b"\x03"),
+        changed(protocol.CUTOUT.size - 1, bytes([len(protocol.ADJUSTMENTS)])),
         changed(protocol.CUTOUT.size, b"GIF89a"),
         changed(protocol.CUTOUT.size, b"\xff\xd8\xff"),
     ],
