@@ -11,31 +11,40 @@ Rules, all of them:
 import io
 import struct
 from dataclasses import dataclass, field
-from functools import cache
+from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from erasestream.pipeline.stages.inference.imaging import png_metadata, webp_header
+from erasestream.pipeline.stages.inference.imaging import (
+    colour_spaces,
+    png_colour,
+    png_metadata,
+    profiles,
+    webp_header,
+)
+from erasestream.pipeline.stages.inference.imaging.colour_spaces import SRGB, ColourSpace
 from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
 from erasestream.schemas.errors import Code, InvalidImage
 from erasestream.schemas.events.images import Adjusted
 from erasestream.schemas.image_formats import JPEG, PNG, WEBP, sniff_content_type
 
 # Errors of Pillow for malformed files (it lets its parsers' errors through).
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError)
-_DAMAGED = (*_BROKEN, struct.error)
+_DAMAGED = (
+    OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, ArithmeticError,
+    AssertionError, struct.error,
+)  # fmt: skip
 
 _OPENERS: dict[str, type[ImageFile]] = {
     JPEG: JpegImageFile,
     PNG: PngImageFile,
     WEBP: WebPImageFile,
 }
-_TAIL = {JPEG: b"\xff\xd9", PNG: b"IEND\xaeB`\x82", WEBP: b""}
+_END_OF_JPEG = b"\xff\xd9"
 
 # EXIF 2.32, section 4.6.4: the transposition that makes the picture upright.
 _TRANSPOSITIONS = {
@@ -51,8 +60,6 @@ _SWAPS_SIDES = {5, 6, 7, 8}
 
 _BITS = 8
 """Bits of each value in Pillow."""
-_ROUNDING = 2
-"""Levels of 255 by which profiles that all describe sRGB differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,28 +104,48 @@ def decode(data: bytes, *, limits: Limits = LIMITS, draft: int | None = None) ->
     content_type = sniff_content_type(data)
     if content_type is None:
         raise InvalidImage(code=Code.UNSUPPORTED_FORMAT)
-    bits, profile = _BITS, None
-    if content_type == WEBP:
-        _check_webp(data, limits)
-    elif content_type == PNG:
-        bits = png_metadata.bit_depth(data)
-        data, profile = png_metadata.strip(data, max_profile_bytes=limits.max_profile_bytes)
+    file = _take_apart(data, content_type, limits)
     try:
-        image = _OPENERS[content_type](io.BytesIO(data))
+        image = _OPENERS[content_type](io.BytesIO(file.data))
         _check_size(image.width, image.height, limits)
-        if content_type == PNG and getattr(image, "n_frames", 1) > 1:
-            raise InvalidImage(code=Code.ANIMATED)
         size = image.size
         if draft is not None:
             image.draft(None, (draft, draft))
         image.load()
     except _DAMAGED as error:
-        raise InvalidImage(code=_failure_code(data, content_type, error)) from error
-    orientation = _orientation(image)
-    profile = profile or image.info.get("icc_profile")
-    upright = _transpose(_to_srgb(image, profile, bits, limits), orientation)
+        raise InvalidImage(code=_failure_code(file, error)) from error
+    orientation = _orientation(file.exif or image.info.get("exif"))
+    upright = _transpose(_to_srgb(image, file, limits), orientation)
     is_turned = orientation in _SWAPS_SIDES
     return Picture(image=upright, full_size=size[::-1] if is_turned else size)
+
+
+class _File(NamedTuple):
+    """A file for Pillow, and the facts that Pillow is not asked for."""
+
+    data: bytes
+    is_whole: bool
+    """Whether the file has its end."""
+    bits: int = _BITS
+    exif: bytes | None = None
+    profile: bytes | None = None
+    space: ColourSpace = SRGB
+    """Meaning of the colours where no profile can be used."""
+
+
+def _take_apart(data: bytes, content_type: str, limits: Limits) -> _File:
+    if content_type == WEBP:
+        _check_webp(data, limits)
+        return _File(data, is_whole=True)
+    if content_type == JPEG:
+        return _File(data, is_whole=data.endswith(_END_OF_JPEG))
+    png = png_metadata.read(data)
+    if png.animated:
+        raise InvalidImage(code=Code.ANIMATED)
+    colour = png_colour.describe(png.notes, max_profile_bytes=limits.max_profile_bytes)
+    return _File(
+        png.data, png.is_whole, png.bit_depth, png.exif, profile=colour.profile, space=colour.space
+    )
 
 
 def _check_webp(data: bytes, limits: Limits) -> None:
@@ -137,16 +164,21 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
         raise InvalidImage(limits.detail_for(Code.TOO_MANY_PIXELS), code=Code.TOO_MANY_PIXELS)
 
 
-def _failure_code(data: bytes, content_type: str, error: BaseException) -> Code:
+def _failure_code(file: _File, error: BaseException) -> Code:
     """Return truncated or corrupt: Pillow's decoders report them in different ways."""
-    if "truncated" in str(error).lower() or not data.endswith(_TAIL[content_type]):
+    if "truncated" in str(error).lower() or not file.is_whole:
         return Code.TRUNCATED
     return Code.CORRUPT
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(exif: object) -> int:
+    """Return the orientation by EXIF alone: other programs do not believe XMP either."""
+    if not isinstance(exif, bytes):
+        return 1
+    tags = Image.Exif()
     try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+        tags.load(exif)
+        return int(tags.get(ExifTags.Base.Orientation, 1))
     except _DAMAGED:
         return 1  # unreadable EXIF is ignored
 
@@ -156,9 +188,9 @@ def _transpose(image: Image.Image, orientation: int) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _to_srgb(image: Image.Image, profile: object, bits: int, limits: Limits) -> Image.Image:
+def _to_srgb(image: Image.Image, file: _File, limits: Limits) -> Image.Image:
     """Convert to 8-bit RGB, or RGBA if anything is transparent, by the image's profile if any."""
-    alpha = _alpha(image, bits)
+    alpha = _alpha(image, file.bits)
     match image.mode:
         case "I;16" | "I;16B" | "I":
             colours = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
@@ -170,7 +202,8 @@ def _to_srgb(image: Image.Image, profile: object, bits: int, limits: Limits) -> 
             colours = image
         case _:
             colours = image.convert("RGB")
-    colours = _apply_profile(colours, profile, limits)
+    profile = file.profile or image.info.get("icc_profile")
+    colours = _convert(colours, profile, file.space, limits)
     if alpha is not None:
         colours.putalpha(alpha)
     colours.info.clear()
@@ -197,43 +230,12 @@ def _alpha(image: Image.Image, bits: int) -> Image.Image | None:
     return None
 
 
-def _apply_profile(colours: Image.Image, profile: object, limits: Limits) -> Image.Image:
+def _convert(
+    colours: Image.Image, profile: object, space: ColourSpace, limits: Limits
+) -> Image.Image:
     if isinstance(profile, bytes) and 0 < len(profile) <= limits.max_profile_bytes:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            if colours.mode != "RGB" or not _is_srgb(source):
-                done = ImageCms.profileToProfile(colours, source, _srgb(), outputMode="RGB")
-                if done is not None:
-                    return done
-        except (ImageCms.PyCMSError, *_BROKEN):
-            pass  # an unusable profile, or one for another kind of pixels
-    return colours if colours.mode == "RGB" else colours.convert("RGB")
-
-
-def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
-    """Return whether a profile leaves sample colours unchanged, to skip a costly conversion.
-
-    Almost every profile is sRGB.  Its name proves nothing: linear profiles are called sRGB too.
-    """
-    # Optimising a transform pays for a whole picture only.
-    transform = ImageCms.buildTransform(
-        profile, _srgb(), "RGB", "RGB", flags=ImageCms.Flags.NOOPTIMIZE
-    )
-    done = ImageCms.applyTransform(_sample_colours(), transform)
-    if done is None:
-        return False
-    changes = np.asarray(done).astype(int) - np.asarray(_sample_colours())
-    return int(np.abs(changes).max()) <= _ROUNDING
-
-
-@cache
-def _sample_colours() -> Image.Image:
-    """Return an image with colours of every brightness and hue."""
-    levels = np.linspace(0, 255, 9).round().astype(np.uint8)
-    colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1)
-    return Image.fromarray(colours.reshape(len(levels), -1, 3))
-
-
-@cache
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+        done = profiles.to_srgb(colours, profile)
+        if done is not None:
+            return done
+    done = colour_spaces.to_srgb(colours, space)
+    return done if done.mode == "RGB" else done.convert("RGB")

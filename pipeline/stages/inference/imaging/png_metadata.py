@@ -1,104 +1,197 @@
-"""Metadata of a PNG, with bounds: its profile, its text, its bit depth.
+"""Take a PNG apart: its pixels, and the notes about them.
 
-Pillow refuses a whole picture for a profile or a text that unpacks to more than 1 MiB, which
-programs do write.  Here the profile has the limit of every profile, and text is dropped unless it
-may contain the orientation and is short.  Nothing is unpacked beyond its limit.
-Pure; files that are not PNG, or are damaged, are left to Pillow to refuse.
+Pillow refuses a whole picture if a note beside it is damaged or long, which programs do write.
+It is given the chunks that make pixels only: header, palette, transparent colour and data.
 
-Source: PNG specification, third edition, sections 5.3, 11.3.1.1 and 11.3.3.
+Rules, all of them:
+
+* A note with a wrong checksum does not count; of two of a kind the first counts, and only in a
+  place that is allowed.
+* A damaged header, a missing or damaged palette are damage of the picture.
+* Nothing is unpacked beyond a limit.
+
+Pure.  Source: PNG specification, third edition, sections 5.6, 11.2, 11.3 and 12.4 (order).
 """
 
+import struct
 import zlib
-from collections.abc import Iterator
 from typing import NamedTuple
 
-_SIGNATURE_BYTES = 8
-_FRAME_BYTES = 12
-"""Length, kind and checksum of a chunk."""
-_DEPTH_OFFSET = 24
-"""In the first chunk, the header, after signature, frame, width and height."""
+from erasestream.pipeline.stages.inference.imaging.png_chunks import Chunk, chunks
+from erasestream.schemas.errors import Code, InvalidImage
 
-_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
-_ORIENTATION_KEYWORDS = frozenset({b"Raw profile type exif", b"XML:com.adobe.xmp"})
-"""Keywords of text that contains an orientation."""
+_HEADER = slice(8, 33)
+"""The first chunk, with its frame."""
+_DEPTH_OFFSET, _COLOUR_OFFSET = 24, 25
+_GREY, _COLOUR, _PALETTE = 0, 2, 3
+_COLOURS = 256
+_FRAMES_BYTES = 8
+
+_BEFORE_DATA = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"tRNS", b"acTL"})
+_ANYWHERE = frozenset({b"eXIf", b"fcTL"})
+_NOTES = _BEFORE_DATA | _ANYWHERE
+_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_EXIF_KEYWORD = b"Raw profile type exif"
+"""Of the text in which programs wrote EXIF before PNG had a chunk for it."""
+_EXIF_HEAD_LINES = 3
 MAX_TEXT_BYTES = 1 << 20
-"""Limit of Pillow."""
 
 
-class StrippedPng(NamedTuple):
-    """A file that Pillow accepts, and the profile that was taken out of it."""
+class Png(NamedTuple):
+    """A file of pixels only, and the notes about them."""
 
     data: bytes
-    profile: bytes | None
+    is_whole: bool
+    """Whether the file has its end."""
+    bit_depth: int
+    animated: bool
+    exif: bytes | None
+    notes: dict[bytes, bytes]
+    """Content of the first valid chunk of each kind."""
 
 
-def strip(data: bytes, *, max_profile_bytes: int) -> StrippedPng:
-    """Take the profile out of a file, and drop text that is not needed or too long.
+def read(data: bytes) -> Png:
+    """Take a file apart.
 
-    The profile is None if there is none, if it is too long, or if it cannot be unpacked.
+    Raises `InvalidImage`: unsupported_format (of Apple's variant), truncated or corrupt.
     """
-    profile: bytes | None = None
-    kept, begin = [], 0
-    texts_left = len(_ORIENTATION_KEYWORDS)
-    for kind, at, end in _chunks(data):
-        if kind == b"iCCP":
-            profile = profile or _profile(data[_content(at, end)], max_profile_bytes)
-        elif kind in _TEXT:
-            if texts_left and _is_needed(kind, data[_content(at, end)]):
-                texts_left -= 1
-                continue
-        else:
-            continue
-        kept.append(data[begin:at])
-        begin = end
-    return StrippedPng(b"".join((*kept, data[begin:])) if begin else data, profile)
+    parts = _Parts(data)
+    for chunk in chunks(data):
+        parts.add(chunk)
+    return Png(
+        data=b"".join((data[: _HEADER.stop], parts.palette(), parts.transparency(), *parts.pixels)),
+        is_whole=parts.is_whole,
+        bit_depth=data[_DEPTH_OFFSET],
+        animated=parts.is_animated(),
+        exif=parts.notes.get(b"eXIf") or parts.exif_of_text,
+        notes=parts.notes,
+    )
 
 
-def bit_depth(data: bytes) -> int:
-    """Return the bits of each value, by the header."""
-    return data[_DEPTH_OFFSET] if len(data) > _DEPTH_OFFSET else 0
+class _Parts:
+    """The chunks of one file, sorted as they come."""
+
+    def __init__(self, data: bytes) -> None:
+        self._check_header(data)
+        self.is_whole = False
+        self.pixels: list[memoryview] = []
+        """Whole chunks of pixels, and the end."""
+        self.notes: dict[bytes, bytes] = {}
+        self.exif_of_text: bytes | None = None
+        """Of the first text that should contain it; a text that does not counts as empty."""
+        self._data = data
+        self._view = memoryview(data)
+        self._palette: bytes | None = None
+        self._has_first_frame = False
+
+    @staticmethod
+    def _check_header(data: bytes) -> None:
+        first = next(chunks(data), None)
+        if first is not None and first.kind == b"CgBI":
+            raise InvalidImage(code=Code.UNSUPPORTED_FORMAT)
+        if len(data) < _HEADER.stop:
+            raise InvalidImage(code=Code.TRUNCATED)
+        if first is None or first[:3] != (b"IHDR", _HEADER.start, _HEADER.stop):
+            raise InvalidImage(code=Code.CORRUPT)
+        if not first.is_valid:
+            raise InvalidImage(code=Code.CORRUPT)
+
+    def add(self, chunk: Chunk) -> None:
+        """Sort one chunk in."""
+        match chunk.kind:
+            case b"IDAT":
+                self.pixels.append(self._view[chunk.begin : chunk.end])
+            case b"IEND":
+                self.is_whole = True
+                self.pixels.append(self._view[chunk.begin : chunk.end])
+            case b"PLTE" if self._is_indexed and self._palette is None:
+                if not chunk.is_valid:
+                    raise InvalidImage(code=Code.CORRUPT)
+                self._palette = self._data[chunk.content]
+            case kind if chunk.is_valid and kind in _NOTES and self._is_allowed_here(kind):
+                if kind == b"fcTL" and not self.pixels:
+                    self._has_first_frame = True
+                self.notes.setdefault(kind, self._data[chunk.content])
+            case kind if chunk.is_valid and kind in _TEXTS and self.exif_of_text is None:
+                self.exif_of_text = _exif_of_text(kind, self._data[chunk.content])
+
+    def _is_allowed_here(self, kind: bytes) -> bool:
+        if self.pixels:
+            return kind in _ANYWHERE
+        if self._palette is None:
+            return kind != b"tRNS" or not self._is_indexed
+        return kind != b"cICP"
+
+    @property
+    def _is_indexed(self) -> bool:
+        return self._data[_COLOUR_OFFSET] == _PALETTE
+
+    def palette(self) -> bytes:
+        """Return the palette's chunk, nothing unless it is needed.
+
+        An index beyond its end has its last colour, as in browsers.
+        """
+        if not self._is_indexed:
+            return b""
+        colours = len(self._palette or b"") // 3
+        if not self._palette or not colours:
+            raise InvalidImage(code=Code.CORRUPT if self.is_whole else Code.TRUNCATED)
+        last = self._palette[3 * colours - 3 : 3 * colours]
+        whole = self._palette[: 3 * colours] + last * max(0, _COLOURS - colours)
+        return _chunk(b"PLTE", whole[: 3 * _COLOURS])
+
+    def transparency(self) -> bytes:
+        """Return the chunk with what is transparent, within the range of the values."""
+        content = self.notes.get(b"tRNS", b"")
+        colour, depth = self._data[_COLOUR_OFFSET], self._data[_DEPTH_OFFSET]
+        if colour == _PALETTE and content:
+            return _chunk(b"tRNS", content[:_COLOURS])
+        channels = {_GREY: 1, _COLOUR: 3}.get(colour, 0)
+        if not channels or len(content) < 2 * channels:
+            return b""
+        values = struct.unpack_from(f">{channels}H", content)
+        masked = (value & (1 << depth) - 1 for value in values)
+        return _chunk(b"tRNS", struct.pack(f">{channels}H", *masked))
+
+    def is_animated(self) -> bool:
+        """Return whether there are several pictures: frames, and one that is none of them."""
+        count = self.notes.get(b"acTL", b"")
+        if len(count) != _FRAMES_BYTES or b"fcTL" not in self.notes:
+            return False
+        return int.from_bytes(count[:4]) + (not self._has_first_frame) > 1
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, begin and end of each chunk, up to the first incomplete one."""
-    at = _SIGNATURE_BYTES
-    while at + _FRAME_BYTES <= len(data):
-        end = at + _FRAME_BYTES + int.from_bytes(data[at : at + 4])
-        if end > len(data):
-            return
-        yield data[at + 4 : at + 8], at, end
-        at = end
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
-def _content(at: int, end: int) -> slice:
-    return slice(at + 8, end - 4)
+def _exif_of_text(kind: bytes, content: bytes) -> bytes | None:
+    """Return the EXIF that is written in hexadecimal digits below a name and a length.
 
-
-def _profile(content: bytes, max_bytes: int) -> bytes | None:
-    _, _, rest = content.partition(b"\0")
-    return _unpack(rest[1:], max_bytes) if rest[:1] == b"\0" else None
-
-
-def _is_needed(kind: bytes, content: bytes) -> bool:
-    keyword, _, rest = content.partition(b"\0")
-    if keyword not in _ORIENTATION_KEYWORDS or len(rest) > MAX_TEXT_BYTES:
-        return False
+    None for another text; nothing if it is too long or invalid.
+    """
+    keyword, _, text = content.partition(b"\0")
+    if keyword != _EXIF_KEYWORD:
+        return None
     match kind:
         case b"zTXt":
-            return _unpack(rest[1:], MAX_TEXT_BYTES) is not None
-        case b"iTXt" if rest[:1] == b"\1":
-            # Compression method, language and translated keyword come first.
-            text = rest[2:].split(b"\0", 2)[-1]
-            return _unpack(text, MAX_TEXT_BYTES) is not None
-        case _:
-            return True
+            text = unpack(text[1:], MAX_TEXT_BYTES) or b""
+        case b"iTXt":  # whether it is packed, how, a language and a translated keyword come first
+            is_packed, text = text[:1] == b"\1", text[2:].split(b"\0", 2)[-1]
+            text = (unpack(text, MAX_TEXT_BYTES) or b"") if is_packed else text
+    try:
+        lines = text[:MAX_TEXT_BYTES].decode("ascii").split("\n")
+        return bytes.fromhex("".join(lines[_EXIF_HEAD_LINES:]))
+    except ValueError:
+        return b""
 
 
-def _unpack(packed: bytes, max_bytes: int) -> bytes | None:
-    """Return the unpacked bytes, None if there are more or they are invalid."""
+def unpack(packed: bytes, max_bytes: int) -> bytes | None:
+    """Return the unpacked bytes; None if they are more than that, invalid or cut off."""
     unpacker = zlib.decompressobj()
     try:
         done = unpacker.decompress(packed, max(1, max_bytes))  # 0 would mean no limit
     except zlib.error:
         return None
-    return None if unpacker.unconsumed_tail else done
+    return done if unpacker.eof else None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from erasestream.pipeline.stages.inference.imaging.decode import decode
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
@@ -117,6 +117,19 @@ def test_orientation_is_applied(kind: str, orientation: int) -> None:
     }[orientation]
     expected = turn(np.asarray(gradient()).astype(int))
     assert np.abs(pixels_of(picture) - expected).mean() < 4
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_orientation_in_xmp_alone_is_not_applied(kind: str) -> None:
+    """As in browsers, libvips and ImageMagick; EXIF decides."""
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    options = {"pnginfo": text} if kind == "PNG" else {"xmp": xmp}
+    assert decode(saved(gradient(), kind, **options)).size == (96, 64)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 8
+    assert decode(saved(gradient(), kind, exif=exif, **options)).size == (64, 96)
 
 
 def test_a_draft_is_smaller_and_knows_the_size_of_the_photo() -> None:

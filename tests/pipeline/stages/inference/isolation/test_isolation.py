@@ -25,7 +25,7 @@ from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.options import CutoutOptions, OutputFormat
 from tests.pipeline.stages.inference.isolation.escapes import ROOT, USERS, report_of
 from tests.pipeline.stages.inference.isolation.hostile_zygote import ENDS, ESCAPES
-from tests.pipeline.stages.inference.pictures import gradient, saved
+from tests.pipeline.stages.inference.pictures import gradient, png_chunk, saved
 
 EXPECTED_ENDS = {
     "memory bomb": "processing_crashed",
@@ -127,7 +127,9 @@ def pictures_of_all_kinds() -> dict[str, bytes]:
     exif = Image.Exif()
     exif[0x0112] = 6
     rgb = gradient()
+    plain = saved(rgb)
     return {
+        "high dynamic range": plain[:33] + png_chunk(b"cICP", b"\x09\x10\0\1") + plain[33:],
         "cmyk": saved(rgb.convert("CMYK"), "JPEG"),
         "grey": saved(rgb.convert("L"), "JPEG", progressive=True),
         "exif": saved(rgb, "JPEG", exif=exif, comment=b"a comment", xmp=xmp),
