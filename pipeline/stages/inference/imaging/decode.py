@@ -22,6 +22,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from erasestream.pipeline.stages.inference.imaging import (
     colour_spaces,
+    jpeg_coverage,
     png_colour,
     png_metadata,
     profiles,
@@ -108,6 +109,8 @@ def decode(data: bytes, *, limits: Limits = LIMITS, draft: int | None = None) ->
     try:
         image = _OPENERS[content_type](io.BytesIO(file.data))
         _check_size(image.width, image.height, limits)
+        if content_type == JPEG and (code := jpeg_coverage.missing(file.data)):
+            raise InvalidImage(code=code)
         size = image.size
         if draft is not None:
             image.draft(None, (draft, draft))

@@ -3,7 +3,7 @@
 Pillow allocates two whole canvases as soon as it opens a WebP, so its size has to be known before
 that.  Pillow reads the sizes of PNG and JPEG without allocating.  Pure.
 
-Source: RFC 9649, sections 2.4 (RIFF), 2.7 (VP8X), 3.4 (VP8L); RFC 6386, section 9.1 (VP8).
+Source: RFC 9649, sections 2.4 (RIFF), 2.7 (VP8X, ANMF), 3.4 (VP8L); RFC 6386, section 9.1 (VP8).
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,14 @@ from dataclasses import dataclass
 _ANIMATION = 0x02
 _KEY_FRAME = b"\x9d\x01\x2a"
 _LOSSLESS = 0x2F
+_FIRST_CHUNK = 12
+_CHUNK_HEADER = 8
+_SEVERAL = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebpHeader:
-    """Canvas in pixels, whether it is animated, and the length of the file by its header."""
+    """Canvas in pixels, whether it has several frames, and the length of the file by its header."""
 
     width: int
     height: int
@@ -24,7 +27,7 @@ class WebpHeader:
 
 
 def read_header(data: bytes) -> WebpHeader | None:
-    """Parse the first 30 bytes; return None if they are no header."""
+    """Parse the first 30 bytes, and count frames; return None if they are no header."""
     head = data[:30].ljust(30, b"\0")
     match head[12:16]:
         case b"VP8X":
@@ -39,9 +42,19 @@ def read_header(data: bytes) -> WebpHeader | None:
     return WebpHeader(
         width=size[0],
         height=size[1],
-        animated=head[12:16] == b"VP8X" and bool(head[20] & _ANIMATION),
+        animated=head[12:16] == b"VP8X" and bool(head[20] & _ANIMATION) and _has_frames(data),
         file_bytes=_number(head[4:8]) + 8,
     )
+
+
+def _has_frames(data: bytes) -> bool:
+    """Return whether there is a second frame: an animation with one is a still."""
+    frames, at = 0, _FIRST_CHUNK
+    while frames < _SEVERAL and at + _CHUNK_HEADER <= len(data):
+        frames += data[at : at + 4] == b"ANMF"
+        length = _number(data[at + 4 : at + 8])
+        at += _CHUNK_HEADER + length + length % 2
+    return frames >= _SEVERAL
 
 
 def _number(field: bytes) -> int:

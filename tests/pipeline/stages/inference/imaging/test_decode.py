@@ -1,6 +1,7 @@
 """Decoding untrusted files: formats, limits, orientation."""
 
 import os
+import struct
 from collections.abc import Callable
 
 import numpy as np
@@ -91,6 +92,38 @@ def test_an_animation_is_refused(kind: str) -> None:
     frames = [gradient().rotate(90 * turn) for turn in (1, 2)]
     data = saved(gradient(), kind, save_all=True, append_images=frames, duration=50)
     assert refusal(data) is Code.ANIMATED
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_an_animated_webp_of_one_frame_is_a_still(transparent: bool) -> None:
+    picture = gradient().convert("RGBA") if transparent else gradient()
+    if transparent:
+        picture.putpixel((3, 4), (0, 0, 0, 0))
+    data = one_frame(picture)
+    decoded = decode(data)
+    assert decoded.image.mode == picture.mode
+    assert np.array_equal(pixels_of(decoded)[5:], np.asarray(picture)[5:])
+    assert refusal(data[: len(data) // 2]) is Code.TRUNCATED
+
+
+def one_frame(still: Image.Image) -> bytes:
+    """Return an animated WebP with one frame, which Pillow does not write."""
+    file = saved(still, "WEBP", lossless=True)
+    bitstream = file[file.index(b"VP8L") :]
+    size = (still.width - 1).to_bytes(3, "little") + (still.height - 1).to_bytes(3, "little")
+    has_alpha = still.mode == "RGBA"
+    frame = bytes(6) + size + bytes(4) + bitstream
+    chunks = (
+        webp_chunk(b"VP8X", bytes([0x02 | 0x10 * has_alpha, 0, 0, 0]) + size)
+        + webp_chunk(b"ANIM", bytes(6))
+        + webp_chunk(b"ANMF", frame)
+    )
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WEBP" + chunks
+
+
+def webp_chunk(kind: bytes, content: bytes) -> bytes:
+    """Return one chunk of a WebP."""
+    return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
 
 
 def test_of_a_file_with_several_pictures_the_first_is_decoded() -> None:
