@@ -36,6 +36,8 @@ MIN_FILLED = 0.8
 """Share of a rectangle: watermarks leave more of it, and products like picture frames less."""
 MIN_FILLED_DISC = 0.7
 """The same, of a disc, which fills a rectangle to 0.785."""
+MAX_MARGIN = 0.01
+"""Empty share of a side beside a photo that counts as reaching the border."""
 MAX_RADIUS = 0.375
 """Of rounded corners, as a share of the shorter side: half would be a disc."""
 MAX_DEVIATION_PX = 0.5
@@ -146,7 +148,10 @@ class _Shape(NamedTuple):
             top=solid.argmax(axis=0),
             bottom=solid[::-1].argmax(axis=0),
             filled=float(solid.mean()),
-            reaches_borders=bool(rows[0] and rows[-1] and columns[0] and columns[-1]),
+            reaches_borders=all(
+                line[: 1 + int(len(line) * MAX_MARGIN)].any()
+                for line in (rows, rows[::-1], columns, columns[::-1])
+            ),
         )
 
     @property

@@ -1,6 +1,7 @@
 """Alpha channels for tests: of products that are cut out already, and of photos."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,8 +102,19 @@ def _zoomed(alpha: Image.Image, part: Box) -> Image.Image:
     return alpha.resize((SIDE, SIDE), box=part)
 
 
-def products() -> Iterator[tuple[str, Image.Image]]:
-    """Yield alpha channels that isolate a product."""
+@cache
+def products() -> Mapping[str, Image.Image]:
+    """Return alpha channels that isolate a product, by name."""
+    return dict(_products())
+
+
+@cache
+def photos(width: int = SIDE, height: int = SIDE) -> Mapping[str, Image.Image]:
+    """Return alpha channels of photos whose background is still there, by name."""
+    return dict(_photos(width, height))
+
+
+def _products() -> Iterator[tuple[str, Image.Image]]:
     shirt, bottle, ball = drawn(SHIRT), drawn(BOTTLE), drawn(disc(70, 50, 170, 150))
     yield "shirt", shirt
     yield "shirt, hard edges", drawn(SHIRT, scale=1)
@@ -164,9 +176,7 @@ def products() -> Iterator[tuple[str, Image.Image]]:
     yield "next to nothing", Image.new("L", (SIDE, SIDE), 3)
 
 
-def photos(width: int, height: int) -> Iterator[tuple[str, Image.Image]]:
-    """Yield alpha channels of photos whose background is still there."""
-
+def _photos(width: int, height: int) -> Iterator[tuple[str, Image.Image]]:
     def of(draw: Draw, *, scale: int = 4) -> Image.Image:
         return drawn(draw, width=width, height=height, scale=scale)
 
@@ -180,9 +190,11 @@ def photos(width: int, height: int) -> Iterator[tuple[str, Image.Image]]:
         for scale in (1, 4):
             rounded = of(box(*whole, corner=share * shorter), scale=scale)
             yield f"corners rounded to {share}, drawn at {scale}", rounded
+    margin = box(2, 1, width - 2, height - 1, corner=0.1 * shorter)
+    yield "rounded corners within a narrow margin", of(margin)
     upper = of(box(0, 0, width, 2 * height, corner=0.2 * shorter))
     yield "upper corners rounded", upper
-    square = drawn(box(0, 0, SIDE, SIDE, corner=50), scale=8)
+    square = drawn(box(0, 0, SIDE, SIDE, corner=50))
     yield "elliptical corners", square.resize((width, height), Image.Resampling.BILINEAR)
     frame = of(box(*inner), scale=1)
     yield "frame", frame

@@ -22,7 +22,7 @@ from tests.pipeline.stages.inference.alphas import SIDE, box, drawn, photos, pro
 from tests.pipeline.stages.inference.pictures import png_chunk, saved
 
 DARK, BRIGHT, HIDDEN = (20, 24, 28), (240, 235, 230), (9, 200, 90)
-PRODUCTS = dict(products())
+PRODUCTS = products()
 SHADOW = PRODUCTS["bottle with a soft shadow"]
 
 
@@ -104,12 +104,12 @@ def test_every_kind_of_alpha_channel_counts(segmenter: Segmenter, data: bytes) -
     assert (values(done)[..., 3] == np.asarray(SHADOW)).all()
 
 
-@pytest.mark.parametrize("name", dict(photos(SIDE, SIDE)))
+@pytest.mark.parametrize("name", photos())
 def test_a_photo_with_an_alpha_channel_loses_its_background(
     segmenter: Segmenter, name: str
 ) -> None:
     """And what is transparent in it stays so."""
-    alpha = dict(photos(SIDE, SIDE))[name]
+    alpha = photos()[name]
     done = cut_out_once(segmenter, saved(photo(alpha)), CutoutOptions())
     assert done.adjusted is None
     seen = values(done)[..., 3]

@@ -7,7 +7,7 @@ from erasestream.pipeline.stages.inference.imaging.own_alpha import is_kept, iso
 from erasestream.schemas.options import OwnAlpha
 from tests.pipeline.stages.inference.alphas import SIDE, photos, products
 
-PRODUCTS = dict(products())
+PRODUCTS = products()
 SIZES = [(SIDE, SIDE), (480, 300), (96, 200)]
 
 
@@ -25,10 +25,10 @@ def test_alpha_that_isolates_a_product_is_recognised(name: str) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("name", dict(photos(SIDE, SIDE)))
+@pytest.mark.parametrize("name", photos())
 def test_a_photo_with_an_alpha_channel_is_still_a_photo(name: str, size: tuple[int, int]) -> None:
     """Frames, rounded corners, strips, watermarks and vignettes isolate nothing."""
-    alpha = dict(photos(*size))[name]
+    alpha = photos(*size)[name]
     for turned in (alpha, *(alpha.transpose(each) for each in Image.Transpose)):
         assert not isolates_product(picture(turned))
 
@@ -57,7 +57,7 @@ def test_the_smallest_pictures_are_judged(size: tuple[int, int], level: int) -> 
 
 @pytest.mark.parametrize("name", ["shirt", "frame"])
 def test_an_option_decides_either_way(name: str) -> None:
-    alpha = (PRODUCTS | dict(photos(SIDE, SIDE)))[name]
+    alpha = {**PRODUCTS, **photos()}[name]
     assert is_kept(picture(alpha), OwnAlpha.KEEP)
     assert not is_kept(picture(alpha), OwnAlpha.CUT)
     assert is_kept(picture(alpha), OwnAlpha.AUTO) == (name == "shirt")

@@ -23,6 +23,7 @@ from erasestream.pipeline.stages.inference.sandbox.restrictions import (
 )
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.options import CutoutOptions, OutputFormat
+from tests.pipeline.stages.inference.alphas import photos, products
 from tests.pipeline.stages.inference.isolation.escapes import ROOT, USERS, report_of
 from tests.pipeline.stages.inference.isolation.hostile_zygote import ENDS, ESCAPES
 from tests.pipeline.stages.inference.pictures import gradient, png_chunk, saved
@@ -128,6 +129,8 @@ def pictures_of_all_kinds() -> dict[str, bytes]:
     exif[0x0112] = 6
     rgb = gradient()
     plain = saved(rgb)
+    alphas = products()["shirt"], photos()["corners rounded to 0.2, drawn at 4"]
+    product, rounded = (Image.merge("RGBA", (alpha,) * 4) for alpha in alphas)
     return {
         "high dynamic range": plain[:33] + png_chunk(b"cICP", b"\x09\x10\0\1") + plain[33:],
         "cmyk": saved(rgb.convert("CMYK"), "JPEG"),
@@ -139,6 +142,8 @@ def pictures_of_all_kinds() -> dict[str, bytes]:
         "png exif": saved(rgb.convert("LA"), "PNG", exif=exif),
         "webp": saved(rgb.convert("RGBA"), "WEBP", exif=exif, xmp=xmp, icc_profile=profile),
         "lossless": saved(rgb, "WEBP", lossless=True),
+        "cut out": saved(product),
+        "rounded": saved(rounded),
     }
 
 
@@ -151,7 +156,8 @@ async def test_pictures_of_all_kinds_are_cut_out_in_the_sandbox(tiny_model: Inst
         for output in OutputFormat:
             options = CutoutOptions(format=output)
             cutout = await pool.cut_out(picture, options)
-            assert cutout.data == cut_out_once(segmenter, picture, options).data
+            here = cut_out_once(segmenter, picture, options)
+            assert (cutout.data, cutout.adjusted) == (here.data, here.adjusted)
             assert Image.open(io.BytesIO(cutout.data)).size == (cutout.width, cutout.height)
     await pool.close()
 
