@@ -80,7 +80,9 @@ FAILURE_CODES = (
 
 SENTENCES: dict[Code, str] = {
     Code.EMPTY: "The upload has no bytes: send the image itself as the value.",
-    Code.UNSUPPORTED_FORMAT: "This is not a JPEG, PNG or WebP image: convert it and send it again.",
+    Code.UNSUPPORTED_FORMAT: (
+        "This kind of image is not supported: convert it to a common JPEG, PNG or WebP."
+    ),
     Code.TRUNCATED: "The image ends too early, probably cut off in transit: send it again.",
     Code.CORRUPT: "The image is damaged and cannot be decoded: save it again and resend it.",
     Code.TOO_LARGE: "The image exceeds the size limit: send a smaller file.",

@@ -23,6 +23,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from erasestream.pipeline.stages.inference.imaging import (
     colour_spaces,
     jpeg_coverage,
+    jpeg_metadata,
     png_colour,
     png_metadata,
     profiles,
@@ -45,7 +46,6 @@ _OPENERS: dict[str, type[ImageFile]] = {
     PNG: PngImageFile,
     WEBP: WebPImageFile,
 }
-_END_OF_JPEG = b"\xff\xd9"
 
 # EXIF 2.32, section 4.6.4: the transposition that makes the picture upright.
 _TRANSPOSITIONS = {
@@ -141,7 +141,8 @@ def _take_apart(data: bytes, content_type: str, limits: Limits) -> _File:
         _check_webp(data, limits)
         return _File(data, is_whole=True)
     if content_type == JPEG:
-        return _File(data, is_whole=data.endswith(_END_OF_JPEG))
+        jpeg = jpeg_metadata.read(data)
+        return _File(jpeg.data, jpeg.is_whole, exif=jpeg.exif, profile=jpeg.profile)
     png = png_metadata.read(data)
     if png.animated:
         raise InvalidImage(code=Code.ANIMATED)
