@@ -7,8 +7,8 @@ An alpha channel isolates a product, except where one of these holds:
 
 * Less than a hundredth of the picture is transparent.
 * It frames a photo: what is opaque is a rectangle with sides that are straight to the pixel, after
-  rows and columns that are empty are left out, and it has few holes.  Its corners may be rounded
-  if it reaches all four borders of the picture.
+  rows and columns that are empty are left out, it has few holes, and it takes a quarter of the
+  picture.  Its corners may be rounded if it reaches all four borders of the picture.
 * It fades a photo out: alpha falls gradually, in the same way on opposite sides.
 
 So a disc is a product (a plate more often than a photo in a circle), and so is whatever is
@@ -36,6 +36,8 @@ MIN_FILLED = 0.8
 """Share of a rectangle: watermarks leave more of it, and products like picture frames less."""
 MIN_FILLED_DISC = 0.7
 """The same, of a disc, which fills a rectangle to 0.785."""
+MIN_FRAMED = 0.25
+"""Share of a picture that a photo in a frame takes; a smaller rectangle is a product."""
 MAX_MARGIN = 0.01
 """Empty share of a side beside a photo that counts as reaching the border."""
 MAX_RADIUS = 0.375
@@ -129,6 +131,8 @@ class _Shape(NamedTuple):
     bottom: Counts
     filled: float
     """Share of its rectangle."""
+    share: float
+    """Share of the picture that its rectangle takes."""
     reaches_borders: bool
     """Whether it reaches all borders of the picture."""
 
@@ -148,6 +152,7 @@ class _Shape(NamedTuple):
             top=solid.argmax(axis=0),
             bottom=solid[::-1].argmax(axis=0),
             filled=float(solid.mean()),
+            share=solid.size / levels.size,
             reaches_borders=all(
                 line[: 1 + int(len(line) * MAX_MARGIN)].any()
                 for line in (rows, rows[::-1], columns, columns[::-1])
@@ -168,7 +173,7 @@ class _Shape(NamedTuple):
 
     def is_rectangle(self) -> bool:
         """Return whether it is a rectangle, perhaps with rounded corners, with few holes."""
-        if self.filled < MIN_FILLED:
+        if self.filled < MIN_FILLED or self.share < MIN_FRAMED:
             return False
         square = self._deviation(((0, 0),) * 4)
         if square <= MAX_DEVIATION_PX:

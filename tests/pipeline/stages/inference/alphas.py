@@ -160,6 +160,7 @@ def _products() -> Iterator[tuple[str, Image.Image]]:
         "box from above",
         drawn(polygon((38, 72), (120, 43), (202, 72), (202, 168), (120, 206), (38, 168))),
     )
+    yield "matchbox, drawn with a ruler", drawn(box(70, 80, 170, 200))
     yield "book, not quite straight", drawn(polygon((38, 48), (202, 52), (199, 192), (41, 190)))
     yield "towel", drawn(_wavy(3, 30))
     yield "towel that reaches all borders", drawn(_wavy(4, 0))
