@@ -36,6 +36,9 @@ from erasestream.topics.kafka.transaction.loop import TransactionalLoop
 
 FINDING_TIMEOUT_S = 5.0
 OPEN_ANSWER_S = 5.0
+ORIGINAL_WAIT_S = 0.02
+"""Longest wait for an original while other partitions wait: most have been read ahead, and an
+undeliverable batch or an absent leader must delay one partition only."""
 """Longest wait for an answer while a transaction is open: several fit into its timeout."""
 
 
@@ -51,7 +54,8 @@ def router_stage(settings: Settings, stopping: Event) -> Iterator[RouterStage]:
         findings = LedgerFindings(writes=writer, partitions=partitions)
         quarantine = QuarantineRegistry(findings.report_quarantined)
         view = opened.enter_context(consent_view(connection, catalog, report=findings.report))
-        originals = opened.enter_context(closing(RecordFetcher(connection=connection)))
+        fetcher = RecordFetcher(connection=connection, max_wait_s=ORIGINAL_WAIT_S)
+        originals = opened.enter_context(closing(fetcher))
         admin = opened.enter_context(Admin(connection, timeout_s=OPEN_ANSWER_S))
         loop = TransactionalLoop(
             connection=connection,

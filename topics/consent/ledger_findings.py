@@ -32,7 +32,7 @@ from erasestream.topics.kafka.records import Partition
 log = logging.getLogger(__name__)
 
 RETRY_S = 10.0
-WAIT_S = 0.2
+WAIT_S = 0.02
 """Longest wait for an answer; one that takes longer is taken later, and holds up its lane alone."""
 MAX_WAITING = 1000
 """Waiting findings of a lane, beyond which they are only counted."""

@@ -54,7 +54,12 @@ class InferenceStage:
         self._is_assigned = False
         self._has_started = False
         self._client_log = ClientLogFilter()
-        lookahead = LookAhead(on_failure=exit_process, children=children)
+        lookahead = LookAhead(
+            on_failure=exit_process,
+            on_full=self._on_full,
+            on_room=self._on_room,
+            children=children,
+        )
         self._app = create_app(
             bootstrap_servers=bootstrap_servers,
             tls=tls,
@@ -105,6 +110,12 @@ class InferenceStage:
             raise
         except BaseException as error:  # noqa: BLE001 - the process ends
             exit_process(error)
+
+    def _on_full(self, partition: Any) -> None:
+        self._app.consumer.on_buffer_full(partition)
+
+    def _on_room(self, partition: Any) -> None:
+        self._app.consumer.on_buffer_drop(partition)
 
     def _log_if_ready(self) -> None:
         if self.is_ready():

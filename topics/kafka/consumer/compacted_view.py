@@ -36,6 +36,9 @@ from erasestream.topics.kafka.records import Partition, Record
 Mark = Mapping[Partition, int]
 """Per partition the offset after the last record that counts."""
 
+MAX_READ = 100
+"""Records that are applied at once: a flood in one lane delays what waits for other lanes' by so
+many."""
 POLL_S = 0.05
 STUCK_S = 0.2
 """Longest wait for the end offset of a partition that was not reached before."""
@@ -132,7 +135,7 @@ class CompactedView:
         if first is None:
             return 0
         # Not `consume` alone, which waits for as many as it was asked for.
-        messages = [first, *self._consumer.consume(1000, 0)]
+        messages = [first, *self._consumer.consume(MAX_READ - 1, 0)]
         messages.reverse()
         count = 0
         while messages:

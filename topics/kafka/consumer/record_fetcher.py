@@ -18,12 +18,14 @@ are bounded in bytes and in number.  Rules, all of them:
   arrives for `READ_AHEAD_TIMEOUT_S` on the way to an offset, the offset is sought.
 * A record is deleted if its broker reports exactly its offset as out of range, or if another
   record arrives first once the offset was sought.
-* No answer within `ANSWER_TIMEOUT_S` is `Unavailable`; the record may exist or not.
+* No answer within `ANSWER_TIMEOUT_S` is `Unavailable`; the record may exist or not.  So is one that
+  takes longer than the caller waits (`max_wait_s`): it asks again, and others meanwhile.
 * Headers are parsed only of records that are asked for: a record can have millions.
 
 One thread.
 """
 
+import math
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -53,6 +55,26 @@ ANSWER_TIMEOUT_S = 10.0
 READ_AHEAD_TIMEOUT_S = 1.0
 """Longest wait for a record before the one that was asked for."""
 POLL_S = 0.1
+
+
+class _Question:
+    """An offset that is asked for, by one call or by several in a row."""
+
+    def __init__(self, offset: int, clock: Clock) -> None:
+        self.offset = offset
+        self.skipped_bytes = 0
+        self._clock = clock
+        self.arrived()
+        self.ask()
+
+    def ask(self) -> None:
+        """Note that a caller waits for the record, or will ask again soon."""
+        self.wanted = Deadline(ANSWER_TIMEOUT_S, self._clock)
+
+    def arrived(self) -> None:
+        """Note that a record of the partition has arrived."""
+        self.answer = Deadline(ANSWER_TIMEOUT_S, self._clock)
+        self.ahead = Deadline(READ_AHEAD_TIMEOUT_S, self._clock)
 
 
 @dataclass
@@ -96,13 +118,22 @@ class _ReadAhead:
 class RecordFetcher:
     """Uploads by partition and offset."""
 
-    def __init__(self, *, connection: Connection, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        connection: Connection,
+        max_wait_s: float = math.inf,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """`max_wait_s`: longest wait of one call."""
         self._clock = clock
+        self._max_wait_s = max_wait_s
         self.received = 0
         """Records from the brokers, including those that were not asked for."""
         self._errors = ClientErrorState()
         self._broker_loss = BrokerLossDetector(connection, self._errors)
         self._reading: dict[Partition, _ReadAhead] = {}
+        self._questions: dict[Partition, _Question] = {}
         self._settings = connection.settings(
             self._errors,
             group_id=connection.role,  # never joined: partitions are assigned
@@ -119,39 +150,47 @@ class RecordFetcher:
     def read(self, at: Partition, offset: int) -> Record | None:
         """Return the record at this offset; None if it is deleted.
 
-        Raises `Unavailable` if the broker does not answer: the record may exist or not.
+        Raises `Unavailable` if the broker does not answer in time: the record may exist or not.
         """
-        deadline, ahead_deadline = self._deadlines()
-        skipped_bytes = 0
+        question = self._ask(at, offset)
+        wait = Deadline(self._max_wait_s, self._clock)
         while True:
             ahead = self._seek(at, offset)
-            skipped_bytes += ahead.skip_to(offset)
+            question.skipped_bytes += ahead.skip_to(offset)
             if ahead.records:
+                del self._questions[at]
                 return Record.of(ahead.records.popleft())
             if ahead.missing is not None:
                 self._drop(at)
                 if ahead.missing == offset:
+                    del self._questions[at]
                     return None
                 # Another offset is out of range, before this one or of an earlier assignment:
                 # librdkafka can report it after that ended, and may stop the next one with it.
                 continue
             if ahead.sought != offset and (
-                skipped_bytes > MAX_SKIP_BYTES or ahead_deadline.has_passed
+                question.skipped_bytes > MAX_SKIP_BYTES or question.ahead.has_passed
             ):
                 self._drop(at)
                 continue
-            if self._receive(at) == at:
-                deadline, ahead_deadline = self._deadlines()
-            elif deadline.has_passed:
-                error = self._errors.explain(f"reading {at} again: no answer")
-                self._give_up(at)
-                raise error
+            if self._receive(at, wait.slice_s(POLL_S)) != at:
+                self._raise_if_late(at, question, wait)
 
-    def _deadlines(self) -> tuple[Deadline, Deadline]:
-        return (
-            Deadline(ANSWER_TIMEOUT_S, self._clock),
-            Deadline(READ_AHEAD_TIMEOUT_S, self._clock),
-        )
+    def _ask(self, at: Partition, offset: int) -> _Question:
+        question = self._questions.get(at)
+        if question is None or question.offset != offset:
+            question = self._questions[at] = _Question(offset, self._clock)
+        question.ask()
+        return question
+
+    def _raise_if_late(self, at: Partition, question: _Question, wait: Deadline) -> None:
+        if question.answer.has_passed:
+            error = self._errors.explain(f"reading {at} again: no answer")
+            del self._questions[at]
+            self._give_up(at)
+            raise error
+        if wait.has_passed:
+            raise Unavailable(f"reading {at} again: no answer yet")
 
     def close(self) -> None:
         """Close the consumer."""
@@ -181,15 +220,17 @@ class RecordFetcher:
             lost, self._consumer = self._consumer, Consumer(self._settings)
             lost.close()
 
-    def _receive(self, asked: Partition) -> Partition | None:
+    def _receive(self, asked: Partition, timeout_s: float) -> Partition | None:
         """Take the next message; return the partition if it was a record."""
-        message = self._consumer.poll(POLL_S)
+        message = self._consumer.poll(timeout_s)
         if message is None:
             return None
         at = Partition(str(message.topic()), message.partition() or 0)
         error = message.error()
         if error is None:
             self.received += 1
+            if (question := self._questions.get(at)) is not None:
+                question.arrived()
             if (ahead := self._reading.get(at)) is not None:
                 if ahead.add(message):
                     self._evict(asked)
@@ -207,11 +248,14 @@ class RecordFetcher:
         return None
 
     def _evict(self, asked: Partition) -> None:
-        """Drop the largest partition that was not asked for, if too much was read ahead."""
+        """Drop the largest partition but the one asked for, if too much was read ahead."""
         sizes = {at: sum(map(len, ahead.records)) for at, ahead in self._reading.items()}
         others = [at for at in sizes if at != asked]
         if others and sum(sizes.values()) > MAX_HELD_BYTES:
             self._drop(max(others, key=lambda at: sizes[at]))
         for at in others:
+            question = self._questions.get(at)
+            if question is not None and not question.wanted.has_passed:
+                continue
             if at in self._reading and len(self._reading[at].records) > MAX_HELD_RECORDS:
                 self._drop(at)

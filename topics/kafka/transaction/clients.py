@@ -31,7 +31,6 @@ class TransactionalClients:
     ) -> None:
         self.errors = ClientErrorState()
         with ExitStack() as opened:
-            admin = opened.enter_context(Admin(connection))
             self.producer = TransactionalProducer(
                 connection=connection, instance=instance, stopping=stopping, errors=self.errors
             )

@@ -22,10 +22,10 @@ from erasestream.topics.kafka.transaction.start_offsets import StartOffset
 
 PREFETCH_KBYTES = 64_000
 """Bound of the records that are read ahead, in kilobytes: about one of the largest."""
-SMALL_READ = 500
+SMALL_READ = 200
 SMALL_READ_BYTES = 5_000_000
-"""Bounds of a small read: small, so that reading and writing overlap, and large enough that the
-handler's requests, once per read, cost little."""
+"""Bounds of a small read: small, so that reading and writing overlap and no lane waits long for
+another's, and large enough that the handler's requests, once per read, cost little."""
 
 
 class AssignmentListener(Protocol):

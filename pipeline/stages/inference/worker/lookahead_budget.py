@@ -1,74 +1,97 @@
-"""A budget of records, bytes and children for the records that are worked on ahead.
+"""A budget of records and bytes for the uploads that are worked on ahead, divided among partitions.
 
-* A record begins if it fits, or if nothing else is held: one upload is taken whatever its size.
-* Making a result needs a free child, and that the held bytes do not exceed the budget, unless
-  the record is the first of its partition: small uploads may have large results, but what is
-  held waits for the first ones, which must not wait for it.
+* The first record of each partition always fits, since everything that is held may wait for it.
+* Half of the budget is divided among the lanes that have uploads, and each lane's share among its
+  partitions that have some.  The other half is for those that come later: what one lane or one
+  slow image holds never leaves another partition without room.
 * A result counts once it exists, so each child can exceed the budget by one result, and so can
-  the first record of each partition.
-* Waiters look again, the oldest first, whenever something becomes free.
+  the first record of each partition (64 MB at most).
+
+Pure.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import Hashable
+from typing import Protocol
 
 MAX_BYTES = 128_000_000
-"""Uploads and their results.  Each child can exceed this by one result, and so can the first
-record of each partition (64 MB at most)."""
-MAX_COUNT = 64
+"""Uploads and their results."""
+MAX_COUNT = 256
 """Records: a worker that loses its partitions has worked on as many in vain."""
 
-_Task = asyncio.Task[None]
 
+class Upload(Protocol):
+    """The facts about an upload that the budget counts."""
 
-class LookAheadBudget:
-    """Bytes held by each task, and the children that are free.  For one event loop."""
+    @property
+    def lane(self) -> Hashable:
+        """The lane."""
 
-    def __init__(self, *, children: int, max_bytes: int, max_count: int) -> None:
-        self._free_children = children
-        self._max_bytes = max_bytes
-        self._max_count = max_count
-        self._held: dict[_Task, int] = {}
-        self._freed = asyncio.Event()
+    @property
+    def partition(self) -> Hashable:
+        """The partition, of this lane alone."""
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the uploads and results that are held now."""
-        return sum(self._held.values())
+        """Bytes of the upload."""
 
-    async def wait_for_room(self, more_bytes: int) -> None:
-        """Wait until another record fits."""
-        while not self._has_room_for(more_bytes):
-            await self._freed.wait()
 
-    def hold(self, task: _Task, count: int) -> None:
-        """Count bytes that are held for a task, in addition to those counted before."""
-        self._held[task] = self._held.get(task, 0) + count
+class LookAheadBudget:
+    """Uploads that wait, and the bytes of those that have begun."""
 
-    def release(self, task: _Task) -> None:
-        """Free the bytes of a task."""
-        del self._held[task]
-        self._wake_waiters()
+    def __init__(self, *, max_bytes: int, max_count: int) -> None:
+        self._max_bytes = max_bytes
+        self._max_count = max_count
+        self._unfinished: dict[Hashable, Counter[Hashable]] = {}
+        """How many uploads of each lane and partition wait or have begun."""
+        self._bytes: Counter[Hashable] = Counter()
+        self._begun: Counter[Hashable] = Counter()
+        self._all_begun = 0
+        self.held_bytes = 0
+        """Bytes of the uploads that have begun, and of their results."""
 
-    @asynccontextmanager
-    async def child(self, *, is_first: Callable[[], bool]) -> AsyncIterator[None]:
-        """Occupy a child, as soon as one is free and the budget allows."""
-        while not self._free_children or not (self.held_bytes <= self._max_bytes or is_first()):
-            await self._freed.wait()
-        self._free_children -= 1
-        try:
-            yield
-        finally:
-            self._free_children += 1
-            self._wake_waiters()
+    def add(self, upload: Upload) -> None:
+        """Count an upload that waits."""
+        self._unfinished.setdefault(upload.lane, Counter())[upload.partition] += 1
 
-    def _has_room_for(self, more_bytes: int) -> bool:
-        if not self._held:
+    def allows(self, upload: Upload) -> bool:
+        """Return whether an upload that waits may begin."""
+        at, more = upload.partition, upload.held_bytes
+        if not self._begun[at]:
             return True
-        fits = self.held_bytes + more_bytes <= self._max_bytes
-        return fits and len(self._held) < self._max_count
+        sharing = len(self._unfinished) * len(self._unfinished[upload.lane])
+        return (
+            self._begun[at] < self._max_count // 2 // sharing
+            and self._bytes[at] + more <= self._max_bytes // 2 // sharing
+            and self._all_begun < self._max_count
+            and self.held_bytes + more <= self._max_bytes
+        )
 
-    def _wake_waiters(self) -> None:
-        freed, self._freed = self._freed, asyncio.Event()
-        freed.set()
+    def begin(self, upload: Upload) -> None:
+        """Count an upload that begins."""
+        self._begun[upload.partition] += 1
+        self._all_begun += 1
+        self.hold(upload, upload.held_bytes)
+
+    def hold(self, upload: Upload, more_bytes: int) -> None:
+        """Count more bytes that are held for an upload; negative ones for less."""
+        self._bytes[upload.partition] += more_bytes
+        self.held_bytes += more_bytes
+
+    def release(self, upload: Upload, result_bytes: int) -> None:
+        """Count an upload that has begun, and its result, no more."""
+        self.hold(upload, -upload.held_bytes - result_bytes)
+        self._begun[upload.partition] -= 1
+        self._all_begun -= 1
+        self.remove(upload)
+
+    def remove(self, upload: Upload) -> None:
+        """Count an upload no more that has not begun."""
+        partitions = self._unfinished[upload.lane]
+        partitions[upload.partition] -= 1
+        if partitions[upload.partition]:
+            return
+        for counts in (partitions, self._bytes, self._begun):
+            del counts[upload.partition]
+        if not partitions:
+            del self._unfinished[upload.lane]

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+from faust.types import TP
+
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
 from erasestream.pipeline.stages.inference.worker.client_log_filter import ClientLogFilter
 from erasestream.pipeline.stages.inference.worker.faust_app import BATCH
-from erasestream.pipeline.stages.inference.worker.lookahead import Job, LookAhead
+from erasestream.pipeline.stages.inference.worker.job_queue import Job
+from erasestream.pipeline.stages.inference.worker.lookahead import LookAhead
 from erasestream.pipeline.stages.inference.worker.result_builder import ResultBuilder
 from erasestream.pipeline.stages.inference.worker.result_sender import ResultSender
 from erasestream.pipeline.stages.inference.worker.upload_record import UploadRecord, upload_record
@@ -41,7 +44,10 @@ class UploadAgent:
         self._client_log = client_log
 
     async def process(self, stream: Any) -> None:
-        """Process a stream until it ends or this is cancelled.  Failures go to the look-ahead."""
+        """Process a stream until it ends or this is cancelled.  Failures go to the look-ahead.
+
+        It takes all that the consumer reads: that reads no more of a partition that is full.
+        """
         stopping = threading.Event()
         retry = RetryUntilStopped(stopping, retry_s=TOPIC_IDS_RETRY_S)
         try:
@@ -50,14 +56,15 @@ class UploadAgent:
                 topics = {event.message.topic for event in events}
                 ids = await asyncio.to_thread(retry.call, partial(self._topic_ids, topics))
                 for event in events:
-                    await self._lookahead.add(self._job(stream, event, ids))
+                    self._lookahead.add(self._job(stream, event, ids))
         finally:
             stopping.set()
 
     def _job(self, stream: Any, event: Any, ids: dict[str, str]) -> Job:
         upload = upload_record(event.message, ids)
         return Job(
-            order=event.message.tp,
+            lane=upload.lane,
+            partition=TP(event.message.topic, event.message.partition),
             held_bytes=len(upload.value),
             make=partial(self._builder.build, upload),
             deliver=partial(self._deliver, stream, event, upload),

@@ -7,11 +7,13 @@ from contextlib import closing
 import psutil
 import pytest
 
+from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import ROUTER, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import uploads_of
 from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.records import Partition
+from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.raw_kafka import RawKafka, batch, record, varint
 
@@ -87,3 +89,28 @@ def test_large_headers_do_not_fill_the_memory(
         time.sleep(0.05)
         most = max(most, memory().rss - before)
     assert most < 60_000_000
+
+
+def test_a_short_wait_for_one_partition_delays_no_other(
+    kafka: KafkaFixture, raw: RawKafka, at: Partition
+) -> None:
+    """The record behind a batch that cannot be delivered is found by asking again."""
+    append(raw, at, [record(0, b"first")])
+    append(raw, at, FORGED["unreadable"])
+    last = append(raw, at, [record(0, b"last")])
+    other = Partition(at.topic, 1)
+    append(raw, other, [record(0, b"other")])
+    with closing(RecordFetcher(connection=kafka.connection(ROUTER), max_wait_s=0.01)) as fetcher:
+
+        def value(of: Partition, offset: int) -> bytes | None:
+            try:
+                found = fetcher.read(of, offset)
+            except Unavailable:
+                return None
+            assert found is not None
+            return found.value
+
+        assert eventually("the first", lambda: value(at, 0)) == b"first"
+        assert value(at, last) is None
+        assert eventually("the other", lambda: value(other, 0)) == b"other"
+        assert eventually("the last", lambda: value(at, last)) == b"last"

@@ -1,9 +1,10 @@
 """Harness for tests of looking ahead: the test opens the gates of jobs one by one."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 
-from erasestream.pipeline.stages.inference.worker.lookahead import Job, LookAhead
+from erasestream.pipeline.stages.inference.worker.job_queue import Job
+from erasestream.pipeline.stages.inference.worker.lookahead import LookAhead
 from erasestream.schemas.codec.cloudevents import Wire
 
 
@@ -14,24 +15,32 @@ class LookAheadHarness:
         self.delivered: list[tuple[str, int]] = []
         self.errors: list[BaseException] = []
         self.gates: dict[tuple[str, int], asyncio.Future[bytes]] = {}
+        self.begun: list[tuple[str, int]] = []
         self.making: set[tuple[str, int]] = set()
+        self.full: set[Hashable] = set()
         self.unwanted: set[tuple[str, int]] = set()
         self.delivering: list[tuple[str, int]] = []
         self.arrived: asyncio.Future[None] | None = None
         """If set, deliveries complete only once this is done."""
         self.ahead = LookAhead(
             on_failure=self.errors.append,
+            on_full=self.full.add,
+            on_room=self.full.discard,
             children=children,
             max_bytes=max_bytes,
             max_count=max_count,
         )
 
     def job(self, order: str, number: int, *, held_bytes: int = 1) -> Job:
-        """Create a job whose result is made once its gate is opened."""
+        """Create a job whose result is made once its gate is opened.
+
+        `order`: the partition; its first letter is the lane.
+        """
         gate = self.gates[order, number] = asyncio.get_running_loop().create_future()
 
         async def make() -> Wire:
             self.making.add((order, number))
+            self.begun.append((order, number))
             try:
                 return Wire([], await gate)
             finally:
@@ -45,17 +54,24 @@ class LookAheadHarness:
             self.delivered.append((order, number))
 
         return Job(
-            order=order,
+            lane=order[0],
+            partition=order,
             held_bytes=held_bytes,
             make=make,
             deliver=deliver,
             is_wanted=lambda: (order, number) not in self.unwanted,
         )
 
-    async def add_all(self, jobs: list[Job]) -> None:
-        """Add jobs one after another, each when there is room."""
+    def add_all(self, jobs: list[Job]) -> None:
+        """Add jobs one after another."""
         for job in jobs:
-            await self.ahead.add(job)
+            self.ahead.add(job)
+
+    async def finish(self, *results: tuple[str, int, int]) -> None:
+        """Open the gates of these jobs, with results of so many bytes."""
+        for order, number, size in results:
+            self.gates[order, number].set_result(bytes(size))
+            await self.settle()
 
     async def settle(self) -> None:
         """Run everything that can run."""

@@ -18,7 +18,7 @@ def test_results_are_in_order_whatever_finishes_first(
         harness = LookAheadHarness()
         for number in range(4):
             for order in "ab":
-                await harness.ahead.add(harness.job(order, number))
+                harness.ahead.add(harness.job(order, number))
         for end in ends:
             harness.gates[end].set_result(b"")
             await harness.settle()
@@ -34,7 +34,7 @@ def test_a_slow_record_holds_back_only_its_own_partition() -> None:
     async def scenario() -> None:
         harness = LookAheadHarness()
         for key in [("slow", 0), ("slow", 1), ("other", 0), ("other", 1)]:
-            await harness.ahead.add(harness.job(*key))
+            harness.ahead.add(harness.job(*key))
         for key in [("slow", 1), ("other", 0), ("other", 1)]:
             harness.gates[key].set_result(b"")
         await harness.settle()
@@ -50,23 +50,24 @@ def test_unwanted_jobs_are_cancelled() -> None:
     """A delivery that has begun completes; the records, read again, are delivered behind it."""
 
     async def scenario() -> None:
-        harness = LookAheadHarness(max_count=4)
+        harness = LookAheadHarness(children=4)
         harness.arrived = asyncio.get_running_loop().create_future()
         jobs = [harness.job("a", number) for number in range(4)]
-        await harness.add_all(jobs)
-        waiting = asyncio.create_task(harness.ahead.add(harness.job("a", 4)))
+        harness.add_all(jobs)
+        harness.ahead.add(harness.job("a", 4))  # finds no free child
+        await harness.settle()
         harness.gates["a", 0].set_result(b"")  # on its way
+        await harness.settle()
+        harness.ahead.add(harness.job("a", 5))
         harness.gates["a", 2].set_result(b"")  # made, and behind one that is not
         await harness.settle()
-        assert not waiting.done()
-        harness.unwanted = {("a", number) for number in range(5)}
+        harness.unwanted = {("a", number) for number in range(6)}
         harness.ahead.cancel_unwanted()
         await harness.settle()
-        assert waiting.done()
         assert (harness.making, harness.ahead.held_bytes) == (set(), 1)
         harness.unwanted = set()
         again = [harness.job("a", number) for number in range(3)]
-        await harness.add_all(again)
+        harness.add_all(again)
         for number in range(3):
             harness.gates["a", number].set_result(b"")
         await harness.settle()
@@ -85,10 +86,10 @@ def test_a_cancelled_job_holds_neither_room_nor_memory() -> None:
     async def scenario() -> None:
         harness = LookAheadHarness()
         made = harness.job("a", 1)
-        await harness.add_all([harness.job("a", 0), made])
+        harness.add_all([harness.job("a", 0), made])
         harness.gates["a", 1].set_result(bytes(50))
         await harness.settle()
-        await harness.ahead.add(harness.job("a", 2, held_bytes=9))  # and has no turn before it ends
+        harness.ahead.add(harness.job("a", 2, held_bytes=9))  # and has no turn before it ends
         harness.unwanted = {("a", number) for number in range(3)}
         harness.ahead.cancel_unwanted()
         await harness.settle()
@@ -106,7 +107,7 @@ def test_nothing_is_delivered_behind_a_failure() -> None:
     async def scenario() -> None:
         harness = LookAheadHarness()
         for number in range(3):
-            await harness.ahead.add(harness.job("a", number))
+            harness.ahead.add(harness.job("a", number))
         harness.gates["a", 2].set_result(b"")
         harness.gates["a", 1].set_result(b"")
         broken = ArithmeticError("not the input's fault")
