@@ -4,8 +4,8 @@ Rules, all of them:
 
 * sRGB costs nothing: its pixels are returned as they are.
 * Light outside of sRGB is clipped, channel by channel, as browsers do.
-* PQ and HLG are mapped to the range of a common display, as Chromium does: light up to reference
-  white is halved, from there a curve leads to white at 1,000 cd/m2.
+* PQ and HLG are mapped to the range of a common display, as Chromium does: the brighter the picture
+  may be, the darker is reference white, down to half its light; from there a curve leads to white.
 * Pixels are converted in strips, in place: one picture is in memory, not two.
 
 Sources: ITU-T H.273 tables 2 and 3 (primaries, curves); ITU-R BT.1886 (video is shown with a gamma
@@ -13,6 +13,7 @@ of 2.4); BT.2100 (PQ, HLG); BT.2408 (reference white); ICC.1 annex E (Bradford);
 src/codec/SkHdrAgtm.cpp (mapping to a display).  Compared with Chromium 156.
 """
 
+import math
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cache
@@ -48,6 +49,8 @@ class ColourSpace:
     curve: Curve | float
     """From values to light; a number is the exponent of a power."""
     primaries: Primaries
+    peak: float = 1000.0
+    """Brightest light of PQ and HLG, in cd/m2."""
 
 
 SRGB = ColourSpace(curve=Curve.SRGB, primaries=BT709)
@@ -61,7 +64,8 @@ _SMPTE_240M_KNEE = 0.0228
 _HLG_KNEE = 0.5
 _REFERENCE_WHITE = 203.0
 """Of BT.2408, in cd/m2: what is 1 in light of PQ and HLG."""
-_PEAK = 1000.0 / _REFERENCE_WHITE
+_COMMON_PEAK = 1000.0 / _REFERENCE_WHITE
+"""Of displays for HLG; the mapping darkens no further for a brighter picture."""
 _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
 )
@@ -87,7 +91,7 @@ def _convert(values: NDArray[np.uint8], space: ColourSpace) -> NDArray[np.uint8]
     """Convert an array of rows, columns and three channels."""
     light = np.take(_light_of_levels(space.curve), values)
     if space.curve in {Curve.PQ, Curve.HLG}:
-        light = _mapped_to_display(light @ conversion(space.primaries, BT2020).T, space.curve)
+        light = _mapped_to_display(light @ conversion(space.primaries, BT2020).T, space)
         light = light @ conversion(BT2020, BT709).T
     elif space.primaries != BT709:
         light = light @ conversion(space.primaries, BT709).T
@@ -131,23 +135,24 @@ def _levels_of_light() -> NDArray[np.uint8]:
     return np.asarray(np.rint(value * 255), dtype=np.uint8)
 
 
-def _mapped_to_display(light: Light, curve: Curve | float) -> Light:
+def _mapped_to_display(light: Light, space: ColourSpace) -> Light:
     """Map light with BT.2020 primaries to a range that ends at 1."""
-    if curve is Curve.HLG:  # the light of the scene becomes that of a display of 1,000 cd/m2
+    if space.curve is Curve.HLG:  # the light of the scene becomes that of a display of 1,000 cd/m2
         luminance = light @ np.array([0.2627, 0.6780, 0.0593], dtype=np.float32)
-        light = light * (_PEAK * np.maximum(luminance, 0)[..., None] ** np.float32(0.2))
+        light = light * (_COMMON_PEAK * np.maximum(luminance, 0)[..., None] ** np.float32(0.2))
     brightest = light.max(axis=-1, keepdims=True)
-    bright, shown = _display_curve()
+    bright, shown = _display_curve(max(1.0, space.peak / _REFERENCE_WHITE))
     gain = np.interp(brightest, bright, shown) / np.maximum(brightest, bright[1] / 1e6)
     return np.asarray(light * gain, dtype=np.float32)
 
 
 @cache
-def _display_curve() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _display_curve(peak: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return points of the curve from light to light shown: a line, then a parabola."""
     along = np.linspace(0, 1, 64)
-    knee, white = (1.0, 0.5), (_PEAK, 1.0)
-    middle = (0.35 * 1 + 0.65 * 2, 0.35 * 0.5 + 0.65 * 1)
+    dimmed = 1 - 0.5 * min(1.0, math.log(peak) / math.log(_COMMON_PEAK))
+    knee, white = (1.0, dimmed), (peak, 1.0)
+    middle = (0.35 + 0.65 / dimmed, 0.35 * dimmed + 0.65)
     bright, shown = (
         (1 - along) ** 2 * knee[axis] + 2 * along * (1 - along) * middle[axis]
         + along**2 * white[axis]

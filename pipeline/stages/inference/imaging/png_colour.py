@@ -61,6 +61,12 @@ _RGB_FULL_RANGE = b"\0\1"
 """Matrix coefficients and range, the only ones of a PNG."""
 _CODES = 4
 _INTENTS = 4
+_LIGHT = struct.Struct(">I4x")
+_DISPLAY = struct.Struct(">16xI4x")
+_LIGHT_UNITS = 10_000
+"""Of cLLI and mDCV, in each cd/m2."""
+_MAX_PEAK = 10_000.0
+"""Of PQ."""
 
 _GAMMA_BYTES = 4
 _CORNERS = struct.Struct(">8I")
@@ -86,7 +92,7 @@ class Description(NamedTuple):
 
 def describe(chunks: Mapping[bytes, bytes], *, max_profile_bytes: int) -> Description:
     """Interpret the contents of the chunks from before the pixels, by name."""
-    coded = _from_codes(chunks.get(b"cICP", b""))
+    coded = _from_codes(chunks)
     if coded is not None:
         return Description(None, coded)
     profile = _profile(chunks.get(b"iCCP", b""), max_profile_bytes)
@@ -96,13 +102,26 @@ def describe(chunks: Mapping[bytes, bytes], *, max_profile_bytes: int) -> Descri
     return Description(profile, _from_gamma(chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")))
 
 
-def _from_codes(content: bytes) -> ColourSpace | None:
+def _from_codes(chunks: Mapping[bytes, bytes]) -> ColourSpace | None:
+    content = chunks.get(b"cICP", b"")
     if len(content) != _CODES or content[2:] != _RGB_FULL_RANGE:
         return None
     primaries, curve = _PRIMARIES.get(content[0]), _CURVES.get(content[1])
     if primaries is None or curve is None:
         return None
+    if curve in {Curve.PQ, Curve.HLG}:
+        return ColourSpace(curve=curve, primaries=primaries, peak=_peak(chunks))
     return ColourSpace(curve=curve, primaries=primaries)
+
+
+def _peak(chunks: Mapping[bytes, bytes]) -> float:
+    """Return the brightest light of the picture, or else of the display on which it was made."""
+    for kind, place in ((b"cLLI", _LIGHT), (b"mDCV", _DISPLAY)):
+        content = chunks.get(kind, b"")
+        value = int(place.unpack(content)[0]) if len(content) == place.size else 0
+        if value:
+            return min(value / _LIGHT_UNITS, _MAX_PEAK)
+    return SRGB.peak
 
 
 def _profile(content: bytes, max_bytes: int) -> bytes | None:

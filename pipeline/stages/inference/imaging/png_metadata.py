@@ -27,7 +27,9 @@ _GREY, _COLOUR, _PALETTE = 0, 2, 3
 _COLOURS = 256
 _FRAMES_BYTES = 8
 
-_BEFORE_DATA = frozenset({b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"tRNS", b"acTL"})
+_BEFORE_DATA = frozenset(
+    {b"cICP", b"mDCV", b"cLLI", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"tRNS", b"acTL"}
+)
 _ANYWHERE = frozenset({b"eXIf", b"fcTL"})
 _NOTES = _BEFORE_DATA | _ANYWHERE
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})

@@ -36,6 +36,14 @@ def codes(*values: int) -> bytes:
     return png_chunk(b"cICP", bytes(values))
 
 
+def brightest(light: int) -> bytes:
+    return png_chunk(b"cLLI", struct.pack(">II", light * 10_000, 0))
+
+
+def display(light: int) -> bytes:
+    return png_chunk(b"mDCV", bytes(16) + struct.pack(">II", light * 10_000, 0))
+
+
 def profile(content: bytes) -> bytes:
     return png_chunk(b"iCCP", b"name\0\0" + zlib.compress(content))
 
@@ -98,6 +106,9 @@ SHOWN = {
     "cICP of SMPTE 428": ([codes(1, 17, 0, 1)], [(35,) * 3, (146,) * 3, (205, 35, 35), (35, 205, 89), (89, 146, 255), (255, 205, 146)]),  # noqa: E501
     "cICP of BT.2020": ([codes(9, 1, 0, 1)], [(40,) * 3, (147,) * 3, (250, 0, 27), (0, 212, 72), (0, 151, 255), (255, 193, 137)]),  # noqa: E501
     "cICP of PQ": ([codes(9, 16, 0, 1)], [(18,) * 3, (200,) * 3, (255, 0, 0), (0, 255, 0), (0, 37, 255), (255, 65, 0)]),  # noqa: E501
+    "PQ up to 400 cd/m2": ([codes(9, 16, 0, 1), brightest(400), display(4000)], [(24,) * 3, (241,) * 3, (255, 0, 0), (0, 255, 0), (0, 37, 255), (255, 65, 0)]),  # noqa: E501
+    "PQ for a display of 600 cd/m2": ([codes(9, 16, 0, 1), brightest(0), display(600)], [(22,) * 3, (225,) * 3, (255, 0, 0), (0, 255, 0), (0, 37, 255), (255, 65, 0)]),  # noqa: E501
+    "sRGB with a bright display": ([codes(1, 13, 0, 1), display(4000)], COLOURS),
     "PQ with sRGB's primaries": ([codes(1, 16, 0, 1)], [(18,) * 3, (200,) * 3, (255, 8, 8), (6, 255, 41), (12, 46, 255), (255, 132, 53)]),  # noqa: E501
     "cICP of HLG": ([codes(9, 18, 0, 1)], [(31,) * 3, (126,) * 3, (239, 0, 28), (0, 214, 59), (0, 96, 254), (255, 138, 83)]),  # noqa: E501
 }
