@@ -36,6 +36,7 @@ CACHE_VARIABLE = f"{PREFIX}CACHE"
 """Read by the commands that fetch jars and models; the one other variable of this prefix."""
 DEFAULT_FILE = Path("erasestream.toml")
 
+MAX_DEADLINE = timedelta(minutes=2)
 PositiveInt = Annotated[int, Field(ge=1)]
 PositiveTime = Annotated[timedelta, Field(gt=timedelta(0))]
 
@@ -108,7 +109,11 @@ class InferenceSettings(Section):
     model: str = "isnet"
     children: PositiveInt | None = None
     """Child processes of the worker; by default one per core."""
-    deadline: PositiveTime = timedelta(seconds=60)
+    deadline: Annotated[timedelta, Field(gt=timedelta(0), le=MAX_DEADLINE)] = timedelta(seconds=20)
+    """Time for a small image; the largest that is accepted has three times as long, others between.
+
+    Longer only for a model that needs it: an image that takes so long occupies a child.
+    """
     max_image_bytes: Annotated[int, Field(gt=0, le=MAX_UPLOAD_BYTES)] = MAX_UPLOAD_BYTES
     """Larger files are refused (`too_large`) before any of their bytes are read."""
     max_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = MAX_PIXELS

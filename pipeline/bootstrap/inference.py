@@ -18,6 +18,7 @@ from erasestream.pipeline.runtime.runner import BUILD_RETRY_S, EX_OK, status_of
 from erasestream.pipeline.settings import InferenceSettings, Settings
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
+from erasestream.pipeline.stages.inference.isolation.time_limits import SlowImages
 from erasestream.pipeline.stages.inference.models.store import Installed, ModelStore
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
 from erasestream.pipeline.stages.inference.stage import InferenceStage
@@ -50,17 +51,19 @@ def run_inference(settings: Settings) -> int:
     """Run the stage until SIGTERM.  Returns the exit status if it cannot start."""
     log_to_stderr()
     ready: list[InferenceStage] = []
+    slow_images = SlowImages()
     health = Health(
         port=settings.stage.health_port,
         ready=lambda: bool(ready) and ready[0].is_ready(),
         stage="infer",
+        metrics=slow_images.metrics_text,
     )
     log.info("starting", extra={"stage": "infer", "port": health.port})
     # Until Faust has handlers of its own.  Nothing started before that must be finished.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(EX_OK))
     try:
-        return _run(settings, ready)
+        return _run(settings, ready, slow_images)
     except SystemExit as ending:
         if ending.code == EX_OK:
             log.info("ended", extra={"stage": "infer"})
@@ -69,13 +72,13 @@ def run_inference(settings: Settings) -> int:
         health.close()
 
 
-def _run(settings: Settings, ready: list[InferenceStage]) -> int:
+def _run(settings: Settings, ready: list[InferenceStage], slow_images: SlowImages) -> int:
     deadline_s = settings.stage.ready_deadline.total_seconds()
     retry = RetryUntilStopped(Event(), retry_s=BUILD_RETRY_S)
     with ExitStack() as opened:
         try:
             stage = retry.call(
-                lambda: opened.enter_context(inference_stage(settings)),
+                lambda: opened.enter_context(inference_stage(settings, slow_images=slow_images)),
                 deadline=Deadline(deadline_s, time.monotonic),
             )
         except ErasestreamError as error:
@@ -89,8 +92,10 @@ def _run(settings: Settings, ready: list[InferenceStage]) -> int:
 
 
 @contextmanager
-def inference_stage(settings: Settings) -> Iterator[InferenceStage]:
-    """Open a worker; its processes start once Faust runs it."""
+def inference_stage(
+    settings: Settings, *, slow_images: SlowImages | None = None
+) -> Iterator[InferenceStage]:
+    """Open a worker; its processes start once Faust runs it.  `slow_images` counts those."""
     catalog = settings.catalog()
     inference = settings.inference
     if inference is None:
@@ -101,7 +106,7 @@ def inference_stage(settings: Settings) -> Iterator[InferenceStage]:
         _check(admin, catalog.lane_names)
         installed = ModelStore(inference.models).find(inference.model)
         children = inference.children or len(os.sched_getaffinity(0))
-        pool = _process_pool(inference, installed, children)
+        pool = _process_pool(inference, installed, children, slow_images)
         member = _member_name(settings, connection, catalog.lane_names)
         tls = connection.identity.ssl_context()
         opened.enter_context(_certificate_renewal(tls, connection.identity))
@@ -119,7 +124,12 @@ def inference_stage(settings: Settings) -> Iterator[InferenceStage]:
         )
 
 
-def _process_pool(inference: InferenceSettings, installed: Installed, children: int) -> ProcessPool:
+def _process_pool(
+    inference: InferenceSettings,
+    installed: Installed,
+    children: int,
+    slow_images: SlowImages | None,
+) -> ProcessPool:
     return ProcessPool(
         model=installed,
         children=children,
@@ -127,6 +137,7 @@ def _process_pool(inference: InferenceSettings, installed: Installed, children: 
         isolation=Isolation(inference.isolation),
         enforcement=enforcement_of(inference),
         limits=Limits(max_bytes=inference.max_image_bytes, max_pixels=inference.max_pixels),
+        slow_images=slow_images,
     )
 
 

@@ -27,7 +27,10 @@ class Health:
         ready: Callable[[], bool],
         stage: str = "",
         quarantined: Callable[[], list[QuarantinedPartition]] = _none,
+        metrics: Callable[[], str] = str,
     ) -> None:
+        """`metrics` returns the stage's own ones, in the text format of Prometheus."""
+
         def readyz() -> tuple[int, str]:
             if not ready():
                 return 503, "not ready\n"
@@ -36,7 +39,7 @@ class Health:
         pages: dict[str, Callable[[], tuple[int, str]]] = {
             "/healthz": lambda: (200, "ok\n"),
             "/readyz": readyz,
-            "/metrics": lambda: (200, metrics_text(stage, quarantined())),
+            "/metrics": lambda: (200, metrics_text(stage, quarantined()) + metrics()),
         }
 
         class Handler(BaseHTTPRequestHandler):

@@ -139,6 +139,16 @@ def test_wrong_values_are_named_and_not_quoted(
     assert name in refusal(file(tmp_path)).detail
 
 
+@pytest.mark.parametrize("deadline", ["PT0S", "PT121S", "P1D"])
+def test_the_deadline_of_an_image_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deadline: str
+) -> None:
+    """Each slow image occupies a child for as long."""
+    monkeypatch.setenv("ERASESTREAM_INFERENCE__MODELS", "models")
+    monkeypatch.setenv("ERASESTREAM_INFERENCE__DEADLINE", deadline)
+    assert "inference.deadline" in refusal(file(tmp_path)).detail
+
+
 @pytest.mark.parametrize("text", [f"[kafka]\nx = {SECRET}", f"{SECRET}", "[kafka]\n[kafka]\n"])
 def test_invalid_toml_is_refused_with_its_place(tmp_path: Path, text: str) -> None:
     assert "(at " in refusal(file(tmp_path, text)).detail

@@ -75,6 +75,18 @@ def test_quarantined_partitions_are_named() -> None:
         health.close()
 
 
+def test_a_stage_has_metrics_of_its_own() -> None:
+    """Behind those that every stage has."""
+    health = Health(port=0, ready=lambda: True, stage="infer", metrics=lambda: "slow_total 3\n")
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{health.port}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+    finally:
+        health.close()
+    assert lines[0].startswith("# HELP erasestream_quarantined_partitions ")
+    assert lines[-1] == "slow_total 3"
+
+
 @pytest.mark.parametrize("path", ["/", "/readyz/", "/../etc/passwd", "/healthz?x=1"])
 def test_there_are_no_other_pages(probe: Probe, path: str) -> None:
     assert probe(path) == (404, b"no such page\n")

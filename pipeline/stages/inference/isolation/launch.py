@@ -47,7 +47,6 @@ class WorkerProcessSettings:
 
     model: Path
     memory_bytes: int
-    deadline_s: float
     start_deadline_s: float
     isolation: Isolation = Isolation.PER_IMAGE
     enforcement: Enforcement = Enforcement.REQUIRED

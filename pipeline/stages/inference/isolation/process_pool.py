@@ -9,14 +9,20 @@ A zygote that has ended or is silent is replaced in the background; the images o
 are given to the next one, once.
 """
 
-import asyncio
 import contextlib
+import time
 
 from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage
 from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
+from erasestream.pipeline.stages.inference.isolation.free_children import FreeChildren
 from erasestream.pipeline.stages.inference.isolation.launch import PROGRAM, WorkerProcessSettings
 from erasestream.pipeline.stages.inference.isolation.supervisor import Supervisor
 from erasestream.pipeline.stages.inference.isolation.task_channel import WorkerProcessGone
+from erasestream.pipeline.stages.inference.isolation.time_limits import (
+    DEADLINE_S,
+    SlowImages,
+    deadline_of,
+)
 from erasestream.pipeline.stages.inference.isolation.worker_process import WorkerProcess
 from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.pipeline.stages.inference.sandbox.restrictions import (
@@ -25,17 +31,15 @@ from erasestream.pipeline.stages.inference.sandbox.restrictions import (
     missing,
     refuse_unless_enforced,
 )
+from erasestream.schemas.clocks import Clock
 from erasestream.schemas.errors import (
     ClientClosed,
     Code,
-    ErasestreamError,
     InvalidImage,
     InvariantBroken,
 )
 from erasestream.schemas.options import CutoutOptions
 
-DEADLINE_S = 60.0
-"""The slowest accepted picture (50 megapixels, WebP) needs a sixth of it on one core."""
 START_DEADLINE_S = 120.0
 """Loading and warming up IS-Net takes 5 s on a free core."""
 MEMORY_BYTES = 4 << 30
@@ -47,7 +51,7 @@ _ATTEMPTS = 2
 
 
 class ProcessPool:
-    """Works on as many images at once as it has `children`; other images wait."""
+    """Works on as many images at once as it has `children`; others wait, and begin in order."""
 
     def __init__(
         self,
@@ -61,28 +65,31 @@ class ProcessPool:
         enforcement: Enforcement = Enforcement.REQUIRED,
         limits: Limits = LIMITS,
         program: str = PROGRAM,
+        slow_images: SlowImages | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
-        """`deadline_s` is for one image, and begins when a child gets it."""
+        """`deadline_s` is for a small image (see `time_limits`), from when a child gets it."""
         self.model = model
         per_image = isolation is Isolation.PER_IMAGE
-        self._processes, self._slots_each = (1, children) if per_image else (children, 1)
+        self._processes, self._children_each = (1, children) if per_image else (children, 1)
         self._enforcement = enforcement
+        self._deadline_s = deadline_s
+        self._slow_images = slow_images or SlowImages()
+        self._clock = clock
         self._supervisor = Supervisor(
             WorkerProcessSettings(
                 model=model.folder.resolve(),
                 memory_bytes=memory_bytes,
-                deadline_s=deadline_s,
                 start_deadline_s=start_deadline_s,
                 isolation=isolation,
                 enforcement=enforcement,
                 limits=limits,
                 program=program,
             ),
-            on_started=self._add_slots,
+            on_started=self._add_children,
             on_failed=self._fail,
         )
-        self._slots: asyncio.Queue[WorkerProcess | ErasestreamError] = asyncio.Queue()
-        """One entry per free child; an error once there will be no more."""
+        self._free = FreeChildren()
         self._is_open = False
 
     @property
@@ -99,7 +106,7 @@ class ProcessPool:
         if self._is_open:
             return
         refuse_unless_enforced(self._enforcement, missing())
-        self._slots = asyncio.Queue()
+        self._free = FreeChildren()
         self._is_open = True
         async with contextlib.AsyncExitStack() as opened:
             opened.push_async_callback(self.close)
@@ -112,43 +119,38 @@ class ProcessPool:
         Raises `InvalidImage` with its code, processing_crashed and processing_timeout included;
         `Refused` (closed); `InvariantBroken` if processes that ended cannot be replaced.
         """
+        deadline_s = deadline_of(image, self._deadline_s)
         for _ in range(_ATTEMPTS):
-            process = await self._take_slot()
+            if not self._is_open:
+                raise ClientClosed
+            process = await self._free.take()
+            begun = self._clock()
             try:
-                return await process.cut_out(image, options)
+                return await process.cut_out(image, options, deadline_s=deadline_s)
             except WorkerProcessGone as gone:
                 if not self._is_open:
                     raise ClientClosed from gone
                 if gone.blames_image:
                     break
             finally:
-                # The slots of a process that has ended are not used again.
+                self._slow_images.add_if_slow(self._clock() - begun, deadline_s=deadline_s)
+                # The children of a process that has ended are not used again.
                 if not process.gone.is_set():
-                    self._slots.put_nowait(process)
+                    self._free.add(process)
         raise InvalidImage(code=Code.PROCESSING_CRASHED)
 
     async def close(self) -> None:
         """Kill all processes, and wait until they have ended.  Images that wait are refused."""
         self._is_open = False
         await self._supervisor.close()
-        self._slots.put_nowait(ClientClosed())
+        self._free.fail(ClientClosed())
 
-    async def _take_slot(self) -> WorkerProcess:
-        while self._is_open:
-            slot = await self._slots.get()
-            if isinstance(slot, ErasestreamError):
-                self._slots.put_nowait(slot)  # for the next image that waits
-                raise type(slot)(slot.detail) from slot
-            if not slot.gone.is_set():
-                return slot
-        raise ClientClosed
-
-    def _add_slots(self, process: WorkerProcess) -> None:
-        for _ in range(self._slots_each):
-            self._slots.put_nowait(process)
+    def _add_children(self, process: WorkerProcess) -> None:
+        for _ in range(self._children_each):
+            self._free.add(process)
 
     def _fail(self, error: BaseException) -> None:
         """Refuse the images that wait: no child will become free."""
         broken = InvariantBroken("processes of the pool cannot be started any more")
         broken.__cause__ = error
-        self._slots.put_nowait(broken)
+        self._free.fail(broken)

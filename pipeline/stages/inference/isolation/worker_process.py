@@ -78,8 +78,10 @@ class WorkerProcess:
             opened.pop_all()
         return worker_process
 
-    async def cut_out(self, image: bytes, options: CutoutOptions) -> CutoutImage:
-        """Cut the background out of an image.
+    async def cut_out(
+        self, image: bytes, options: CutoutOptions, *, deadline_s: float
+    ) -> CutoutImage:
+        """Cut the background out of an image, within so many seconds.
 
         Raises `InvalidImage` with the child's code, processing_timeout or processing_crashed;
         `WorkerProcessGone`; `InvariantBroken` if the system has no process for a child.
@@ -88,7 +90,7 @@ class WorkerProcess:
             shared_memory.holding(*protocol.encode_request(image, options)) as request,
             shared_memory.allocated(protocol.REPLY_BYTES) as reply,
         ):
-            outcome = await self._run(Command.CUT_OUT, request, reply, self._settings.deadline_s)
+            outcome = await self._run(Command.CUT_OUT, request, reply, deadline_s)
             if outcome is Outcome.TIMED_OUT:
                 raise InvalidImage(code=Code.PROCESSING_TIMEOUT)
             if outcome is Outcome.CRASHED:
