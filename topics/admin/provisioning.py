@@ -12,7 +12,6 @@ from typing import assert_never
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.errors import Unavailable
-from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.installation_mark import MarkInstallation, write_mark
 from erasestream.topics.admin.provisioning_plan import (
     AddPartitions,
@@ -33,7 +32,7 @@ from erasestream.topics.catalog.topic_names import cutouts_of, uploads_of
 from erasestream.topics.kafka.acl_bindings import binding_of, exactly
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.backoff import retry
-from erasestream.topics.kafka.group_offsets import GroupOffsets
+from erasestream.topics.kafka.group_offsets import Committed, GroupOffsets
 from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.topic_admin import (
@@ -88,6 +87,8 @@ def apply(admin: Admin, catalog: Catalog, changes: Iterable[Change]) -> None:
             _grant(admin, granted)
         elif quotas := [change for change in same if isinstance(change, SetQuota)]:
             set_quotas(admin, quotas)
+        elif marks := [change for change in same if isinstance(change, CommitFirstMark)]:
+            _commit_first_marks(admin, marks)
         else:
             for change in same:
                 _apply(admin, change)
@@ -103,11 +104,9 @@ def _apply(admin: Admin, change: Change) -> None:
             only = exactly(binding)
             with admin.use() as client:
                 admin.ask(str(change), client.delete_acls([only])[only])
-        case CommitFirstMark(lane, partition):
-            _commit_first_mark(admin, lane, partition)
         case MarkInstallation(environment):
             write_mark(admin.connection, environment)
-        case CreateTopic() | GrantRight() | SetQuota():
+        case CreateTopic() | GrantRight() | SetQuota() | CommitFirstMark():
             raise AssertionError("applied in batches")
         case _:
             assert_never(change)
@@ -131,9 +130,12 @@ def _grant(admin: Admin, rights: list[Right]) -> None:
             admin.ask(str(GrantRight(right)), futures[binding])
 
 
-def _commit_first_mark(admin: Admin, lane: Lane, partition: int) -> None:
-    topic_id = OffsetQueries(admin).topic_ids([uploads_of(lane)])[uploads_of(lane)]
-    mark = ReplayMark(topic_id=topic_id, offset=-1)
-    at = Partition(cutouts_of(lane), partition)
-    groups = GroupOffsets(admin.connection, timeout_s=admin.timeout_s)
-    groups.commit(ROUTER, at, 0, metadata=str(mark))
+def _commit_first_marks(admin: Admin, marks: list[CommitFirstMark]) -> None:
+    topic_ids = OffsetQueries(admin).topic_ids({uploads_of(mark.lane) for mark in marks})
+    first = {
+        Partition(cutouts_of(mark.lane), mark.partition): Committed(
+            0, str(ReplayMark(topic_id=topic_ids[uploads_of(mark.lane)], offset=-1))
+        )
+        for mark in marks
+    }
+    GroupOffsets(admin.connection, timeout_s=admin.timeout_s).commit_all(ROUTER, first)

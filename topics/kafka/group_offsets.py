@@ -12,7 +12,7 @@ The admin client's own request to commit drops the metadata, too (seen with libr
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -87,15 +87,21 @@ class GroupOffsets:
         self.committed(group, [at])
 
     def commit(self, group: str, at: Partition, offset: int, *, metadata: str) -> None:
-        """Commit an offset for a group without members.
+        """Commit an offset for a group without members; see `commit_all`."""
+        self.commit_all(group, {at: Committed(offset, metadata)})
+
+    def commit_all(self, group: str, offsets: Mapping[Partition, Committed]) -> None:
+        """Commit these offsets for a group without members, in one request.
 
         Raises `Refused` if it has members, or `Unavailable`.
         """
-        context = f"offset of {at} for group {group}"
-        place = TopicPartition(at.topic, at.number, offset, metadata=metadata)
+        context = f"offsets of {', '.join(map(str, offsets))} for group {group}"
+        places = [
+            TopicPartition(*at, each.offset, metadata=each.metadata) for at, each in offsets.items()
+        ]
         with self._consumer(group) as consumer:
             try:
-                (answer,) = consumer.commit(offsets=[place], asynchronous=False)
+                answers = consumer.commit(offsets=places, asynchronous=False)
             except KafkaException as exception:
                 error = kafka_error(exception)
                 if error.code() not in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
@@ -103,8 +109,9 @@ class GroupOffsets:
                 consumer.poll(0)  # serves the error callback, which knows the reason
                 raise self._errors.explain(f"{context}: no answer") from exception
         self._errors.recovered()
-        if answer.error is not None:
-            raise translate(answer.error, context)
+        for answer in answers:
+            if answer.error is not None:
+                raise translate(answer.error, context)
 
     @contextmanager
     def _consumer(self, group: str) -> Iterator[Consumer]:
