@@ -28,7 +28,8 @@ from tests.paths import CACHE
 PARTITIONS = 2
 COMPRESSION = "compression.type"
 SPARE_LANES = 12
-"""Lanes that are provisioned at once, which takes hardly longer than a single one."""
+"""Lanes that are provisioned at once for the tests of a whole worker: the broker takes most of a
+second for a single one, and two to four for all of them."""
 
 
 @dataclass
@@ -42,6 +43,8 @@ class KafkaFixture(AdministeredBroker):
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     spare: deque[Lane] = field(default_factory=deque)
     """Lanes that no test has taken yet."""
+    spare_lanes: int = SPARE_LANES
+    """How many lanes to open when there is no spare one."""
 
     @contextmanager
     def silence(self) -> Iterator[None]:
@@ -97,7 +100,7 @@ class KafkaFixture(AdministeredBroker):
     def open_lane(self) -> Lane:
         """Return a lane that no test has used: certificates, topics and rights."""
         if not self.spare:
-            self.spare.extend(self.open_lanes(SPARE_LANES))
+            self.spare.extend(self.open_lanes(self.spare_lanes))
         return self.spare.popleft()
 
     def open_lanes(self, count: int) -> list[Lane]:
@@ -128,7 +131,10 @@ def _is_stopped(pid: int) -> bool:
 
 @contextmanager
 def opened_kafka(
-    folder: Path, *, proxied_listener: ProxiedListener | None = None
+    folder: Path,
+    *,
+    proxied_listener: ProxiedListener | None = None,
+    spare_lanes: int = SPARE_LANES,
 ) -> Iterator[KafkaFixture]:
     """Run a broker, with a second listener if there is to be one."""
     identities = folder / "identities"
@@ -143,6 +149,6 @@ def opened_kafka(
     broker = Broker(folder / "broker", identities, libs, config=config, java_options=SHORT_LIVED)
     try:
         broker.start()
-        yield KafkaFixture(broker, identities, authority)
+        yield KafkaFixture(broker, identities, authority, spare_lanes=spare_lanes)
     finally:
         broker.stop()

@@ -41,7 +41,7 @@ class FrequentMetadata(Connection):
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
     """Run a broker for this module, whose tests restart it."""
-    with opened_kafka(tmp_path_factory.mktemp("broker-loss")) as kafka:
+    with opened_kafka(tmp_path_factory.mktemp("broker-loss"), spare_lanes=2) as kafka:
         kafka.open_lane()  # with the roles that all lanes share
         yield kafka
 

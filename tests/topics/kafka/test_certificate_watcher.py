@@ -35,7 +35,7 @@ VALID = timedelta(seconds=20)
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
     """Run a broker for this module, which restarts it."""
-    with opened_kafka(tmp_path_factory.mktemp("renewal")) as kafka:
+    with opened_kafka(tmp_path_factory.mktemp("renewal"), spare_lanes=2) as kafka:
         yield kafka
 
 

@@ -92,7 +92,8 @@ def kafka(
     tmp_path_factory: pytest.TempPathFactory, listener: ProxiedListener
 ) -> Iterator[KafkaFixture]:
     """Run a broker with two listeners."""
-    with opened_kafka(tmp_path_factory.mktemp("cut-off"), proxied_listener=listener) as kafka:
+    folder = tmp_path_factory.mktemp("cut-off")
+    with opened_kafka(folder, proxied_listener=listener, spare_lanes=4) as kafka:
         yield kafka
 
 
