@@ -1,6 +1,6 @@
 """A running pipeline with clients for uploads, results and consent, and views of its stores."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
@@ -12,6 +12,7 @@ from erasestream.schemas.events.consent import Channel
 from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import Lane, UploadId
 from erasestream.sinks.buckets.access_policy import Action
+from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.images.image_reader import RetainedReader
 from erasestream.sinks.images.object_names import StoredName
 from erasestream.topics.catalog.roles import ADMIN, AUDITOR, SINK, LaneRole, lane_role
@@ -28,6 +29,9 @@ from tests.flow.waiting import eventually
 
 __all__ = ["BULK", "PARTITIONS", "SHOP", "STAGES", "PipelineHarness"]
 
+OPEN_FETCH_WAIT_MS = 500
+"""A reader that stays open asks the broker all the time: the longer it waits, the less it takes."""
+
 
 class PipelineHarness(StackHarness):
     """A stack and its clients, each opened when it is first used."""
@@ -37,6 +41,8 @@ class PipelineHarness(StackHarness):
         self._producers: dict[Lane, UploadProducer] = {}
         self._results: dict[Lane, TopicReader] = {}
         self._writers: dict[Lane, ConsentWriter] = {}
+        self._retained: TopicReader | None = None
+        self._bucket: GcsObjectStore | None = None
         self._opened = ExitStack()
 
     def stop(self) -> None:
@@ -61,12 +67,25 @@ class PipelineHarness(StackHarness):
 
     def results(self, lane: Lane = SHOP) -> list[Record]:
         """Return every committed record in the lane's ephemeral topic, duplicates included."""
+        return self._results_of(lane).read()
+
+    def result_events(self, lane: Lane = SHOP) -> list[Cutout | Failure]:
+        """Return every result in the lane's ephemeral topic, duplicates included."""
+        return self._results_of(lane).read_events()
+
+    def _results_of(self, lane: Lane) -> TopicReader:
         if lane not in self._results:
             role = lane_role(lane, LaneRole.CONSUMER)
-            reader = TopicReader(self.stack.cluster, role, ephemeral_of(lane), PARTITIONS[lane])
+            reader = TopicReader(
+                self.stack.cluster,
+                role,
+                ephemeral_of(lane),
+                PARTITIONS[lane],
+                fetch_wait_ms=OPEN_FETCH_WAIT_MS,
+            )
             self._results[lane] = reader
             self._opened.callback(reader.close)
-        return self._results[lane].read()
+        return self._results[lane]
 
     def result(self, upload: UploadId, lane: Lane = SHOP) -> Cutout | Failure:
         """Wait for the result of an upload; fail if there are two."""
@@ -116,22 +135,28 @@ class PipelineHarness(StackHarness):
 
     def stored(self) -> list[StoredName]:
         """List every object in the image bucket, with the auditor's rights."""
-        storage = wiring.storage_of(self.settings)
-        with wiring.open_bucket(storage, storage.bucket, AUDITOR, (Action.LIST,)) as store:
-            return [StoredName.parse(info.name) for info in store.list("")]
+        if self._bucket is None:
+            storage = wiring.storage_of(self.settings)
+            store = wiring.open_bucket(storage, storage.bucket, AUDITOR, (Action.LIST,))
+            self._bucket = self._opened.enter_context(store)
+        return [StoredName.parse(info.name) for info in self._bucket.list("")]
 
     def records(self, topic: str, isolation: str = UNCOMMITTED) -> list[Record]:
         """Return every record of a topic; by default those of aborted transactions too."""
-        partitions = self.stack.catalog()[topic].partitions
-        reader = TopicReader(self.stack.cluster, ADMIN, topic, partitions, isolation)
-        try:
+        with closing(self._reader(topic, isolation)) as reader:
             return reader.read_to_end()
-        finally:
-            reader.close()
+
+    def _reader(self, topic: str, isolation: str) -> TopicReader:
+        partitions = self.stack.catalog()[topic].partitions
+        return TopicReader(self.stack.cluster, ADMIN, topic, partitions, isolation)
 
     def in_retained(self) -> list[UploadId]:
         """Return the upload id of every record in `retained`, committed or not."""
-        return ids_in(self.records(RETAINED))
+        if self._retained is None:
+            self._retained = self._opened.enter_context(
+                closing(self._reader(RETAINED, UNCOMMITTED))
+            )
+        return ids_in(self._retained.read_to_end())
 
     def wait_until_drained(self) -> None:
         """Wait until the sink has committed the end offset of every `retained` partition."""

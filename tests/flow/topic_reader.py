@@ -21,10 +21,21 @@ class TopicReader:
     """Every record of a topic from its first offset: none skipped, none deduplicated."""
 
     def __init__(
-        self, cluster: Cluster, role: Role, topic: str, partitions: int, isolation: str = COMMITTED
+        self,
+        cluster: Cluster,
+        role: Role,
+        topic: str,
+        partitions: int,
+        isolation: str = COMMITTED,
+        *,
+        fetch_wait_ms: int = 50,
     ) -> None:
+        """`fetch_wait_ms`: how long it may take to notice the end, and to ask a broker again."""
         self.records: list[Record] = []
-        self._open_ends = set(range(partitions))
+        self._events: list[Cutout | Failure] = []
+        self._partitions = [TopicPartition(topic, n, 0) for n in range(partitions)]
+        self._ends: dict[int, int] = {}
+        """Per partition, the last end that was reached."""
         self._consumer = Consumer(
             Connection(cluster=cluster, role=role).settings(
                 ClientErrorState(),
@@ -32,12 +43,12 @@ class TopicReader:
                 enable_auto_commit=False,
                 enable_partition_eof=True,
                 isolation_level=isolation,
-                fetch_wait_max_ms=50,
+                fetch_wait_max_ms=fetch_wait_ms,
                 fetch_error_backoff_ms=50,
                 receive_message_max_bytes=2 * MAX_RECORD_BYTES,
             )
         )
-        self._consumer.assign([TopicPartition(topic, n, 0) for n in range(partitions)])
+        self._consumer.assign(self._partitions)
 
     def read(self, timeout_s: float = 0.1) -> list[Record]:
         """Read for `timeout_s` and return all records read so far."""
@@ -46,13 +57,20 @@ class TopicReader:
             if error is None:
                 self.records.append(Record.of(message))
             elif error.code() == KafkaError._PARTITION_EOF:
-                self._open_ends.discard(message.partition() or 0)
+                self._ends[message.partition() or 0] = message.offset() or 0
         return self.records
 
+    def read_events(self) -> list[Cutout | Failure]:
+        """Read for a moment and return all results read so far, each decoded once."""
+        self._events += map(event_of, self.read()[len(self._events) :])
+        return self._events
+
     def read_to_end(self) -> list[Record]:
-        """Read every partition to its end and return all records."""
-        while self._open_ends:
-            self.read()
+        """Read every partition to its present end and return all records so far."""
+        for at in self._partitions:
+            _, end = self._consumer.get_watermark_offsets(at, timeout=20)
+            while self._ends.get(at.partition, -1) < end:
+                self.read()
         return self.records
 
     def close(self) -> None:

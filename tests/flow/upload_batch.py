@@ -6,7 +6,6 @@ from erasestream.schemas.events.images import Cutout, Part
 from erasestream.schemas.ids import UploadId
 from tests.flow.pictures import photo
 from tests.flow.pipeline_harness import SHOP, PipelineHarness
-from tests.flow.topic_reader import event_of
 from tests.flow.waiting import eventually
 
 
@@ -40,7 +39,7 @@ class UploadBatch:
 
     def delivered(self) -> Counter[UploadId]:
         """Count the cut-outs of each upload that a read-committed subscriber has received."""
-        events = (event_of(record) for record in self._flow.results(SHOP))
+        events = self._flow.result_events(SHOP)
         return Counter(e.id for e in events if e.id in self.ids and isinstance(e, Cutout))
 
     def stored(self) -> Counter[tuple[UploadId, Part]]:

@@ -65,7 +65,7 @@ def sources(flow: PipelineHarness) -> list[int]:
 
 def delivered(flow: PipelineHarness) -> Counter[int]:
     """Count the results of each upload of the lane, by its offset."""
-    return Counter(event_of(record).position.offset for record in flow.results(BULK))
+    return Counter(event.position.offset for event in flow.result_events(BULK))
 
 
 def assert_nothing_lost(flow: PipelineHarness, last: int) -> None:
