@@ -43,6 +43,9 @@ POLL_S = 0.05
 STUCK_S = 0.2
 """Longest wait for the end offset of a partition that was not reached before."""
 
+FETCH_WAIT_MS = 500
+"""A new record ends the wait; only a view that is assigned other partitions waits for its end."""
+
 _IGNORED = {
     KafkaError._PARTITION_EOF,
     # librdkafka looks for the group's coordinator although the group is never joined; a role
@@ -61,11 +64,15 @@ class CompactedView:
         topics: Mapping[str, int],
         apply: Callable[[Record], None],
         only: Callable[[Partition], bool] = lambda _partition: True,
+        fetch_wait_ms: int = FETCH_WAIT_MS,
     ) -> None:
-        """`topics`: their partition counts; `only` selects some of the partitions."""
+        """`topics`: their partition counts; `only` selects some of the partitions.
+
+        `fetch_wait_ms`: how long a request waits at a broker that has no new record.
+        """
         self._errors = ClientErrorState()
         self._broker_loss = BrokerLossDetector(connection, self._errors)
-        self._settings = _settings(connection, self._errors)
+        self._settings = _settings(connection, self._errors, fetch_wait_ms)
         everything = (Partition(t, n) for t, count in topics.items() for n in range(count))
         with ExitStack() as opened:
             self._admin = opened.enter_context(Admin(connection))
@@ -232,7 +239,7 @@ class CompactedView:
             self._consumer.close()
 
 
-def _settings(connection: Connection, errors: ClientErrorState) -> Settings:
+def _settings(connection: Connection, errors: ClientErrorState, fetch_wait_ms: int) -> Settings:
     return connection.settings(
         errors,
         group_id=connection.role,  # never joined: partitions are assigned
@@ -240,7 +247,7 @@ def _settings(connection: Connection, errors: ClientErrorState) -> Settings:
         enable_auto_offset_store=False,
         auto_offset_reset="earliest",
         isolation_level="read_uncommitted",
-        fetch_wait_max_ms=100,
+        fetch_wait_max_ms=fetch_wait_ms,
         fetch_error_backoff_ms=50,
         # The bound on bytes counts keys and values; besides, each queued record costs librdkafka
         # some 300 bytes of its own, so their number is bounded, too.

@@ -17,6 +17,9 @@ MAX_IDLE = 16
 more.  With four, twenty decisions a second on a busy machine made 250 connections a second, whose
 handshakes kept it busy (measured)."""
 
+FETCH_WAIT_MS = 100
+"""Short, because the next read may be of another partition: see `compacted_view.py`."""
+
 
 class PartitionReader:
     """A pool of views, one for each read at a time.  Thread-safe."""
@@ -70,7 +73,9 @@ class PartitionReader:
                 outdated = self._take_idle()
             generation, idle = self._generation, self._idle.pop() if self._idle else None
         _close(outdated)
-        view = idle or CompactedView(connection=self._connection, topics={}, apply=apply)
+        view = idle or CompactedView(
+            connection=self._connection, topics={}, apply=apply, fetch_wait_ms=FETCH_WAIT_MS
+        )
         return view, generation
 
     def _take_idle(self) -> list[CompactedView]:
