@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.schemas.clocks import Deadline
+from erasestream.schemas.errors import Refused
 from erasestream.topics.kafka.errors import ClientErrorState
 from tests.faults.fault_plan import BROKERS
 from tests.faults.stage_exits import StageExit
@@ -70,8 +71,22 @@ class BrokerFaults:
             broker.resume()
 
     def may_break_one(self) -> bool:
-        """Return whether all brokers are up, and all replicas in sync."""
-        if self._down or self._suspended or not self._settling.has_passed:
+        """Return whether all brokers are up and have settled, and all replicas are in sync."""
+        return self._settling.has_passed and self._are_in_sync()
+
+    def are_back(self) -> bool:
+        """Return whether each broker serves clients, and all replicas are in sync.
+
+        A broker that serves clients has registered again, so replicas that it left are known.
+        """
+        try:
+            are_ready = not self._down and all(each.is_ready() for each in self._stack.brokers)
+        except Refused:
+            return False  # one has ended
+        return are_ready and self._are_in_sync()
+
+    def _are_in_sync(self) -> bool:
+        if self._down or self._suspended:
             return False
         if self._admin is None:
             self._admin = AdminClient(self._stack.admin().settings(ClientErrorState()))

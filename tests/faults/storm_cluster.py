@@ -121,7 +121,7 @@ class StormCluster:
 
     def is_whole(self) -> bool:
         """Return whether every stage is ready, all brokers are up and all replicas in sync."""
-        return self.stages.are_ready() and self.brokers.may_break_one()
+        return self.stages.are_ready() and self.brokers.are_back()
 
     def observe(self) -> Observer:
         """Start an observer of all topics."""

@@ -9,8 +9,10 @@ from tests.faults.stage_exits import StageExit, count_transactions
 from tests.faults.storm import Size, storm
 from tests.faults.verdict import GRANTED, MUST_NOT_BE_RETAINED, REVOKED
 
-SEED = 26_684
-"""With this seed, the first fifteen faults cover every kind and kill all stages but one."""
+SEED = 957_708
+"""With this seed, the first fifteen faults cover every kind and kill all stages but one.
+
+The first stops a broker, and the last but one kills a broker, which has settled long before."""
 MINUTE = Size(
     uploads=400,
     max_waiting=100,

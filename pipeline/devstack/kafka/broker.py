@@ -129,16 +129,19 @@ class Broker:
         Raises `Refused` if it ended or if its certificate does not name its host, `Unavailable`
         after the timeout; the error names the log.
         """
-        context = client_context(self._identities, self._name)
-
-        def is_ready() -> bool:
-            if self.process_id is None:
-                code = self._process.exit_code
-                raise Refused(f"the broker ended with {code} during start: see {self.log}")
-            return is_in_service(self.config, self._identities, self._name, context)
-
-        if not poll_until(is_ready, timeout_s=timeout_s, poll_s=_POLL_S):
+        if not poll_until(self.is_ready, timeout_s=timeout_s, poll_s=_POLL_S):
             raise Unavailable(f"the broker is not ready after {timeout_s:g} s: see {self.log}")
+
+    def is_ready(self) -> bool:
+        """Return whether the broker is in service.
+
+        Raises `Refused` if it has ended or if its certificate does not name its host.
+        """
+        if self.process_id is None:
+            code = self._process.exit_code
+            raise Refused(f"the broker ended with {code} during start: see {self.log}")
+        context = client_context(self._identities, self._name)
+        return is_in_service(self.config, self._identities, self._name, context)
 
     def stop(self, *, grace_s: float = STOP_GRACE_S) -> None:
         """Shut it down cleanly, and kill it after the grace.  Idempotent."""
