@@ -12,6 +12,9 @@ ONLY ?=
 # Half of a test's time is spent waiting: for a broker, a rebalance, a deadline.
 WORKERS := $(shell cores=$$(nproc); echo $$((cores < 4 ? 2 * cores : 8)))
 export ERASESTREAM_CACHE := $(CURDIR)/.cache
+# Keep the bytecode: otherwise each worker rewrites the asserts of all tests, and each process that
+# they start compiles our modules.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test durations check bench faults clean setup venv lock schemas
 
