@@ -30,7 +30,9 @@ from erasestream.pipeline.stages.inference.imaging import (
     webp_header,
 )
 from erasestream.pipeline.stages.inference.imaging.colour_spaces import SRGB, ColourSpace
+from erasestream.pipeline.stages.inference.imaging.jpeg_segments import END as END_OF_JPEG
 from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
+from erasestream.pipeline.stages.inference.imaging.png_chunks import END as END_OF_PNG
 from erasestream.schemas.errors import Code, InvalidImage
 from erasestream.schemas.events.images import Adjusted
 from erasestream.schemas.image_formats import JPEG, PNG, WEBP, sniff_content_type
@@ -107,10 +109,7 @@ def decode(data: bytes, *, limits: Limits = LIMITS, draft: int | None = None) ->
         raise InvalidImage(code=Code.UNSUPPORTED_FORMAT)
     file = _take_apart(data, content_type, limits)
     try:
-        image = _OPENERS[content_type](io.BytesIO(file.data))
-        _check_size(image.width, image.height, limits)
-        if content_type == JPEG and (code := jpeg_coverage.missing(file.data)):
-            raise InvalidImage(code=code)
+        image = _open(content_type, file.data, limits)
         size = image.size
         if draft is not None:
             image.draft(None, (draft, draft))
@@ -127,8 +126,8 @@ class _File(NamedTuple):
     """A file for Pillow, and the facts that Pillow is not asked for."""
 
     data: bytes
-    is_whole: bool
-    """Whether the file has its end."""
+    ending: bytes = b""
+    """Bytes that a file without its end does not contain."""
     bits: int = _BITS
     exif: bytes | None = None
     profile: bytes | None = None
@@ -139,17 +138,30 @@ class _File(NamedTuple):
 def _take_apart(data: bytes, content_type: str, limits: Limits) -> _File:
     if content_type == WEBP:
         _check_webp(data, limits)
-        return _File(data, is_whole=True)
+        return _File(data)
     if content_type == JPEG:
         jpeg = jpeg_metadata.read(data)
-        return _File(jpeg.data, jpeg.is_whole, exif=jpeg.exif, profile=jpeg.profile)
+        return _File(jpeg.data, END_OF_JPEG, exif=jpeg.exif, profile=jpeg.profile)
     png = png_metadata.read(data)
     if png.animated:
         raise InvalidImage(code=Code.ANIMATED)
     colour = png_colour.describe(png.notes, max_profile_bytes=limits.max_profile_bytes)
     return _File(
-        png.data, png.is_whole, png.bit_depth, png.exif, profile=colour.profile, space=colour.space
+        png.data, END_OF_PNG, png.bit_depth, png.exif, profile=colour.profile, space=colour.space
     )
+
+
+def _open(content_type: str, data: bytes, limits: Limits) -> ImageFile:
+    image = _OPENERS[content_type](io.BytesIO(data))
+    _check_size(image.width, image.height, limits)
+    if content_type != JPEG:
+        return image
+    if code := jpeg_coverage.missing(data):
+        raise InvalidImage(code=code)
+    has_end = data.endswith(END_OF_JPEG) or END_OF_JPEG in data
+    if not has_end and jpeg_coverage.is_proven(data):
+        return JpegImageFile(io.BytesIO(data + END_OF_JPEG))  # only its end is missing
+    return image
 
 
 def _check_webp(data: bytes, limits: Limits) -> None:
@@ -170,7 +182,7 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
 
 def _failure_code(file: _File, error: BaseException) -> Code:
     """Return truncated or corrupt: Pillow's decoders report them in different ways."""
-    if "truncated" in str(error).lower() or not file.is_whole:
+    if "truncated" in str(error).lower() or file.ending not in file.data:
         return Code.TRUNCATED
     return Code.CORRUPT
 

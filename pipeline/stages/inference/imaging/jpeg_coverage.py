@@ -31,6 +31,7 @@ _TABLES = frozenset({0xDB, 0xC4, 0xCC, 0xDD})
 """DQT, DHT, DAC, DRI."""
 _DRI, _SOS, _EOI = 0xDD, 0xDA, 0xD9
 _SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
+_HUFFMAN = frozenset({0xC0, 0xC1, 0xC2})
 _FRAMES = _SEQUENTIAL | {0xC2, 0xCA}
 """Without lossless ones: simplejpeg 1.9 writes beyond its buffer where it is to shrink one."""
 _WITHOUT_LENGTH = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
@@ -92,6 +93,14 @@ def missing(data: bytes) -> Code | None:
     if code is Code.TRUNCATED and _PREMATURE not in _first_warning(*picture.pieces, _LOST, _END):
         return None
     return code
+
+
+def is_proven(data: bytes) -> bool:
+    """Return whether the data cover the picture, down to the last bit; False if in doubt."""
+    picture = _parse(data)
+    if picture.frame_marker not in _HUFFMAN or not picture.scans or picture.unseen:
+        return False
+    return not picture.lacks_restarts and not _first_warning(*picture.pieces, _END)
 
 
 def _first_warning(*pieces: bytes) -> str:

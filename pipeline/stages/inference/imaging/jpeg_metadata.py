@@ -18,7 +18,6 @@ Pure.  Source: ITU-T T.81, annex B; ITU-T T.871 (JFIF), section 10; ITU-T T.872,
 from typing import NamedTuple
 
 from erasestream.pipeline.stages.inference.imaging.jpeg_segments import (
-    END,
     NOTES,
     START,
     Segment,
@@ -47,8 +46,6 @@ class Jpeg(NamedTuple):
     """A file of pixels, and the notes about them."""
 
     data: bytes
-    is_whole: bool
-    """Whether the file has its end."""
     exif: bytes | None
     profile: bytes | None
 
@@ -77,8 +74,7 @@ def read(data: bytes) -> Jpeg:
                 parts.append(content)
             case 0xEE if content.startswith(b"Adobe") and len(content) >= _ADOBE_BYTES:
                 pixels.append(_note(segment.marker, content[:_ADOBE_BYTES]))
-    kept = b"".join(pixels)
-    return Jpeg(kept, END in kept, exif, _joined(parts))
+    return Jpeg(b"".join(pixels), exif, _joined(parts))
 
 
 def _note(marker: int, content: bytes) -> bytes:

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
+END = b"IEND"
 _SIGNATURE_BYTES = 8
 _HEAD_BYTES = 8
 """Length and kind of a chunk; its content and its checksum follow."""
@@ -50,7 +51,7 @@ def chunks(data: bytes) -> Iterator[Chunk]:
     while at + _HEAD_BYTES <= len(data):
         chunk = _chunk_at(data, at)
         yield chunk
-        if chunk.kind == b"IEND":
+        if chunk.kind == END:
             return
         at = chunk.end
         if chunk.is_valid or _NAMES.fullmatch(data, at + 4, at + 8) or at == len(data):

@@ -43,8 +43,6 @@ class Png(NamedTuple):
     """A file of pixels only, and the notes about them."""
 
     data: bytes
-    is_whole: bool
-    """Whether the file has its end."""
     bit_depth: int
     animated: bool
     exif: bytes | None
@@ -62,7 +60,6 @@ def read(data: bytes) -> Png:
         parts.add(chunk)
     return Png(
         data=b"".join((data[: _HEADER.stop], parts.palette(), parts.transparency(), *parts.pixels)),
-        is_whole=parts.is_whole,
         bit_depth=data[_DEPTH_OFFSET],
         animated=parts.is_animated(),
         exif=parts.notes.get(b"eXIf") or parts.exif_of_text,
@@ -75,7 +72,7 @@ class _Parts:
 
     def __init__(self, data: bytes) -> None:
         self._check_header(data)
-        self.is_whole = False
+        self._is_whole = False
         self.pixels: list[memoryview] = []
         """Whole chunks of pixels, and the end."""
         self.notes: dict[bytes, bytes] = {}
@@ -104,7 +101,7 @@ class _Parts:
             case b"IDAT":
                 self.pixels.append(self._view[chunk.begin : chunk.end])
             case b"IEND":
-                self.is_whole = True
+                self._is_whole = True
                 self.pixels.append(self._view[chunk.begin : chunk.end])
             case b"PLTE" if self._is_indexed and self._palette is None:
                 if not chunk.is_valid:
@@ -137,7 +134,7 @@ class _Parts:
             return b""
         colours = len(self._palette or b"") // 3
         if not self._palette or not colours:
-            raise InvalidImage(code=Code.CORRUPT if self.is_whole else Code.TRUNCATED)
+            raise InvalidImage(code=Code.CORRUPT if self._is_whole else Code.TRUNCATED)
         last = self._palette[3 * colours - 3 : 3 * colours]
         whole = self._palette[: 3 * colours] + last * max(0, _COLOURS - colours)
         return _chunk(b"PLTE", whole[: 3 * _COLOURS])

@@ -50,6 +50,17 @@ def cut(data: bytes, share: float) -> bytes:
     return data[: where.start + int((where.stop - where.start) * share)] + END
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_that_lacks_its_end_marker_only_is_shown(kind: str, mode: str) -> None:
+    """As a PNG without its end."""
+    data = photo(kind, mode)
+    seen = decode(data.removesuffix(END)).image
+    assert np.array_equal(np.asarray(seen), np.asarray(decode(data).image))
+    for share in (0.5, 0.98):
+        assert refusal(cut(data, share).removesuffix(END)) is Code.TRUNCATED
+
+
 def overwrite(data: bytes, fill: Callable[[int], bytes]) -> bytes:
     """Return the file with a tenth of its data, in the middle, replaced."""
     where = entropy(data)
