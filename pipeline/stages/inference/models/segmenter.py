@@ -23,6 +23,8 @@ from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.schemas.errors import ModelRefused
 
 _ONLY_ERRORS = 3
+_SATURATED = 80.0
+"""Logits beyond it are 0 or 1; an exponent of 89 overflows."""
 PROVIDERS = ["CPUExecutionProvider"]
 
 RUNTIME_ERRORS = (
@@ -49,11 +51,11 @@ class Segmenter:
         """
         self.manifest = installed.manifest
         self._session = _session(installed.path, installed.manifest.label, options)
-        _check_signature(self._session, installed.manifest)
+        self._input, self._output = _names(self._session, installed.manifest)
 
     def mask(self, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the mask (height x width, 0..1) for a tensor of `preprocessing.to_input`."""
-        outputs = self._session.run([self.manifest.output_name], {self.manifest.input_name: tensor})
+        outputs = self._session.run([self._output], {self._input: tensor})
         return _as_mask(outputs[0], self.manifest)
 
     def warm_up(self) -> None:
@@ -107,11 +109,12 @@ def _session(
         raise ModelRefused(f"{label} cannot be loaded") from error
 
 
-def _check_signature(session: ort.InferenceSession, manifest: Manifest) -> None:
-    inputs, outputs = session.get_inputs(), {each.name for each in session.get_outputs()}
+def _names(session: ort.InferenceSession, manifest: Manifest) -> tuple[str, str]:
+    """Return the names of input and output.  Raises `ModelRefused` if they are others."""
+    inputs, outputs = session.get_inputs(), [each.name for each in session.get_outputs()]
     wanted = [1, 3, manifest.size, manifest.size]
     fits = len(inputs) == 1 and (
-        inputs[0].name == manifest.input_name
+        manifest.input_name in {None, inputs[0].name}
         and inputs[0].type == "tensor(float)"
         and len(inputs[0].shape) == len(wanted)
         # An open dimension of the model has a name, or None, in place of a number.
@@ -123,17 +126,20 @@ def _check_signature(session: ort.InferenceSession, manifest: Manifest) -> None:
     if not fits:
         has = ", ".join(f"{each.name} {each.shape}" for each in inputs)
         raise ModelRefused(f"{manifest.label} takes {has}"[:300])
-    if manifest.output_name not in outputs:
-        raise ModelRefused(f"{manifest.label} has no output {manifest.output_name}")
+    output = manifest.output_name or outputs[0]
+    if output not in outputs:
+        raise ModelRefused(f"{manifest.label} has no output {output}")
+    return inputs[0].name, output
 
 
 def _as_mask(output: NDArray[np.float32], manifest: Manifest) -> NDArray[np.float32]:
     height, width = output.shape[-2:]
-    values: NDArray[np.float32] = output.reshape(height, width)
+    # Exports in half precision have outputs of half precision.
+    values = output.reshape(height, width).astype(np.float32, copy=False)
     if not np.isfinite(values).all():  # rare
         values = np.nan_to_num(values, nan=0.0)
     if manifest.activation is Activation.SIGMOID:
-        values = (1 / (1 + np.exp(-values))).astype(np.float32)
+        values = (1 / (1 + np.exp(-np.clip(values, -_SATURATED, _SATURATED)))).astype(np.float32)
     if manifest.normalisation is Normalisation.MIN_MAX:
         low, high = values.min(), values.max()
         if high > low:

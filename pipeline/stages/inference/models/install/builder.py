@@ -33,7 +33,7 @@ def build(manifest: Manifest, source: Path, target: Path) -> None:
             source.rename(target)
         case Build.PRUNED_FP32 | Build.STATIC_INT8:
             try:
-                model = prune(onnx.load(str(source)), manifest.output_name)
+                model = prune(onnx.load(str(source)), manifest.output_name or "")
                 source.unlink()
                 # With types: pruning must not silently produce another model.
                 onnx.checker.check_model(model, full_check=True)

@@ -52,7 +52,7 @@ def choose(
     quantise(
         single,
         int8,
-        input_name=manifest.input_name,
+        input_name=manifest.input_name or "",
         pictures=_inputs(manifest, photos.calibration, "calibrating", count),
     )
     wanted, single_ms = _masks(_as_installed(manifest, folder), photos.held_out, count, clock)
