@@ -3,7 +3,17 @@
 import sys
 from collections.abc import Callable, Iterator
 
-from tests.bench import clients, consent, end_to_end, fairness, inference, join, overhead, soak
+from tests.bench import (
+    clients,
+    consent,
+    end_to_end,
+    fairness,
+    inference,
+    join,
+    overhead,
+    slow_images,
+    soak,
+)
 from tests.bench.figures import Figure, publish
 
 GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -11,6 +21,7 @@ GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "inference": inference.measure,
     "join": join.measure,
     "own": overhead.measure,
+    "slow": slow_images.measure,
     "soak": soak.measure,
     "fairness": fairness.measure,
     "clients": clients.measure,

@@ -16,7 +16,7 @@ from typing import Protocol
 
 MAX_BYTES = 128_000_000
 """Uploads and their results."""
-MAX_COUNT = 256
+MAX_COUNT = 512
 """Records: a worker that loses its partitions has worked on as many in vain."""
 
 
