@@ -56,25 +56,25 @@ def read(data: bytes) -> Jpeg:
     Raises `InvalidImage`: unsupported_format (a kind of JPEG that is not decoded).
     """
     view = memoryview(data)
-    pixels: list[memoryview | bytes] = [START]
+    pixels = bytearray(START)
     exif: bytes | None = None
     parts: list[bytes] = []
     for segment in segments(data):
         if segment.marker not in NOTES:
             _refuse_foreign(segment, data)
-            pixels.append(view[segment.begin : segment.end])
+            pixels += view[segment.begin : segment.end]
             continue
         content = data[segment.content]
         match segment.marker:
             case 0xE0 if content.startswith(b"JFIF\0") and len(content) >= _JFIF_BYTES:
-                pixels.append(_note(segment.marker, content[: _JFIF_BYTES - 2] + _NO_PREVIEW))
+                pixels += _note(segment.marker, content[: _JFIF_BYTES - 2] + _NO_PREVIEW)
             case 0xE1 if content.startswith(b"Exif\0\0") and exif is None:
                 exif = content
             case 0xE2 if content.startswith(b"ICC_PROFILE\0") and len(content) >= _ICC_HEAD_BYTES:
                 parts.append(content)
             case 0xEE if content.startswith(b"Adobe") and len(content) >= _ADOBE_BYTES:
-                pixels.append(_note(segment.marker, content[:_ADOBE_BYTES]))
-    return Jpeg(b"".join(pixels), exif, _joined(parts))
+                pixels += _note(segment.marker, content[:_ADOBE_BYTES])
+    return Jpeg(bytes(pixels), exif, _joined(parts))
 
 
 def _note(marker: int, content: bytes) -> bytes:

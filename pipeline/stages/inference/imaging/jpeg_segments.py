@@ -6,7 +6,8 @@ Rules, all of them:
 * A length is doubtful only in a segment about the picture (APP, COM), and only if no marker follows
   where it points.  The walk then continues at the next segment that is followed by another one; a
   JPEG within the doubtful one, its preview, is passed over.
-* The walk ends with the first scan, which includes the rest of the file, or with the end.
+* The walk ends with the first scan, which includes the rest of the file, or with the end, or after
+  more segments than any photo has: decoders keep a record of each.
 
 Pure.  Source: ITU-T T.81, annex B.1.
 """
@@ -28,6 +29,8 @@ NOTES = frozenset({*range(0xE0, 0xF0), 0xFE})
 _MARKER = re.compile(rb"\xff([^\x00\xff])")
 _CANDIDATE = re.compile(rb"\xff(?:\xd8\xff|[\xc0-\xc2\xc4\xda\xdb\xdd\xe0-\xef\xfe])")
 _FOLLOWING = re.compile(rb"\xff[\xc0-\xff]")
+_MAX_SEGMENTS = 10_000
+"""A file of 25 MB has 400 of the longest."""
 _MAX_SEARCHES = 8
 _MAX_CANDIDATES = 1000
 """Of segments in one search.  A file with more of them, or more wrong lengths, is noise."""
@@ -48,8 +51,8 @@ class Segment(NamedTuple):
 
 def segments(data: bytes) -> Iterator[Segment]:
     """Yield the segments of a file that begins with `START`, the first scan as the last one."""
-    at, searches = len(START), 0
-    while found := _MARKER.search(data, at):
+    at, searches, count = len(START), 0, 0
+    while (found := _MARKER.search(data, at)) and count < _MAX_SEGMENTS:
         marker = found[1][0]
         if found[0] == END:
             return
@@ -68,7 +71,7 @@ def segments(data: bytes) -> Iterator[Segment]:
                 return
             segment = Segment(marker, begin, following)
         yield segment
-        at = segment.end
+        at, count = segment.end, count + 1
 
 
 def _segment_at(data: bytes, marker: int, begin: int) -> Segment:

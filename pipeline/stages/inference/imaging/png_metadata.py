@@ -59,7 +59,7 @@ def read(data: bytes) -> Png:
     for chunk in chunks(data):
         parts.add(chunk)
     return Png(
-        data=b"".join((data[: _HEADER.stop], parts.palette(), parts.transparency(), *parts.pixels)),
+        data=b"".join((data[: _HEADER.stop], parts.palette(), parts.transparency(), parts.pixels)),
         bit_depth=data[_DEPTH_OFFSET],
         animated=parts.is_animated(),
         exif=parts.notes.get(b"eXIf") or parts.exif_of_text,
@@ -73,7 +73,7 @@ class _Parts:
     def __init__(self, data: bytes) -> None:
         self._check_header(data)
         self._is_whole = False
-        self.pixels: list[memoryview] = []
+        self.pixels = bytearray()
         """Whole chunks of pixels, and the end."""
         self.notes: dict[bytes, bytes] = {}
         self.exif_of_text: bytes | None = None
@@ -99,10 +99,10 @@ class _Parts:
         """Sort one chunk in."""
         match chunk.kind:
             case b"IDAT":
-                self.pixels.append(self._view[chunk.begin : chunk.end])
+                self.pixels += self._view[chunk.begin : chunk.end]
             case b"IEND":
                 self._is_whole = True
-                self.pixels.append(self._view[chunk.begin : chunk.end])
+                self.pixels += self._view[chunk.begin : chunk.end]
             case b"PLTE" if self._is_indexed and self._palette is None:
                 if not chunk.is_valid:
                     raise InvalidImage(code=Code.CORRUPT)

@@ -175,8 +175,13 @@ def test_damage_of_tables_frame_and_scans_is_refused(table: bytes) -> None:
 
 @pytest.mark.parametrize(
     "noise",
-    [b"\xff" * 300_000, b"\xff\xe1" * 100_000, b"\xff\xd8\xff" * 100_000],
-    ids=["fill bytes", "segments", "starts"],
+    [
+        b"\xff" * 300_000,
+        b"\xff\xe1" * 100_000,
+        b"\xff\xd8\xff" * 100_000,
+        b"\xff\xdd\0\4\0\0" * 100_000 + PLAIN[2:],
+    ],
+    ids=["fill bytes", "segments", "starts", "tables"],
 )
 def test_noise_is_read_once(noise: bytes) -> None:
     assert code_of(b"\xff\xd8" + noise + b"\0") is Code.TRUNCATED
