@@ -70,6 +70,8 @@ class LaneSettings(Section):
     """Most that each of the lane's roles may send to, or take from, one broker."""
     request_percent: Annotated[float, Field(gt=0)] = 100.0
     """Most time of a broker's threads for each role; 100 is that of one thread."""
+    model: str | None = None
+    """Installed model of this lane, by name, or name and version; by default `inference.model`."""
 
 
 class LifetimeSettings(Section):

@@ -6,7 +6,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from threading import Event, Thread
@@ -15,15 +15,20 @@ from erasestream.pipeline.runtime.health import Health
 from erasestream.pipeline.runtime.json_logging import log_to_stderr
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
 from erasestream.pipeline.runtime.runner import BUILD_RETRY_S, EX_OK, status_of
-from erasestream.pipeline.settings import InferenceSettings, Settings
+from erasestream.pipeline.settings import InferenceSettings, LaneSettings, Settings
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
+from erasestream.pipeline.stages.inference.isolation.pools import Pools
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.isolation.time_limits import SlowImages
 from erasestream.pipeline.stages.inference.models.store import Installed, ModelStore
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
 from erasestream.pipeline.stages.inference.stage import InferenceStage
 from erasestream.pipeline.stages.inference.worker.process_exit import exit_process
-from erasestream.pipeline.stages.inference.worker.result_builder import Model, ResultBuilder
+from erasestream.pipeline.stages.inference.worker.result_builder import (
+    LaneModel,
+    Model,
+    ResultBuilder,
+)
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import ErasestreamError, Refused, Unavailable
 from erasestream.schemas.ids import Lane
@@ -104,9 +109,13 @@ def inference_stage(
     with ExitStack() as opened:
         admin = opened.enter_context(Admin(connection, timeout_s=settings.stage.answer_timeout_s))
         _check(admin, catalog.lane_names)
-        installed = ModelStore(inference.models).find(inference.model)
         children = inference.children or len(os.sched_getaffinity(0))
-        pool = _process_pool(inference, installed, children, slow_images)
+        models = _models_of(settings.lanes, inference)
+        pools = {
+            installed.folder: _process_pool(inference, installed, children, slow_images)
+            for installed in models.values()
+        }
+        together = Pools(pools.values())
         member = _member_name(settings, connection, catalog.lane_names)
         tls = connection.identity.ssl_context()
         opened.enter_context(_certificate_renewal(tls, connection.identity))
@@ -114,14 +123,26 @@ def inference_stage(
             bootstrap_servers=settings.kafka.bootstrap_servers,
             tls=tls,
             lanes=catalog.lane_names,
-            builder=_result_builder(pool, installed, catalog),
+            builder=_result_builder(
+                {lane: pools[installed.folder] for lane, installed in models.items()}, catalog
+            ),
             children=children,
             topic_ids=OffsetQueries(admin).topic_ids,
             max_record_bytes=MAX_RECORD_BYTES,
             member=member,
-            start=pool.start,
-            close=pool.close,
+            start=together.start,
+            close=together.close,
         )
+
+
+def _models_of(
+    lanes: Mapping[Lane, LaneSettings], inference: InferenceSettings
+) -> dict[Lane, Installed]:
+    """Return the model of each lane.  Raises `Refused` if one is not installed."""
+    names = {lane: settings.model or inference.model for lane, settings in lanes.items()}
+    store = ModelStore(inference.models)
+    found = {name: store.find(name) for name in sorted(set(names.values()))}
+    return {lane: found[name] for lane, name in names.items()}
 
 
 def _process_pool(
@@ -158,15 +179,18 @@ def _check(admin: Admin, lanes: tuple[Lane, ...]) -> None:
     )
 
 
-def _result_builder(pool: ProcessPool, installed: Installed, catalog: Catalog) -> ResultBuilder:
-    manifest = installed.manifest
+def _result_builder(pools: Mapping[Lane, ProcessPool], catalog: Catalog) -> ResultBuilder:
     return ResultBuilder(
-        cut_out=pool.cut_out,
-        model=Model(name=manifest.name, sha256=installed.sha256, version=manifest.version),
+        models={lane: LaneModel(_model(pool.model), pool.cut_out) for lane, pool in pools.items()},
         backlog_limits={
             spec.name: timedelta(seconds=spec.times.backlog_limit_s) for spec in catalog.lanes
         },
     )
+
+
+def _model(installed: Installed) -> Model:
+    manifest = installed.manifest
+    return Model(name=manifest.name, sha256=installed.sha256, version=manifest.version)
 
 
 def _member_name(settings: Settings, connection: Connection, lanes: tuple[Lane, ...]) -> str | None:

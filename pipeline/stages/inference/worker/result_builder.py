@@ -55,19 +55,27 @@ class Model(NamedTuple):
     version: str
 
 
+CutOut = Callable[[bytes, CutoutOptions], Awaitable[Image]]
+
+
+class LaneModel(NamedTuple):
+    """A model, and what cuts out with it."""
+
+    model: Model
+    cut_out: CutOut
+
+
 class ResultBuilder:
-    """Builds the result of each upload."""
+    """Builds the result of each upload, with the model of its lane."""
 
     def __init__(
         self,
         *,
-        cut_out: Callable[[bytes, CutoutOptions], Awaitable[Image]],
-        model: Model,
+        models: Mapping[Lane, LaneModel],
         backlog_limits: Mapping[Lane, timedelta],
         now: WallClock = lambda: datetime.now(UTC),
     ) -> None:
-        self._cut_out = cut_out
-        self._model = model
+        self._models = models
         self._backlog_limits = backlog_limits
         self._now = now
 
@@ -97,7 +105,8 @@ class ResultBuilder:
         if not record.value:
             raise InvalidInput(code=Code.EMPTY)
         upload = from_wire(Upload, record.headers, record.value)
-        image = await self._cut_out(upload.data, upload.options)
+        model, cut_out = self._models[record.lane]
+        image = await cut_out(upload.data, upload.options)
         return Cutout(
             id=upload.id,
             time=self._now(),
@@ -106,9 +115,9 @@ class ResultBuilder:
             position=record.position,
             uploaded_at=utc(record.appended_ms),
             content_type=image.content_type,
-            model=self._model.name,
-            model_sha256=self._model.sha256,
-            model_version=self._model.version,
+            model=model.name,
+            model_sha256=model.sha256,
+            model_version=model.version,
             steps_ms=image.steps_ms,
             adjusted=image.adjusted,
             data=image.data,

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage
-from erasestream.pipeline.stages.inference.worker.result_builder import ResultBuilder
+from erasestream.pipeline.stages.inference.worker.result_builder import LaneModel, ResultBuilder
 from erasestream.pipeline.stages.inference.worker.upload_record import UploadRecord
 from erasestream.schemas.codec.cloudevents import Wire, from_wire, to_wire, type_of
 from erasestream.schemas.errors import Code
@@ -34,8 +34,7 @@ class ExpiryHarness:
         self.now = NOW
         self.calls = 0
         self.builder = ResultBuilder(
-            cut_out=self._cut_out,
-            model=MODEL,
+            models={each: LaneModel(MODEL, self._cut_out) for each in (LANE, BULK)},
             backlog_limits={LANE: LIMIT, BULK: 2 * LIMIT},
             now=lambda: self.now,
         )

@@ -5,7 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage, Step
-from erasestream.pipeline.stages.inference.worker.result_builder import Model, ResultBuilder
+from erasestream.pipeline.stages.inference.worker.result_builder import (
+    LaneModel,
+    Model,
+    ResultBuilder,
+)
 from erasestream.pipeline.stages.inference.worker.upload_record import UploadRecord
 from erasestream.schemas.codec.cloudevents import MAX_HEADER_BYTES, Wire, from_wire, to_wire
 from erasestream.schemas.errors import Code
@@ -44,7 +48,9 @@ async def result_of(wire: Wire, refusal: Code | None = None) -> tuple[Wire, list
         return CUTOUT
 
     builder = ResultBuilder(
-        cut_out=cut_out, model=MODEL, backlog_limits={LANE: timedelta(hours=4)}, now=lambda: NOW
+        models={LANE: LaneModel(MODEL, cut_out)},
+        backlog_limits={LANE: timedelta(hours=4)},
+        now=lambda: NOW,
     )
     position = Position(topic_id="bTYs9Br5T5qhZMdsDXX9XA", partition=3, offset=4711)
     appended_ms = int(NOW.timestamp() * 1000)
