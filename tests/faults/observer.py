@@ -67,7 +67,7 @@ class Observer:
                 "auto.offset.reset": "error",
                 # Latency does not matter; else each record of eighty partitions is fetched alone.
                 "fetch.min.bytes": 100_000,
-                "fetch.wait.max.ms": 100,
+                "fetch.wait.max.ms": 500,
                 "topic.metadata.refresh.interval.ms": 5000,
                 "queued.max.messages.kbytes": 32_768,
             }

@@ -54,6 +54,8 @@ class Size:
 
     Large, because uploads to a partition without a worker would soon hold up all others.
     """
+    partitions: int = 8
+    """Partitions of each lane's uploads, for two workers and two routers."""
     deciders: int = 80
     every_s: float = EVERY_S
     waits_for_stages: bool = False
@@ -104,7 +106,7 @@ def storm(size: Size, seed: int, folder: Path | None = None) -> Outcome:
             return storm(size, seed, Path(own))
     models = folder / "models"
     build_tiny_model(models)
-    cluster = StormCluster(folder, models=models, dice=Random(seed))
+    cluster = StormCluster(folder, models=models, partitions=size.partitions, dice=Random(seed))
     with ExitStack() as opened:
         opened.callback(cluster.stop)
         cluster.start()

@@ -42,7 +42,6 @@ from tests.paths import CACHE
 
 HEAP_MB = 320
 SLOWED_S = 10.0
-PARTITIONS = 8
 CHECKER = Role("checker")
 PROVISION_S = 300.0
 
@@ -50,12 +49,13 @@ PROVISION_S = 300.0
 class StormCluster:
     """The whole pipeline.  `inject` causes a fault; `tick` ends faults that are due."""
 
-    def __init__(self, folder: Path, *, models: Path, dice: random.Random) -> None:
+    def __init__(self, folder: Path, *, models: Path, partitions: int, dice: random.Random) -> None:
+        """`partitions` of each lane's uploads."""
         self.injected: Counter[str] = Counter()
         """How often each kind of fault was injected."""
         self._dice = dice
         self.stack = Stack(folder / "stack", cache=CACHE)
-        lanes = {lane: LaneSettings(partitions=PARTITIONS) for lane in (SHOP, BULK)}
+        lanes = {lane: LaneSettings(partitions=partitions) for lane in (SHOP, BULK)}
         self.stack.create(
             models=models,
             model="tiny",

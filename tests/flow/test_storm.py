@@ -18,6 +18,7 @@ MINUTE = Size(
     max_waiting=100,
     faults=15,
     seconds=600.0,
+    partitions=4,
     deciders=3,
     every_s=3.0,
     waits_for_stages=True,
