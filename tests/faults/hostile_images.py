@@ -38,8 +38,8 @@ class Case:
 
 def case(seed: int, index: int) -> Case:
     """Return the case of this seed and index."""
-    dice = random.Random(f"{seed}/{index}")
-    kind = dice.choices(list(KINDS), weights=[weight for weight, _ in KINDS.values()])[0]
+    dice = _dice(seed, index)
+    kind = _draw_kind(dice)
     name = f"{seed}/{index} {kind}"
     if kind == "valid":
         data, size = valid(dice)
@@ -47,6 +47,19 @@ def case(seed: int, index: int) -> Case:
     data = KINDS[kind][1](dice)
     codes = hostile_bombs.MUST_BE.get(kind, frozenset())
     return Case(name=name, data=data, codes=codes)
+
+
+def kind_of(seed: int, index: int) -> str:
+    """Return the kind of a case without making its file."""
+    return _draw_kind(_dice(seed, index))
+
+
+def _dice(seed: int, index: int) -> random.Random:
+    return random.Random(f"{seed}/{index}")
+
+
+def _draw_kind(dice: random.Random) -> str:
+    return dice.choices(list(KINDS), weights=[weight for weight, _ in KINDS.values()])[0]
 
 
 def valid(dice: random.Random) -> tuple[bytes, tuple[int, int]]:

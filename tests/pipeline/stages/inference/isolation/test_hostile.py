@@ -13,7 +13,7 @@ from erasestream.schemas.errors import InvalidImage
 from erasestream.schemas.options import CutoutOptions
 from tests.faults import hostile_images
 from tests.faults.hostile_answers import complaint_about_cutout, complaint_about_refusal
-from tests.faults.hostile_images import Case, case
+from tests.faults.hostile_images import Case, case, kind_of
 
 SEED = int(os.environ.get("HOSTILE_SEED", "20"))
 COUNT = int(os.environ.get("HOSTILE_COUNT", "300"))
@@ -30,9 +30,13 @@ def test_a_case_is_replayed_by_its_name() -> None:
 
 def test_every_kind_of_case_occurs() -> None:
     """In proportion to its weight."""
-    kinds = Counter(case(SEED, n).name.split(" ", 1)[1] for n in range(1500))
+    drawn = [kind_of(SEED, n) for n in range(1500)]
+    kinds = Counter(drawn)
     assert kinds.keys() == hostile_images.KINDS.keys()
     assert 200 < kinds["valid"] < 400
+    for kind in kinds:
+        first = drawn.index(kind)
+        assert case(SEED, first).name == f"{SEED}/{first} {kind}"
 
 
 async def test_every_hostile_file_gets_its_answer(tiny_model: Installed) -> None:
