@@ -1,7 +1,8 @@
 """A burst in which every tenth picture exceeds its deadline: the effect on the others.
 
-The deadline of a straggler, which is that of a usual picture times three because it is larger, is
-about ten times the duration of a usual picture, so the stragglers take about as much CPU time as all others together: the others need twice the time even if they do not wait.
+A straggler is large, so its deadline is three times that of a usual picture, and about ten times
+what that takes: the stragglers take about as much CPU time as all others together, and the others
+need twice the time even if they do not wait.
 """
 
 import io
