@@ -12,6 +12,7 @@ from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.records import Record
+from tests.flow.waiting import DEADLINE_S
 
 COMMITTED = "read_committed"
 UNCOMMITTED = "read_uncommitted"
@@ -68,7 +69,7 @@ class TopicReader:
     def read_to_end(self) -> list[Record]:
         """Read every partition to its present end and return all records so far."""
         for at in self._partitions:
-            _, end = self._consumer.get_watermark_offsets(at, timeout=20)
+            _, end = self._consumer.get_watermark_offsets(at, timeout=DEADLINE_S)
             while self._ends.get(at.partition, -1) < end:
                 self.read()
         return self.records
