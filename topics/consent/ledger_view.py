@@ -5,37 +5,23 @@ Rules:
 * `ledger.L` holds the decisions.  Erasures are taken from `erasures.L` alone: the lane's account
   service can write to the ledger, only the eraser to `erasures.L`.
 * An entry counts only where it belongs (`ledger_place.py`).
-* The first entry with a decision's id counts, and keeps its position in the order; later ones are
-  ignored.
+* The first entry with a decision's id counts; later ones are ignored (`decision_rows.py`).
 """
 
-import struct
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from uuid import UUID
 
 from erasestream.schemas.codec.cloudevents import from_wire, type_of
 from erasestream.schemas.errors import InvalidEvent
-from erasestream.schemas.events.consent import Decision
 from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id
 from erasestream.topics.catalog.topic_names import erasures_of, ledger_of
+from erasestream.topics.consent.decision_rows import MANY, DecisionRows
 from erasestream.topics.consent.ledger_place import belongs, ledger_key
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView
 from erasestream.topics.kafka.records import Partition, Record
-
-_ROW = struct.Struct("<16sQB")
-"""A decision: its id, when its entry was appended, and its kind."""
-_REVOKES, _GRANTS, _REVOKES_AS_OPERATOR = range(3)
-_APPENDED = struct.Struct("<Q")
-_APPENDED_AT, _GRANTS_AT = 16, 24
-
-MANY = 256
-"""Decisions of an account beyond which they are indexed, at some 150 bytes each."""
-
-Rows = bytes | bytearray
 
 
 class Erasures:
@@ -67,6 +53,36 @@ class Erasures:
         return UUID(grant).bytes in self._erased
 
 
+class _UnerasedGrants:
+    """Grants whose erasure is not confirmed.
+
+    A query takes no longer for an account with many decisions, most of whose grants are erased.
+    """
+
+    def __init__(self, decisions: DecisionRows, erased: Erasures) -> None:
+        self._decisions = decisions
+        self._erased = erased
+        self._erased_below: dict[bytes, int] = {}
+        """Row before which an account has no unerased grant; of accounts with many decisions."""
+
+    def before(self, lane: Lane, account: AccountId, end: int, most: int | None) -> list[GrantId]:
+        """Return the unerased grants of the rows before `end`."""
+        key = ledger_key(lane, account)
+        erased_below = self._erased_below.get(key, 0)
+        found: list[GrantId] = []
+        for decision in self._decisions.granting(key, erased_below, end):
+            if len(found) == most:
+                break
+            grant = grant_id(lane, account, decision) if decision is not None else None
+            if grant is not None and grant not in self._erased:
+                found.append(grant)
+            elif not found:
+                erased_below += 1
+        if erased_below >= MANY:
+            self._erased_below[key] = erased_below
+        return found
+
+
 class GrantHistory:
     """All decisions of the ledger, and the confirmed erasures.  Pure: the state behind the view.
 
@@ -75,19 +91,15 @@ class GrantHistory:
     203 MB for one decision of each of a million accounts, 27 MB for as many decisions of a
     thousand accounts (measured).
 
-    The grants that a query returns are not erased, and at most `most`, if it is given.  A query
-    takes no longer for an account with many decisions, most of whose grants are erased.
+    The grants that a query returns are not erased, and at most `most`, if it is given.
     """
 
     def __init__(self, partitions: Mapping[str, int]) -> None:
         """`partitions`: the partition counts by topic."""
         self._partitions = partitions
-        self._decisions: dict[bytes, bytearray] = {}
-        self._erased_below: dict[bytes, int] = {}
-        """Row before which an account has no unerased grant; of accounts with many decisions."""
-        self._indexes: dict[bytes, dict[bytes, int]] = {}
-        """Rows of the decisions of accounts with many."""
+        self._decisions = DecisionRows()
         self._erased = Erasures(partitions)
+        self._unerased = _UnerasedGrants(self._decisions, self._erased)
 
     def apply(self, record: Record) -> None:
         """Apply one entry of a ledger or of confirmed erasures.
@@ -98,21 +110,12 @@ class GrantHistory:
             if type_of(record.headers) is DecisionEntry:
                 entry = from_wire(DecisionEntry, record.headers, record.value)
                 if belongs(record, ledger_of(entry.lane), entry.account, self._partitions):
-                    self._append(entry, record.appended_ms)
+                    key = ledger_key(entry.lane, entry.account)
+                    self._decisions.append(key, entry, record.appended_ms)
             else:
                 self._erased.apply(record)
         except InvalidEvent:
             return
-
-    def _append(self, entry: DecisionEntry, appended_ms: int) -> None:
-        key = ledger_key(entry.lane, entry.account)
-        if self._row(key, entry.id) is not None:
-            return
-        rows = self._decisions.setdefault(key, bytearray())
-        if rows:
-            # Never backwards, so that times can be bisected; leaders' clocks differ a little.
-            appended_ms = max(appended_ms, _appended_ms(rows, len(rows) // _ROW.size - 1))
-        rows += _ROW.pack(UUID(entry.id).bytes, appended_ms, _kind(entry))
 
     def confirm(self, grant: GrantId) -> None:
         """Note an erasure that was acknowledged, before its entry is read back."""
@@ -124,14 +127,14 @@ class GrantHistory:
 
     def has(self, lane: Lane, account: AccountId, decision: str) -> bool:
         """Return whether the entry of this decision, and so all before it, were applied."""
-        return self._row(ledger_key(lane, account), decision) is not None
+        return self._decisions.number(ledger_key(lane, account), decision) is not None
 
     def ended_by_revocation(
         self, lane: Lane, account: AccountId, decision: str, *, most: int | None = None
     ) -> list[GrantId]:
         """Return the grants before a revocation; none if the ledger does not have it."""
-        end = self._row(ledger_key(lane, account), decision) or 0
-        return self._unerased(lane, account, end, most)
+        end = self._decisions.number(ledger_key(lane, account), decision) or 0
+        return self._unerased.before(lane, account, end, most)
 
     def ended_by_grant(
         self, lane: Lane, account: AccountId, decision: str, *, most: int | None = None
@@ -140,24 +143,25 @@ class GrantHistory:
 
         That revocation may have been compacted before the eraser read it.
         """
-        row = self._row(ledger_key(lane, account), decision) or 0
-        end = _last_revocation(self._rows(lane, account), row)
-        return self._unerased(lane, account, end, most)
+        key = ledger_key(lane, account)
+        end = self._decisions.last_revocation(key, self._decisions.number(key, decision) or 0)
+        return self._unerased.before(lane, account, end, most)
 
     def revoked_until(
         self, lane: Lane, account: AccountId, until_ms: int, *, most: int | None = None
     ) -> list[GrantId]:
         """Return the grants before the last revocation whose entry was appended until then."""
-        rows = self._rows(lane, account)
-        end = _last_revocation(rows, _appended_until(rows, until_ms))
-        return self._unerased(lane, account, end, most)
+        key = ledger_key(lane, account)
+        appended = self._decisions.appended_until(key, until_ms)
+        end = self._decisions.last_revocation(key, appended)
+        return self._unerased.before(lane, account, end, most)
 
     def appended_until(
         self, lane: Lane, account: AccountId, until_ms: int, *, most: int | None = None
     ) -> list[GrantId]:
         """Return the grants whose entries were appended until then."""
-        end = _appended_until(self._rows(lane, account), until_ms)
-        return self._unerased(lane, account, end, most)
+        end = self._decisions.appended_until(ledger_key(lane, account), until_ms)
+        return self._unerased.before(lane, account, end, most)
 
     def unerased_by_operator(
         self,
@@ -172,15 +176,17 @@ class GrantHistory:
         until then (`revocations.ends_until_ms`).  None if that entry was not applied: then a
         grant's may be missing, too.
         """
-        row = self._row(ledger_key(lane, account), decision)
+        key = ledger_key(lane, account)
+        row = self._decisions.number(key, decision)
         if row is None:
             return None
-        end = _appended_until(self._rows(lane, account), until_ms)
-        return self._unerased(lane, account, min(row, end), None)
+        end = self._decisions.appended_until(key, until_ms)
+        return self._unerased.before(lane, account, min(row, end), None)
 
     def unerased(self, lane: Lane, account: AccountId) -> list[GrantId]:
         """Return the grants whose erasure the eraser has not confirmed."""
-        return self._unerased(lane, account, len(self._rows(lane, account)) // _ROW.size, None)
+        end = self._decisions.count(ledger_key(lane, account))
+        return self._unerased.before(lane, account, end, None)
 
     def unerased_before(
         self, lane: Lane, account: AccountId, decision: str
@@ -189,77 +195,8 @@ class GrantHistory:
 
         None if the ledger does not have the decision (yet): the answer is unknown.
         """
-        end = self._row(ledger_key(lane, account), decision)
-        return None if end is None else self._unerased(lane, account, end, None)
-
-    def _unerased(
-        self, lane: Lane, account: AccountId, end: int, most: int | None
-    ) -> list[GrantId]:
-        """Return the unerased grants of the rows before `end`."""
-        key = ledger_key(lane, account)
-        erased_below = self._erased_below.get(key, 0)
-        found: list[GrantId] = []
-        rows = memoryview(self._rows(lane, account))[erased_below * _ROW.size : end * _ROW.size]
-        for id_, _, kind in _ROW.iter_unpack(rows):
-            if len(found) == most:
-                break
-            is_grant = kind == _GRANTS
-            grant = grant_id(lane, account, str(UUID(bytes=id_))) if is_grant else None
-            if grant is not None and grant not in self._erased:
-                found.append(grant)
-            elif not found:
-                erased_below += 1
-        if erased_below >= MANY:
-            self._erased_below[key] = erased_below
-        return found
-
-    def _row(self, key: bytes, decision: str) -> int | None:
-        """Return the number of a decision's row; None if the account has no such decision."""
-        rows, wanted = self._decisions.get(key, b""), UUID(decision).bytes
-        count = len(rows) // _ROW.size
-        if count <= MANY:
-            return _find(rows, wanted)
-        index = self._indexes.setdefault(key, {})
-        for number in range(len(index), count):
-            begin = number * _ROW.size
-            index[bytes(rows[begin : begin + len(wanted)])] = number
-        return index.get(wanted)
-
-    def _rows(self, lane: Lane, account: AccountId) -> Rows:
-        return self._decisions.get(ledger_key(lane, account), b"")
-
-
-def _find(rows: Rows, wanted: bytes) -> int | None:
-    """Return the number of the row of a decision; None if there is none."""
-    at = rows.find(wanted)
-    while at >= 0 and at % _ROW.size:  # equal bytes across two rows
-        at = rows.find(wanted, at + 1)
-    return None if at < 0 else at // _ROW.size
-
-
-def _kind(entry: DecisionEntry) -> int:
-    if entry.is_operators_revocation:
-        return _REVOKES_AS_OPERATOR
-    return _GRANTS if entry.decision is Decision.GRANTED else _REVOKES
-
-
-def _last_revocation(rows: Rows, end: int) -> int:
-    """Return the number of the last row before `end` that revokes; 0 if there is none.
-
-    Not of operators' revocations: they end grants by time (`ended_by_operator`).
-    """
-    return max(0, rows[_GRANTS_AT : end * _ROW.size : _ROW.size].rfind(_REVOKES))
-
-
-def _appended_until(rows: Rows, until_ms: int) -> int:
-    """Return how many decisions were appended until then."""
-    numbers = range(len(rows) // _ROW.size)
-    return bisect_right(numbers, until_ms, key=lambda number: _appended_ms(rows, number))
-
-
-def _appended_ms(rows: Rows, number: int) -> int:
-    (appended_ms,) = _APPENDED.unpack_from(rows, number * _ROW.size + _APPENDED_AT)
-    return int(appended_ms)
+        end = self._decisions.number(ledger_key(lane, account), decision)
+        return None if end is None else self._unerased.before(lane, account, end, None)
 
 
 class LedgerView:

@@ -11,8 +11,9 @@ from erasestream.schemas.events.consent import Channel, Decision
 from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry, Finding, FindingKind
 from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id, new_upload_id
 from erasestream.topics.catalog.topic_names import erasures_of, ledger_of
+from erasestream.topics.consent.decision_rows import MANY
 from erasestream.topics.consent.ledger_place import ledger_key, place
-from erasestream.topics.consent.ledger_view import MANY, GrantHistory
+from erasestream.topics.consent.ledger_view import GrantHistory
 from erasestream.topics.kafka.records import Partition, Record
 
 LANE, OTHER = Lane("shop"), Lane("bulk")
