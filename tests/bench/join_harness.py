@@ -28,7 +28,6 @@ from confluent_kafka import (
 from erasestream.pipeline.devstack.child_process import Attachment, ChildProcess
 from erasestream.pipeline.devstack.kafka.broker import Broker
 from erasestream.pipeline.devstack.stack import Stack
-from erasestream.pipeline.settings import LaneSettings
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.ids import AccountId, Lane
@@ -50,7 +49,13 @@ from tests.bench.join_records import (
     ResultFactory,
     upload_of,
 )
-from tests.bench.running_pipeline import peak_mb, provisioned_servers, wait_for_log, wait_ready
+from tests.bench.running_pipeline import (
+    lane_settings,
+    peak_mb,
+    provisioned_servers,
+    wait_for_log,
+    wait_ready,
+)
 
 SHOP, ALBUM = Lane("shop"), Lane("album")
 """Results of `SHOP` have no uploads to read again; those of `ALBUM` do."""
@@ -186,7 +191,7 @@ class JoinHarness:
 @contextmanager
 def open_harness() -> Iterator[JoinHarness]:
     """Run a broker with two lanes; every process that was started ends with it."""
-    settings = LaneSettings(partitions=PARTITIONS)
+    settings = lane_settings(PARTITIONS)
     lanes = {SHOP: settings, ALBUM: settings}
     with (
         tempfile.TemporaryDirectory() as folder,

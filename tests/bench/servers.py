@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from erasestream.pipeline.devstack.stack import Stack
-from erasestream.pipeline.settings import LaneSettings
-from tests.bench.running_pipeline import BULK, SHOP, provisioned_servers
+from tests.bench.running_pipeline import BULK, SHOP, lane_settings, provisioned_servers
 
 MEMORY = Path("/dev/shm")  # noqa: S108 (a folder of our own in it, as in /tmp)
 PROCESS_S = 240.0
@@ -24,7 +23,7 @@ def servers(*, partitions: int = 4) -> Iterator[Stack]:
     Their files are in memory where the system has a place for that: clients are measured here,
     and a disk that is busy now and then would dominate the result.
     """
-    lanes = {lane: LaneSettings(partitions=partitions) for lane in (SHOP, BULK)}
+    lanes = {lane: lane_settings(partitions) for lane in (SHOP, BULK)}
     with (
         tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder,
         provisioned_servers(Path(folder), lanes=lanes) as stack,

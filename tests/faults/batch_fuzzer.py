@@ -5,7 +5,7 @@ from collections import Counter
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
@@ -23,6 +23,15 @@ from tests.raw_kafka import NO_ERROR, RawKafka
 ACCOUNTS = [AccountId(f"fuzz-{number}") for number in range(50)]
 CONSENT_PARTITIONS = 4
 IN_WRONG_PARTITION = 0.2
+
+
+class ForgedBatch(NamedTuple):
+    """A batch, and where it goes."""
+
+    role: LaneRole
+    topic: str
+    partition: int
+    data: bytes
 
 
 class BatchFuzzer:
@@ -49,19 +58,26 @@ class BatchFuzzer:
             for client in self._clients.values():
                 closing.callback(client.close)
 
-    def send(self) -> None:
-        """Send one batch."""
+    def draw(self) -> ForgedBatch:
+        """Return a new batch."""
         target = self._dice.choice(TARGETS)
-        topic = target.topic_of(self._lane)
         sample = self._sample(target)
-        partition = self._partition(sample)
-        data = forged_batch(self._dice, sample)
+        return ForgedBatch(
+            role=target.role,
+            topic=target.topic_of(self._lane),
+            partition=self._partition(sample),
+            data=forged_batch(self._dice, sample),
+        )
+
+    def send(self, forged: ForgedBatch) -> None:
+        """Send a batch."""
+        client = self._clients[forged.role]
         try:
-            produced = self._clients[target.role].produce(topic, partition, data)
+            produced = client.produce(forged.topic, forged.partition, forged.data)
         except ConnectionError:
-            self.errors[f"{topic}: closed"] += 1
+            self.errors[f"{forged.topic}: closed"] += 1
             return
-        self.errors[f"{topic}: {produced.error}"] += 1
+        self.errors[f"{forged.topic}: {produced.error}"] += 1
         self.accepted += produced.error == NO_ERROR
 
     def _partition(self, sample: Sample) -> int:

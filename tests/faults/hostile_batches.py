@@ -17,19 +17,19 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Self
 
+from erasestream.schemas.clocks import Deadline
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import UploadProducer
 from tests.bench.figures import Figure, figure, publish
-from tests.faults.batch_fuzzer import BatchFuzzer
+from tests.faults.batch_fuzzer import BatchFuzzer, ForgedBatch
 from tests.faults.lane_watch import LaneWatch
 from tests.flow.pictures import photo
 from tests.flow.pipeline_harness import BULK, PARTITIONS, SHOP, STAGES, PipelineHarness
 
 BATCHES = int(os.environ.get("HOSTILE_BATCHES", "5000"))
 ROUNDS = 5
-LATENCIES = 100
-"""Fewest uploads of a phase."""
-INTERVAL_S = 0.2
+QUIET_S = 15.0
+INTERVAL_S = 0.1
 MAX_RATIO = 2.0
 WATCH_EVERY = 100
 
@@ -52,10 +52,11 @@ def _run_on(flow: PipelineHarness, dice: random.Random) -> int:
         BatchFuzzer(flow.stack.cluster, SHOP, PARTITIONS[SHOP], dice) as fuzzer,
         _Honest(flow) as honest,
     ):
-        honest.latencies_ms(lambda: False)  # warm up
+        honest.latencies_ms(_is_quiet_time())  # warm up
         for _ in range(ROUNDS):
-            quiet = honest.latencies_ms(lambda: False)
-            flood = threading.Thread(target=_flood, args=(fuzzer, watch))
+            quiet = honest.latencies_ms(_is_quiet_time())
+            forged = [fuzzer.draw() for _ in range(BATCHES // ROUNDS)]
+            flood = threading.Thread(target=_flood, args=(fuzzer, watch, forged))
             flood.start()
             flooded = honest.latencies_ms(flood.is_alive)
             flood.join()
@@ -79,11 +80,16 @@ def _run_on(flow: PipelineHarness, dice: random.Random) -> int:
     return int(bool(disturbed))
 
 
-def _flood(fuzzer: BatchFuzzer, watch: LaneWatch) -> None:
-    for number in range(BATCHES // ROUNDS):
-        fuzzer.send()
+def _flood(fuzzer: BatchFuzzer, watch: LaneWatch, forged: list[ForgedBatch]) -> None:
+    for number, each in enumerate(forged):
+        fuzzer.send(each)
         if number % WATCH_EVERY == 0:
             watch.upload()
+
+
+def _is_quiet_time() -> Callable[[], bool]:
+    deadline = Deadline(QUIET_S, time.monotonic)
+    return lambda: not deadline.has_passed
 
 
 def _p99(latencies_ms: list[float]) -> float:
@@ -107,14 +113,12 @@ class _Honest:
     def latencies_ms(self, goes_on: Callable[[], bool]) -> list[float]:
         """Return the time from the append of each upload to the receipt of its result.
 
-        Sends `LATENCIES` uploads, and more while `goes_on`.
+        Uploads are sent while it `goes_on`, and at no other time.
         """
-        while (old := self._results.poll(1.0)) is not None:
-            old.ack()
         found: list[float] = []
         sent, next_s = 0, time.monotonic()
-        while len(found) < sent or sent < LATENCIES or goes_on():
-            if (sent < LATENCIES or goes_on()) and time.monotonic() >= next_s:
+        while goes_on() or len(found) < sent:
+            if time.monotonic() >= next_s and goes_on():
                 self._producer.send(photo(), account="honest")
                 sent, next_s = sent + 1, next_s + INTERVAL_S
             delivery = self._results.poll(0.005)

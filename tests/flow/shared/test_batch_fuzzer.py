@@ -32,7 +32,7 @@ def test_forged_batches_disturb_no_lane(erasing: PipelineHarness) -> None:
     watch = LaneWatch(flow, (SHOP, BULK))
     with BatchFuzzer(flow.stack.cluster, SHOP, PARTITIONS[SHOP], random.Random(SEED)) as fuzzer:
         for number in range(BATCHES):
-            fuzzer.send()
+            fuzzer.send(fuzzer.draw())
             if number % 20 == 0:
                 watch.upload()
     kept = flow.upload("fuzz-opted-in").upload_id
