@@ -1,7 +1,8 @@
 """Five thousand forged record batches from one lane: `python -m tests.faults batches`.
 
 A pipeline with two lanes and an eraser.  One lane sends forged batches to its uploads, decisions
-and ledger, as fast as the broker takes them (`forged_batches.py`).  The other one uploads at a
+and ledger, as fast as the broker takes them (`forged_batches.py`): as its quota allows, which is
+sized for two cores as `docs/brokers.md` advises.  The other one uploads at a
 steady rate, by turns with and without the flood, in the same run: the ratio of the two 99th
 percentiles of each round is the figure.
 """
@@ -28,6 +29,9 @@ from tests.flow.pipeline_harness import BULK, PARTITIONS, SHOP, STAGES, Pipeline
 
 BATCHES = int(os.environ.get("HOSTILE_BATCHES", "5000"))
 ROUNDS = 5
+QUOTA = {"produce_bytes_per_s": 150_000, "request_percent": 40}
+"""Of each lane: about half of the tiny photos that two cores can process, and less than half of a
+broker's time on two cores."""
 QUIET_S = 15.0
 INTERVAL_S = 0.1
 MAX_RATIO = 2.0
@@ -37,7 +41,7 @@ WATCH_EVERY = 100
 def run(seed: int) -> int:
     """Run, print, write `docs/figures/faults.json`; return 0 if no lane was disturbed."""
     with tempfile.TemporaryDirectory() as folder:
-        flow = PipelineHarness(Path(folder))
+        flow = PipelineHarness(Path(folder), **QUOTA)
         try:
             flow.start((*STAGES, "erase"))
             return _run_on(flow, random.Random(seed))

@@ -36,8 +36,8 @@ OPEN_FETCH_WAIT_MS = 500
 class PipelineHarness(StackHarness):
     """A stack and its clients, each opened when it is first used."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path, **quota: float) -> None:
+        super().__init__(directory, **quota)
         self._producers: dict[Lane, UploadProducer] = {}
         self._results: dict[Lane, TopicReader] = {}
         self._writers: dict[Lane, ConsentWriter] = {}

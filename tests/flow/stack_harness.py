@@ -24,12 +24,15 @@ STAGES = ("infer", "route", "sink")
 
 
 class StackHarness:
-    """A stack with two lanes and a tiny model."""
+    """A stack with two lanes and a tiny model; `quota` holds the settings of each lane's quota."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **quota: float) -> None:
         self.stack = Stack(directory / "stack", cache=CACHE)
         build_tiny_model(directory / "models")
-        lanes = {lane: LaneSettings(partitions=count) for lane, count in PARTITIONS.items()}
+        lanes = {
+            lane: LaneSettings.model_validate({"partitions": count, **quota})
+            for lane, count in PARTITIONS.items()
+        }
         self.stack.create(
             models=directory / "models", model="tiny", lanes=lanes, java_options=SHORT_LIVED
         )

@@ -24,9 +24,6 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 
 _SPARE_CPU_S = 2
-NICENESS = 5
-"""Images give way to whatever reads, routes and commits on the same cores: however many images one
-lane sends, the results of the others are passed on."""
 LANDLOCK, SECCOMP = "Landlock", "seccomp"
 
 
@@ -71,7 +68,6 @@ def restrict_worker_process(which: Filter, *, memory_bytes: int, lacks: tuple[st
     if len(list(Path("/proc/self/task").iterdir())) != 1:
         raise OSError("a second thread exists already, and would stay unrestricted")
     forbid_core_dumps()
-    os.nice(NICENESS)
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     drop_capabilities()
