@@ -1,4 +1,4 @@
-"""Decide records inside transactions, and commit or abort them.
+"""Decide records in their order, as far as the handler is ready.
 
 Rules, all of them:
 
@@ -8,14 +8,12 @@ Rules, all of them:
 2. A transaction that is open for `MAX_OPEN_S` is committed, also in the middle of a partition.
    The handler is asked again after that: no decision is much older than what it was based on.
 3. A record that needs an unavailable dependency is held with its partition, with growing pauses.
-4. A record that the handler cannot decide, or whose write the brokers refuse for good, breaks its
-   partition: all whole decisions are committed, and reading goes on without the partition.
-5. A commit or write that fails otherwise aborts the transaction.  Everything since the last commit
-   is read again.  Aborts in a row are followed by growing pauses.
-6. Every other error is raised and ends the process; half a decision is never committed.
+4. A record that the handler cannot decide breaks its partition; so does a write that the brokers
+   refuse for good (`decision_writer.py`).
+5. Every other error is raised and ends the process; half a decision is never committed.
 """
 
-from confluent_kafka import KafkaError
+from contextlib import suppress
 
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import InvalidInput, InvariantBroken, Unavailable
@@ -23,26 +21,14 @@ from erasestream.topics.kafka.backoff import Backoff
 from erasestream.topics.kafka.partition_broken import Defect, PartitionBroken
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from erasestream.topics.kafka.transaction.assignment import Assignment
-from erasestream.topics.kafka.transaction.calls import AbortRequired
 from erasestream.topics.kafka.transaction.clients import TransactionalClients
+from erasestream.topics.kafka.transaction.decision_writer import DecisionWriter, Restarted
 from erasestream.topics.kafka.transaction.handler import Handler
 from erasestream.topics.kafka.transaction.open_transaction import OpenTransaction
 from erasestream.topics.kafka.transaction.read_records import MAX_HELD_BYTES, ReadRecords
 
 MAX_OPEN_S = 5.0
 """Longest age of a transaction before the next record is decided."""
-REFUSED = {
-    KafkaError.MSG_SIZE_TOO_LARGE,
-    KafkaError.RECORD_LIST_TOO_LARGE,
-    KafkaError.INVALID_RECORD,
-    KafkaError.INVALID_MSG,
-    KafkaError.POLICY_VIOLATION,
-}
-"""Errors of a write that the same record gets again."""
-
-
-class Restarted(Exception):
-    """Everything that was not committed is read again."""
 
 
 class BatchDecider:
@@ -61,8 +47,9 @@ class BatchDecider:
         self._handler = handler
         self._clients = clients
         self._assignment = assignment
-        self._transaction = transaction
-        self._backoff = backoff
+        self._writer = DecisionWriter(
+            clients=clients, assignment=assignment, transaction=transaction, backoff=backoff
+        )
         self._read = ReadRecords(clock=clock)
         self._clock = clock
         self._epoch = assignment.epoch
@@ -93,17 +80,15 @@ class BatchDecider:
     def commit(self) -> bool:
         """Commit all decisions, the offsets behind them and flags; False after an abort."""
         try:
-            self._commit()
+            self._writer.commit()
         except Restarted:
             return False
         return True
 
     def commit_flags(self) -> None:
         """Flag the offsets of partitions that are broken since the last commit."""
-        if self._assignment.has_flags:
-            if not self._transaction.is_open:
-                self._transaction.begin()
-            self.commit()
+        with suppress(Restarted):
+            self._writer.commit_flags()
 
     def _ask_about(self, partitions: set[Partition]) -> None:
         if partitions:
@@ -113,7 +98,7 @@ class BatchDecider:
         ready_until: Deadline | None = None
         while record := self._read.first(at):
             is_old = ready_until is not None and ready_until.has_passed
-            if is_old or self._transaction.age_s > MAX_OPEN_S:
+            if is_old or self._writer.age_s > MAX_OPEN_S:
                 self._renew_readiness()
                 ready_until = None
             if ready_until is None:
@@ -123,20 +108,18 @@ class BatchDecider:
             decision = self._decision(record)
             if decision is None:
                 return
-            self._write(record, decision)
-            self._assignment.handled(record)
+            self._writer.write(record, decision)
             self._read.remove_first(at)
 
     def _renew_readiness(self) -> None:
-        if self._transaction.is_open:
-            self._commit()
+        self._writer.commit_if_open()
         self._ask_about(set(self._read.partitions))
 
     def _is_ready(self, at: Partition) -> bool:
         try:
             return self._handler.is_ready(at)
         except PartitionBroken as broken:
-            raise self._quarantine(broken) from broken
+            raise self._writer.quarantine(broken) from broken
 
     def _decision(self, record: Record) -> list[Outgoing] | None:
         """Return the whole decision before any of it is written; None if it must wait."""
@@ -146,60 +129,15 @@ class BatchDecider:
             self._read.pause(record.at)
             return None
         except PartitionBroken as broken:
-            raise self._quarantine(broken) from broken
+            raise self._writer.quarantine(broken) from broken
         except (InvariantBroken, InvalidInput, ValueError, LookupError) as error:
-            raise self._quarantine(_undecidable(record, error)) from error
-
-    def _write(self, record: Record, decision: list[Outgoing]) -> None:
-        if not self._transaction.is_open:
-            self._transaction.begin()
-        try:
-            self._transaction.add(decision, source=record.at)
-        except AbortRequired as abort:
-            raise self._abort(abort) from abort
-
-    def _commit(self) -> None:
-        offsets = self._assignment.next_offsets()
-        try:
-            self._transaction.commit(offsets, self._clients.consumer.client)
-        except AbortRequired as abort:
-            raise self._abort(abort) from abort
-        self._assignment.committed()
-        self._backoff.reset()
-        self._clients.errors.recovered()
-
-    def _quarantine(self, broken: PartitionBroken) -> Restarted:
-        """Commit all whole decisions, and go on without the partition."""
-        self._assignment.quarantine(broken)
-        if self._transaction.is_open or self._assignment.has_flags:
-            if not self._transaction.is_open:
-                self._transaction.begin()
-            self._commit()
-        self._assignment.restart()
-        return Restarted()
-
-    def _abort(self, abort: AbortRequired) -> Restarted:
-        """Undo all decisions since the last commit, and read their records again."""
-        self._transaction.undo(abort.error.name())
-        if abort.source is not None and abort.error.code() in REFUSED:
-            detail = f"{abort.source}: {abort.error.name()}"
-            broken = PartitionBroken(abort.source, Defect.WRITE_REFUSED, detail)
-            self._assignment.quarantine(broken)
-        else:
-            self._backoff.pause()
-        self._assignment.restart()
-        return Restarted()
+            raise self._writer.quarantine(_undecidable(record, error)) from error
 
     def _bound_held_bytes(self) -> None:
         """Read again what is held and has no room, and other partitions meanwhile."""
         if self._read.held_bytes <= MAX_HELD_BYTES:
             return
-        if self._transaction.is_open:
-            self._commit()
-        for at in self._read.partitions:
-            self._assignment.postpone(at)
-        self._assignment.restart()
-        raise Restarted
+        raise self._writer.postpone(self._read.partitions)
 
 
 def _undecidable(record: Record, error: Exception) -> PartitionBroken:

@@ -176,7 +176,7 @@ def test_pauses_grow_with_aborts_in_a_row(harness: KafkaRouterHarness) -> None:
     pauses = RecordedPauses()
     handler = CopyHandler(ephemeral_of(harness.lane))
     loop = started_loop(harness, handler)
-    loop._batch._backoff = Backoff(stopping=pauses)
+    loop._batch._writer._backoff = Backoff(stopping=pauses)
     producer = loop._clients.producer
     commit, failures = producer.commit, [1, 2, 3, 4, 5]
 
