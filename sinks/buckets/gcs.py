@@ -9,41 +9,31 @@ Rules, all of them:
 * Every operation has a deadline.  No byte of a put is sent after its deadline has passed, so
   an erasure knows when the last put that began before it has ended.
 * No retries of the library's own: the caller retries, after deciding again.
-* The library's errors end here.  Its messages contain URLs, so they are not passed on.
+* The library's errors do not pass `bucket_operations.py`.
 """
 
 import base64
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Self
 
 import google_crc32c
-import requests
-import urllib3.exceptions
 from google.api_core.exceptions import GoogleAPICallError
-from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
-from google.cloud.storage.exceptions import DataCorruption
 
 from erasestream.schemas.clocks import Clock
 from erasestream.schemas.errors import (
-    AlreadyExists,
     BucketAccessDenied,
-    CertificateRefused,
     Code,
-    ErasestreamError,
     InvariantBroken,
-    MissingBucket,
-    NotAuthenticated,
     NotFound,
     Unavailable,
 )
 from erasestream.sinks.buckets.access_policy import Action
+from erasestream.sinks.buckets.bucket_operations import BucketOperations, is_missing_object
 from erasestream.sinks.buckets.gcs_client import GcsSettings, open_client
 from erasestream.sinks.buckets.http_transport import (
     BoundedBuffer,
     OperationDeadline,
-    is_permanent_tls_error,
 )
 from erasestream.sinks.buckets.object_store import ObjectInfo
 
@@ -54,17 +44,6 @@ OPERATION_DEADLINE_S = 60.0
 TIMEOUT_S = (5.0, 20.0)
 """Longest silence of the bucket: while it connects or takes bytes, and while it answers."""
 PAGE = 1000
-
-MISSING_BUCKET = "bucket does not exist"
-"""Text by which Cloud Storage tells a missing bucket from a missing object; both are 404."""
-
-Transient = (
-    DataCorruption,
-    TransportError,
-    requests.RequestException,
-    urllib3.exceptions.HTTPError,
-    OSError,
-)
 
 
 class GcsObjectStore:
@@ -79,6 +58,7 @@ class GcsObjectStore:
         self._deadline = OperationDeadline(clock)
         self._client = open_client(settings, self._deadline)
         self._bucket = self._client.bucket(settings.bucket)
+        self._operations = BucketOperations(settings.bucket, self._deadline)
 
     def check(self, actions: Iterable[Action]) -> None:
         """Verify that the bucket exists and grants this role the actions; for the start.
@@ -86,7 +66,7 @@ class GcsObjectStore:
         Raises `Refused` with the missing ones, `Unavailable` if the bucket cannot be reached.
         """
         needed = sorted(actions)
-        with self._operation(OPERATION_DEADLINE_S, absent=self._missing()):
+        with self._operations.run(OPERATION_DEADLINE_S, absent=self._operations.missing()):
             held = self._bucket.test_iam_permissions(needed, timeout=TIMEOUT_S, retry=None)
         if missing := sorted(set(needed) - set(held)):
             detail = f"bucket {self._bucket.name}: {', '.join(missing)}"
@@ -97,7 +77,7 @@ class GcsObjectStore:
         if len(data) > self._max_object_bytes:
             raise InvariantBroken("the object exceeds the size limit")
         blob = self._bucket.blob(name)
-        with self._operation(PUT_DEADLINE_S, absent=self._missing()):
+        with self._operations.run(PUT_DEADLINE_S, absent=self._operations.missing()):
             blob.upload_from_string(
                 data,
                 content_type=content_type,
@@ -112,7 +92,7 @@ class GcsObjectStore:
     def read(self, name: str, max_bytes: int) -> bytes:
         """Return all bytes of an object, or raise `NotFound`."""
         blob = self._bucket.blob(name)
-        with self._operation(OPERATION_DEADLINE_S, absent=NotFound()):
+        with self._operations.run(OPERATION_DEADLINE_S, absent=NotFound()):
             buffer = BoundedBuffer(max_bytes, self._deadline)
             blob.download_to_file(
                 buffer, raw_download=True, checksum="crc32c", timeout=TIMEOUT_S, retry=None
@@ -124,12 +104,12 @@ class GcsObjectStore:
 
     def exists(self, name: str) -> bool:
         """Return whether the object exists, as of now."""
-        with self._operation(OPERATION_DEADLINE_S, absent=NotFound()):
+        with self._operations.run(OPERATION_DEADLINE_S, absent=NotFound()):
             # The client's own exists() does not distinguish a missing bucket from a missing object.
             try:
                 self._bucket.blob(name).reload(timeout=TIMEOUT_S, retry=None)
             except GoogleAPICallError as error:
-                if error.code == requests.codes.not_found and MISSING_BUCKET not in str(error):
+                if is_missing_object(error):
                     return False
                 raise
         return True
@@ -145,7 +125,7 @@ class GcsObjectStore:
             retry=None,
         ).pages
         while True:
-            with self._operation(OPERATION_DEADLINE_S, absent=self._missing()):
+            with self._operations.run(OPERATION_DEADLINE_S, absent=self._operations.missing()):
                 page = next(pages, None)
             if page is None:
                 return
@@ -154,7 +134,7 @@ class GcsObjectStore:
 
     def delete(self, name: str) -> None:
         """Delete the object, or raise `NotFound`."""
-        with self._operation(OPERATION_DEADLINE_S, absent=NotFound()):
+        with self._operations.run(OPERATION_DEADLINE_S, absent=NotFound()):
             self._bucket.blob(name).delete(timeout=TIMEOUT_S, retry=None)
 
     def close(self) -> None:
@@ -166,45 +146,6 @@ class GcsObjectStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _missing(self) -> ErasestreamError:
-        return MissingBucket(f"bucket {self._bucket.name}")
-
-    @contextmanager
-    def _operation(self, timeout_s: float, *, absent: ErasestreamError) -> Iterator[None]:
-        """Run requests within a deadline and translate their errors; 404 is `absent`."""
-        self._deadline.start(timeout_s)
-        try:
-            yield
-        except GoogleAPICallError as error:
-            if error.code == requests.codes.not_found and MISSING_BUCKET in str(error):
-                raise self._missing() from error
-            raise self._error_of(error.code, absent) from error
-        except (RefreshError, DefaultCredentialsError) as error:
-            raise NotAuthenticated("credentials") from error
-        except Transient as error:
-            if is_permanent_tls_error(error):
-                raise CertificateRefused("of the bucket") from error
-            raise Unavailable(
-                f"bucket {self._bucket.name}", code=Code.BUCKET_UNAVAILABLE
-            ) from error
-
-    def _error_of(self, status: int | None, absent: ErasestreamError) -> ErasestreamError:
-        """Translate an HTTP status."""
-        bucket = f"bucket {self._bucket.name}"
-        match status:
-            case 401:
-                return NotAuthenticated(bucket)
-            case 403:
-                return BucketAccessDenied(bucket)
-            case 404:
-                return absent
-            case 412:
-                return AlreadyExists()
-            case 408 | 409 | 429 | 500 | 502 | 503 | 504:
-                return Unavailable(bucket, code=Code.BUCKET_UNAVAILABLE)
-            case _:
-                return InvariantBroken(f"{bucket} answered {status}")
 
 
 def _crc32c(data: bytes) -> str:

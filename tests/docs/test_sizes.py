@@ -16,7 +16,6 @@ def test_modules_have_at_most_300_lines() -> None:
 
 
 LONGER = {
-    "GcsObjectStore",
     "ConsentReader",
     "ConsentWriter",
     "RecordFetcher",
