@@ -19,7 +19,8 @@ are bounded in bytes and in number.  Rules, all of them:
 * A record is deleted if its broker reports exactly its offset as out of range, or if another
   record arrives first once the offset was sought.
 * No answer within `ANSWER_TIMEOUT_S` is `Unavailable`; the record may exist or not.  So is one that
-  takes longer than the caller waits (`max_wait_s`): it asks again, and others meanwhile.
+  takes longer than the caller waits (`max_wait_s`): it asks again, and others meanwhile.  Asking
+  again takes what has arrived, and waits for nothing: slow partitions share no time.
 * Headers are parsed only of records that are asked for: a record can have millions.
 
 One thread.
@@ -63,6 +64,8 @@ class _Question:
     def __init__(self, offset: int, clock: Clock) -> None:
         self.offset = offset
         self.skipped_bytes = 0
+        self.is_late = False
+        """Whether a call has waited for it in vain."""
         self._clock = clock
         self.arrived()
         self.ask()
@@ -173,8 +176,11 @@ class RecordFetcher:
             ):
                 self._drop(at)
                 continue
-            if self._receive(at, wait.slice_s(POLL_S)) != at:
-                self._raise_if_late(at, question, wait)
+            poll_s = 0 if question.is_late else wait.slice_s(POLL_S)
+            arrived = self._receive(at, poll_s)
+            if arrived != at:
+                is_over = wait.has_passed or (question.is_late and arrived is None)
+                self._raise_if_late(at, question, is_over=is_over)
 
     def _ask(self, at: Partition, offset: int) -> _Question:
         question = self._questions.get(at)
@@ -183,13 +189,14 @@ class RecordFetcher:
         question.ask()
         return question
 
-    def _raise_if_late(self, at: Partition, question: _Question, wait: Deadline) -> None:
+    def _raise_if_late(self, at: Partition, question: _Question, *, is_over: bool) -> None:
         if question.answer.has_passed:
             error = self._errors.explain(f"reading {at} again: no answer")
             del self._questions[at]
             self._give_up(at)
             raise error
-        if wait.has_passed:
+        if is_over:
+            question.is_late = True
             raise Unavailable(f"reading {at} again: no answer yet")
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ Rules, all of them:
    round.  A transaction never waits for it.
 2. A transaction that is open for `MAX_OPEN_S` is committed, also in the middle of a partition.
    The handler is asked again after that: no decision is much older than what it was based on.
-3. A record that needs an unavailable dependency is held with its partition, with growing pauses.
+3. A record that needs an unavailable dependency is held with its partition, with short pauses.
 4. A record that the handler cannot decide breaks its partition; so does a write that the brokers
    refuse for good (`decision_writer.py`).
 5. Every other error is raised and ends the process; half a decision is never committed.

@@ -13,6 +13,9 @@ from erasestream.topics.kafka.records import Partition, Record
 
 MAX_HELD_BYTES = 16_000_000
 """Beyond it, held records are read again instead."""
+MAX_PAUSE_S = 0.1
+"""Longest pause of a partition.  What it needs may only be slow, as a large original is: a pause
+that outgrew its arrival would let one that came in a tenth of a second wait for five."""
 
 
 class ReadRecords:
@@ -47,9 +50,9 @@ class ReadRecords:
             del self._records[at]
 
     def pause(self, at: Partition) -> None:
-        """Leave a partition alone for a while; longer for each failure in a row."""
+        """Leave a partition alone for a while: the first time until the next round."""
         self._failures[at] = self._failures.get(at, 0) + 1
-        self._pauses[at] = Deadline(pause_s(self._failures[at]), self._clock)
+        self._pauses[at] = Deadline(pause_s(self._failures[at], MAX_PAUSE_S), self._clock)
 
     def is_paused(self, at: Partition) -> bool:
         """Return whether a partition is to be left alone for now."""

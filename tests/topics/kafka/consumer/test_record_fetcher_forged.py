@@ -114,3 +114,32 @@ def test_a_short_wait_for_one_partition_delays_no_other(
         assert value(at, last) is None
         assert eventually("the other", lambda: value(other, 0)) == b"other"
         assert eventually("the last", lambda: value(at, last)) == b"last"
+
+
+class SteppedClock:
+    """Advances at each look, until it is stopped; then it is looked at a few times only."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.looks_left: int | None = None
+
+    def __call__(self) -> float:
+        if self.looks_left is None:
+            self.now_s += 0.1
+        else:
+            assert self.looks_left, "it waits"
+            self.looks_left -= 1
+        return self.now_s
+
+
+def test_asking_again_waits_for_nothing(kafka: KafkaFixture, raw: RawKafka, at: Partition) -> None:
+    """However many partitions are slow, the others wait for each of them once."""
+    append(raw, at, FORGED["unreadable"])
+    clock = SteppedClock()
+    connection = kafka.connection(ROUTER)
+    with closing(RecordFetcher(connection=connection, max_wait_s=0.5, clock=clock)) as fetcher:
+        with pytest.raises(Unavailable, match="no answer yet"):
+            fetcher.read(at, 0)
+        clock.looks_left = 20
+        with pytest.raises(Unavailable, match="no answer yet"):
+            fetcher.read(at, 0)
