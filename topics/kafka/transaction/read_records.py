@@ -14,8 +14,8 @@ from erasestream.topics.kafka.records import Partition, Record
 MAX_HELD_BYTES = 16_000_000
 """Beyond it, held records are read again instead."""
 MAX_PAUSE_S = 0.1
-"""Longest pause of a partition.  What it needs may only be slow, as a large original is: a pause
-that outgrew its arrival would let one that came in a tenth of a second wait for five."""
+"""Longest pause of a partition.  Its dependency may only be slow, as a large original is: with
+growing pauses, one that came in a tenth of a second would wait for five."""
 
 
 class ReadRecords:

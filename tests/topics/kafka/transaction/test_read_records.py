@@ -7,7 +7,7 @@ AT = Partition("cutouts.a", 0)
 
 
 def test_a_slow_dependency_is_asked_again_soon_however_often_it_was_asked() -> None:
-    """What takes seconds to arrive, such as a large original, does not wait for a long pause."""
+    """A large original may take seconds, and must not wait for a long pause after that."""
     now = 0.0
     read = ReadRecords(clock=lambda: now)
     read.add([Record(AT, 0, 0, None, [], b"")])

@@ -21,10 +21,10 @@ from tests.pipeline.stages.inference.isolation.pool_harness import (
 )
 
 
-async def test_a_missing_or_changed_model_is_refused(tmp_path: Path) -> None:
+async def test_a_missing_or_changed_model_is_refused(tmp_path: Path, tiny_model: Installed) -> None:
     """No process is left."""
     before = psutil.Process().children()
-    missing = Installed.model_construct(folder=tmp_path)
+    missing = tiny_model.model_copy(update={"folder": tmp_path})
     with pytest.raises(Refused) as refused:
         await ProcessPool(model=missing, children=2).start()
     assert refused.value.code is Code.MISSING_MODEL
