@@ -34,6 +34,7 @@ class JobQueue:
     def __init__(self) -> None:
         self._lanes: OrderedDict[Hashable, OrderedDict[Hashable, deque[Job]]] = OrderedDict()
         self._full: set[Hashable] = set()
+        self._has_room_again: list[Hashable] = []
 
     def add(self, job: Job) -> bool:
         """Add a job behind those of its partition; return whether the partition is full."""
@@ -49,6 +50,7 @@ class JobQueue:
             for at, jobs in partitions.items():
                 if may_begin(jobs[0]):
                     job = jobs.popleft()
+                    self._note_room(at, jobs)
                     partitions.move_to_end(at)
                     self._lanes.move_to_end(lane)
                     self._forget_empty(job)
@@ -64,6 +66,8 @@ class JobQueue:
             for job in jobs
         ]
         self._lanes.clear()
+        for at in list(self._full):
+            self._note_room(at, ())
         unwanted = []
         for job in waiting:
             if job.is_wanted():
@@ -74,12 +78,13 @@ class JobQueue:
 
     def no_longer_full(self) -> list[Hashable]:
         """Return the partitions that were full and have room again, each once."""
-        if not self._full:
-            return []
-        waiting = {at: jobs for lane in self._lanes.values() for at, jobs in lane.items()}
-        found = [at for at in self._full if not _fills(waiting.get(at, ()), divisor=2)]
-        self._full.difference_update(found)
+        found, self._has_room_again = self._has_room_again, []
         return found
+
+    def _note_room(self, at: Hashable, jobs: Collection[Job]) -> None:
+        if at in self._full and not _fills(jobs, divisor=2):
+            self._full.remove(at)
+            self._has_room_again.append(at)
 
     def _forget_empty(self, job: Job) -> None:
         partitions = self._lanes[job.lane]
