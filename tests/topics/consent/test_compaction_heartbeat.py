@@ -1,11 +1,13 @@
 """Superseded decisions are deleted from the brokers' disks."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.consent import HEARTBEAT_KEY, Channel, Decision
 from erasestream.schemas.ids import Lane, is_account
 from erasestream.topics.admin.provisioning import apply
@@ -78,7 +80,9 @@ def test_a_superseded_decision_is_deleted_without_new_decisions(
     def is_gone() -> bool:
         nonlocal due
         if time.monotonic() >= due:
-            beats.beat()
+            # A busy broker may take longer; the record is written later, or the next one is.
+            with suppress(Unavailable):
+                beats.beat()
             due = time.monotonic() + 0.5
         return not files_containing(folder, [grant])
 

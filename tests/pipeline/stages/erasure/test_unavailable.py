@@ -10,6 +10,7 @@ from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import AccountId, Lane
 from erasestream.topics.catalog.roles import ERASER
 from erasestream.topics.catalog.topic_names import consent_of, ledger_of
+from erasestream.topics.consent import compaction_heartbeat
 from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
@@ -44,7 +45,10 @@ def test_a_missed_heartbeat_holds_up_no_decision(
     assert len(vault.marked) == 1
 
 
-def test_all_available_partitions_get_their_heartbeats(kafka: KafkaFixture, lane: Lane) -> None:
+def test_all_available_partitions_get_their_heartbeats(
+    kafka: KafkaFixture, lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction_heartbeat, "WAIT_S", 60.0)  # however busy the broker is
     topic = consent_of(lane)
     count = kafka.catalog()[topic].partitions
     writes = PartitionUnavailable(connection=kafka.connection(ERASER), timeout_s=20)
