@@ -12,28 +12,13 @@ Pure.
 
 from collections import Counter
 from collections.abc import Hashable
-from typing import Protocol
+
+from erasestream.pipeline.stages.inference.worker.job_queue import Job
 
 MAX_BYTES = 128_000_000
 """Uploads and their results."""
 MAX_COUNT = 512
 """Records: a worker that loses its partitions has worked on as many in vain."""
-
-
-class Upload(Protocol):
-    """The facts about an upload that the budget counts."""
-
-    @property
-    def lane(self) -> Hashable:
-        """The lane."""
-
-    @property
-    def partition(self) -> Hashable:
-        """The partition, of this lane alone."""
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of the upload."""
 
 
 class LookAheadBudget:
@@ -50,16 +35,16 @@ class LookAheadBudget:
         self.held_bytes = 0
         """Bytes of the uploads that have begun, and of their results."""
 
-    def add(self, upload: Upload) -> None:
+    def add(self, job: Job) -> None:
         """Count an upload that waits."""
-        self._unfinished.setdefault(upload.lane, Counter())[upload.partition] += 1
+        self._unfinished.setdefault(job.lane, Counter())[job.partition] += 1
 
-    def allows(self, upload: Upload) -> bool:
+    def allows(self, job: Job) -> bool:
         """Return whether an upload that waits may begin."""
-        at, more = upload.partition, upload.held_bytes
+        at, more = job.partition, job.held_bytes
         if not self._begun[at]:
             return True
-        sharing = len(self._unfinished) * len(self._unfinished[upload.lane])
+        sharing = len(self._unfinished) * len(self._unfinished[job.lane])
         return (
             self._begun[at] < self._max_count // 2 // sharing
             and self._bytes[at] + more <= self._max_bytes // 2 // sharing
@@ -67,31 +52,31 @@ class LookAheadBudget:
             and self.held_bytes + more <= self._max_bytes
         )
 
-    def begin(self, upload: Upload) -> None:
+    def begin(self, job: Job) -> None:
         """Count an upload that begins."""
-        self._begun[upload.partition] += 1
+        self._begun[job.partition] += 1
         self._all_begun += 1
-        self.hold(upload, upload.held_bytes)
+        self.hold(job, job.held_bytes)
 
-    def hold(self, upload: Upload, more_bytes: int) -> None:
+    def hold(self, job: Job, more_bytes: int) -> None:
         """Count more bytes that are held for an upload; negative ones for less."""
-        self._bytes[upload.partition] += more_bytes
+        self._bytes[job.partition] += more_bytes
         self.held_bytes += more_bytes
 
-    def release(self, upload: Upload, result_bytes: int) -> None:
+    def release(self, job: Job, result_bytes: int) -> None:
         """Count an upload that has begun, and its result, no more."""
-        self.hold(upload, -upload.held_bytes - result_bytes)
-        self._begun[upload.partition] -= 1
+        self.hold(job, -job.held_bytes - result_bytes)
+        self._begun[job.partition] -= 1
         self._all_begun -= 1
-        self.remove(upload)
+        self.remove(job)
 
-    def remove(self, upload: Upload) -> None:
+    def remove(self, job: Job) -> None:
         """Count an upload no more that has not begun."""
-        partitions = self._unfinished[upload.lane]
-        partitions[upload.partition] -= 1
-        if partitions[upload.partition]:
+        partitions = self._unfinished[job.lane]
+        partitions[job.partition] -= 1
+        if partitions[job.partition]:
             return
         for counts in (partitions, self._bytes, self._begun):
-            del counts[upload.partition]
+            del counts[job.partition]
         if not partitions:
-            del self._unfinished[upload.lane]
+            del self._unfinished[job.lane]

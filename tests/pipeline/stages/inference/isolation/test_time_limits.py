@@ -36,16 +36,20 @@ def test_a_large_image_has_more_time_than_a_small_one_within_a_bound() -> None:
         assert deadline_of(huge, DEADLINE_S) == 3 * DEADLINE_S
 
 
-async def test_slow_images_are_counted_and_logged_without_their_names(
-    tiny_model: Installed, caplog: pytest.LogCaptureFixture
-) -> None:
-    slow, ticks = SlowImages(), count(step=30)
-    pool = ProcessPool(
-        model=tiny_model, children=1, slow_images=slow, clock=lambda: float(next(ticks))
-    )
+async def slow_images_of_one(model: Installed, *, step_s: int) -> SlowImages:
+    """Cut out one photo with a clock that advances at each reading."""
+    slow, ticks = SlowImages(), count(step=step_s)
+    pool = ProcessPool(model=model, children=1, slow_images=slow, clock=lambda: float(next(ticks)))
     await pool.start()
     await pool.cut_out(PHOTO, OPTIONS)
     await pool.close()
+    return slow
+
+
+async def test_slow_images_are_counted_and_logged_without_their_names(
+    tiny_model: Installed, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = await slow_images_of_one(tiny_model, step_s=30)
     assert slow.count == 1
     assert slow.metrics_text().splitlines()[-1] == "erasestream_slow_images_total 1"
     (record,) = [each for each in caplog.records if each.msg == "slow_image"]
@@ -55,13 +59,7 @@ async def test_slow_images_are_counted_and_logged_without_their_names(
 
 
 async def test_an_image_that_takes_its_share_is_not_slow(tiny_model: Installed) -> None:
-    slow, ticks = SlowImages(), count(step=5)
-    pool = ProcessPool(
-        model=tiny_model, children=1, slow_images=slow, clock=lambda: float(next(ticks))
-    )
-    await pool.start()
-    await pool.cut_out(PHOTO, OPTIONS)
-    await pool.close()
+    slow = await slow_images_of_one(tiny_model, step_s=5)
     assert slow.count == 0
 
 
