@@ -5,15 +5,27 @@ librdkafka believes it.  So what was read counts only up to the end that the lea
 the records.  Where a lane can write, the topics are also compressed by the brokers, which then
 number all records themselves (`topics/catalog/catalog.py`); this is for a cluster that is not
 configured so.
+
+A client that asks for it (`enable.partition.eof`) also reports that it has read a partition to its
+end, and where that is: behind the markers that end transactions, which are no records.  To commit
+this offset instead of the one behind the last record makes a group's lag 0.
 """
 
 import logging
+from typing import NamedTuple
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from erasestream.topics.kafka.records import Partition
 
 log = logging.getLogger(__name__)
+
+
+class ReadToEnd(NamedTuple):
+    """A partition that was read to its end; `end` is the offset behind markers, too."""
+
+    at: Partition
+    end: int
 
 
 class ReportedEnds:
@@ -36,9 +48,26 @@ class ReportedEnds:
             self._ends[at] = max(self._ends.get(at, 0), reported)
         return end <= self._ends.get(at, 0)
 
+    def read_to_end(self, consumer: Consumer, message: Message) -> ReadToEnd | None:
+        """Return the end that was read to, if the message reports one and the log reaches it."""
+        reported = _read_to_end(message)
+        if reported is None or not self.covers(consumer, reported.at, reported.end):
+            return None
+        return reported
+
     def report(self, at: Partition, offset: int) -> None:
         """Log a record whose offset cannot be true, once for each partition."""
         if at not in self.forged:
             self.forged.add(at)
             fields = {"topic": at.topic, "partition": at.number, "offset": offset}
             log.warning("forged_offset", extra=fields)
+
+
+def _read_to_end(message: Message) -> ReadToEnd | None:
+    error, topic = message.error(), message.topic()
+    number, offset = message.partition(), message.offset()
+    if error is None or error.code() != KafkaError._PARTITION_EOF:
+        return None
+    if topic is None or number is None or offset is None:
+        return None
+    return ReadToEnd(Partition(topic, number), offset)
