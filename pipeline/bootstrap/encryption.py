@@ -9,6 +9,7 @@ from erasestream.pipeline.bootstrap.consent import consent_view
 from erasestream.pipeline.bootstrap.storage import open_bucket, storage_of
 from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.settings import Settings
+from erasestream.pipeline.stages.encryption.picture_store import PictureStore
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, permissions
 from erasestream.sinks.images.image_writer import EncryptionSink
@@ -53,15 +54,16 @@ def encryption_stage(settings: Settings, stopping: Event) -> Iterator[Encryption
         )
         opened.enter_context(closing(queue))
         records = opened.enter_context(closing(RecordFetcher(connection=connection)))
+        sink = EncryptionSink(
+            store=images,
+            vault=keys,
+            name_key=read_secret(storage.name_key, size=NAME_KEY_BYTES),
+        )
         stage = EncryptionStage(
             queue=queue,
             records=records,
             view=view,
-            sink=EncryptionSink(
-                store=images,
-                vault=keys,
-                name_key=read_secret(storage.name_key, size=NAME_KEY_BYTES),
-            ),
+            store=PictureStore(view=view, sink=sink, stopping=stopping),
             quarantine=QuarantineRegistry(),
             stopping=stopping,
         )

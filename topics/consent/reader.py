@@ -24,7 +24,11 @@ from erasestream.topics.consent.revocations import Revocations, ends_until_ms, r
 from erasestream.topics.consent.view import ActiveGrant, ConsentState
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
-from erasestream.topics.kafka.consumer.cached_partition_state import CachedPartitionState, State
+from erasestream.topics.kafka.consumer.cached_partition_state import (
+    CachedPartitionState,
+    State,
+    cached_states,
+)
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.consumer.partition_reader import PartitionReader
 from erasestream.topics.kafka.offset_queries import OffsetQueries
@@ -80,17 +84,10 @@ class ConsentReader:
         self._opened.close()
 
     def _cached(self, topic: str, make: Callable[[], S]) -> list[CachedPartitionState[S]]:
-        """Return a cached state for each partition of the topic."""
-        return [
-            CachedPartitionState(
-                self._reads,
-                Partition(topic, number),
-                make=make,
-                queries=self._queries,
-                deadline_s=READ_TIMEOUT_S,
-            )
-            for number in range(self.partitions[topic])
-        ]
+        count, queries = self.partitions[topic], self._queries
+        return cached_states(
+            self._reads, topic, count, make=make, queries=queries, deadline_s=READ_TIMEOUT_S
+        )
 
     def _empty_state(self) -> ConsentState:
         topic = consent_of(self._lane)
@@ -162,13 +159,7 @@ class ConsentReader:
 
     def history(self, account: str) -> list[HistoryEntry]:
         """Return every decision of this account, oldest first."""
-        owner = validated(account)
-        entries, revocations = list[Record](), list[Record]()
-        self.read(self.place(ledger_of(self._lane), owner), apply=entries.append)
-        self.read(revocation_place(self._lane, owner), apply=revocations.append)
-        own = _history(entries, self._lane, owner, has_operator_grants=self.has_operator_grants)
-        made = [*own, *map(_revocation, revocations)]
-        return sorted(made, key=lambda entry: entry.at)
+        return sorted(_decisions(self, self._lane, validated(account)), key=lambda each: each.at)
 
     def place(self, topic: str, account: AccountId) -> Place:
         """Return the place of the account's entries in its lane's ledger, or confirmed erasures."""
@@ -234,6 +225,14 @@ class AccountGrants:
                 if begin is None or record.offset >= begin[record.at]:
                     self._grants.apply(record)
             self._reached[topic] = reached
+
+
+def _decisions(reader: ConsentReader, lane: Lane, account: AccountId) -> Iterator[HistoryEntry]:
+    entries, revocations = list[Record](), list[Record]()
+    reader.read(reader.place(ledger_of(lane), account), apply=entries.append)
+    reader.read(revocation_place(lane, account), apply=revocations.append)
+    yield from _history(entries, lane, account, has_operator_grants=reader.has_operator_grants)
+    yield from map(_revocation, revocations)
 
 
 def _history(

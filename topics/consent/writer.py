@@ -82,7 +82,6 @@ class ConsentWriter:
         self._lane = lane
         self._is_operator = connection.role == OPERATOR
         self._now = now
-        self._random = random
         with ExitStack() as opened:
             self.reader = opened.enter_context(
                 closing(ConsentReader(connection=connection, lane=lane))
@@ -90,7 +89,9 @@ class ConsentWriter:
             writes = AcknowledgedWriter(connection=connection, timeout_s=WRITE_TIMEOUT_S)
             opened.callback(writes.close)
             self._opened = opened.pop_all()
-        self._records = _DecisionRecords(writes, lane=lane, reader=self.reader)
+        self._records = _DecisionRecords(
+            writes, lane=lane, reader=self.reader, now=now, random=random
+        )
 
     def close(self) -> None:
         """Disconnect.  Idempotent."""
@@ -135,7 +136,7 @@ class ConsentWriter:
         owner = validated(account)
         self._check(channel)
         if self._is_operator:
-            return self._revoke_as_operator(owner, actor)
+            return self._records.revoke_as_operator(owner, actor)
         while True:
             begin = self.reader.end_mark(owner)
             recorded, is_contested = self._decide(owner, Decision.REVOKED, actor, channel, begin)
@@ -170,7 +171,7 @@ class ConsentWriter:
         self, account: AccountId, decided: Decision, actor: str, channel: Channel, begin: Mark
     ) -> tuple[RecordedDecision, bool]:
         """Write a decision, and return whether another writer decided otherwise since `begin`."""
-        decision = self._decision(account, decided, actor, channel)
+        decision = self._records.new(account, decided, actor, channel)
         entry, state = self._records.write(decision)
         grant = decision.grant(self._lane) if decided is Decision.GRANTED else None
         recorded = RecordedDecision(decided, grant, state.at, written=True, decision_id=decision.id)
@@ -183,33 +184,6 @@ class ConsentWriter:
             oldest = min(entry.at, state.at)
             is_contested = is_contested or self.reader.is_ended_by_operator(account, oldest)
         return recorded, is_contested
-
-    def _revoke_as_operator(self, account: AccountId, actor: str) -> RecordedDecision:
-        decision = self._decision(account, Decision.REVOKED, actor, Channel.OPERATOR)
-        written = self._records.write_as_operator(decision)
-        if written.offset < 0:
-            raise Unavailable("written at an unknown time; revoke again")
-        return RecordedDecision(
-            Decision.REVOKED,
-            None,
-            written.at,
-            written=True,
-            decision_id=decision.id,
-            by_operator=True,
-        )
-
-    def _decision(
-        self, account: AccountId, decided: Decision, actor: str, channel: Channel
-    ) -> ConsentDecision:
-        now_ms = int(self._now().timestamp() * 1000)
-        return ConsentDecision(
-            id=new_upload_id(now_ms, self._random(10)),
-            time=datetime.fromtimestamp(now_ms / 1000, UTC),
-            account=account,
-            decision=decided,
-            actor=actor,
-            channel=channel,
-        )
 
     def _check(self, channel: Channel) -> None:
         """Raise `Refused` unless the certificate proves the channel."""
@@ -225,10 +199,34 @@ class _DecisionRecords:
     Of an operator's revocation only one, in the topic where nothing can be granted.
     """
 
-    def __init__(self, writes: AcknowledgedWriter, *, lane: Lane, reader: ConsentReader) -> None:
+    def __init__(
+        self,
+        writes: AcknowledgedWriter,
+        *,
+        lane: Lane,
+        reader: ConsentReader,
+        now: WallClock,
+        random: Callable[[int], bytes],
+    ) -> None:
         self._writes = writes
         self._lane = lane
         self._reader = reader
+        self._now = now
+        self._random = random
+
+    def new(
+        self, account: AccountId, decided: Decision, actor: str, channel: Channel
+    ) -> ConsentDecision:
+        """Return a decision of this moment, with a new id."""
+        now_ms = int(self._now().timestamp() * 1000)
+        return ConsentDecision(
+            id=new_upload_id(now_ms, self._random(10)),
+            time=datetime.fromtimestamp(now_ms / 1000, UTC),
+            account=account,
+            decision=decided,
+            actor=actor,
+            channel=channel,
+        )
 
     def write(self, decision: ConsentDecision) -> tuple[Written, Written]:
         """Write both records, and return when and where they were appended.
@@ -248,7 +246,19 @@ class _DecisionRecords:
             raise Unavailable(TOO_LATE)
         return entered, state
 
-    def write_as_operator(self, decision: ConsentDecision) -> Written:
-        """Write an operator's revocation, and return when it was appended."""
-        place = revocation_place(self._lane, decision.account)
-        return self._writes.write(*place, to_wire(decision, source=f"/lanes/{self._lane}/operator"))
+    def revoke_as_operator(self, account: AccountId, actor: str) -> RecordedDecision:
+        """Write an operator's revocation."""
+        decision = self.new(account, Decision.REVOKED, actor, Channel.OPERATOR)
+        place = revocation_place(self._lane, account)
+        source = f"/lanes/{self._lane}/operator"
+        written = self._writes.write(*place, to_wire(decision, source=source))
+        if written.offset < 0:
+            raise Unavailable("written at an unknown time; revoke again")
+        return RecordedDecision(
+            Decision.REVOKED,
+            None,
+            written.at,
+            written=True,
+            decision_id=decision.id,
+            by_operator=True,
+        )

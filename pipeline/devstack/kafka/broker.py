@@ -20,13 +20,13 @@ from erasestream.pipeline.devstack.child_process import Attachment, ChildProcess
 from erasestream.pipeline.devstack.kafka.broker_config import BrokerConfig, properties, render
 from erasestream.pipeline.devstack.kafka.java_launcher import HEAP_MB, JavaLauncher
 from erasestream.pipeline.devstack.kafka.readiness import client_context, is_in_service
+from erasestream.pipeline.devstack.kafka.storage_format import format_storage
 from erasestream.pipeline.devstack.polling import poll_until
 from erasestream.pipeline.devstack.private_folder import make_private
 from erasestream.schemas.errors import MissingCertificate, Refused, Unavailable
 
 START_TIMEOUT_S = 180.0
 STOP_GRACE_S = 20.0
-_FORMAT_TIMEOUT_S = 180.0
 _POLL_S = 0.1
 
 
@@ -115,7 +115,7 @@ class Broker:
         entries = properties(self.config, data=self.data, keystore=keystore, truststore=truststore)
         settings.write_text(render(entries))
         if not (self.data / "meta.properties").exists():
-            self._format(settings)
+            format_storage(self._java, settings, self.config)
         self._process.start(
             command,
             output=self.log.with_suffix(".out"),
@@ -158,17 +158,3 @@ class Broker:
     def resume(self) -> None:
         """Resume a paused broker."""
         self._process.send(signal.SIGCONT)
-
-    def _format(self, settings: Path) -> None:
-        quorum = ["--standalone"]
-        if len(self.config.voters) > 1:
-            voters = (f"{v.node_id}@{v.address}:{v.directory_id}" for v in self.config.voters)
-            quorum = ["--initial-controllers", ",".join(voters)]
-        self._java.run_tool(
-            "kafka.tools.StorageTool",
-            # A kill during an earlier format left a part of it: no broker has used that.
-            *("format", "--ignore-formatted", "-t", self.config.cluster_id),
-            *("-c", str(settings), *quorum),
-            purpose="formatting the broker's storage",
-            timeout_s=_FORMAT_TIMEOUT_S,
-        )

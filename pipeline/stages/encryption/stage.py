@@ -1,13 +1,12 @@
-"""The encryption sink as a stage: recheck consent, seal, create the object, commit the offset.
+"""The encryption sink as a stage: read retained pictures, store them, commit their offsets.
 
 Rules, in this order, for each batch:
 
 1. After reading, wait until the consent view is fresh for the lanes of the batch
    (`lane_freshness.py`).  Pictures of a lane that is behind wait, by their positions
    (`held_records.py`), and are read again once it is not; those of all others go on.
-2. Drop a picture whose grant is not the one in force: consent was withdrawn meanwhile.
-3. Seal and create.  While the bucket is unavailable, retry the same picture.
-4. Check the erasure markers once more, then commit up to the first record that is not done.
+2. Store pictures whose grants are in force, and drop the others (`picture_store.py`).
+3. Commit up to the first record that is not done.
 
 A record that cannot be read holds up no other: its partition is committed up to it, so that the
 next process, which may be a newer version, reads it again.
@@ -15,22 +14,19 @@ next process, which may be a newer version, reads it again.
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple, Protocol
 
 from erasestream.pipeline.runtime.quarantine import QuarantinedPartition, QuarantineRegistry
-from erasestream.pipeline.runtime.retry import RetryUntilStopped
 from erasestream.pipeline.stages.encryption.held_records import HeldRecords, WaitingRecord
 from erasestream.pipeline.stages.encryption.lane_freshness import LaneFreshness
+from erasestream.pipeline.stages.encryption.picture_store import MAX_PARALLEL, PictureStore
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.codec.cloudevents import from_wire
-from erasestream.schemas.errors import Erased, InvalidInput, Unavailable
+from erasestream.schemas.errors import InvalidInput, Unavailable
 from erasestream.schemas.events.images import Retained
-from erasestream.schemas.ids import GrantId, Lane
-from erasestream.sinks.images.image_writer import EncryptionSink
+from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.topic_names import consent_of
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.consumer.compacted_view import Mark
@@ -38,8 +34,6 @@ from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.partition_broken import Defect, PartitionBroken
 from erasestream.topics.kafka.records import Partition, Record
 
-BATCH = 8
-"""Pictures that are sealed and stored in parallel; a picture has at most 64 MB."""
 MAX_WAITING = 10_000
 """Pictures that may wait for their lanes; beyond that no more are read, of any lane."""
 RETRY_S = 1.0
@@ -68,7 +62,7 @@ class EncryptionStage:
         queue: WorkQueue,
         records: RecordSource,
         view: ConsentView,
-        sink: EncryptionSink,
+        store: PictureStore,
         quarantine: QuarantineRegistry,
         stopping: threading.Event,
         clock: Clock = time.monotonic,
@@ -77,7 +71,7 @@ class EncryptionStage:
         self._queue = queue
         self._records = records
         self._view = view
-        self._sink = sink
+        self._store = store
         self._quarantine = quarantine
         self._stopping = stopping
         self._clock = clock
@@ -85,10 +79,6 @@ class EncryptionStage:
         self._held = HeldRecords()
         self._assignments = queue.assignments
         self._look_again = Deadline(RETRY_S, clock)
-        self._retry = RetryUntilStopped(stopping)
-        self._pool = ThreadPoolExecutor(BATCH, thread_name_prefix="sink")
-        self.counts: Counter[str] = Counter()
-        """Number of pictures that were stored, dropped or erased meanwhile."""
 
     def run_once(self, timeout_s: float = 0.2) -> None:
         """Store one batch.  Raises `Unavailable` only if the stage is to stop."""
@@ -108,13 +98,13 @@ class EncryptionStage:
 
     def close(self) -> None:
         """Stop storing; what is not committed is redelivered."""
-        self._pool.shutdown(cancel_futures=True)
+        self._store.close()
 
     def _read(self, timeout_s: float) -> list[Record]:
         if len(self._held) >= MAX_WAITING:
             self._stopping.wait(timeout_s)
             return []
-        records = self._queue.read(timeout_s=timeout_s, most=BATCH)
+        records = self._queue.read(timeout_s=timeout_s, most=MAX_PARALLEL)
         if self._assignments != self._queue.assignments:
             self._begin_assignment()
         return records
@@ -145,8 +135,8 @@ class EncryptionStage:
         self._freshness.fresh(first)
         behind = self._freshness.behind
         ready = [each for each in self._held.waiting() if each.lane not in behind]
-        pictures = [self._read_again(each) for each in islice(ready, BATCH)]
-        if len(ready) <= BATCH:
+        pictures = [self._read_again(each) for each in islice(ready, MAX_PARALLEL)]
+        if len(ready) <= MAX_PARALLEL:
             self._look_again = Deadline(RETRY_S, self._clock)
         return [each for each in pictures if each]
 
@@ -158,7 +148,7 @@ class EncryptionStage:
             return None
         if record is None:
             self._held.done(at, offset)  # its lifetime has ended
-            self.counts["dropped"] += 1
+            self._store.counts["dropped"] += 1
             return None
         return self._parse(record)
 
@@ -169,32 +159,9 @@ class EncryptionStage:
             if event.lane not in fresh:
                 routed = _routed([event])[event.lane]
                 self._held.wait(WaitingRecord(at, offset, event.lane, routed))
-        kept = [each.event for each in ready if self._is_in_force(each.event)]
-        self.counts["dropped"] += len(ready) - len(kept)
-        stored = self._pool.map(lambda event: self._retry.call(lambda: self._store(event)), kept)
-        self.counts.update(stored)
-        self._retry.call(lambda: self._recheck_markers(event.grant for event in kept))
+        self._store.store([each.event for each in ready])
         for at, offset, _ in ready:
             self._held.done(at, offset)
-
-    def _is_in_force(self, event: Retained) -> bool:
-        standing = self._view.active_grant(event.lane, event.account)
-        return standing is not None and standing.grant == event.grant
-
-    def _store(self, event: Retained) -> str:
-        try:
-            self._sink.store(event)
-        except Erased:
-            return "dropped"
-        return "stored"
-
-    def _recheck_markers(self, grants: Iterable[GrantId]) -> None:
-        for grant in set(grants):
-            try:
-                self._sink.assert_not_erased(grant)
-            except Erased:
-                # The eraser follows its marker, and deletes what was just stored.
-                self.counts["erased"] += 1
 
 
 def _routed(events: Iterable[Retained]) -> dict[Lane, Mark]:

@@ -1,18 +1,18 @@
 """Erase grants: a marker in the vault, an entry in the lane's ledger, then one in `erasures.L`.
 
 Each step is taken only after the one before was acknowledged, and only once, however long the next
-one fails.  A step that fails is retried by a later call of `erase`; an entry whose acknowledgement
-takes longer than `WRITE_WAIT_S` is awaited by later calls, and holds up no other.
+one fails.  A step that fails is retried by a later call of `erase`.
 """
 
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.stages.erasure.ended_grants import EndedGrant
+from erasestream.pipeline.stages.erasure.grant_entries import GrantEntries
 from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import Unavailable
@@ -21,17 +21,11 @@ from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.topics.catalog.topic_names import erasures_of, ledger_of
 from erasestream.topics.consent.ledger_place import place
 from erasestream.topics.consent.ledger_view import GrantHistory
-from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 
 MAX_PARALLEL_MARKS = 8
 """Markers that are created at the same time."""
-WRITE_WAIT_S = 1.0
-"""Longest wait of one turn for the acknowledgements of new entries."""
-
-
-_Write = tuple[str, EndedGrant]
-"""The entry of a grant in a topic."""
 
 
 class GrantEraser:
@@ -50,7 +44,7 @@ class GrantEraser:
         outage: OutageLog,
         now: WallClock = lambda: datetime.now(UTC),
     ) -> None:
-        self._writes = writes
+        self._entries = GrantEntries(writes=writes, partitions=partitions, outage=outage)
         self._partitions = partitions
         self._mark = mark
         self._stopping = stopping
@@ -62,8 +56,6 @@ class GrantEraser:
         """Grants that are marked and not in `erasures.L` yet, with their entries."""
         self._in_ledger: set[EndedGrant] = set()
         """Those of `_marked` whose entry is in the ledger."""
-        self._writing: dict[_Write, Future[Written]] = {}
-        """Entries whose acknowledgement is awaited."""
         self.count = 0
         """Number of grants that were erased."""
 
@@ -78,9 +70,9 @@ class GrantEraser:
         self._mark_all([each for each in ended if each not in self._marked])
         marked = [each for each in ended if each in self._marked]
         unrecorded = [each for each in marked if each not in self._in_ledger]
-        self._in_ledger.update(self._write_entries(ledger_of, unrecorded, shown))
+        self._in_ledger.update(self._write(ledger_of, unrecorded, shown))
         recorded = [each for each in marked if each in self._in_ledger]
-        confirmed = self._write_entries(erasures_of, recorded, shown)
+        confirmed = self._write(erasures_of, recorded, shown)
         for each in confirmed:
             del self._marked[each]
             history.confirm(each.grant)
@@ -116,46 +108,10 @@ class GrantEraser:
             return False
         return True
 
-    def _write_entries(
-        self,
-        topic_of: Callable[[Lane], str],
-        ended: list[EndedGrant],
-        shown: set[Partition],
+    def _write(
+        self, topic_of: Callable[[Lane], str], grants: list[EndedGrant], shown: set[Partition]
     ) -> list[EndedGrant]:
-        """Write the entries of these grants; return those that are acknowledged."""
-        begun: list[_Write] = []
-        records = []
-        for each in ended:
-            topic = topic_of(each.lane)
-            at, key = place(topic, each.account, self._partitions)
-            if at not in shown:
-                self._outage.report(Unavailable(f"{at}: no answer"))
-            elif (topic, each) not in self._writing:
-                begun.append((topic, each))
-                records.append((at, key, self._marked[each]))
-        try:
-            answers = self._writes.begin(records)
-        except Unavailable as error:
-            self._outage.report(error)
-            return []
-        self._writing |= dict(zip(begun, answers, strict=True))
-        self._writes.wait(answers, timeout_s=WRITE_WAIT_S)
-        return [each for each in ended if self._is_acknowledged(topic_of(each.lane), each)]
-
-    def _is_acknowledged(self, topic: str, ended: EndedGrant) -> bool:
-        answer = self._writing.get((topic, ended))
-        if answer is None:
-            return False
-        if not answer.done():
-            self._outage.report(Unavailable(f"writing {topic}: no answer yet"))
-            return False
-        del self._writing[topic, ended]
-        try:
-            answer.result()
-        except Unavailable as error:
-            self._outage.report(error)
-            return False
-        return True
+        return self._entries.write(topic_of, {each: self._marked[each] for each in grants}, shown)
 
     def _entry(self, ended: EndedGrant) -> Wire:
         now = self._now()

@@ -109,3 +109,20 @@ class CachedPartitionState(Generic[S]):
 
     def _current_topic_id(self) -> str:
         return self._queries.topic_ids([self._at.topic])[self._at.topic]
+
+
+def cached_states(
+    reads: PartitionReader,
+    topic: str,
+    count: int,
+    *,
+    make: Callable[[], S],
+    queries: BrokerQueries,
+    deadline_s: float,
+) -> list[CachedPartitionState[S]]:
+    """Return a cached state for each partition of the topic, which has so many."""
+    partitions = [Partition(topic, number) for number in range(count)]
+    return [
+        CachedPartitionState(reads, at, make=make, queries=queries, deadline_s=deadline_s)
+        for at in partitions
+    ]

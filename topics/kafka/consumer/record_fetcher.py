@@ -28,27 +28,20 @@ One thread.
 
 import math
 import time
-from collections import deque
-from dataclasses import dataclass, field
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError
 
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import Unavailable
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.consumer.read_ahead import MAX_HELD_BYTES, PartitionsAhead
 from erasestream.topics.kafka.errors import ClientErrorState, translate
 from erasestream.topics.kafka.records import Partition, Record
 
-MAX_HELD_BYTES = 64_000_000
-"""Bound of the records read ahead, beside librdkafka's own queue of the same size."""
-MAX_HELD_RECORDS = 16
-"""Bound of the records read ahead in a partition that is not asked for."""
 MIN_QUEUED_RECORDS = 2
 """librdkafka fetches no more of a partition while it has as many.  It does not count the bytes of
 headers: a client can write 25 MB of them into each record."""
-MAX_SKIP = 64
-"""An offset further ahead than this is sought; a nearer one is read through to."""
 MAX_SKIP_BYTES = 4_000_000
 """After reading so much on the way to an offset, it is sought after all: uploads can be large."""
 ANSWER_TIMEOUT_S = 10.0
@@ -80,44 +73,6 @@ class _Question:
         self.ahead = Deadline(READ_AHEAD_TIMEOUT_S, self._clock)
 
 
-@dataclass
-class _ReadAhead:
-    """Records of one partition, read from the offset that was sought, without a gap."""
-
-    sought: int
-    records: deque[Message] = field(default_factory=deque)
-    next_offset: int = field(init=False)
-    """Offset after the last record that arrived."""
-    missing: int | None = None
-    """Offset that the broker does not have."""
-
-    def __post_init__(self) -> None:
-        self.next_offset = self.sought
-
-    def leads_to(self, offset: int) -> bool:
-        """Return whether reading on delivers this offset soon."""
-        first = self.next_offset - len(self.records)
-        return first <= offset <= self.next_offset + MAX_SKIP
-
-    def add(self, message: Message) -> bool:
-        """Take the next record; return False unless it continues the others."""
-        if message.offset() == self.next_offset:
-            self.records.append(message)
-            self.next_offset += 1
-            return True
-        if self.next_offset == self.sought:
-            self.missing = self.sought
-            return True
-        return False
-
-    def skip_to(self, offset: int) -> int:
-        """Drop the records before this offset; return their bytes."""
-        skipped = 0
-        while self.records and self.next_offset - len(self.records) < offset:
-            skipped += len(self.records.popleft())
-        return skipped
-
-
 class RecordFetcher:
     """Uploads by partition and offset."""
 
@@ -135,7 +90,7 @@ class RecordFetcher:
         """Records from the brokers, including those that were not asked for."""
         self._errors = ClientErrorState()
         self._broker_loss = BrokerLossDetector(connection, self._errors)
-        self._reading: dict[Partition, _ReadAhead] = {}
+        self._ahead = PartitionsAhead()
         self._questions: dict[Partition, _Question] = {}
         self._settings = connection.settings(
             self._errors,
@@ -158,13 +113,13 @@ class RecordFetcher:
         question = self._ask(at, offset)
         wait = Deadline(self._max_wait_s, self._clock)
         while True:
-            ahead = self._seek(at, offset)
+            ahead = self._ahead.seek(self._consumer, at, offset)
             question.skipped_bytes += ahead.skip_to(offset)
             if ahead.records:
                 del self._questions[at]
                 return Record.of(ahead.records.popleft())
             if ahead.missing is not None:
-                self._drop(at)
+                self._ahead.drop(self._consumer, at)
                 if ahead.missing == offset:
                     del self._questions[at]
                     return None
@@ -174,7 +129,7 @@ class RecordFetcher:
             if ahead.sought != offset and (
                 question.skipped_bytes > MAX_SKIP_BYTES or question.ahead.has_passed
             ):
-                self._drop(at)
+                self._ahead.drop(self._consumer, at)
                 continue
             poll_s = 0 if question.is_late else wait.slice_s(POLL_S)
             arrived = self._receive(at, poll_s)
@@ -203,27 +158,11 @@ class RecordFetcher:
         """Close the consumer."""
         self._consumer.close()
 
-    def _seek(self, at: Partition, offset: int) -> _ReadAhead:
-        """Make sure that reading on leads to the offset."""
-        ahead = self._reading.get(at)
-        if ahead is not None and ahead.leads_to(offset):
-            return ahead
-        self._drop(at)
-        ahead = self._reading[at] = _ReadAhead(offset)
-        self._consumer.incremental_assign([TopicPartition(*at, offset)])
-        return ahead
-
-    def _drop(self, at: Partition) -> None:
-        """Stop reading the partition, and drop what was read ahead."""
-        if self._reading.pop(at, None) is not None:
-            self._consumer.incremental_unassign([TopicPartition(*at)])
-
     def _give_up(self, at: Partition) -> None:
         """Drop a partition that does not answer, and replace a lost client."""
-        self._drop(at)
+        self._ahead.drop(self._consumer, at)
         if self._broker_loss.is_lost(self._consumer):
-            for each in list(self._reading):
-                self._drop(each)
+            self._ahead.drop_all(self._consumer)
             lost, self._consumer = self._consumer, Consumer(self._settings)
             lost.close()
 
@@ -238,16 +177,11 @@ class RecordFetcher:
             self.received += 1
             if (question := self._questions.get(at)) is not None:
                 question.arrived()
-            if (ahead := self._reading.get(at)) is not None:
-                if ahead.add(message):
-                    self._evict(asked)
-                else:
-                    self._drop(at)
+            self._ahead.add(self._consumer, at, message)
+            self._evict(asked)
             return at
         if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            if (ahead := self._reading.get(at)) is not None:
-                offset = message.offset()
-                ahead.missing = -1 if offset is None else offset
+            self._ahead.report_missing(at, message.offset())
         elif not isinstance(translate(error), Unavailable):
             raise translate(error, "reading uploads again")
         else:
@@ -255,14 +189,5 @@ class RecordFetcher:
         return None
 
     def _evict(self, asked: Partition) -> None:
-        """Drop the largest partition but the one asked for, if too much was read ahead."""
-        sizes = {at: sum(map(len, ahead.records)) for at, ahead in self._reading.items()}
-        others = [at for at in sizes if at != asked]
-        if others and sum(sizes.values()) > MAX_HELD_BYTES:
-            self._drop(max(others, key=lambda at: sizes[at]))
-        for at in others:
-            question = self._questions.get(at)
-            if question is not None and not question.wanted.has_passed:
-                continue
-            if at in self._reading and len(self._reading[at].records) > MAX_HELD_RECORDS:
-                self._drop(at)
+        wanted = {at for at, each in self._questions.items() if not each.wanted.has_passed}
+        self._ahead.evict(self._consumer, asked, wanted)

@@ -6,14 +6,15 @@ timeout moves no partitions.  Uncommitted records are redelivered, possibly to a
 
 from collections.abc import Collection, Iterable, Mapping
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.connection import QUEUE_KBYTES, Connection
+from erasestream.topics.kafka.consumer.offset_commits import OffsetCommits
 from erasestream.topics.kafka.consumer.reported_end import ReportedEnds
 from erasestream.topics.kafka.consumer.static_membership import member_settings
-from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
+from erasestream.topics.kafka.errors import ClientErrorState, translate
 from erasestream.topics.kafka.records import Partition, Record
 
 
@@ -27,8 +28,7 @@ class WorkQueue:
         self._ends = ReportedEnds()
         self._assigned: set[Partition] = set()
         self._paused: set[Partition] = set()
-        self._uncommitted: dict[Partition, int] = {}
-        self._is_committing = False
+        self._commits = OffsetCommits(self._errors)
         self.has_joined = False
         self.assignments = 0
         """How often the group has assigned partitions; read again from what is committed."""
@@ -40,7 +40,7 @@ class WorkQueue:
             auto_offset_reset="earliest",
             queued_max_messages_kbytes=QUEUE_KBYTES,
         )
-        self._consumer = Consumer(settings | {"on_commit": self._on_commit})
+        self._consumer = Consumer(settings | {"on_commit": self._commits.on_commit})
         try:
             self._consumer.subscribe(
                 topics,
@@ -54,7 +54,7 @@ class WorkQueue:
 
     def read(self, *, timeout_s: float, most: int) -> list[Record]:
         """Return up to so many records; the caller bounds their bytes by this number."""
-        self._commit()
+        self._commits.send(self._consumer)
         first = self._consumer.poll(timeout_s)
         self._errors.raise_if_fatal()
         self._broker_loss.check(self._consumer)
@@ -86,16 +86,15 @@ class WorkQueue:
     def commit_below(self, offsets: Mapping[Partition, int]) -> None:
         """Commit all records before these offsets, of the partitions that are still assigned.
 
-        Does not wait for the answer: a consumer that waits for unavailable brokers can neither
-        report them nor be stopped.  A failed commit is retried with the next read.
+        Does not wait for the answer; a failed commit is retried with the next read.
 
         An offset beyond the end that the leader reported is not committed: a record claimed an
         offset that cannot be true, and those behind it would never be read.
         """
         for at, offset in offsets.items():
             if at in self._assigned and self._is_true(at, offset):
-                self._uncommitted[at] = max(self._uncommitted.get(at, 0), offset)
-        self._commit()
+                self._commits.add(at, offset)
+        self._commits.send(self._consumer)
 
     def close(self) -> None:
         """Leave the group; uncommitted records are redelivered to the next member."""
@@ -107,28 +106,6 @@ class WorkQueue:
             return True
         self._ends.report(at, end - 1)
         return False
-
-    def _commit(self) -> None:
-        if not self._uncommitted or self._is_committing:
-            return
-        offsets = [TopicPartition(*at, offset) for at, offset in self._uncommitted.items()]
-        try:
-            self._consumer.commit(offsets=offsets, asynchronous=True)
-        except KafkaException as exception:
-            self._errors(kafka_error(exception))
-        else:
-            self._is_committing = True
-
-    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        self._is_committing = False
-        if error is not None:
-            self._errors(error)
-            return
-        self._errors.recovered()
-        for tp in partitions:
-            at = Partition(tp.topic, tp.partition)
-            if tp.error is None and self._uncommitted.get(at, tp.offset + 1) <= tp.offset:
-                del self._uncommitted[at]
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
@@ -150,4 +127,4 @@ class WorkQueue:
 
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         self._assigned, self._paused = set(), set()
-        self._uncommitted = {}
+        self._commits.clear()

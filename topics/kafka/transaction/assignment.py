@@ -13,18 +13,17 @@ Rules, all of them:
    error outlive it.  A partition whose start offset is out of range is broken.
 5. If the group has rebalanced before the start offsets are found, nothing is assigned until the
    group assigns partitions again.
-6. Only partitions with a handled record have an offset to commit: the one after that record.
-7. A broken partition is quarantined (`quarantine.py`): it is read no more, and the next commit
-   flags its offset (`partition_broken.py`).  After that commit it has no offset to commit, so
-   that a repair is not overwritten.  All other partitions are read as if it did not exist.
+6. A broken partition is quarantined (`quarantine.py`): it is read no more, and the next commit
+   flags its offset (`next_offsets.py`).  All other partitions are read as if it did not exist.
 """
 
 from confluent_kafka import TopicPartition
 
-from erasestream.topics.kafka.partition_broken import FLAGGED, Defect, Flagged, PartitionBroken
+from erasestream.topics.kafka.partition_broken import Defect, PartitionBroken
 from erasestream.topics.kafka.records import Partition, Record
 from erasestream.topics.kafka.transaction.consumer import TransactionalConsumer
 from erasestream.topics.kafka.transaction.handler import Handler
+from erasestream.topics.kafka.transaction.next_offsets import NextOffsets
 from erasestream.topics.kafka.transaction.quarantine import Quarantine
 from erasestream.topics.kafka.transaction.start_offsets import (
     StaleGeneration,
@@ -53,10 +52,7 @@ class Assignment:
         self.epoch = 0
         self._assigned: list[Partition] = []
         self._start_offsets: dict[Partition, int] = {}
-        self._next_offsets: dict[Partition, int] = {}
-        self._committed: dict[Partition, StartOffset] = {}
-        self._flags: dict[Partition, Defect] = {}
-        """Broken partitions whose offsets are to be flagged by the next commit."""
+        self._next = NextOffsets(handler.offset_metadata)
 
     def __contains__(self, at: Partition) -> bool:
         return at in self._start_offsets
@@ -69,7 +65,7 @@ class Assignment:
     @property
     def has_flags(self) -> bool:
         """Whether flags of broken partitions are to be committed."""
-        return bool(self._flags)
+        return self._next.has_flags
 
     def assign(self, partitions: list[Partition]) -> None:
         """Read what the group has assigned."""
@@ -113,8 +109,7 @@ class Assignment:
         if broken.at not in self._start_offsets:
             return  # revoked meanwhile
         self._quarantine.add(broken)
-        if broken.defect in FLAGGED:
-            self._flags[broken.at] = broken.defect
+        self._next.flag(broken)
 
     def postpone(self, at: Partition) -> None:
         """Read a partition again a moment later."""
@@ -122,30 +117,15 @@ class Assignment:
 
     def handled(self, record: Record) -> None:
         """Move the next offset of a partition behind a record that was decided."""
-        self._next_offsets[record.at] = record.offset + 1
+        self._next.handled(record)
 
     def next_offsets(self) -> list[TopicPartition]:
         """Return the offsets to commit, with the handler's metadata, and flags."""
-        return [
-            TopicPartition(
-                *at, each.offset, metadata=str(Flagged(self._flags.get(at), each.metadata))
-            )
-            for at, each in self._next().items()
-        ]
+        return self._next.to_commit()
 
     def committed(self) -> None:
         """Note that the next offsets are committed."""
-        self._committed |= self._next()
-        for at in self._flags:
-            self._next_offsets.pop(at, None)
-        self._flags = {}
-
-    def _next(self) -> dict[Partition, StartOffset]:
-        handled = {
-            at: StartOffset(offset, self._handler.offset_metadata(at))
-            for at, offset in self._next_offsets.items()
-        }
-        return {at: self._committed[at] for at in self._flags} | handled
+        self._next.committed()
 
     def _take_over(self, starts: dict[Partition, StartOffset]) -> None:
         while True:
@@ -157,12 +137,11 @@ class Assignment:
             else:
                 break
         self._start_offsets = {at: start.offset for at, start in starts.items()}
-        self._next_offsets = {}
-        self._committed |= starts
+        self._next.restart(starts)
         self._consumer.assign(starts)
 
     def _forget(self) -> None:
         self.is_known = False
         self._assigned, self._start_offsets = [], {}
-        self._next_offsets, self._committed, self._flags = {}, {}, {}
+        self._next.clear()
         self._quarantine.clear()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
+from erasestream.pipeline.stages.encryption.picture_store import PictureStore
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
 from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.events.base import Position
@@ -84,13 +85,14 @@ def stage(
     connection = kafka.connection(SINK)
     queue = WorkQueue(connection=connection, topics=[RETAINED], instance=lane)
     originals = RecordFetcher(connection=connection)
+    stopping = threading.Event()
     stage = EncryptionStage(
         queue=queue,
         records=originals,
         view=view,
-        sink=sink,
+        store=PictureStore(view=view, sink=sink, stopping=stopping),
         quarantine=QuarantineRegistry(),
-        stopping=threading.Event(),
+        stopping=stopping,
     )
     yield stage
     stage.close()

@@ -162,6 +162,6 @@ def test_no_offset_is_committed_that_the_log_does_not_have(
             send(raw, unnumbered, *deltas, value=value)
             queue.commit(eventually("the record", lambda v=value: read(v)))  # type: ignore[misc]
             queue.read(timeout_s=0.2, most=10)
-            eventually("the commit", lambda: not queue._uncommitted)
+            eventually("the commit", lambda: not queue._commits._uncommitted)
             committed.append(committed_offset())
     assert committed == [1, 1, 3]

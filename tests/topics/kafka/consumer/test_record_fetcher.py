@@ -14,7 +14,8 @@ from erasestream.topics.catalog.roles import ADMIN, ROUTER
 from erasestream.topics.catalog.topic_names import uploads_of
 from erasestream.topics.kafka.connection import Settings
 from erasestream.topics.kafka.consumer import record_fetcher
-from erasestream.topics.kafka.consumer.record_fetcher import MAX_SKIP, RecordFetcher
+from erasestream.topics.kafka.consumer.read_ahead import MAX_SKIP
+from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
@@ -190,7 +191,7 @@ def test_a_silent_broker_is_unavailable(
 
 
 def bytes_read_ahead(fetcher: RecordFetcher) -> int:
-    return sum(len(each) for ahead in fetcher._reading.values() for each in ahead.records)
+    return sum(len(each) for ahead in fetcher._ahead._reading.values() for each in ahead.records)
 
 
 def test_bytes_read_ahead_are_bounded(
