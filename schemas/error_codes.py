@@ -50,6 +50,7 @@ class Code(StrEnum):
     INVALID_ROW = "invalid_row"
     MISSING_FILE = "missing_file"
     UNREADABLE_FILE = "unreadable_file"
+    REPEATED_KEY = "repeated_key"
     # A sealed object cannot be opened, or does not exist.
     SEAL_BROKEN = "seal_broken"
     ERASED = "erased"
@@ -118,9 +119,14 @@ SENTENCES: dict[Code, str] = {
     Code.USED_AFTER_FORK: "A client cannot be used after a fork: create it in the child process.",
     Code.CLOSED: "The client is closed: create a new one.",
     Code.CHECKPOINT_REFUSED: "The checkpoint cannot be used for this upload.",
-    Code.INVALID_ROW: "The row cannot be parsed, or has a column too many or too few.",
+    Code.INVALID_ROW: (
+        "The row cannot be parsed, or has a column too many or too few: check its quotation marks."
+    ),
     Code.MISSING_FILE: "The file named in the row does not exist.",
     Code.UNREADABLE_FILE: "The file named in the row cannot be read.",
+    Code.REPEATED_KEY: (
+        "An earlier row has this idempotency key for another image: give each image its own key."
+    ),
     Code.SEAL_BROKEN: "The object cannot be opened: it is another one, or was changed.",
     Code.ERASED: "The consent under which this object was kept is revoked: it is erased.",
     Code.NOT_FOUND: "There is no such object.",

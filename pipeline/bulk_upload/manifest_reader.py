@@ -2,8 +2,11 @@
 
 CSV with a header line, or one JSON object per line (`.jsonl`, `.ndjson`).  Columns: `path`
 (relative to the manifest's folder), `account`, and optionally `reference` and
-`idempotency_key`; empty means absent.  The same bytes always give the same rows with the same
-numbers, unreadable rows included: the checkpoint relies on it.
+`idempotency_key`; empty means absent.
+
+* Every line that is not blank is one row, readable or not.  So a quoted field contains no line
+  feed, and a quotation mark that is never closed costs its own row and no other.
+* The same bytes always give the same rows with the same numbers: the checkpoint relies on it.
 """
 
 import csv
@@ -12,7 +15,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
 from erasestream.schemas.errors import Refused
 
@@ -20,6 +23,7 @@ COLUMNS = ("path", "account", "reference", "idempotency_key")
 REQUIRED = ("path", "account")
 
 _JSON_LINES = (".jsonl", ".ndjson")
+_BLANK = " \t\r\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,25 +44,13 @@ class BadRow:
     number: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fingerprint:
-    """Identifies a manifest by its bytes; `lines` hints at the number of rows."""
-
-    sha256: str
-    lines: int
-
-
-def fingerprint(manifest: Path) -> Fingerprint:
+def sha256_of(manifest: Path) -> str:
     """Hash the whole file.  Raises `Refused` if it cannot be read."""
-    digest, lines = hashlib.sha256(), 0
     try:
         with manifest.open("rb") as file:
-            for block in _blocks(file):
-                digest.update(block)
-                lines += block.count(b"\n")
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise Refused(f"the manifest cannot be read: {error.strerror}") from error
-    return Fingerprint(sha256=digest.hexdigest(), lines=lines)
 
 
 def read_rows(manifest: Path) -> Iterator[Row | BadRow]:
@@ -83,43 +75,41 @@ def _row(number: int, cells: dict[str, str] | None, folder: Path) -> Row | BadRo
 
 
 def _csv_rows(file: TextIO) -> Iterator[dict[str, str] | None]:
-    reader = csv.reader(file, strict=True)
-    try:
-        header = next(reader, [])
-    except csv.Error:
-        header = []
+    header = _cells(file.readline()) or []
     unknown = [name for name in header if name not in COLUMNS]
     missing = [name for name in REQUIRED if name not in header]
     if unknown or missing or len(set(header)) != len(header):
         known = ", ".join(COLUMNS)
         raise Refused(f"the manifest's first line names its columns, each once, of: {known}")
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error:
-            yield None  # the reader continues with the next line
-            continue
-        if cells:
+    for line in file:
+        if line.strip(_BLANK):
+            cells = _cells(line) or ()
             yield dict(zip(header, cells, strict=True)) if len(cells) == len(header) else None
+
+
+def _cells(line: str) -> list[str] | None:
+    """Return the fields of a line; None if it cannot be parsed."""
+    # A reader for each line: one for all would take the next lines for the rest of a quoted field.
+    try:
+        return next(csv.reader((line,), strict=True), None)
+    except csv.Error:
+        return None
 
 
 def _json_rows(file: TextIO) -> Iterator[dict[str, str] | None]:
     for line in file:
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            yield None
-            continue
-        well_formed = isinstance(row, dict) and all(
-            name in COLUMNS and isinstance(value, str | None) for name, value in row.items()
-        )
-        yield {name: value or "" for name, value in row.items()} if well_formed else None
+        if line.strip(_BLANK):
+            yield _members(line)
 
 
-def _blocks(file: BinaryIO) -> Iterator[bytes]:
-    while block := file.read(1 << 20):
-        yield block
+def _members(line: str) -> dict[str, str] | None:
+    """Return the members of a line; None if it is not an object of our columns."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or not all(
+        name in COLUMNS and isinstance(value, str | None) for name, value in row.items()
+    ):
+        return None
+    return {name: value or "" for name, value in row.items()}

@@ -5,8 +5,9 @@ checkpoint never sends it again, whenever the process was killed.  A row that wa
 the process was killed is sent again with the same id, so it has one result.
 
 * Rows and images are read one at a time; the uploader's own limit on waiting bytes applies.
-* A row at fault (unreadable, no such file, not an image, ...) is a failure with a code, and the
-  run continues.  Failures are not in the checkpoint: a resumed run tries them again.
+* A row at fault (unreadable, no such file, not an image, another image under the key of an earlier
+  row, ...) is a failure with a code, and the run continues.  Failures are not in the checkpoint: a
+  resumed run tries them again.
 * While brokers are unavailable, rows are postponed and retried.  A refusal by the brokers ends the
   run, and so does a checkpoint that cannot be written.
 """
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import assert_never
 
 from erasestream.pipeline.bulk_upload.checkpoint import Checkpoint, new_run
+from erasestream.pipeline.bulk_upload.failed_rows import FailedRow
 from erasestream.pipeline.bulk_upload.image_file import read_image
-from erasestream.pipeline.bulk_upload.manifest_reader import BadRow, Row, fingerprint, read_rows
+from erasestream.pipeline.bulk_upload.manifest_reader import BadRow, Row, read_rows, sha256_of
+from erasestream.pipeline.bulk_upload.repeated_keys import RepeatedKeys
 from erasestream.pipeline.bulk_upload.row_sender import Outcome, RowSender, Uploader
 from erasestream.pipeline.runtime.retry import RETRY_S, OutageLog
 from erasestream.schemas.clocks import WallClock
@@ -34,14 +37,17 @@ POLL_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Progress of a run.  `expected` is the number of lines, a hint; failures are of this run."""
+    """Progress of a run over `rows` rows; failures are of this run."""
 
-    expected: int
+    rows: int
     read: int
     acknowledged: int
     acknowledged_before: int
     failed: int
     waiting: int
+
+
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,24 +64,24 @@ def upload_manifest(
     *,
     uploader: Uploader,
     checkpoint: Checkpoint,
-    expected: int = 0,
     options: CutoutOptions | None = None,
-    on_progress: Callable[[Progress], None] = lambda _: None,
-    on_failure: Callable[[int, Code], None] = lambda _row, _code: None,
+    on_progress: OnProgress = lambda _: None,
+    on_failure: Callable[[FailedRow], None] = lambda _: None,
     wait: Callable[[float], None] = time.sleep,
 ) -> Summary:
     """Send every row that the checkpoint lacks; return once all are answered.
 
-    `on_progress` is called after every row that is read or answered; `on_failure` gets the
-    number of the row.  Close the uploader before the checkpoint, also after an exception:
+    `on_progress` is called after every row that is read or answered, `on_failure` with every row
+    that is at fault.  Close the uploader before the checkpoint, also after an exception:
     acknowledgements that arrive meanwhile are recorded.
     Raises `Refused` for a wrong header line or a refusal by the brokers, `OSError` if the
     checkpoint cannot be written.
     """
+    keys = RepeatedKeys.find(read_rows(manifest), manifest_bytes=manifest.stat().st_size)
     sender = RowSender(uploader=uploader, checkpoint=checkpoint, options=options)
-    upload = _ManifestUpload(sender, checkpoint, on_failure, wait)
+    upload = _ManifestUpload(sender, checkpoint, keys, on_failure, wait)
     for _ in upload.run(read_rows(manifest)):
-        on_progress(upload.progress(expected))
+        on_progress(upload.progress())
     return Summary(
         acknowledged=upload.acknowledged,
         acknowledged_before=upload.acknowledged_before,
@@ -91,17 +97,16 @@ def open_checkpoint(
     resume: bool,
     now: WallClock,
     random: Callable[[int], bytes] = os.urandom,
-) -> tuple[Checkpoint, int]:
-    """Open the checkpoint of this manifest; also return about how many rows the manifest has.
+) -> Checkpoint:
+    """Open the checkpoint of this manifest.
 
     With `resume` an existing checkpoint is continued or a new one begun; without, only a new one
     is begun.
     Raises `Refused` (checkpoint_refused) if one exists, is in use, or is another manifest's.
     """
-    found = fingerprint(manifest)
-    run = new_run(lane=lane, manifest_sha256=found.sha256, now=now(), random=random(16))
-    opened = Checkpoint.resume(path, run) if resume else Checkpoint.begin(path, run)
-    return opened, found.lines
+    sha256 = sha256_of(manifest)
+    run = new_run(lane=lane, manifest_sha256=sha256, now=now(), random=random(16))
+    return Checkpoint.resume(path, run) if resume else Checkpoint.begin(path, run)
 
 
 class _ManifestUpload:
@@ -116,11 +121,13 @@ class _ManifestUpload:
         self,
         sender: RowSender,
         checkpoint: Checkpoint,
-        on_failure: Callable[[int, Code], None],
+        keys: RepeatedKeys,
+        on_failure: Callable[[FailedRow], None],
         wait: Callable[[float], None],
     ) -> None:
         self._sender = sender
         self._done_before = checkpoint.acknowledged
+        self._keys = keys
         self._on_failure = on_failure
         self._wait = wait
         self._outage = OutageLog("upload_postponed")
@@ -130,10 +137,10 @@ class _ManifestUpload:
         self.acknowledged_before = 0
         self.failures: Counter[Code] = Counter()
 
-    def progress(self, expected: int) -> Progress:
+    def progress(self) -> Progress:
         """Return the progress so far."""
         return Progress(
-            expected=expected,
+            rows=self._keys.rows,
             read=self._read,
             acknowledged=self.acknowledged,
             acknowledged_before=self.acknowledged_before,
@@ -145,10 +152,7 @@ class _ManifestUpload:
         """Upload the rows; yields after every row and every outcome."""
         for row in rows:
             self._read += 1
-            if row.number in self._done_before:
-                self.acknowledged_before += 1
-            else:
-                self._upload(row)
+            self._begin(row)
             while self._handle_outcome(timeout_s=0.0):
                 yield
             while self._postponed:
@@ -160,14 +164,22 @@ class _ManifestUpload:
             self._retry_postponed()
             yield
 
-    def _upload(self, row: Row | BadRow) -> None:
-        if isinstance(row, BadRow):
-            self._fail(row.number, Code.INVALID_ROW)
-            return
+    def _begin(self, row: Row | BadRow) -> None:
+        first = self._keys.conflict(row) if isinstance(row, Row) else None
+        if row.number in self._done_before:
+            self.acknowledged_before += 1
+        elif isinstance(row, BadRow):
+            self._fail(row, InvalidInput(code=Code.INVALID_ROW))
+        elif first is not None:
+            self._fail(row, InvalidInput(f"row {first}", code=Code.REPEATED_KEY))
+        else:
+            self._upload(row)
+
+    def _upload(self, row: Row) -> None:
         image = read_image(row.path)
         match image:
             case Code():
-                self._fail(row.number, image)
+                self._fail(row, InvalidInput(code=image))
             case bytes():
                 self._send(row, image)
             case _:
@@ -194,7 +206,7 @@ class _ManifestUpload:
                 self.acknowledged += 1
                 self._outage.end_round()
             case InvalidInput():
-                self._fail(row.number, error.code)
+                self._fail(row, error)
             case Unavailable():
                 self._outage.report(error)
                 self._postponed.append(row)
@@ -208,6 +220,7 @@ class _ManifestUpload:
         for _ in range(len(self._postponed)):
             self._upload(self._postponed.popleft())
 
-    def _fail(self, number: int, code: Code) -> None:
-        self.failures[code] += 1
-        self._on_failure(number, code)
+    def _fail(self, row: Row | BadRow, error: InvalidInput) -> None:
+        self.failures[error.code] += 1
+        reference = row.reference if isinstance(row, Row) else None
+        self._on_failure(FailedRow(row.number, reference, error.code, error.sentence))

@@ -27,6 +27,11 @@ def print_line(line: str) -> None:
     console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
+def print_error(line: str) -> None:
+    """Print one line to standard error, never wrapped."""
+    errors.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
 def write_private(path: Path, data: bytes) -> None:
     """Write a file that only its owner can read, also over one that others could read."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -4,20 +4,15 @@ import os
 import signal
 import sys
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from erasestream.pipeline.bulk_upload.image_file import read_image
-from erasestream.pipeline.bulk_upload.uploader import (
-    Progress as UploadProgress,
-)
-from erasestream.pipeline.bulk_upload.uploader import open_checkpoint, upload_manifest
 from erasestream.pipeline.cli import cutout_options
-from erasestream.pipeline.cli.console import LaneOption, console, errors, print_line, write_private
+from erasestream.pipeline.cli.console import LaneOption, print_error, print_line, write_private
+from erasestream.pipeline.cli.manifest import upload_rows
 from erasestream.pipeline.settings import Settings, load
 from erasestream.schemas.errors import SENTENCES, Code, ErasestreamError
 from erasestream.schemas.events.images import Cutout, Failure
@@ -86,16 +81,12 @@ def upload(
         raise typer.BadParameter("give either FILES or --manifest")
     if manifest is not None:
         path = checkpoint or manifest.with_suffix(manifest.suffix + ".checkpoint")
-        failures = _upload_manifest(settings, Lane(lane), manifest, path, options, resume=resume)
+        failures = upload_rows(settings, Lane(lane), manifest, path, options, resume=resume)
     else:
         failures = _upload_files(settings, Lane(lane), files or [], account, options)
-    _print_failures(failures)
-    raise typer.Exit(SOME_FAILED if failures else 0)
-
-
-def _print_failures(failures: Counter[Code]) -> None:
     for code, count in sorted(failures.items()):
-        errors.print(f"{count:>8}  {code}")
+        print_error(f"{count:>8}  {code}")
+    raise typer.Exit(SOME_FAILED if failures else 0)
 
 
 def _upload_files(
@@ -107,7 +98,7 @@ def _upload_files(
             image = read_image(path)
             if isinstance(image, Code):
                 failures[image] += 1
-                errors.print(f"{path.name}: {SENTENCES[image]}", highlight=False)
+                print_error(f"{path.name}: {SENTENCES[image]}")
                 continue
             reference = path.name[-MAX_REFERENCE:]
             try:
@@ -115,49 +106,8 @@ def _upload_files(
                 print_line(f"{sent.result().upload_id}  {path.name}")
             except ErasestreamError as error:
                 failures[error.code] += 1
-                errors.print(f"{path.name}: {error.sentence}", highlight=False)
+                print_error(f"{path.name}: {error.sentence}")
     return failures
-
-
-def _upload_manifest(
-    settings: Settings,
-    lane: Lane,
-    manifest: Path,
-    path: Path,
-    options: CutoutOptions,
-    *,
-    resume: bool,
-) -> Counter[Code]:
-    columns = (
-        TextColumn("acknowledged"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("failed {task.fields[failed]}, waiting {task.fields[waiting]}"),
-        TimeElapsedColumn(),
-    )
-    checkpoint, expected = open_checkpoint(
-        manifest, path, lane=lane, resume=resume, now=lambda: datetime.now(UTC)
-    )
-    with checkpoint, Progress(*columns, console=errors) as progress:
-        task = progress.add_task("", total=expected, failed=0, waiting=0)
-
-        def report(now: UploadProgress) -> None:
-            done = now.acknowledged + now.acknowledged_before
-            progress.update(task, completed=done, failed=now.failed, waiting=now.waiting)
-
-        with UploadProducer(settings.cluster, lane) as producer:
-            summary = upload_manifest(
-                manifest,
-                uploader=producer,
-                checkpoint=checkpoint,
-                expected=expected,
-                options=options,
-                on_progress=report,
-            )
-    console.print(
-        f"acknowledged {summary.acknowledged}, in earlier runs {summary.acknowledged_before}"
-    )
-    return summary.failures
 
 
 def results(

@@ -16,6 +16,10 @@ def run(*, lane: str = "shop", sha256: str = "ab" * 32, random: bytes = b"1") ->
     return new_run(lane=lane, manifest_sha256=sha256, now=NOW, random=random)
 
 
+RELEASE_1 = run().model_dump_json().replace('"version":2', '"version":1').encode() + b"\n1\n"
+"""A checkpoint whose rows may have other numbers in this release."""
+
+
 def acknowledged(checkpoint: Checkpoint, most: int = 100) -> set[int]:
     """Return the recorded rows."""
     return {number for number in range(most) if number in checkpoint.acknowledged}
@@ -95,7 +99,7 @@ def test_a_checkpoint_in_use_is_refused(tmp_path: Path) -> None:
     Checkpoint.resume(path, run()).close()
 
 
-@pytest.mark.parametrize("content", [b"hello\n", b"{}\n", b"\xff\n", b"1\n2\n"])
+@pytest.mark.parametrize("content", [b"hello\n", b"{}\n", b"\xff\n", b"1\n2\n", RELEASE_1])
 def test_a_foreign_file_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "c"
     path.write_bytes(content)

@@ -49,7 +49,7 @@ from erasestream.topics.client.upload_producer import UploadProducer
 
 server, identities, lane, manifest, path = sys.argv[1:]
 cluster = Cluster(bootstrap_servers=(server,), identities=Path(identities))
-opened, _ = open_checkpoint(
+opened = open_checkpoint(
     Path(manifest), Path(path), lane=Lane(lane), resume=True, now=lambda: datetime.now(UTC)
 )
 with opened as checkpoint, UploadProducer(cluster, Lane(lane)) as producer:

@@ -1,13 +1,14 @@
 """Manifests in CSV and JSON lines, well-formed and not."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erasestream.pipeline.bulk_upload.manifest_reader import BadRow, Row, fingerprint, read_rows
+from erasestream.pipeline.bulk_upload.manifest_reader import BadRow, Row, read_rows, sha256_of
 from erasestream.schemas.errors import Refused
 
 
@@ -79,23 +80,44 @@ def test_a_wrong_header_is_refused(tmp_path: Path, header: str) -> None:
 
 def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="No such file"):
-        fingerprint(tmp_path / "nothing.csv")
+        sha256_of(tmp_path / "nothing.csv")
 
 
-def test_the_fingerprint_covers_the_content(tmp_path: Path) -> None:
-    one = fingerprint(written(tmp_path, "path,account\na,b\n"))
-    two = fingerprint(written(tmp_path, "path,account\na,c\n"))
-    assert one.sha256 != two.sha256
-    assert one.lines == two.lines == 2
+def test_the_hash_covers_the_content(tmp_path: Path) -> None:
+    one = sha256_of(written(tmp_path, "path,account\na,b\n"))
+    two = sha256_of(written(tmp_path, "path,account\na,c\n"))
+    assert one != two
+
+
+STRAY = ('"', '"24 inch monitor', 'a "big" one"', '"24" monitor', '"a, b', '"a"b"')
+"""Fields with a quotation mark too many, or in the wrong place."""
+
+
+@given(at=st.integers(1, 40), field=st.sampled_from(STRAY), end=st.sampled_from(["\n", "\r\n"]))
+def test_a_stray_quotation_mark_costs_at_most_its_own_row(
+    tmp_path_factory: pytest.TempPathFactory, at: int, field: str, end: str
+) -> None:
+    lines = [f"a.jpg,acct-1,listing-{n}" for n in range(1, 41)]
+    lines[at - 1] = f"a.jpg,acct-1,{field}"
+    content = end.join(["path,account,reference", *lines])
+    rows = list(read_rows(written(tmp_path_factory.getbasetemp(), content)))
+    assert len(rows) == 40
+    good = {row.reference for row in rows if isinstance(row, Row)}
+    assert good >= {f"listing-{n}" for n in range(1, 41) if n != at}
+
+
+def _content(line: bytes) -> bytes:
+    return line.strip(b" \t")
 
 
 @given(body=st.binary(max_size=300), suffix=st.sampled_from([".csv", ".jsonl"]))
-def test_any_bytes_give_numbered_rows_and_the_same_ones_twice(
+def test_every_line_of_any_bytes_is_a_numbered_row_and_the_same_one_twice(
     tmp_path_factory: pytest.TempPathFactory, body: bytes, suffix: str
 ) -> None:
     start = b"path,account\n" if suffix == ".csv" else b""
     folder = tmp_path_factory.getbasetemp()
     manifest = written(folder, start + body, f"any{suffix}")
     rows = list(read_rows(manifest))
-    assert [row.number for row in rows] == list(range(1, len(rows) + 1))
+    lines = re.split(rb"\r\n|\r|\n", body)
+    assert [row.number for row in rows] == list(range(1, sum(map(bool, map(_content, lines))) + 1))
     assert rows == list(read_rows(manifest))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from erasestream.pipeline.bulk_upload.checkpoint import Checkpoint
+from erasestream.pipeline.bulk_upload.failed_rows import FailedRow
 from erasestream.pipeline.bulk_upload.image_file import read_image
 from erasestream.pipeline.bulk_upload.uploader import (
     Progress,
@@ -19,6 +20,7 @@ from erasestream.pipeline.bulk_upload.uploader import (
     upload_manifest,
 )
 from erasestream.schemas.errors import (
+    SENTENCES,
     Code,
     ErasestreamError,
     InvalidImage,
@@ -78,13 +80,12 @@ def receipt(upload_id: UploadId) -> Receipt:
 def upload(manifest: Path, sender: Sender, **more: Any) -> Summary:
     """Upload with the manifest's checkpoint, resuming if there is one."""
     path = manifest.with_suffix(".checkpoint")
-    opened, expected = open_checkpoint(manifest, path, lane=SHOP, resume=True, now=lambda: NOW)
+    opened = open_checkpoint(manifest, path, lane=SHOP, resume=True, now=lambda: NOW)
     with opened as checkpoint:
         return upload_manifest(
             manifest,
             uploader=sender,
             checkpoint=checkpoint,
-            expected=expected,
             wait=lambda _: None,
             **more,
         )
@@ -96,7 +97,7 @@ def test_every_row_is_sent_once(tmp_path: Path) -> None:
     assert summary == Summary(acknowledged=20, acknowledged_before=0)
     assert len(set(sender.sent)) == 20
     assert [p.read for p in seen] == sorted(p.read for p in seen)
-    assert (seen[-1].acknowledged, seen[-1].waiting, seen[-1].expected) == (20, 0, 21)
+    assert (seen[-1].acknowledged, seen[-1].waiting, seen[-1].rows) == (20, 0, 20)
 
 
 def test_a_second_run_sends_nothing(tmp_path: Path) -> None:
@@ -122,12 +123,12 @@ def test_an_acknowledgement_after_the_run_ended_is_recorded(tmp_path: Path) -> N
     manifest = manifest_of(tmp_path, 3)
     path = tmp_path / "c"
     sender = Sender(hold=lambda n: n == 0, fault=lambda n: Refused("no") if n == 1 else None)
-    opened, _ = open_checkpoint(manifest, path, lane=SHOP, resume=False, now=lambda: NOW)
+    opened = open_checkpoint(manifest, path, lane=SHOP, resume=False, now=lambda: NOW)
     with opened as checkpoint:
         with pytest.raises(Refused):
             upload_manifest(manifest, uploader=sender, checkpoint=checkpoint)
         sender.held[0].set_result(receipt(sender.sent[0]))
-    resumed, _ = open_checkpoint(manifest, path, lane=SHOP, resume=True, now=lambda: NOW)
+    resumed = open_checkpoint(manifest, path, lane=SHOP, resume=True, now=lambda: NOW)
     with resumed:
         assert 1 in resumed.acknowledged
 
@@ -140,6 +141,30 @@ def test_rows_with_the_same_account_and_key_are_one_upload(tmp_path: Path) -> No
     upload(manifest, sender)
     assert sender.sent[0] == sender.sent[1]
     assert len(set(sender.sent)) == 3
+
+
+def test_another_image_or_reference_under_a_key_is_a_failure_that_names_the_first_row(
+    tmp_path: Path,
+) -> None:
+    """In every run, whichever rows an earlier one acknowledged; each account has its own keys."""
+    for name in "ab":
+        (tmp_path / f"{name}.png").write_bytes(PNG + name.encode())
+    manifest = tmp_path / "m.csv"
+    manifest.write_text(
+        "path,account,reference,idempotency_key\na.png,acct,front,sku-1\nb.png,acct,back,sku-1\n"
+        "b.png,other,back,sku-1\na.png,acct,top,sku-1\na.png,acct,front,sku-1\nmissing,acct,,k\n"
+    )
+    for acknowledged in (3, 0):
+        failed: list[FailedRow] = []
+        summary = upload(manifest, sender := Sender(), on_failure=failed.append)
+        assert summary.acknowledged == acknowledged
+        assert len(set(sender.sent)) == min(acknowledged, 2)
+        assert [(row.number, row.reference, row.code) for row in failed] == [
+            (2, "back", Code.REPEATED_KEY),
+            (4, "top", Code.REPEATED_KEY),
+            (6, None, Code.MISSING_FILE),
+        ]
+        assert failed[0].sentence.endswith("(row 1)")
 
 
 def test_rows_are_sent_again_with_their_id_until_brokers_are_available(tmp_path: Path) -> None:
@@ -165,8 +190,9 @@ def test_rows_at_fault_have_codes_and_are_tried_again_by_the_next_run(tmp_path: 
         b"photo.png\nphoto.png,a," + b"r" * 129 + b"\nphoto.png/x,a,\nphoto.png,a,\xff\n"
         b"photo.png,a,\n"
     )
-    failed: list[tuple[int, Code]] = []
-    summary = upload(manifest, Sender(), on_failure=lambda *failure: failed.append(failure))
+    failed: list[FailedRow] = []
+    seen: list[Progress] = []
+    summary = upload(manifest, Sender(), on_failure=failed.append, on_progress=seen.append)
     expected = [
         (2, Code.MISSING_FILE),
         (3, Code.EMPTY),
@@ -180,8 +206,9 @@ def test_rows_at_fault_have_codes_and_are_tried_again_by_the_next_run(tmp_path: 
         (11, Code.MISSING_FILE),
         (12, Code.INVALID_EVENT),
     ]
-    assert failed == expected
-    assert summary.acknowledged == 2
+    assert [(row.number, row.code) for row in failed] == expected
+    assert all(row.sentence.startswith(SENTENCES[row.code]) for row in failed)
+    assert (summary.acknowledged, seen[-1].rows) == (2, 13)
     assert summary.failures.total() == len(expected)
     (tmp_path / "missing.png").write_bytes(PNG)
     assert upload(manifest, Sender()).acknowledged == 1
@@ -208,7 +235,7 @@ def test_an_impossible_file_name_is_unreadable(tmp_path: Path, path: str) -> Non
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
     manifest = manifest_of(tmp_path, 50)
-    opened, _ = open_checkpoint(manifest, tmp_path / "c", lane=SHOP, resume=False, now=lambda: NOW)
+    opened = open_checkpoint(manifest, tmp_path / "c", lane=SHOP, resume=False, now=lambda: NOW)
     full = Checkpoint(os.open("/dev/full", os.O_WRONLY), opened.run, opened.acknowledged)
     sender = Sender()
     with opened, pytest.raises(OSError, match="space"):
