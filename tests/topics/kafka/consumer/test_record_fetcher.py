@@ -13,7 +13,7 @@ from erasestream.schemas.ids import Lane, UploadId, new_upload_id
 from erasestream.topics.catalog.roles import ADMIN, ROUTER
 from erasestream.topics.catalog.topic_names import uploads_of
 from erasestream.topics.kafka.connection import Settings
-from erasestream.topics.kafka.consumer import record_fetcher
+from erasestream.topics.kafka.consumer import read_ahead, record_fetcher
 from erasestream.topics.kafka.consumer.read_ahead import MAX_SKIP
 from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.errors import ClientErrorState
@@ -203,7 +203,7 @@ def test_bytes_read_ahead_are_bounded(
 ) -> None:
     """However many partitions are read by turns; evicted records are read again."""
     bound = 10_000
-    monkeypatch.setattr(record_fetcher, "MAX_HELD_BYTES", bound)
+    monkeypatch.setattr(read_ahead, "MAX_HELD_BYTES", bound)
     for at in four_partitions:
         append(kafka, at, numbered_values(60, size=1000))
     most = 0
@@ -221,7 +221,7 @@ def test_the_record_asked_for_is_never_evicted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The largest record is read although its neighbours were read ahead."""
-    monkeypatch.setattr(record_fetcher, "MAX_HELD_BYTES", 1000)
+    monkeypatch.setattr(read_ahead, "MAX_HELD_BYTES", 1000)
     for at, size in zip(four_partitions, (300, 300, 300, 900), strict=True):
         append(kafka, at, numbered_values(2, size=size))
     for offset in range(2):
