@@ -53,5 +53,5 @@ def _show(planned: Plan) -> None:
     for quota in planned.unset_quotas:
         print_line(f"  this cluster does not let us set a quota, see docs/brokers.md: {quota}")
     for at in planned.needs_repair:
-        print_line(f"  the router has no offset for {at}: run `erasestream repair` for its lane")
+        print_line(f"  the router cannot go on with {at}: run `erasestream repair` for its lane")
     print_line(f"{len(planned.changes)} changes")

@@ -13,8 +13,8 @@ Rules:
 * Every new partition of `cutouts.L` gets the router group's first offset together with its first
   replay mark (`replay_mark.py`), on the same evidence that the router requires: the partition of
   `ephemeral.L` never held a record, so nothing was routed.
-* Any other partition without an offset is left unchanged, because a guess would lose or repeat
-  records: it is reported, for `erasestream repair`.
+* Any other partition from which the router cannot go on, such as one whose offset has expired, is
+  left unchanged and reported, for `erasestream repair`.
 * While routers run no other client may commit for their group: they start new partitions
   themselves.
 """
@@ -28,6 +28,7 @@ from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.installation_mark import MarkInstallation, marked_environment
 from erasestream.topics.admin.quota_plan import SetQuota, plan_quotas
 from erasestream.topics.admin.rights_plan import GrantRight, RevokeRight, plan_rights
+from erasestream.topics.admin.routing_evidence import is_broken
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic import Topic
@@ -103,7 +104,7 @@ class Plan:
     changes: tuple[Change, ...]
     unknown_topics: tuple[str, ...] = ()
     needs_repair: tuple[Partition, ...] = ()
-    """Partitions without an offset of the router, although results of them were delivered."""
+    """Partitions from which the router cannot go on: no offset, no mark, or quarantined."""
     foreign_rules: tuple[str, ...] = ()
     """Access rules that are not ours, and stay."""
     unset_quotas: tuple[SetQuota, ...] = ()
@@ -170,8 +171,6 @@ def _missing_marks(
     """Return the partitions that can be started, and those that need a repair."""
     first_marks: list[CommitFirstMark] = []
     needs_repair: list[Partition] = []
-    if admin.has_members(ROUTER):
-        return first_marks, needs_repair
     all_cutouts = _partitions(map(cutouts_of, catalog.lane_names), counts)
     all_ephemeral = _partitions(map(ephemeral_of, catalog.lane_names), counts)
     groups = GroupOffsets(admin.connection, timeout_s=admin.timeout_s)
@@ -180,12 +179,15 @@ def _missing_marks(
     for spec in catalog.lanes:
         for number in range(spec.partitions):
             cutouts = Partition(cutouts_of(spec.name), number)
-            if cutouts in started:
+            found = started.get(cutouts)
+            if not is_broken(found):
                 continue
-            if Partition(ephemeral_of(spec.name), number) in used:
+            if found or Partition(ephemeral_of(spec.name), number) in used:
                 needs_repair.append(cutouts)
             elif cutouts not in used:
                 first_marks.append(CommitFirstMark(spec.name, number))
+    if first_marks and admin.has_members(ROUTER):
+        return [], needs_repair
     return first_marks, needs_repair
 
 

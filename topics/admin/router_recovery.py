@@ -9,15 +9,15 @@ Rules:
 * Only broken partitions are changed: those without an offset, without a readable mark, or with
   the flag of a defect.  Whether one is broken is decided under a lock (`offset_lock.py`), so that
   no commit of a running router is overwritten.
-* Where offset or mark is lost, the ephemeral topic still shows what was routed last: the last
-  committed record of each partition names the upload that it is the result of.  The mark is that
-  upload.  The cut-outs are read again from their log start; results that were routed before are
-  dropped as replays.  Records before the log start may have been deleted unread, so the committed
-  offset makes the router assume a loss: results of older uploads may be missing, and are counted.
+* Where offset or mark is lost, the topics still prove what was routed last
+  (`routing_evidence.py`).  The mark is that upload.  The cut-outs are read again from their log
+  start; results that were routed before are dropped as replays.  Records before the log start may
+  have been deleted unread, so the committed offset makes the router assume a loss: results of older
+  uploads may be missing, and are counted.
 * A record that cannot be decided is passed over: that one and no other.
 * Results that are missing are given up: of all uploads until now they may be missing, and are
   counted.
-* If the ephemeral topic no longer has the last routed result, nothing is changed.
+* A partition of which nothing is proved is not changed.
 * Every repair is recorded in the shared ledger, which no lane can write, before it takes effect.
 """
 
@@ -29,21 +29,19 @@ from datetime import UTC, datetime
 from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.codec.replay_mark import ReplayMark
-from erasestream.schemas.codec.result_headers import parse_result_headers
-from erasestream.schemas.errors import InvariantBroken, Refused, Unavailable
+from erasestream.schemas.errors import Refused, Unavailable
 from erasestream.schemas.events.ledger import Repair
 from erasestream.schemas.ids import Lane, new_upload_id
+from erasestream.topics.admin.routing_evidence import RoutingEvidence, is_broken
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import (
     LEDGER,
     cutouts_of,
-    ephemeral_of,
     uploads_of,
 )
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
-from erasestream.topics.kafka.consumer.last_record import last_committed_record
 from erasestream.topics.kafka.group_offsets import Committed, GroupOffsets
 from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.partition_broken import Defect, Flagged
@@ -52,9 +50,7 @@ from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWr
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.offset_lock import OffsetLocks
 
-STEP = 64
-"""Offsets per step backwards, in search of a record that is not a transaction marker."""
-READ_TIMEOUT_S = 20.0
+WRITE_TIMEOUT_S = 20.0
 
 
 class RouterRecovery:
@@ -76,7 +72,8 @@ class RouterRecovery:
         with ExitStack() as opened:
             admin = opened.enter_context(Admin(connection))
             self._offsets = OffsetQueries(admin)
-            self._ledger = AcknowledgedWriter(connection=connection, timeout_s=READ_TIMEOUT_S)
+            self._evidence = RoutingEvidence(admin, now=now)
+            self._ledger = AcknowledgedWriter(connection=connection, timeout_s=WRITE_TIMEOUT_S)
             opened.callback(self._ledger.close)
             self._locks = OffsetLocks(connection=connection, group=ROUTER, name="repair")
             opened.callback(self._locks.close)
@@ -89,7 +86,7 @@ class RouterRecovery:
     def recover(self, lane: Lane) -> Iterator[str]:
         """Repair every broken partition; yield one line each, as in the ledger.
 
-        Raises `Refused` at the end if the last routed result of a partition is gone.
+        Raises `Refused` at the end if the topics do not prove what was routed of a partition.
         """
         refused: Refused | None = None
         for number in range(self._catalog.lane(lane).partitions):
@@ -102,7 +99,7 @@ class RouterRecovery:
 
     def _recover(self, lane: Lane, at: Partition) -> str:
         found = self._committed(at)
-        if not _is_broken(found):
+        if not is_broken(found):
             return f"{at}: is not broken, left unchanged"
         with self._locks.lock(at, found or Committed(0)) as lock:
             if self._committed(at) != found:
@@ -123,7 +120,7 @@ class RouterRecovery:
     ) -> Committed:
         flagged = Flagged.parse(found.metadata if found else "")
         if found is None or flagged.defect in (None, Defect.OFFSET_OUT_OF_RANGE):
-            mark = self._last_routed(lane, at.number)
+            mark = self._evidence.mark(lane, at.number)
             # A deleted offset makes the router assume a loss.
             return Committed(max(0, start - 1), str(mark))
         mark = self._without_results(lane, at, ReplayMark.parse(flagged.metadata, where=str(at)))
@@ -139,29 +136,6 @@ class RouterRecovery:
             mark = ReplayMark(topic_id=topic_id, offset=-1)
         return mark._replace(unread_below=self._offsets.log_end(Partition(topic, at.number)))
 
-    def _last_routed(self, lane: Lane, number: int) -> ReplayMark:
-        at = Partition(ephemeral_of(lane), number)
-        start, end = self._offsets.log_start(at), self._offsets.log_end(at)
-        if end == 0:
-            return self._nothing_routed(lane)
-        upper = end
-        while upper > start:
-            lower = max(start, upper - STEP)
-            record = last_committed_record(
-                self._connection, at, lower, upper, timeout_s=READ_TIMEOUT_S
-            )
-            if record is not None:
-                position = parse_result_headers(record.headers).position
-                return ReplayMark(topic_id=position.topic_id, offset=position.offset)
-            upper = lower
-        if start == 0:
-            return self._nothing_routed(lane)  # every transaction was aborted
-        raise Refused(f"{at} no longer has the last routed result, so no mark can be recovered")
-
-    def _nothing_routed(self, lane: Lane) -> ReplayMark:
-        topic = uploads_of(lane)
-        return ReplayMark(topic_id=self._offsets.topic_ids([topic])[topic], offset=-1)
-
     def _record(self, lane: Lane, line: str) -> None:
         now = self._now()
         entry = Repair(
@@ -174,13 +148,3 @@ class RouterRecovery:
         key = str(lane).encode()
         number = partition_of(key, self._catalog[LEDGER].partitions)
         self._ledger.write(Partition(LEDGER, number), key, to_wire(entry, source="/repair"))
-
-
-def _is_broken(found: Committed | None) -> bool:
-    if found is None or Flagged.parse(found.metadata).defect is not None:
-        return True
-    try:
-        ReplayMark.parse(found.metadata, where="")
-    except InvariantBroken:
-        return True
-    return False

@@ -4,12 +4,10 @@ import os
 from contextlib import closing
 from datetime import UTC, datetime
 
-import pytest
 from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.codec.replay_mark import ReplayMark
-from erasestream.schemas.errors import Refused
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.images import Failure
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
@@ -105,10 +103,14 @@ def test_deleted_records_count_as_a_loss(kafka: KafkaFixture, lane: Lane) -> Non
     ) == StartOffset(3, metadata, after_loss=True)
 
 
-def test_recovery_is_refused_once_the_results_are_deleted(kafka: KafkaFixture, lane: Lane) -> None:
+def test_deleted_results_prove_that_what_is_left_was_not_routed(
+    kafka: KafkaFixture, lane: Lane
+) -> None:
+    """Nothing is left: the mark is before the first upload to come."""
     topic = uploads_of(lane)
-    route(kafka, lane, kafka.offsets.topic_ids([topic])[topic], range(3), commit=True)
+    topic_id = kafka.offsets.topic_ids([topic])[topic]
+    route(kafka, lane, topic_id, range(3), commit=True)
     kafka.delete_records({Partition(ephemeral_of(lane), 0): OFFSET_END})
     kafka.groups.commit(ROUTER, Partition(cutouts_of(lane), 0), 5, metadata="")
-    with pytest.raises(Refused, match="no longer has"):
-        recover(kafka, lane)
+    recover(kafka, lane)
+    assert committed(kafka, lane, 0) == (0, str(ReplayMark(topic_id=topic_id, offset=-1)))
