@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -55,7 +55,21 @@ class KafkaSettings(Section):
     """Folder with `ca.crt` and, per role, `<role>.crt` and `<role>.key`."""
     replication: PositiveInt = 3
     min_insync: PositiveInt = 2
-    shared_partitions: PositiveInt = 4
+    consent_partitions: PositiveInt = 32
+    """Partitions of each lane's decisions and history, and of `ledger`; never changeable."""
+    retained_partitions: PositiveInt = 12
+    """Partitions of the images for the sink: no more sinks than these have work; can grow."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_replaced(cls, values: object) -> object:
+        """Say what replaces a setting that there was before the first release."""
+        if isinstance(values, Mapping) and "shared_partitions" in values:
+            raise ValueError(
+                "shared_partitions is now consent_partitions, which must keep its number (4 if it "
+                "was not set), and retained_partitions"
+            )
+        return values
 
 
 class LaneSettings(Section):
@@ -206,7 +220,8 @@ class Settings(BaseSettings):
             durability=Durability(
                 replication=self.kafka.replication, min_insync=self.kafka.min_insync
             ),
-            shared_partitions=self.kafka.shared_partitions,
+            consent_partitions=self.kafka.consent_partitions,
+            retained_partitions=self.kafka.retained_partitions,
             environment=self.environment,
         )
 

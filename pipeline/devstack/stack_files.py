@@ -37,6 +37,8 @@ BUCKET = "bucket"
 BUCKET_HOST = "127.0.0.2"
 """The bucket's own address on the loopback interface: its certificate names no broker's."""
 ONE_COPY = Durability(replication=1, min_insync=1)
+FEW_PARTITIONS = 4
+"""Of the topics that lanes share or do not size: one broker of a development stack has them all."""
 
 
 def now() -> datetime:
@@ -121,6 +123,8 @@ class StackFiles:
                 "identities": str(self.identities),
                 "replication": durability.replication,
                 "min_insync": durability.min_insync,
+                "consent_partitions": FEW_PARTITIONS,
+                "retained_partitions": FEW_PARTITIONS,
             },
             "lifetimes": lifetimes.model_dump(mode="json", exclude_defaults=True),
             "storage": {

@@ -88,17 +88,20 @@ class Catalog:
         *,
         policy: Policy | None = None,
         durability: Durability | None = None,
-        shared_partitions: int = 4,
+        consent_partitions: int = 4,
+        retained_partitions: int = 4,
         environment: Environment = Environment.PRODUCTION,
     ) -> "Catalog":
         """Build the table for these lanes.  Raises `Refused` for an invalid lane or lifetime.
 
+        `consent_partitions`, of each topic whose records are placed by account and of `ledger`,
+        never change; `retained_partitions` can grow.  The settings have larger defaults.
         In a development stack, which has no owners, operators may write grants.
         """
         policy = policy or Policy()
         _check_lanes(lanes)
         operators = (OPERATOR,) if environment is Environment.DEVELOPMENT else ()
-        topics = tuple(_topics(lanes, policy, shared_partitions, operators))
+        topics = tuple(_topics(lanes, policy, consent_partitions, retained_partitions, operators))
         for topic in topics:
             if topic.lifetime:
                 retention_budget.verify(policy, topic.name, topic.lifetime)
@@ -176,18 +179,22 @@ def _check_lanes(lanes: tuple[LaneSpec, ...]) -> None:
 
 
 def _topics(
-    lanes: tuple[LaneSpec, ...], policy: Policy, shared: int, granting: tuple[Role, ...]
+    lanes: tuple[LaneSpec, ...],
+    policy: Policy,
+    placed: int,
+    retained: int,
+    granting: tuple[Role, ...],
 ) -> Iterator[Topic]:
     """Yield all topics; `granting`: the operators that may grant."""
     for spec in lanes:
         yield from _image_topics(spec, policy)
-        yield _consent_topic(spec.name, policy, shared, granting)
-        yield from _history_topics(spec.name, shared, granting)
+        yield _consent_topic(spec.name, policy, placed, granting)
+        yield from _history_topics(spec.name, placed, granting)
     yield Topic(
         name=RETAINED,
         events=(Retained,),
         key=Key.UPLOAD_ID,
-        partitions=shared,
+        partitions=retained,
         writers=(ROUTER,),
         readers=(SINK,),
         purgers=(PURGER,),
@@ -197,7 +204,7 @@ def _topics(
         name=LEDGER,
         events=(Finding, Repair),
         key=Key.LANE,
-        partitions=shared,
+        partitions=placed,
         writers=(ROUTER, ERASER, ADMIN),
         readers=(OPERATOR, AUDITOR),
     )
@@ -251,26 +258,26 @@ def _image_topics(spec: LaneSpec, policy: Policy) -> Iterator[Topic]:
     )
 
 
-def _consent_topic(lane: Lane, policy: Policy, shared: int, granting: tuple[Role, ...]) -> Topic:
+def _consent_topic(lane: Lane, policy: Policy, placed: int, granting: tuple[Role, ...]) -> Topic:
     account = lane_role(lane, LaneRole.ACCOUNT)
     return Topic(
         name=consent_of(lane),
         events=(ConsentDecision,),
         key=Key.ACCOUNT,
-        partitions=shared,
+        partitions=placed,
         writers=(account, *granting, ERASER),  # the eraser writes heartbeats
         readers=(account, OPERATOR, ROUTER, SINK, ERASER),
         superseded=retention_budget.superseded(policy),
     )
 
 
-def _history_topics(lane: Lane, shared: int, granting: tuple[Role, ...]) -> Iterator[Topic]:
+def _history_topics(lane: Lane, placed: int, granting: tuple[Role, ...]) -> Iterator[Topic]:
     account = lane_role(lane, LaneRole.ACCOUNT)
     yield Topic(
         name=ledger_of(lane),
         events=(DecisionEntry, ErasureEntry, Finding),
         key=Key.LANE_AND_ACCOUNT,
-        partitions=shared,
+        partitions=placed,
         writers=(account, *granting, ROUTER, ERASER),
         readers=(account, OPERATOR, ERASER, AUDITOR),
     )
@@ -278,7 +285,7 @@ def _history_topics(lane: Lane, shared: int, granting: tuple[Role, ...]) -> Iter
         name=erasures_of(lane),
         events=(ErasureEntry,),
         key=Key.LANE_AND_ACCOUNT,
-        partitions=shared,
+        partitions=placed,
         writers=(ERASER,),
         readers=(account, OPERATOR, ERASER, AUDITOR),
     )

@@ -39,7 +39,7 @@ def test_the_reader_of_retained_pictures_is_closed(settings: Settings) -> None:
 def test_a_consent_topic_with_other_partitions_is_refused(
     kafka: KafkaFixture, settings: Settings
 ) -> None:
-    more = settings.kafka.model_copy(update={"shared_partitions": 5})
+    more = settings.kafka.model_copy(update={"consent_partitions": 5})
     catalog = settings.model_copy(update={"kafka": more}).catalog()
     with (
         no_leak(),

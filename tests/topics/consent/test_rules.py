@@ -68,10 +68,19 @@ def test_a_delayed_grant_does_not_undo_a_revocation(kafka: KafkaFixture, lane: L
 def test_consent_topics_never_grow(kafka: KafkaFixture, lane: Lane) -> None:
     """With another partition count every account would have another partition."""
     declared = kafka.catalog()
-    more = Catalog.build(declared.lanes, durability=declared.durability, shared_partitions=5)
+    more = Catalog.build(declared.lanes, durability=declared.durability, consent_partitions=5)
     with pytest.raises(Refused, match=r"consent\.\S+ has 4 partitions, and that never changes"):
         plan(kafka.admin, more)
     assert kafka.admin.partition_counts()[consent_of(lane)] == 4
+
+
+def test_the_images_for_the_sink_can_grow(kafka: KafkaFixture) -> None:
+    """Their partitions are computed from nothing that is asked for later."""
+    declared = kafka.catalog()
+    more = Catalog.build(declared.lanes, durability=declared.durability, retained_partitions=5)
+    with kafka.admin as admin:
+        changes = [str(change) for change in plan(admin, more).changes]
+    assert "grow topic retained from 4 to 5" in changes
 
 
 def test_a_late_revocation_counts(kafka: KafkaFixture, lane: Lane) -> None:

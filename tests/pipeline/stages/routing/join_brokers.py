@@ -23,7 +23,9 @@ from erasestream.topics.kafka.records import Partition, Record
 from erasestream.topics.kafka.transaction.start_offsets import StartOffset
 
 LANE = Lane("shop")
-CATALOG = Catalog.build((LaneSpec(name=LANE, partitions=2),), shared_partitions=2)
+CATALOG = Catalog.build(
+    (LaneSpec(name=LANE, partitions=2),), consent_partitions=2, retained_partitions=2
+)
 CONSENT_PARTITIONS = tuple(Partition(consent_of(LANE), n) for n in range(2))
 PARTITIONS = tuple(Partition(cutouts_of(LANE), n) for n in range(2))
 ACCOUNTS = tuple(AccountId(name) for name in ("ann", "bob", "eve"))
