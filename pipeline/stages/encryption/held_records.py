@@ -4,7 +4,8 @@ Rules, all of them:
 
 1. A record is *held* while it is worked on, while its lane's decisions are behind, and for as long
    as it cannot be read.  Its bytes are not kept: a waiting record is read again.
-2. A partition can be committed up to its first held record, however many behind it are done.
+2. A partition can be committed up to its first held record, however many behind it are done; and
+   up to its end, which is behind markers of transactions, if none is held.
 3. A new assignment begins without any: what is not committed is delivered again.
 """
 
@@ -40,8 +41,13 @@ class HeldRecords:
 
     def hold(self, at: Partition, offset: int) -> None:
         """Hold a record that was read."""
-        self._read_to[at] = max(self._read_to.get(at, 0), offset + 1)
+        self.read_to(at, offset + 1)
         self._held.setdefault(at, set()).add(offset)
+
+    def read_to(self, at: Partition, end: int) -> None:
+        """Note that there is no record of a partition before its end that was not read."""
+        if end > self._read_to.get(at, 0):
+            self._read_to[at] = end
 
     def wait(self, record: WaitingRecord) -> None:
         """Let a held record wait for its lane."""
@@ -58,7 +64,9 @@ class HeldRecords:
 
     def to_commit(self) -> dict[Partition, int]:
         """Return the offsets to commit that have changed since the last call."""
-        offsets = {at: min(self._held[at], default=end) for at, end in self._read_to.items()}
+        offsets = {
+            at: min(self._held.get(at, ()), default=end) for at, end in self._read_to.items()
+        }
         changed = {at: each for at, each in offsets.items() if self._committed.get(at) != each}
         self._committed |= changed
         return changed

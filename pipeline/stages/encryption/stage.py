@@ -107,6 +107,8 @@ class EncryptionStage:
         records = self._queue.read(timeout_s=timeout_s, most=MAX_PARALLEL)
         if self._assignments != self._queue.assignments:
             self._begin_assignment()
+        for at, end in self._queue.take_ends().items():
+            self._held.read_to(at, end)
         return records
 
     def _begin_assignment(self) -> None:

@@ -2,6 +2,9 @@
 
 For stages whose work can be repeated without harm.  A static member: a restart within the session
 timeout moves no partitions.  Uncommitted records are redelivered, possibly to another member.
+
+The queue also tells which partitions it has read to their ends (`reported_end.py`): a member that
+has done all records commits the end, so that its group has no lag.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -17,6 +20,9 @@ from erasestream.topics.kafka.consumer.static_membership import member_settings
 from erasestream.topics.kafka.errors import ClientErrorState, translate
 from erasestream.topics.kafka.records import Partition, Record
 
+METADATA_S = 10.0
+"""Added partitions are seen within this time."""
+
 
 class WorkQueue:
     """One member of a group that shares the records of some topics."""
@@ -29,6 +35,7 @@ class WorkQueue:
         self._assigned: set[Partition] = set()
         self._paused: set[Partition] = set()
         self._commits = OffsetCommits(self._errors)
+        self._read_to: dict[Partition, int] = {}
         self.has_joined = False
         self.assignments = 0
         """How often the group has assigned partitions; read again from what is committed."""
@@ -38,6 +45,8 @@ class WorkQueue:
             instance=instance,
             topics=topics,
             auto_offset_reset="earliest",
+            enable_partition_eof=True,
+            topic_metadata_refresh_interval_ms=int(METADATA_S * 1000),
             queued_max_messages_kbytes=QUEUE_KBYTES,
         )
         self._consumer = Consumer(settings | {"on_commit": self._commits.on_commit})
@@ -62,6 +71,14 @@ class WorkQueue:
             return []
         rest = self._consumer.consume(most - 1, 0) if most > 1 else []
         return [Record.of(message) for message in (first, *rest) if self._is_record(message)]
+
+    def take_ends(self) -> dict[Partition, int]:
+        """Return the partitions that were read to their ends since the last call, and these ends.
+
+        An end is behind the markers of transactions, too, which are no records.
+        """
+        ends, self._read_to = self._read_to, {}
+        return ends
 
     def pause(self, topics: Collection[str]) -> None:
         """Read no records of these topics, and go on with those of all others.
@@ -113,15 +130,18 @@ class WorkQueue:
             return True
         if error.fatal():
             raise Fenced(error.str())
-        if error.code() != KafkaError._PARTITION_EOF:
-            if not isinstance(translate(error), Unavailable):
-                raise translate(error, f"reading {', '.join(self._topics)}")
-            self._errors(error)
+        if error.code() == KafkaError._PARTITION_EOF:
+            if found := self._ends.read_to_end(self._consumer, message):
+                self._read_to[found.at] = found.end
+            return False
+        if not isinstance(translate(error), Unavailable):
+            raise translate(error, f"reading {', '.join(self._topics)}")
+        self._errors(error)
         return False
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._assigned = {Partition(tp.topic, tp.partition) for tp in partitions}
-        self._paused = set()
+        self._paused, self._read_to = set(), {}
         self.has_joined = True
         self.assignments += 1
 

@@ -6,6 +6,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
+from confluent_kafka import Producer
 
 from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.stages.encryption.picture_store import PictureStore
@@ -15,12 +16,14 @@ from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.images import Part, Retained
 from erasestream.schemas.ids import GrantId, Lane, new_upload_id
 from erasestream.sinks.images.image_writer import EncryptionSink
+from erasestream.topics.catalog.acl import transactional_prefix
 from erasestream.topics.catalog.roles import ROUTER, SINK
 from erasestream.topics.catalog.topic_names import RETAINED
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
+from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.partition_broken import Defect
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
@@ -106,23 +109,27 @@ def retain(kafka: KafkaFixture) -> Callable[[Lane, GrantId, str], None]:
     writes = AcknowledgedWriter(connection=kafka.connection(ROUTER), timeout_s=20)
 
     def write(lane: Lane, grant: GrantId, mark: str) -> None:
-        now = datetime.now(UTC)
-        event = Retained(
-            id=new_upload_id(1, bytes(10)),
-            time=now,
-            lane=lane,
-            account=ACCOUNT,
-            part=Part.ORIGINAL,
-            grant=grant,
-            mark=mark,
-            position=Position(topic_id="A" * 22, partition=0, offset=7),
-            uploaded_at=now,
-            content_type="image/png",
-            data=b"pixels",
-        )
-        writes.write(Partition(RETAINED, 0), b"key", to_wire(event, source="/router"))
+        wire = to_wire(picture(lane, grant, mark), source="/router")
+        writes.write(Partition(RETAINED, 0), b"key", wire)
 
     return write
+
+
+def picture(lane: Lane, grant: GrantId, mark: str) -> Retained:
+    now = datetime.now(UTC)
+    return Retained(
+        id=new_upload_id(1, bytes(10)),
+        time=now,
+        lane=lane,
+        account=ACCOUNT,
+        part=Part.ORIGINAL,
+        grant=grant,
+        mark=mark,
+        position=Position(topic_id="A" * 22, partition=0, offset=7),
+        uploaded_at=now,
+        content_type="image/png",
+        data=b"pixels",
+    )
 
 
 Retain = Callable[[Lane, GrantId, str], None]
@@ -201,6 +208,33 @@ def test_a_record_that_cannot_be_read_holds_up_no_other(
         return found.offset if found else None
 
     eventually("the offset is committed", lambda: committed() == unreadable, poll_s=0)
+
+
+def test_no_lag_is_left_behind_the_markers_of_transactions(
+    kafka: KafkaFixture, lane: Lane, stage: EncryptionStage, sink: RecordingSink
+) -> None:
+    """A marker is no record, and yet an offset: the group commits the one after it."""
+    at = Partition(RETAINED, 0)
+    settings = kafka.connection(ROUTER).settings(
+        ClientErrorState(), transactional_id=f"{transactional_prefix(ROUTER)}{lane}"
+    )
+    grant, mark = granted(kafka, lane)
+    wire = to_wire(picture(lane, grant, mark), source="/router")
+    producer = Producer(settings)
+    producer.init_transactions(20)
+    for end in (producer.commit_transaction, producer.abort_transaction):
+        producer.begin_transaction()
+        producer.produce(RETAINED, wire.value, b"key", at.number, headers=list(wire.headers))
+        assert producer.flush(20) == 0
+        end(20)
+
+    def lag() -> int:
+        stage.run_once()
+        found = kafka.groups.committed(SINK, [at]).get(at)
+        return kafka.offsets.log_end(at) - (found.offset if found else 0)
+
+    eventually("nothing lags", lambda: lag() == 0, poll_s=0)
+    assert sink.grants == [grant]
 
 
 def delete_retained(kafka: KafkaFixture) -> None:

@@ -1,14 +1,19 @@
 """A queue whose topics are paused in turn loses and repeats no record; on a real broker."""
 
+from contextlib import closing
+
+import pytest
+
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.roles import ERASER, LaneRole, lane_role
-from erasestream.topics.catalog.topic_names import consent_of
+from erasestream.topics.catalog.roles import ADMIN, ERASER, LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import consent_of, uploads_of
+from erasestream.topics.kafka.consumer import work_queue
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition, Record
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import KafkaFixture
+from tests.kafka_fixture import PARTITIONS, KafkaFixture
 
 COUNT = 500
 
@@ -44,6 +49,26 @@ def test_a_paused_topic_is_not_read_until_it_is_resumed(kafka: KafkaFixture, lan
         assert offsets(first) == offsets(second) == list(range(COUNT))
     finally:
         queue.close()
+
+
+def test_partitions_that_are_added_are_read_by_a_running_member(
+    kafka: KafkaFixture, lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `retained` can grow beside the sink."""
+    monkeypatch.setattr(work_queue, "METADATA_S", 0.5)
+    topic = uploads_of(lane)
+    queue = WorkQueue(connection=kafka.connection(ADMIN), topics=[topic], instance="grown")
+    with closing(queue):
+        eventually("it joins", lambda: queue.read(timeout_s=0.1, most=1) or queue.has_joined)
+        kafka.grown[lane] = PARTITIONS + 1
+        kafka.provision(kafka.catalog())
+        added = Partition(topic, PARTITIONS)
+        with closing(
+            AcknowledgedWriter(connection=kafka.connection(ADMIN), timeout_s=30)
+        ) as writes:
+            writes.write(added, b"key", Wire(headers=[], value=b"?"))
+        (record,) = eventually("it is read", lambda: queue.read(timeout_s=0.1, most=1))
+        assert record.at == added
 
 
 def fill(kafka: KafkaFixture, lane: Lane) -> None:
