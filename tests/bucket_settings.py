@@ -10,6 +10,12 @@ from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Action, Role,
 OPEN = "open"
 """A bucket beside the project's own, in which one role may do everything."""
 OPEN_RULES = (Rule(Role.ROTATOR, frozenset(Action)),)
+BLIND = "blind"
+"""A bucket with the rights of the vault, except that only the auditor may list."""
+BLIND_RULES = tuple(
+    rule if rule.role == Role.AUDITOR else rule._replace(actions=rule.actions - {Action.LIST})
+    for rule in VAULT
+)
 
 
 def settings_in(folder: Path, authority: CertificateAuthority) -> BucketSettings:
@@ -25,5 +31,5 @@ def settings_in(folder: Path, authority: CertificateAuthority) -> BucketSettings
         key=folder / "identities" / "bucket.key",
         data=folder / "data",
         tokens=folder / "tokens",
-        buckets={"images": IMAGES, "vault": VAULT, OPEN: OPEN_RULES},
+        buckets={"images": IMAGES, "vault": VAULT, OPEN: OPEN_RULES, BLIND: BLIND_RULES},
     )

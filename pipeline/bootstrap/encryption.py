@@ -6,12 +6,11 @@ from contextlib import ExitStack, closing, contextmanager
 from threading import Event
 
 from erasestream.pipeline.bootstrap.consent import consent_view
-from erasestream.pipeline.bootstrap.storage import open_bucket, storage_of
+from erasestream.pipeline.bootstrap.storage import open_images, open_vault, storage_of
 from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.encryption.picture_store import PictureStore
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
-from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, permissions
 from erasestream.sinks.images.image_writer import EncryptionSink
 from erasestream.sinks.images.object_names import NAME_KEY_BYTES
 from erasestream.sinks.keys.key_vault import KeyVault
@@ -41,12 +40,8 @@ def encryption_stage(settings: Settings, stopping: Event) -> Iterator[Encryption
     connection = Connection(cluster=settings.cluster, role=SINK)
     _check(connection, catalog, answer_timeout_s=settings.stage.answer_timeout_s)
     with ExitStack() as opened:
-        images = opened.enter_context(
-            open_bucket(storage, storage.bucket, SINK, permissions(IMAGES, SINK))
-        )
-        vault = opened.enter_context(
-            open_bucket(storage, storage.vault, SINK, permissions(VAULT, SINK))
-        )
+        images = opened.enter_context(open_images(storage, SINK))
+        vault = opened.enter_context(open_vault(storage, SINK))
         keys = KeyVault(store=vault, keyring=LocalKeyring(storage.keyring), clock=time.monotonic)
         view = opened.enter_context(consent_view(connection, catalog))
         queue = WorkQueue(

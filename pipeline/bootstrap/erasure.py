@@ -4,14 +4,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from threading import Event
 
-from erasestream.pipeline.bootstrap.storage import open_bucket, storage_of
+from erasestream.pipeline.bootstrap.storage import open_vault, storage_of
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
 from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries
 from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.schemas.ids import Lane
-from erasestream.sinks.buckets.access_policy import Action
 from erasestream.sinks.keys.key_vault import mark_erased
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.roles import ERASER
@@ -49,7 +48,7 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
         for lane in lanes
     }
     with ExitStack() as opened:
-        vault = opened.enter_context(open_bucket(storage, storage.vault, ERASER, (Action.CREATE,)))
+        vault = opened.enter_context(open_vault(storage, ERASER))
         writer = AcknowledgedWriter(connection=connection, timeout_s=LEDGER_TIMEOUT_S)
         opened.enter_context(closing(writer))
         beats = AcknowledgedWriter(connection=connection, timeout_s=BEAT_TIMEOUT_S)

@@ -1,12 +1,12 @@
 """Open buckets and keys."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from erasestream.pipeline.settings import Settings, StorageSettings
 from erasestream.schemas.errors import Refused
-from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Action, permissions
+from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Rule, rules_of
 from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.buckets.gcs_client import GOOGLE, GcsSettings
 from erasestream.sinks.images.envelope import MAX_SEALED_BYTES
@@ -23,13 +23,22 @@ def storage_of(settings: Settings) -> StorageSettings:
     return settings.storage
 
 
-def open_bucket(
-    storage: StorageSettings, name: str, role: Role, actions: Iterable[Action]
-) -> GcsObjectStore:
-    """Open a bucket as a role, and check that it may do this.
+def open_images(storage: StorageSettings, role: Role) -> GcsObjectStore:
+    """Open the image bucket as a role, and check that the role has all its rights.
 
     Raises `Refused` or `Unavailable`.
     """
+    return _open(storage, storage.bucket, role, IMAGES)
+
+
+def open_vault(storage: StorageSettings, role: Role) -> GcsObjectStore:
+    """Open the vault as a role, as `open_images` does."""
+    return _open(storage, storage.vault, role, VAULT)
+
+
+def _open(
+    storage: StorageSettings, name: str, role: Role, policy: tuple[Rule, ...]
+) -> GcsObjectStore:
     store = GcsObjectStore(
         GcsSettings(
             bucket=name,
@@ -40,7 +49,7 @@ def open_bucket(
         )
     )
     try:
-        store.check(actions)
+        store.check(rules_of(policy, role))
     except BaseException:
         store.close()
         raise
@@ -52,12 +61,8 @@ def retained_reader(settings: Settings) -> Iterator[RetainedReader]:
     """Open the retained pictures as the role reader, as a training service does."""
     storage = storage_of(settings)
     with ExitStack() as opened:
-        images = opened.enter_context(
-            open_bucket(storage, storage.bucket, READER, permissions(IMAGES, READER))
-        )
-        vault = opened.enter_context(
-            open_bucket(storage, storage.vault, READER, permissions(VAULT, READER))
-        )
+        images = opened.enter_context(open_images(storage, READER))
+        vault = opened.enter_context(open_vault(storage, READER))
         keys = KeyVaultReader(
             store=vault, keyring=LocalKeyring(storage.keyring), clock=time.monotonic
         )

@@ -23,7 +23,6 @@ from erasestream.schemas.codec.cloudevents import from_wire
 from erasestream.schemas.errors import ErasestreamError, Refused, SealBroken
 from erasestream.schemas.events.images import Part, Retained
 from erasestream.schemas.ids import UploadId
-from erasestream.sinks.buckets.access_policy import Action
 from erasestream.sinks.buckets.object_store import ObjectReader
 from erasestream.sinks.images.envelope import (
     COMMITMENT_BYTES,
@@ -91,16 +90,12 @@ class Inspector:
 
     def listing(self) -> list[ListedObject]:
         """Return all objects of the image bucket, as the auditor lists them."""
-        with storage.open_bucket(
-            self._storage, self._storage.bucket, AUDITOR, (Action.LIST,)
-        ) as store:
+        with storage.open_images(self._storage, AUDITOR) as store:
             return [_listed(info.name, info.size) for info in store.list("")]
 
     def stored(self, expected: Mapping[tuple[UploadId, Part], bytes]) -> Iterator[StoredPicture]:
         """Yield every readable object, sealed and opened; `expected`: the pictures to compare."""
-        with storage.open_bucket(
-            self._storage, self._storage.bucket, AUDITOR, (Action.READ,)
-        ) as store:
+        with storage.open_images(self._storage, AUDITOR) as store:
             for found in self.readable():
                 sealed = store.read(found.name, MAX_SEALED_BYTES)
                 opened = self._reader.open(found.name)
@@ -121,14 +116,13 @@ class Inspector:
 
     def attempts(self) -> Sequence[AccessAttempt]:
         """Attempt actions without permission, and return the answers."""
-        images, vault = self._storage.bucket, self._storage.vault
         consumer = lane_role(SHOP, LaneRole.CONSUMER)
         connection = Connection(cluster=self._settings.cluster, role=consumer)
         with (
             Admin(connection) as shop,
-            storage.open_bucket(self._storage, images, AUDITOR, (Action.LIST,)) as seen,
-            storage.open_bucket(self._storage, vault, AUDITOR, (Action.LIST,)) as keys,
-            storage.open_bucket(self._storage, images, SINK, (Action.CREATE,)) as sink,
+            storage.open_images(self._storage, AUDITOR) as seen,
+            storage.open_vault(self._storage, AUDITOR) as keys,
+            storage.open_images(self._storage, SINK) as sink,
         ):
             picture, key = _first_name(seen), _first_name(keys)
             return (

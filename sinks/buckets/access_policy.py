@@ -3,6 +3,9 @@
 Default deny.  No rule applies to every role, and none permits overwriting: that takes create
 *and* delete on one name, which no role has in the image bucket and only the rotator has in
 the vault.  Names of actions are those of Google Cloud's permissions.
+
+Cloud Storage answers that an object does not exist only to those who may list the whole bucket;
+to others, that it is denied.  A role that reads or deletes may therefore list: 404 means absent.
 """
 
 from collections.abc import Iterable
@@ -56,25 +59,29 @@ IMAGES: tuple[Rule, ...] = (
 VAULT: tuple[Rule, ...] = (
     _rule(Role.SINK, Action.CREATE, Action.READ, prefix=KEYS),
     _rule(Role.SINK, Action.READ, prefix=ERASED),
+    _rule(Role.SINK, Action.LIST),
     _rule(Role.READER, Action.READ, prefix=KEYS),
     _rule(Role.READER, Action.READ, prefix=ERASED),
+    _rule(Role.READER, Action.LIST),
     _rule(Role.ERASER, Action.CREATE, prefix=ERASED),
-    _rule(Role.ERASER, Action.LIST, Action.DELETE, prefix=KEYS),
-    _rule(Role.ROTATOR, Action.LIST, Action.READ, Action.CREATE, Action.DELETE, prefix=KEYS),
+    _rule(Role.ERASER, Action.DELETE, prefix=KEYS),
+    _rule(Role.ERASER, Action.LIST),
+    _rule(Role.ROTATOR, Action.READ, Action.CREATE, Action.DELETE, prefix=KEYS),
     _rule(Role.ROTATOR, Action.READ, prefix=ERASED),
+    _rule(Role.ROTATOR, Action.LIST),
     _rule(Role.AUDITOR, Action.LIST, Action.CONFIGURATION),
 )
 """The vault: one wrapped key per grant below `keys/`, one marker per erased grant."""
 
 
 def allows(rules: Iterable[Rule], role: str, action: Action, name: str = "") -> bool:
-    """Return whether the role may do this to an object, or list names that begin with `name`."""
+    """Return whether the role may do this to an object, or without a name to the bucket."""
     return any(
         rule.role == role and action in rule.actions and name.startswith(rule.prefix)
         for rule in rules
     )
 
 
-def permissions(rules: Iterable[Rule], role: str) -> frozenset[Action]:
-    """Return every action that the role may do somewhere in the bucket."""
-    return frozenset[Action]().union(*(rule.actions for rule in rules if rule.role == role))
+def rules_of(rules: Iterable[Rule], role: str) -> tuple[Rule, ...]:
+    """Return what is granted to a role."""
+    return tuple(rule for rule in rules if rule.role == role)

@@ -3,7 +3,7 @@
 The library's errors end here.  Its messages contain URLs, so they are not passed on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import requests
@@ -25,8 +25,11 @@ from erasestream.schemas.errors import (
 )
 from erasestream.sinks.buckets.http_transport import OperationDeadline, is_permanent_tls_error
 
-_MISSING_BUCKET = "bucket does not exist"
-"""Text by which Cloud Storage tells a missing bucket from a missing object; both are 404."""
+_MISSING_OBJECT = "No such object"
+"""Text by which Cloud Storage tells a missing object from a missing bucket; both are 404.
+
+Only this text is believed: another server's 404, or a proxy's, does not make a marker absent.
+"""
 
 Transient = (
     DataCorruption,
@@ -50,8 +53,12 @@ class BucketOperations:
         return MissingBucket(f"bucket {self._name}")
 
     @contextmanager
-    def run(self, timeout_s: float, *, absent: ErasestreamError) -> Iterator[None]:
-        """Run requests within a deadline and translate their errors; 404 is `absent`."""
+    def run(self, timeout_s: float, *, absent: Callable[[], ErasestreamError]) -> Iterator[None]:
+        """Run requests within a deadline and translate their errors; 404 is what `absent` returns.
+
+        It is made when it is raised: an error that a frame of its own traceback holds would keep
+        the request's connection open until garbage is collected.
+        """
         self._deadline.start(timeout_s)
         try:
             yield
@@ -66,7 +73,9 @@ class BucketOperations:
                 raise CertificateRefused("of the bucket") from error
             raise Unavailable(f"bucket {self._name}", code=Code.BUCKET_UNAVAILABLE) from error
 
-    def _error_of(self, status: int | None, absent: ErasestreamError) -> ErasestreamError:
+    def _error_of(
+        self, status: int | None, absent: Callable[[], ErasestreamError]
+    ) -> ErasestreamError:
         """Translate an HTTP status."""
         bucket = f"bucket {self._name}"
         match status:
@@ -75,7 +84,7 @@ class BucketOperations:
             case 403:
                 return BucketAccessDenied(bucket)
             case 404:
-                return absent
+                return absent()
             case 412:
                 return AlreadyExists()
             case 408 | 409 | 429 | 500 | 502 | 503 | 504:
@@ -91,4 +100,4 @@ def is_not_found(error: GoogleAPICallError) -> bool:
 
 def is_missing_object(error: GoogleAPICallError) -> bool:
     """Return whether an object does not exist, in a bucket that does."""
-    return is_not_found(error) and _MISSING_BUCKET not in str(error)
+    return is_not_found(error) and _MISSING_OBJECT in str(error)

@@ -28,7 +28,8 @@ from erasestream.schemas.errors import (
     NotFound,
     Unavailable,
 )
-from erasestream.sinks.buckets.access_policy import Action
+from erasestream.sinks.buckets.access_policy import Rule
+from erasestream.sinks.buckets.access_probe import Granted, attempt
 from erasestream.sinks.buckets.bucket_operations import BucketOperations, is_missing_object
 from erasestream.sinks.buckets.gcs_client import GcsSettings, open_client
 from erasestream.sinks.buckets.http_transport import (
@@ -60,24 +61,29 @@ class GcsObjectStore:
         self._bucket = self._client.bucket(settings.bucket)
         self._operations = BucketOperations(settings.bucket, self._deadline)
 
-    def check(self, actions: Iterable[Action]) -> None:
-        """Verify that the bucket exists and grants this role the actions; for the start.
+    def check(self, rules: Iterable[Rule]) -> None:
+        """Verify by attempts that the bucket grants what the rules say; for the start.
 
-        Raises `Refused` with the missing ones, `Unavailable` if the bucket cannot be reached.
+        Raises `Refused` with the first right that is missing, `Unavailable` if the bucket cannot
+        be reached.
         """
-        needed = sorted(actions)
-        with self._operations.run(OPERATION_DEADLINE_S, absent=self._operations.missing()):
-            held = self._bucket.test_iam_permissions(needed, timeout=TIMEOUT_S, retry=None)
-        if missing := sorted(set(needed) - set(held)):
-            detail = f"bucket {self._bucket.name}: {', '.join(missing)}"
-            raise BucketAccessDenied(detail)
+        for rule in rules:
+            for action in sorted(rule.actions):
+                try:
+                    with self._operations.run(OPERATION_DEADLINE_S, absent=NotFound):
+                        attempt(self._bucket, action, rule.prefix, timeout=TIMEOUT_S, retry=None)
+                except Granted:
+                    continue
+                except BucketAccessDenied as error:
+                    detail = f"{error.detail}: {action} on {rule.prefix}*"
+                    raise BucketAccessDenied(detail) from error
 
     def create(self, name: str, data: bytes, content_type: str) -> None:
         """Create the object, or raise `AlreadyExists`; completed or abandoned within 20 s."""
         if len(data) > self._max_object_bytes:
             raise InvariantBroken("the object exceeds the size limit")
         blob = self._bucket.blob(name)
-        with self._operations.run(PUT_DEADLINE_S, absent=self._operations.missing()):
+        with self._operations.run(PUT_DEADLINE_S, absent=self._operations.missing):
             blob.upload_from_string(
                 data,
                 content_type=content_type,
@@ -92,7 +98,7 @@ class GcsObjectStore:
     def read(self, name: str, max_bytes: int) -> bytes:
         """Return all bytes of an object, or raise `NotFound`."""
         blob = self._bucket.blob(name)
-        with self._operations.run(OPERATION_DEADLINE_S, absent=NotFound()):
+        with self._operations.run(OPERATION_DEADLINE_S, absent=NotFound):
             buffer = BoundedBuffer(max_bytes, self._deadline)
             blob.download_to_file(
                 buffer, raw_download=True, checksum="crc32c", timeout=TIMEOUT_S, retry=None
@@ -104,7 +110,7 @@ class GcsObjectStore:
 
     def exists(self, name: str) -> bool:
         """Return whether the object exists, as of now."""
-        with self._operations.run(OPERATION_DEADLINE_S, absent=NotFound()):
+        with self._operations.run(OPERATION_DEADLINE_S, absent=NotFound):
             # The client's own exists() does not distinguish a missing bucket from a missing object.
             try:
                 self._bucket.blob(name).reload(timeout=TIMEOUT_S, retry=None)
@@ -125,7 +131,7 @@ class GcsObjectStore:
             retry=None,
         ).pages
         while True:
-            with self._operations.run(OPERATION_DEADLINE_S, absent=self._operations.missing()):
+            with self._operations.run(OPERATION_DEADLINE_S, absent=self._operations.missing):
                 page = next(pages, None)
             if page is None:
                 return
@@ -134,7 +140,7 @@ class GcsObjectStore:
 
     def delete(self, name: str) -> None:
         """Delete the object, or raise `NotFound`."""
-        with self._operations.run(OPERATION_DEADLINE_S, absent=NotFound()):
+        with self._operations.run(OPERATION_DEADLINE_S, absent=NotFound):
             self._bucket.blob(name).delete(timeout=TIMEOUT_S, retry=None)
 
     def close(self) -> None:

@@ -11,7 +11,6 @@ from erasestream.pipeline.settings import Settings, load
 from erasestream.schemas.events.consent import Channel
 from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import Lane, UploadId
-from erasestream.sinks.buckets.access_policy import Action
 from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.images.image_reader import RetainedReader
 from erasestream.sinks.images.object_names import StoredName
@@ -137,7 +136,7 @@ class PipelineHarness(StackHarness):
         """List every object in the image bucket, with the auditor's rights."""
         if self._bucket is None:
             storage = wiring.storage_of(self.settings)
-            store = wiring.open_bucket(storage, storage.bucket, AUDITOR, (Action.LIST,))
+            store = wiring.open_images(storage, AUDITOR)
             self._bucket = self._opened.enter_context(store)
         return [StoredName.parse(info.name) for info in self._bucket.list("")]
 

@@ -11,6 +11,7 @@ import pytest
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
+from erasestream.schemas.errors import Code, ErasestreamError
 from erasestream.schemas.ids import GrantId
 from erasestream.sinks.buckets.access_policy import Role
 from erasestream.sinks.buckets.gcs import GcsObjectStore
@@ -39,6 +40,15 @@ class Stack(NamedTuple):
                 token_file=self.settings.tokens / f"{role}.token",
             )
         )
+
+
+def code_of(action: Callable[[], object]) -> Code | None:
+    """Return the code of the error that an action raises, if any."""
+    try:
+        action()
+    except ErasestreamError as error:
+        return error.code
+    return None
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
 """The part of Cloud Storage's JSON API that the pipeline uses, and nothing else.
 
-Multipart upload, media and metadata get, list, delete, bucket get, the IAM policy and
-testIamPermissions: the requests of google-cloud-storage 3.17, read in its source.  Uniform
-access, public access prevention, no versions, no soft delete: fixed, and reported.
+Multipart upload, media and metadata get, list, delete, bucket get and the IAM policy: the
+requests of google-cloud-storage 3.17, read in its source.  Uniform access, public access
+prevention, no versions, no soft delete: fixed, and reported.  As there, a right to list holds for
+the whole bucket or not at all, and a role without it is denied an object that does not exist.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -38,7 +39,7 @@ from erasestream.pipeline.devstack.gcs_emulator.responses import (
 )
 from erasestream.pipeline.devstack.gcs_emulator.uploads import UploadApi
 from erasestream.schemas.errors import ErasestreamError
-from erasestream.sinks.buckets.access_policy import Action, permissions
+from erasestream.sinks.buckets.access_policy import Action
 
 ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 B = "/storage/v1/b/{bucket}"
@@ -61,7 +62,6 @@ def application(
         Route(O, api.delete, methods=["DELETE"]),
         Route(B, api.configuration, methods=["GET"]),
         Route(f"{B}/iam", api.bindings, methods=["GET"]),
-        Route(f"{B}/iam/testPermissions", api.test_permissions, methods=["GET"]),
         *(Route(path, _no_acl, methods=ANY) for path in ACLS),
         *(Route(f"{path}/{{entity}}", _no_acl, methods=ANY) for path in ACLS),
     ]
@@ -83,7 +83,7 @@ class _BucketApi:
 
     async def get(self, request: Request) -> Response:
         call = parse_request(request, self._buckets)
-        call.authorize(Action.READ, call.object_name)
+        call.authorize_existing(Action.READ)
         if call.query.get("alt") != "media":
             metadata = call.bucket.objects.get(call.object_name)
             return JSONResponse(object_resource(call.bucket.name, metadata))
@@ -102,14 +102,14 @@ class _BucketApi:
 
     async def delete(self, request: Request) -> Response:
         call = parse_request(request, self._buckets)
-        call.authorize(Action.DELETE, call.object_name)
+        call.authorize_existing(Action.DELETE)
         await run_in_threadpool(call.bucket.objects.delete, call.object_name, call.generation)
         return Response(status_code=204)
 
     async def list(self, request: Request) -> Response:
         call = parse_request(request, self._buckets)
         prefix = call.query.get("prefix", "")
-        call.authorize(Action.LIST, prefix)
+        call.authorize(Action.LIST)
         limit = min(parse_number(call.query.get("maxResults")) or MAX_RESULTS, MAX_RESULTS)
         objects = call.bucket.objects
         page = first_page(
@@ -165,13 +165,6 @@ class _BucketApi:
             for action in sorted(rule.actions)
         ]
         return JSONResponse({"kind": "storage#policy", "version": 3, "bindings": granted})
-
-    async def test_permissions(self, request: Request) -> Response:
-        call = parse_request(request, self._buckets)
-        held = permissions(call.bucket.rules, call.role)
-        asked = request.query_params.getlist("permissions")
-        kind = "storage#testIamPermissionsResponse"
-        return JSONResponse({"kind": kind, "permissions": [p for p in asked if p in held]})
 
 
 class _FileResponse(StreamingResponse):

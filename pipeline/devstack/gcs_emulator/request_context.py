@@ -18,7 +18,7 @@ from erasestream.sinks.buckets.access_policy import Action, Rule, allows
 
 PARAMETERS = {
     "alt", "delimiter", "fields", "ifGenerationMatch", "maxResults", "name",
-    "optionsRequestedPolicyVersion", "pageToken", "permissions", "prefix", "prettyPrint",
+    "optionsRequestedPolicyVersion", "pageToken", "prefix", "prettyPrint",
     "projection", "uploadType",
 }  # fmt: skip
 
@@ -65,6 +65,12 @@ class BucketRequest(NamedTuple):
         """Raise `Refused` if the role has no permission."""
         if not self.may(action, name):
             raise BucketAccessDenied(f"{self.role} has no {action}")
+
+    def authorize_existing(self, action: Action) -> None:
+        """Raise `Refused` unless the role may do this to the object, or know that it is absent."""
+        self.authorize(action, self.object_name)
+        if self.bucket.objects.find(self.object_name) is None:
+            self.authorize(Action.LIST)
 
     async def body(self) -> AsyncIterator[bytes]:
         """Yield the body, up to the limit of an object.

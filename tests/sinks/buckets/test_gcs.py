@@ -16,15 +16,15 @@ from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.schemas.errors import (
     AlreadyExists,
     Code,
-    ErasestreamError,
     NotFound,
     Refused,
     Unavailable,
 )
-from erasestream.sinks.buckets.access_policy import Action, Role
+from erasestream.sinks.buckets.access_policy import VAULT, Role, rules_of
 from erasestream.sinks.buckets.gcs import PUT_DEADLINE_S, GcsObjectStore
 from erasestream.sinks.buckets.gcs_client import GcsSettings
 from erasestream.sinks.images.envelope import MAX_SEALED_BYTES
+from tests.sinks.conftest import code_of
 
 OCTETS = "application/octet-stream"
 
@@ -41,63 +41,6 @@ def settings_of(stack: Any, **changes: Any) -> GcsSettings:
     return works._replace(**changes)
 
 
-def code_of(action: Callable[[], object]) -> Code | None:
-    """Return the code of the error that an action raises, if any."""
-    try:
-        action()
-    except ErasestreamError as error:
-        return error.code
-    return None
-
-
-# The rights of each role, stated independently: (bucket, role, name) -> granted actions.
-RIGHTS = {
-    ("images", Role.SINK, "o/g/x"): "create",
-    ("images", Role.READER, "o/g/x"): "read list",
-    ("images", Role.ERASER, "o/g/x"): "list delete",
-    ("images", Role.ROTATOR, "o/g/x"): "",
-    ("images", Role.AUDITOR, "o/g/x"): "read list",
-    ("vault", Role.SINK, "keys/g/1"): "create read",
-    ("vault", Role.SINK, "erased/g"): "read",
-    ("vault", Role.READER, "keys/g/1"): "read",
-    ("vault", Role.READER, "erased/g"): "read",
-    ("vault", Role.ERASER, "keys/g/1"): "list delete",
-    ("vault", Role.ERASER, "erased/g"): "create",
-    ("vault", Role.ROTATOR, "keys/g/1"): "create read list delete",
-    ("vault", Role.ROTATOR, "erased/g"): "read",
-    ("vault", Role.AUDITOR, "keys/g/1"): "list",
-    ("vault", Role.AUDITOR, "erased/g"): "list",
-    **{("vault", role, "elsewhere/x"): "" for role in Role if role is not Role.AUDITOR},
-}
-
-
-@pytest.mark.parametrize(("case", "allowed"), RIGHTS.items(), ids=str)
-def test_each_role_has_exactly_its_rights(
-    stack: Any, case: tuple[str, Role, str], allowed: str
-) -> None:
-    """Every action of every role is granted, or refused as not authorized."""
-    bucket, role, name = case
-    store = stack.store(bucket, role)
-    name = f"{name}-{role}"
-    results = {
-        "create": code_of(lambda: store.create(name, b"x", OCTETS)),
-        "read": code_of(lambda: store.read(name, 10)),
-        "list": code_of(lambda: list(store.list(name))),
-        "delete": code_of(lambda: store.delete(name)),
-    }
-    refused = {action for action, code in results.items() if code is Code.NOT_AUTHORIZED}
-    assert refused == set(results) - set(allowed.split())
-    assert set(results.values()) <= {Code.NOT_AUTHORIZED, Code.NOT_FOUND, None}
-
-
-def test_a_role_lists_only_below_its_prefix(stack: Any) -> None:
-    """The eraser lists the keys, not the whole vault."""
-    store = stack.store("vault", Role.ERASER)
-    assert code_of(lambda: list(store.list("keys/"))) is None
-    assert code_of(lambda: list(store.list(""))) is Code.NOT_AUTHORIZED
-    assert code_of(lambda: list(store.list("key"))) is Code.NOT_AUTHORIZED
-
-
 def test_an_unknown_token_is_refused_for_every_operation(stack: Any, tmp_path: Path) -> None:
     token = tmp_path / "sink.token"
     token.write_text("guess")
@@ -109,7 +52,7 @@ def test_an_unknown_token_is_refused_for_every_operation(stack: Any, tmp_path: P
         lambda: store.exists("x"),
         lambda: list(store.list("")),
         lambda: store.delete("x"),
-        lambda: store.check([Action.READ]),
+        lambda: store.check(rules_of(VAULT, Role.READER)),
     ):
         assert code_of(action) is Code.NOT_AUTHENTICATED
 
@@ -141,19 +84,11 @@ def test_a_missing_bucket_is_not_a_missing_object(stack: Any) -> None:
         lambda: store.exists("x"),
         lambda: list(store.list("")),
         lambda: store.delete("x"),
-        lambda: store.check([Action.READ]),
+        lambda: store.check(rules_of(VAULT, Role.READER)),
     ):
         with pytest.raises(Refused, match="nowhere") as caught:
             action()
         assert caught.value.code is Code.MISSING_BUCKET
-
-
-def test_the_check_names_missing_rights(stack: Any) -> None:
-    """Before the role starts."""
-    stack.store("images", Role.SINK).check([Action.CREATE])
-    with pytest.raises(Refused, match=r"images: storage\.objects\.get") as caught:
-        stack.store("images", Role.SINK).check([Action.CREATE, Action.READ])
-    assert caught.value.code is Code.NOT_AUTHORIZED
 
 
 def test_a_certificate_of_another_authority_is_refused(stack: Any, tmp_path: Path) -> None:

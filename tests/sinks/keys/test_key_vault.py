@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from erasestream.schemas.errors import (
+    BucketAccessDenied,
     Erased,
     InvariantBroken,
     NotFound,
@@ -17,12 +18,14 @@ from erasestream.sinks.buckets.access_policy import Role
 from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.keys.key_vault import (
     CACHE_LIMIT_S,
+    OCTETS,
     KeyVault,
     KeyVaultReader,
     key_prefix,
     mark_erased,
     marker_name,
 )
+from erasestream.sinks.keys.keyring import KEY_BYTES
 from tests.sinks.retention_harness import ManualClock, RetentionHarness
 
 
@@ -135,6 +138,28 @@ def test_a_marker_created_after_reading_the_key_is_seen(
     store.grant, store.harness = grant, harness
     with pytest.raises(Erased):
         KeyVault(store=store, keyring=harness.keyring, clock=harness.clock).key(grant)
+
+
+@pytest.mark.parametrize("role", [Role.SINK, Role.READER])
+def test_a_denied_marker_is_not_an_absent_one(
+    harness: RetentionHarness, grant: GrantId, role: Role
+) -> None:
+    """A role that may not list gets the same answer for both: no key is used, none is created."""
+    store = harness.stack.store("blind", role)
+    vault = KeyVault(store=store, keyring=harness.keyring, clock=harness.clock)
+    attempts = (vault.key, vault.keys, vault.assert_not_erased, vault.is_erased)
+    for attempt in attempts:
+        with pytest.raises(BucketAccessDenied):
+            attempt(grant)
+    seen = harness.stack.store("blind", Role.AUDITOR)
+    assert list(seen.list(key_prefix(grant))) == []
+    # Nor is a key that exists used while its marker cannot be seen.
+    wrapped = harness.keyring.wrap(bytes(KEY_BYTES), grant.encode())
+    name = key_prefix(grant) + wrapped.version
+    harness.stack.store("blind", Role.SINK).create(name, wrapped.raw, OCTETS)
+    for attempt in attempts:
+        with pytest.raises(BucketAccessDenied):
+            attempt(grant)
 
 
 def test_the_reader_cannot_create_keys_or_markers(
