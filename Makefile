@@ -16,7 +16,7 @@ export ERASESTREAM_CACHE := $(CURDIR)/.cache
 # they start compiles our modules.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test durations check bench faults clean setup venv lock schemas
+.PHONY: demo test durations check bench faults image-test clean setup venv lock schemas
 
 demo: setup
 	$(BIN)/erasestream demo $(if $(IMAGES),--images "$(IMAGES)")
@@ -41,6 +41,10 @@ faults: setup
 	$(BIN)/python -m tests.faults $(ONLY)
 	$(BIN)/python -m pytest -m long --timeout 3600 -o faulthandler_timeout=3700
 
+# Build all images with docker or podman, and run each; names what it needs from registries.
+image-test:
+	python3 deploy/image_test.py
+
 # The script names missing programs before it fetches anything.
 setup:
 	@MODEL="$(MODEL)" ./deploy/setup.sh
@@ -54,7 +58,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --generate-hashes --universal --pyt
 lock: venv
 	$(LOCK) --extra dev --output-file requirements/dev.txt
 	@./deploy/setup.sh venv
-	$(BIN)/python deploy/image_requirements.py > requirements/image.txt
+	$(BIN)/python deploy/image_requirements.py
 
 clean:
 	rm -rf $(VENV) .cache demo dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -18,10 +18,12 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
-for name in sys.argv[1:]:
+without = tuple(name.removeprefix("-") for name in sys.argv[1:] if name.startswith("-"))
+for name in sys.argv[1 + len(without):]:
     package = importlib.import_module(name)
     for module in pkgutil.walk_packages(getattr(package, "__path__", []), f"{name}."):
-        importlib.import_module(module.name)
+        if not without or not module.name.startswith(without):
+            importlib.import_module(module.name)
 """
 
 MODULES = {
@@ -34,7 +36,12 @@ MODULES = {
         "erasestream.pipeline.stages.purge",
         "erasestream.pipeline.stages.routing",
     ),
-    "worker": ("erasestream.pipeline.bootstrap.inference", "erasestream.pipeline.stages.inference"),
+    "worker": (
+        "-erasestream.pipeline.stages.inference.models.install",
+        "erasestream.pipeline.bootstrap.inference",
+        "erasestream.pipeline.stages.inference",
+    ),
+    "model": ("erasestream.pipeline.stages.inference",),
     "sink": (
         "erasestream.sinks",
         "erasestream.pipeline.stages.encryption",
@@ -42,17 +49,19 @@ MODULES = {
     ),
     "dev": ("erasestream.pipeline",),
 }
-"""The packages of which each module must be importable with an extra."""
+"""The packages of which each module must be importable with an extra, except for those with `-`."""
 
 COMMANDS = {
     "cli": ("--help", "codes", "schemas", "topics --help"),
-    "worker": ("model list", "infer --help"),
+    "worker": ("model list", "infer --help", "probe --help"),
+    "model": ("model install --help",),
     "sink": ("retained --help", "sink --help"),
     "dev": ("dev status", "demo --help"),
 }
 WITHOUT = {
     "": {"topics": "cli", "upload --help": "cli"},
-    "cli": {"model install": "worker", "dev status": "dev", "demo": "dev"},
+    "cli": {"model install": "model", "dev status": "dev", "demo": "dev"},
+    "worker": {"model install": "model"},
 }
 """Commands that must name the extra that they lack."""
 
@@ -148,7 +157,7 @@ def test_command_names_the_extra_that_it_lacks(
     assert "Traceback" not in ran.stderr
 
 
-def test_worker_extra_installs_and_runs_a_model(
+def test_model_extra_installs_a_model_that_the_worker_extra_finds(
     environment: Callable[[str], Environment], tmp_path: Path
 ) -> None:
     model = serialized(tiny())
@@ -156,7 +165,7 @@ def test_worker_extra_installs_and_runs_a_model(
     (tmp_path / "model.onnx").write_bytes(model)
     (tmp_path / "model.json").write_text(manifest.model_dump_json())
     install = "erasestream model install model.onnx --manifest model.json"
-    succeeds(environment("worker").run(*install.split(), cwd=tmp_path))
+    succeeds(environment("model").run(*install.split(), cwd=tmp_path))
     assert "tiny" in succeeds(
         environment("worker").run("erasestream", "model", "list", cwd=tmp_path)
     )

@@ -9,6 +9,7 @@ from erasestream.pipeline.cli import (
     devstack,
     images,
     models,
+    probe,
     reference,
     retained,
     stages,
@@ -26,6 +27,7 @@ app.command(rich_help_panel="Stages")(stages.route)
 app.command(rich_help_panel="Stages")(stages.sink)
 app.command(rich_help_panel="Stages")(stages.purge)
 app.command(rich_help_panel="Stages")(stages.erase)
+app.command(rich_help_panel="Stages")(probe.probe)
 app.command(rich_help_panel="Images")(images.upload)
 app.command(rich_help_panel="Images")(images.results)
 app.command(rich_help_panel="Set-up")(cluster.provision)

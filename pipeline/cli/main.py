@@ -12,7 +12,7 @@ from erasestream.schemas.errors import ErasestreamError
 EXTRAS = {
     "faust": "worker",
     "aiokafka": "worker",
-    "onnx": "worker",
+    "onnx": "model",
     "onnxruntime": "worker",
     "PIL": "worker",
     "numpy": "worker",
@@ -27,6 +27,9 @@ EXTRAS = {
     "skimage": "dev",
 }
 
+LEFT_OUT = {"erasestream.pipeline.demo", "erasestream.pipeline.devstack"}
+"""Packages that the images for production do not have."""
+
 
 def main() -> None:
     """Run the command line."""
@@ -37,6 +40,8 @@ def main() -> None:
         app()
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
+        if error.name in LEFT_OUT:
+            sys.exit("This image has no embedded stack: use the target `local` of the Dockerfile.")
         if missing == "erasestream":
             raise
         sys.exit(f"{missing} is missing: pip install 'erasestream[{_extra(missing)}]'")
@@ -49,6 +54,8 @@ def main() -> None:
 
 def _extra(missing: str) -> str:
     """Return the extra that has this package, and all else that the command needs."""
+    if sys.argv[1:3] == ["model", "install"]:
+        return "model"
     # These import the embedded stack, whatever it is that they miss first.
     if sys.argv[1:2] in (["demo"], ["dev"]):
         return "dev"

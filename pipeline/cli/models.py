@@ -31,7 +31,7 @@ NonCommercialOption = Annotated[
     bool, typer.Option("--non-commercial", help="Confirm that the model is not used commercially.")
 ]
 
-model = typer.Typer(no_args_is_help=True, help="Install and list models (extra worker).")
+model = typer.Typer(no_args_is_help=True, help="Install and list models (extras model and worker).")
 
 
 @model.command("install")

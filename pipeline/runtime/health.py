@@ -7,6 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from erasestream.pipeline.runtime.quarantine import QuarantinedPartition, metrics_text
 from erasestream.schemas.errors import Refused
 
+STAGE_HEADER = "Erasestream-Stage"
+"""Carries the name of the stage, so that a probe notices when another one has its port."""
+
 
 def _none() -> list[QuarantinedPartition]:
     return []
@@ -49,6 +52,7 @@ class Health:
                 body = text.encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header(STAGE_HEADER, stage)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)

@@ -74,7 +74,7 @@ def test_no_service_is_reachable_from_outside(
     assert list(mounts(services["model"])) == ["models"]
 
 
-OWN = re.compile(r"erasestream(-model)?:\d+\.\d+\.\d+")
+OWN = re.compile(r"erasestream-(cli|sink|worker|model|local):\d+\.\d+\.\d+")
 PINNABLE = re.compile(r"\$\{(\w+):-([a-z/-]+:\d+\.?[\w.-]*)\}")
 """A variable of `.env`, and the image that is used without it: a tag with a version."""
 
@@ -92,9 +92,11 @@ def test_images_are_pinned(services: dict[str, Service]) -> None:
     stages = re.findall(r"(?m)^FROM \S+ AS (\S+)", text)
     bases = {*re.findall(r"(?m)^FROM (\S+)", text)} - {*stages}
     assert bases == {f"${{{name}}}" for name in declared}
-    builds = [service["build"] for service in services.values() if "build" in service]
-    assert {build["target"] for build in builds} <= set(stages)
-    assert all(build["args"] == arguments for build in builds)
+    for service in services.values():
+        if build := service.get("build"):
+            assert service["image"].startswith(f"erasestream-{build['target']}:")
+            assert build["target"] in stages
+            assert build["args"] == arguments
     documented = (COMPOSE / "README.md").read_text()
     assert all(f"{name}={image}@sha256:" in documented for name, image in found.items())
 
@@ -166,21 +168,48 @@ def test_the_settings_match_the_compose_file(services: dict[str, Service]) -> No
 
 
 def test_stages_run_their_command_after_provisioning(services: dict[str, Service]) -> None:
-    """Each is health-checked on its loopback."""
-    port = load(SETTINGS_FILE).stage.health_port
+    """Each is probed on the loopback of its container, where it has a port."""
+    assert load(SETTINGS_FILE).stage.health_port
     for name, command in STAGES.items():
         service = services[name]
         assert service["command"] == [command]
         assert "provision" in service["depends_on"]
-        assert f'("127.0.0.1", {port}, ' in service["healthcheck"]["test"][-1]
+        assert service["healthcheck"]["test"] == ["CMD", "erasestream", "probe", command]
         assert service["restart"] == "on-failure"
 
 
-def test_health_checks_in_python_compile(services: dict[str, Service]) -> None:
-    for service in services.values():
-        test = service.get("healthcheck", {}).get("test", [])
+def test_stages_run_from_the_image_with_what_they_need(services: dict[str, Service]) -> None:
+    """No stage has code that it does not need; only set-up and the local bucket have the stack."""
+    targets = {
+        name: service["build"]["target"] for name, service in services.items() if "build" in service
+    }
+    assert {name: targets[name] for name in STAGES} == {
+        "infer": "worker",
+        "route": "cli",
+        "sink": "sink",
+        "purge": "cli",
+        "erase": "sink",
+    }
+    assert {name for name, target in targets.items() if target == "local"} == {"setup", "bucket"}
+
+
+def test_health_checks_work_in_every_engine(services: dict[str, Service]) -> None:
+    """One line for each argument, no shell, and no option of newer engines only."""
+    for name, service in services.items():
+        check = service.get("healthcheck", {})
+        assert "start_interval" not in check, name
+        test = check.get("test", ["CMD"])
+        assert test[0] == "CMD", name
+        assert not any("\n" in argument for argument in test), name
         if "python" in test:
             compile(test[-1], "healthcheck", "exec")
+
+
+def test_the_model_is_installed_with_the_memory_that_it_takes(
+    services: dict[str, Service],
+) -> None:
+    """Its calibration takes 3.8 GB (docs/decisions/0013)."""
+    assert services["model"]["mem_limit"] == "4g"
 
 
 def test_the_broker_has_the_embedded_brokers_settings() -> None:
