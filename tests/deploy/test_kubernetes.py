@@ -1,0 +1,202 @@
+"""The manifests of deploy/kubernetes: valid, confined, and what the images and settings need."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from erasestream.pipeline.settings import load
+from tests.deploy.conftest import Service
+from tests.deploy.test_compose import STAGES
+from tests.paths import ROOT
+
+FOLDER = ROOT / "deploy/kubernetes"
+SCHEMAS = json.loads(Path(__file__).with_name("kubernetes.json").read_text())
+API = {
+    "StatefulSet": "apps/v1",
+    "Job": "batch/v1",
+    "ConfigMap": "core/v1",
+    "PersistentVolumeClaim": "core/v1",
+    "Service": "core/v1",
+    "ServiceAccount": "core/v1",
+    "NetworkPolicy": "networking/v1",
+    "PodDisruptionBudget": "policy/v1",
+}
+"""Group and version of each kind, as the schemas name them."""
+CHILD_GB, WORKER_GB, AHEAD_GB = 1.6, 0.2, 1.2
+"""Memory of `infer`: docs/isolation.md and docs/hostile.md."""
+
+Manifest = dict[str, Any]
+MANIFESTS: list[Manifest] = [
+    manifest
+    for path in sorted(FOLDER.glob("*.yaml"))
+    for manifest in yaml.safe_load_all(path.read_text())
+]
+PODS = {
+    m["metadata"]["name"]: m["spec"]["template"]
+    for m in MANIFESTS
+    if "template" in m.get("spec", {})
+}
+
+
+def of_kind(kind: str) -> dict[str, Manifest]:
+    return {m["metadata"]["name"]: m for m in MANIFESTS if m["kind"] == kind}
+
+
+def container(name: str) -> Manifest:
+    (only,) = PODS[name]["spec"]["containers"]
+    return dict(only)
+
+
+def bytes_of(quantity: str) -> int:
+    number, unit = quantity[:-2], quantity[-2:]
+    return int(number) * {"Mi": 2**20, "Gi": 2**30}[unit]
+
+
+@pytest.fixture
+def settings_file(tmp_path: Path) -> Path:
+    """Write the settings that all stages mount."""
+    file = tmp_path / "erasestream.toml"
+    file.write_text(of_kind("ConfigMap")["erasestream"]["data"]["erasestream.toml"])
+    return file
+
+
+@pytest.mark.parametrize(
+    "manifest", MANIFESTS, ids=lambda m: f"{m['kind']}/{m['metadata']['name']}"
+)
+def test_manifests_follow_the_schemas_of_kubernetes(manifest: Manifest) -> None:
+    """Strictly: a member that Kubernetes does not know would be ignored silently."""
+    group, _, version = API[manifest["kind"]].partition("/")
+    name = f"io.k8s.api.{group}.{version}.{manifest['kind']}"
+    schema = SCHEMAS | {"$ref": f"#/definitions/{name}"}
+    jsonschema.Draft7Validator(schema).validate(manifest)
+    assert {"apiVersion", "kind", "metadata"} <= manifest.keys()
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_every_pod_is_confined(name: str) -> None:
+    """As the Pod Security Standard `restricted` asks, and more: a read-only root, no token."""
+    pod, own = PODS[name]["spec"], container(name)
+    assert pod["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 1000,
+        "runAsGroup": 1000,
+        "fsGroup": 1000,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert own["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["automountServiceAccountToken"] is False
+    # Its variables have the name of the service as their prefix, which is ours.
+    assert pod["enableServiceLinks"] is False
+    # With equal values nothing of the memory can be swapped out to a disk.
+    assert own["resources"]["requests"] == own["resources"]["limits"]
+    assert not {"hostNetwork", "hostPID", "hostIPC", "hostUsers"} & pod.keys()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_are_probed_from_inside_and_have_time_to_end(stage: str) -> None:
+    own = container(stage)
+    probe = ["erasestream", "probe", stage]
+    assert own["args"] == [stage]
+    assert own["startupProbe"]["exec"]["command"] == probe
+    assert own["livenessProbe"]["exec"]["command"] == probe
+    assert own["readinessProbe"]["exec"]["command"] == [*probe, "--ready"]
+    assert not {"ports", "lifecycle"} & own.keys()
+    assert PODS[stage]["spec"]["terminationGracePeriodSeconds"] == 30
+
+
+def test_images_are_those_of_compose(services: dict[str, Service]) -> None:
+    for name in PODS:
+        assert container(name)["image"] == services[name]["image"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_settings_load_with_the_environment_of_each_stage(
+    stage: str, settings_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each member has a name of its own, and where the settings say, files are mounted."""
+    variables = {each["name"]: each for each in container(stage)["env"]}
+    assert variables.pop("ERASESTREAM_SETTINGS")["value"] == "/etc/erasestream/erasestream.toml"
+    instance = variables.pop("ERASESTREAM_STAGE__INSTANCE")
+    assert instance["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    for name, each in variables.items():
+        monkeypatch.setenv(name, each["value"])
+    monkeypatch.setenv("ERASESTREAM_STAGE__INSTANCE", f"{stage}-0")
+    settings = load(settings_file)
+    mounted = {each["mountPath"] for each in container(stage)["volumeMounts"]}
+    assert settings.stage.health_port
+    assert str(settings.kafka.identities) in mounted
+    assert settings.storage is not None
+    assert settings.inference is not None
+    keys = {str(settings.storage.keyring), str(settings.storage.name_key.parent)}
+    assert keys & mounted == (keys if stage == "sink" else set())
+    assert (str(settings.inference.models) in mounted) == (stage == "infer")
+
+
+def test_every_pod_mounts_its_own_identity_read_only() -> None:
+    """And no other's; nothing but models and `/tmp` can be written."""
+    for name in PODS:
+        pod = PODS[name]["spec"]
+        secrets = {v["name"]: v["secret"] for v in pod["volumes"] if "secret" in v}
+        keys = {"erasestream-keyring", "erasestream-name-key"} if name == "sink" else set()
+        identity = set() if name == "model" else {f"erasestream-{name}"}
+        assert {secret["secretName"] for secret in secrets.values()} == keys | identity
+        assert all(secret["defaultMode"] == 0o440 for secret in secrets.values())
+        mounts = container(name)["volumeMounts"]
+        writable = {m["mountPath"] for m in mounts if not m.get("readOnly")}
+        models = {"/var/lib/erasestream/models"} if name == "model" else set()
+        assert writable == {"/tmp", *models}  # noqa: S108 (in memory)
+        assert not any("subPath" in mount for mount in mounts)
+
+
+def test_a_worker_has_the_memory_of_its_children() -> None:
+    own = container("infer")
+    (children,) = (int(e["value"]) for e in own["env"] if e["name"].endswith("CHILDREN"))
+    assert own["resources"]["limits"]["cpu"] == str(children)
+    needed = children * CHILD_GB + WORKER_GB + AHEAD_GB
+    assert bytes_of(own["resources"]["limits"]["memory"]) >= needed * 1e9
+
+
+def test_drained_nodes_take_one_member_of_a_stage_at_a_time() -> None:
+    """Of each stage that has several; its label selects the pods."""
+    several = {name: m for name, m in of_kind("StatefulSet").items() if m["spec"]["replicas"] > 1}
+    budgets = of_kind("PodDisruptionBudget")
+    assert budgets.keys() == {f"erasestream-{name}" for name in several}
+    for name, manifest in several.items():
+        spec = budgets[f"erasestream-{name}"]["spec"]
+        assert spec["maxUnavailable"] == 1
+        assert spec["selector"] == manifest["spec"]["selector"]
+
+
+def test_only_those_that_use_buckets_reach_more_than_the_brokers(settings_file: Path) -> None:
+    """No connection to a stage is allowed."""
+    policies = of_kind("NetworkPolicy")
+    everyone = policies["erasestream"]["spec"]
+    assert everyone["podSelector"] == {"matchLabels": {"app": "erasestream"}}
+    assert everyone["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in everyone
+    ports = {
+        int(server.rpartition(":")[2]) for server in load(settings_file).kafka.bootstrap_servers
+    }
+    assert {p["port"] for rule in everyone["egress"] for p in rule["ports"]} == {53, *ports}
+    labels = {name: pod["metadata"]["labels"] for name, pod in PODS.items()}
+    assert all(labels[name]["app"] == "erasestream" for name in (*STAGES, "provision"))
+    assert {name for name in PODS if labels[name].get("storage")} == {"sink", "erase"}
+
+
+def test_the_secrets_of_the_page_are_those_that_are_mounted() -> None:
+    page = (ROOT / "docs/kubernetes.md").read_text()
+    mounted = {
+        volume["secret"]["secretName"]
+        for pod in PODS.values()
+        for volume in pod["spec"]["volumes"]
+        if "secret" in volume
+    }
+    assert all(f"| `{name}` |" in page for name in mounted)
