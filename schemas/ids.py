@@ -19,9 +19,12 @@ LANE_PATTERN = r"^[a-z][a-z0-9-]{0,31}$"
 ACCOUNT_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
+UPLOAD_ID_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]{1,255}$"
+"""As CloudEvents: any text without control characters; here of bounded length."""
+
 LaneField = Annotated[Lane, StringConstraints(pattern=LANE_PATTERN)]
 AccountField = Annotated[AccountId, StringConstraints(pattern=ACCOUNT_PATTERN)]
-UploadIdField = Annotated[UploadId, StringConstraints(pattern=UUID_PATTERN)]
+UploadIdField = Annotated[UploadId, StringConstraints(pattern=UPLOAD_ID_PATTERN)]
 GrantIdField = Annotated[GrantId, StringConstraints(pattern=UUID_PATTERN)]
 
 INVALID_ACCOUNT = AccountId("_invalid")
@@ -36,6 +39,16 @@ def is_account(text: str) -> bool:
 def is_uuid(text: str) -> bool:
     """Return whether the text is a UUID in canonical form (lower case, hyphens)."""
     return re.fullmatch(UUID_PATTERN, text) is not None
+
+
+def is_upload_id(text: str) -> bool:
+    """Return whether the text can be the id of an upload."""
+    return re.fullmatch(UPLOAD_ID_PATTERN, text) is not None
+
+
+def derived_uuid(digest: bytes) -> str:
+    """Return a UUIDv8 (RFC 9562, 5.8) of the first 16 bytes of a digest."""
+    return _uuid(digest[:16], 8)
 
 
 def _uuid(raw: bytes, version: int) -> str:
@@ -65,7 +78,7 @@ def idempotent_upload_id(lane: Lane, account: AccountId, key: str, time_ms: int)
 def upload_id_of_position(topic_id: str, partition: int, offset: int) -> UploadId:
     """Return the id of an upload without a usable one: the same on every replay."""
     digest = hashlib.sha256(f"position\0{topic_id}\0{partition}\0{offset}".encode()).digest()
-    return UploadId(_uuid(digest[:16], 8))
+    return UploadId(derived_uuid(digest))
 
 
 def grant_id(lane: Lane, account: AccountId, decision_id: str) -> GrantId:
@@ -74,4 +87,4 @@ def grant_id(lane: Lane, account: AccountId, decision_id: str) -> GrantId:
     Derived and never transmitted, so that no lane can claim another lane's grant.
     """
     digest = hashlib.sha256(f"grant\0{lane}\0{account}\0{decision_id}".encode()).digest()
-    return GrantId(_uuid(digest[:16], 8))
+    return GrantId(derived_uuid(digest))

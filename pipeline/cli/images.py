@@ -1,5 +1,6 @@
 """`upload` and `results`: send images, receive cut-outs."""
 
+import hashlib
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ from erasestream.pipeline.cli.manifest import upload_rows
 from erasestream.pipeline.settings import Settings, load
 from erasestream.schemas.errors import SENTENCES, Code, ErasestreamError
 from erasestream.schemas.events.images import Cutout, Failure
-from erasestream.schemas.ids import Lane
+from erasestream.schemas.ids import Lane, UploadId, derived_uuid, is_uuid
 from erasestream.schemas.options import (
     Channels,
     CutoutOptions,
@@ -137,6 +138,13 @@ def results(
                 break
 
 
+def file_stem(upload_id: UploadId) -> str:
+    """Return the id itself only if it is a UUID: another client's may be a path."""
+    if is_uuid(upload_id):
+        return upload_id
+    return derived_uuid(hashlib.sha256(upload_id.encode()).digest())
+
+
 def _show(delivery: Delivery, save: Path | None) -> None:
     event = delivery.event
     match event:
@@ -144,7 +152,7 @@ def _show(delivery: Delivery, save: Path | None) -> None:
             path = ""
             if save is not None:
                 save.mkdir(parents=True, exist_ok=True, mode=0o700)
-                file = save / f"{event.id}.{EXTENSIONS.get(event.content_type, 'bin')}"
+                file = save / f"{file_stem(event.id)}.{EXTENSIONS.get(event.content_type, 'bin')}"
                 write_private(file, event.data)
                 path = os.fspath(file)
             adjusted = f" ({event.adjusted})" if event.adjusted else ""

@@ -165,8 +165,9 @@ def from_wire(event: type[E], headers: Headers | None, value: bytes | None) -> E
     """Decode a record of this event.
 
     Raises `InvalidEvent`: unsupported_version for another major version of the event,
-    too_large above its size limit, invalid_account, invalid_options, otherwise invalid_event
-    with the names (never the values) of the invalid attributes.
+    too_large above its size limit, invalid_account, invalid_options, otherwise invalid_event.
+    The error names the headers, or members of the body, that are missing and those that are
+    malformed, and never quotes a value.
     """
     return one_from_wire((event,), headers, value)
 
@@ -174,9 +175,13 @@ def from_wire(event: type[E], headers: Headers | None, value: bytes | None) -> E
 def one_from_wire(events: tuple[type[E], ...], headers: Headers | None, value: bytes | None) -> E:
     """Decode a record of any of these events.  Raises the errors of `from_wire`."""
     members = attributes_of(headers)
-    event = _type_named(members.get("ce_type", ""))
+    if "ce_type" not in members:
+        raise InvalidEvent(_missing(events[0], members))
+    event = _type_named(members["ce_type"])
     if event not in events:
         raise InvalidEvent("ce_type")
+    if "ce_specversion" not in members:
+        raise InvalidEvent(_missing(event, members))
     if members.get("ce_specversion") != "1.0":
         raise InvalidEvent("ce_specversion", code=Code.UNSUPPORTED_VERSION)
     value = value or b""
@@ -190,7 +195,20 @@ def one_from_wire(events: tuple[type[E], ...], headers: Headers | None, value: b
     try:
         return event.model_validate(members)
     except ValidationError as error:
-        raise _invalid(error) from None
+        raise _invalid(event, members, error) from None
+
+
+def required_headers(event: type[Event]) -> list[str]:
+    """Return the headers without which an event is refused."""
+    names = _headers_of(event).items()
+    required = [name for field, name in names if event.model_fields[field].is_required()]
+    return ["ce_specversion", "ce_type", *required]
+
+
+def _missing(event: type[Event], members: Mapping[str, Any]) -> str:
+    """Name the required headers that are missing; empty if none is."""
+    missing = [name for name in required_headers(event) if _FIELDS[name] not in members]
+    return f"missing: {', '.join(missing)}" if missing else ""
 
 
 @cache
@@ -221,8 +239,13 @@ def _body(fields: Iterable[str], value: bytes) -> dict[str, object]:
     return {name: body[name] for name in fields if name in body}
 
 
-def _invalid(error: ValidationError) -> InvalidEvent:
+def _invalid(
+    event: type[Event], members: Mapping[str, Any], error: ValidationError
+) -> InvalidEvent:
     fields = sorted({str(e["loc"][0]) if e["loc"] else "account" for e in error.errors()})
     codes = {"account": Code.INVALID_ACCOUNT, "options": Code.INVALID_OPTIONS}
     code = next((codes[f] for f in fields if f in codes), Code.INVALID_EVENT)
-    return InvalidEvent(", ".join(fields), code=code)
+    headers = _headers_of(event)
+    malformed = [headers.get(f, f) for f in fields if f in members or f not in headers]
+    parts = (_missing(event, members), ", ".join(malformed))
+    return InvalidEvent("; ".join(filter(None, parts)), code=code)

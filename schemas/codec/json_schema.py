@@ -14,7 +14,7 @@ from erasestream.schemas.codec.cloudevents import (
     header_of,
     max_value_bytes,
 )
-from erasestream.schemas.events.base import CONTENT_TYPE_PATTERN, Event
+from erasestream.schemas.events.base import CONTENT_TYPE_TEXT_PATTERN, Event
 from erasestream.schemas.events.images import Upload
 from erasestream.schemas.ids import INVALID_ACCOUNT
 from erasestream.schemas.options import CutoutOptions
@@ -52,7 +52,7 @@ def _headers(event: type[Event], members: Schema) -> Schema:
     headers: Schema = {name: {"const": value} for name, value in fixed.items()}
     headers["ce_source"] = {"type": "string", "format": "uri-reference"}
     headers["content-type"] = (
-        {"const": JSON} if event.body is not None else _text({"pattern": CONTENT_TYPE_PATTERN})
+        {"const": JSON} if event.body is not None else _text({"pattern": CONTENT_TYPE_TEXT_PATTERN})
     )
     fields = [name for name in members["properties"] if name not in {"data", *(event.body or ())}]
     for name in fields:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Self
 from pydantic import (
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     PlainSerializer,
     PlainValidator,
@@ -29,8 +30,15 @@ Text = Annotated[str, StringConstraints(max_length=255)]
 Reference = Annotated[str, StringConstraints(max_length=128, min_length=1)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
+CONTENT_TYPE_TEXT_PATTERN = r"^[A-Za-z]+/[A-Za-z0-9.+-]{1,64} *(;|$)"
+"""As written: in either case, with or without parameters."""
 CONTENT_TYPE_PATTERN = r"^[a-z]+/[a-z0-9.+-]{1,64}$"
-ContentType = Annotated[str, StringConstraints(pattern=CONTENT_TYPE_PATTERN)]
+ContentType = Annotated[
+    str,
+    BeforeValidator(lambda v: v.partition(";")[0].strip().lower() if isinstance(v, str) else v),
+    StringConstraints(pattern=CONTENT_TYPE_PATTERN),
+]
+"""Type and subtype in lower case; parameters are ignored."""
 
 
 POSITION_PATTERN = r"^[A-Za-z0-9_-]{22}/(0|[1-9][0-9]*)/(0|[1-9][0-9]*)$"
@@ -74,7 +82,7 @@ PositionField = Annotated[
 
 
 class Event(BaseModel):
-    """Base of all events: a type, an id that is unique within it, and the writer's time."""
+    """Base of all events: a type, and an id that is unique within it."""
 
     # Pydantic's errors would quote accounts and images.
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -83,6 +91,11 @@ class Event(BaseModel):
     body: ClassVar[frozenset[str] | None] = None
 
     id: Annotated[str, StringConstraints(pattern=UUID_PATTERN)]
+
+
+class TimedEvent(Event):
+    """An event with the writer's time."""
+
     time: AwareDatetime
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import StringConstraints
 
-from erasestream.schemas.events.base import Event
+from erasestream.schemas.events.base import TimedEvent
 from erasestream.schemas.ids import AccountField, GrantId, Lane, grant_id
 
 GRANT_WINDOW = timedelta(seconds=5)
@@ -44,7 +44,7 @@ class Channel(StrEnum):
     OPERATOR = "operator"
 
 
-class ConsentDecision(Event):
+class ConsentDecision(TimedEvent):
     """One decision of one account.  Its lane is that of its topic."""
 
     type: ClassVar[str] = "com.backgrounderase.consent.decided.v1"

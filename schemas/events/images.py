@@ -24,6 +24,7 @@ from erasestream.schemas.events.base import (
     Reference,
     Sha256,
     Text,
+    TimedEvent,
 )
 from erasestream.schemas.ids import (
     INVALID_ACCOUNT,
@@ -49,11 +50,16 @@ def _from_json(value: object) -> object:
 
 
 class Upload(Event):
-    """An uploaded image.  `time` is the sender's clock and is informational."""
+    """An uploaded image.
+
+    `id` is any text of up to 255 characters, unique for the account; the result has the same.
+    `time` is the sender's clock and is informational.
+    """
 
     type: ClassVar[str] = "com.backgrounderase.image.uploaded.v1"
 
     id: UploadIdField
+    time: AwareDatetime | None = None
     account: AccountField
     content_type: ContentType
     reference: Reference | None = None
@@ -78,7 +84,7 @@ class Upload(Event):
         return self
 
 
-class Result(Event):
+class Result(TimedEvent):
     """Fields that cut-out and failure share.
 
     `position` and `uploaded_at` (when the broker appended the upload, by its clock) identify the
@@ -164,7 +170,7 @@ class Part(StrEnum):
     CUTOUT = "cutout"
 
 
-class Retained(Event):
+class Retained(TimedEvent):
     """An image for the encryption sink, of an account that opted in.
 
     `grant` is the grant of consent under which it is retained; `mark` is how much of the consent

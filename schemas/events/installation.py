@@ -7,7 +7,7 @@ reader of decisions takes it from there, and not from its own settings.
 from enum import StrEnum
 from typing import ClassVar
 
-from erasestream.schemas.events.base import Event
+from erasestream.schemas.events.base import TimedEvent
 
 
 class Environment(StrEnum):
@@ -17,7 +17,7 @@ class Environment(StrEnum):
     PRODUCTION = "production"
 
 
-class InstallationMarked(Event):
+class InstallationMarked(TimedEvent):
     """The administrator provisioned the installation as one of this kind."""
 
     type: ClassVar[str] = "com.backgrounderase.installation.marked.v1"

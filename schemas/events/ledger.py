@@ -9,12 +9,12 @@ from typing import Annotated, ClassVar
 
 from pydantic import StringConstraints
 
-from erasestream.schemas.events.base import Event, Text
+from erasestream.schemas.events.base import Text, TimedEvent
 from erasestream.schemas.events.consent import Channel, Decision
 from erasestream.schemas.ids import AccountField, GrantIdField, LaneField
 
 
-class DecisionEntry(Event):
+class DecisionEntry(TimedEvent):
     """A consent decision; `id` is the id of the decision."""
 
     type: ClassVar[str] = "com.backgrounderase.ledger.decision.v1"
@@ -35,7 +35,7 @@ class DecisionEntry(Event):
         return self.channel is Channel.OPERATOR and self.decision is Decision.REVOKED
 
 
-class ErasureEntry(Event):
+class ErasureEntry(TimedEvent):
     """The vault holds the erasure marker of this grant: nothing is retained under it any more."""
 
     type: ClassVar[str] = "com.backgrounderase.ledger.erasure.v1"
@@ -58,7 +58,7 @@ class FindingKind(StrEnum):
     PARTITION_QUARANTINED = "partition_quarantined"
 
 
-class Finding(Event):
+class Finding(TimedEvent):
     """A problem, and what was done about it."""
 
     type: ClassVar[str] = "com.backgrounderase.ledger.finding.v1"
@@ -68,7 +68,7 @@ class Finding(Event):
     detail: Text
 
 
-class Repair(Event):
+class Repair(TimedEvent):
     """A repair by a person, with an explicit command."""
 
     type: ClassVar[str] = "com.backgrounderase.ledger.repair.v1"

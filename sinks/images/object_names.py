@@ -4,7 +4,8 @@
 label of its own: of lane and account, and of the rest of the name with the picture.  So the same
 picture of the same upload has the same name on every attempt, an existing name is the same picture
 by construction, and without the name key a name reveals neither its owner nor whether two uploads,
-grants or owners have the same picture.  `sinks/ENVELOPE.md` has the construction.
+grants or owners have the same picture.  An id that is no UUID may be any text, and becomes a UUID
+derived under the name key.  `sinks/ENVELOPE.md` has the construction.
 """
 
 import hmac
@@ -13,10 +14,11 @@ from typing import NamedTuple, Self
 
 from erasestream.schemas.errors import InvariantBroken, SealBroken
 from erasestream.schemas.events.images import Part, Retained
-from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId, is_uuid
+from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId, derived_uuid, is_uuid
 
 NAME_KEY_BYTES = 32
 OWNER_LABEL = b"erasestream/v1/name/owner"
+UPLOAD_LABEL = b"erasestream/v1/name/upload"
 CONTENT_LABEL = b"erasestream/v1/name/content"
 DIGEST_PATTERN = re.compile(r"[0-9a-f]{64}")
 
@@ -60,8 +62,14 @@ class ObjectNamer:
     def name(self, event: Retained) -> StoredName:
         """Return the name of a picture."""
         owner = self.owner(event.lane, event.account)
-        name = StoredName(owner, event.grant, event.id, event.part, content="")
+        name = StoredName(owner, event.grant, self._upload_id(event), event.part, content="")
         return name._replace(content=self._digest(CONTENT_LABEL, str(name).encode(), event.data))
+
+    def _upload_id(self, event: Retained) -> UploadId:
+        if is_uuid(event.id):
+            return event.id
+        text = f"{event.lane}\0{event.account}\0{event.id}".encode()
+        return UploadId(derived_uuid(bytes.fromhex(self._digest(UPLOAD_LABEL, text))))
 
     def _digest(self, label: bytes, *parts: bytes) -> str:
         """Return the code of the parts; only the last may contain a zero byte."""

@@ -59,7 +59,8 @@ CASES = {
     "no headers": Case(lambda: RawRecord(photo(), {}), Code.INVALID_EVENT, account=INVALID_ACCOUNT),
     "no type": Case(lambda: good().with_headers(ce_type=None), Code.INVALID_EVENT),
     "no id": Case(lambda: good().with_headers(ce_id=None), Code.INVALID_EVENT),
-    "an invalid id": Case(lambda: good().with_headers(ce_id=b"7"), Code.INVALID_EVENT),
+    "a long id": Case(lambda: good().with_headers(ce_id=b"7" * 256), Code.INVALID_EVENT),
+    "an id of two lines": Case(lambda: good().with_headers(ce_id=b"7\n8"), Code.INVALID_EVENT),
     "another event": Case(
         lambda: good().with_headers(ce_type=b"com.backgrounderase.image.cutout.v1"),
         Code.INVALID_EVENT,

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 from erasestream.pipeline.cli.console import write_private
+from erasestream.pipeline.cli.images import file_stem
 from erasestream.pipeline.devstack.stack import Stack
+from erasestream.schemas.ids import UploadId, is_uuid
 from tests.paths import CACHE
 
 
@@ -22,6 +24,15 @@ def test_a_written_image_is_its_owners_only(tmp_path: Path) -> None:
     before = Path(os.devnull).stat().st_mode
     write_private(Path(os.devnull), b"picture")
     assert Path(os.devnull).stat().st_mode == before
+
+
+def test_a_cutout_is_saved_in_its_folder_whatever_its_id() -> None:
+    """The id of an upload by another client may be a path."""
+    ours = UploadId("019b7d2c-1d4e-7000-8000-00000000002a")
+    assert file_stem(ours) == ours
+    stems = {file_stem(UploadId(text)) for text in ("../x", "/etc/x", "x", "X" * 255)}
+    assert len(stems) == 4
+    assert all(is_uuid(stem) for stem in stems)
 
 
 def down(folder: Path, *options: str) -> str:

@@ -17,9 +17,7 @@ from erasestream.schemas.codec.cloudevents import (
 from erasestream.schemas.codec.json_schema import json_schemas
 from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.events.base import Event
-from erasestream.schemas.events.images import (
-    Upload,
-)
+from erasestream.schemas.events.images import Cutout, Failure, Retained, Upload
 from erasestream.schemas.options import CutoutOptions
 from tests.schemas.codec.messages import golden, with_header
 from tests.schemas.samples import SAMPLES
@@ -75,6 +73,45 @@ def test_the_type_selects_one_of_several_events(sample: Event) -> None:
     assert one_from_wire(EVENTS, headers, value) == sample
     with pytest.raises(InvalidEvent, match="ce_type"):
         one_from_wire(others, headers, value)
+
+
+IDS = (
+    "order 4711/front",
+    "7",
+    "urn:uuid:019B7D2C-1D4E",
+    "019B7D2C-1D4E-7000-8000-00000000002A",
+    "é",
+)
+
+
+@pytest.mark.parametrize("text", [*IDS, "x" * 255])
+def test_an_upload_and_its_results_have_any_id_of_cloudevents(text: str) -> None:
+    for sample in SAMPLES:
+        if isinstance(sample, Upload | Cutout | Failure | Retained):
+            headers, value = golden(type(sample))
+            headers = with_header(headers, "ce_id", text.encode())
+            event = from_wire(type(sample), headers, value)
+            assert event == sample.model_copy(update={"id": text})
+            assert ("ce_id", text.encode()) in to_wire(event, source="/s").headers
+
+
+def test_the_time_of_an_upload_is_optional() -> None:
+    headers, value = golden(Upload)
+    event = from_wire(Upload, with_header(headers, "ce_time", None), value)
+    assert event == UPLOAD.model_copy(update={"time": None})
+    assert "ce_time" not in dict(to_wire(event, source="/s").headers)
+
+
+@pytest.mark.parametrize(
+    "written", ["image/png; charset=utf-8", "image/png;q=1;x", "Image/PNG", "image/png ; a=b"]
+)
+def test_parameters_of_a_content_type_are_ignored(written: str) -> None:
+    headers, value = golden(Upload)
+    headers = with_header(headers, "content-type", written.encode())
+    assert from_wire(Upload, headers, value) == UPLOAD
+    schema = json_schemas()[Upload.type]
+    message = {"headers": {name: text.decode() for name, text in headers}, "value": "..."}
+    jsonschema.validate(message, schema)
 
 
 def test_a_message_without_options_has_the_defaults() -> None:

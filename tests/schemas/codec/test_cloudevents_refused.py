@@ -185,6 +185,43 @@ def test_odd_headers_raise_typed_errors_only(sample: Event) -> None:
             from_wire(type(sample), with_header(headers, name, odd), value)
 
 
+@pytest.mark.parametrize(
+    ("dropped", "named"),
+    [
+        (["ce_type", "content-type"], "missing: ce_type, content-type"),
+        (["ce_specversion", "ce_id"], "missing: ce_specversion, ce_id"),
+        (["ce_account", "ce_id"], "missing: ce_id, ce_account"),
+    ],
+)
+def test_a_refusal_names_the_required_headers_that_are_missing(
+    dropped: list[str], named: str
+) -> None:
+    """All of them at once, by the names of the headers."""
+    headers, value = golden(Upload)
+    headers = [(name, text) for name, text in headers if name not in dropped]
+    with pytest.raises(InvalidEvent) as refused:
+        from_wire(Upload, headers, value)
+    assert refused.value.detail == named
+
+
+def test_without_any_header_all_required_ones_are_named() -> None:
+    headers, value = golden(Upload)
+    with pytest.raises(InvalidEvent) as refused:
+        from_wire(Upload, [], value)
+    needed = refused.value.detail.removeprefix("missing: ").split(", ")
+    assert needed == ["ce_specversion", "ce_type", "ce_id", "ce_account", "content-type"]
+    kept = [(name, text) for name, text in headers if name in needed]
+    assert from_wire(Upload, kept, value).id == UPLOAD.id
+
+
+def test_a_malformed_header_is_named_beside_the_missing_ones() -> None:
+    headers, value = golden(Upload)
+    headers = with_header(with_header(headers, "ce_id", b"a\nb"), "content-type", None)
+    with pytest.raises(InvalidEvent) as refused:
+        from_wire(Upload, headers, value)
+    assert refused.value.detail == "missing: content-type; ce_id"
+
+
 def test_errors_name_attributes_and_quote_no_values() -> None:
     headers, value = golden(Upload)
     for name, secret in (("ce_account", b"ann@example.com"), ("ce_time", b"yesterday-secret")):

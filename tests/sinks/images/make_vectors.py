@@ -128,11 +128,16 @@ def failing_vectors(base: dict[str, str]) -> Iterator[dict[str, Any]]:
 
 
 def names() -> Iterator[dict[str, str]]:
-    """Yield the name of each part of an upload; the cut-out has zero bytes."""
+    """Yield the name of each part of an upload; the cut-out has zero bytes, the last id is text."""
     key = hashlib.sha256(b"name key").digest()
-    for part, data in ((Part.ORIGINAL, b"\x89PNG of no pixels"), (Part.CUTOUT, bytes(4))):
+    ours = UploadId("018f3c4e-0000-7000-8000-000000000001")
+    for id_, part, data in (
+        (ours, Part.ORIGINAL, b"\x89PNG of no pixels"),
+        (ours, Part.CUTOUT, bytes(4)),
+        (UploadId("order 4711/front"), Part.ORIGINAL, b"\x89PNG of no pixels"),
+    ):
         event = Retained(
-            id=UploadId("018f3c4e-0000-7000-8000-000000000001"),
+            id=id_,
             time=datetime(2026, 1, 1, tzinfo=UTC),
             lane=Lane("shop"),
             account=AccountId("acct-17"),

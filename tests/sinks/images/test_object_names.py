@@ -3,6 +3,7 @@
 import hmac
 import json
 from collections.abc import Iterator
+from uuid import UUID
 
 import pytest
 
@@ -11,7 +12,7 @@ from erasestream.schemas.errors import (
     SealBroken,
 )
 from erasestream.schemas.events.images import Part
-from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
+from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId, is_uuid
 from erasestream.sinks.images.object_names import ObjectNamer, StoredName
 from tests.paths import ROOT
 from tests.sinks.retention_harness import picture
@@ -78,7 +79,7 @@ def test_a_picture_that_is_an_owners_text_has_another_code() -> None:
     )
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["part"])
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: f"{vector['id']}.{vector['part']}")
 def test_names_follow_the_document(vector: dict[str, str]) -> None:
     """The construction of `sinks/ENVELOPE.md`, written down a second time."""
     key = bytes.fromhex(vector["name_key"])
@@ -87,7 +88,13 @@ def test_names_follow_the_document(vector: dict[str, str]) -> None:
         return hmac.digest(key, text.encode("latin-1"), "sha256").hex()
 
     owner = code(f"erasestream/v1/name/owner\0{vector['lane']}\0{vector['account']}")
-    before = f"{owner}/{vector['grant']}/{vector['id']}.{vector['part']}."
+    upload = vector["id"]
+    if not is_uuid(upload):
+        text = f"{vector['lane']}\0{vector['account']}\0{upload}"
+        digits = list(code(f"erasestream/v1/name/upload\0{text}")[:32])
+        digits[12], digits[16] = "8", "89ab"[int(digits[16], 16) & 3]
+        upload = str(UUID("".join(digits)))
+    before = f"{owner}/{vector['grant']}/{upload}.{vector['part']}."
     data = bytes.fromhex(vector["picture"])
     content = code(f"erasestream/v1/name/content\0{before}\0{data.decode('latin-1')}")
     assert vector["object"] == before + content

@@ -19,7 +19,7 @@ from erasestream.schemas.ids import (
     Lane,
     UploadId,
     is_account,
-    is_uuid,
+    is_upload_id,
     upload_id_of_position,
 )
 from erasestream.schemas.options import CutoutOptions
@@ -131,7 +131,7 @@ class ResultBuilder:
         position = record.position
         return Failure(
             id=UploadId(upload_id)
-            if is_uuid(upload_id)
+            if is_upload_id(upload_id)
             else upload_id_of_position(position.topic_id, position.partition, position.offset),
             time=self._now(),
             account=AccountId(account) if is_account(account) else INVALID_ACCOUNT,
