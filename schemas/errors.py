@@ -48,15 +48,22 @@ __all__ = [
 
 
 class ErasestreamError(Exception):
-    """Base of all errors: a stable code, a sentence, and an optional detail (ids, numbers)."""
+    """Base of all errors: a stable code, a sentence, and an optional detail (ids, numbers).
+
+    An error survives a process boundary: `args` are those of the constructor, and both are text.
+    Pickle and `copy` rebuild an exception from them, and so does Celery with JSON.
+    """
 
     default = Code.INVARIANT_BROKEN
     advice: str | None = None  # overrides the sentence of the code
 
-    def __init__(self, detail: str = "", *, code: Code | None = None) -> None:
-        self.code = code or self.default
+    def __init__(self, detail: str = "", code: Code | str | None = None) -> None:
+        self.code = Code(code or self.default)
         self.detail = detail
-        super().__init__(f"{self.code}: {self.sentence}")
+        super().__init__(detail, self.code)
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.sentence}"
 
     @property
     def sentence(self) -> str:

@@ -69,14 +69,13 @@ class Flagged(NamedTuple):
 class PartitionBroken(InvariantBroken):
     """An invariant does not hold in one partition: quarantine it and go on with the others."""
 
-    def __init__(
-        self, at: Partition, defect: Defect, detail: str = "", *, offset: int = -1
-    ) -> None:
+    def __init__(self, at: Partition, defect: Defect, detail: str = "", offset: int = -1) -> None:
         """`offset`: where the partition is broken; -1 if that is no single record."""
         self.at = at
         self.defect = defect
         self.offset = offset
         super().__init__(detail or f"{at}: {defect}")
+        self.args = (at, defect, self.detail, offset)
 
 
 class QuarantineListener(Protocol):
