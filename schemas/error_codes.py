@@ -46,7 +46,7 @@ class Code(StrEnum):
     USED_AFTER_FORK = "used_after_fork"
     CLOSED = "closed"
     CHECKPOINT_REFUSED = "checkpoint_refused"
-    # A row of a manifest, or the file that it names, is at fault.
+    # A row of a manifest, or an image file, is at fault.
     INVALID_ROW = "invalid_row"
     MISSING_FILE = "missing_file"
     UNREADABLE_FILE = "unreadable_file"
@@ -108,7 +108,7 @@ SENTENCES: dict[Code, str] = {
     Code.MISCONFIGURED: "A setting is missing or wrong.",
     Code.NOT_AUTHORIZED: "This role lacks a right in Kafka: run `erasestream provision`.",
     Code.NOT_AUTHENTICATED: "The server does not accept these credentials: check the role's token.",
-    Code.CERTIFICATE_REFUSED: "The TLS handshake failed: check CA, host name and certificates.",
+    Code.CERTIFICATE_REFUSED: "TLS cannot be set up: check CA, host name, certificates and keys.",
     Code.MISSING_TOPIC: "A topic is missing: run `erasestream provision`.",
     Code.MISSING_BUCKET: "The bucket does not exist or is hidden from this role: check settings.",
     Code.MISSING_MODEL: "The model is not installed: run `erasestream model install`.",
@@ -122,8 +122,8 @@ SENTENCES: dict[Code, str] = {
     Code.INVALID_ROW: (
         "The row cannot be parsed, or has a column too many or too few: check its quotation marks."
     ),
-    Code.MISSING_FILE: "The file named in the row does not exist.",
-    Code.UNREADABLE_FILE: "The file named in the row cannot be read.",
+    Code.MISSING_FILE: "The image file does not exist.",
+    Code.UNREADABLE_FILE: "The image file cannot be read.",
     Code.REPEATED_KEY: (
         "An earlier row has this idempotency key for another image: give each image its own key."
     ),

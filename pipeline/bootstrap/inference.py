@@ -30,7 +30,12 @@ from erasestream.pipeline.stages.inference.worker.result_builder import (
     ResultBuilder,
 )
 from erasestream.schemas.clocks import Deadline
-from erasestream.schemas.errors import ErasestreamError, Refused, Unavailable
+from erasestream.schemas.errors import (
+    CertificateRefused,
+    ErasestreamError,
+    Refused,
+    Unavailable,
+)
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
@@ -239,9 +244,8 @@ def _certificate_renewal(tls: ssl.SSLContext, identity: Identity) -> Iterator[No
 
 def _is_loaded(tls: ssl.SSLContext, identity: Identity) -> bool:
     try:
-        tls.load_verify_locations(identity.ca)
-        tls.load_cert_chain(identity.certificate, identity.key)
-    except (OSError, ssl.SSLError):
+        identity.load_into(tls)
+    except CertificateRefused:
         return False  # the files are being replaced; the context keeps the old ones
     return True
 

@@ -19,7 +19,7 @@ import requests
 import requests.adapters
 
 from erasestream.schemas.clocks import Clock, Deadline
-from erasestream.schemas.errors import MissingCertificate, SealBroken
+from erasestream.schemas.errors import CertificateRefused, MissingCertificate, SealBroken
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2; TLS 1.3 has no others."""
@@ -34,7 +34,7 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     """Return the TLS context of a connection.
 
     `ca_file` is the only trusted authority; None: the public ones.
-    Raises `Refused` (missing_certificate) if the file cannot be read.
+    Raises `Refused` (missing_certificate, certificate_refused) naming the file.
     """
     if ca_file is None:
         public = ssl.create_default_context()
@@ -45,8 +45,11 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     private.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
         private.load_verify_locations(ca_file)
-    except OSError as error:
-        raise MissingCertificate("the bucket's CA") from error
+    except FileNotFoundError:
+        raise MissingCertificate(f"the bucket's CA: no file {ca_file}") from None
+    except OSError:  # an error of ssl, too
+        detail = f"the bucket's CA: {ca_file} holds no certificate in PEM form"
+        raise CertificateRefused(detail) from None
     return private
 
 

@@ -10,11 +10,11 @@ not match each other nothing is due.
 """
 
 import hashlib
-import ssl
 import threading
 import time
 
 from erasestream.schemas.clocks import Clock
+from erasestream.schemas.errors import CertificateRefused
 from erasestream.topics.kafka.tls import Identity
 
 LOOK_EVERY_S = 5.0
@@ -61,5 +61,5 @@ def _fingerprint(identity: Identity) -> bytes | None:
         parts = (identity.ca, identity.certificate, identity.key)
         digests = (hashlib.sha256(path.read_bytes()).digest() for path in parts)
         return b"".join(digests)
-    except (OSError, ssl.SSLError):
+    except (OSError, CertificateRefused):
         return None
