@@ -6,7 +6,7 @@ No clock and no randomness: callers pass both.
 import hashlib
 import hmac
 import re
-from typing import Annotated, NewType
+from typing import Annotated, NewType, TypeGuard
 
 from pydantic import StringConstraints
 
@@ -31,9 +31,11 @@ INVALID_ACCOUNT = AccountId("_invalid")
 """Reserved account of the failed results of uploads without a usable account."""
 
 
-def is_account(text: str) -> bool:
-    """Return whether the text is a well-formed account id and not the reserved one."""
-    return re.fullmatch(ACCOUNT_PATTERN, text) is not None and text != INVALID_ACCOUNT
+def is_account(text: object) -> TypeGuard[AccountId]:
+    """Return whether this is text, a well-formed account id, and not the reserved one."""
+    if not isinstance(text, str) or text == INVALID_ACCOUNT:
+        return False
+    return re.fullmatch(ACCOUNT_PATTERN, text) is not None
 
 
 def is_uuid(text: str) -> bool:
@@ -63,16 +65,17 @@ def new_upload_id(now_ms: int, random: bytes) -> UploadId:
     return UploadId(_uuid(now_ms.to_bytes(6, "big") + random[:10], 7))
 
 
-def idempotent_upload_id(lane: Lane, account: AccountId, key: str, time_ms: int) -> UploadId:
+def idempotent_upload_id(lane: Lane, account: AccountId, key: str, time_ms: int | None) -> UploadId:
     """Return the id of an upload that is the same on every retry: a UUIDv8 (RFC 9562, 5.8).
 
-    48 bits of the caller's time, then 74 bits of HMAC-SHA-256 over lane and account, keyed with
-    the hash of the caller's idempotency key.  The same four arguments always give the same id.
+    122 bits of HMAC-SHA-256 over lane and account, keyed with the hash of the caller's idempotency
+    key; with a time, 48 bits of it and 74 of these.  The same arguments always give the same id.
     """
     # Hashed first: HMAC pads short keys with zeros, so "k" and "k\0" would be one key.
     hashed = hashlib.sha256(key.encode()).digest()
     digest = hmac.digest(hashed, f"{lane}\0{account}".encode(), hashlib.sha256)
-    return UploadId(_uuid(time_ms.to_bytes(6, "big") + digest[:10], 8))
+    first = digest[10:16] if time_ms is None else time_ms.to_bytes(6, "big")
+    return UploadId(_uuid(first + digest[:10], 8))
 
 
 def upload_id_of_position(topic_id: str, partition: int, offset: int) -> UploadId:

@@ -7,7 +7,7 @@ are converted to pixels here and applied elsewhere.
 
 import re
 from enum import StrEnum
-from typing import Annotated, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -128,8 +128,14 @@ class OwnAlpha(StrEnum):
     CUT = "cut"
 
 
+_SizeName = Literal["auto", "full", "preview", "small", "regular", "medium", "hd"]
+
+
 class CutoutOptions(BaseModel):
-    """Options of one cut-out; the defaults suit most uses."""
+    """Options of one cut-out; the defaults suit most uses.
+
+    Raises `InvalidEvent` (invalid_options) for unknown and contradictory options.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -149,6 +155,31 @@ class CutoutOptions(BaseModel):
     """Quality of jpg (default 90) and of WebP, which is lossless without it."""
     edges: Edges = Edges.CLEAN
     own_alpha: OwnAlpha = OwnAlpha.AUTO
+
+    if TYPE_CHECKING:
+        # The names of the values are accepted, too.
+        def __init__(
+            self,
+            *,
+            format: OutputFormat | Literal["png", "webp", "jpg", "auto"] = OutputFormat.PNG,  # noqa: A002
+            channels: Channels | Literal["rgba", "alpha"] = Channels.RGBA,
+            size: Size | _SizeName = Size.AUTO,
+            max_dimension: int | None = None,
+            crop: bool = False,
+            crop_margin: str | None = None,
+            bg_color: str | None = None,
+            quality: int | None = None,
+            edges: Edges | Literal["clean", "as_is"] = Edges.CLEAN,
+            own_alpha: OwnAlpha | Literal["auto", "keep", "cut"] = OwnAlpha.AUTO,
+        ) -> None: ...
+
+    else:
+
+        def __init__(self, **options: object) -> None:
+            try:
+                super().__init__(**options)
+            except ValidationError as error:
+                raise InvalidEvent(describe_errors(error), code=Code.INVALID_OPTIONS) from None
 
     @field_validator("crop_margin")
     @classmethod

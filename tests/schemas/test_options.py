@@ -34,6 +34,13 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("asked", REFUSED, ids=str)
+def test_the_constructor_refuses_with_an_error_of_ours(asked: dict[str, object]) -> None:
+    with pytest.raises(InvalidEvent) as refused:
+        CutoutOptions(**asked)  # type: ignore[arg-type]
+    assert refused.value.code is Code.INVALID_OPTIONS
+
+
+@pytest.mark.parametrize("asked", REFUSED, ids=str)
 def test_unknown_and_contradictory_options_are_refused(asked: dict[str, object]) -> None:
     """With the code, and without the value in the message."""
     with pytest.raises(InvalidEvent) as refused:

@@ -22,7 +22,7 @@ from erasestream.schemas.ids import (
     new_upload_id,
 )
 from erasestream.schemas.image_formats import sniff_content_type
-from erasestream.schemas.options import CutoutOptions, describe_errors
+from erasestream.schemas.options import CutoutOptions
 
 Options = CutoutOptions | Mapping[str, object] | None
 """Options, their names and values, or None for the defaults."""
@@ -34,7 +34,7 @@ _DEFAULT_OPTIONS = CutoutOptions()
 
 def milliseconds(time: datetime) -> int:
     """Return whole milliseconds since 1970.  Raises `InvalidEvent` without a time zone."""
-    if time.tzinfo is None:
+    if getattr(time, "tzinfo", None) is None:
         raise InvalidEvent("a time without a time zone")
     since_1970 = (time - _EPOCH) // _MILLISECOND
     if not 0 <= since_1970 < 1 << 48:
@@ -42,13 +42,16 @@ def milliseconds(time: datetime) -> int:
     return since_1970
 
 
-def idempotent_id(lane: Lane, account: str, key: str, time: datetime) -> UploadId:
+def idempotent_id(
+    lane: Lane, account: AccountId, key: str, time: datetime | None = None
+) -> UploadId:
     """Return the id of an upload that is the same on every retry.  Raises `InvalidEvent`."""
     if not key:
         raise InvalidEvent("an empty idempotency_key")
+    time_ms = None if time is None else milliseconds(time)
     try:
-        return idempotent_upload_id(lane, AccountId(account), key, milliseconds(time))
-    except UnicodeEncodeError:
+        return idempotent_upload_id(lane, account, key, time_ms)
+    except (AttributeError, UnicodeEncodeError):
         raise InvalidEvent("idempotency_key is not valid text") from None
 
 
@@ -82,7 +85,7 @@ class UploadFactory:
             return Upload(
                 id=self._id(account, idempotency_key, idempotency_time),
                 time=self.now(),
-                account=AccountId(account),
+                account=account,
                 content_type=content_type,
                 reference=reference,
                 options=checked_options(options),
@@ -92,9 +95,9 @@ class UploadFactory:
             fields = sorted({str(e["loc"][0]) for e in error.errors() if e["loc"]})
             raise InvalidEvent(", ".join(fields)) from None  # without values
 
-    def _id(self, account: str, key: str | None, time: datetime | None) -> UploadId:
+    def _id(self, account: AccountId, key: str | None, time: datetime | None) -> UploadId:
         if key is not None:
-            return idempotent_id(self.lane, account, key, time or self.now())
+            return idempotent_id(self.lane, account, key, time)
         if time is not None:
             raise InvalidEvent("idempotency_time without idempotency_key")
         return new_upload_id(milliseconds(self.now()), self.random(10))
@@ -107,9 +110,10 @@ def checked_options(options: Options) -> CutoutOptions:
     if isinstance(options, CutoutOptions):
         return options
     try:
-        return CutoutOptions.model_validate(dict(options))
-    except ValidationError as error:
-        raise InvalidEvent(describe_errors(error), code=Code.INVALID_OPTIONS) from None
+        named = dict(options)
+        return CutoutOptions.model_validate(named)
+    except (TypeError, ValueError):
+        raise InvalidEvent("options", code=Code.INVALID_OPTIONS) from None
 
 
 def _checked_content_type(image: bytes) -> str:

@@ -52,6 +52,12 @@ def test_the_largest_image_is_accepted() -> None:
         ({"reference": "\ud800"}, Code.INVALID_EVENT),
         ({"options": {"format": "gif"}}, Code.INVALID_OPTIONS),
         ({"options": {"fromat": "png"}}, Code.INVALID_OPTIONS),
+        ({"options": {17: "png"}}, Code.INVALID_OPTIONS),
+        ({"options": "webp"}, Code.INVALID_OPTIONS),
+        ({"account": 17}, Code.INVALID_ACCOUNT),
+        ({"account": None}, Code.INVALID_ACCOUNT),
+        ({"idempotency_key": 17}, Code.INVALID_EVENT),
+        ({"idempotency_key": "k", "idempotency_time": "now"}, Code.INVALID_EVENT),
         ({"options": {"crop_margin": "5px"}}, Code.INVALID_OPTIONS),
         ({"options": {"format": "png", "quality": 90}}, Code.INVALID_OPTIONS),
         ({"idempotency_key": ""}, Code.INVALID_EVENT),
@@ -112,18 +118,20 @@ def keyed_id(
     return by.build(PNG, account=account, idempotency_key=key, idempotency_time=time).id
 
 
-def test_the_same_key_and_time_give_the_same_id() -> None:
-    """A retry on the next day; another lane, account, key or time gives another id."""
+@pytest.mark.parametrize("time", [None, NOW])
+def test_the_same_key_gives_the_same_id(time: datetime | None) -> None:
+    """On the next day, too; another lane, account, key or time gives another id."""
     today, tomorrow = factory(), factory(now=NOW + timedelta(days=1))
-    first = keyed_id(today)
-    assert keyed_id(tomorrow, time=NOW) == first
+    first = keyed_id(today, time=time)
+    assert keyed_id(tomorrow, time=time) == first
     others = {
-        keyed_id(tomorrow),
-        keyed_id(factory("bulk")),
-        keyed_id(today, account="acct-18"),
-        keyed_id(today, "row-2"),
+        keyed_id(today, time=NOW + timedelta(days=1)),
+        keyed_id(factory("bulk"), time=time),
+        keyed_id(today, account="acct-18", time=time),
+        keyed_id(today, "row-2", time=time),
     }
     assert len(others | {first}) == 5
+    assert first[14] == "8"
 
 
 def test_the_time_zone_of_the_key_does_not_matter() -> None:
