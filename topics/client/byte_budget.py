@@ -60,13 +60,21 @@ class ByteBudget:
         with self._changed:
             self._used -= size
             self._grant()
-            if self._used == 0:
-                self._changed.notify_all()
+            self._changed.notify_all()
 
     def wait_empty(self, timeout_s: float) -> bool:
         """Return whether everything was released within this time."""
         with self._changed:
             return self._changed.wait_for(lambda: self._used == 0, timeout_s)
+
+    def wait_for_release(self, timeout_s: float) -> None:
+        """Wait for a release, or the timeout.
+
+        Releases get through even if a signal handler calls this that has interrupted another
+        method: the wait gives the lock back, however often its thread holds it.
+        """
+        with self._changed:
+            self._changed.wait(timeout_s)
 
     def _grant(self) -> None:
         while self._waiting:

@@ -2,9 +2,12 @@
 
 Delivery: an upload with a `Receipt` is on the brokers, in as many replicas as their durability
 demands, and yields exactly one result.  An upload that raised `Unavailable` after it was sent
-*may* have been appended; sent again with the same idempotency key and time it has the same id,
-and consumers of results deduplicate by id.
+*may* have been appended; sent again with the same idempotency key it has the same id, and
+consumers of results deduplicate by id.
 
+* An upload that was given up is reported: through its future, or, if that was not looked at, when
+  its producer is closed.  A program that ends without closing has 10 s to deliver what waits; then
+  it writes to standard error how many uploads are lost, and exits with status 120.
 * Every in-sync replica must acknowledge; retries inside the library append once.
 * Uploads have no key, and their order is not guaranteed.
 * The bytes that wait to be sent are bounded; beyond the bound, callers wait.
@@ -13,18 +16,22 @@ and consumers of results deduplicate by id.
 
 import asyncio
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
 from typing import Self
 
 from erasestream.schemas.clocks import WallClock
-from erasestream.schemas.errors import ClientClosed
+from erasestream.schemas.errors import ClientClosed, ErasestreamError
 from erasestream.schemas.ids import Lane
+from erasestream.topics.client.image_source import ImageSource, read_image
+from erasestream.topics.client.sent_upload import Receipt
 from erasestream.topics.client.upload_builder import Options, UploadFactory
-from erasestream.topics.client.upload_sender import Receipt, SendingLimits, UploadSender
+from erasestream.topics.client.upload_sender import SendingLimits, UploadSender
 from erasestream.topics.kafka.connection import Cluster
 
 __all__ = ["AsyncUploadProducer", "Receipt", "SendingLimits", "UploadProducer"]
@@ -50,7 +57,8 @@ class UploadProducer:
 
     The constructor checks with the brokers that this role may write, and raises `Refused`
     (missing_certificate, certificate_refused, not_authorized, missing_topic) or `Unavailable`.
-    Leaving the block waits until every upload is acknowledged or has failed.
+    Leaving the block waits until every upload is acknowledged or has failed, and raises the error
+    of uploads that failed and whose futures were not looked at.
     """
 
     def __init__(
@@ -67,7 +75,7 @@ class UploadProducer:
 
     def send(
         self,
-        image: bytes,
+        image: ImageSource,
         *,
         account: str,
         reference: str | None = None,
@@ -77,19 +85,21 @@ class UploadProducer:
     ) -> Future[Receipt]:
         """Send an image; the future is done once the brokers have acknowledged it.
 
-        The same account, `idempotency_key` and `idempotency_time` (default: now) give the
-        upload the same id on every retry.  `reference`, 1 to 128 characters of your own, is
-        returned with the result.
+        `image` is the image's own bytes, the path of its file, or a file that is open for reading
+        bytes.  The same account and `idempotency_key` give the upload the same id on every retry;
+        with an `idempotency_time`, the same three do.  `reference`, 1 to 128 characters of your
+        own, is returned with the result.
 
-        Raises at once: `InvalidImage` (empty, too_large, unsupported_format), `InvalidEvent`
-        (invalid_account, invalid_options, invalid_event), `Unavailable` (queue_full) after
+        Raises at once: `InvalidImage` (empty, too_large, unsupported_format, missing_file,
+        unreadable_file), `InvalidEvent` (invalid_account, invalid_options, invalid_event),
+        `Unavailable` (queue_full) after
         `limits.max_wait_s` without room, `Refused` (closed, used_after_fork).
         Through the future: `Unavailable`, `Refused`.  The future's callbacks run in the
         producer's thread and must be short.
         """
         self._sender.check_usable()
         upload = self._factory.build(
-            image,
+            read_image(image),
             account=account,
             reference=reference,
             options=options,
@@ -110,8 +120,18 @@ class UploadProducer:
         self._sender.flush(self._sender.limits.delivery_s if timeout_s is None else timeout_s)
 
     def close(self) -> None:
-        """Wait until every future is done, then disconnect.  Idempotent."""
-        self._sender.close()
+        """Wait `limits.close_s` for acknowledgements, give up the rest, then disconnect.
+
+        From any thread, or from a signal handler.  Idempotent.
+        Raises the error of uploads that failed and whose futures were not looked at.
+        """
+        self._sender.close(self._sender.limits.close_s)
+
+    def __del__(self) -> None:
+        # Uploads that wait are delivered, and then the sender's thread closes its client.
+        sender: UploadSender | None = getattr(self, "_sender", None)  # None: it did not open
+        if sender is not None and not sender.is_closed:
+            _warn_unclosed(self)
 
     def __enter__(self) -> Self:
         return self
@@ -122,7 +142,11 @@ class UploadProducer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        if error is None:
+            self._sender.close(self._sender.limits.delivery_s)
+            return
+        with _noting(error):
+            self.close()
 
 
 class AsyncUploadProducer:
@@ -153,15 +177,32 @@ class AsyncUploadProducer:
         self._connect = partial(UploadSender, cluster, lane, limits=self._limits)
         self._factory = UploadFactory(lane=lane, now=now, random=random)
         self._opened: UploadSender | None = None
+        self._closed = False
 
     async def open(self) -> Self:
-        """Connect.  Raises as the constructor of `UploadProducer`."""
-        self._opened = await asyncio.to_thread(self._connect)
+        """Connect.  Raises as the constructor of `UploadProducer`, and `Refused` (closed).
+
+        Idempotent.  If it is cancelled, the connection is closed as soon as it is made.
+        """
+        self._check_open()
+        if self._opened is not None:
+            return self
+        opened = await asyncio.to_thread(self._connect)
+        try:
+            self._check_open()
+        except ClientClosed:
+            await asyncio.to_thread(opened.close, 0.0)
+            raise
+        self._opened = opened
         return self
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClientClosed
 
     async def send(
         self,
-        image: bytes,
+        image: ImageSource,
         *,
         account: str,
         reference: str | None = None,
@@ -172,8 +213,9 @@ class AsyncUploadProducer:
         """Send an image and await its acknowledgement.  Raises as `UploadProducer.send`."""
         sender = self._sender
         sender.check_usable()
+        data = image if isinstance(image, bytes) else await asyncio.to_thread(read_image, image)
         upload = self._factory.build(
-            image,
+            data,
             account=account,
             reference=reference,
             options=options,
@@ -188,9 +230,21 @@ class AsyncUploadProducer:
         return await asyncio.wrap_future(sender.send(prepared))
 
     async def close(self) -> None:
-        """Wait until every upload is acknowledged or has failed, then disconnect."""
+        """Wait `limits.close_s` for acknowledgements, give up the rest, then disconnect.
+
+        Idempotent.  Raises the error of uploads that failed and that no task awaited to the end.
+        """
+        await self._close(self._limits.close_s)
+
+    async def _close(self, timeout_s: float) -> None:
+        self._closed = True
         if self._opened is not None:
-            await asyncio.to_thread(self._opened.close)
+            await asyncio.to_thread(self._opened.close, timeout_s)
+
+    def __del__(self) -> None:
+        opened: UploadSender | None = getattr(self, "_opened", None)
+        if opened is not None and not opened.is_closed:
+            _warn_unclosed(self)
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -201,10 +255,29 @@ class AsyncUploadProducer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.close()
+        if error is None:
+            await self._close(self._limits.delivery_s)
+            return
+        with _noting(error):
+            await self.close()
 
     @property
     def _sender(self) -> UploadSender:
+        self._check_open()
         if self._opened is None:
             raise ClientClosed("use `async with`, or await open() first")
         return self._opened
+
+
+def _warn_unclosed(producer: object) -> None:
+    message = f"unclosed {type(producer).__name__}: close it, or use a with block"
+    warnings.warn(message, ResourceWarning, source=producer, stacklevel=3)
+
+
+@contextmanager
+def _noting(error: BaseException) -> Iterator[None]:
+    """Add the failure of closing to the error that ended the block."""
+    try:
+        yield
+    except ErasestreamError as failure:
+        error.add_note(str(failure))

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
@@ -37,6 +36,7 @@ from erasestream.topics.catalog.topic_names import (
     uploads_of,
 )
 from erasestream.topics.client.byte_budget import ByteBudget
+from erasestream.topics.client.sent_upload import Receipt, SentUpload, UnseenFailures
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
@@ -45,8 +45,8 @@ from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.producer.delivery import Appended, DeliveryOutcomes
 from erasestream.topics.kafka.producer.producer_pool import ProducerPool
 
-_PURGE_S = 5.0
-"""Longest wait for the callbacks of purged records."""
+_ATTEMPT_S = 60.0
+"""Longest wait for a broker's answer, of all that a long `delivery_s` leaves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,27 +62,21 @@ class SendingLimits:
 
     Once one upload has waited for this long, all waiting uploads are given up with it.
     """
+    close_s: float = 15.0
+    """Longest wait of `close` for acknowledgements; it gives up the rest, which takes at most 5 s.
+
+    Without an error, a `with` block waits for `delivery_s`.
+    """
     readiness_s: float = 15.0
     """Longest wait for the brokers' first answer."""
 
     def __post_init__(self) -> None:
+        if self.delivery_s <= 0:
+            raise Refused("delivery_s must be positive")
         if self.max_queued_bytes < MAX_UPLOAD_RECORD_BYTES:
             raise Refused(
                 f"max_queued_bytes must be at least {MAX_UPLOAD_RECORD_BYTES}, one upload"
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Receipt:
-    """Position of an upload, and when the broker appended it: its 24 hours start there.
-
-    `offset` is -1 if a retry found the record appended already, without its offset.
-    """
-
-    upload_id: UploadId
-    partition: int
-    offset: int
-    appended_at: datetime
 
 
 class PreparedUpload(NamedTuple):
@@ -103,6 +97,7 @@ class UploadSender:
         self._process = os.getpid()
         self._closed = False
         self._budget = ByteBudget(limits.max_queued_bytes)
+        self._unseen = UnseenFailures()
         role = lane_role(lane, LaneRole.PRODUCER)
         connection = Connection(cluster=cluster, role=role)
         with Admin(connection, timeout_s=limits.readiness_s) as admin:
@@ -123,6 +118,11 @@ class UploadSender:
             raise UsedAfterFork
         if self._closed:
             raise ClientClosed
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed, or belongs to another process."""
+        return self._closed or os.getpid() != self._process
 
     def prepare(self, upload: Upload) -> PreparedUpload:
         """Encode an upload."""
@@ -151,12 +151,11 @@ class UploadSender:
         detail = f"{self._topic}: no room within {self.limits.max_wait_s:g} s"
         return Unavailable(detail, code=Code.QUEUE_FULL)
 
-    def send(self, prepared: PreparedUpload) -> Future[Receipt]:
+    def send(self, prepared: PreparedUpload) -> SentUpload:
         """Give the record to librdkafka.  Its room must have been granted."""
-        receipt: Future[Receipt] = Future()
-        receipt.set_running_or_notify_cancel()  # a sent record cannot be cancelled
+        sent = SentUpload(self._unseen)
         # Without the record itself: librdkafka has a copy, and ours would stay until it is sent.
-        delivered = partial(self._delivered, receipt, prepared.upload_id, prepared.size)
+        delivered = partial(self._delivered, sent, prepared.upload_id, prepared.size)
         try:
             self.check_usable()
             with self._outcomes.translating():
@@ -168,34 +167,32 @@ class UploadSender:
             if isinstance(error, BufferError):
                 raise self._queue_full() from error
             raise
-        return receipt
+        return sent
 
     def flush(self, timeout_s: float) -> None:
         """Wait until every future is done.  Raises `Unavailable` after the timeout."""
         self.check_usable()
-        self._wait_empty(timeout_s)
+        if not self._budget.wait_empty(timeout_s):
+            detail = f"{self._topic}: {self._budget.used} bytes wait after {timeout_s:g} s"
+            raise self._outcomes.errors.explain(detail)
 
-    def close(self) -> None:
-        """Wait until every future is done, then disconnect.  Idempotent."""
+    def close(self, timeout_s: float) -> None:
+        """Wait for acknowledgements, give up the rest, then disconnect.  Idempotent.
+
+        Raises the error of uploads that failed and whose futures were not looked at.
+        """
         if os.getpid() != self._process:
             raise UsedAfterFork
         if self._closed:
             return
         self._closed = True
-        try:
-            # Every record is acknowledged or given up within this time.
-            self._wait_empty(self.limits.delivery_s + _PURGE_S)
-        finally:
-            self._clients.close()
-
-    def _wait_empty(self, timeout_s: float) -> None:
-        if not self._budget.wait_empty(timeout_s):
-            detail = f"{self._topic}: {self._budget.used} bytes wait after {timeout_s:g} s"
-            raise self._outcomes.errors.explain(detail)
+        self._clients.close(timeout_s, wait=self._budget.wait_for_release)
+        if (failure := self._unseen.take()) is not None:
+            raise failure
 
     def _delivered(
         self,
-        receipt: Future[Receipt],
+        sent: SentUpload,
         upload_id: UploadId,
         size: int,
         outcome: Appended | ErasestreamError,
@@ -203,9 +200,9 @@ class UploadSender:
         """Complete an upload's future; called by the thread of its client."""
         try:
             if isinstance(outcome, ErasestreamError):
-                receipt.set_exception(outcome)
+                sent.fail(outcome)
             else:
-                receipt.set_result(
+                sent.set_result(
                     Receipt(
                         upload_id=upload_id,
                         partition=outcome.partition,
@@ -218,7 +215,7 @@ class UploadSender:
 
 
 def _settings(connection: Connection, errors: ClientErrorState, limits: SendingLimits) -> Settings:
-    attempt_ms = int(limits.delivery_s * 1000 / 3)
+    attempt_ms = max(10, int(min(_ATTEMPT_S, limits.delivery_s / 3) * 1000))
     return connection.settings(
         errors,
         acks="all",

@@ -133,9 +133,10 @@ def test_a_missing_acknowledgement_is_unavailable(kafka: KafkaFixture, lane: Lan
             late = producer.send(PNG, account="a")
             with pytest.raises(Unavailable) as caught:
                 late.result(TIMEOUT_S)
-            producer.send(PNG, account="a")
+            another = producer.send(PNG, account="a")
             with pytest.raises(Unavailable, match="wait after"):
                 producer.flush(0.0)
+        another.exception(TIMEOUT_S)  # it may be given up, too
         assert caught.value.code is Code.BROKER_UNAVAILABLE
         assert uploads_of(lane) in caught.value.sentence
         upload_until_acknowledged(producer)

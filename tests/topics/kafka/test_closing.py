@@ -212,7 +212,7 @@ def test_a_replaced_client_of_the_pool_closes_itself(kafka: KafkaFixture, lane: 
         replaced.is_broken = True  # as after a fatal error
         pool.produce(uploads_of(lane), WIRE, lambda _error, _message: delivered.release())
         assert delivered.acquire(timeout=DEADLINE_S)
-        replaced.join()
+        replaced._thread.join()
         assert len(pool._opened) <= 2
         assert not before.threads <= resources().threads
     pool.close()

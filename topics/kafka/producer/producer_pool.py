@@ -5,7 +5,8 @@ Rules, all of them:
 * Records go to the current client.  It is replaced if the certificate was renewed, or if it broke:
   it met a fatal error, lost its brokers or gave records up.
 * A replaced client gets no more records.  Its thread closes it once all that it has are
-  acknowledged or given up.
+  acknowledged or given up.  The same holds for the clients of a pool that was dropped unclosed.
+* At the end of the program `program_end.py` waits for all clients that are not closed.
 * A record is given up here and not by librdkafka.  When librdkafka gives one up, or one is refused,
   it renumbers all others, of all partitions, even those that a broker may have already: sent again
   under another number they are appended twice (seen with 2.15;
@@ -24,14 +25,19 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.codec.cloudevents import Wire
+from erasestream.schemas.errors import ClientClosed
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Settings
 from erasestream.topics.kafka.errors import is_fatal, kafka_error
+from erasestream.topics.kafka.producer import program_end
 from erasestream.topics.kafka.producer.closing import close_producer
 from erasestream.topics.kafka.replaceable_client import ReplaceableClient
 
+CLOSE_S = 5.0
+"""Longest wait of `close` for the outcomes of given-up records, and for the end of the threads."""
 _POLL_S = 0.1
+_CLOSE_POLL_S = 0.01
 
 Delivered = Callable[[KafkaError | None, Message], None]
 """Takes a record's outcome, in the thread of its client."""
@@ -63,8 +69,7 @@ class ProducerPool:
         self._opened = opened
         self._certificate = certificate
         self._clients = ReplaceableClient(open_client, _Client.retire)
-        # For pools that are never closed: no thread may be in librdkafka when Python exits.
-        weakref.finalize(self, _abandon, opened)
+        weakref.finalize(self, _retire, opened).atexit = False
 
     def produce(self, topic: str, wire: Wire, delivered: Delivered) -> None:
         """Queue a record.  Raises what the library raises, and `ClientClosed`."""
@@ -76,21 +81,32 @@ class ProducerPool:
         with self._clients.use() as client:
             client.produce(topic, wire, delivered)
 
-    def close(self) -> None:
-        """Give up every record that waits, close the clients and end their threads.  Idempotent.
+    def close(self, timeout_s: float = 0.0, *, wait: Callable[[float], None] = time.sleep) -> None:
+        """Wait for acknowledgements, give up the rest, close the clients and end their threads.
 
-        All outcomes are passed on when it returns.
+        All outcomes are passed on when it returns, at the latest `CLOSE_S` after the timeout.
+        A signal handler may call it that has interrupted `produce`; the thread then ends after
+        the handler.  `wait` must not block the callbacks for outcomes.
         """
         self._clients.close()
+        deadline = Deadline(timeout_s, time.monotonic)
+        while self._is_waiting() and not deadline.has_passed:
+            wait(_CLOSE_POLL_S)
         for client in self._opened:
             client.give_up()
-        for client in self._opened:
-            client.join()
+        deadline = Deadline(CLOSE_S, time.monotonic)
+        while any(client.is_running for client in self._opened) and not deadline.has_passed:
+            if self._clients.is_lent_to_caller and not self._is_waiting():
+                return
+            wait(_CLOSE_POLL_S)
+
+    def _is_waiting(self) -> bool:
+        return any(client.waiting for client in self._opened)
 
 
-def _abandon(clients: "list[_Client]") -> None:
+def _retire(clients: "list[_Client]") -> None:
     for client in clients:
-        client.abandon()
+        client.retire()
 
 
 class _Record:
@@ -105,8 +121,10 @@ class _Record:
 
     def answered(self, error: KafkaError | None, message: Message) -> None:
         """Pass the outcome on."""
-        self.is_done = True
-        self._delivered(error, message)
+        try:
+            self._delivered(error, message)
+        finally:
+            self.is_done = True
 
 
 class _Client:
@@ -118,6 +136,7 @@ class _Client:
         self.is_broken = False
         """Unusable for further records."""
         self._is_retired = self._gives_up = self._is_abandoned = False
+        self.name = name
         self._delivery_s = delivery_s
         self._broker_loss = broker_loss
         self._records: deque[_Record] = deque()
@@ -129,14 +148,22 @@ class _Client:
         except BaseException:
             close_producer(self._producer)
             raise
+        program_end.opened(self)
 
     @property
     def is_running(self) -> bool:
         """Whether it is not closed."""
         return self._thread.is_alive()
 
+    @property
+    def waiting(self) -> int:
+        """Number of records whose outcome is not passed on."""
+        return sum(not record.is_done for record in list(self._records))
+
     def produce(self, topic: str, wire: Wire, delivered: Delivered) -> None:
         """Queue a record.  Raises what the library raises."""
+        if self._gives_up:
+            raise ClientClosed  # a signal handler closed us after the client was lent
         record = _Record(delivered, Deadline(self._delivery_s, time.monotonic))
         self._records.append(record)
         try:
@@ -161,10 +188,6 @@ class _Client:
         """End the thread without closing."""
         self._is_abandoned = True
 
-    def join(self) -> None:
-        """Wait until the thread has ended."""
-        self._thread.join()
-
     def _serve(self) -> None:
         """Serve acknowledgements until retired and empty.
 
@@ -181,6 +204,7 @@ class _Client:
                 self._producer.purge()
             if self._is_retired and not len(self._producer):
                 close_producer(self._producer)
+                program_end.closed(self)
                 return
 
     def _is_overdue(self) -> bool:
