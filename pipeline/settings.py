@@ -3,10 +3,12 @@
 Read from a TOML file (`erasestream.toml`, or the path in `ERASESTREAM_SETTINGS`), then from
 environment variables such as `ERASESTREAM_KAFKA__IDENTITIES`, which take precedence.  Secrets
 are files whose paths are set here.  Unknown names are refused, and no host, bucket or key has a
-default.
+default.  A variable that only begins like ours is another program's, and is warned of.
 """
 
+import logging
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +31,8 @@ from erasestream.topics.catalog.quotas import LaneQuota
 from erasestream.topics.catalog.retention_budget import BrokerTimes, LaneTimes, Policy
 from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S
 from erasestream.topics.kafka.connection import Cluster
+
+log = logging.getLogger(__name__)
 
 PREFIX = "ERASESTREAM_"
 SETTINGS_VARIABLE = f"{PREFIX}SETTINGS"
@@ -124,7 +128,8 @@ class InferenceSettings(Section):
     models: Path
     model: str = "isnet"
     children: PositiveInt | None = None
-    """Child processes of the worker; by default one per core."""
+    """Child processes of the worker; by default one for each processor that it may use, quotas
+    included."""
     deadline: Annotated[timedelta, Field(gt=timedelta(0), le=MAX_DEADLINE)] = timedelta(seconds=20)
     """Time for a small image; the largest that is accepted has three times as long, others between.
 
@@ -264,11 +269,32 @@ def load(path: Path | None = None) -> Settings:
         raise Refused(f"settings: {error}") from None
 
 
+_SERVICE_LINK = re.compile(
+    r"\w+_(SERVICE_HOST=.*|SERVICE_PORT(_\w+)?=\d+|PORT=\w+://.*"
+    r"|PORT_\d+_(TCP|UDP|SCTP)(=\w+://.*|_(PROTO|PORT|ADDR)=.*))",
+    re.DOTALL,
+)
+"""Kubernetes sets these in every container for a Service: it may be called `erasestream-kafka`."""
+
+
 def _check_variables(environment: Mapping[str, str]) -> None:
-    """Refuse unknown variables: pydantic-settings ignores misspelt ones silently."""
-    ours = {name for name in environment if name.upper().startswith(PREFIX)}
-    sections = {PREFIX + field.upper() for field in Settings.model_fields}
-    known = {SETTINGS_VARIABLE, CACHE_VARIABLE, *sections}
-    unknown = sorted(name for name in ours if name.upper().partition("__")[0] not in known)
-    if unknown:
-        raise Refused(f"settings: no setting is called {', '.join(unknown)}")
+    """Refuse misspelt settings, which pydantic-settings ignores silently; warn of others."""
+    known = {SETTINGS_VARIABLE, CACHE_VARIABLE, *_SECTIONS}
+    misspelt = []
+    for name, value in sorted(environment.items()):
+        upper = name.upper()
+        if not upper.startswith(PREFIX) or upper.partition("__")[0] in known:
+            continue
+        if _is_meant_as_setting(upper) and not _SERVICE_LINK.fullmatch(f"{upper}={value}"):
+            misspelt.append(name)
+        else:
+            log.warning("unknown_variable", extra={"reason": f"no setting is called {name}"})
+    if misspelt:
+        raise Refused(f"settings: no setting is called {', '.join(misspelt)}")
+
+
+def _is_meant_as_setting(name: str) -> bool:
+    return "__" in name or any(name.startswith(f"{section}_") for section in _SECTIONS)
+
+
+_SECTIONS = tuple(PREFIX + field.upper() for field in Settings.model_fields)

@@ -4,6 +4,7 @@ Protects the process's memory before anything else, names the extra to install i
 and prints every error as one sentence.
 """
 
+import logging
 import sys
 
 from erasestream.pipeline.runtime.memory_protection import forbid_core_dumps
@@ -34,6 +35,7 @@ LEFT_OUT = {"erasestream.pipeline.demo", "erasestream.pipeline.devstack"}
 def main() -> None:
     """Run the command line."""
     forbid_core_dumps()
+    _show_reasons()
     try:
         from erasestream.pipeline.cli.app import app
 
@@ -50,6 +52,13 @@ def main() -> None:
 
         sys.stderr.write(f"{error.code}: {error.sentence}\n")
         sys.exit(status_of(error))
+
+
+def _show_reasons() -> None:
+    """Add the reason to the warnings of commands, which set up no log (stages do)."""
+    if logging.lastResort is not None:
+        text = logging.Formatter("%(message)s: %(reason)s", defaults={"reason": ""})
+        logging.lastResort.setFormatter(text)
 
 
 def _extra(missing: str) -> str:

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import typer
 
+from erasestream.pipeline.runtime.json_logging import log_to_stderr
 from erasestream.pipeline.runtime.runner import Stage, run
 from erasestream.pipeline.settings import Settings, load
 from erasestream.topics.catalog.roles import ERASER, PURGER, ROUTER, SINK, Role
@@ -18,6 +19,7 @@ def infer() -> None:
     """Remove backgrounds: uploads in, cut-outs out (extra worker)."""
     from erasestream.pipeline.bootstrap.inference import run_inference
 
+    log_to_stderr()
     raise typer.Exit(run_inference(load()))
 
 
@@ -52,6 +54,7 @@ def erase() -> None:
 def _run(
     name: str, build: Callable[[Settings, Event], AbstractContextManager[Stage]], role: Role
 ) -> NoReturn:
+    log_to_stderr()
     settings = load()
     stage = settings.stage
     renewals: list[CertificateWatcher] = []

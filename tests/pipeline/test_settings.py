@@ -107,16 +107,48 @@ def test_unknown_names_in_the_file_are_refused(tmp_path: Path, addition: str, na
     [
         ("ERASESTREAM_LIFETIME__PROMISE", "ERASESTREAM_LIFETIME__PROMISE"),
         ("ERASESTREAM_LIFETIMES_PROMISE", "ERASESTREAM_LIFETIMES_PROMISE"),
-        ("erasestream_promise", "erasestream_promise"),
+        ("erasestream_stage_instance", "erasestream_stage_instance"),
+        ("ERASESTREAM_STAGE_HEALTH_PORT", "ERASESTREAM_STAGE_HEALTH_PORT"),
         ("ERASESTREAM_KAFKA__IDENTITY", "kafka.identity"),
     ],
 )
 def test_unknown_variables_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, named: str
 ) -> None:
-    """Also those that pydantic-settings ignores because they match no section."""
+    """Also those that pydantic-settings ignores because they lack the second underscore."""
     monkeypatch.setenv(variable, SECRET)
     assert named in refusal(file(tmp_path)).detail
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ERASESTREAM_METRICS_PORT", "tcp://10.0.0.1:9090"),
+        ("ERASESTREAM_METRICS_SERVICE_HOST", "10.0.0.1"),
+        ("ERASESTREAM_PORT", "tcp://10.0.0.1:80"),
+        ("ERASESTREAM_KAFKA_PORT", "tcp://10.0.0.1:9093"),
+        ("ERASESTREAM_KAFKA_PORT_9093_TCP", "tcp://10.0.0.1:9093"),
+        ("ERASESTREAM_KAFKA_PORT_9093_TCP_PROTO", "tcp"),
+        ("ERASESTREAM_KAFKA_PORT_9093_TCP_ADDR", "10.0.0.1"),
+        ("ERASESTREAM_KAFKA_SERVICE_HOST", "10.0.0.1"),
+        ("ERASESTREAM_KAFKA_SERVICE_PORT", "9093"),
+        ("ERASESTREAM_KAFKA_SERVICE_PORT_TLS", "9093"),
+        ("ERASESTREAM_STAGE_PORT", "udp://[fd00::1]:80"),
+        ("erasestream_promise", SECRET),
+    ],
+)
+def test_variables_of_other_programs_are_warned_of(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    variable: str,
+    value: str,
+) -> None:
+    """Kubernetes sets such for each Service, also for one that is called like a section."""
+    monkeypatch.setenv(variable, value)
+    assert load(file(tmp_path)).lanes
+    (record,) = caplog.records
+    assert record.__dict__["reason"] == f"no setting is called {variable}"
 
 
 def test_variables_of_the_commands_are_known(
