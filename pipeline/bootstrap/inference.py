@@ -1,7 +1,6 @@
 """Run the inference stage.  Faust runs its loop and its signal handlers, not `runtime.runner`."""
 
 import logging
-import os
 import signal
 import ssl
 import sys
@@ -11,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from threading import Event, Thread
 
+from erasestream.pipeline.runtime.cpu_quota import usable_processors
 from erasestream.pipeline.runtime.health import Health
 from erasestream.pipeline.runtime.json_logging import log_to_stderr
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
@@ -114,7 +114,7 @@ def inference_stage(
     with ExitStack() as opened:
         admin = opened.enter_context(Admin(connection, timeout_s=settings.stage.answer_timeout_s))
         _check(admin, catalog.lane_names)
-        children = inference.children or len(os.sched_getaffinity(0))
+        children = inference.children or usable_processors()
         models = _models_of(settings.lanes, inference)
         pools = {
             installed.folder: _process_pool(inference, installed, children, slow_images)
