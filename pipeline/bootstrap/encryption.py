@@ -43,6 +43,7 @@ def encryption_stage(settings: Settings, stopping: Event) -> Iterator[Encryption
         images = opened.enter_context(open_images(storage, SINK))
         vault = opened.enter_context(open_vault(storage, SINK))
         keys = KeyVault(store=vault, keyring=LocalKeyring(storage.keyring), clock=time.monotonic)
+        keys.check_keyring()
         view = opened.enter_context(consent_view(connection, catalog))
         queue = WorkQueue(
             connection=connection, topics=[RETAINED], instance=settings.stage.instance

@@ -6,7 +6,7 @@ Nothing is written before it is sealed.  A redelivered record is sealed again an
 already exists: that is success, and needs no right to read.
 """
 
-from erasestream.schemas.errors import AlreadyExists
+from erasestream.schemas.errors import AlreadyExists, ErasestreamError
 from erasestream.schemas.events.images import Retained
 from erasestream.schemas.ids import GrantId
 from erasestream.sinks.buckets.object_store import ObjectStore
@@ -29,6 +29,14 @@ class EncryptionSink:
         self._store = store
         self._vault = vault
         self._namer = ObjectNamer(name_key)
+
+    def can_seal(self) -> bool:
+        """Return whether the master key can be read, as of now."""
+        try:
+            self._vault.check_keyring()
+        except ErasestreamError:
+            return False
+        return True
 
     def store(self, event: Retained) -> StoredName:
         """Seal the picture under its grant's key and create its object.  Idempotent.

@@ -151,6 +151,10 @@ class KeyVault(KeyVaultReader):
         self._store = store
         self._random = random
 
+    def check_keyring(self) -> None:
+        """Wrap a key that is not used.  Raises `Refused` or `Unavailable` if that cannot be."""
+        self._keyring.wrap(bytes(KEY_BYTES), b"")
+
     def key(self, grant: GrantId) -> bytes:
         """Return the grant's key; a put under it must begin within 5 s.
 

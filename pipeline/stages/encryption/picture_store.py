@@ -47,6 +47,10 @@ class PictureStore:
         self.counts.update(stored)
         self._retry.call(lambda: self._recheck_markers(event.grant for event in kept))
 
+    def can_seal(self) -> bool:
+        """Return whether the master key can be read, as of now."""
+        return self._sink.can_seal()
+
     def close(self) -> None:
         """Stop the threads."""
         self._pool.shutdown(cancel_futures=True)

@@ -89,8 +89,8 @@ class EncryptionStage:
         self._queue.commit_below(self._held.to_commit())
 
     def is_ready(self) -> bool:
-        """Return whether the group has answered."""
-        return self._queue.has_joined
+        """Return whether the group has answered, and the master key can be read."""
+        return self._queue.has_joined and self._store.can_seal()
 
     def quarantined(self) -> list[QuarantinedPartition]:
         """Return the partitions with a record that cannot be read."""

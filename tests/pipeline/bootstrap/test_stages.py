@@ -3,11 +3,13 @@
 Threads, sockets and files are counted before and after; on a real broker and a real bucket.
 """
 
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer
@@ -25,7 +27,7 @@ from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.pipeline.stages.purge.stage import PurgerStage
 from erasestream.pipeline.stages.routing.router import Router
 from erasestream.pipeline.stages.routing.stage import RouterStage
-from erasestream.schemas.errors import InvariantBroken, Unavailable
+from erasestream.schemas.errors import InvariantBroken, Refused, Unavailable
 from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.images.image_writer import EncryptionSink
 from erasestream.sinks.keys.key_vault import KeyVault
@@ -36,6 +38,7 @@ from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.group_offsets import GroupOffsets
 from erasestream.topics.kafka.transaction.loop import TransactionalLoop
+from tests.flow.waiting import eventually
 from tests.leaks import ConstructionFault, check_each_construction_fails, no_leak
 
 Open = Callable[[Settings, threading.Event], AbstractContextManager[Stage]]
@@ -160,6 +163,27 @@ def test_a_renewed_certificate_closes_the_parts_of_before(
     first, second = stages
     assert first is not second
     assert closed == ["closed", "closed"]
+
+
+def test_a_sink_is_ready_only_while_it_can_read_its_master_key(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """With a key that it may not use it does not start, rather than end with the first picture."""
+    assert settings.storage
+    keyring = tmp_path / "keyring"
+    shutil.copytree(settings.storage.keyring, keyring)
+    (key,) = keyring.iterdir()
+    storage = settings.storage.model_copy(update={"keyring": keyring})
+    own = settings.model_copy(update={"storage": storage})
+    with encryption_stage(own, threading.Event()) as stage:
+        eventually("it is ready", lambda: stage.run_once() or stage.is_ready(), poll_s=0)
+        key.chmod(0o644)
+        assert not stage.is_ready()
+        key.chmod(0o600)
+        assert stage.is_ready()
+        key.chmod(0o644)
+    with pytest.raises(Refused, match=key.name), encryption_stage(own, threading.Event()):
+        pass
 
 
 def _noting(close: Callable[[object], None], closed: list[str]) -> Callable[[object], None]:
