@@ -28,10 +28,8 @@ from typing import Any
 import faust
 
 from erasestream.pipeline.stages.inference.worker import record_parser
-from erasestream.pipeline.stages.inference.worker.group_transport import (
-    GroupTransport,
-    StatelessAssignor,
-)
+from erasestream.pipeline.stages.inference.worker.group_transport import GroupTransport
+from erasestream.pipeline.stages.inference.worker.partition_assignor import StickyAssignor
 from erasestream.schemas.errors import InvariantBroken
 from erasestream.topics.catalog.roles import INFERENCE
 
@@ -71,7 +69,7 @@ _OPTIONS: dict[str, Any] = {
     "stream_buffer_maxsize": 2 * BATCH,
     "stream_wait_empty": True,
     "stream_recovery_delay": 0.0,
-    "PartitionAssignor": StatelessAssignor,
+    "PartitionAssignor": StickyAssignor,
     "canonical_url": "http://worker",  # constant: no client connects to it
 }
 

@@ -6,7 +6,7 @@ worker discards what it has begun.  None of it was acknowledged, so the partitio
 reads it again.
 
 A worker that rejoins under its static name within its session timeout gets its old partitions
-without a rebalance, provided that its metadata are unchanged; so they are constant.
+without a rebalance.
 
 Some assumptions of Faust's bookkeeping do not hold; each correction names the assumption.
 """
@@ -18,10 +18,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 from aiokafka.errors import IllegalStateError
-from faust.assignor.client_assignment import ClientAssignment, ClientMetadata
-from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread as FaustThread
 from faust.transport.drivers.aiokafka import Consumer as FaustConsumer
 from faust.transport.drivers.aiokafka import ConsumerRebalanceListener as FaustListener
@@ -183,16 +180,3 @@ class GroupTransport(FaustTransport):
         """`on_discarded` is called when all events in progress were discarded."""
         super().__init__(url, app)
         self.on_discarded = on_discarded
-
-
-class StatelessAssignor(PartitionAssignor):
-    """Assigns partitions regardless of previous owners: a worker keeps no state of them."""
-
-    def metadata(self, topics: set[str]) -> ConsumerProtocolMemberMetadata:
-        """Return the metadata with which a worker joins, always the same."""
-        return ConsumerProtocolMemberMetadata(self.version, sorted(topics), self._metadata.dumps())
-
-    @property
-    def _metadata(self) -> ClientMetadata:
-        empty = ClientAssignment(actives={}, standbys={})
-        return ClientMetadata(assignment=empty, url=str(self._url), changelog_distribution={})
