@@ -10,9 +10,9 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from threading import Event, Thread
 
+from erasestream.pipeline.runtime.bounded_end import BoundedEnd
 from erasestream.pipeline.runtime.cpu_quota import usable_processors
 from erasestream.pipeline.runtime.health import Health
-from erasestream.pipeline.runtime.json_logging import log_to_stderr
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
 from erasestream.pipeline.runtime.runner import BUILD_RETRY_S, EX_OK, status_of
 from erasestream.pipeline.settings import InferenceSettings, LaneSettings, Settings
@@ -59,7 +59,6 @@ WATCH_S = 1.0
 
 def run_inference(settings: Settings) -> int:
     """Run the stage until SIGTERM.  Returns the exit status if it cannot start."""
-    log_to_stderr()
     ready: list[InferenceStage] = []
     slow_images = SlowImages()
     health = Health(
@@ -72,8 +71,9 @@ def run_inference(settings: Settings) -> int:
     # Until Faust has handlers of its own.  Nothing started before that must be finished.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(EX_OK))
+    end = BoundedEnd("infer")
     try:
-        return _run(settings, ready, slow_images)
+        return _run(settings, ready, slow_images, end)
     except SystemExit as ending:
         if ending.code == EX_OK:
             log.info("ended", extra={"stage": "infer"})
@@ -82,7 +82,9 @@ def run_inference(settings: Settings) -> int:
         health.close()
 
 
-def _run(settings: Settings, ready: list[InferenceStage], slow_images: SlowImages) -> int:
+def _run(
+    settings: Settings, ready: list[InferenceStage], slow_images: SlowImages, end: BoundedEnd
+) -> int:
     deadline_s = settings.stage.ready_deadline.total_seconds()
     retry = RetryUntilStopped(Event(), retry_s=BUILD_RETRY_S)
     with ExitStack() as opened:
@@ -96,8 +98,8 @@ def _run(settings: Settings, ready: list[InferenceStage], slow_images: SlowImage
             log.error("ended", extra=fields)  # noqa: TRY400
             return status_of(error)
         ready.append(stage)
-        opened.enter_context(_watchdog(stage, deadline_s))
-        stage.run()
+        opened.enter_context(_watchdog(stage, deadline_s, end))
+        stage.run(on_ending=end.begin)
     return EX_OK
 
 
@@ -251,12 +253,12 @@ def _is_loaded(tls: ssl.SSLContext, identity: Identity) -> bool:
 
 
 @contextmanager
-def _watchdog(stage: InferenceStage, deadline_s: float) -> Iterator[None]:
+def _watchdog(stage: InferenceStage, deadline_s: float, end: BoundedEnd) -> Iterator[None]:
     """End the process after the stage could not work for this long: Faust waits silently."""
 
     def loop(stopped: Event) -> None:
         deadline = Deadline(deadline_s, time.monotonic)
-        while not stopped.wait(WATCH_S):
+        while not stopped.wait(WATCH_S) and not end.is_asked:
             if stage.is_at_work():
                 deadline = Deadline(deadline_s, time.monotonic)
             elif deadline.has_passed:

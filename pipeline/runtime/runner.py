@@ -9,6 +9,7 @@ Rules, all of them:
 * If an error ends the stage, `stopping` is set before it is closed, so that no thread of it waits
   any longer.  That error decides the exit status, not one that closing raises after it.
 * SIGTERM while no stage is open exits at once: nothing has been started that must be finished.
+* What has not ended some time after SIGTERM is ended as by a crash (`bounded_end.py`).
 
 Exit status, after sysexits.h, so that a supervisor can tell: 0 ended on request, 69 a dependency
 is unavailable, 70 restart it (fenced, or an invariant is broken), 78 the configuration is wrong.
@@ -24,6 +25,7 @@ from contextlib import AbstractContextManager, ExitStack
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
 
+from erasestream.pipeline.runtime.bounded_end import END_WITHIN_S, BoundedEnd
 from erasestream.pipeline.runtime.health import Health
 from erasestream.pipeline.runtime.json_logging import log_to_stderr
 from erasestream.pipeline.runtime.quarantine import QuarantinedPartition
@@ -79,6 +81,7 @@ def run(
     health_port: int,
     ready_deadline: timedelta,
     renewed: Callable[[], bool] = lambda: False,
+    end_within_s: float = END_WITHIN_S,
 ) -> int:
     """Run a stage until SIGTERM or SIGINT; return the exit status.
 
@@ -93,6 +96,7 @@ def run(
     runner = StageRunner(name, build, ready_deadline=ready_deadline, renewed=renewed)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: runner.stop())
+    BoundedEnd(name, within_s=end_within_s)
     health = Health(
         port=health_port, ready=runner.is_ready, stage=name, quarantined=runner.quarantined
     )

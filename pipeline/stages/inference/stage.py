@@ -77,10 +77,10 @@ class InferenceStage:
         )
         self._register(lanes)
 
-    def run(self) -> None:
-        """Work until SIGTERM.  Exits the process."""
+    def run(self, *, on_ending: Callable[[], None]) -> None:
+        """Work until SIGTERM, and call `on_ending` then.  Exits the process."""
         self._client_log.install()
-        run_app(self._app)
+        run_app(self._app, on_ending=on_ending)
 
     def is_ready(self) -> bool:
         """Return whether the children have started and the group has assigned partitions."""

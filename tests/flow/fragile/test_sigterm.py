@@ -2,11 +2,17 @@
 
 import signal
 
+import pytest
+
 from erasestream.pipeline.runtime.runner import EX_OK
 from tests.flow.health import status
 from tests.flow.pipeline_harness import STAGES, PipelineHarness
 from tests.flow.upload_batch import UploadBatch
 from tests.flow.waiting import eventually
+
+EVERY_STAGE = ("infer", "route", "sink", "purge", "erase")
+GRACE_S = 30.0
+"""Kubernetes and our compose file kill a process after this time."""
 
 
 def test_sigterm_while_working(fragile: PipelineHarness) -> None:
@@ -26,3 +32,25 @@ def test_sigterm_while_working(fragile: PipelineHarness) -> None:
     fragile.start_stages()
     batch.wait_for_results()
     assert set(batch.delivered().values()) == {1}
+
+
+@pytest.mark.parametrize("broker", ["killed", "silent"])
+def test_sigterm_while_the_broker_is_unavailable(fragile: PipelineHarness, broker: str) -> None:
+    """No stage has to be killed by its supervisor."""
+    stack = fragile.stack
+    fragile.start_stages(EVERY_STAGE)
+    if broker == "killed":
+        stack.broker.kill()
+    else:
+        stack.broker.pause()
+    try:
+        for stage in EVERY_STAGE:
+            stack.stage(stage).send(signal.SIGTERM)
+        for stage in EVERY_STAGE:
+            stack.stop_stage(stage, grace_s=GRACE_S)
+            assert stack.stage(stage).exit_code == EX_OK, stack.log_of(stage).read_text()
+            assert fragile.lines(stage)[-1]["event"] == "ended"
+    finally:
+        stack.broker.resume()
+        if broker == "killed":
+            stack.broker.start()

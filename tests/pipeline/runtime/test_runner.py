@@ -209,6 +209,7 @@ def test_ready_only_while_a_ready_stage_is_open() -> None:
 
 
 PROCESS = """
+import ctypes
 import sys
 from contextlib import closing
 from datetime import timedelta
@@ -220,28 +221,47 @@ class Stage:
     def is_ready(self):
         return True
     def close(self):
+        if sys.argv[1] == "does not close":
+            hang_in_a_library()
         print("closed", flush=True)
+
+def hang_in_a_library():
+    # A mutex that is locked twice: no signal ends the call, and Python runs no handler meanwhile.
+    library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+    while True:
+        library.pthread_mutex_lock(mutex)
 
 def build(stopping):
     if sys.argv[1] == "never built":
         print("building", flush=True)
         while True:
             pass
+    if sys.argv[1] == "hangs":
+        print("hanging", flush=True)
+        hang_in_a_library()
     return closing(Stage())
 
-sys.exit(run("test", build, health_port=0, ready_deadline=timedelta(seconds=60)))
+minute = timedelta(seconds=60)
+sys.exit(run("test", build, health_port=0, ready_deadline=minute, end_within_s=float(sys.argv[2])))
 """
 
 
 @pytest.mark.parametrize(
     ("case", "printed_first", "printed_last"),
-    [("built", "working", "closed"), ("never built", "building", "")],
+    [
+        ("built", "working", "closed"),
+        ("never built", "building", ""),
+        ("does not close", "working", ""),
+        ("hangs", "hanging", ""),
+    ],
 )
 def test_sigterm_ends_the_process_with_success(
     case: str, printed_first: str, printed_last: str
 ) -> None:
+    """Also while a library's call does not return."""
+    end_within_s = "60" if case in {"built", "never built"} else "0.1"
     with subprocess.Popen(
-        [sys.executable, "-c", PROCESS, case],
+        [sys.executable, "-c", PROCESS, case, end_within_s],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

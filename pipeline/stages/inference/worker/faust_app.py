@@ -103,10 +103,22 @@ def create_app(
     return app
 
 
-def run_app(app: faust.App) -> None:
-    """Run the app until SIGTERM.  Exits the process."""
-    worker = faust.Worker(
-        app, loglevel="WARNING", redirect_stdouts=False, override_logging=False, quiet=True
-    )
+class _Worker(faust.Worker):
+    """Faust's worker, which reports the signals that end it."""
+
+    def __init__(self, app: faust.App, on_ending: Callable[[], None]) -> None:
+        super().__init__(
+            app, loglevel="WARNING", redirect_stdouts=False, override_logging=False, quiet=True
+        )
+        self._on_ending = on_ending
+
+    def _schedule_shutdown(self, signal: Any) -> None:
+        self._on_ending()
+        super()._schedule_shutdown(signal)
+
+
+def run_app(app: faust.App, *, on_ending: Callable[[], None]) -> None:
+    """Run the app until SIGTERM, and call `on_ending` then.  Exits the process."""
+    worker = _Worker(app, on_ending)
     worker.spinner = None  # it writes to the terminal, between our log lines
     worker.execute_from_commandline()
