@@ -26,6 +26,8 @@ from tests.kafka_administration import COORDINATOR_S, AdministeredBroker
 from tests.paths import CACHE
 
 PARTITIONS = 2
+SHARED = {"consent_partitions": 4, "retained_partitions": 4}
+"""Settings of the catalog's other topics: few partitions, as the broker has many lanes."""
 COMPRESSION = "compression.type"
 SPARE_LANES = 12
 """Lanes that are provisioned at once for the tests of a whole worker: the broker takes most of a
@@ -75,6 +77,7 @@ class KafkaFixture(AdministeredBroker):
             tuple(lanes),
             durability=Durability(replication=1, min_insync=1),
             environment=environment,
+            **SHARED,
         )
 
     @contextmanager

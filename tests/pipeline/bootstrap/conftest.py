@@ -21,7 +21,7 @@ from erasestream.pipeline.settings import (
     StorageSettings,
 )
 from erasestream.schemas.ids import Lane
-from tests.kafka_fixture import PARTITIONS, KafkaFixture
+from tests.kafka_fixture import PARTITIONS, SHARED, KafkaFixture
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,9 @@ def settings(kafka: KafkaFixture, lane: Lane, storage: StorageSettings, tmp_path
     cluster = kafka.cluster
     return Settings(
         kafka=KafkaSettings(
-            bootstrap_servers=cluster.bootstrap_servers, identities=cluster.identities
+            bootstrap_servers=cluster.bootstrap_servers,
+            identities=cluster.identities,
+            **SHARED,
         ),
         lanes={lane: LaneSettings(partitions=PARTITIONS)},
         storage=storage,

@@ -24,7 +24,7 @@ from erasestream.topics.consent.revocations import revocation_place
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.records import Partition
-from tests.kafka_fixture import PARTITIONS, KafkaFixture
+from tests.kafka_fixture import PARTITIONS, SHARED, KafkaFixture
 from tests.topics.consent.consent_harness import ACCOUNT, ANN, OWNER, operator, write_as, writer
 
 
@@ -180,7 +180,9 @@ def test_no_operator_opts_an_account_in(kafka: KafkaFixture, lane: Lane) -> None
     settings = Settings(
         environment=Environment.DEVELOPMENT,
         kafka=KafkaSettings(
-            bootstrap_servers=cluster.bootstrap_servers, identities=cluster.identities
+            bootstrap_servers=cluster.bootstrap_servers,
+            identities=cluster.identities,
+            **SHARED,
         ),
         lanes={lane: LaneSettings(partitions=PARTITIONS)},
     )

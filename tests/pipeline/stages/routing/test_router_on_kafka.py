@@ -18,7 +18,7 @@ from erasestream.topics.kafka.partition_broken import Defect
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.open_transaction import State
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import PARTITIONS
+from tests.kafka_fixture import PARTITIONS, SHARED
 from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness
 from tests.pipeline.stages.routing.running_router import INSTANCE
 
@@ -141,7 +141,9 @@ def test_all_decisions_are_applied_before_the_first_result_is_read(
     cluster = harness.kafka.cluster
     settings = Settings(
         kafka=KafkaSettings(
-            bootstrap_servers=cluster.bootstrap_servers, identities=cluster.identities
+            bootstrap_servers=cluster.bootstrap_servers,
+            identities=cluster.identities,
+            **SHARED,
         ),
         lanes={harness.lane: LaneSettings(partitions=PARTITIONS)},
         stage=StageSettings(instance=INSTANCE),
