@@ -3,16 +3,15 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from erasestream.pipeline.bootstrap.consent import consent_reader, consent_writer
 from erasestream.pipeline.cli.console import (
     AccountArgument,
     LaneOption,
-    console,
     operator,
     print_line,
 )
+from erasestream.pipeline.cli.tables import print_rows
 from erasestream.pipeline.settings import load
 from erasestream.schemas.events.consent import Channel
 from erasestream.schemas.ids import Lane
@@ -65,7 +64,7 @@ def show(account: AccountArgument, lane: LaneOption) -> None:
         )
     else:
         print_line("not opted in")
-    table = Table("when", "decision", "by", "through")
-    for entry in history:
-        table.add_row(entry.at.isoformat(), entry.decision, entry.actor, entry.channel)
-    console.print(table)
+    print_rows(
+        ("when", "decision", "by", "through"),
+        [(entry.at.isoformat(), entry.decision, entry.actor, entry.channel) for entry in history],
+    )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erasestream.pipeline.cli.console import CACHE, CacheOption, console, print_line
+from erasestream.pipeline.cli.console import CACHE, CacheOption, print_line
 from erasestream.pipeline.settings import SETTINGS_VARIABLE, LaneSettings, LifetimeSettings
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import provision
@@ -25,7 +25,7 @@ def _stack(directory: Path, cache: Path) -> "Stack":
     from erasestream.pipeline.devstack.child_process import Attachment
     from erasestream.pipeline.devstack.stack import Stack
 
-    return Stack(directory, cache=cache, attachment=Attachment.DETACHED, progress=console.print)
+    return Stack(directory, cache=cache, attachment=Attachment.DETACHED, progress=print_line)
 
 
 @dev.command()
@@ -46,7 +46,7 @@ def up(
         provision(
             admin,
             stack.catalog(),
-            show=lambda plan: console.print(f"provisioning: {len(plan.changes)} changes"),
+            show=lambda plan: print_line(f"provisioning: {len(plan.changes)} changes"),
         )
     for stage in STAGES:
         if stage not in running:
@@ -94,7 +94,7 @@ def install(*, cache: CacheOption = CACHE) -> None:
     from erasestream.pipeline.devstack.kafka.cds_archive import make_class_archive
     from erasestream.pipeline.devstack.kafka.distribution import install_kafka
 
-    make_class_archive(install_kafka(cache, console.print), console.print)
+    make_class_archive(install_kafka(cache, print_line), print_line)
 
 
 @dev.command()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
 from erasestream.pipeline.cli.console import CACHE, CacheOption, console, print_line
+from erasestream.pipeline.cli.tables import print_rows
 
 if TYPE_CHECKING:
     from erasestream.pipeline.stages.inference.models.install.download import (
@@ -108,12 +108,12 @@ def model_list(*, cache: CacheOption = CACHE) -> None:
         ModelStore,
     )
 
-    table = Table("name", "version", "build", "licence", "sha256")
+    rows = []
     for record in sorted(ModelStore(cache / "models").folder.glob(f"*/{RECORD_FILE}")):
         installed = Installed.read(record.parent)
         manifest = installed.manifest
         build = installed.choice.build if installed.choice else manifest.build
-        table.add_row(
-            manifest.name, manifest.version, build, manifest.licence, installed.sha256[:16]
+        rows.append(
+            (manifest.name, manifest.version, build, manifest.licence, installed.sha256[:16])
         )
-    console.print(table)
+    print_rows(("name", "version", "build", "licence", "sha256"), rows)

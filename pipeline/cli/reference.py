@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from erasestream.pipeline.cli.console import console, print_line
+from erasestream.pipeline.cli.tables import print_rows
 from erasestream.pipeline.settings import load
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.quotas import CONSUME, PRODUCE, REQUESTS
@@ -19,33 +19,34 @@ from erasestream.topics.catalog.topic import Topic
 def topics() -> None:
     """Show each topic, how its bytes' longest lifetime adds up, and the lanes' quotas."""
     catalog = load().catalog()
-    table = Table("topic", "writers", "readers", "partitions", "largest", "lifetime")
-    for column in (table.columns[0], table.columns[-1]):
-        column.no_wrap = True
-    for topic in catalog.topics:
-        table.add_row(
-            topic.name,
-            ", ".join(topic.writers),
-            ", ".join(topic.readers),
-            str(topic.partitions),
-            f"{topic.max_record_bytes / 1e6:.1f} MB",
-            _lifetime(topic),
-        )
-    console.print(table)
-    console.print(_legend(catalog))
-    console.print(_quotas(catalog))
-
-
-def _quotas(catalog: Catalog) -> Table:
-    table = Table("quota on each broker", "sends, MB/s", "takes, MB/s", "threads, %")
-    for role, limits in catalog.quotas.items():
-        table.add_row(
-            role,
-            f"{limits[PRODUCE] / 1e6:g}",
-            f"{limits[CONSUME] / 1e6:g}",
-            f"{limits[REQUESTS]:g}",
-        )
-    return table
+    print_rows(
+        ("topic", "writers", "readers", "partitions", "largest", "lifetime"),
+        [
+            (
+                topic.name,
+                ", ".join(topic.writers),
+                ", ".join(topic.readers),
+                str(topic.partitions),
+                f"{topic.max_record_bytes / 1e6:.1f} MB",
+                _lifetime(topic),
+            )
+            for topic in catalog.topics
+        ],
+        narrow=(("topic", "partitions", "largest", "lifetime"), ("topic", "writers", "readers")),
+    )
+    print_line(f"\n{_legend(catalog)}\n")
+    print_rows(
+        ("quota on each broker", "sends, MB/s", "takes, MB/s", "threads, %"),
+        [
+            (
+                role,
+                f"{limits[PRODUCE] / 1e6:g}",
+                f"{limits[CONSUME] / 1e6:g}",
+                f"{limits[REQUESTS]:g}",
+            )
+            for role, limits in catalog.quotas.items()
+        ],
+    )
 
 
 def _hours(seconds: float) -> str:
