@@ -32,7 +32,7 @@ from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.consumer.group_consumer import SESSION_S, GroupConsumer
 from erasestream.topics.kafka.records import Record
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _GROUP = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -81,7 +81,7 @@ class ResultConsumer:
         if not _GROUP.fullmatch(group):
             raise Refused("the name of a group must match [A-Za-z0-9._-]{1,64}")
         self.skipped: Counter[Code] = Counter()
-        self.duplicates = 0
+        self.duplicates: int = 0
         self._tracker = DeliveryTracker(remember=limits.remember)
         role, topic = lane_role(lane, LaneRole.CONSUMER), ephemeral_of(lane)
         connection = Connection(cluster=cluster, role=role)
