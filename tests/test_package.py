@@ -27,7 +27,7 @@ for name in sys.argv[1 + len(without):]:
 """
 
 MODULES = {
-    "": ("-erasestream.schemas.sealing", "erasestream.schemas", "erasestream.topics"),
+    "": ("erasestream.schemas", "erasestream.topics"),
     "cli": (
         "erasestream.pipeline.cli",
         "erasestream.pipeline.settings",
@@ -43,7 +43,6 @@ MODULES = {
     ),
     "model": ("erasestream.pipeline.stages.inference",),
     "sink": (
-        "erasestream.schemas.sealing",
         "erasestream.sinks",
         "erasestream.pipeline.stages.encryption",
         "erasestream.pipeline.stages.erasure",

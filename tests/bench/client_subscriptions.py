@@ -17,11 +17,9 @@ from erasestream.schemas.ids import AccountId, Lane, new_upload_id
 from erasestream.topics.catalog.acl import group_prefix
 from erasestream.topics.catalog.roles import ROUTER, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES, ephemeral_of
-from erasestream.topics.client.result_consumer import ReceivingLimits
-from erasestream.topics.client.result_subscription import (
-    AsyncResultSubscription,
-    ResultSubscription,
-)
+from erasestream.topics.client.async_result_subscription import AsyncResultSubscription
+from erasestream.topics.client.result_reader import ReceivingLimits
+from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.errors import ClientErrorState
 from tests.bench.measurement import Measurement, sample_images

@@ -4,35 +4,42 @@ Delivery: every result of the lane is delivered to each group at least once, and
 session; a result that is not acknowledged is redelivered after a restart.
 
 * Only committed results are read; a result is a `Cutout` or a `Failure`.
-* Offsets are committed up to the first unacknowledged result of each partition.
+* Offsets are committed up to the first unacknowledged result of each partition.  Acknowledgements
+  beyond it are remembered beside the offset, as far as 4096 bytes hold them: their results are not
+  redelivered.
 * A record that this release cannot decode is counted and skipped.
 * While brokers are unavailable the client retries and logs it once; refusals are raised.
+* Every call returns at its timeout, whatever the brokers do, and `close` after `limits.close_s`.
+  All can be called from any thread, and from a signal handler of a thread that waits.
+* A subscription that is dropped or that the program ends without closing leaves the group, with a
+  `ResourceWarning`.
 """
 
-import asyncio
-import threading
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+import warnings
+import weakref
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
-from erasestream.schemas.clocks import Clock, Deadline
-from erasestream.schemas.errors import ClientClosed, Code
+from erasestream.schemas.clocks import Clock
+from erasestream.schemas.errors import ClientClosed, Unavailable
 from erasestream.schemas.ids import Lane
-from erasestream.topics.client.result_consumer import Delivery, ReceivingLimits, ResultConsumer
+from erasestream.topics.client.delivery import Delivery
+from erasestream.topics.client.result_reader import ReceivingLimits, ResultReader
+from erasestream.topics.client.subscription_controls import SubscriptionControls
 from erasestream.topics.kafka.connection import Cluster
 
-T = TypeVar("T")
+__all__ = ["Delivery", "ReceivingLimits", "ResultSubscription"]
 
-__all__ = ["AsyncResultSubscription", "Delivery", "ReceivingLimits", "ResultSubscription"]
+log = logging.getLogger(__name__)
 
-SLICE_S = 0.2
-"""Longest single wait inside librdkafka: bounds how late `stop` is noticed."""
+SLICE_S = 1.0
+"""Timeout of one poll of an iteration, which goes on until it is stopped."""
 
 
-class ResultSubscription:
+class ResultSubscription(SubscriptionControls):
     """The results of one lane, for one group of readers that share them.
 
         with ResultSubscription(cluster, Lane("shop"), group="listings") as results:
@@ -46,7 +53,8 @@ class ResultSubscription:
 
     The constructor checks with the brokers that this role may read, and raises `Refused`
     (missing_certificate, certificate_refused, not_authorized, missing_topic) or `Unavailable`.
-    A new group starts with the oldest result that is not deleted.
+    A new group starts with the oldest result that is not deleted.  Thread-safe; must not cross a
+    fork: each call raises `Refused` (used_after_fork) then.
     """
 
     def __init__(
@@ -58,59 +66,53 @@ class ResultSubscription:
         limits: ReceivingLimits | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
-        self._consumer = ResultConsumer(
-            cluster, lane, group=group, limits=limits or ReceivingLimits(), clock=clock
-        )
-        self._clock = clock
-        self._stopped = threading.Event()
-        self._closed = False
-        self._one_caller = threading.Lock()
+        limits = limits or ReceivingLimits()
+        self.is_stopped = False
+        """Whether `stop` or `close` was called."""
+        self.reader = ResultReader(cluster, lane, group=group, limits=limits, clock=clock)
+        self._at_exit = weakref.finalize(self, _close_at_exit, self.reader)
 
-    @property
-    def skipped(self) -> Mapping[Code, int]:
-        """Number of skipped records that this release cannot decode, by code."""
-        return dict(self._consumer.skipped)
-
-    @property
-    def duplicates(self) -> int:
-        """Number of results that came again within this session and were not delivered again."""
-        return self._consumer.duplicates
+    def _connected(self) -> ResultReader:
+        return self.reader
 
     def poll(self, timeout_s: float) -> Delivery | None:
         """Return the next result, or None if none came within the timeout.
 
-        Raises `Refused` (not_authorized, missing_topic, closed).
+        Raises `Refused` (not_authorized, missing_topic, closed, used_after_fork).
         """
-        deadline = Deadline(timeout_s, self._clock)
-        while True:
-            with self._one_caller:
-                if self._closed:
-                    raise ClientClosed
-                delivery = self._consumer.poll(deadline.slice_s(SLICE_S))
-            if delivery is not None:
-                return delivery
-            if self._stopped.is_set() or deadline.has_passed:
-                return None
+        return self.reader.poll(timeout_s, lambda: self.is_stopped)
 
     def __iter__(self) -> Iterator[Delivery]:
-        """Yield all results as they come, until `stop` is called."""
-        while not self._stopped.is_set():
-            delivery = self.poll(SLICE_S)
+        """Yield all results as they come, until `stop` or `close` is called."""
+        while not self.is_stopped:
+            try:
+                delivery = self.poll(SLICE_S)
+            except ClientClosed:
+                return  # meanwhile, by another thread
             if delivery is not None:
                 yield delivery
 
     def stop(self) -> None:
-        """End the iteration.  From any thread, or from a signal handler."""
-        self._stopped.set()
+        """End the iteration and waiting polls.  From any thread, or from a signal handler."""
+        self.is_stopped = True
+        self.reader.notify()
 
     def close(self) -> None:
-        """Commit everything acknowledged and leave the group.  Idempotent."""
-        self._stopped.set()
-        with self._one_caller:
-            if self._closed:
-                return
-            self._closed = True
-            self._consumer.close()
+        """Commit everything acknowledged and leave the group.  Idempotent.
+
+        From any thread, or from a signal handler.  After `limits.close_s` it returns, and the
+        group is left once the brokers answer.  Raises `Unavailable` if acknowledgements were not
+        committed: these results are delivered again.
+        """
+        self.reader.queue.check_process()
+        self.begin_close()
+        self.reader.close()
+
+    def begin_close(self) -> None:
+        """Begin to leave, without waiting."""
+        self.is_stopped = True
+        self._at_exit.detach()
+        self.reader.release()
 
     def __enter__(self) -> Self:
         return self
@@ -121,116 +123,29 @@ class ResultSubscription:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
-
-
-class AsyncResultSubscription:
-    """The same for asyncio: waiting never blocks the loop.
-
-        async with AsyncResultSubscription(cluster, Lane("shop"), group="listings") as results:
-            async for delivery in results:
-                match delivery.event:
-                    case Cutout(reference=reference, data=data):
-                        await store(reference, data)
-                    case Failure(reference=reference, sentence=sentence):
-                        await report(reference, sentence)
-                delivery.ack()
-
-    Entering the block (or `open`) connects, like the constructor of `ResultSubscription`.  A
-    task that is cancelled while it waits loses nothing: the next poll gets the result.
-    """
-
-    def __init__(
-        self,
-        cluster: Cluster,
-        lane: Lane,
-        *,
-        group: str,
-        limits: ReceivingLimits | None = None,
-    ) -> None:
-        self._connect = partial(ResultSubscription, cluster, lane, group=group, limits=limits)
-        self._opened: ResultSubscription | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"{lane}.consumer")
-        self._polling: asyncio.Future[Delivery | None] | None = None
-        self._stopping = False
-
-    async def open(self) -> Self:
-        """Connect.  Raises as the constructor of `ResultSubscription`."""
-        connecting = self._thread.submit(self._connect)
         try:
-            self._opened = await asyncio.wrap_future(connecting)
-        except BaseException:
-            connecting.add_done_callback(_close_unclaimed)
-            raise
-        return self
+            self.close()
+        except Unavailable as lost:
+            if error is None:
+                raise
+            tell_lost(lost, error)
 
-    async def poll(self, timeout_s: float) -> Delivery | None:
-        """Return the next result, or None if none came within the timeout.
-
-        Raises `Refused` (not_authorized, missing_topic, closed).
-        """
-        deadline = Deadline(timeout_s, asyncio.get_running_loop().time)
-        while True:
-            polling = self._poll_in_thread()
-            done, _ = await asyncio.wait([polling], timeout=deadline.remaining_s)
-            # If another task waited for the same poll, the first one to run takes the result.
-            if done and self._polling is polling:
-                self._polling = None
-                delivery = polling.result()
-                if delivery is not None:
-                    return delivery
-            if deadline.has_passed or self._stopping:
-                return None
-
-    async def __aiter__(self) -> AsyncIterator[Delivery]:
-        """Yield all results as they come, until `stop` is called."""
-        while not self._stopping:
-            delivery = await self.poll(SLICE_S)
-            if delivery is not None:
-                yield delivery
-
-    def stop(self) -> None:
-        """End the iteration.  From any thread, or from a signal handler."""
-        self._stopping = True
-        if self._opened is not None:
-            self._opened.stop()
-
-    async def close(self) -> None:
-        """Commit everything acknowledged and leave the group.  Idempotent."""
-        self.stop()
-        if self._opened is not None:
-            opened, self._opened = self._opened, None
-            await self._run(opened.close)  # queued behind a running poll
-        self._thread.shutdown(wait=False)
-
-    async def __aenter__(self) -> Self:
-        try:
-            return await self.open()
-        except BaseException:
-            self._thread.shutdown(wait=False)
-            raise
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    def _poll_in_thread(self) -> asyncio.Future[Delivery | None]:
-        """Return the running poll, or start one.  It outlives a cancelled task."""
-        if self._opened is None:
-            raise ClientClosed("not inside its `async with`")
-        if self._polling is None:
-            self._polling = self._run(partial(self._opened.poll, SLICE_S))
-        return self._polling
-
-    def _run(self, call: Callable[[], T]) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._thread, call)
+    def __del__(self) -> None:
+        finalizer = getattr(self, "_at_exit", None)  # missing if the constructor failed
+        if finalizer is not None and finalizer.detach() is not None:
+            self.reader.release()
+            if self.reader.queue.is_of_this_process:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
 
-def _close_unclaimed(connecting: Future[ResultSubscription]) -> None:
-    """Close a subscription that connected after its task had been cancelled."""
-    if not connecting.cancelled() and connecting.exception() is None:
-        connecting.result().close()
+def tell_lost(lost: Unavailable, error: BaseException) -> None:
+    """Tell what was not committed, while the error of the block goes on."""
+    error.add_note(lost.sentence)
+    log.warning("acknowledgements_lost", extra={"reason": lost.detail})
+
+
+def _close_at_exit(reader: ResultReader) -> None:
+    """Close at the end of the program; what is not committed is written to standard error."""
+    if reader.queue.is_of_this_process:
+        warnings.warn(f"unclosed {reader!r}", ResourceWarning, stacklevel=2)
+        reader.close()

@@ -1,6 +1,7 @@
 """Results of a lane: written as by the router, taken from a subscription."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -13,11 +14,9 @@ from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES, ephemeral_of
-from erasestream.topics.client.result_subscription import (
-    Delivery,
-    ReceivingLimits,
-    ResultSubscription,
-)
+from erasestream.topics.client.delivery import Delivery
+from erasestream.topics.client.result_reader import ReceivingLimits
+from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.kafka.connection import ClientErrorState
 from tests.kafka_fixture import KafkaFixture
 
@@ -74,6 +73,21 @@ class ResultWriter:
         for result in results:
             self.write_wire(to_wire(result, source="/router"), partition=partition)
 
+    def write_many(self, results: Iterable[Cutout | Failure]) -> None:
+        """Append results to partition 0 and wait for all acknowledgements at once."""
+        errors: list[object] = []
+        for result in results:
+            headers, value = to_wire(result, source="/router")
+            self._client.produce(
+                self._topic,
+                value,
+                partition=0,
+                headers=list(headers),
+                on_delivery=lambda error, _: errors.append(error),
+            )
+        assert self._client.flush(TIMEOUT_S) == 0
+        assert set(errors) == {None}
+
     def write_wire(self, wire: Wire, *, partition: int = 0) -> None:
         """Append a record and wait for its acknowledgement."""
         errors: list[object] = []
@@ -87,16 +101,28 @@ class ResultWriter:
         assert self._client.flush(TIMEOUT_S) == 0
         assert errors == [None]
 
-    def abort(self, *results: Cutout | Failure) -> None:
+    def transact(self, *results: Cutout | Failure, partition: int = 0) -> None:
+        """Append results in a transaction, which ends with a marker in the partition."""
+        with self._transaction(results, partition) as client:
+            client.commit_transaction(TIMEOUT_S)
+
+    def abort(self, *results: Cutout | Failure, partition: int = 0) -> None:
         """Append results in a transaction and abort it."""
+        with self._transaction(results, partition) as client:
+            client.abort_transaction(TIMEOUT_S)
+
+    @contextmanager
+    def _transaction(
+        self, results: Iterable[Cutout | Failure], partition: int
+    ) -> Iterator[Producer]:
         client = Producer(self._settings | {"transactional.id": f"{ROUTER}.test"})
         client.init_transactions(TIMEOUT_S)
         client.begin_transaction()
         for result in results:
             wire = to_wire(result, source="/router")
-            client.produce(self._topic, wire.value, partition=0, headers=list(wire.headers))
+            client.produce(self._topic, wire.value, partition=partition, headers=list(wire.headers))
         client.flush(TIMEOUT_S)
-        client.abort_transaction(TIMEOUT_S)
+        yield client
 
 
 def take(results: ResultSubscription, count: int) -> list[Delivery]:

@@ -9,10 +9,10 @@ from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import Code
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, Cutout
 from erasestream.schemas.ids import Lane
-from erasestream.topics.client.result_subscription import (
-    ResultSubscription,
-)
-from tests.kafka_fixture import KafkaFixture
+from erasestream.topics.catalog.topic_names import ephemeral_of
+from erasestream.topics.client.result_subscription import ResultSubscription
+from erasestream.topics.kafka.records import Partition
+from tests.kafka_fixture import PARTITIONS, KafkaFixture
 from tests.topics.client.results import (
     ResultWriter,
     committed,
@@ -64,14 +64,15 @@ def test_acknowledged_results_are_committed(
 def test_unacknowledged_results_are_redelivered(
     kafka: KafkaFixture, lane: Lane, router: ResultWriter
 ) -> None:
-    """After a restart, from the first unacknowledged one on, without acknowledged ones."""
+    """After a restart, without acknowledged ones."""
     router.write(*(cutout(n) for n in range(1, 5)))
     with ResultSubscription(kafka.cluster, lane, group="test") as first:
         for delivery in take(first, 4):
             if delivery.event.id != upload_id(3):
                 delivery.ack()
     with ResultSubscription(kafka.cluster, lane, group="test") as second:
-        assert [d.event.id for d in take(second, 2)] == [upload_id(3), upload_id(4)]
+        router.write(cutout(5))
+        assert [d.event.id for d in take(second, 2)] == [upload_id(3), upload_id(5)]
 
 
 def test_each_group_gets_every_result(
@@ -139,6 +140,23 @@ def test_aborted_results_are_not_delivered(
     router.write(cutout(2))
     (delivery,) = take(results, 1)
     assert delivery.event.id == upload_id(2)
+
+
+def test_lag_is_0_once_everything_is_acknowledged(
+    kafka: KafkaFixture, lane: Lane, results: ResultSubscription, router: ResultWriter
+) -> None:
+    """The commit passes the markers of the router's transactions, committed and aborted ones."""
+    router.transact(cutout(1), cutout(2))
+    router.abort(cutout(3))
+    router.transact(cutout(4), partition=1)
+    for delivery in take(results, 3):
+        delivery.ack()
+
+    def lag() -> int:
+        ends = kafka.offsets.log_ends(Partition(ephemeral_of(lane), n) for n in range(PARTITIONS))
+        return sum(end - committed(kafka, lane, at.number) for at, end in ends.items())
+
+    poll_until(results, lambda: lag() == 0)
 
 
 def test_a_second_member_takes_over_and_nothing_is_lost(

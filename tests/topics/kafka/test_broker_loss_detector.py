@@ -12,7 +12,7 @@ from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import OPERATOR, ROUTER
 from erasestream.topics.catalog.topic_names import LEDGER
-from erasestream.topics.client import result_consumer, upload_sender
+from erasestream.topics.client import result_reader, upload_sender
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.client.upload_sender import SendingLimits
@@ -124,7 +124,7 @@ def test_clients_survive_restarts_of_the_only_broker(
     kafka: KafkaFixture, lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if the broker answered, while it stopped or started, that there are no brokers."""
-    for module in (result_consumer, upload_sender):
+    for module in (result_reader, upload_sender):
         monkeypatch.setattr(module, "Connection", FrequentMetadata)
     place = Partition(LEDGER, 0)
     writes = AcknowledgedWriter(

@@ -2,94 +2,41 @@
 
 Rules:
 
-* Poll and close from one thread at a time; librdkafka's callbacks run inside these calls.
+* One thread calls it; librdkafka's callbacks run inside these calls, which may take as long as the
+  brokers are silent.
 * Offsets are committed asynchronously every `commit_every_s`, and synchronously before a
-  partition is revoked and before the member leaves.  A lost partition is not committed.
-* A failed commit loses nothing: it is repeated, here or by the partition's next owner.
+  partition is revoked and before the member leaves (`offset_committer.py`, `group_assignment.py`).
+* At the end of a partition the offset behind the last marker of a transaction is committed, so
+  that the group's lag is 0 when everything is acknowledged.
 * After a renewal of the certificate the member commits, leaves, and joins again.
 * A client that lost its brokers is replaced without a commit.
 * Errors that retrying cannot fix are raised; others are kept in the client's error state.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from erasestream.schemas.clocks import Clock, Deadline
+from erasestream.schemas.clocks import Clock
 from erasestream.schemas.errors import Unavailable
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Connection, Settings
+from erasestream.topics.kafka.consumer.group_assignment import GroupAssignment
+from erasestream.topics.kafka.consumer.offset_committer import Acknowledgements, OffsetCommitter
+from erasestream.topics.kafka.consumer.reported_end import ReadToEnd, ReportedEnds
 from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
 from erasestream.topics.kafka.records import Partition, Record
 
-log: logging.Logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 FETCH_BYTES = 16_000_000
 """Largest fetch response of a broker, unless its first record alone is larger."""
 
 SESSION_S = 10.0
 """Session timeout: partitions of a silent member go to another one after this time."""
-
-
-class Acknowledgements(Protocol):
-    """Offsets to commit (`DeliveryTracker`); None means all partitions."""
-
-    def to_commit(self, partitions: Iterable[Partition] | None = None) -> dict[Partition, int]:
-        """Return the acknowledged offsets that are not committed."""
-
-    def mark_committed(self, offsets: dict[Partition, int]) -> None:
-        """Record that these offsets are committed."""
-
-    def revoke(self, partitions: Iterable[Partition] | None = None) -> None:
-        """Drop partitions that belong to another member."""
-
-
-class _Committer:
-    """Commits of acknowledged offsets, on the consumer that a call passes."""
-
-    def __init__(self, acknowledgements: Acknowledgements, *, every_s: float, clock: Clock) -> None:
-        self._acknowledgements = acknowledgements
-        self._every_s = every_s
-        self._clock = clock
-        self._pause = Deadline(0.0, clock)
-
-    def commit_when_due(self, consumer: Consumer) -> None:
-        """Commit everything acknowledged, asynchronously and at most every `every_s`."""
-        if not self._pause.has_passed:
-            return
-        self._pause = Deadline(self._every_s, self._clock)
-        due = self._acknowledgements.to_commit()
-        if not due:
-            return
-        try:
-            consumer.commit(offsets=_offsets(due), asynchronous=True)
-        except KafkaException as exception:
-            _log_postponed(kafka_error(exception))
-
-    def commit_now(self, consumer: Consumer, partitions: Iterable[Partition] | None = None) -> None:
-        """Commit everything acknowledged in these partitions, or in all, and wait for it."""
-        due = self._acknowledgements.to_commit(partitions)
-        if not due:
-            return
-        try:
-            consumer.commit(offsets=_offsets(due), asynchronous=False)
-        except KafkaException as exception:
-            _log_postponed(kafka_error(exception))
-        else:
-            self._acknowledgements.mark_committed(due)
-
-    def on_commit(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
-        """Take the outcome of an asynchronous commit; the callback of the consumer."""
-        if error is not None:
-            _log_postponed(error)
-            return
-        self._acknowledgements.mark_committed(
-            {Partition(tp.topic, tp.partition): tp.offset for tp in offsets if tp.error is None}
-        )
 
 
 class GroupConsumer:
@@ -102,17 +49,25 @@ class GroupConsumer:
         topic: str,
         group: str,
         acknowledgements: Acknowledgements,
+        is_closing: Callable[[], bool],
         max_queued_bytes: int,
         max_processing_s: float,
         commit_every_s: float,
         clock: Clock,
     ) -> None:
+        """`is_closing` ends waits for the brokers early."""
         self._topic = topic
         self._context = f"role {connection.role}, topic {topic}, group {group}"
         self._max_processing_s = max_processing_s
-        self._acknowledgements = acknowledgements
-        self._committer = _Committer(acknowledgements, every_s=commit_every_s, clock=clock)
+        self._committer = OffsetCommitter(acknowledgements, every_s=commit_every_s, clock=clock)
         self._errors = ClientErrorState()
+        self._assignment = GroupAssignment(
+            acknowledgements=acknowledgements,
+            committer=self._committer,
+            errors=self._errors,
+            is_closing=is_closing,
+        )
+        self._ends = ReportedEnds()
         self._certificate = CertificateWatcher(connection.identity)
         self._broker_loss = BrokerLossDetector(connection, self._errors)
         self._settings = _settings(
@@ -126,24 +81,57 @@ class GroupConsumer:
     def _join(self) -> Consumer:
         consumer = Consumer(self._settings)
         try:
-            consumer.subscribe([self._topic], on_revoke=self._on_revoke, on_lost=self._on_lost)
+            consumer.subscribe(
+                [self._topic],
+                on_assign=self._assignment.on_assign,
+                on_revoke=self._assignment.on_revoke,
+                on_lost=self._assignment.on_lost,
+            )
         except BaseException:
             consumer.close()
             raise
         return consumer
 
-    def poll(self, timeout_s: float) -> Record | None:
-        """Return the next record, or None.  Raises `Refused` for errors that do not pass."""
+    @property
+    def lost(self) -> int:
+        """Number of acknowledgements that were lost with their partitions."""
+        return self._committer.lost
+
+    def poll(self, timeout_s: float) -> Record | ReadToEnd | None:
+        """Return the next record, the end of a partition, or None.
+
+        Raises `Refused` for errors that do not pass.
+        """
         if self._certificate.is_due():
-            self.close()
-            self._consumer = self._join()
+            self._rejoin()
         elif self._broker_loss.is_lost(self._consumer):
             self._reconnect()
         self._committer.commit_when_due(self._consumer)
         message = self._consumer.poll(timeout_s)
-        if message is None or not self._is_record(message):
+        if message is None:
             return None
-        return Record.of(message)
+        if message.error() is None:
+            self._errors.recovered()
+            return Record.of(message)
+        if (reached := self._ends.read_to_end(self._consumer, message)) is not None:
+            return reached
+        self._check(message)
+        return None
+
+    def seek(self, offsets: Mapping[Partition, int]) -> None:
+        """Read these partitions from these offsets on.  Raises `Unavailable` before they are read.
+
+        Records that were fetched before are dropped.
+        """
+        for at, offset in offsets.items():
+            try:
+                self._consumer.seek(TopicPartition(*at, offset))
+            except KafkaException as exception:
+                raise translate(kafka_error(exception), f"seek in {at}") from exception
+
+    def pause(self, *, is_paused: bool) -> None:
+        """Deliver nothing, or go on."""
+        self._assignment.pause(self._consumer, is_paused=is_paused)
 
     def close(self) -> None:
         """Commit everything acknowledged and leave the group."""
@@ -152,43 +140,30 @@ class GroupConsumer:
         finally:
             self._consumer.close()
 
+    def _rejoin(self) -> None:
+        self.close()
+        self._committer.reset()
+        self._consumer = self._join()
+
     def _reconnect(self) -> None:
         """Replace the client; uncommitted records are redelivered."""
         self._consumer.unsubscribe()  # it cannot commit: closing must not revoke anything
-        self._acknowledgements.revoke()
+        self._committer.drop()
         self._consumer.close()
+        self._committer.reset()
         self._consumer = self._join()
 
-    def _is_record(self, message: Message) -> bool:
+    def _check(self, message: Message) -> None:
         error = message.error()
-        if error is None:
-            self._errors.recovered()
-            return True
+        if error is None or error.code() == KafkaError._PARTITION_EOF:
+            return
         if error.code() == KafkaError._MAX_POLL_EXCEEDED:
             log.warning("polled_too_late", extra={"seconds": self._max_processing_s})
-            return False  # the next poll joins the group again
+            return  # the next poll joins the group again
         failure = translate(error, self._context)
         if not isinstance(failure, Unavailable):
             raise failure
         self._errors(error)
-        return False
-
-    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        revoked = [Partition(tp.topic, tp.partition) for tp in partitions]
-        self._committer.commit_now(consumer, revoked)
-        self._acknowledgements.revoke(revoked)
-
-    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._acknowledgements.revoke(Partition(tp.topic, tp.partition) for tp in partitions)
-
-
-def _log_postponed(error: KafkaError) -> None:
-    if error.code() != KafkaError._NO_OFFSET:
-        log.info("commit_postponed", extra={"code": error.name()})
-
-
-def _offsets(due: Mapping[Partition, int]) -> list[TopicPartition]:
-    return [TopicPartition(*at, offset) for at, offset in due.items()]
 
 
 def _settings(
@@ -202,6 +177,7 @@ def _settings(
         errors,
         enable_auto_commit=False,
         enable_auto_offset_store=False,
+        enable_partition_eof=True,
         auto_offset_reset="earliest",
         isolation_level="read_committed",
         partition_assignment_strategy="cooperative-sticky",

@@ -1,1 +1,0 @@
-"""Sealing of pictures: pure cryptography on bytes."""

@@ -1,1 +1,0 @@
-"""Clients in other languages: the programs of `docs/clients`, and the packages that they need."""

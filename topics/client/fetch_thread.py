@@ -1,0 +1,184 @@
+"""The thread that reads results, and what it shares with those who take them.
+
+librdkafka's consumer waits for the brokers in many places: before a revocation, when it leaves the
+group, when the certificate was renewed.  So one thread of its own makes all of these calls, and
+callers wait for that thread, no longer than they want.  Rules:
+
+* The thread holds the only reference to the consumer, and closes it, whatever ends the reading: to
+  collect an open consumer would freeze the process.  Nothing in the thread refers to the object
+  that users hold, so that dropping that ends the thread.
+* It fetches while callers wait, and ahead of them into a bounded queue.  Without calls for
+  `max_processing_s` the partitions go to another member, except while the reading is paused.
+* An error that does not pass is raised to the next caller; the thread goes on.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from erasestream.schemas.clocks import Clock, Deadline
+from erasestream.schemas.errors import Unavailable
+from erasestream.topics.client.delivery_queue import DeliveryQueue
+from erasestream.topics.kafka.consumer.group_consumer import GroupConsumer
+from erasestream.topics.kafka.consumer.offset_committer import Commits
+from erasestream.topics.kafka.consumer.reported_end import ReadToEnd
+from erasestream.topics.kafka.records import Partition, Record
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.2
+"""Longest single wait inside librdkafka: bounds how late `close` is noticed."""
+POLL_EVERY_S = 1.0
+"""Interval at which librdkafka is called for callers who take from a full queue, or while paused:
+well below `max_processing_s`."""
+
+
+class FetchSession:
+    """Queue, demand and end of the reading, under one lock.
+
+    The lock is reentrant, and waiting gives it up: a signal handler of a thread that waits, and
+    `__del__` in a thread that holds it, can call everything here.
+    """
+
+    def __init__(self, queue: DeliveryQueue, clock: Clock) -> None:
+        self.changed = threading.Condition()
+        self.queue = queue
+        self.on_news: list[Callable[[], None]] = []
+        """Called after a change, for callers that do not wait on `changed`."""
+        self.waiting = 0
+        """Number of callers that wait for a result."""
+        self.is_paused = self.is_closing = self.has_ended = False
+        self.failure: Exception | None = None
+        """Raised to the next caller."""
+        self.unsaved: int | None = None
+        """Acknowledgements that are not committed, once the reading ends."""
+        self._is_wanted = False
+        self._clock = clock
+        self._next_poll = Deadline(POLL_EVERY_S, clock)
+
+    def notify(self) -> None:
+        """Wake the thread and all callers."""
+        with self.changed:
+            self.changed.notify_all()
+        for tell in list(self.on_news):
+            tell()
+
+    def want(self) -> None:
+        """Ask the thread to fetch ahead."""
+        if self.queue.has_room(0.5) or self._next_poll.has_passed:
+            with self.changed:
+                self._is_wanted = True
+                self.changed.notify_all()
+
+    def await_work(self) -> bool:
+        """Wait until something is to be fetched; return False once the reading is to end."""
+        with self.changed:
+            while not self.is_closing:
+                if self.is_paused:
+                    self.changed.wait(POLL_EVERY_S)
+                    break
+                if self._is_wanted or (self.waiting and self.failure is None):
+                    break
+                self.changed.wait()
+            self._is_wanted = False
+            self._next_poll = Deadline(POLL_EVERY_S, self._clock)
+            return not self.is_closing
+
+    def patience_s(self) -> float:
+        """Return how long to wait for the first record: 0 if no caller waits."""
+        with self.changed:
+            return POLL_S if self.waiting and not self.is_paused else 0.0
+
+    def put(self, item: Record | ReadToEnd) -> bool:
+        """Queue what was fetched; return whether there is room for more."""
+        with self.changed:
+            self.queue.put(item)
+            has_room = self.queue.has_room() and not self.is_closing
+        self.notify()
+        return has_room
+
+    def fail(self, error: Exception) -> None:
+        """Let the next caller raise this."""
+        with self.changed:
+            self.failure = error
+        self.notify()
+
+    def end(self, unsaved: int) -> None:
+        """Note that the group is left, and how many acknowledgements were not committed."""
+        with self.changed:
+            self.unsaved, self.has_ended = unsaved, True
+        self.notify()
+
+
+class LockedAcknowledgements:
+    """The acknowledgements of a session, for its consumer.
+
+    Revoking drops what is queued in the same step: nothing of it is delivered later.
+    """
+
+    def __init__(self, session: FetchSession) -> None:
+        self._session = session
+        self._tracker = session.queue.tracker
+        self.resume = self._tracker.resume
+        self.to_commit = self._tracker.to_commit
+        self.mark_committed = self._tracker.mark_committed
+        self.omit_metadata = self._tracker.omit_metadata
+
+    def revoke(self, partitions: Iterable[Partition] | None = None) -> Commits:
+        """Drop partitions, and return what is to be committed."""
+        with self._session.changed:
+            return self._session.queue.revoke(partitions)
+
+
+def start_fetching(session: FetchSession, member: GroupConsumer, name: str) -> None:
+    """Read in a thread of its own until the session is closing; then leave the group."""
+    thread = threading.Thread(target=_run, args=(session, member), name=name, daemon=True)
+    try:
+        thread.start()
+    except BaseException:
+        member.close()
+        raise
+
+
+def _run(session: FetchSession, member: GroupConsumer) -> None:
+    while session.await_work():
+        try:
+            _fetch(session, member)
+        except Exception as error:  # noqa: BLE001 (raised to the next caller)
+            session.fail(error)
+    _leave(session, member)
+
+
+def _fetch(session: FetchSession, member: GroupConsumer) -> None:
+    """Fetch until the queue is full or nothing is left."""
+    member.pause(is_paused=session.is_paused)
+    _seek(session, member)
+    patience_s = session.patience_s()
+    item = member.poll(patience_s)
+    if item is None and patience_s:
+        session.queue.tracker.nothing_left()
+    while item is not None and session.put(item):
+        item = member.poll(0)
+
+
+def _seek(session: FetchSession, member: GroupConsumer) -> None:
+    with session.changed:
+        seeks = session.queue.seeks()
+    if seeks:
+        with suppress(Unavailable):  # not fetched yet: again before the next poll
+            member.seek(seeks)
+            with session.changed:
+                session.queue.sought(seeks)
+
+
+def _leave(session: FetchSession, member: GroupConsumer) -> None:
+    tracker = session.queue.tracker
+    lost_before = member.lost
+    session.unsaved = tracker.uncommitted
+    try:
+        member.close()
+    except Exception as error:  # noqa: BLE001 (nothing can be done about it any more)
+        log.warning("close_failed", extra={"reason": type(error).__name__})
+    finally:
+        session.end(tracker.uncommitted + member.lost - lost_before)
