@@ -26,13 +26,16 @@ from erasestream.schemas.options import (
     OwnAlpha,
     Size,
 )
-from erasestream.topics.client.result_subscription import Delivery, ResultSubscription
+from erasestream.topics.client.delivery import Delivery
+from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_builder import checked_options
 from erasestream.topics.client.upload_producer import UploadProducer
 
 EXTENSIONS = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpg"}
 SOME_FAILED = 1
 MAX_REFERENCE = 128
+WAIT_S = 60.0
+"""Timeout of one poll; waiting goes on without `--wait`."""
 
 ManifestOption = Annotated[
     Path | None, typer.Option(help="CSV or JSON lines: path, account, reference, idempotency_key.")
@@ -123,13 +126,18 @@ def results(
         float, typer.Option(help="End after this many seconds without a result; 0: never.")
     ] = 0,
 ) -> None:
-    """Show results as they arrive, and save the cut-outs."""
+    """Show results as they arrive, and save the cut-outs.
+
+    A line for each: id, account, reference, and the cut-out or why there is none.
+    """
     settings = load()
+    if save is not None:
+        _make_folder(save)
     seen = 0
     with ResultSubscription(settings.cluster, Lane(lane), group=group) as subscription:
         signal.signal(signal.SIGTERM, lambda *_: subscription.stop())
-        while not count or seen < count:
-            delivery = subscription.poll(wait or 1.0)
+        while not subscription.is_stopped and (not count or seen < count):
+            delivery = subscription.poll(wait or WAIT_S)
             if delivery is not None:
                 _show(delivery, save)
                 delivery.ack()
@@ -145,20 +153,32 @@ def file_stem(upload_id: UploadId) -> str:
     return derived_uuid(hashlib.sha256(upload_id.encode()).digest())
 
 
+def _make_folder(save: Path) -> None:
+    try:
+        save.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise typer.BadParameter(f"--save {save}: {error.strerror}: name a folder") from error
+
+
 def _show(delivery: Delivery, save: Path | None) -> None:
     event = delivery.event
     match event:
         case Cutout():
             path = ""
             if save is not None:
-                save.mkdir(parents=True, exist_ok=True, mode=0o700)
                 file = save / f"{file_stem(event.id)}.{EXTENSIONS.get(event.content_type, 'bin')}"
                 write_private(file, event.data)
                 path = os.fspath(file)
             adjusted = f" ({event.adjusted})" if event.adjusted else ""
             size = f"{len(event.data)} bytes{adjusted}"
-            line = f"{event.id}  {event.content_type}  {size}  {path}"
+            outcome = f"{event.content_type}  {size}  {path}"
         case Failure():
-            line = f"{event.id}  {event.code}: {event.sentence}"
-    sys.stdout.write(line + "\n")
+            outcome = f"{event.code}: {event.sentence}"
+    line = f"{event.id}  {event.account}  {event.reference or '-'}  {outcome}"
+    sys.stdout.write(_printable(line) + "\n")
     sys.stdout.flush()
+
+
+def _printable(line: str) -> str:
+    """Escape what could move the cursor or end the line: a reference is any text."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
