@@ -13,7 +13,6 @@ from erasestream.pipeline.bulk_upload.failed_rows import FailedRow, FailureFile
 from erasestream.pipeline.bulk_upload.uploader import (
     OnProgress,
     Progress,
-    Summary,
     open_checkpoint,
     upload_manifest,
 )
@@ -51,31 +50,33 @@ def upload_rows(
             if len(failed) < MAX_SHOWN:
                 failed.append(row)
 
-        with (
-            _disk_errors_refused(),
-            _progress_bar() as report,
-            UploadProducer(settings.cluster, lane) as producer,
-        ):
-            summary = upload_manifest(
-                manifest,
-                uploader=producer,
-                checkpoint=checkpoint,
-                options=options,
-                on_progress=report,
-                on_failure=report_failure,
-            )
-    _print_failed(failed, summary, failures.path)
+        try:
+            with (
+                _disk_errors_refused(),
+                _progress_bar() as report,
+                UploadProducer(settings.cluster, lane) as producer,
+            ):
+                summary = upload_manifest(
+                    manifest,
+                    uploader=producer,
+                    checkpoint=checkpoint,
+                    options=options,
+                    on_progress=report,
+                    on_failure=report_failure,
+                )
+        finally:
+            _print_failed(failed, failures.path)
     print_line(
         f"acknowledged {summary.acknowledged}, in earlier runs {summary.acknowledged_before}"
     )
     return summary.failures
 
 
-def _print_failed(shown: list[FailedRow], summary: Summary, file: Path) -> None:
+def _print_failed(shown: list[FailedRow], file: Path) -> None:
     for row in shown:
         print_error(f"row {row.number}: {row.code}: {row.sentence}")
     if shown:
-        print_error(f"all {summary.failures.total()} failed rows: {file}")
+        print_error(f"all failed rows: {file}")
 
 
 @contextmanager
@@ -91,7 +92,7 @@ def _disk_errors_refused() -> Iterator[None]:
 def _progress_bar() -> Iterator[OnProgress]:
     """Show a bar that ends at the number of rows; yields the function that updates it."""
     columns = (
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("failed {task.fields[failed]}, waiting {task.fields[waiting]}"),
         TimeElapsedColumn(),

@@ -114,6 +114,6 @@ def model_list(*, cache: CacheOption = CACHE) -> None:
         manifest = installed.manifest
         build = installed.choice.build if installed.choice else manifest.build
         rows.append(
-            (manifest.name, manifest.version, build, manifest.licence, installed.sha256[:16])
+            (manifest.name, manifest.version, build, installed.sha256[:16], manifest.licence)
         )
-    print_rows(("name", "version", "build", "licence", "sha256"), rows)
+    print_rows(("name", "version", "build", "sha256", "licence"), rows)

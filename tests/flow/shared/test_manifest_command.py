@@ -39,6 +39,7 @@ def test_failed_rows_are_named_on_the_terminal_and_listed_in_a_file(
     assert "5/5" in ran.stderr
     for failure in ("row 2: repeated_key: ", "row 3: missing_file: ", "row 4: invalid_row: "):
         assert failure in ran.stderr
+    assert f"all failed rows: {tmp_path / 'm.csv.failures'}" in ran.stderr
     with (tmp_path / "m.csv.failures").open(newline="") as file:
         listed = [(row["row"], row["reference"], row["code"]) for row in csv.DictReader(file)]
     assert listed == [
