@@ -27,7 +27,7 @@ for name in sys.argv[1 + len(without):]:
 """
 
 MODULES = {
-    "": ("erasestream.schemas", "erasestream.topics"),
+    "": ("-erasestream.schemas.sealing", "erasestream.schemas", "erasestream.topics"),
     "cli": (
         "erasestream.pipeline.cli",
         "erasestream.pipeline.settings",
@@ -43,6 +43,7 @@ MODULES = {
     ),
     "model": ("erasestream.pipeline.stages.inference",),
     "sink": (
+        "erasestream.schemas.sealing",
         "erasestream.sinks",
         "erasestream.pipeline.stages.encryption",
         "erasestream.pipeline.stages.erasure",

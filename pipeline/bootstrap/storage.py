@@ -6,10 +6,10 @@ from contextlib import ExitStack, contextmanager
 
 from erasestream.pipeline.settings import Settings, StorageSettings
 from erasestream.schemas.errors import Refused
+from erasestream.schemas.sealing.envelope import MAX_SEALED_BYTES
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Rule, rules_of
 from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.buckets.gcs_client import GOOGLE, GcsSettings
-from erasestream.sinks.images.envelope import MAX_SEALED_BYTES
 from erasestream.sinks.images.image_reader import RetainedReader
 from erasestream.sinks.keys.key_vault import KeyVaultReader
 from erasestream.sinks.keys.local_keyring import LocalKeyring

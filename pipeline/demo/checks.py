@@ -10,7 +10,7 @@ from typing import NamedTuple
 from erasestream.pipeline.demo.observations import Observations, SearchResult, UploadTrace
 from erasestream.pipeline.demo.scenario import OPTED_IN
 from erasestream.schemas.events.images import Cutout, Failure, Part
-from erasestream.sinks.images.envelope import MAGIC
+from erasestream.schemas.sealing.envelope import MAGIC
 
 PARTS = len(Part)
 

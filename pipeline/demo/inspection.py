@@ -23,14 +23,8 @@ from erasestream.schemas.codec.cloudevents import from_wire
 from erasestream.schemas.errors import ErasestreamError, Refused, SealBroken
 from erasestream.schemas.events.images import Part, Retained
 from erasestream.schemas.ids import UploadId
+from erasestream.schemas.sealing.envelope import COMMITMENT_BYTES, MAX_SEALED_BYTES, Header
 from erasestream.sinks.buckets.object_store import ObjectReader
-from erasestream.sinks.images.envelope import (
-    COMMITMENT_BYTES,
-    MAX_SEALED_BYTES,
-    PREFIX_BYTES,
-    SALT_BYTES,
-    WRAPPED_BYTES,
-)
 from erasestream.sinks.images.image_reader import RetainedObject, RetainedReader
 from erasestream.sinks.images.object_names import StoredName
 from erasestream.topics.catalog.acl import Operation
@@ -99,7 +93,8 @@ class Inspector:
             for found in self.readable():
                 sealed = store.read(found.name, MAX_SEALED_BYTES)
                 opened = self._reader.open(found.name)
-                body_at = _body_at(sealed)
+                header = Header.parse(sealed, None, found.part)
+                body_at = len(header.raw) + COMMITMENT_BYTES
                 yield StoredPicture(
                     name=found.name,
                     part=found.part,
@@ -155,14 +150,6 @@ def _listed(name: str, size: int) -> ListedObject:
     except SealBroken:
         return ListedObject(name, size, None, None)
     return ListedObject(name, size, parsed.upload_id, parsed.part)
-
-
-def _body_at(sealed: bytes) -> int:
-    """Return where the picture's ciphertext begins (ENVELOPE.md), after two fields with lengths."""
-    at = PREFIX_BYTES
-    for _ in ("content type", "name"):
-        at += 2 + int.from_bytes(sealed[at : at + 2], "big")
-    return at + SALT_BYTES + WRAPPED_BYTES + COMMITMENT_BYTES
 
 
 def _sha256(data: bytes) -> str:

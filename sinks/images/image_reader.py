@@ -16,8 +16,9 @@ from erasestream.schemas.clocks import Clock
 from erasestream.schemas.errors import NotFound, SealBroken
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import GrantId, UploadId
+from erasestream.schemas.sealing.envelope import MAX_SEALED_BYTES, Opened, open_sealed
+from erasestream.schemas.sealing.recipients import GrantRecipient
 from erasestream.sinks.buckets.object_store import ObjectReader
-from erasestream.sinks.images.envelope import MAX_SEALED_BYTES, Opened, open_sealed
 from erasestream.sinks.images.object_names import StoredName
 from erasestream.sinks.keys.key_vault import CACHE_LIMIT_S, KeyVaultReader
 
@@ -70,11 +71,11 @@ class RetainedReader:
             self._vault.assert_not_erased(expected.grant)  # deleted because it is erased
             raise
         # After the picture: this reads the marker, and reading a picture can take a minute.
+        part = expected.part
         for key in self._vault.keys(expected.grant):
+            grant = GrantRecipient(expected.grant, key, name)
             try:
-                return open_sealed(
-                    sealed, grant_key=key, grant=expected.grant, part=expected.part, name=name
-                )
+                return open_sealed(sealed, upload_id=None, part=part, opener=grant)
             except SealBroken:
-                continue  # the other key of a raced creation; the commitment tells which
+                continue  # the other key of a raced creation: the block opens under one of them
         raise SealBroken

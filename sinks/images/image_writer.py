@@ -9,8 +9,9 @@ already exists: that is success, and needs no right to read.
 from erasestream.schemas.errors import AlreadyExists, ErasestreamError
 from erasestream.schemas.events.images import Retained
 from erasestream.schemas.ids import GrantId
+from erasestream.schemas.sealing.envelope import Context, seal
+from erasestream.schemas.sealing.recipients import GrantRecipient
 from erasestream.sinks.buckets.object_store import ObjectStore
-from erasestream.sinks.images.envelope import seal
 from erasestream.sinks.images.object_names import ObjectNamer, StoredName
 from erasestream.sinks.keys.key_vault import KeyVault
 
@@ -48,11 +49,8 @@ class EncryptionSink:
         key = self._vault.key(event.grant)
         sealed = seal(
             event.data,
-            grant_key=key,
-            grant=event.grant,
-            part=event.part,
-            content_type=event.content_type,
-            name=str(name),
+            context=Context.of(event.id, event.part, event.content_type),
+            recipients=[GrantRecipient(event.grant, key, str(name))],
         )
         # The put must begin within the cache limit, however long sealing took (a stopped process).
         self._vault.key(event.grant)

@@ -5,7 +5,7 @@ label of its own: of lane and account, and of the rest of the name with the pict
 picture of the same upload has the same name on every attempt, an existing name is the same picture
 by construction, and without the name key a name reveals neither its owner nor whether two uploads,
 grants or owners have the same picture.  An id that is no UUID may be any text, and becomes a UUID
-derived under the name key.  `sinks/ENVELOPE.md` has the construction.
+derived under the name key.  `schemas/sealing/ENVELOPE.md` has the construction.
 """
 
 import hmac

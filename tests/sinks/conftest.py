@@ -13,10 +13,10 @@ from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
 from erasestream.schemas.errors import Code, ErasestreamError
 from erasestream.schemas.ids import GrantId
+from erasestream.schemas.sealing.envelope import MAX_SEALED_BYTES
 from erasestream.sinks.buckets.access_policy import Role
 from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.buckets.gcs_client import GcsSettings
-from erasestream.sinks.images.envelope import MAX_SEALED_BYTES
 from erasestream.sinks.keys.local_keyring import LocalKeyring
 from tests.bucket_settings import settings_in
 from tests.sinks.retention_harness import ManualClock, RetentionHarness

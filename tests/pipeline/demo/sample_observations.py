@@ -132,7 +132,7 @@ def _stored(ours: UploadTrace) -> Iterator[StoredPicture]:
             name=f"owner/{part}",
             part=part,
             upload_id=ours.upload_id,
-            head=b"ESV1" + bytes(60),
+            head=b"ESV2" + bytes(60),
             body_at=300,
             body=bytes(range(64)),
             opened=opened,

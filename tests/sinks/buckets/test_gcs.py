@@ -20,10 +20,10 @@ from erasestream.schemas.errors import (
     Refused,
     Unavailable,
 )
+from erasestream.schemas.sealing.envelope import MAX_SEALED_BYTES
 from erasestream.sinks.buckets.access_policy import VAULT, Role, rules_of
 from erasestream.sinks.buckets.gcs import PUT_DEADLINE_S, GcsObjectStore
 from erasestream.sinks.buckets.gcs_client import GcsSettings
-from erasestream.sinks.images.envelope import MAX_SEALED_BYTES
 from tests.sinks.conftest import code_of
 
 OCTETS = "application/octet-stream"

@@ -17,7 +17,7 @@ from erasestream.sinks.images.object_names import ObjectNamer, StoredName
 from tests.paths import ROOT
 from tests.sinks.retention_harness import picture
 
-VECTORS = json.loads((ROOT / "sinks/vectors/esv1.json").read_text())["names"]
+VECTORS = json.loads((ROOT / "schemas/sealing/vectors/esv2.json").read_text())["names"]
 
 
 def malformed() -> Iterator[str]:
@@ -81,7 +81,7 @@ def test_a_picture_that_is_an_owners_text_has_another_code() -> None:
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: f"{vector['id']}.{vector['part']}")
 def test_names_follow_the_document(vector: dict[str, str]) -> None:
-    """The construction of `sinks/ENVELOPE.md`, written down a second time."""
+    """The construction of `schemas/sealing/ENVELOPE.md`, written down a second time."""
     key = bytes.fromhex(vector["name_key"])
 
     def code(text: str) -> str:

@@ -11,9 +11,10 @@ from erasestream.schemas.errors import (
 )
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import GrantId, UploadId
+from erasestream.schemas.sealing.envelope import Context, seal
+from erasestream.schemas.sealing.recipients import GrantRecipient
 from erasestream.sinks.buckets.access_policy import Role
 from erasestream.sinks.buckets.gcs import GcsObjectStore
-from erasestream.sinks.images.envelope import seal
 from erasestream.sinks.images.object_names import ObjectNamer
 from erasestream.sinks.keys.key_vault import (
     CACHE_LIMIT_S,
@@ -189,11 +190,8 @@ def test_pictures_under_both_keys_of_a_grant_open(
     name = str(ObjectNamer(NAME_KEY).name(picture(grant, b"second")))
     sealed = seal(
         b"second",
-        grant_key=second_key,
-        grant=grant,
-        part=Part.ORIGINAL,
-        content_type="image/png",
-        name=name,
+        context=Context.of(picture(grant).id, Part.ORIGINAL, "image/png"),
+        recipients=[GrantRecipient(grant, second_key, name)],
     )
     harness.stack.store("images", Role.SINK).create(name, sealed, "application/octet-stream")
     assert harness.reader().open(first).plaintext == picture(grant).data

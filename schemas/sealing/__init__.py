@@ -1,0 +1,1 @@
+"""Sealing of pictures: pure cryptography on bytes."""

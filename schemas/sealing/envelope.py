@@ -1,0 +1,272 @@
+"""Seal a picture so that only its recipients open it, and only in its own context.
+
+Format ESV2; `ENVELOPE.md` beside this module is normative, `vectors/` proves it.  Pure: no
+I/O and no clock; random bytes come from the caller's source.
+
+Rules, all of them, in the order in which opening applies them:
+
+* Lengths are bounded before they are used, and anything not canonical is refused.
+* Upload and part must be those that the *caller* asked for, never those in the envelope.  A
+  reader of objects knows their names instead of uploads; a grant's block binds both.
+* The data key is decrypted, then the commitment is compared in constant time; only then is the
+  body decrypted.  An envelope therefore opens under exactly one data key.
+* One error, `SealBroken`, for every cause.
+
+The commitment authenticates the whole header, the body only the context: so `replace_recipients`
+exchanges those who can open a picture without touching its body.
+
+Every AES-GCM key encrypts exactly once, so the nonce is zero: the body key is derived from a fresh
+data key.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from erasestream.schemas.errors import InvariantBroken, SealBroken
+from erasestream.schemas.events.base import CONTENT_TYPE_PATTERN
+from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, Part
+from erasestream.schemas.ids import UploadId
+from erasestream.schemas.sealing.recipients import (
+    KEY_BYTES,
+    MAX_BLOCK_BYTES,
+    TAG_BYTES,
+    ZERO_NONCE,
+    Block,
+    Opener,
+    Random,
+    Recipient,
+)
+
+MAGIC = b"ESV2"
+SUITE = 1
+COMMITMENT_BYTES = 32
+MAX_CONTENT_TYPE_BYTES = 128
+MAX_RECIPIENTS = 4
+
+UPLOAD_BYTES = 32
+PREFIX_BYTES = len(MAGIC) + 1 + UPLOAD_BYTES + 1
+MAX_CONTEXT_BYTES = PREFIX_BYTES + 1 + MAX_CONTENT_TYPE_BYTES
+MAX_HEADER_BYTES = MAX_CONTEXT_BYTES + 1 + MAX_RECIPIENTS * MAX_BLOCK_BYTES
+MAX_PLAINTEXT_BYTES = MAX_CUTOUT_BYTES
+MAX_SEALED_BYTES = MAX_HEADER_BYTES + COMMITMENT_BYTES + MAX_PLAINTEXT_BYTES + TAG_BYTES
+"""Largest sealed picture, in bytes: a store must accept it, a reader must bound it."""
+
+UPLOAD_LABEL = b"erasestream/v2/upload"
+BODY_INFO = b"erasestream/v2/body"
+PARTS = {Part.ORIGINAL: b"\x01", Part.CUTOUT: b"\x02"}
+
+
+class Context(NamedTuple):
+    """A picture's own metadata, to which its body is bound."""
+
+    upload: bytes
+    """Digest of the upload's id, which can be any text, and can say something about a customer."""
+    part: Part
+    content_type: str
+
+    @classmethod
+    def of(cls, upload_id: UploadId, part: Part, content_type: str) -> Self:
+        """Return the context of a part of this upload."""
+        return cls(upload_digest(upload_id), part, content_type)
+
+    @property
+    def raw(self) -> bytes:
+        """The context's canonical bytes, which begin an envelope.
+
+        Raises `InvariantBroken` if a value is outside the bounds of the format.
+        """
+        kind = self.content_type.encode()
+        fits = len(self.upload) == UPLOAD_BYTES and len(kind) <= MAX_CONTENT_TYPE_BYTES
+        if not (fits and re.fullmatch(CONTENT_TYPE_PATTERN, self.content_type)):
+            raise InvariantBroken("the content type cannot be sealed")
+        head = MAGIC + bytes([SUITE]) + self.upload + PARTS[self.part]
+        return head + bytes([len(kind)]) + kind
+
+
+class Opened(NamedTuple):
+    """A picture that was sealed: its content type and bytes."""
+
+    content_type: str
+    plaintext: bytes
+
+
+class Header(NamedTuple):
+    """The header of an envelope: its context and recipients, canonical but not authenticated."""
+
+    context: Context
+    blocks: tuple[Block, ...]
+
+    @property
+    def raw(self) -> bytes:
+        """The header's canonical bytes: context, number of blocks, blocks in ascending order."""
+        blocks = b"".join(block.raw for block in self.blocks)
+        return self.context.raw + bytes([len(self.blocks)]) + blocks
+
+    @classmethod
+    def parse(cls, sealed: bytes, upload_id: UploadId | None, part: Part) -> Self:
+        """Parse the header.  Raises `SealBroken` unless it is canonical and the expected one."""
+        if not MIN_SEALED_BYTES <= len(sealed) <= MAX_SEALED_BYTES:
+            raise SealBroken
+        at = PREFIX_BYTES + 1
+        end = at + sealed[PREFIX_BYTES]
+        if end > min(MAX_CONTEXT_BYTES, len(sealed) - MIN_SEALED_BYTES + at):
+            raise SealBroken
+        try:
+            found = sealed[len(MAGIC) + 1 : PREFIX_BYTES - 1]
+            upload = found if upload_id is None else upload_digest(upload_id)
+            context = Context(upload, part, sealed[at:end].decode("ascii"))
+            expected = context.raw
+        except (UnicodeError, InvariantBroken):
+            raise SealBroken from None
+        # These values have one canonical context: every other spelling of them differs from it.
+        if not hmac.compare_digest(expected, sealed[:end]):
+            raise SealBroken
+        return cls(context, _blocks(sealed, end))
+
+
+MIN_SEALED_BYTES = PREFIX_BYTES + 2 + COMMITMENT_BYTES + TAG_BYTES
+"""Shorter input is refused before anything is read of it."""
+
+
+def upload_digest(upload_id: UploadId) -> bytes:
+    """Return the digest of an upload's id."""
+    return hashlib.sha256(UPLOAD_LABEL + upload_id.encode()).digest()
+
+
+def seal(
+    plaintext: bytes,
+    *,
+    context: Context,
+    recipients: Sequence[Recipient],
+    random: Random = secrets.token_bytes,
+) -> bytes:
+    """Return the envelope of a picture, which each of the recipients can open.
+
+    `random` is called once, for the data key of 32 bytes.
+    Raises `InvariantBroken` if a value is outside the bounds of the format.
+    """
+    data_key = random(KEY_BYTES)
+    if len(plaintext) > MAX_PLAINTEXT_BYTES or len(data_key) != KEY_BYTES:
+        raise InvariantBroken("the picture is too large, or the source of random bytes is broken")
+    bound = context.raw
+    body_key, _ = _keys(data_key, bound)
+    head = _head(context, data_key, recipients)
+    return b"".join((head, AESGCM(body_key).encrypt(ZERO_NONCE, plaintext, bound)))
+
+
+def data_key_of(sealed: bytes, *, upload_id: UploadId | None, part: Part, opener: Opener) -> bytes:
+    """Return the data key of a picture of this upload and part, without opening the picture.
+
+    Raises `SealBroken` unless all of the header is authentic.
+    """
+    header = Header.parse(sealed, upload_id, part)
+    bound = header.context.raw
+    for block in header.blocks:
+        if (block.kind, block.identity) == (opener.kind, opener.identity):
+            data_key = opener.decrypt(block, bound)
+            _authenticate(sealed, header, data_key)
+            return data_key
+    raise SealBroken
+
+
+def open_with_data_key(
+    sealed: bytes, *, upload_id: UploadId | None, part: Part, data_key: bytes
+) -> Opened:
+    """Open a picture of this upload and part.  Raises `SealBroken` for anything else."""
+    header = Header.parse(sealed, upload_id, part)
+    body_key, body_at = _authenticate(sealed, header, data_key)
+    try:
+        plaintext = AESGCM(body_key).decrypt(
+            ZERO_NONCE, memoryview(sealed)[body_at:], header.context.raw
+        )
+    except InvalidTag:
+        raise SealBroken from None
+    return Opened(header.context.content_type, plaintext)
+
+
+def open_sealed(sealed: bytes, *, upload_id: UploadId | None, part: Part, opener: Opener) -> Opened:
+    """Open a picture of this upload and part.  Raises `SealBroken` for anything else.
+
+    `upload_id`: None only for a grant, whose block binds the name of the object, and so the upload.
+    """
+    data_key = data_key_of(sealed, upload_id=upload_id, part=part, opener=opener)
+    return open_with_data_key(sealed, upload_id=upload_id, part=part, data_key=data_key)
+
+
+def replace_recipients(
+    sealed: bytes,
+    *,
+    upload_id: UploadId,
+    part: Part,
+    data_key: bytes,
+    recipients: Sequence[Recipient],
+) -> bytes:
+    """Return the envelope with the same body, which these recipients can open, and no others.
+
+    Raises `SealBroken` unless all of the present header is authentic under the data key.
+    """
+    header = Header.parse(sealed, upload_id, part)
+    _, body_at = _authenticate(sealed, header, data_key)
+    head = _head(header.context, data_key, recipients)
+    return b"".join((head, memoryview(sealed)[body_at:]))
+
+
+def _head(context: Context, data_key: bytes, recipients: Sequence[Recipient]) -> bytes:
+    """Return header and commitment."""
+    bound = context.raw
+    blocks = sorted(each.encrypt(data_key, bound) for each in recipients)
+    if not 1 <= len({each[:2] for each in blocks}) == len(blocks) <= MAX_RECIPIENTS:
+        raise InvariantBroken("no recipients, too many, or one of them twice")
+    raw = Header(context, tuple(blocks)).raw
+    _, commitment_key = _keys(data_key, bound)
+    return raw + hmac.digest(commitment_key, raw, "sha256")
+
+
+def _authenticate(sealed: bytes, header: Header, data_key: bytes) -> tuple[bytes, int]:
+    """Return the body's key and where the body begins, if the data key has committed to the header.
+
+    Raises `SealBroken`.
+    """
+    raw = header.raw
+    body_key, commitment_key = _keys(data_key, header.context.raw)
+    commitment = hmac.digest(commitment_key, raw, "sha256")
+    body_at = len(raw) + COMMITMENT_BYTES
+    if not hmac.compare_digest(commitment, sealed[len(raw) : body_at]):
+        raise SealBroken
+    return body_key, body_at
+
+
+def _blocks(sealed: bytes, at: int) -> tuple[Block, ...]:
+    """Parse the blocks.  Raises `SealBroken` unless they are canonical."""
+    count, at = sealed[at], at + 1
+    if not 1 <= count <= MAX_RECIPIENTS:
+        raise SealBroken
+    blocks = list[Block]()
+    for _ in range(count):
+        start, end = at + 3, at + 3 + int.from_bytes(sealed[at + 1 : at + 3], "big")
+        if end - at > MAX_BLOCK_BYTES or end + COMMITMENT_BYTES + TAG_BYTES > len(sealed):
+            raise SealBroken
+        blocks.append(Block.parse(sealed[at], sealed[start:end]))
+        if len(blocks) > 1 and blocks[-2][:2] >= blocks[-1][:2]:
+            raise SealBroken
+        at = end
+    return tuple(blocks)
+
+
+def _keys(data_key: bytes, context: bytes) -> tuple[bytes, bytes]:
+    """Return the keys of body and commitment."""
+    if len(data_key) != KEY_BYTES:
+        raise SealBroken
+    info = BODY_INFO + hashlib.sha256(context).digest()
+    hkdf = HKDF(algorithm=SHA256(), length=2 * KEY_BYTES, salt=None, info=info)
+    both = hkdf.derive(data_key)
+    return both[:KEY_BYTES], both[KEY_BYTES:]
