@@ -12,6 +12,8 @@ Every error has a stable `code` and one sentence for a person.  Messages contain
 never pixels, keys or account ids.
 """
 
+from typing import ClassVar
+
 from erasestream.schemas.error_codes import FAILURE_CODES, SENTENCES, Code
 
 __all__ = [
@@ -54,8 +56,10 @@ class ErasestreamError(Exception):
     Pickle and `copy` rebuild an exception from them, and so does Celery with JSON.
     """
 
-    default = Code.INVARIANT_BROKEN
-    advice: str | None = None  # overrides the sentence of the code
+    default: ClassVar[Code] = Code.INVARIANT_BROKEN
+    advice: ClassVar[str | None] = None  # overrides the sentence of the code
+    code: Code
+    detail: str
 
     def __init__(self, detail: str = "", code: Code | str | None = None) -> None:
         self.code = Code(code or self.default)
@@ -120,7 +124,9 @@ class BucketAccessDenied(Refused):
     """An identity lacks a permission on a bucket: provisioning Kafka does not help."""
 
     default = Code.NOT_AUTHORIZED
-    advice = "This role lacks a permission on the bucket: grant it in the bucket's IAM policy."
+    advice: ClassVar[str | None] = (
+        "This role lacks a permission on the bucket: grant it in the bucket's IAM policy."
+    )
 
 
 class NotAuthenticated(Refused):

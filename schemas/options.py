@@ -7,7 +7,7 @@ are converted to pixels here and applied elsewhere.
 
 import re
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -137,7 +137,9 @@ class CutoutOptions(BaseModel):
     Raises `InvalidEvent` (invalid_options) for unknown and contradictory options.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     format: OutputFormat = OutputFormat.PNG
     channels: Channels = Channels.RGBA

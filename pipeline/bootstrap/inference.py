@@ -50,7 +50,7 @@ from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.tls import Identity
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 WATCH_S = 1.0

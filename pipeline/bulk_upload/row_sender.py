@@ -53,7 +53,7 @@ class RowSender:
         self._checkpoint = checkpoint
         self._options = options
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
-        self.in_flight = 0
+        self.in_flight: int = 0
 
     def send(self, row: Row, image: bytes) -> None:
         """Send a row.  Raises `InvalidInput`, `Unavailable` or `Refused`."""

@@ -50,14 +50,14 @@ class StackFiles:
     """The folder, and the paths in it."""
 
     def __init__(self, directory: Path) -> None:
-        self.directory = directory.resolve()
-        self.identities = self.directory / "identities"
-        self.tokens = self.directory / "tokens"
-        self.keyring = self.directory / "keyring"
-        self.name_key = self.directory / "name.key"
-        self.settings = self.directory / SETTINGS_FILE
-        self.bucket_settings = self.directory / "bucket.json"
-        self.logs = self.directory / "logs"
+        self.directory: Path = directory.resolve()
+        self.identities: Path = self.directory / "identities"
+        self.tokens: Path = self.directory / "tokens"
+        self.keyring: Path = self.directory / "keyring"
+        self.name_key: Path = self.directory / "name.key"
+        self.settings: Path = self.directory / SETTINGS_FILE
+        self.bucket_settings: Path = self.directory / "bucket.json"
+        self.logs: Path = self.directory / "logs"
 
     def create_identities(
         self,

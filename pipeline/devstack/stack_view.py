@@ -33,7 +33,7 @@ class StackView:
         progress: Progress = lambda _line: None,
     ) -> None:
         """Open a stack's folder.  `cache`: the folder with Kafka's jars and the models."""
-        self.files = StackFiles(directory)
+        self.files: StackFiles = StackFiles(directory)
         self._cache = cache
         self._progress = progress
         self._plan_file = self.files.directory / "stack.json"

@@ -34,7 +34,7 @@ MAX_TEXT = 500
 
 _EVENT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class JsonFormatter(logging.Formatter):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from erasestream.topics.kafka.partition_broken import PartitionBroken
 from erasestream.topics.kafka.records import Partition
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 GAUGE = "erasestream_quarantined_partitions"
 

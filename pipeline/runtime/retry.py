@@ -16,7 +16,7 @@ from typing import TypeVar
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import Unavailable
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 

@@ -33,7 +33,7 @@ from erasestream.pipeline.runtime.retry import RetryUntilStopped
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import ErasestreamError, Refused, Unavailable
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 EX_OK = 0
 EX_UNAVAILABLE = 69

@@ -196,6 +196,8 @@ def one_from_wire(events: tuple[type[E], ...], headers: Headers | None, value: b
         return event.model_validate(members)
     except ValidationError as error:
         raise _invalid(event, members, error) from None
+    except ValueError:  # older releases of pydantic: a time in the year 0
+        raise InvalidEvent(event.type) from None
 
 
 def required_headers(event: type[Event]) -> list[str]:

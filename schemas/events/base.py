@@ -85,7 +85,10 @@ class Event(BaseModel):
     """Base of all events: a type, and an id that is unique within it."""
 
     # Pydantic's errors would quote accounts and images.
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    # Its older releases would warn of the fields `model_*`.
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="ignore", hide_input_in_errors=True, protected_namespaces=()
+    )
 
     type: ClassVar[str]
     body: ClassVar[frozenset[str] | None] = None

@@ -18,7 +18,7 @@ class InstallationMark:
     """The mark as of the records that were applied."""
 
     def __init__(self) -> None:
-        self.environment = Environment.PRODUCTION
+        self.environment: Environment = Environment.PRODUCTION
 
     def apply(self, record: Record) -> None:
         """Apply one record of the topic."""

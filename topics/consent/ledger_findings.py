@@ -29,7 +29,7 @@ from erasestream.topics.kafka.partition_broken import PartitionBroken
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
 from erasestream.topics.kafka.records import Partition
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 RETRY_S = 10.0
 WAIT_S = 0.02

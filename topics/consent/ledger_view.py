@@ -204,7 +204,7 @@ class LedgerView:
 
     def __init__(self, *, connection: Connection, partitions: Mapping[str, int]) -> None:
         """Read these ledgers and confirmed erasures; `partitions` are their partition counts."""
-        self.grants = GrantHistory(partitions)
+        self.grants: GrantHistory = GrantHistory(partitions)
         self._complete: Counter[Partition] = Counter()
         self._view = CompactedView(connection=connection, topics=partitions, apply=self._apply)
 

@@ -83,7 +83,7 @@ class ConsentWriter:
         self._is_operator = connection.role == OPERATOR
         self._now = now
         with ExitStack() as opened:
-            self.reader = opened.enter_context(
+            self.reader: ConsentReader = opened.enter_context(
                 closing(ConsentReader(connection=connection, lane=lane))
             )
             writes = AcknowledgedWriter(connection=connection, timeout_s=WRITE_TIMEOUT_S)

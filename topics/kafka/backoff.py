@@ -18,7 +18,7 @@ from typing import TypeVar
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import Unavailable
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 MAX_PAUSE_S = 5.0
 """Default of the longest pause; short beside a group member's session."""
@@ -40,7 +40,7 @@ class Backoff:
         """End pauses early once `stopping` is set."""
         self._stopping = stopping or threading.Event()
         self._max_pause_s = max_pause_s
-        self.failures = 0
+        self.failures: int = 0
         """Failures in a row."""
 
     def pause(self, deadline: Deadline | None = None) -> None:

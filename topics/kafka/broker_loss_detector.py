@@ -16,7 +16,7 @@ from erasestream.schemas.errors import Unavailable
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.errors import ClientErrorState
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 SUSPECT_AFTER_S = 10.0
 """A client that reports all brokers down for this long is probed."""

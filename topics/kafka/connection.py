@@ -68,7 +68,7 @@ class Connection:
     def __init__(self, *, cluster: Cluster, role: Role) -> None:
         self.cluster = cluster
         self.role = role
-        self.identity = Identity.load(cluster.identities, role)
+        self.identity: Identity = Identity.load(cluster.identities, role)
 
     def settings(self, errors: ClientErrorState, **more: object) -> Settings:
         """Return the settings of a client of this role; `more` with `_` for `.`."""

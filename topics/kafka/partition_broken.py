@@ -75,7 +75,7 @@ class PartitionBroken(InvariantBroken):
         self.defect = defect
         self.offset = offset
         super().__init__(detail or f"{at}: {defect}")
-        self.args = (at, defect, self.detail, offset)
+        self.args: tuple[object, ...] = (at, defect, self.detail, offset)
 
 
 class QuarantineListener(Protocol):

@@ -62,7 +62,7 @@ class PendingUpload:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.size = 0
+        self.size: int = 0
         self._file = path.open("xb")
         self._crc32c = 0
         self._md5 = hashlib.md5(usedforsecurity=False)

@@ -19,7 +19,7 @@ from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.records import Partition
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 MARK_TIMEOUT_S = 5.0
 CATCH_UP_S = 1.0

@@ -56,7 +56,7 @@ class GrantEraser:
         """Grants that are marked and not in `erasures.L` yet, with their entries."""
         self._in_ledger: set[EndedGrant] = set()
         """Those of `_marked` whose entry is in the ledger."""
-        self.count = 0
+        self.count: int = 0
         """Number of grants that were erased."""
 
     def erase(

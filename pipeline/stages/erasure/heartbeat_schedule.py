@@ -6,7 +6,7 @@ from collections.abc import Callable
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import Unavailable
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 MISSED_RETRY_S = 60.0
 """Pause before a missed heartbeat is written again."""

@@ -25,7 +25,7 @@ from erasestream.topics.catalog.topic_names import lane_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
 from erasestream.topics.kafka.records import Partition
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 WRITE_WAIT_S = 1.0
 """Longest wait of a turn for the brokers; slower answers are taken in a later turn."""

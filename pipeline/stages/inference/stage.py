@@ -24,7 +24,7 @@ from erasestream.pipeline.stages.inference.worker.upload_agent import UploadAgen
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.topic_names import uploads_of
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class InferenceStage:

@@ -31,7 +31,7 @@ from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.partition_broken import Defect, PartitionBroken
 from erasestream.topics.kafka.records import Partition
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 MARK_TIMEOUT_S = 2.0
 """Longest wait for the marks: a transaction may be open."""

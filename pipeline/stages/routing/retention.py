@@ -20,7 +20,7 @@ from erasestream.schemas.ids import GrantId, Lane
 from erasestream.topics.catalog.topic_names import uploads_of
 from erasestream.topics.kafka.records import Outgoing, Partition
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Retention:

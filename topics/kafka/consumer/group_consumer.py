@@ -30,7 +30,7 @@ from erasestream.topics.kafka.consumer.reported_end import ReadToEnd, ReportedEn
 from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
 from erasestream.topics.kafka.records import Partition, Record
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 FETCH_BYTES = 16_000_000
 """Largest fetch response of a broker, unless its first record alone is larger."""

@@ -86,7 +86,7 @@ class RecordFetcher:
         """`max_wait_s`: longest wait of one call."""
         self._clock = clock
         self._max_wait_s = max_wait_s
-        self.received = 0
+        self.received: int = 0
         """Records from the brokers, including those that were not asked for."""
         self._errors = ClientErrorState()
         self._broker_loss = BrokerLossDetector(connection, self._errors)

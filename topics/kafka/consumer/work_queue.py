@@ -36,8 +36,8 @@ class WorkQueue:
         self._paused: set[Partition] = set()
         self._commits = OffsetCommits(self._errors)
         self._read_to: dict[Partition, int] = {}
-        self.has_joined = False
-        self.assignments = 0
+        self.has_joined: bool = False
+        self.assignments: int = 0
         """How often the group has assigned partitions; read again from what is committed."""
         settings = member_settings(
             connection,

@@ -29,7 +29,7 @@ class DeliveryOutcomes:
     """Outcomes of one topic's records, with errors translated in their context."""
 
     def __init__(self, role: Role, topic: str, *, delivery_s: float) -> None:
-        self.errors = ClientErrorState()
+        self.errors: ClientErrorState = ClientErrorState()
         self._context = f"role {role}, topic {topic}"
         self._delivery_s = delivery_s
 

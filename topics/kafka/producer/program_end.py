@@ -20,7 +20,7 @@ from typing import Protocol, TextIO
 
 from erasestream.schemas.clocks import Deadline
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 FLUSH_S = 10.0
 """Longest wait for acknowledgements at the end of a program, for all of its clients together."""

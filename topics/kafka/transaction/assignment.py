@@ -47,9 +47,9 @@ class Assignment:
         self._finder = start_offsets
         self._handler = handler
         self._quarantine = quarantine
-        self.is_known = False
+        self.is_known: bool = False
         """Whether the group has assigned this member its partitions; there may be none."""
-        self.epoch = 0
+        self.epoch: int = 0
         self._assigned: list[Partition] = []
         self._start_offsets: dict[Partition, int] = {}
         self._next = NextOffsets(handler.offset_metadata)

@@ -29,19 +29,19 @@ class TransactionalClients:
         initial_offset: Callable[[Partition], StartOffset | None],
         stopping: threading.Event,
     ) -> None:
-        self.errors = ClientErrorState()
+        self.errors: ClientErrorState = ClientErrorState()
         with ExitStack() as opened:
-            self.producer = TransactionalProducer(
+            self.producer: TransactionalProducer = TransactionalProducer(
                 connection=connection, instance=instance, stopping=stopping, errors=self.errors
             )
             opened.callback(self.producer.close)
             # Closed before the producer: closing revokes partitions, which may abort.
-            self.consumer = TransactionalConsumer(
+            self.consumer: TransactionalConsumer = TransactionalConsumer(
                 connection=connection, topics=topics, instance=instance, errors=self.errors
             )
             opened.callback(self.consumer.close)
             admin = opened.enter_context(Admin(connection))
-            self.start_offsets = StartOffsets(
+            self.start_offsets: StartOffsets = StartOffsets(
                 consumer=self.consumer.client,
                 offsets=OffsetQueries(admin),
                 initial_offset=initial_offset,

@@ -55,7 +55,7 @@ class TransactionalConsumer:
         self._broker_loss = BrokerLossDetector(connection, errors)
         self._listener: AssignmentListener | None = None
         self._paused: set[Partition] = set()
-        self.client = Consumer(
+        self.client: Consumer = Consumer(
             member_settings(
                 connection,
                 errors,

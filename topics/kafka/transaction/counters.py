@@ -9,7 +9,7 @@ import time
 
 from erasestream.schemas.clocks import Clock
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 LOG_EVERY_S = 10.0
 
@@ -18,9 +18,9 @@ class TransactionCounters:
     """The transactions of one loop."""
 
     def __init__(self, *, clock: Clock = time.monotonic) -> None:
-        self.committed = 0
-        self.aborted = 0
-        self.records = 0
+        self.committed: int = 0
+        self.aborted: int = 0
+        self.records: int = 0
         """Records that were handled in committed transactions."""
         self._clock = clock
         self._logged = 0

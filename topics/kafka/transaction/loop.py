@@ -62,7 +62,7 @@ class TransactionalLoop:
     ) -> None:
         """Open the clients; `listener` takes reports about quarantined partitions."""
         self._interval_s = interval_s
-        self.counters = TransactionCounters(clock=clock)
+        self.counters: TransactionCounters = TransactionCounters(clock=clock)
         clients = self._clients = TransactionalClients(
             connection=connection,
             topics=topics,

@@ -31,7 +31,7 @@ from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.partition_broken import Defect, Flagged, PartitionBroken
 from erasestream.topics.kafka.records import Partition
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S = 5.0
 MAX_PAUSE_S = 0.5

@@ -11,7 +11,7 @@ import threading
 from erasestream.pipeline.stages.inference.imaging import frame_size
 from erasestream.schemas.events.images import MAX_PIXELS
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 DEADLINE_S = 20.0
 """For a small image; 22 s for two megapixels, 60 s for the largest."""

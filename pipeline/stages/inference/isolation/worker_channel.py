@@ -25,7 +25,7 @@ class WorkerChannel:
 
     def __init__(self, socket_to_parent: socket.socket) -> None:
         self._socket = socket_to_parent
-        self.descriptor = socket_to_parent.fileno()
+        self.descriptor: int = socket_to_parent.fileno()
 
     def receive(self) -> Task | None:
         """Return the next task, None if the parent has ended."""

@@ -49,7 +49,7 @@ class WorkerProcess:
         self._process = process
         self._settings = settings
         self._is_long_lived = settings.isolation is Isolation.LONG_LIVED
-        self.gone = asyncio.Event()
+        self.gone: asyncio.Event = asyncio.Event()
         self._channel = TaskChannel(parent_end, settings.isolation, on_lost=self._kill)
 
     @property

@@ -49,7 +49,7 @@ class Segmenter:
 
         Raises `Refused` (model_refused) if it does not match its manifest.
         """
-        self.manifest = installed.manifest
+        self.manifest: Manifest = installed.manifest
         self._session = _session(installed.path, installed.manifest.label, options)
         self._input, self._output = _names(self._session, installed.manifest)
 

@@ -8,7 +8,7 @@ import time
 
 from erasestream.schemas.clocks import Clock, Deadline
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 CLIENT = "aiokafka"
 CALM_S = 5.0

@@ -32,7 +32,7 @@ class LookAheadBudget:
         self._bytes: Counter[Hashable] = Counter()
         self._begun: Counter[Hashable] = Counter()
         self._all_begun = 0
-        self.held_bytes = 0
+        self.held_bytes: int = 0
         """Bytes of the uploads that have begun, and of their results."""
 
     def add(self, job: Job) -> None:

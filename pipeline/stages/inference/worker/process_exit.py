@@ -7,7 +7,7 @@ import sys
 from erasestream.pipeline.runtime.runner import EX_SOFTWARE, status_of
 from erasestream.schemas.errors import ErasestreamError
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 def exit_process(error: BaseException) -> None:

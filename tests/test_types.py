@@ -1,0 +1,88 @@
+"""Types as a service sees them: under `mypy --strict`, without our settings and plugins."""
+
+import dataclasses
+import inspect
+import typing
+from enum import Enum
+from pathlib import Path
+
+import pytest
+from mypy import api
+from pydantic import BaseModel
+
+import erasestream
+from erasestream import CutoutOptions
+from tests.paths import CACHE, ROOT
+from tests.test_readme import blocks
+
+
+def check(folder: Path, program: str) -> tuple[str, int]:
+    """Return the report of mypy, and its status."""
+    path = folder / "program.py"
+    path.write_text(program)
+    settings = folder / "mypy.ini"
+    settings.write_text(f"[mypy]\nmypy_path = {ROOT}\nfollow_imports = silent\n")
+    arguments = ["--strict", "--config-file", str(settings), "--cache-dir", str(CACHE / "mypy")]
+    report, _, status = api.run([*arguments, str(path)])
+    return report, status
+
+
+def options_by_name() -> str:
+    """Return a program that gives every option every value that has a name, as text."""
+    lines = ["from erasestream import CutoutOptions"]
+    for name, field in CutoutOptions.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            lines += [f"CutoutOptions({name}={value.value!r})" for value in kind]
+            lines.append(f"CutoutOptions({name}=CutoutOptions().{name})")
+    lines.append('CutoutOptions(max_dimension=1000, crop=True, crop_margin="5%", bg_color="fff")')
+    return "\n".join([*lines, "CutoutOptions(quality=90)", ""])
+
+
+@pytest.mark.parametrize("program", [*blocks("python"), options_by_name()])
+def test_programs_pass_strict_type_checks(tmp_path: Path, program: str) -> None:
+    report, status = check(tmp_path, program)
+    assert status == 0, report
+
+
+@pytest.mark.parametrize("options", ['format="gif"', "quality=[]", 'fromat="png"'])
+def test_options_that_do_not_exist_fail_type_checks(tmp_path: Path, options: str) -> None:
+    program = f"from erasestream import CutoutOptions\nCutoutOptions({options})\n"
+    report, status = check(tmp_path, program)
+    assert status == 1, report
+
+
+def names_in(annotation: object) -> set[type]:
+    """Return the classes that an annotation names."""
+    found = {annotation} if isinstance(annotation, type) else set()
+    for argument in typing.get_args(annotation):
+        found |= names_in(argument)
+    return found
+
+
+def signatures(kind: type) -> list[object]:
+    """Return the annotations of a public class: of its methods, properties and fields."""
+    functions = [
+        each.fget if isinstance(each, property) else each
+        for name, each in vars(kind).items()
+        if not name.startswith("_") or name == "__init__"
+    ]
+    hints = [typing.get_type_hints(each) for each in functions if inspect.isfunction(each)]
+    if dataclasses.is_dataclass(kind) or issubclass(kind, BaseModel):
+        hints.append(
+            {k: v for k, v in typing.get_type_hints(kind).items() if not k.startswith("_")}
+        )
+    return [annotation for each in hints for annotation in each.values()]
+
+
+def test_every_type_in_a_public_signature_is_public() -> None:
+    public = {getattr(erasestream, name) for name in erasestream.__all__}
+    classes = {each for each in public if isinstance(each, type)}
+    needed = {
+        named
+        for kind in classes
+        for annotation in signatures(kind)
+        for named in names_in(annotation)
+        if named.__module__.startswith("erasestream")
+    }
+    assert {each.__qualname__ for each in needed - classes} == set()
