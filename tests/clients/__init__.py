@@ -1,0 +1,1 @@
+"""Clients in other languages: the programs of `docs/clients`, and the packages that they need."""

@@ -1,0 +1,97 @@
+"""Install what the programs of `docs/clients` need into the cache: `python -m tests.clients.tools`.
+
+kafkajs is pinned by `package-lock.json`, through npm.  kcat is the Debian package of this version:
+the installed one, or else fetched and unpacked, which needs no root; apt checks its signature.
+Java's client is one of the broker's jars.  A second call fetches nothing.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from erasestream.schemas.errors import Refused
+from tests.paths import CACHE
+
+FILES = Path(__file__).parent
+KAFKAJS = CACHE.resolve() / "clients" / "kafkajs-2.2.4"
+KCAT_VERSION = "1.7.1"
+KCAT = CACHE.resolve() / "clients" / f"kcat-{KCAT_VERSION}"
+DEBS = ("kcat=1.7.1-2", "librdkafka1=2.0.2-1", "libyajl2")
+TIMEOUT_S = 300
+
+
+def node_modules() -> Path:
+    """Return the folder with kafkajs.  Raises `Refused` if it cannot be fetched."""
+    _install(KAFKAJS, _fetch_kafkajs)
+    return KAFKAJS / "node_modules"
+
+
+def kcat_environment() -> dict[str, str]:
+    """Return the variables with which `kcat` is found.  Raises `Refused` if there is none."""
+    if shutil.which("kcat"):
+        return {"PATH": os.environ["PATH"]}
+    _install(KCAT, _fetch_kcat)
+    (libraries,) = {str(path.parent) for path in KCAT.glob("usr/lib/*/librdkafka.so.1")}
+    return {"PATH": f"{KCAT}/usr/bin:{os.environ['PATH']}", "LD_LIBRARY_PATH": libraries}
+
+
+def _install(target: Path, fetch: Callable[[Path], None]) -> None:
+    """Fetch into a draft, so that a folder in its place is always complete."""
+    if target.is_dir():
+        return
+    sys.stderr.write(f"Fetching {target.name} for the tests: at most 5 MB.\n")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetching-") as folder:
+        draft = Path(folder) / "draft"
+        draft.mkdir()
+        fetch(draft)
+        try:
+            draft.rename(target)
+        except OSError:
+            if not target.is_dir():  # another process was faster
+                raise
+
+
+def _fetch_kafkajs(draft: Path) -> None:
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(FILES / name, draft)
+    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    _run(["npm", "ci", *options], draft, "npm cannot fetch kafkajs")
+
+
+def _fetch_kcat(draft: Path) -> None:
+    refusal = f"there is no kcat {KCAT_VERSION}, install the Debian package kcat"
+    with tempfile.TemporaryDirectory(dir=draft.parent) as folder:
+        _run(["apt-get", "download", *DEBS], Path(folder), refusal)
+        for package in sorted(Path(folder).glob("*.deb")):
+            _run(["dpkg-deb", "--extract", str(package), str(draft)], draft, refusal)
+
+
+def _run(command: list[str], folder: Path, refusal: str) -> None:
+    try:
+        subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=TIMEOUT_S)
+    except OSError as error:
+        raise Refused(f"{refusal}: {error.strerror}") from error
+    except subprocess.SubprocessError as error:
+        output = getattr(error, "stderr", None) or b""
+        raise Refused(f"{refusal}: {output.decode(errors='replace')[-300:]}") from error
+
+
+def main() -> None:
+    """Install both, and name what cannot be installed."""
+    failed = []
+    for install in (node_modules, kcat_environment):
+        try:
+            install()
+        except Refused as error:
+            failed.append(error.sentence)
+    if failed:
+        sys.exit("\n".join(failed))
+
+
+if __name__ == "__main__":
+    main()
