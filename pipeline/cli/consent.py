@@ -10,6 +10,7 @@ from erasestream.pipeline.cli.console import (
     LaneOption,
     operator,
     print_line,
+    seconds,
 )
 from erasestream.pipeline.cli.tables import print_rows
 from erasestream.pipeline.settings import load
@@ -39,7 +40,9 @@ def revoke(
     account: AccountArgument,
     lane: LaneOption,
     *,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for the confirmation.")] = 0,
+    wait: Annotated[
+        float, typer.Option(callback=seconds, help="Seconds to wait for the confirmation.")
+    ] = 0,
 ) -> None:
     """Opt an account out."""
     with consent_writer(load(), Lane(lane)) as writer:

@@ -1,6 +1,7 @@
 """The terminal, and options that several commands have."""
 
 import getpass
+import math
 import os
 import re
 import stat
@@ -39,6 +40,13 @@ def write_private(path: Path, data: bytes) -> None:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):  # not a device or a pipe
             os.fchmod(descriptor, 0o600)
         file.write(data)
+
+
+def seconds(value: float) -> float:
+    """Return the value of an option that is a time.  Raises `BadParameter` for others."""
+    if not 0 <= value < math.inf:  # false for NaN, too
+        raise typer.BadParameter("a number of seconds, 0 or more")
+    return value
 
 
 LaneOption = Annotated[str, typer.Option("--lane", "-l", help="The lane of the upstream service.")]

@@ -12,7 +12,13 @@ import typer
 
 from erasestream.pipeline.bulk_upload.image_file import read_image
 from erasestream.pipeline.cli import cutout_options
-from erasestream.pipeline.cli.console import LaneOption, print_error, print_line, write_private
+from erasestream.pipeline.cli.console import (
+    LaneOption,
+    print_error,
+    print_line,
+    seconds,
+    write_private,
+)
 from erasestream.pipeline.cli.manifest import upload_rows
 from erasestream.pipeline.settings import Settings, load
 from erasestream.schemas.errors import SENTENCES, Code, ErasestreamError
@@ -121,9 +127,12 @@ def results(
     save: Annotated[
         Path | None, typer.Option(help="Folder to write cut-outs to, each 0600.")
     ] = None,
-    count: Annotated[int, typer.Option(help="End after this many results; 0: never.")] = 0,
+    count: Annotated[int, typer.Option(min=0, help="End after this many results; 0: never.")] = 0,
     wait: Annotated[
-        float, typer.Option(help="End after this many seconds without a result; 0: never.")
+        float,
+        typer.Option(
+            callback=seconds, help="End after this many seconds without a result; 0: never."
+        ),
     ] = 0,
 ) -> None:
     """Show results as they arrive, and save the cut-outs.

@@ -2,13 +2,23 @@
 
 Protects the process's memory before anything else, names the extra to install if one is missing,
 and prints every error as one sentence.
+
+Exit status, beside those of stages (`runtime/runner.py`): 1 the command failed, for a file that
+cannot be read or written, say; 2 the command line is at fault.
 """
 
 import logging
 import sys
 
 from erasestream.pipeline.runtime.memory_protection import forbid_core_dumps
-from erasestream.schemas.errors import ErasestreamError
+from erasestream.schemas.errors import (
+    AlreadyExists,
+    Erased,
+    ErasestreamError,
+    InvalidInput,
+    NotFound,
+    SealBroken,
+)
 
 EXTRAS = {
     "faust": "worker",
@@ -31,6 +41,9 @@ EXTRAS = {
 LEFT_OUT = {"erasestream.pipeline.demo", "erasestream.pipeline.devstack"}
 """Packages that the images for production do not have."""
 
+FAILED = 1
+WRONG_USE = 2
+
 
 def main() -> None:
     """Run the command line."""
@@ -48,10 +61,25 @@ def main() -> None:
             raise
         sys.exit(f"{missing} is missing: pip install 'erasestream[{_extra(missing)}]'")
     except ErasestreamError as error:
-        from erasestream.pipeline.runtime.runner import status_of
-
         sys.stderr.write(f"{error.code}: {error.sentence}\n")
-        sys.exit(status_of(error))
+        sys.exit(_status_of(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"{where}{error.strerror or type(error).__name__}\n")
+        sys.exit(FAILED)
+
+
+def _status_of(error: ErasestreamError) -> int:
+    """Return the exit status; 70, which asks for a restart, never for a mistake of the caller."""
+    from erasestream.pipeline.runtime.runner import status_of
+
+    match error:
+        case InvalidInput():
+            return WRONG_USE
+        case NotFound() | AlreadyExists() | Erased() | SealBroken():
+            return FAILED
+        case _:
+            return status_of(error)
 
 
 def _show_reasons() -> None:
