@@ -46,9 +46,14 @@ _CERTIFICATE_ALERT = re.compile(r"SSL routines:.*alert (bad certificate|certific
 and librdkafka reports it as a lost connection; the words are OpenSSL's."""
 
 
+_RETRYING = re.compile(r"[:,;]? *(?:and )?(?:retrying|trying again)[ a-z]*$")
+"""The end of some of librdkafka's messages, false once the error ends a call."""
+
+
 def translate(error: KafkaError, context: str = "") -> ErasestreamError:
     """Return the error as one of ours; `context` names the attempt (topic names, never content)."""
-    code, detail = error.code(), f"{context}: {error.str()}" if context else error.str()
+    code, reason = error.code(), _RETRYING.sub("", error.str())
+    detail = f"{context}: {reason}" if context else reason
     if code in _NOT_AUTHORIZED:
         return NotAuthorized(detail)
     if code in _OCCUPIED:
