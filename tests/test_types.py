@@ -69,10 +69,8 @@ def signatures(kind: type) -> list[object]:
     ]
     hints = [typing.get_type_hints(each) for each in functions if inspect.isfunction(each)]
     if dataclasses.is_dataclass(kind) or issubclass(kind, BaseModel):
-        hints.append(
-            {k: v for k, v in typing.get_type_hints(kind).items() if not k.startswith("_")}
-        )
-    return [annotation for each in hints for annotation in each.values()]
+        hints.append(typing.get_type_hints(kind))
+    return [hint for each in hints for name, hint in each.items() if not name.startswith("_")]
 
 
 def test_every_type_in_a_public_signature_is_public() -> None:
