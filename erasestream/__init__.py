@@ -15,6 +15,7 @@ from erasestream.schemas.errors import (
     InvariantBroken,
     MissingCertificate,
     MissingTopic,
+    NotAuthenticated,
     NotAuthorized,
     Refused,
     Unavailable,
@@ -42,6 +43,8 @@ from erasestream.topics.client.upload_builder import Options
 from erasestream.topics.client.upload_producer import AsyncUploadProducer, UploadProducer
 from erasestream.topics.client.upload_sender import SendingLimits
 from erasestream.topics.kafka.connection import Cluster
+from erasestream.topics.kafka.sasl import Authentication
+from erasestream.topics.kafka.tls import MinimumTls
 
 __all__ = [
     "UploadProducer",
@@ -66,6 +69,8 @@ __all__ = [
     "Adjusted",
     "Position",
     "Cluster",
+    "Authentication",
+    "MinimumTls",
     "Lane",
     "AccountId",
     "UploadId",
@@ -80,6 +85,7 @@ __all__ = [
     "Refused",
     "MissingCertificate",
     "CertificateRefused",
+    "NotAuthenticated",
     "NotAuthorized",
     "MissingTopic",
     "UsedAfterFork",

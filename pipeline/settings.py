@@ -10,11 +10,9 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,15 +20,38 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from erasestream.pipeline.settings_sections import (
+    InferenceSettings,
+    KafkaSettings,
+    LaneSettings,
+    LifetimeSettings,
+    StageSettings,
+    StorageSettings,
+)
 from erasestream.schemas.errors import Refused
-from erasestream.schemas.events.images import MAX_PIXELS, MAX_UPLOAD_BYTES
 from erasestream.schemas.events.installation import Environment
 from erasestream.schemas.ids import Lane, LaneField
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
+from erasestream.topics.catalog.principals import Principals
 from erasestream.topics.catalog.quotas import LaneQuota
 from erasestream.topics.catalog.retention_budget import BrokerTimes, LaneTimes, Policy
-from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S
+from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.connection import Cluster
+
+__all__ = [
+    "CACHE_VARIABLE",
+    "DEFAULT_FILE",
+    "PREFIX",
+    "SETTINGS_VARIABLE",
+    "InferenceSettings",
+    "KafkaSettings",
+    "LaneSettings",
+    "LifetimeSettings",
+    "Settings",
+    "StageSettings",
+    "StorageSettings",
+    "load",
+]
 
 log = logging.getLogger(__name__)
 
@@ -39,130 +60,6 @@ SETTINGS_VARIABLE = f"{PREFIX}SETTINGS"
 CACHE_VARIABLE = f"{PREFIX}CACHE"
 """Read by the commands that fetch jars and models; the one other variable of this prefix."""
 DEFAULT_FILE = Path("erasestream.toml")
-
-MAX_DEADLINE = timedelta(minutes=2)
-PositiveInt = Annotated[int, Field(ge=1)]
-PositiveTime = Annotated[timedelta, Field(gt=timedelta(0))]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, unknown names refused."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
-
-
-class KafkaSettings(Section):
-    """The brokers, and the identities that clients show them."""
-
-    bootstrap_servers: tuple[str, ...]
-    identities: Path
-    """Folder with `ca.crt` and, per role, `<role>.crt` and `<role>.key`."""
-    replication: PositiveInt = 3
-    min_insync: PositiveInt = 2
-    consent_partitions: PositiveInt = 32
-    """Partitions of each lane's decisions and history, and of `ledger`; never changeable."""
-    retained_partitions: PositiveInt = 12
-    """Partitions of the images for the sink: no more sinks than these have work; can grow."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_replaced(cls, values: object) -> object:
-        """Say what replaces a setting that there was before the first release."""
-        if isinstance(values, Mapping) and "shared_partitions" in values:
-            raise ValueError(
-                "shared_partitions is now consent_partitions, which must keep its number (4 if it "
-                "was not set), and retained_partitions"
-            )
-        return values
-
-
-class LaneSettings(Section):
-    """One lane: an upstream service, or one class of its traffic."""
-
-    partitions: PositiveInt = 4
-    backlog_limit: PositiveTime = timedelta(hours=4)
-    delivery: PositiveTime | None = None
-    """Time in which results can be fetched; by default all that the promise leaves."""
-    produce_bytes_per_s: PositiveInt = 100_000_000
-    consume_bytes_per_s: PositiveInt = 200_000_000
-    """Most that each of the lane's roles may send to, or take from, one broker."""
-    request_percent: Annotated[float, Field(gt=0)] = 100.0
-    """Most time of a broker's threads for each role; 100 is that of one thread."""
-    model: str | None = None
-    """Installed model of this lane, by name, or name and version; by default `inference.model`."""
-
-
-class LifetimeSettings(Section):
-    """The promised lifetime, the outages that records survive, and the brokers' own times."""
-
-    promise: PositiveTime = timedelta(hours=24)
-    reserve: PositiveTime = timedelta(hours=1)
-    segment: PositiveTime = timedelta(minutes=15)
-    router_outage: PositiveTime = timedelta(hours=4)
-    sink_outage: PositiveTime = timedelta(hours=12)
-    pick_up: PositiveTime = timedelta(minutes=30)
-    judged_to_appended: PositiveTime = timedelta(seconds=60)
-    check_interval: PositiveTime = timedelta(minutes=5)
-    delete_delay: PositiveTime = timedelta(minutes=1)
-
-
-class StorageSettings(Section):
-    """The buckets, and the keys, which are never stored in them."""
-
-    bucket: str
-    vault: str
-    keyring: Path
-    """Folder of the local keyring: the master keys."""
-    name_key: Path
-    """File with the 32 bytes from which object names are derived."""
-    endpoint: str | None = None
-    """Address other than Google's; requires `ca` and `tokens`."""
-    ca: Path | None = None
-    tokens: Path | None = None
-    """Folder with `<role>.token`; if absent, Application Default Credentials are used."""
-
-
-class InferenceSettings(Section):
-    """The model and the processes that run it."""
-
-    models: Path
-    model: str = "isnet"
-    children: PositiveInt | None = None
-    """Child processes of the worker; by default one for each processor that it may use, quotas
-    included."""
-    deadline: Annotated[timedelta, Field(gt=timedelta(0), le=MAX_DEADLINE)] = timedelta(seconds=20)
-    """Time for a small image; the largest that is accepted has three times as long, others between.
-
-    Longer only for a model that needs it: an image that takes so long occupies a child.
-    """
-    max_image_bytes: Annotated[int, Field(gt=0, le=MAX_UPLOAD_BYTES)] = MAX_UPLOAD_BYTES
-    """Larger files are refused (`too_large`) before any of their bytes are read."""
-    max_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = MAX_PIXELS
-    """Larger pictures are refused (`too_many_pixels`) before any pixel is decoded."""
-    isolation: Literal["per_image", "long_lived"] = "per_image"
-    """`long_lived` where a GPU forbids forking: see docs/isolation.md."""
-    dangerously_run_without_isolation: bool = False
-    """Run even if the kernel lacks Landlock or seccomp, without the missing mechanism."""
-
-
-class StageSettings(Section):
-    """Settings of every stage process."""
-
-    instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] = "1"
-    """Name of this member within its stage's group; the same after a restart.
-
-    Give each inference worker a name of its own, too: then a restart moves no partitions.
-    """
-    health_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """Loopback port of /healthz and /readyz; 0 takes a free one and logs it."""
-    ready_deadline: PositiveTime = timedelta(seconds=60)
-    purge_interval: PositiveTime = timedelta(seconds=60)
-    """Interval at which the purger deletes records that are no longer needed."""
-
-    @property
-    def answer_timeout_s(self) -> float:
-        """Return the longest wait for one answer of a broker: at most the ready deadline."""
-        return min(REQUEST_TIMEOUT_S, self.ready_deadline.total_seconds())
 
 
 class Settings(BaseSettings):
@@ -200,7 +97,11 @@ class Settings(BaseSettings):
     def cluster(self) -> Cluster:
         """Return the brokers' addresses and the identities' folder."""
         return Cluster(
-            bootstrap_servers=self.kafka.bootstrap_servers, identities=self.kafka.identities
+            bootstrap_servers=self.kafka.bootstrap_servers,
+            identities=self.kafka.identities,
+            authentication=self.kafka.authentication,
+            minimum_tls=self.kafka.minimum_tls,
+            oauth_extensions=self.kafka.oauth_extensions,
         )
 
     def catalog(self) -> Catalog:
@@ -228,6 +129,9 @@ class Settings(BaseSettings):
             consent_partitions=self.kafka.consent_partitions,
             retained_partitions=self.kafka.retained_partitions,
             environment=self.environment,
+            principals=Principals(
+                {Role(role): names for role, names in self.kafka.principals.items()}
+            ),
         )
 
 

@@ -107,7 +107,7 @@ SENTENCES: dict[Code, str] = {
     Code.INVARIANT_BROKEN: "An invariant does not hold: the process ends; call an operator.",
     Code.MISCONFIGURED: "A setting is missing or wrong.",
     Code.NOT_AUTHORIZED: "This role lacks a right in Kafka: run `erasestream provision`.",
-    Code.NOT_AUTHENTICATED: "The server does not accept these credentials: check the role's token.",
+    Code.NOT_AUTHENTICATED: "The server does not accept these credentials: check the role's file.",
     Code.CERTIFICATE_REFUSED: "TLS cannot be set up: check CA, host name, certificates and keys.",
     Code.MISSING_TOPIC: "A topic is missing: run `erasestream provision`.",
     Code.MISSING_BUCKET: "The bucket does not exist or is hidden from this role: check settings.",

@@ -130,7 +130,7 @@ class BucketAccessDenied(Refused):
 
 
 class NotAuthenticated(Refused):
-    """A bucket does not accept an identity's credentials: replace them."""
+    """A bucket or the brokers do not accept a role's password or token: replace it."""
 
     default = Code.NOT_AUTHENTICATED
 

@@ -15,6 +15,7 @@ from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import ProxiedListener, single
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
 from erasestream.pipeline.devstack.kafka.java_launcher import SHORT_LIVED
+from erasestream.pipeline.devstack.kafka.managed_listener import ManagedListener
 from erasestream.schemas.events.installation import Environment
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import provision
@@ -137,9 +138,10 @@ def opened_kafka(
     folder: Path,
     *,
     proxied_listener: ProxiedListener | None = None,
+    managed_listener: ManagedListener | None = None,
     spare_lanes: int = SPARE_LANES,
 ) -> Iterator[KafkaFixture]:
-    """Run a broker, with a second listener if there is to be one."""
+    """Run a broker, with a second or third listener if there is to be one."""
     identities = folder / "identities"
     authority = CertificateAuthority.create(folder / "authority", now=lambda: datetime.now(UTC))
     identities.mkdir()
@@ -147,7 +149,7 @@ def opened_kafka(
     authority.issue_role(ADMIN, identities)
     port, controller = free_ports(2)
     config = single(port=port, controller_port=controller, random=os.urandom(16))
-    config = replace(config, proxied_listener=proxied_listener)
+    config = replace(config, proxied_listener=proxied_listener, managed_listener=managed_listener)
     libs = install_kafka(CACHE, print)
     broker = Broker(folder / "broker", identities, libs, config=config, java_options=SHORT_LIVED)
     try:

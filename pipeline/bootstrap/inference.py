@@ -33,6 +33,7 @@ from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import (
     CertificateRefused,
     ErasestreamError,
+    MissingCertificate,
     Refused,
     Unavailable,
 )
@@ -125,10 +126,11 @@ def inference_stage(
         together = Pools(pools.values())
         member = _member_name(settings, connection, catalog.lane_names)
         tls = connection.identity.ssl_context()
-        opened.enter_context(_certificate_renewal(tls, connection.identity))
-        yield InferenceStage(
+        watcher = CertificateWatcher(connection.identity)
+        stage = InferenceStage(
             bootstrap_servers=settings.kafka.bootstrap_servers,
             tls=tls,
+            sasl=connection.identity.sasl,
             lanes=catalog.lane_names,
             builder=_result_builder(
                 {lane: pools[installed.folder] for lane, installed in models.items()}, catalog
@@ -140,6 +142,8 @@ def inference_stage(
             start=together.start,
             close=together.close,
         )
+        opened.enter_context(_renewal(tls, connection.identity, watcher, stage))
+        yield stage
 
 
 def _models_of(
@@ -225,18 +229,19 @@ def _thread(name: str, loop: Callable[[Event], None]) -> Iterator[None]:
 
 
 @contextmanager
-def _certificate_renewal(tls: ssl.SSLContext, identity: Identity) -> Iterator[None]:
-    """Load a renewed certificate into the context: later connections are made with it.
+def _renewal(
+    tls: ssl.SSLContext, identity: Identity, watcher: CertificateWatcher, stage: InferenceStage
+) -> Iterator[None]:
+    """Make later connections with a renewed certificate or password.
 
-    Faust and its client keep the context, so no client has to be replaced.
+    Faust and its clients keep the context, so no client has to be replaced.
     """
-    watcher = CertificateWatcher(identity)
 
     def loop(stopped: Event) -> None:
         is_pending = False
         while not stopped.wait(LOOK_EVERY_S):
             is_pending = is_pending or watcher.is_due()
-            if is_pending and _is_loaded(tls, identity):
+            if is_pending and _is_loaded(tls, identity, stage):
                 log.info("certificate_renewed", extra={"stage": "infer"})
                 is_pending = False
 
@@ -244,10 +249,11 @@ def _certificate_renewal(tls: ssl.SSLContext, identity: Identity) -> Iterator[No
         yield
 
 
-def _is_loaded(tls: ssl.SSLContext, identity: Identity) -> bool:
+def _is_loaded(tls: ssl.SSLContext, identity: Identity, stage: InferenceStage) -> bool:
     try:
         identity.load_into(tls)
-    except CertificateRefused:
+        stage.renew_login()
+    except (CertificateRefused, MissingCertificate):
         return False  # the files are being replaced; the context keeps the old ones
     return True
 

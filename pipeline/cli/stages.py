@@ -12,7 +12,7 @@ from erasestream.pipeline.runtime.runner import Stage, run
 from erasestream.pipeline.settings import Settings, load
 from erasestream.topics.catalog.roles import ERASER, PURGER, ROUTER, SINK, Role
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
-from erasestream.topics.kafka.tls import Identity
+from erasestream.topics.kafka.connection import Connection
 
 
 def infer() -> None:
@@ -61,7 +61,8 @@ def _run(
 
     def begin(stopping: Event) -> AbstractContextManager[Stage]:
         # Read before any client is made, so that a change in between is noticed.
-        renewals[:] = [CertificateWatcher(Identity.load(settings.kafka.identities, role))]
+        connection = Connection(cluster=settings.cluster, role=role)
+        renewals[:] = [CertificateWatcher(connection.identity)]
         return build(settings, stopping)
 
     status = run(

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from erasestream.pipeline.settings import Environment, load
+from erasestream.pipeline.settings import load
 from erasestream.schemas.errors import Code, Refused
+from erasestream.schemas.events.installation import Environment
 
 SECRET = "5ecret-value"
 

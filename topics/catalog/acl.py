@@ -7,7 +7,7 @@ and GROUP READ; READ, WRITE and DELETE imply DESCRIBE.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from erasestream.topics.catalog.catalog import Catalog
@@ -52,7 +52,7 @@ class Match(StrEnum):
 
 @dataclass(frozen=True, order=True)
 class Right:
-    """Right of one role to one operation on one resource."""
+    """Right of one role, or of a principal of it, to one operation on one resource."""
 
     role: Role
     operation: Operation
@@ -78,6 +78,15 @@ def transactional_prefix(role: Role) -> str:
 def rights(catalog: Catalog) -> frozenset[Right]:
     """Return every right of every role."""
     return frozenset((*_topic_rights(catalog), *_client_rights(catalog), *_auditor(catalog)))
+
+
+def principal_rights(catalog: Catalog) -> frozenset[Right]:
+    """Return every right, each of the principals of its role in place of the role."""
+    return frozenset(
+        replace(right, role=Role(name))
+        for right in rights(catalog)
+        for name in catalog.principals.of(right.role)
+    )
 
 
 def _topic_rights(catalog: Catalog) -> Iterator[Right]:

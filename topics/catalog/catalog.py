@@ -1,4 +1,4 @@
-"""Table of all topics: events, sizes, lifetimes, writers and readers.
+"""Catalog of all topics (`topic_table.py`): events, sizes, lifetimes, writers and readers.
 
 Everything else is derived from this table and never written by hand: the topics' configuration
 (`config`), the access rights (`acl.py`), the plan of provisioning (`admin/provisioning.py`) and
@@ -9,58 +9,22 @@ and `ledger`, are for the stages, operators and the administrator.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from erasestream.schemas.errors import Refused
-from erasestream.schemas.events.consent import ConsentDecision
-from erasestream.schemas.events.images import Cutout, Failure, Retained, Upload
-from erasestream.schemas.events.installation import Environment, InstallationMarked
-from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry, Finding, Repair
+from erasestream.schemas.events.installation import Environment
 from erasestream.schemas.ids import LANE_PATTERN, Lane
 from erasestream.topics.catalog import compression, retention_budget
-from erasestream.topics.catalog.quotas import ACCOUNT_SHARE, LaneQuota
-from erasestream.topics.catalog.retention_budget import (
-    LaneTimes,
-    Policy,
-)
-from erasestream.topics.catalog.roles import (
-    ADMIN,
-    AUDITOR,
-    ERASER,
-    INFERENCE,
-    OPERATOR,
-    PURGER,
-    ROUTER,
-    SINK,
-    STAGE_ROLES,
-    LaneRole,
-    Role,
-    lane_role,
-)
-from erasestream.topics.catalog.topic import Key, Topic
-from erasestream.topics.catalog.topic_names import (
-    INSTALLATION,
-    LEDGER,
-    RETAINED,
-    consent_of,
-    cutouts_of,
-    ephemeral_of,
-    erasures_of,
-    ledger_of,
-    revocations_of,
-    uploads_of,
-)
+from erasestream.topics.catalog.lane_spec import LaneSpec
+from erasestream.topics.catalog.principals import Principals
+from erasestream.topics.catalog.quotas import ACCOUNT_SHARE
+from erasestream.topics.catalog.retention_budget import Policy
+from erasestream.topics.catalog.roles import OPERATOR, STAGE_ROLES, LaneRole, Role, lane_role
+from erasestream.topics.catalog.topic import Topic
+from erasestream.topics.catalog.topic_table import topics_of
 
-
-@dataclass(frozen=True, kw_only=True)
-class LaneSpec:
-    """One lane of the settings."""
-
-    name: Lane
-    partitions: int = 4
-    times: LaneTimes = field(default_factory=LaneTimes)
-    quota: LaneQuota = field(default_factory=LaneQuota)
+__all__ = ["Catalog", "Durability", "LaneSpec"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +44,7 @@ class Catalog:
     durability: Durability
     topics: tuple[Topic, ...]
     environment: Environment = Environment.PRODUCTION
+    principals: Principals = field(default_factory=Principals)
 
     @classmethod
     def build(
@@ -91,8 +56,11 @@ class Catalog:
         consent_partitions: int = 4,
         retained_partitions: int = 4,
         environment: Environment = Environment.PRODUCTION,
+        principals: Principals | None = None,
     ) -> "Catalog":
-        """Build the table for these lanes.  Raises `Refused` for an invalid lane or lifetime.
+        """Build the table for these lanes.
+
+        Raises `Refused` for an invalid lane, lifetime or principal.
 
         `consent_partitions`, of each topic whose records are placed by account and of `ledger`,
         never change; `retained_partitions` can grow.  The settings have larger defaults.
@@ -101,17 +69,20 @@ class Catalog:
         policy = policy or Policy()
         _check_lanes(lanes)
         operators = (OPERATOR,) if environment is Environment.DEVELOPMENT else ()
-        topics = tuple(_topics(lanes, policy, consent_partitions, retained_partitions, operators))
+        topics = tuple(topics_of(lanes, policy, consent_partitions, retained_partitions, operators))
         for topic in topics:
             if topic.lifetime:
                 retention_budget.verify(policy, topic.name, topic.lifetime)
-        return cls(
+        catalog = cls(
             lanes=lanes,
             policy=policy,
             durability=durability or Durability(),
             topics=topics,
             environment=environment,
+            principals=principals or Principals(),
         )
+        catalog.principals.check(catalog.roles)
+        return catalog
 
     def __getitem__(self, name: str) -> Topic:
         """Return the topic of this name, or raise `KeyError`."""
@@ -176,124 +147,3 @@ def _check_lanes(lanes: tuple[LaneSpec, ...]) -> None:
             raise Refused(f"a lane cannot be named {name!r}")
     if len(set(names)) != len(names) or not names:
         raise Refused("there must be at least one lane, and names must be unique")
-
-
-def _topics(
-    lanes: tuple[LaneSpec, ...],
-    policy: Policy,
-    placed: int,
-    retained: int,
-    granting: tuple[Role, ...],
-) -> Iterator[Topic]:
-    """Yield all topics; `granting`: the operators that may grant."""
-    for spec in lanes:
-        yield from _image_topics(spec, policy)
-        yield _consent_topic(spec.name, policy, placed, granting)
-        yield from _history_topics(spec.name, placed, granting)
-    yield Topic(
-        name=RETAINED,
-        events=(Retained,),
-        key=Key.UPLOAD_ID,
-        partitions=retained,
-        writers=(ROUTER,),
-        readers=(SINK,),
-        purgers=(PURGER,),
-        lifetime=retention_budget.retained(policy, tuple(spec.times for spec in lanes)),
-    )
-    yield Topic(
-        name=LEDGER,
-        events=(Finding, Repair),
-        key=Key.LANE,
-        partitions=placed,
-        writers=(ROUTER, ERASER, ADMIN),
-        readers=(OPERATOR, AUDITOR),
-    )
-    yield Topic(
-        name=INSTALLATION,
-        events=(InstallationMarked,),
-        key=Key.NONE,
-        partitions=1,
-        writers=(ADMIN,),
-        readers=(
-            *(lane_role(spec.name, LaneRole.ACCOUNT) for spec in lanes),
-            OPERATOR,
-            ROUTER,
-            SINK,
-            AUDITOR,
-        ),
-    )
-
-
-def _image_topics(spec: LaneSpec, policy: Policy) -> Iterator[Topic]:
-    lane = spec.name
-    # In the order of creation: a partition of results exists before its partition of uploads.
-    yield Topic(
-        name=cutouts_of(lane),
-        events=(Cutout, Failure),
-        key=Key.NONE,
-        partitions=spec.partitions,
-        writers=(INFERENCE,),
-        readers=(ROUTER,),
-        purgers=(PURGER,),
-        lifetime=retention_budget.cutouts(policy, spec.times),
-    )
-    yield Topic(
-        name=ephemeral_of(lane),
-        events=(Cutout, Failure),
-        key=Key.NONE,
-        partitions=spec.partitions,
-        writers=(ROUTER,),
-        readers=(lane_role(lane, LaneRole.CONSUMER),),
-        lifetime=retention_budget.ephemeral(policy, spec.times),
-    )
-    yield Topic(
-        name=uploads_of(lane),
-        events=(Upload,),
-        key=Key.NONE,
-        partitions=spec.partitions,
-        writers=(lane_role(lane, LaneRole.PRODUCER),),
-        readers=(INFERENCE, ROUTER),
-        purgers=(PURGER,),
-        lifetime=retention_budget.uploads(policy, spec.times),
-    )
-
-
-def _consent_topic(lane: Lane, policy: Policy, placed: int, granting: tuple[Role, ...]) -> Topic:
-    account = lane_role(lane, LaneRole.ACCOUNT)
-    return Topic(
-        name=consent_of(lane),
-        events=(ConsentDecision,),
-        key=Key.ACCOUNT,
-        partitions=placed,
-        writers=(account, *granting, ERASER),  # the eraser writes heartbeats
-        readers=(account, OPERATOR, ROUTER, SINK, ERASER),
-        superseded=retention_budget.superseded(policy),
-    )
-
-
-def _history_topics(lane: Lane, placed: int, granting: tuple[Role, ...]) -> Iterator[Topic]:
-    account = lane_role(lane, LaneRole.ACCOUNT)
-    yield Topic(
-        name=ledger_of(lane),
-        events=(DecisionEntry, ErasureEntry, Finding),
-        key=Key.LANE_AND_ACCOUNT,
-        partitions=placed,
-        writers=(account, *granting, ROUTER, ERASER),
-        readers=(account, OPERATOR, ERASER, AUDITOR),
-    )
-    yield Topic(
-        name=erasures_of(lane),
-        events=(ErasureEntry,),
-        key=Key.LANE_AND_ACCOUNT,
-        partitions=placed,
-        writers=(ERASER,),
-        readers=(account, OPERATOR, ERASER, AUDITOR),
-    )
-    yield Topic(
-        name=revocations_of(lane),
-        events=(ConsentDecision,),
-        key=Key.ACCOUNT,
-        partitions=1,
-        writers=(OPERATOR,),
-        readers=(account, OPERATOR, ROUTER, SINK, ERASER, AUDITOR),
-    )

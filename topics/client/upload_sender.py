@@ -105,7 +105,7 @@ class UploadSender:
         self._outcomes = DeliveryOutcomes(role, self._topic, delivery_s=limits.delivery_s)
         errors = self._outcomes.errors
         self._clients = ProducerPool(
-            _settings(connection, errors, limits),
+            lambda: _settings(connection, errors, limits),
             delivery_s=limits.delivery_s,
             certificate=CertificateWatcher(connection.identity),
             broker_loss=BrokerLossDetector(connection, errors),

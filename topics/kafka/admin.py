@@ -37,11 +37,8 @@ class Admin:
         self.connection = connection
         self.timeout_s = timeout_s
         self._errors = ClientErrorState()
-        # Connected to all brokers: otherwise a request to an unavailable one keeps two cores busy
-        # until it is answered.  librdkafka reconnects at once whenever it was refused (2.16).
-        settings = connection.settings(self._errors, enable_sparse_connections=False)
         self._certificate = CertificateWatcher(connection.identity)
-        self._clients = ReplaceableClient(lambda: AdminClient(settings), _close)
+        self._clients = ReplaceableClient(self._open, _close)
 
     def __enter__(self) -> Self:
         return self
@@ -61,6 +58,12 @@ class Admin:
                 self._clients.replace(old)
         with self._clients.use() as client:
             yield client
+
+    def _open(self) -> AdminClient:
+        # Connected to all brokers: otherwise a request to an unavailable one keeps two cores busy
+        # until it is answered.  librdkafka reconnects at once whenever it was refused (2.16).
+        settings = self.connection.settings(self._errors, enable_sparse_connections=False)
+        return AdminClient(settings)
 
     def reconnect(self, client: AdminClient) -> None:
         """Replace this client, unless another thread has replaced it already."""

@@ -1,4 +1,4 @@
-"""Detect that the certificate of a role was renewed.
+"""Detect that the certificate or the password of a role was renewed.
 
 Client libraries read the files once, when a client is constructed.  An open connection outlives
 its certificate, but the next one would be refused.  So the owner of clients checks regularly
@@ -6,15 +6,13 @@ whether the files differ from those that its clients were constructed with, and 
 Renew well before the old certificate expires; a minute is enough.
 
 Key and certificate are two files, and are not replaced at the same moment: as long as they do
-not match each other nothing is due.
+not match each other nothing is due.  A token is not watched: clients read it again by themselves.
 """
 
-import hashlib
 import threading
 import time
 
 from erasestream.schemas.clocks import Clock
-from erasestream.schemas.errors import CertificateRefused
 from erasestream.topics.kafka.tls import Identity
 
 LOOK_EVERY_S = 5.0
@@ -34,7 +32,7 @@ class CertificateWatcher:
         self._look_every_s = look_every_s
         self._clock = clock
         self._lock = threading.Lock()
-        self._known = _fingerprint(identity)
+        self._known = identity.fingerprint()
         self._next_look_s = clock() + look_every_s
 
     def is_due(self) -> bool:
@@ -46,20 +44,9 @@ class CertificateWatcher:
             return False
         with self._lock:
             self._next_look_s = self._clock() + self._look_every_s
-            now = _fingerprint(self._identity)
+            now = self._identity.fingerprint()
             if now is None or now == self._known:
                 return False
             # Set before the clients are replaced: a change meanwhile is noticed at the next look.
             self._known = now
             return True
-
-
-def _fingerprint(identity: Identity) -> bytes | None:
-    """Return the digests of the files; None if they are not a key with its certificate."""
-    try:
-        identity.ssl_context()
-        parts = (identity.ca, identity.certificate, identity.key)
-        digests = (hashlib.sha256(path.read_bytes()).digest() for path in parts)
-        return b"".join(digests)
-    except (OSError, CertificateRefused):
-        return None

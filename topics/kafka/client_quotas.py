@@ -1,19 +1,19 @@
 """Client quotas on the brokers, read and set with two requests of Kafka's protocol.
 
 The client library has no call for them (`docs/decisions/0022-client-quotas.md`).  Requests are
-DescribeClientQuotas 0 and AlterClientQuotas 0, over the role's TLS connection; any broker answers.
+DescribeClientQuotas 0 and AlterClientQuotas 0, over a connection of the role's own; any broker
+answers.
 
 Source: https://kafka.apache.org/protocol
 """
 
-import socket
 import ssl
 import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from erasestream.schemas.errors import CertificateRefused, NotAuthorized, Refused, Unavailable
 from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S
+from erasestream.topics.kafka.broker_channel import Answer, BrokerChannel, connected, string
 from erasestream.topics.kafka.connection import Connection
 
 Quotas = Mapping[str, Mapping[str, float]]
@@ -24,7 +24,6 @@ USER = "user"
 SPECIFIED = 2
 """Match of a filter: every entity that names such a user, not the default one."""
 CLUSTER_AUTHORIZATION_FAILED, UNSUPPORTED_VERSION, INVALID_REQUEST = 31, 35, 42
-MAX_ANSWER_BYTES = 16_000_000
 
 
 class QuotasNotOffered(Refused):
@@ -43,9 +42,9 @@ class ClientQuotas:
 
         Raises `QuotasNotOffered`, `Unavailable`, or `Refused` if the brokers refuse the role.
         """
-        query = struct.pack(">i", 1) + _string(USER) + struct.pack(">b", SPECIFIED)
+        query = struct.pack(">i", 1) + string(USER) + struct.pack(">b", SPECIFIED)
         # Strict: no entity that has a client id besides its user.
-        answer = self._ask(DESCRIBE, query + _string(None) + b"\1")
+        answer = self._ask(DESCRIBE, query + string(None) + b"\1")
         answer.read(">i")  # throttled for so long
         _check(answer.read(">h"), answer.string())
         found: dict[str, dict[str, float]] = {}
@@ -59,10 +58,10 @@ class ClientQuotas:
         """Set these limits and leave all others unchanged, in one request.  Raises as above."""
         body = struct.pack(">i", len(quotas))
         for user, values in quotas.items():
-            body += struct.pack(">i", 1) + _string(USER) + _string(user)
+            body += struct.pack(">i", 1) + string(USER) + string(user)
             body += struct.pack(">i", len(values))
             for name, value in values.items():
-                body += _string(name) + struct.pack(">d", value) + b"\0"  # set, not remove
+                body += string(name) + struct.pack(">d", value) + b"\0"  # set, not remove
         answer = self._ask(ALTER, body + b"\0")  # not only validated
         answer.read(">i")
         for _ in range(answer.read(">i")):
@@ -70,88 +69,30 @@ class ClientQuotas:
             for _ in range(answer.read(">i")):
                 answer.string(), answer.string()
 
-    def _ask(self, api: int, body: bytes) -> "_Answer":
+    def _ask(self, api: int, body: bytes) -> Answer:
         error: Exception = Unavailable("no brokers")
+        identity = self._connection.identity
         for server in self._connection.cluster.bootstrap_servers:
             try:
-                with self._connected(server) as channel:
+                with connected(server, identity, timeout_s=self._timeout_s) as channel:
                     if api not in _offered(channel):
                         raise QuotasNotOffered("the cluster offers no client quotas")
-                    return _request(channel, api, body)
+                    return channel.request(api, body)
             except ssl.SSLCertVerificationError as refused:
                 raise CertificateRefused(f"quotas: {refused.verify_message}") from refused
             except (OSError, struct.error) as failure:
                 error = failure
         raise Unavailable("quotas: no answer of any broker") from error
 
-    @contextmanager
-    def _connected(self, server: str) -> Iterator[ssl.SSLSocket]:
-        host, _, port = server.rpartition(":")
-        context = self._connection.identity.ssl_context()
-        with (
-            socket.create_connection((host, int(port)), self._timeout_s) as plain,
-            context.wrap_socket(plain, server_hostname=host) as channel,
-        ):
-            yield channel
 
-
-class _Answer:
-    """Fields of an answer, in their order."""
-
-    def __init__(self, raw: bytes) -> None:
-        self._raw = raw
-        self._at = 0
-
-    def read(self, layout: str) -> int:
-        """Return the next integer.  Raises `struct.error` if the answer ends before it."""
-        (number,) = struct.unpack_from(layout, self._raw, self._at)
-        self._at += struct.calcsize(layout)
-        return number  # type: ignore[no-any-return]
-
-    def number(self) -> float:
-        """Return the next number with a fraction."""
-        return float(self.read(">d"))
-
-    def string(self) -> str:
-        """Return the next string; null is empty."""
-        size = max(0, self.read(">h"))
-        self._at += size
-        return self._raw[self._at - size : self._at].decode()
-
-
-def _offered(channel: ssl.SSLSocket) -> set[int]:
+def _offered(channel: BrokerChannel) -> set[int]:
     """Return the numbers of the requests that the broker answers in version 0."""
-    answer = _request(channel, API_VERSIONS, b"")
+    answer = channel.request(API_VERSIONS, b"")
     _check(answer.read(">h"), "API versions")
     ranges = [
         (answer.read(">h"), answer.read(">h"), answer.read(">h")) for _ in range(answer.read(">i"))
     ]
     return {api for api, least, _ in ranges if least == 0}
-
-
-def _request(channel: ssl.SSLSocket, api: int, body: bytes) -> _Answer:
-    request = struct.pack(">hhi", api, 0, api) + _string("erasestream") + body
-    channel.sendall(struct.pack(">i", len(request)) + request)
-    (size,) = struct.unpack(">i", _receive(channel, 4))
-    if size > MAX_ANSWER_BYTES:
-        raise Unavailable("quotas: not an answer of a broker")
-    answer = _Answer(_receive(channel, size))
-    answer.read(">i")  # the request's number
-    return answer
-
-
-def _receive(channel: ssl.SSLSocket, size: int) -> bytes:
-    received = b""
-    while len(received) < size:
-        piece = channel.recv(size - len(received))
-        if not piece:
-            raise ConnectionError("closed by the broker")
-        received += piece
-    return received
-
-
-def _string(text: str | None) -> bytes:
-    return struct.pack(">h", -1) if text is None else struct.pack(">h", len(text)) + text.encode()
 
 
 def _check(error: int, reason: str) -> None:

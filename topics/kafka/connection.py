@@ -2,15 +2,19 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from erasestream.schemas.errors import Refused
 from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.errors import ClientErrorState
-from erasestream.topics.kafka.tls import Identity
+from erasestream.topics.kafka.sasl import Authentication
+from erasestream.topics.kafka.tls import Identity, MinimumTls
+
+Kind = TypeVar("Kind", bound=StrEnum)
 
 Settings = dict[str, Any]
 """Settings of librdkafka, by their names there."""
@@ -26,7 +30,7 @@ _MAX_PORT = 65_535
 
 @dataclass(frozen=True, init=False)
 class Cluster:
-    """Addresses of the brokers, and the folder with the identities (`tls.py`).
+    """Addresses of the brokers, and the folder with the identities (`tls.py`, `sasl.py`).
 
     One string is one `host:port`, or several with commas between them.  Raises `Refused`
     (misconfigured) for anything else, and asks no network.
@@ -34,12 +38,26 @@ class Cluster:
 
     bootstrap_servers: tuple[str, ...]
     identities: Path
+    authentication: Authentication
+    """How clients prove their role."""
+    minimum_tls: MinimumTls
+    oauth_extensions: Mapping[str, str]
+    """Sent with a token, as some services demand."""
 
     def __init__(
-        self, *, bootstrap_servers: str | Iterable[str], identities: str | os.PathLike[str]
+        self,
+        *,
+        bootstrap_servers: str | Iterable[str],
+        identities: str | os.PathLike[str],
+        authentication: Authentication = Authentication.CERTIFICATE,
+        minimum_tls: MinimumTls = MinimumTls.TLS_1_3,
+        oauth_extensions: Mapping[str, str] | None = None,
     ) -> None:
         object.__setattr__(self, "bootstrap_servers", _servers(bootstrap_servers))
         object.__setattr__(self, "identities", _folder(identities))
+        object.__setattr__(self, "authentication", _one_of(Authentication, authentication))
+        object.__setattr__(self, "minimum_tls", _one_of(MinimumTls, minimum_tls))
+        object.__setattr__(self, "oauth_extensions", dict(oauth_extensions or {}))
 
 
 def _servers(given: str | Iterable[str]) -> tuple[str, ...]:
@@ -55,6 +73,13 @@ def _servers(given: str | Iterable[str]) -> tuple[str, ...]:
     return servers
 
 
+def _one_of(kinds: type[Kind], given: str) -> Kind:
+    try:
+        return kinds(given)
+    except ValueError:
+        raise Refused(f"no such setting: one of {', '.join(kinds)} is needed") from None
+
+
 def _folder(given: str | os.PathLike[str]) -> Path:
     try:
         return Path(given)
@@ -68,10 +93,20 @@ class Connection:
     def __init__(self, *, cluster: Cluster, role: Role) -> None:
         self.cluster = cluster
         self.role = role
-        self.identity: Identity = Identity.load(cluster.identities, role)
+        self.identity: Identity = Identity.load(
+            cluster.identities,
+            role,
+            minimum_tls=cluster.minimum_tls,
+            authentication=cluster.authentication,
+            extensions=cluster.oauth_extensions,
+        )
 
     def settings(self, errors: ClientErrorState, **more: object) -> Settings:
-        """Return the settings of a client of this role; `more` with `_` for `.`."""
+        """Return the settings of a client of this role; `more` with `_` for `.`.
+
+        Reads the role's secret, so that a client that is opened later needs new settings.
+        Raises `MissingCertificate` without the secret.
+        """
         return {
             **self.identity.client_settings(),
             "bootstrap.servers": ",".join(self.cluster.bootstrap_servers),

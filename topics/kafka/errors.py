@@ -15,6 +15,7 @@ from erasestream.schemas.errors import (
     ErasestreamError,
     Fenced,
     MissingTopic,
+    NotAuthenticated,
     NotAuthorized,
     Refused,
     Unavailable,
@@ -41,6 +42,14 @@ _UNKNOWN_TOPIC = {
     KafkaError._UNKNOWN_PARTITION,
     KafkaError.UNKNOWN_TOPIC_ID,
 }
+_KINDS = ((_NOT_AUTHORIZED, NotAuthorized), (_FENCED, Fenced), (_UNKNOWN_TOPIC, MissingTopic))
+_NOT_AUTHENTICATED = {
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM,
+}
+_NO_ANSWER_TO_SASL = "SaslAuthenticateRequest failed"
+"""librdkafka's words for a connection that was lost while it authenticated: no refusal."""
 _CERTIFICATE_ALERT = re.compile(r"SSL routines:.*alert (bad certificate|certificate|unknown ca)")
 """The alert of a broker that refuses our certificate.  In TLS 1.3 it comes after the handshake,
 and librdkafka reports it as a lost connection; the words are OpenSSL's."""
@@ -54,14 +63,13 @@ def translate(error: KafkaError, context: str = "") -> ErasestreamError:
     """Return the error as one of ours; `context` names the attempt (topic names, never content)."""
     code, reason = error.code(), _RETRYING.sub("", error.str())
     detail = f"{context}: {reason}" if context else reason
-    if code in _NOT_AUTHORIZED:
-        return NotAuthorized(detail)
     if code in _OCCUPIED:
         return Refused(f"{detail}: stop the members of the group first")
-    if code in _FENCED:
-        return Fenced(detail)
-    if code in _UNKNOWN_TOPIC:
-        return MissingTopic(detail)
+    for codes, kind in _KINDS:
+        if code in codes:
+            return kind(detail)
+    if code in _NOT_AUTHENTICATED and _NO_ANSWER_TO_SASL not in error.str():
+        return NotAuthenticated(detail)
     if code == KafkaError._SSL or _CERTIFICATE_ALERT.search(error.str()):
         return CertificateRefused(detail)
     return Unavailable(detail)

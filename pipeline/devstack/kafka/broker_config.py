@@ -2,7 +2,8 @@
 
 Rules, all of them:
 
-* TLS 1.3 with client certificates on every listener, controllers' included; there is no other.
+* TLS 1.3 with client certificates on every listener, controllers' included; there is no other,
+  but for one that tests may add (`managed_listener.py`).
 * Default deny: a role without an ACL has no access.  Only provisioning creates topics.
 * The broker's clock stamps every record (`LogAppendTime`), never a producer's.
 * No unclean leader election; replication and acknowledgements as the cluster's size allows.
@@ -18,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from erasestream.pipeline.devstack.kafka.managed_listener import NAME, PROTOCOL, ManagedListener
 from erasestream.schemas.errors import Refused
 from erasestream.topics.catalog.catalog import Durability
 from erasestream.topics.catalog.retention_budget import BrokerTimes
@@ -85,6 +87,7 @@ class BrokerConfig:
     """Silence after which a broker is fenced; a killed broker can rejoin only after it."""
 
     proxied_listener: ProxiedListener | None = None
+    managed_listener: ManagedListener | None = None
 
     @property
     def controller(self) -> Voter:
@@ -174,8 +177,14 @@ def _network(config: BrokerConfig) -> dict[str, str]:
     if second := config.proxied_listener:
         listeners["SECOND"] = f"{config.host}:{second.port}"
         advertised["SECOND"] = f"{config.host}:{second.advertised_port}"
+    managed: dict[str, str] = {}
+    if third := config.managed_listener:
+        listeners[NAME] = advertised[NAME] = f"{config.host}:{third.port}"
+        managed = third.entries()
     listeners["CONTROLLER"] = config.controller.address
+    protocols = dict.fromkeys(listeners, "SSL") | ({NAME: PROTOCOL} if managed else {})
     return {
+        **managed,
         "process.roles": "broker,controller",
         "node.id": str(config.node_id),
         "controller.quorum.bootstrap.servers": ",".join(v.address for v in config.voters),
@@ -183,7 +192,7 @@ def _network(config: BrokerConfig) -> dict[str, str]:
         "advertised.listeners": _addresses(advertised),
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "BROKER",
-        "listener.security.protocol.map": ",".join(f"{name}:SSL" for name in listeners),
+        "listener.security.protocol.map": ",".join(map(":".join, protocols.items())),
         "broker.session.timeout.ms": str(int(config.session_s * 1000)),
         "broker.heartbeat.interval.ms": str(int(config.session_s * 1000) // 6),
         # Every half second, Kafka's default, takes a quarter of an idle broker's CPU time.

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from erasestream.pipeline.stages.inference.worker.broker_login import BrokerLogin
 from erasestream.pipeline.stages.inference.worker.client_log_filter import ClientLogFilter
 from erasestream.pipeline.stages.inference.worker.faust_app import RAW, create_app, run_app
 from erasestream.pipeline.stages.inference.worker.lookahead import LookAhead
@@ -23,6 +24,7 @@ from erasestream.pipeline.stages.inference.worker.result_sender import ResultSen
 from erasestream.pipeline.stages.inference.worker.upload_agent import UploadAgent
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.topic_names import uploads_of
+from erasestream.topics.kafka.sasl import Sasl
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class InferenceStage:
         *,
         bootstrap_servers: Sequence[str],
         tls: ssl.SSLContext,
+        sasl: Sasl | None = None,
         lanes: Sequence[Lane],
         builder: ResultBuilder,
         children: int,
@@ -46,8 +49,9 @@ class InferenceStage:
     ) -> None:
         """`children`: how many uploads are worked on at once.
 
-        `topic_ids` asks the brokers for the current ids of topics; it may block.  `member` is the
-        static name in the group.  `start` and `close` open and close what the builder needs.
+        `sasl` proves the role if the certificate in `tls` does not.  `topic_ids` asks the brokers
+        for the current ids of topics; it may block.  `member` is the static name in the group.
+        `start` and `close` open and close what the builder needs.
         """
         self._start = start
         self._close = close
@@ -60,9 +64,10 @@ class InferenceStage:
             on_room=self._on_room,
             children=children,
         )
+        self._login = BrokerLogin(tls, sasl)
         self._app = create_app(
             bootstrap_servers=bootstrap_servers,
-            tls=tls,
+            login=self._login,
             max_record_bytes=max_record_bytes,
             member=member,
             on_discarded=lookahead.cancel_unwanted,
@@ -89,6 +94,13 @@ class InferenceStage:
     def is_at_work(self) -> bool:
         """Return whether the stage is ready and no rebalance is in progress."""
         return self.is_ready() and not self._app.rebalancing
+
+    def renew_login(self) -> None:
+        """Use the password that is in the role's file now for later connections.
+
+        Raises `MissingCertificate`.
+        """
+        self._login.renew()
 
     def _register(self, lanes: Sequence[Lane]) -> None:
         uploads = self._app.topic(*(uploads_of(lane) for lane in lanes), **RAW)

@@ -98,7 +98,7 @@ def producer_pool(kafka: KafkaFixture, lane: Lane) -> Closable:
 def open_pool(kafka: KafkaFixture) -> ProducerPool:
     connection, errors = kafka.connection(ADMIN), ClientErrorState()
     return ProducerPool(
-        connection.settings(errors),
+        lambda: connection.settings(errors),
         delivery_s=DEADLINE_S,
         certificate=CertificateWatcher(connection.identity),
         broker_loss=BrokerLossDetector(connection, errors),

@@ -16,7 +16,7 @@ from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.offset_queries import OffsetQueries
-from erasestream.topics.kafka.tls import Identity
+from erasestream.topics.kafka.tls import Identity, MinimumTls
 from tests.flow.waiting import eventually
 
 ANSWER_S = 5.0
@@ -35,10 +35,9 @@ def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Listener:
     """A server that accepts one TLS version, and records the handshakes."""
 
-    def __init__(self, identities: Path, version: ssl.TLSVersion) -> None:
+    def __init__(self, identities: Path, version: ssl.TLSVersion, suites: str) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # With every suite of this OpenSSL: a refusal is the client's.
-        self._context.set_ciphers("ALL:@SECLEVEL=0")
+        self._context.set_ciphers(suites)
         self._context.minimum_version = self._context.maximum_version = version
         self._context.load_cert_chain(identities / "broker.crt", identities / "broker.key")
         self._context.load_verify_locations(identities / "ca.crt")
@@ -70,10 +69,16 @@ class Listener:
         self._socket.close()
 
 
+EVERY_SUITE = "ALL:@SECLEVEL=0"
+"""With every suite of this OpenSSL a refusal is the client's."""
+
+
 @contextlib.contextmanager
-def listening(identities: Path, version: ssl.TLSVersion) -> Iterator[Listener]:
+def listening(
+    identities: Path, version: ssl.TLSVersion, suites: str = EVERY_SUITE
+) -> Iterator[Listener]:
     """Run a listener during the block."""
-    listener = Listener(identities, version)
+    listener = Listener(identities, version, suites)
     thread = threading.Thread(target=listener.serve, daemon=True)
     thread.start()
     try:
@@ -83,8 +88,12 @@ def listening(identities: Path, version: ssl.TLSVersion) -> Iterator[Listener]:
         thread.join()
 
 
-def error_of_a_request(identities: Path, port: int) -> ErasestreamError:
-    cluster = Cluster(bootstrap_servers=(f"127.0.0.1:{port}",), identities=identities)
+def error_of_a_request(
+    identities: Path, port: int, minimum_tls: MinimumTls = MinimumTls.TLS_1_3
+) -> ErasestreamError:
+    cluster = Cluster(
+        bootstrap_servers=(f"127.0.0.1:{port}",), identities=identities, minimum_tls=minimum_tls
+    )
     with (
         Admin(Connection(cluster=cluster, role=ADMIN), timeout_s=3.0) as admin,
         pytest.raises(ErasestreamError) as raised,
@@ -120,4 +129,45 @@ def test_python_clients_refuse_tls_1_2(identities: Path) -> None:
         pytest.raises(ssl.SSLError),
     ):
         context.wrap_socket(plain, server_hostname="127.0.0.1")
+    assert listener.versions == []
+
+
+def python_handshake(identities: Path, port: int) -> str | None:
+    """Return the version of a handshake of a Python client that accepts TLS 1.2."""
+    context = Identity.load(identities, ADMIN, minimum_tls=MinimumTls.TLS_1_2).ssl_context()
+    with (
+        socket.create_connection(("127.0.0.1", port), ANSWER_S) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
+    ):
+        return secured.version()
+
+
+GOOD, NO_AEAD, OLD = (
+    (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-GCM-SHA256"),
+    (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES256-SHA384:@SECLEVEL=0"),
+    (ssl.TLSVersion.TLSv1_1, EVERY_SUITE),
+)
+
+
+def test_clients_that_may_accept_tls_1_2_with_aead_and_forward_secrecy(identities: Path) -> None:
+    with listening(identities, *GOOD) as listener:
+        error_of_a_request(identities, listener.port, MinimumTls.TLS_1_2)
+        assert listener.connected.wait(ANSWER_S)
+        assert python_handshake(identities, listener.port) == "TLSv1.2"
+    assert set(listener.versions) == {"TLSv1.2"}
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
+@pytest.mark.parametrize("offer", [NO_AEAD, OLD], ids=["no-aead", "tls-1.1"])
+def test_they_accept_nothing_weaker(identities: Path, offer: tuple[ssl.TLSVersion, str]) -> None:
+    with listening(identities, *offer) as listener:
+        eventually(
+            "the refused handshake is reported",
+            lambda: (
+                error_of_a_request(identities, listener.port, MinimumTls.TLS_1_2).code
+                is Code.CERTIFICATE_REFUSED
+            ),
+        )
+        with pytest.raises(OSError):  # noqa: PT011 (ssl.SSLError or a reset)
+            python_handshake(identities, listener.port)
     assert listener.versions == []

@@ -15,6 +15,7 @@ Rules:
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -70,16 +71,18 @@ class GroupConsumer:
         self._ends = ReportedEnds()
         self._certificate = CertificateWatcher(connection.identity)
         self._broker_loss = BrokerLossDetector(connection, self._errors)
-        self._settings = _settings(
+        self._settings = partial(
+            _settings,
             connection,
             self._errors,
             max_queued_bytes=max_queued_bytes,
             max_processing_s=max_processing_s,
-        ) | {"group.id": group, "on_commit": self._committer.on_commit}
+        )
+        self._group = {"group.id": group, "on_commit": self._committer.on_commit}
         self._consumer = self._join()
 
     def _join(self) -> Consumer:
-        consumer = Consumer(self._settings)
+        consumer = Consumer(self._settings() | self._group)
         try:
             consumer.subscribe(
                 [self._topic],

@@ -50,11 +50,15 @@ class AcknowledgedWriter:
         self._errors = ClientErrorState()
         self._broker_loss = BrokerLossDetector(connection, self._errors)
         self._certificate = CertificateWatcher(connection.identity)
-        settings = connection.settings(
+        self._connection = connection
+        self._producers = ReplaceableClient(self._open, close_producer)
+
+    def _open(self) -> Producer:
+        settings = self._connection.settings(
             self._errors,
             enable_idempotence=True,
             acks="all",
-            message_timeout_ms=int(timeout_s * 1000),
+            message_timeout_ms=int(self._timeout_s * 1000),
             linger_ms=0,
             # A topic's limit applies to a whole batch, and librdkafka does not split one.
             batch_size=BATCH_BYTES,
@@ -62,7 +66,7 @@ class AcknowledgedWriter:
             # are answered (issue 2565): a hung broker took a whole core of every writer.
             max_in_flight=1,
         )
-        self._producers = ReplaceableClient(lambda: Producer(settings), close_producer)
+        return Producer(settings)
 
     def write(self, at: Partition, key: bytes, wire: Wire) -> Written:
         """Write the record, and wait until it is acknowledged.

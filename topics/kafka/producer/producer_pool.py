@@ -25,7 +25,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.codec.cloudevents import Wire
-from erasestream.schemas.errors import ClientClosed
+from erasestream.schemas.errors import ClientClosed, MissingCertificate
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Settings
@@ -48,22 +48,24 @@ class ProducerPool:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: Callable[[], Settings],
         *,
         delivery_s: float,
         certificate: CertificateWatcher,
         broker_loss: BrokerLossDetector,
         name: str,
     ) -> None:
-        """`delivery_s`: after which a record is given up; `name`: of the threads."""
+        """`delivery_s`: after which a record is given up; `name`: of the threads.
+
+        `settings` returns those of a client that is opened now.
+        """
         once = {"enable.idempotence": True, "enable.gapless.guarantee": True}
         never = {"delivery.timeout.ms": 0}  # see above
-        every = settings | once | never
         opened: list[_Client] = []
 
         def open_client() -> _Client:
             opened[:] = [client for client in opened if client.is_running]
-            opened.append(_Client(every, delivery_s, broker_loss, name))
+            opened.append(_Client(settings() | once | never, delivery_s, broker_loss, name))
             return opened[-1]
 
         self._opened = opened
@@ -215,5 +217,5 @@ class _Client:
     def _is_lost(self) -> bool:
         try:
             return not self.is_broken and self._broker_loss.is_lost(self._producer)
-        except KafkaException:
+        except (KafkaException, MissingCertificate):
             return False  # no other client can be opened: the certificate is being replaced, say

@@ -19,7 +19,6 @@ exceptions, rejected sends, kill -9 and rebalances):
 Faust's own exactly-once mode is not used; `docs/decisions` gives the reasons.
 """
 
-import ssl
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from typing import Any
 import faust
 
 from erasestream.pipeline.stages.inference.worker import record_parser
+from erasestream.pipeline.stages.inference.worker.broker_login import BrokerLogin
 from erasestream.pipeline.stages.inference.worker.group_transport import GroupTransport
 from erasestream.pipeline.stages.inference.worker.partition_assignor import StickyAssignor
 from erasestream.schemas.errors import InvariantBroken
@@ -77,7 +77,7 @@ _OPTIONS: dict[str, Any] = {
 def create_app(
     *,
     bootstrap_servers: Sequence[str],
-    tls: ssl.SSLContext,
+    login: BrokerLogin,
     max_record_bytes: int,
     member: str | None,
     on_discarded: Callable[[], None],
@@ -91,12 +91,14 @@ def create_app(
     app = faust.App(
         INFERENCE,
         broker=[f"kafka://{server}" for server in bootstrap_servers],
-        broker_credentials=faust.SSLCredentials(context=tls),
+        broker_credentials=login.credentials(),
         consumer_group_instance_id=member,
         producer_max_request_size=max_record_bytes,
         **_OPTIONS,
     )
-    transport = GroupTransport(app.conf.broker_producer, app, on_discarded=on_discarded)
+    transport = GroupTransport(
+        app.conf.broker_producer, app, login=login, on_discarded=on_discarded
+    )
     if not transport.Producer(transport)._settings_extra()["enable_idempotence"]:
         raise InvariantBroken("the producer of inference is not idempotent")
     app.transport = app.producer_transport = transport

@@ -26,6 +26,8 @@ from faust.transport.drivers.aiokafka import Producer as FaustProducer
 from faust.transport.drivers.aiokafka import Transport as FaustTransport
 from faust.types import TP
 
+from erasestream.pipeline.stages.inference.worker.broker_login import BrokerLogin
+
 _FAUST = logging.getLogger("faust.group")
 """Faust's classes log under the name of a class's module, but these lines are Faust's."""
 _RETRY_S = 0.1
@@ -36,9 +38,15 @@ class IdempotentProducer(FaustProducer):
     """Acknowledged by all replicas, and a retry of a send never appends twice."""
 
     logger = _FAUST
+    transport: "GroupTransport"
 
     def _settings_extra(self) -> dict[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
+
+    def _new_producer(self, transactional_id: str | None = None) -> Any:
+        producer = super()._new_producer(transactional_id)
+        self.transport.login.keep(producer.client)
+        return producer
 
     async def send(
         self, topic: str, key: Any, value: Any, partition: int | None, *more: Any, **named: Any
@@ -91,6 +99,7 @@ class ClientThread(FaustThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         client = super()._create_worker_consumer(transport)
         client._fetch_max_wait_ms = FETCH_WAIT_MS
+        transport.login.keep(client._client)
         return client
 
 
@@ -176,7 +185,10 @@ class GroupTransport(FaustTransport):
     Consumer: ClassVar[type] = DiscardingConsumer
     Producer: ClassVar[type] = IdempotentProducer
 
-    def __init__(self, url: Any, app: Any, *, on_discarded: Callable[[], None]) -> None:
+    def __init__(
+        self, url: Any, app: Any, *, login: BrokerLogin, on_discarded: Callable[[], None]
+    ) -> None:
         """`on_discarded` is called when all events in progress were discarded."""
         super().__init__(url, app)
+        self.login = login
         self.on_discarded = on_discarded

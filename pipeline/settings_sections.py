@@ -1,0 +1,145 @@
+"""The sections of the settings (`settings.py`), each with its defaults and bounds."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from erasestream.schemas.events.images import MAX_PIXELS, MAX_UPLOAD_BYTES
+from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S
+from erasestream.topics.kafka.sasl import Authentication
+from erasestream.topics.kafka.tls import MinimumTls
+
+MAX_DEADLINE = timedelta(minutes=2)
+PositiveInt = Annotated[int, Field(ge=1)]
+PositiveTime = Annotated[timedelta, Field(gt=timedelta(0))]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, unknown names refused."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(Section):
+    """The brokers, and the identities that clients show them (docs/managed-kafka.md)."""
+
+    bootstrap_servers: tuple[str, ...]
+    identities: Path
+    """Folder with `ca.crt` and, per role, `<role>.crt` and `<role>.key`, or its secret."""
+    authentication: Authentication = Authentication.CERTIFICATE
+    """`certificate`, or SASL inside TLS: SCRAM-SHA-512, SCRAM-SHA-256, PLAIN or OAUTHBEARER."""
+    minimum_tls: MinimumTls = MinimumTls.TLS_1_3
+    """`1.2` for a service without 1.3; then with AEAD and forward secrecy only."""
+    oauth_extensions: dict[str, str] = {}
+    """Sent with a token, as some services demand."""
+    principals: dict[str, tuple[str, ...]] = {}
+    """Users by role, as the brokers name them, where that is not the role's own name."""
+    replication: PositiveInt = 3
+    min_insync: PositiveInt = 2
+    consent_partitions: PositiveInt = 32
+    """Partitions of each lane's decisions and history, and of `ledger`; never changeable."""
+    retained_partitions: PositiveInt = 12
+    """Partitions of the images for the sink: no more sinks than these have work; can grow."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_replaced(cls, values: object) -> object:
+        """Say what replaces a setting that there was before the first release."""
+        if isinstance(values, Mapping) and "shared_partitions" in values:
+            raise ValueError(
+                "shared_partitions is now consent_partitions, which must keep its number (4 if it "
+                "was not set), and retained_partitions"
+            )
+        return values
+
+
+class LaneSettings(Section):
+    """One lane: an upstream service, or one class of its traffic."""
+
+    partitions: PositiveInt = 4
+    backlog_limit: PositiveTime = timedelta(hours=4)
+    delivery: PositiveTime | None = None
+    """Time in which results can be fetched; by default all that the promise leaves."""
+    produce_bytes_per_s: PositiveInt = 100_000_000
+    consume_bytes_per_s: PositiveInt = 200_000_000
+    """Most that each of the lane's roles may send to, or take from, one broker."""
+    request_percent: Annotated[float, Field(gt=0)] = 100.0
+    """Most time of a broker's threads for each role; 100 is that of one thread."""
+    model: str | None = None
+    """Installed model of this lane, by name, or name and version; by default `inference.model`."""
+
+
+class LifetimeSettings(Section):
+    """The promised lifetime, the outages that records survive, and the brokers' own times."""
+
+    promise: PositiveTime = timedelta(hours=24)
+    reserve: PositiveTime = timedelta(hours=1)
+    segment: PositiveTime = timedelta(minutes=15)
+    router_outage: PositiveTime = timedelta(hours=4)
+    sink_outage: PositiveTime = timedelta(hours=12)
+    pick_up: PositiveTime = timedelta(minutes=30)
+    judged_to_appended: PositiveTime = timedelta(seconds=60)
+    check_interval: PositiveTime = timedelta(minutes=5)
+    delete_delay: PositiveTime = timedelta(minutes=1)
+
+
+class StorageSettings(Section):
+    """The buckets, and the keys, which are never stored in them."""
+
+    bucket: str
+    vault: str
+    keyring: Path
+    """Folder of the local keyring: the master keys."""
+    name_key: Path
+    """File with the 32 bytes from which object names are derived."""
+    endpoint: str | None = None
+    """Address other than Google's; requires `ca` and `tokens`."""
+    ca: Path | None = None
+    tokens: Path | None = None
+    """Folder with `<role>.token`; if absent, Application Default Credentials are used."""
+
+
+class InferenceSettings(Section):
+    """The model and the processes that run it."""
+
+    models: Path
+    model: str = "isnet"
+    children: PositiveInt | None = None
+    """Child processes of the worker; by default one for each processor that it may use, quotas
+    included."""
+    deadline: Annotated[timedelta, Field(gt=timedelta(0), le=MAX_DEADLINE)] = timedelta(seconds=20)
+    """Time for a small image; the largest that is accepted has three times as long, others between.
+
+    Longer only for a model that needs it: an image that takes so long occupies a child.
+    """
+    max_image_bytes: Annotated[int, Field(gt=0, le=MAX_UPLOAD_BYTES)] = MAX_UPLOAD_BYTES
+    """Larger files are refused (`too_large`) before any of their bytes are read."""
+    max_pixels: Annotated[int, Field(gt=0, le=MAX_PIXELS)] = MAX_PIXELS
+    """Larger pictures are refused (`too_many_pixels`) before any pixel is decoded."""
+    isolation: Literal["per_image", "long_lived"] = "per_image"
+    """`long_lived` where a GPU forbids forking: see docs/isolation.md."""
+    dangerously_run_without_isolation: bool = False
+    """Run even if the kernel lacks Landlock or seccomp, without the missing mechanism."""
+
+
+class StageSettings(Section):
+    """Settings of every stage process."""
+
+    instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] = "1"
+    """Name of this member within its stage's group; the same after a restart.
+
+    Give each inference worker a name of its own, too: then a restart moves no partitions.
+    """
+    health_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Loopback port of /healthz and /readyz; 0 takes a free one and logs it."""
+    ready_deadline: PositiveTime = timedelta(seconds=60)
+    purge_interval: PositiveTime = timedelta(seconds=60)
+    """Interval at which the purger deletes records that are no longer needed."""
+
+    @property
+    def answer_timeout_s(self) -> float:
+        """Return the longest wait for one answer of a broker: at most the ready deadline."""
+        return min(REQUEST_TIMEOUT_S, self.ready_deadline.total_seconds())

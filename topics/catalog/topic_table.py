@@ -1,0 +1,159 @@
+"""The rows of the catalog: every topic, with its events, writers and readers."""
+
+from collections.abc import Iterator
+
+from erasestream.schemas.events.consent import ConsentDecision
+from erasestream.schemas.events.images import Cutout, Failure, Retained, Upload
+from erasestream.schemas.events.installation import InstallationMarked
+from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry, Finding, Repair
+from erasestream.schemas.ids import Lane
+from erasestream.topics.catalog import retention_budget
+from erasestream.topics.catalog.lane_spec import LaneSpec
+from erasestream.topics.catalog.retention_budget import Policy
+from erasestream.topics.catalog.roles import (
+    ADMIN,
+    AUDITOR,
+    ERASER,
+    INFERENCE,
+    OPERATOR,
+    PURGER,
+    ROUTER,
+    SINK,
+    LaneRole,
+    Role,
+    lane_role,
+)
+from erasestream.topics.catalog.topic import Key, Topic
+from erasestream.topics.catalog.topic_names import (
+    INSTALLATION,
+    LEDGER,
+    RETAINED,
+    consent_of,
+    cutouts_of,
+    ephemeral_of,
+    erasures_of,
+    ledger_of,
+    revocations_of,
+    uploads_of,
+)
+
+
+def topics_of(
+    lanes: tuple[LaneSpec, ...],
+    policy: Policy,
+    placed: int,
+    retained: int,
+    granting: tuple[Role, ...],
+) -> Iterator[Topic]:
+    """Yield all topics; `granting`: the operators that may grant."""
+    for spec in lanes:
+        yield from _image_topics(spec, policy)
+        yield _consent_topic(spec.name, policy, placed, granting)
+        yield from _history_topics(spec.name, placed, granting)
+    yield Topic(
+        name=RETAINED,
+        events=(Retained,),
+        key=Key.UPLOAD_ID,
+        partitions=retained,
+        writers=(ROUTER,),
+        readers=(SINK,),
+        purgers=(PURGER,),
+        lifetime=retention_budget.retained(policy, tuple(spec.times for spec in lanes)),
+    )
+    yield Topic(
+        name=LEDGER,
+        events=(Finding, Repair),
+        key=Key.LANE,
+        partitions=placed,
+        writers=(ROUTER, ERASER, ADMIN),
+        readers=(OPERATOR, AUDITOR),
+    )
+    yield Topic(
+        name=INSTALLATION,
+        events=(InstallationMarked,),
+        key=Key.NONE,
+        partitions=1,
+        writers=(ADMIN,),
+        readers=(
+            *(lane_role(spec.name, LaneRole.ACCOUNT) for spec in lanes),
+            OPERATOR,
+            ROUTER,
+            SINK,
+            AUDITOR,
+        ),
+    )
+
+
+def _image_topics(spec: LaneSpec, policy: Policy) -> Iterator[Topic]:
+    lane = spec.name
+    # In the order of creation: a partition of results exists before its partition of uploads.
+    yield Topic(
+        name=cutouts_of(lane),
+        events=(Cutout, Failure),
+        key=Key.NONE,
+        partitions=spec.partitions,
+        writers=(INFERENCE,),
+        readers=(ROUTER,),
+        purgers=(PURGER,),
+        lifetime=retention_budget.cutouts(policy, spec.times),
+    )
+    yield Topic(
+        name=ephemeral_of(lane),
+        events=(Cutout, Failure),
+        key=Key.NONE,
+        partitions=spec.partitions,
+        writers=(ROUTER,),
+        readers=(lane_role(lane, LaneRole.CONSUMER),),
+        lifetime=retention_budget.ephemeral(policy, spec.times),
+    )
+    yield Topic(
+        name=uploads_of(lane),
+        events=(Upload,),
+        key=Key.NONE,
+        partitions=spec.partitions,
+        writers=(lane_role(lane, LaneRole.PRODUCER),),
+        readers=(INFERENCE, ROUTER),
+        purgers=(PURGER,),
+        lifetime=retention_budget.uploads(policy, spec.times),
+    )
+
+
+def _consent_topic(lane: Lane, policy: Policy, placed: int, granting: tuple[Role, ...]) -> Topic:
+    account = lane_role(lane, LaneRole.ACCOUNT)
+    return Topic(
+        name=consent_of(lane),
+        events=(ConsentDecision,),
+        key=Key.ACCOUNT,
+        partitions=placed,
+        writers=(account, *granting, ERASER),  # the eraser writes heartbeats
+        readers=(account, OPERATOR, ROUTER, SINK, ERASER),
+        superseded=retention_budget.superseded(policy),
+    )
+
+
+def _history_topics(lane: Lane, placed: int, granting: tuple[Role, ...]) -> Iterator[Topic]:
+    account = lane_role(lane, LaneRole.ACCOUNT)
+    yield Topic(
+        name=ledger_of(lane),
+        events=(DecisionEntry, ErasureEntry, Finding),
+        key=Key.LANE_AND_ACCOUNT,
+        partitions=placed,
+        writers=(account, *granting, ROUTER, ERASER),
+        readers=(account, OPERATOR, ERASER, AUDITOR),
+    )
+    yield Topic(
+        name=erasures_of(lane),
+        events=(ErasureEntry,),
+        key=Key.LANE_AND_ACCOUNT,
+        partitions=placed,
+        writers=(ERASER,),
+        readers=(account, OPERATOR, ERASER, AUDITOR),
+    )
+    yield Topic(
+        name=revocations_of(lane),
+        events=(ConsentDecision,),
+        key=Key.ACCOUNT,
+        partitions=1,
+        writers=(OPERATOR,),
+        readers=(account, OPERATOR, ROUTER, SINK, ERASER, AUDITOR),
+    )
