@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install everything that `make demo` and `make test` need: a virtual environment with pinned
-# packages, Kafka's jars, the model.  With the argument `venv`, only the environment.  Idempotent.
+# packages, Kafka's jars, the model, clients in other languages.  With the argument `venv`, only the
+# environment.  Idempotent.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -57,4 +58,6 @@ if [ "${1:-}" != venv ]; then
     "$VENV/bin/erasestream" dev install
     [ -d "$CACHE/$MODEL_FOLDER" ] ||
         "$VENV/bin/erasestream" model install ${MODEL:+"$MODEL"}
+    # Only their own tests need them.
+    "$VENV/bin/python" -m tests.clients.tools || true
 fi

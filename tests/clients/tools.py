@@ -88,7 +88,7 @@ def main() -> None:
         try:
             install()
         except Refused as error:
-            failed.append(error.sentence)
+            failed.append(f"Only its own test needs it: {error.detail}")
     if failed:
         sys.exit("\n".join(failed))
 
