@@ -20,16 +20,18 @@ _NAMES = (
     *("ce_specversion", "ce_type", "ce_source", "ce_id", "ce_time", "ce_account"),
     "content-type",
 )
+_FIXED = (b"1.0", ConsentDecision.type.encode(), JSON.encode())
+"""Values of the first two headers, and of the last."""
 _FORM = re.compile(
-    rb"1\.0\n" + re.escape(ConsentDecision.type.encode()) + rb"\n[!-~]{1,255}"
+    rb"[!-~]{1,255}"
     rb"\n([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
     rb"\n([0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:\.[0-9]{6})?Z)"
     rb"\n([A-Za-z0-9_-]{1,64})"
-    rb"\n" + re.escape(JSON.encode()) + rb'\n\{"decision":"(granted|revoked)"'
+    rb'\n\{"decision":"(granted|revoked)"'
     rb',"actor":"[A-Za-z0-9_.:-]{1,64}"'
     rb',"channel":"(' + "|".join(Channel).encode() + rb')"\}'
 )
-"""The values of the headers and of the record, one per line; none contains a line feed."""
+"""The values of the other headers and of the record, one per line; none contains a line feed."""
 _DECISIONS = {decision.encode(): decision for decision in Decision}
 _CHANNELS = {channel.encode(): channel for channel in Channel}
 
@@ -62,10 +64,13 @@ def parse_canonical(headers: Sequence[tuple[str, bytes]], value: bytes) -> Parse
     """Decode a record in the canonical form; return None for any other."""
     if len(headers) != len(_NAMES):
         return None
-    names, values = zip(*headers, strict=True)
-    if names != _NAMES:
+    # Unpacked in one go: with `zip` it takes three times as long.
+    (n0, version), (n1, kind), (n2, source), (n3, id_), (n4, time), (n5, account), (n6, form) = (
+        headers
+    )
+    if (n0, n1, n2, n3, n4, n5, n6) != _NAMES or (version, kind, form) != _FIXED:
         return None
-    found = _FORM.fullmatch(b"\n".join((*values, value)))
+    found = _FORM.fullmatch(b"\n".join((source, id_, time, account, value)))
     if found is None:
         return None
     id_, time, account, decision, channel = found.groups()

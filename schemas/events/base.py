@@ -109,4 +109,4 @@ def as_attributes(event: Event) -> dict[str, Any]:
 
 def utc(timestamp_ms: int) -> datetime:
     """Convert a broker's timestamp (milliseconds since 1970) exactly."""
-    return _EPOCH + timedelta(milliseconds=timestamp_ms)
+    return _EPOCH + timedelta(0, 0, 0, timestamp_ms)  # by name it would take twice as long

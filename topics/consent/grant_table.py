@@ -22,8 +22,8 @@ from uuid import UUID
 _ROW = Struct(">16s16sq")
 _ROW_BYTES = _ROW.size
 _DIGEST_BYTES = 16
-_BUCKETS = 1 << 14
-"""With a million grants a bucket has about 60 rows, which `find` searches quickly."""
+_BUCKETS = 1 << 16
+"""With ten million grants a bucket has about 150 rows, which `find` searches quickly."""
 
 
 class Granted(NamedTuple):

@@ -18,7 +18,7 @@ Rules:
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import NamedTuple
@@ -36,7 +36,7 @@ from erasestream.topics.consent.installation import LOAD_DEADLINE_S, MARKS, Inst
 from erasestream.topics.consent.revocations import Revocations
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView, Mark
-from erasestream.topics.kafka.partitioner import partition_of
+from erasestream.topics.kafka.partitioner import murmur2_all, partition_of, partition_of_hash
 from erasestream.topics.kafka.records import Partition, Record
 
 MAX_MISPLACED = 10_000
@@ -75,15 +75,24 @@ class ConsentState:
         self._lanes = {topic: _LaneState(partitions=n) for topic, n in partitions.items()}
         self._report_finding = report
 
+    def apply_all(self, records: Sequence[Record]) -> None:
+        """Apply records of consent topics, or of their lanes' revocations, in their order."""
+        hashes = murmur2_all([record.key or b"" for record in records])
+        for record, key_hash in zip(records, hashes, strict=True):
+            self._apply(record, key_hash)
+
     def apply(self, record: Record) -> None:
-        """Apply one record of a consent topic, or of its lane's revocations."""
+        """Apply one record."""
+        self.apply_all([record])
+
+    def _apply(self, record: Record, key_hash: int) -> None:
         if record.at.topic not in self._lanes:
             self._lanes[consent_of(lane_of(record.at.topic))].revocations.apply(record)
             return
         lane, key = self._lanes[record.at.topic], record.key or b""
         if key == HEARTBEAT_KEY or lane.has_lost_order:
             return
-        if partition_of(key, lane.partitions) != record.at.number:
+        if partition_of_hash(key_hash, lane.partitions) != record.at.number:
             lane.misplace(key)
             self._report(FindingKind.CONSENT_IN_WRONG_PARTITION, record)
             return
@@ -203,7 +212,7 @@ class ConsentView:
             self._state = ConsentState(
                 partitions=partitions, report=report, has_operator_grants=mark.has_operator_grants
             )
-            self._view.assign(chain(*self._of.values()), self._state.apply)
+            self._view.assign(chain(*self._of.values()), self._state.apply_all)
         except BaseException:
             self._view.close()
             raise
@@ -247,9 +256,12 @@ class ConsentView:
         """Apply everything below the mark.  Raises `Unavailable` after the deadline."""
         self._view.catch_up(mark, deadline_s=deadline_s)
 
-    def catch_up_reachable(self, *, deadline_s: float) -> None:
-        """Apply everything that is acknowledged by now, where the leaders answer in time."""
-        self._view.catch_up_reachable(chain(*self._of.values()), deadline_s=deadline_s)
+    def load(self, *, silence_s: float) -> None:
+        """Apply everything that is acknowledged by now, where the leaders answer.
+
+        However long it takes, but no longer than `silence_s` without progress.
+        """
+        self._view.load(chain(*self._of.values()), silence_s=silence_s)
 
     def active_grant(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
         """Return the active grant of this account as of the applied records; None is a refusal."""

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erasestream.schemas.events.consent import HEARTBEAT_KEY
-from erasestream.topics.kafka.partitioner import murmur2, partition_of
+from erasestream.topics.kafka.partitioner import MANY, murmur2, murmur2_all, partition_of
 
 # From org.apache.kafka.common.utils.Utils of kafka-clients 4.4.0: murmur2 of the key, and the
 # partition of 12 (toPositive, then modulo).  Every length of a tail, and bytes above 127.
@@ -34,6 +34,13 @@ def test_hash_and_partition_equal_javas(key: bytes, signed: int, partition: int)
     # Java's numbers are signed, ours are not.
     assert murmur2(key) == signed % 2**32
     assert partition_of(key, 12) == partition
+
+
+@given(st.lists(st.binary(max_size=9), max_size=4 * MANY))
+def test_many_keys_have_the_hashes_of_each(keys: list[bytes]) -> None:
+    """In their order, whatever their lengths, with enough of a length for one operation for all."""
+    keys += [bytes([number]) * 8 for number in range(2 * MANY)]
+    assert murmur2_all(keys) == [murmur2(key) for key in keys]
 
 
 @given(key=st.binary(max_size=80), count=st.integers(1, 1000))
