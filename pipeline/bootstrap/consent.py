@@ -16,7 +16,8 @@ from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 
-LOAD_DEADLINE_S = 60.0
+LOAD_SILENCE_S = 30.0
+"""Longest wait without progress, before lanes that are not loaded are left behind."""
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def consent_view(
     lanes = catalog.lane_names
     view = ConsentView(connection=connection, catalog=catalog, lanes=lanes, report=report)
     with closing(view):
-        view.catch_up_reachable(deadline_s=LOAD_DEADLINE_S)
+        view.load(silence_s=LOAD_SILENCE_S)
         yield view
 
 

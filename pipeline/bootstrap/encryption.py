@@ -3,10 +3,12 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from threading import Event
 
 from erasestream.pipeline.bootstrap.consent import consent_view
 from erasestream.pipeline.bootstrap.storage import open_images, open_vault, storage_of
+from erasestream.pipeline.runtime.kept import Kept
 from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.encryption.picture_store import PictureStore
@@ -25,6 +27,7 @@ from erasestream.topics.catalog.topic_names import (
     consent_of,
     revocations_of,
 )
+from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
@@ -34,17 +37,31 @@ from erasestream.topics.kafka.records import Partition
 
 
 @contextmanager
-def encryption_stage(settings: Settings, stopping: Event) -> Iterator[EncryptionStage]:
-    """Open the encryption sink, a member of its group."""
-    catalog, storage = settings.catalog(), storage_of(settings)
+def sink_decisions(settings: Settings) -> Iterator[ConsentView]:
+    """Load the owners' decisions; the clients renew their certificates themselves."""
+    catalog = settings.catalog()
     connection = Connection(cluster=settings.cluster, role=SINK)
     _check(connection, catalog, answer_timeout_s=settings.stage.answer_timeout_s)
+    with consent_view(connection, catalog) as view:
+        yield view
+
+
+@contextmanager
+def encryption_stage(
+    settings: Settings, stopping: Event, *, decisions: Kept[ConsentView] | None = None
+) -> Iterator[EncryptionStage]:
+    """Open the encryption sink, a member of its group, with its own decisions unless given some."""
+    storage = storage_of(settings)
+    connection = Connection(cluster=settings.cluster, role=SINK)
     with ExitStack() as opened:
         images = opened.enter_context(open_images(storage, SINK))
         vault = opened.enter_context(open_vault(storage, SINK))
         keys = KeyVault(store=vault, keyring=LocalKeyring(storage.keyring), clock=time.monotonic)
         keys.check_keyring()
-        view = opened.enter_context(consent_view(connection, catalog))
+        decisions = decisions or opened.enter_context(
+            closing(Kept(partial(sink_decisions, settings)))
+        )
+        view = decisions.get()
         queue = WorkQueue(
             connection=connection, topics=[RETAINED], instance=settings.stage.instance
         )

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from threading import Event
+from typing import NamedTuple
 
 from erasestream.pipeline.bootstrap.consent import consent_view
+from erasestream.pipeline.runtime.kept import Kept
 from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.routing import router
@@ -25,6 +28,7 @@ from erasestream.topics.catalog.topic_names import (
     uploads_of,
 )
 from erasestream.topics.consent.ledger_findings import LedgerFindings
+from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
@@ -42,18 +46,39 @@ undeliverable batch or an absent leader must delay one partition only."""
 """Longest wait for an answer while a transaction is open: several fit into its timeout."""
 
 
+class Decisions(NamedTuple):
+    """The owners' decisions, and the findings about them."""
+
+    view: ConsentView
+    findings: LedgerFindings
+
+
 @contextmanager
-def router_stage(settings: Settings, stopping: Event) -> Iterator[RouterStage]:
-    """Open the router, a member of its group."""
+def router_decisions(settings: Settings) -> Iterator[Decisions]:
+    """Load the decisions; the clients renew their certificates themselves."""
     catalog = settings.catalog()
     connection = Connection(cluster=settings.cluster, role=ROUTER)
     partitions = _check(connection, catalog, answer_timeout_s=settings.stage.answer_timeout_s)
-    with ExitStack() as opened:
-        writer = AcknowledgedWriter(connection=connection, timeout_s=FINDING_TIMEOUT_S)
-        opened.enter_context(closing(writer))
+    writer = AcknowledgedWriter(connection=connection, timeout_s=FINDING_TIMEOUT_S)
+    with closing(writer):
         findings = LedgerFindings(writes=writer, partitions=partitions)
+        with consent_view(connection, catalog, report=findings.report) as view:
+            yield Decisions(view, findings)
+
+
+@contextmanager
+def router_stage(
+    settings: Settings, stopping: Event, *, decisions: Kept[Decisions] | None = None
+) -> Iterator[RouterStage]:
+    """Open the router, a member of its group, with its own decisions unless some are given."""
+    catalog = settings.catalog()
+    connection = Connection(cluster=settings.cluster, role=ROUTER)
+    with ExitStack() as opened:
+        decisions = decisions or opened.enter_context(
+            closing(Kept(partial(router_decisions, settings)))
+        )
+        view, findings = decisions.get()
         quarantine = QuarantineRegistry(findings.report_quarantined)
-        view = opened.enter_context(consent_view(connection, catalog, report=findings.report))
         fetcher = RecordFetcher(connection=connection, max_wait_s=ORIGINAL_WAIT_S)
         originals = opened.enter_context(closing(fetcher))
         admin = opened.enter_context(Admin(connection, timeout_s=OPEN_ANSWER_S))

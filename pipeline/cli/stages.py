@@ -1,13 +1,15 @@
 """`infer`, `route`, `sink`, `purge`, `erase`: run one stage as this process, until SIGTERM."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
+from functools import partial
 from threading import Event
 from typing import NoReturn
 
 import typer
 
 from erasestream.pipeline.runtime.json_logging import log_to_stderr
+from erasestream.pipeline.runtime.kept import Kept
 from erasestream.pipeline.runtime.runner import Stage, run
 from erasestream.pipeline.settings import Settings, load
 from erasestream.topics.catalog.roles import ERASER, PURGER, ROUTER, SINK, Role
@@ -25,37 +27,47 @@ def infer() -> None:
 
 def route() -> None:
     """Join results with consent: to the ephemeral topic, and to the sink if opted in."""
-    from erasestream.pipeline.bootstrap.routing import router_stage
+    from erasestream.pipeline.bootstrap.routing import router_decisions, router_stage
 
-    _run("route", router_stage, ROUTER)
+    settings = _load()
+    with closing(Kept(partial(router_decisions, settings))) as decisions:
+        _run("route", partial(router_stage, decisions=decisions), ROUTER, settings)
 
 
 def sink() -> None:
     """Encrypt retained pictures into the private bucket (extra sink)."""
-    from erasestream.pipeline.bootstrap.encryption import encryption_stage
+    from erasestream.pipeline.bootstrap.encryption import encryption_stage, sink_decisions
 
-    _run("sink", encryption_stage, SINK)
+    settings = _load()
+    with closing(Kept(partial(sink_decisions, settings))) as decisions:
+        _run("sink", partial(encryption_stage, decisions=decisions), SINK, settings)
 
 
 def purge() -> None:
     """Delete records that are no longer needed, before they expire."""
     from erasestream.pipeline.bootstrap.purge import purger_stage
 
-    _run("purge", purger_stage, PURGER)
+    _run("purge", purger_stage, PURGER, _load())
 
 
 def erase() -> None:
     """Mark revoked grants as erased, in the vault, `ledger.L` and `erasures.L` (extra sink)."""
     from erasestream.pipeline.bootstrap.erasure import eraser_stage
 
-    _run("erase", eraser_stage, ERASER)
+    _run("erase", eraser_stage, ERASER, _load())
+
+
+def _load() -> Settings:
+    log_to_stderr()
+    return load()
 
 
 def _run(
-    name: str, build: Callable[[Settings, Event], AbstractContextManager[Stage]], role: Role
+    name: str,
+    build: Callable[[Settings, Event], AbstractContextManager[Stage]],
+    role: Role,
+    settings: Settings,
 ) -> NoReturn:
-    log_to_stderr()
-    settings = load()
     stage = settings.stage
     renewals: list[CertificateWatcher] = []
 

@@ -5,6 +5,8 @@ Rules, all of them:
 * Entering what `build` returns opens the stage with all its parts, leaving it closes them.  While
   that raises `Unavailable` it is retried, up to the deadline; what failed half-way has closed
   what it had opened.
+* The deadline begins again once the stage is open: what it loads before, as many decisions as there
+  may be, takes as long as it takes.
 * The stage is closed whatever ends it: a signal, an error, a renewed certificate.
 * If an error ends the stage, `stopping` is set before it is closed, so that no thread of it waits
   any longer.  That error decides the exit status, not one that closing raises after it.
@@ -162,7 +164,7 @@ class StageRunner:
             )
             self._stage = stage
             try:
-                self._work(stage, deadline)
+                self._work(stage, Deadline(self._ready_deadline_s, time.monotonic))
             except BaseException:
                 self._stopping.set()
                 _close_after_error(opened)

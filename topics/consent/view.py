@@ -35,7 +35,7 @@ from erasestream.topics.consent.grant_table import GrantTable
 from erasestream.topics.consent.installation import LOAD_DEADLINE_S, MARKS, InstallationMark
 from erasestream.topics.consent.revocations import Revocations
 from erasestream.topics.kafka.connection import Connection
-from erasestream.topics.kafka.consumer.compacted_view import CompactedView, Mark
+from erasestream.topics.kafka.consumer.compacted_view import CompactedView, Mark, load
 from erasestream.topics.kafka.partitioner import murmur2_all, partition_of, partition_of_hash
 from erasestream.topics.kafka.records import Partition, Record
 
@@ -261,7 +261,7 @@ class ConsentView:
 
         However long it takes, but no longer than `silence_s` without progress.
         """
-        self._view.load(chain(*self._of.values()), silence_s=silence_s)
+        load(self._view, chain(*self._of.values()), silence_s=silence_s)
 
     def active_grant(self, lane: Lane, account: AccountId) -> ActiveGrant | None:
         """Return the active grant of this account as of the applied records; None is a refusal."""

@@ -7,18 +7,20 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
-from erasestream.pipeline.bootstrap.encryption import encryption_stage
+from erasestream.pipeline.bootstrap.encryption import encryption_stage, sink_decisions
 from erasestream.pipeline.bootstrap.erasure import eraser_stage
 from erasestream.pipeline.bootstrap.purge import purger_stage
-from erasestream.pipeline.bootstrap.routing import router_stage
+from erasestream.pipeline.bootstrap.routing import router_decisions, router_stage
+from erasestream.pipeline.runtime.kept import Kept
 from erasestream.pipeline.runtime.runner import EX_OK, EX_SOFTWARE, Stage, StageRunner
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
@@ -67,10 +69,10 @@ PARTS = (
 STEPS = [
     ("route", Admin, "check_rights"),
     ("route", GroupOffsets, "check"),
-    ("route", ConsentView, "catch_up_reachable"),
+    ("route", ConsentView, "load"),
     ("route", TransactionalLoop, "start"),
     ("sink", GcsObjectStore, "check"),
-    ("sink", ConsentView, "catch_up_reachable"),
+    ("sink", ConsentView, "load"),
     ("erase", GcsObjectStore, "check"),
 ]
 
@@ -184,6 +186,38 @@ def test_a_sink_is_ready_only_while_it_can_read_its_master_key(
         key.chmod(0o644)
     with pytest.raises(Refused, match=key.name), encryption_stage(own, threading.Event()):
         pass
+
+
+@pytest.mark.parametrize(
+    ("open_stage", "open_decisions"),
+    [(router_stage, router_decisions), (encryption_stage, sink_decisions)],
+)
+def test_a_renewed_certificate_loads_no_decisions_again(
+    open_stage: Callable[..., AbstractContextManager[Stage]],
+    open_decisions: Callable[..., AbstractContextManager[object]],
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The stage is built again, with the view that there was."""
+    loads: list[object] = []
+    renewals = iter([True, False])
+
+    def run_once(_stage: object, _timeout_s: float) -> None:
+        running.stop()
+
+    def load(view: ConsentView, **how: float) -> None:
+        loads.append(view)
+        real_load(view, **how)
+
+    real_load = ConsentView.load
+    monkeypatch.setattr(ConsentView, "load", load)
+    for stage in STAGE_CLASSES:
+        monkeypatch.setattr(stage, "run_once", run_once)
+    with no_leak(), closing(Kept(partial(open_decisions, settings))) as decisions:
+        build = partial(open_stage, decisions=decisions)
+        running = runner(build, settings, lambda: next(renewals))
+        assert running.run() == EX_OK
+    assert len(loads) == 1
 
 
 def _noting(close: Callable[[object], None], closed: list[str]) -> Callable[[object], None]:

@@ -9,9 +9,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
+from erasestream.pipeline.runtime import runner as runner_module
 from erasestream.pipeline.runtime.runner import (
     EX_CONFIG,
     EX_OK,
@@ -192,6 +194,20 @@ def test_a_stage_that_is_not_ready_in_time_ends_and_is_closed() -> None:
     stage.is_prepared = False
     assert runner(stage, ready_deadline=timedelta(0)).run() == EX_UNAVAILABLE
     assert stage.events == ["open", "close, stopping"]
+
+
+def test_a_stage_may_take_longer_to_load_than_to_become_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A router reads every decision there is before it joins its group."""
+    stage = ScriptedStage()
+    stage.is_prepared = False
+    # The stage takes 1000 s to open.
+    clock = SimpleNamespace(monotonic=lambda: 1000.0 * len(stage.events))
+    monkeypatch.setattr(runner_module, "time", clock)
+    running = runner(stage)
+    stage.script = [lambda: None, lambda: setattr(stage, "is_prepared", True), running.stop]
+    assert running.run() == EX_OK
 
 
 def test_ready_only_while_a_ready_stage_is_open() -> None:

@@ -34,6 +34,10 @@ class AppliedOffsets:
         else:
             self._consumer.report_forged(record.at, record.offset)
 
+    def missing(self, mark: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Return the part of the mark that is not reached, by what was counted so far."""
+        return {at: end for at, end in mark.items() if self._offsets[at] < end}
+
     def have_reached(self, mark: Mapping[Partition, int]) -> bool:
         """Return whether the mark is reached, also past offsets without records."""
         self.pass_gaps()
@@ -53,3 +57,7 @@ class AppliedOffsets:
     def replace_if_lost(self) -> None:
         """Replace a client that has lost its brokers; the new one reads on."""
         self._consumer.replace_if_lost(self._offsets)
+
+    def replace_if_renewed(self) -> None:
+        """Replace a client whose certificate was renewed; the new one reads on."""
+        self._consumer.replace_if_renewed(self._offsets)

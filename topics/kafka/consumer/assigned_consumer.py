@@ -4,7 +4,8 @@ Rules, all of them:
 
 * It reads uncommitted, from the offsets that it is given.
 * An error that may pass is waited out; any other is raised.
-* A client that has lost its brokers is replaced (`broker_loss_detector.py`).
+* A client is replaced once it has lost its brokers (`broker_loss_detector.py`), or its certificate
+  was renewed.
 * The fetched messages are bounded in bytes and in number.
 
 One thread.
@@ -17,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from erasestream.schemas.errors import ErasestreamError, MissingTopic, Unavailable
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
+from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Connection, Settings
 from erasestream.topics.kafka.consumer.reassign import reassign
 from erasestream.topics.kafka.consumer.reported_end import ReportedEnds
@@ -42,6 +44,7 @@ class AssignedConsumer:
         """`fetch_wait_ms`: how long a request waits at a broker that has no new record."""
         self._errors = ClientErrorState()
         self._broker_loss = BrokerLossDetector(connection, self._errors)
+        self._certificate = CertificateWatcher(connection.identity)
         self._settings = _settings(connection, self._errors, fetch_wait_ms)
         self._ends = ReportedEnds()
         self._client = Consumer(self._settings)
@@ -103,9 +106,17 @@ class AssignedConsumer:
     def replace_if_lost(self, offsets: Mapping[Partition, int]) -> None:
         """Replace a client that has lost its brokers; the new one reads from these offsets on."""
         if self._broker_loss.is_lost(self._client):
-            lost, self._client = self._client, Consumer(self._settings)
-            lost.close()
-            self.resume(offsets)
+            self._replace(offsets)
+
+    def replace_if_renewed(self, offsets: Mapping[Partition, int]) -> None:
+        """Replace a client whose certificate was renewed, likewise."""
+        if self._certificate.is_due():
+            self._replace(offsets)
+
+    def _replace(self, offsets: Mapping[Partition, int]) -> None:
+        before, self._client = self._client, Consumer(self._settings)
+        before.close()
+        self.resume(offsets)
 
     def close(self) -> None:
         """Close the client."""

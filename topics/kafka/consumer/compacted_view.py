@@ -16,7 +16,7 @@ One thread; the view reads only while one of its methods runs.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 
@@ -32,10 +32,23 @@ from erasestream.topics.kafka.records import Partition, Record
 Mark = Mapping[Partition, int]
 """Per partition the offset after the last record that counts."""
 
+ApplyAll = Callable[[Sequence[Record]], None]
+"""Applies records that arrived together, in their order."""
+
 POLL_S = 0.05
 
 FETCH_WAIT_MS = 500
 """A new record ends the wait; only a view that is assigned other partitions waits for its end."""
+
+
+def each(apply: Callable[[Record], None]) -> ApplyAll:
+    """Return a function that applies records one by one."""
+
+    def apply_all(records: Sequence[Record]) -> None:
+        for record in records:
+            apply(record)
+
+    return apply_all
 
 
 class CompactedView:
@@ -60,13 +73,13 @@ class CompactedView:
             self._offsets = OffsetQueries(self._admin)
             self._consumer = AssignedConsumer(connection, fetch_wait_ms=fetch_wait_ms)
             opened.callback(self._consumer.close)
-            self.assign(filter(only, everything), apply)
+            self.assign(filter(only, everything), each(apply))
             opened.pop_all()
 
     def assign(
         self,
         partitions: Iterable[Partition],
-        apply: Callable[[Record], None],
+        apply_all: ApplyAll,
         *,
         start: Mark | None = None,
     ) -> None:
@@ -74,7 +87,7 @@ class CompactedView:
 
         Begins at the log starts, or at `start`, which then names all of them.
         """
-        self._apply = apply
+        self._apply_all = apply_all
         asked = list(partitions)
         starts = start or (self._offsets.log_starts(asked) if asked else {})
         self._ends = AwaitedEnds(self._offsets)
@@ -84,7 +97,7 @@ class CompactedView:
     def unassign(self) -> None:
         """Read nothing, and keep nothing, until the next `assign`."""
         self._consumer.unassign()
-        self._apply, self._applied = _ignore, AppliedOffsets(self._consumer, {})
+        self._apply_all, self._applied = _ignore, AppliedOffsets(self._consumer, {})
 
     def mark(self, *, timeout_s: float | None = None) -> Mark:
         """Return the end offsets.  Raises `Unavailable` if a leader does not answer."""
@@ -113,17 +126,17 @@ class CompactedView:
 
         Returns the number of records.
         """
-        count = 0
-        for record in self._consumer.records(timeout_s):
-            self._apply(record)
+        records = list(self._consumer.records(timeout_s))
+        self._apply_all(records)
+        for record in records:
             self._applied.record(record)
-            count += 1
-        return count
+        return len(records)
 
     def advance(self) -> None:
         """Apply what has arrived, and pass offsets without records (compacted); do not wait."""
         if not self.read(0):
             self._applied.pass_gaps()
+        self._applied.replace_if_renewed()
 
     def catch_up(self, mark: Mark, *, deadline_s: float) -> None:
         """Apply until nothing below the mark is missing; `Unavailable` after the deadline."""
@@ -150,8 +163,12 @@ class CompactedView:
         before = dict(applied.offsets)
         deadline = Deadline(deadline_s / 2, time.monotonic)
         self.read(0)
-        while not applied.have_reached(awaited) and not deadline.has_passed:
-            self.read(POLL_S)
+        applied.pass_gaps()
+        missing = applied.missing(awaited)
+        while missing and not deadline.has_passed:
+            if not self.read(POLL_S):
+                applied.pass_gaps()
+            missing = applied.missing(missing)
         applied.replace_if_lost()
         mark = {**awaited, **others}
         reached = {at for at, offset in mark.items() if applied.offsets[at] >= offset}
@@ -165,5 +182,18 @@ class CompactedView:
             self._consumer.close()
 
 
-def _ignore(_record: Record) -> None:
+def load(view: CompactedView, partitions: Iterable[Partition], *, silence_s: float) -> None:
+    """Apply all that was acknowledged in these before this call, where the leader answers.
+
+    However long it takes: ends early only once none of the others has made progress for so long.
+    """
+    left = set(partitions)
+    while left:
+        before = {at: view.applied[at] for at in left}
+        left -= view.catch_up_reachable(left, deadline_s=2 * silence_s)
+        if not any(view.applied[at] > before[at] for at in left):
+            return
+
+
+def _ignore(_records: Sequence[Record]) -> None:
     """Apply nothing: the view has no partitions."""

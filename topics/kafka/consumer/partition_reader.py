@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Connection
-from erasestream.topics.kafka.consumer.compacted_view import CompactedView, Mark
+from erasestream.topics.kafka.consumer.compacted_view import CompactedView, Mark, each
 from erasestream.topics.kafka.records import Partition, Record
 
 MAX_IDLE = 16
@@ -49,7 +49,7 @@ class PartitionReader:
         """
         view, generation = self._take(apply)
         try:
-            view.assign([at], apply, start=begin)
+            view.assign([at], each(apply), start=begin)
             view.catch_up(end or view.mark(), deadline_s=deadline_s)
             reached = dict(view.applied)
             view.unassign()
