@@ -169,6 +169,13 @@ def _make_folder(save: Path) -> None:
         raise typer.BadParameter(f"--save {save}: {error.strerror}: name a folder") from error
 
 
+def _write(file: Path, data: bytes) -> None:
+    try:
+        write_private(file, data)
+    except OSError as error:
+        raise typer.BadParameter(f"--save {file}: {error.strerror}") from error
+
+
 def _show(delivery: Delivery, save: Path | None) -> None:
     event = delivery.event
     match event:
@@ -176,7 +183,7 @@ def _show(delivery: Delivery, save: Path | None) -> None:
             path = ""
             if save is not None:
                 file = save / f"{file_stem(event.id)}.{EXTENSIONS.get(event.content_type, 'bin')}"
-                write_private(file, event.data)
+                _write(file, event.data)
                 path = os.fspath(file)
             adjusted = f" ({event.adjusted})" if event.adjusted else ""
             size = f"{len(event.data)} bytes{adjusted}"

@@ -72,3 +72,16 @@ def test_saving_into_a_file_is_refused_in_a_sentence(
     assert running.returncode == USAGE
     assert "name a folder" in messages
     assert "Traceback" not in messages
+
+
+def test_a_cutout_that_cannot_be_saved_is_not_acknowledged(
+    kafka: KafkaFixture, lane: Lane, tmp_path: Path
+) -> None:
+    ResultWriter(kafka, lane).write(cutout(1))
+    (tmp_path / f"{upload_id(1)}.png").mkdir()
+    with start(kafka, lane, "--save", str(tmp_path)) as running:
+        _, messages = running.communicate(timeout=TIMEOUT_S)
+    assert running.returncode == USAGE
+    assert "directory" in messages
+    assert "Traceback" not in messages
+    assert committed(kafka, lane) <= 0
