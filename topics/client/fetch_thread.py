@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.2
 """Longest single wait inside librdkafka: bounds how late `close` is noticed."""
+FIRST_POLL_S = 0.01
+"""First wait after a record; each next one is twice as long.  A busy reader closes at once."""
 POLL_EVERY_S = 1.0
 """Interval at which librdkafka is called for callers who take from a full queue, or while paused:
 well below `max_processing_s`."""
@@ -54,6 +56,7 @@ class FetchSession:
         self.unsaved: int | None = None
         """Acknowledgements that are not committed, once the reading ends."""
         self._is_wanted = False
+        self._patience_s = FIRST_POLL_S
         self._clock = clock
         self._next_poll = Deadline(POLL_EVERY_S, clock)
 
@@ -88,12 +91,17 @@ class FetchSession:
     def patience_s(self) -> float:
         """Return how long to wait for the first record: 0 if no caller waits."""
         with self.changed:
-            return POLL_S if self.waiting and not self.is_paused else 0.0
+            if self.is_paused or not self.waiting:
+                return 0.0
+            patience_s = self._patience_s
+            self._patience_s = min(2 * patience_s, POLL_S)
+            return patience_s
 
     def put(self, item: Record | ReadToEnd) -> bool:
         """Queue what was fetched; return whether there is room for more."""
         with self.changed:
             self.queue.put(item)
+            self._patience_s = FIRST_POLL_S
             has_room = self.queue.has_room() and not self.is_closing
         self.notify()
         return has_room
@@ -156,7 +164,7 @@ def _fetch(session: FetchSession, member: GroupConsumer) -> None:
     _seek(session, member)
     patience_s = session.patience_s()
     item = member.poll(patience_s)
-    if item is None and patience_s:
+    if item is None and patience_s == POLL_S:
         session.queue.tracker.nothing_left()
     while item is not None and session.put(item):
         item = member.poll(0)
