@@ -162,12 +162,16 @@ class ResultReader:
         """Whether the group is left."""
         return self._session.has_ended
 
-    def close(self) -> None:
-        """Commit everything acknowledged and leave the group.  Raises as `check_committed`."""
+    def close(self, timeout_s: float | None = None) -> None:
+        """Commit everything acknowledged and leave the group, within `limits.close_s` by default.
+
+        Raises as `check_committed`.
+        """
+        timeout_s = self.close_s if timeout_s is None else timeout_s
         self.queue.check_process()
         self.release()
         with self._session.changed:
-            self._session.changed.wait_for(lambda: self.has_ended, self.close_s)
+            self._session.changed.wait_for(lambda: self.has_ended, timeout_s)
         self.check_committed()
 
     def check_committed(self) -> None:

@@ -15,15 +15,16 @@ session; a result that is not acknowledged is redelivered after a restart.
   `ResourceWarning`.
 """
 
+import atexit
 import logging
+import sys
 import time
 import warnings
-import weakref
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from erasestream.schemas.clocks import Clock
+from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import ClientClosed, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.client.delivery import Delivery
@@ -70,7 +71,7 @@ class ResultSubscription(SubscriptionControls):
         self.is_stopped = False
         """Whether `stop` or `close` was called."""
         self.reader = ResultReader(cluster, lane, group=group, limits=limits, clock=clock)
-        self._at_exit = weakref.finalize(self, _close_at_exit, self.reader)
+        _unclosed.add(self.reader)
 
     def _connected(self) -> ResultReader:
         return self.reader
@@ -111,7 +112,7 @@ class ResultSubscription(SubscriptionControls):
     def begin_close(self) -> None:
         """Begin to leave, without waiting."""
         self.is_stopped = True
-        self._at_exit.detach()
+        _unclosed.discard(self.reader)
         self.reader.release()
 
     def __enter__(self) -> Self:
@@ -131,10 +132,10 @@ class ResultSubscription(SubscriptionControls):
             tell_lost(lost, error)
 
     def __del__(self) -> None:
-        finalizer = getattr(self, "_at_exit", None)  # missing if the constructor failed
-        if finalizer is not None and finalizer.detach() is not None:
-            self.reader.release()
-            if self.reader.queue.is_of_this_process:
+        reader = getattr(self, "reader", None)  # missing if the constructor failed
+        if reader in _unclosed:
+            self.begin_close()
+            if reader.queue.is_of_this_process:
                 warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
 
@@ -144,8 +145,23 @@ def tell_lost(lost: Unavailable, error: BaseException) -> None:
     log.warning("acknowledgements_lost", extra={"reason": lost.detail})
 
 
-def _close_at_exit(reader: ResultReader) -> None:
-    """Close at the end of the program; what is not committed is written to standard error."""
-    if reader.queue.is_of_this_process:
+_unclosed: set[ResultReader] = set()
+"""Readers whose subscription is in use."""
+
+
+@atexit.register
+def _close_at_exit() -> None:
+    """Close what the program left open, all at once, and report what is not committed."""
+    readers = [reader for reader in _unclosed if reader.queue.is_of_this_process]
+    _unclosed.clear()
+    for reader in readers:
+        reader.release()
         warnings.warn(f"unclosed {reader!r}", ResourceWarning, stacklevel=2)
-        reader.close()
+    most_s = max((reader.close_s for reader in readers), default=0.0)
+    deadline = Deadline(most_s, time.monotonic)
+    for reader in readers:
+        try:
+            reader.close(deadline.slice_s(reader.close_s))
+        except Unavailable as lost:
+            if sys.stderr is not None:
+                sys.stderr.write(f"erasestream: {lost.sentence}\n")
