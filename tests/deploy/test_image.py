@@ -72,6 +72,13 @@ def test_images_for_production_have_no_local_stack(image: str) -> None:
     assert "--from=code" not in stages()[image]
 
 
+def test_only_the_installation_of_a_model_has_what_downloads() -> None:
+    """The photos that judge a model come through pip, the model through npm."""
+    adds_pip = "python -m venv /opt/erasestream"
+    assert {name for name, text in stages().items() if adds_pip in text} == {"model-packages"}
+    assert {name for name, text in stages().items() if "npm-cli.js" in text} == {"model"}
+
+
 def test_the_build_context_holds_exactly_the_copied_files() -> None:
     copied = set(re.findall(r"(?m)^COPY ([^-\s]\S*) ", DOCKERFILE))
     ignore = (ROOT / ".dockerignore").read_text().splitlines()
