@@ -1,6 +1,5 @@
 """Subscriptions end in time, by every way of ending them, also with a silent broker."""
 
-import gc
 import os
 import signal
 import subprocess
@@ -15,6 +14,9 @@ from erasestream.schemas.ids import Lane
 from erasestream.topics.client.delivery import Delivery
 from erasestream.topics.client.result_reader import ReceivingLimits
 from erasestream.topics.client.result_subscription import ResultSubscription
+from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
+from erasestream.topics.kafka.consumer import group_consumer
+from erasestream.topics.kafka.tls import Identity
 from tests.kafka_fixture import KafkaFixture
 from tests.leaks import no_leak
 from tests.topics.client.results import TIMEOUT_S, ResultWriter, committed, cutout, take, upload_id
@@ -55,6 +57,21 @@ delivery = results.poll(60)
 print("delivered", flush=True)
 input()
 delivery.ack()
+"""
+FORK = """
+import gc, os
+child = os.fork()
+if child == 0:
+    try:
+        results.poll(1)
+    except Exception as error:
+        print(error.code, flush=True)
+    del results
+    gc.collect()
+    sys.exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+print(results.poll(1), flush=True)
+results.close()
 """
 DROP_UNPOLLED = """
 import gc
@@ -178,30 +195,50 @@ def test_an_error_of_the_block_goes_on_with_a_note(
 def test_a_renewal_with_a_silent_broker_delays_no_poll(
     kafka: KafkaFixture, lane: Lane, router: ResultWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The broker is silent until all polls have returned."""
-    monkeypatch.setattr("erasestream.topics.kafka.certificate_watcher.LOOK_EVERY_S", 0.0)
+    """The client is replaced, and the broker is silent until all polls have returned."""
+    is_renewed, polled = threading.Event(), threading.Event()
+
+    class Watcher(CertificateWatcher):
+        def __init__(self, identity: Identity) -> None:
+            super().__init__(identity, look_every_s=0.0)
+
+        def is_due(self) -> bool:
+            is_due = super().is_due()
+            if is_due:
+                is_renewed.set()
+            return is_due
+
+    monkeypatch.setattr(group_consumer, "CertificateWatcher", Watcher)
     router.write(cutout(1))
     limits = ReceivingLimits(close_s=1.0)
     results = ResultSubscription(kafka.cluster, lane, group="test", limits=limits)
     take(results, 1)
-    polled = threading.Event()
 
     def poll() -> None:
-        for _ in range(5):
+        while not is_renewed.is_set():
+            assert results.poll(0.2) is None
+        for _ in range(3):
             assert results.poll(0.2) is None
         polled.set()
 
     with kafka.silence():
         kafka.authority.issue_role(f"{lane}.consumer", kafka.identities)
         threading.Thread(target=poll, daemon=True).start()
-        assert polled.wait(20.0), "a poll waits for the broker"
+        assert polled.wait(30.0), "a poll waits for the broker"
     results.close()
+
+
+def test_a_forked_child_ends_as_usual(kafka: KafkaFixture, lane: Lane) -> None:
+    """It drops its copy of the subscription, and the parent's goes on."""
+    with start(kafka, lane, FORK) as running:
+        out, messages = running.communicate(timeout=TIMEOUT_S)
+    assert (running.returncode, out) == (0, "used_after_fork\n0\nNone\n"), messages
 
 
 def test_after_a_fork_every_call_is_refused(
     kafka: KafkaFixture, lane: Lane, router: ResultWriter
 ) -> None:
-    """In the child, which ends as usual; the parent goes on."""
+    """In the child; the parent goes on."""
     router.write(cutout(1), cutout(2))
     with ResultSubscription(kafka.cluster, lane, group="test") as results:
         (delivery,) = take(results, 1)
@@ -227,13 +264,12 @@ def calls(results: ResultSubscription, delivery: Delivery) -> list[Callable[[], 
 
 
 def status_in_child(call: Callable[[], object]) -> int:
-    """Return 0 if the call is refused in a child process, which then collects its garbage."""
+    """Return 0 if the call is refused in a child process."""
     child = os.fork()
     if child == 0:
         try:
             call()
         except Refused as refused:
-            gc.collect()
             os._exit(0 if refused.code == "used_after_fork" else 1)
         finally:
             os._exit(2)
