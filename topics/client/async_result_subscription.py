@@ -156,7 +156,7 @@ class AsyncResultSubscription(SubscriptionControls):
 
 async def _wait(news: asyncio.Event, deadline: Deadline) -> None:
     with suppress(TimeoutError):
-        async with asyncio.timeout(deadline.remaining_s):
+        async with asyncio.timeout(deadline.slice_s(SLICE_S)):
             await news.wait()
 
 

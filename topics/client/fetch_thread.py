@@ -150,12 +150,14 @@ def start_fetching(session: FetchSession, member: GroupConsumer, name: str) -> N
 
 
 def _run(session: FetchSession, member: GroupConsumer) -> None:
-    while session.await_work():
-        try:
-            _fetch(session, member)
-        except Exception as error:  # noqa: BLE001 (raised to the next caller)
-            session.fail(error)
-    _leave(session, member)
+    try:
+        while session.await_work():
+            try:
+                _fetch(session, member)
+            except Exception as error:  # noqa: BLE001 (raised to the next caller)
+                session.fail(error)
+    finally:
+        _leave(session, member)
 
 
 def _fetch(session: FetchSession, member: GroupConsumer) -> None:

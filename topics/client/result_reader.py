@@ -54,6 +54,10 @@ class ReceivingLimits:
             raise Refused(f"max_processing_s must be at least {SESSION_S:g}")
 
 
+SLICE_S = 3600.0
+"""Longest single wait of a caller: no lock waits for infinity."""
+
+
 class ResultReader:
     """Reader of a lane's results in a group of the role `<lane>.consumer`.  Thread-safe."""
 
@@ -103,7 +107,7 @@ class ResultReader:
                 delivery = self.take()
                 if delivery is not None or deadline.has_passed or is_stopped():
                     return delivery
-                self._session.changed.wait(deadline.remaining_s)
+                self._session.changed.wait(deadline.slice_s(SLICE_S))
         return None
 
     @contextmanager
@@ -124,8 +128,8 @@ class ResultReader:
         session = self._session
         with session.changed:
             delivery = None if session.is_paused else self.queue.take()
-            failure, session.failure = session.failure, None
-            if delivery is None and failure is not None:
+            if delivery is None and session.failure is not None:
+                failure, session.failure = session.failure, None
                 raise failure
             session.want()
         return delivery

@@ -1,5 +1,6 @@
 """Subscriptions to results, on a real broker with TLS and access rights."""
 
+import math
 import threading
 from datetime import UTC, datetime
 
@@ -183,6 +184,16 @@ def test_a_second_member_takes_over_and_nothing_is_lost(
     for delivery in mine:
         delivery.ack()
     poll_until(results, lambda: (committed(kafka, lane, 0), committed(kafka, lane, 1)) == (10, 10))
+
+
+def test_a_poll_can_wait_for_any_time(results: ResultSubscription, router: ResultWriter) -> None:
+    """Until a result comes, or until it is stopped."""
+    router.write(cutout(1))
+    assert results.poll(math.inf) is not None
+    timer = threading.Timer(0.5, results.stop)
+    timer.start()
+    assert results.poll(math.inf) is None
+    timer.join()
 
 
 def test_stop_ends_the_iteration(results: ResultSubscription, router: ResultWriter) -> None:
