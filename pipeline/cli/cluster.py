@@ -29,8 +29,13 @@ def provision(
         if plan_only:
             _show(plan(admin, catalog))
         else:
-            provisioning.provision(admin, catalog, show=_show)
-            print_line("The cluster matches the catalog.")
+            refused = provisioning.provision(admin, catalog, show=_show)
+            for setting in refused:
+                print_line(
+                    f"  this cluster does not let one edit {setting.name}: that of {setting.topic} "
+                    f"stays {setting.actual}, not {setting.declared}"
+                )
+            print_line(f"The cluster matches the catalog{', but for these' if refused else ''}.")
 
 
 def repair(lane: LaneOption) -> None:
@@ -52,6 +57,10 @@ def _show(planned: Plan) -> None:
         print_line(f"  foreign rule, left unchanged: {rule}")
     for quota in planned.unset_quotas:
         print_line(f"  this cluster does not let us set a quota, see docs/brokers.md: {quota}")
+    for line in planned.shortfalls:
+        print_line(f"  the promise loses, see docs/managed-kafka.md: {line}")
+    for line in planned.unseen:
+        print_line(f"  not visible to any client, look it up: {line}")
     for at in planned.needs_repair:
         print_line(f"  the router cannot go on with {at}: run `erasestream repair` for its lane")
     print_line(f"{len(planned.changes)} changes")

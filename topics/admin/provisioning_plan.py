@@ -15,6 +15,7 @@ Rules:
   `ephemeral.L` never held a record, so nothing was routed.
 * Any other partition from which the router cannot go on, such as one whose offset has expired, is
   left unchanged and reported, for `erasestream repair`.
+* What the promise needs of the brokers themselves is checked and reported (`cluster_checks.py`).
 * While routers run no other client may commit for their group: they start new partitions
   themselves.
 """
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.events.installation import Environment
 from erasestream.schemas.ids import Lane
+from erasestream.topics.admin.cluster_checks import SetBrokerConfig, check_cluster
 from erasestream.topics.admin.installation_mark import MarkInstallation, marked_environment
 from erasestream.topics.admin.quota_plan import SetQuota, plan_quotas
 from erasestream.topics.admin.rights_plan import GrantRight, RevokeRight, plan_rights
@@ -89,6 +91,7 @@ Change = (
     CreateTopic
     | AddPartitions
     | SetConfig
+    | SetBrokerConfig
     | GrantRight
     | RevokeRight
     | SetQuota
@@ -109,6 +112,10 @@ class Plan:
     """Access rules that are not ours, and stay."""
     unset_quotas: tuple[SetQuota, ...] = ()
     """Quotas that this cluster does not let the administrator set."""
+    shortfalls: tuple[str, ...] = ()
+    """Losses of the promise by settings of the cluster."""
+    unseen: tuple[str, ...] = ()
+    """Needs of the promise that no request shows."""
 
 
 def plan(admin: Admin, catalog: Catalog) -> Plan:
@@ -116,6 +123,9 @@ def plan(admin: Admin, catalog: Catalog) -> Plan:
     counts = admin.partition_counts()
     changes: list[Change] = [*_topic_changes(catalog, counts)]
     changes += _config_changes(admin, catalog, counts)
+    images = [topic.name for topic in catalog.topics if topic.lifetime and topic.name in counts]
+    report = check_cluster(admin, catalog, images)
+    changes += report.changes
     rights, quotas = plan_rights(admin, catalog), plan_quotas(admin, catalog)
     changes += [*rights.changes, *quotas.changes]
     first_marks, needs_repair = _missing_marks(admin, catalog, counts)
@@ -129,6 +139,8 @@ def plan(admin: Admin, catalog: Catalog) -> Plan:
         tuple(needs_repair),
         foreign_rules=rights.foreign,
         unset_quotas=quotas.not_settable,
+        shortfalls=report.shortfalls,
+        unseen=report.unseen,
     )
 
 

@@ -1,6 +1,7 @@
 """Topics on the brokers: create and grow them, change their settings, delete their records."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -13,7 +14,7 @@ from confluent_kafka.admin import (
     NewTopic,
 )
 
-from erasestream.schemas.errors import Unavailable
+from erasestream.schemas.errors import Refused, Unavailable
 from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S, Admin
 from erasestream.topics.kafka.errors import kafka_error
 from erasestream.topics.kafka.partition_broken import Defect, PartitionBroken
@@ -36,8 +37,28 @@ class Setting(NamedTuple):
     is_own: bool
 
 
-def create_topics(admin: Admin, topics: Sequence[TopicDeclaration]) -> None:
-    """Create topics, in one request."""
+class SettingRefused(Refused):
+    """The cluster does not let one set this, as managed ones do not with some settings."""
+
+
+_SETTING_REFUSED = {KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION}
+
+
+@contextmanager
+def _refusing_settings() -> Iterator[None]:
+    """Raise `SettingRefused` where the brokers refuse a setting; retrying would not help."""
+    try:
+        yield
+    except Unavailable as error:
+        if _code_of(error) not in _SETTING_REFUSED:
+            raise
+        raise SettingRefused(error.detail) from error
+
+
+def create_topics(
+    admin: Admin, topics: Sequence[TopicDeclaration], *, validate_only: bool = False
+) -> list[TopicDeclaration]:
+    """Create topics, in one request; return those of which the brokers refuse a setting."""
     new = [
         NewTopic(
             topic.name,
@@ -47,10 +68,34 @@ def create_topics(admin: Admin, topics: Sequence[TopicDeclaration]) -> None:
         )
         for topic in topics
     ]
+    refused: list[TopicDeclaration] = []
     with admin.use() as client:
-        futures = client.create_topics(new, operation_timeout=REQUEST_TIMEOUT_S)
+        futures = client.create_topics(
+            new, operation_timeout=REQUEST_TIMEOUT_S, validate_only=validate_only
+        )
         for topic in topics:
-            admin.ask(f"create topic {topic.name}", futures[topic.name])
+            try:
+                with _refusing_settings():
+                    admin.ask(f"create topic {topic.name}", futures[topic.name])
+            except SettingRefused:
+                refused.append(topic)
+    return refused
+
+
+def create_without_refused(admin: Admin, topic: TopicDeclaration) -> list[str]:
+    """Create a topic with the settings that the brokers accept; return the names of the others.
+
+    Each is tried alone, because the brokers' answer names none in a form to rely on.
+    """
+    refused = [
+        name
+        for name, value in topic.config.items()
+        if create_topics(admin, [topic._replace(config={name: value})], validate_only=True)
+    ]
+    accepted = {name: value for name, value in topic.config.items() if name not in refused}
+    if create_topics(admin, [topic._replace(config=accepted)]):
+        raise SettingRefused(f"the brokers accept no settings of {topic.name} together")
+    return refused
 
 
 def grow_topic(admin: Admin, topic: str, partitions: int, *, context: str) -> None:
@@ -72,12 +117,13 @@ def topic_settings(admin: Admin, topics: Sequence[str]) -> list[dict[str, Settin
 
 
 def set_topic_setting(admin: Admin, topic: str, name: str, value: str) -> None:
-    """Set one setting of a topic, and leave the others unchanged."""
+    """Set one setting of a topic, and leave the others unchanged.  Raises `SettingRefused`."""
     entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
     with admin.use() as client:
         futures = client.incremental_alter_configs([resource])
-        admin.ask(f"set {name} of {topic}", futures[resource])
+        with _refusing_settings():
+            admin.ask(f"set {name} of {topic}", futures[resource])
 
 
 class Deletion(NamedTuple):
@@ -113,11 +159,12 @@ def delete_records(admin: Admin, offsets: Mapping[Partition, int]) -> Deletion:
 
 
 def _is_out_of_range(error: Unavailable) -> bool:
+    return _code_of(error) == KafkaError.OFFSET_OUT_OF_RANGE
+
+
+def _code_of(error: Unavailable) -> int | None:
     cause = error.__cause__
-    return (
-        isinstance(cause, KafkaException)
-        and kafka_error(cause).code() == KafkaError.OFFSET_OUT_OF_RANGE
-    )
+    return kafka_error(cause).code() if isinstance(cause, KafkaException) else None
 
 
 def _setting(entry: ConfigEntry) -> Setting:
