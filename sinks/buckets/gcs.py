@@ -28,7 +28,7 @@ from erasestream.schemas.errors import (
     NotFound,
     Unavailable,
 )
-from erasestream.sinks.buckets.access_policy import Rule
+from erasestream.sinks.buckets.access_policy import Action, Rule
 from erasestream.sinks.buckets.access_probe import Granted, attempt
 from erasestream.sinks.buckets.bucket_operations import BucketOperations, is_missing_object
 from erasestream.sinks.buckets.gcs_client import GcsSettings, open_client
@@ -67,16 +67,16 @@ class GcsObjectStore:
         Raises `Refused` with the first right that is missing, `Unavailable` if the bucket cannot
         be reached.
         """
-        for rule in rules:
-            for action in sorted(rule.actions):
-                try:
-                    with self._operations.run(OPERATION_DEADLINE_S, absent=NotFound):
-                        attempt(self._bucket, action, rule.prefix, timeout=TIMEOUT_S, retry=None)
-                except Granted:
-                    continue
-                except BucketAccessDenied as error:
-                    detail = f"{error.detail}: {action} on {rule.prefix}*"
-                    raise BucketAccessDenied(detail) from error
+        rights = [(action, rule.prefix) for rule in rules for action in rule.actions]
+        # First to list: without it, a right to read or delete looks as if it were missing.
+        for action, prefix in sorted(rights, key=lambda right: right[0] is not Action.LIST):
+            try:
+                with self._operations.run(OPERATION_DEADLINE_S, absent=NotFound):
+                    attempt(self._bucket, action, prefix, timeout=TIMEOUT_S, retry=None)
+            except Granted:
+                continue
+            except BucketAccessDenied as error:
+                raise BucketAccessDenied(f"{error.detail}: {action} on {prefix}*") from error
 
     def create(self, name: str, data: bytes, content_type: str) -> None:
         """Create the object, or raise `AlreadyExists`; completed or abandoned within 20 s."""
