@@ -212,6 +212,7 @@ class ConsentView:
             self._state = ConsentState(
                 partitions=partitions, report=report, has_operator_grants=mark.has_operator_grants
             )
+            self._ends = self._view.grouped_ends(self._of)
             self._view.assign(chain(*self._of.values()), self._state.apply_all)
         except BaseException:
             self._view.close()
@@ -231,13 +232,7 @@ class ConsentView:
 
         Lanes whose leaders do not answer in time are left out.
         """
-        of_lanes = {lane: self._of[lane] for lane in lanes}
-        ends = self._view.reachable_ends(chain(*of_lanes.values()), timeout_s=timeout_s)
-        return {
-            lane: {at: ends[at] for at in partitions}
-            for lane, partitions in of_lanes.items()
-            if ends.keys() >= set(partitions)
-        }
+        return dict(self._ends.ask(lanes, timeout_s=timeout_s))
 
     def read(self) -> None:
         """Apply fetched records without waiting."""

@@ -21,7 +21,7 @@ from erasestream.topics.kafka.records import Partition
 
 log: logging.Logger = logging.getLogger(__name__)
 
-MARK_TIMEOUT_S = 5.0
+MARK_TIMEOUT_S = 1.0
 CATCH_UP_S = 1.0
 """Longest attempt to catch up with the lanes that are not behind."""
 

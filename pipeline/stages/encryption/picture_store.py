@@ -9,7 +9,6 @@ Rules, in this order:
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
@@ -45,7 +44,9 @@ class PictureStore:
         self.counts["dropped"] += len(pictures) - len(kept)
         stored = self._pool.map(lambda event: self._retry.call(lambda: self._create(event)), kept)
         self.counts.update(stored)
-        self._retry.call(lambda: self._recheck_markers(event.grant for event in kept))
+        grants = {event.grant for event in kept}
+        erased = self._pool.map(lambda g: self._retry.call(lambda: self._is_erased(g)), grants)
+        self.counts["erased"] += sum(erased)
 
     def can_seal(self) -> bool:
         """Return whether the master key can be read, as of now."""
@@ -66,9 +67,9 @@ class PictureStore:
             return "dropped"
         return "stored"
 
-    def _recheck_markers(self, grants: Iterable[GrantId]) -> None:
-        for grant in set(grants):
-            try:
-                self._sink.assert_not_erased(grant)
-            except Erased:
-                self.counts["erased"] += 1
+    def _is_erased(self, grant: GrantId) -> bool:
+        try:
+            self._sink.assert_not_erased(grant)
+        except Erased:
+            return True
+        return False

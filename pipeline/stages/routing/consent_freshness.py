@@ -3,7 +3,7 @@
 Rules, all of them:
 
 1. A lane's mark, the end offsets of its decisions, is taken after its results were read; one
-   request serves all lanes of a read.
+   request serves all lanes of a read (`grouped_ends.py`).
 2. `FreshnessBarrier` compares the mark with what the view has applied.  A lane waits for its own
    decisions only: no other lane's, whatever they are.
 3. The marks are waited for no longer than `MARK_TIMEOUT_S`.  A lane without one is not fresh, and
@@ -33,7 +33,7 @@ from erasestream.topics.kafka.records import Partition
 
 log: logging.Logger = logging.getLogger(__name__)
 
-MARK_TIMEOUT_S = 2.0
+MARK_TIMEOUT_S = 1.0
 """Longest wait for the marks: a transaction may be open."""
 RETRY_S = 1.0
 LOGGED_AFTER_S = 5.0

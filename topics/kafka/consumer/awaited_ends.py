@@ -4,10 +4,9 @@ A partition whose leader does not answer, or that makes no progress, is stuck.  
 its end is asked for with a short timeout, and nothing waits for its records.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 
-from erasestream.schemas.errors import MissingTopic, Unavailable
 from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
 
@@ -21,16 +20,6 @@ class AwaitedEnds:
     def __init__(self, offsets: OffsetQueries) -> None:
         self._offsets = offsets
         self._stuck: set[Partition] = set()
-
-    def reachable(
-        self, partitions: Iterable[Partition], *, timeout_s: float
-    ) -> Mapping[Partition, int]:
-        """Return the ends of those of these partitions whose leaders answer in time."""
-        asked = list(partitions)
-        try:
-            return self._offsets.log_ends(asked, timeout_s=timeout_s)
-        except (Unavailable, MissingTopic):
-            return self._offsets.known_log_ends(asked, timeout_s=timeout_s)
 
     def ask(
         self, partitions: AbstractSet[Partition], timeout_s: float

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
+from typing import TypeVar
 
 from erasestream.schemas.clocks import Deadline
 from erasestream.topics.kafka.admin import Admin
@@ -26,11 +27,14 @@ from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.applied_offsets import AppliedOffsets
 from erasestream.topics.kafka.consumer.assigned_consumer import AssignedConsumer
 from erasestream.topics.kafka.consumer.awaited_ends import AwaitedEnds
+from erasestream.topics.kafka.consumer.grouped_ends import GroupedEnds
 from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition, Record
 
 Mark = Mapping[Partition, int]
 """Per partition the offset after the last record that counts."""
+
+G = TypeVar("G")
 
 ApplyAll = Callable[[Sequence[Record]], None]
 """Applies records that arrived together, in their order."""
@@ -103,9 +107,9 @@ class CompactedView:
         """Return the end offsets.  Raises `Unavailable` if a leader does not answer."""
         return self._offsets.log_ends(self._applied.offsets, timeout_s=timeout_s)
 
-    def reachable_ends(self, partitions: Iterable[Partition], *, timeout_s: float) -> Mark:
-        """Return the end offsets of those of these partitions whose leaders answer in time."""
-        return self._ends.reachable(partitions, timeout_s=timeout_s)
+    def grouped_ends(self, groups: Mapping[G, Sequence[Partition]]) -> GroupedEnds[G]:
+        """Return an object that asks for the end offsets of some of these groups at a time."""
+        return GroupedEnds(self._admin, groups)
 
     def reread(self, partitions: Iterable[Partition]) -> None:
         """Read some of the partitions again from the beginning."""
