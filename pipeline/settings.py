@@ -32,6 +32,7 @@ from erasestream.schemas.errors import Refused
 from erasestream.schemas.events.installation import Environment
 from erasestream.schemas.ids import Lane, LaneField
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
+from erasestream.topics.catalog.image_sizes import ImageSizes
 from erasestream.topics.catalog.principals import Principals
 from erasestream.topics.catalog.quotas import LaneQuota
 from erasestream.topics.catalog.retention_budget import BrokerTimes, LaneTimes, Policy
@@ -129,6 +130,10 @@ class Settings(BaseSettings):
             consent_partitions=self.kafka.consent_partitions,
             retained_partitions=self.kafka.retained_partitions,
             environment=self.environment,
+            sizes=ImageSizes(
+                max_upload_bytes=self.kafka.max_upload_bytes,
+                max_cutout_bytes=self.kafka.max_cutout_bytes,
+            ),
             principals=Principals(
                 {Role(role): names for role, names in self.kafka.principals.items()}
             ),

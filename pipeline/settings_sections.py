@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from erasestream.schemas.events.images import MAX_PIXELS, MAX_UPLOAD_BYTES
+from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, MAX_PIXELS, MAX_UPLOAD_BYTES
 from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S
 from erasestream.topics.kafka.sasl import Authentication
 from erasestream.topics.kafka.tls import MinimumTls
@@ -35,6 +35,10 @@ class KafkaSettings(Section):
     """`1.2` for a service without 1.3; then with AEAD and forward secrecy only."""
     oauth_extensions: dict[str, str] = {}
     """Sent with a token, as some services demand."""
+    max_upload_bytes: Annotated[int, Field(gt=0, le=MAX_UPLOAD_BYTES)] = MAX_UPLOAD_BYTES
+    """Largest upload, for a service that accepts smaller records; see docs/managed-kafka.md."""
+    max_cutout_bytes: Annotated[int, Field(gt=0, le=MAX_CUTOUT_BYTES)] = MAX_CUTOUT_BYTES
+    """Largest cut-out; at least as large as the largest upload."""
     principals: dict[str, tuple[str, ...]] = {}
     """Users by role, as the brokers name them, where that is not the role's own name."""
     replication: PositiveInt = 3

@@ -40,8 +40,9 @@ from erasestream.schemas.errors import (
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
+from erasestream.topics.catalog.image_sizes import ImageSizes
 from erasestream.topics.catalog.roles import INFERENCE
-from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES, cutouts_of, uploads_of
+from erasestream.topics.catalog.topic_names import cutouts_of, uploads_of
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.certificate_watcher import LOOK_EVERY_S, CertificateWatcher
 from erasestream.topics.kafka.connection import Connection
@@ -120,7 +121,9 @@ def inference_stage(
         children = inference.children or usable_processors()
         models = _models_of(settings.lanes, inference)
         pools = {
-            installed.folder: _process_pool(inference, installed, children, slow_images)
+            installed.folder: _process_pool(
+                inference, installed, children, catalog.sizes, slow_images
+            )
             for installed in models.values()
         }
         together = Pools(pools.values())
@@ -137,7 +140,7 @@ def inference_stage(
             ),
             children=children,
             topic_ids=OffsetQueries(admin).topic_ids,
-            max_record_bytes=MAX_RECORD_BYTES,
+            max_record_bytes=max(topic.max_record_bytes for topic in catalog.topics),
             member=member,
             start=together.start,
             close=together.close,
@@ -160,6 +163,7 @@ def _process_pool(
     inference: InferenceSettings,
     installed: Installed,
     children: int,
+    sizes: ImageSizes,
     slow_images: SlowImages | None,
 ) -> ProcessPool:
     return ProcessPool(
@@ -168,7 +172,11 @@ def _process_pool(
         deadline_s=inference.deadline.total_seconds(),
         isolation=Isolation(inference.isolation),
         enforcement=enforcement_of(inference),
-        limits=Limits(max_bytes=inference.max_image_bytes, max_pixels=inference.max_pixels),
+        limits=Limits(
+            max_bytes=min(inference.max_image_bytes, sizes.max_upload_bytes),
+            max_pixels=inference.max_pixels,
+            max_result_bytes=sizes.max_cutout_bytes,
+        ),
         slow_images=slow_images,
     )
 

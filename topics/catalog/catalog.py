@@ -10,12 +10,13 @@ and `ledger`, are for the stages, operators and the administrator.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.events.installation import Environment
 from erasestream.schemas.ids import LANE_PATTERN, Lane
 from erasestream.topics.catalog import compression, retention_budget
+from erasestream.topics.catalog.image_sizes import ImageSizes
 from erasestream.topics.catalog.lane_spec import LaneSpec
 from erasestream.topics.catalog.principals import Principals
 from erasestream.topics.catalog.quotas import ACCOUNT_SHARE
@@ -45,6 +46,7 @@ class Catalog:
     topics: tuple[Topic, ...]
     environment: Environment = Environment.PRODUCTION
     principals: Principals = field(default_factory=Principals)
+    sizes: ImageSizes = field(default_factory=ImageSizes)
 
     @classmethod
     def build(
@@ -57,6 +59,7 @@ class Catalog:
         retained_partitions: int = 4,
         environment: Environment = Environment.PRODUCTION,
         principals: Principals | None = None,
+        sizes: ImageSizes | None = None,
     ) -> "Catalog":
         """Build the table for these lanes.
 
@@ -69,7 +72,13 @@ class Catalog:
         policy = policy or Policy()
         _check_lanes(lanes)
         operators = (OPERATOR,) if environment is Environment.DEVELOPMENT else ()
-        topics = tuple(topics_of(lanes, policy, consent_partitions, retained_partitions, operators))
+        sizes = sizes or ImageSizes()
+        topics = tuple(
+            replace(topic, max_image_bytes=sizes.largest_in(topic.events))
+            for topic in topics_of(
+                lanes, policy, consent_partitions, retained_partitions, operators
+            )
+        )
         for topic in topics:
             if topic.lifetime:
                 retention_budget.verify(policy, topic.name, topic.lifetime)
@@ -80,6 +89,7 @@ class Catalog:
             topics=topics,
             environment=environment,
             principals=principals or Principals(),
+            sizes=sizes,
         )
         catalog.principals.check(catalog.roles)
         return catalog

@@ -35,6 +35,9 @@ class Topic:
     superseded: SupersededLifetime | None = None
     """Lifetime of records that a newer one of their key supersedes; None if not compacted."""
 
+    max_image_bytes: int | None = None
+    """Largest image in it; None for the largest that its events may have."""
+
     @property
     def compacted(self) -> bool:
         """Whether the brokers compact the topic to the last record of each key."""
@@ -48,4 +51,5 @@ class Topic:
     @property
     def max_record_bytes(self) -> int:
         """Largest record that the brokers accept in this topic."""
-        return max(map(max_value_bytes, self.events)) + RECORD_OVERHEAD_BYTES
+        largest = max(map(max_value_bytes, self.events))
+        return min(largest, self.max_image_bytes or largest) + RECORD_OVERHEAD_BYTES

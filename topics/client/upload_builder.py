@@ -62,6 +62,7 @@ class UploadFactory:
     lane: Lane
     now: WallClock
     random: Callable[[int], bytes]
+    max_image_bytes: int = MAX_UPLOAD_BYTES
 
     def build(
         self,
@@ -80,7 +81,7 @@ class UploadFactory:
         """
         if not is_account(account):
             raise InvalidEvent(code=Code.INVALID_ACCOUNT)
-        content_type = _checked_content_type(image)
+        content_type = _checked_content_type(image, self.max_image_bytes)
         try:
             return Upload(
                 id=self._id(account, idempotency_key, idempotency_time),
@@ -116,11 +117,11 @@ def checked_options(options: Options) -> CutoutOptions:
         raise InvalidEvent("options", code=Code.INVALID_OPTIONS) from None
 
 
-def _checked_content_type(image: bytes) -> str:
+def _checked_content_type(image: bytes, max_bytes: int) -> str:
     if not image:
         raise InvalidImage(code=Code.EMPTY)
-    if len(image) > MAX_UPLOAD_BYTES:
-        raise InvalidImage(f"at most {MAX_UPLOAD_BYTES / 1e6:g} MB", code=Code.TOO_LARGE)
+    if len(image) > max_bytes:
+        raise InvalidImage(f"at most {max_bytes / 1e6:g} MB", code=Code.TOO_LARGE)
     content_type = sniff_content_type(image)
     if content_type is None:
         raise InvalidImage(code=Code.UNSUPPORTED_FORMAT)

@@ -70,7 +70,12 @@ class UploadProducer:
         now: WallClock = _utc_now,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self._factory = UploadFactory(lane=lane, now=now, random=random)
+        self._factory = UploadFactory(
+            lane=lane,
+            now=now,
+            random=random,
+            max_image_bytes=(limits or SendingLimits()).max_image_bytes,
+        )
         self._sender = UploadSender(cluster, lane, limits=limits or SendingLimits())
 
     def send(
@@ -175,7 +180,12 @@ class AsyncUploadProducer:
     ) -> None:
         self._limits = limits or SendingLimits()
         self._connect = partial(UploadSender, cluster, lane, limits=self._limits)
-        self._factory = UploadFactory(lane=lane, now=now, random=random)
+        self._factory = UploadFactory(
+            lane=lane,
+            now=now,
+            random=random,
+            max_image_bytes=(limits or SendingLimits()).max_image_bytes,
+        )
         self._opened: UploadSender | None = None
         self._closed = False
 

@@ -25,7 +25,7 @@ from erasestream.schemas.errors import (
     Unavailable,
     UsedAfterFork,
 )
-from erasestream.schemas.events.images import Upload
+from erasestream.schemas.events.images import MAX_UPLOAD_BYTES, Upload
 from erasestream.schemas.ids import Lane, UploadId
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.retention_budget import JUDGED_TO_APPENDED_S
@@ -67,6 +67,8 @@ class SendingLimits:
 
     Without an error, a `with` block waits for `delivery_s`.
     """
+    max_image_bytes: int = MAX_UPLOAD_BYTES
+    """Largest image that is sent; less where the brokers accept smaller records only."""
     readiness_s: float = 15.0
     """Longest wait for the brokers' first answer."""
 

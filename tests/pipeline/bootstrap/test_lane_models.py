@@ -18,6 +18,7 @@ from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.images import Cutout, Upload
 from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.topics.catalog.catalog import Catalog, LaneSpec
+from erasestream.topics.catalog.image_sizes import ImageSizes
 from tests.pipeline.stages.inference.conftest import is_alive, wait_until
 from tests.pipeline.stages.inference.isolation.pool_harness import PHOTO
 from tests.pipeline.stages.inference.tiny_model import build_crisp_model, build_tiny_model
@@ -79,7 +80,10 @@ def test_a_model_that_is_not_installed_is_refused_at_the_start(
 async def test_results_name_the_model_of_their_lane(inference: InferenceSettings) -> None:
     """With the processes that a worker has, of which none is left behind."""
     models = _models_of(LANES, inference)
-    pools = {model.folder: _process_pool(inference, model, 1, None) for model in models.values()}
+    pools = {
+        model.folder: _process_pool(inference, model, 1, ImageSizes(), None)
+        for model in models.values()
+    }
     catalog = Catalog.build(tuple(LaneSpec(name=lane) for lane in LANES))
     builder = _result_builder(
         {lane: pools[model.folder] for lane, model in models.items()}, catalog
