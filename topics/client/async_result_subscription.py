@@ -127,6 +127,7 @@ class AsyncResultSubscription(SubscriptionControls):
         self._is_closed = True
         if self._opened is None:
             return
+        self._opened.reader.queue.check_process()
         opened, self._opened = self._opened, None
         opened.begin_close()
         reader = opened.reader
