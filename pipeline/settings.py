@@ -23,6 +23,7 @@ from pydantic_settings import (
 from erasestream.pipeline.settings_sections import (
     InferenceSettings,
     KafkaSettings,
+    KeySettings,
     LaneSettings,
     LifetimeSettings,
     StageSettings,
@@ -32,6 +33,7 @@ from erasestream.schemas.errors import Refused
 from erasestream.schemas.events.installation import Environment
 from erasestream.schemas.ids import Lane, LaneField
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
+from erasestream.topics.catalog.epochs import EpochTimes, verify
 from erasestream.topics.catalog.image_sizes import ImageSizes
 from erasestream.topics.catalog.principals import Principals
 from erasestream.topics.catalog.quotas import LaneQuota
@@ -46,6 +48,7 @@ __all__ = [
     "SETTINGS_VARIABLE",
     "InferenceSettings",
     "KafkaSettings",
+    "KeySettings",
     "LaneSettings",
     "LifetimeSettings",
     "Settings",
@@ -79,6 +82,7 @@ class Settings(BaseSettings):
     lanes: dict[LaneField, LaneSettings]
     lifetimes: LifetimeSettings = LifetimeSettings()
     storage: StorageSettings | None = None
+    keys: KeySettings | None = None
     inference: InferenceSettings | None = None
     stage: StageSettings = StageSettings()
 
@@ -138,6 +142,19 @@ class Settings(BaseSettings):
                 {Role(role): names for role, names in self.kafka.principals.items()}
             ),
         )
+
+    def epochs(self) -> EpochTimes:
+        """Return the lives of the keys of epochs.
+
+        Raises `Refused` if the section `keys` is missing, or a key would outlive the promise or
+        die too early.
+        """
+        if self.keys is None:
+            raise Refused("settings: the section keys is missing")
+        catalog = self.catalog()
+        times = self.keys.times(self.lifetimes.promise)
+        verify(times, catalog.policy, tuple(lane.times for lane in catalog.lanes))
+        return times
 
 
 def _lane(name: Lane, lane: LaneSettings) -> LaneSpec:

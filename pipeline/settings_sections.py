@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, MAX_PIXELS, MAX_UPLOAD_BYTES
+from erasestream.topics.catalog.epochs import EpochTimes
 from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S
 from erasestream.topics.kafka.sasl import Authentication
 from erasestream.topics.kafka.tls import MinimumTls
@@ -104,6 +105,38 @@ class StorageSettings(Section):
     ca: Path | None = None
     tokens: Path | None = None
     """Folder with `<role>.token`; if absent, Application Default Credentials are used."""
+
+
+class KeySettings(Section):
+    """The key service, its clients, and the lives of the keys of epochs."""
+
+    endpoints: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Addresses of all replicas, `https://host:port`."""
+    masters: Path | None = None
+    """Folder of the master keys of epochs, which all replicas share; only they read it."""
+    listen_host: str | None = None
+    listen_port: Annotated[int, Field(ge=0, le=65535)] = 9443
+    """Address of one replica; only the key service reads it."""
+    epoch: PositiveTime = timedelta(hours=1)
+    clock_error: Annotated[timedelta, Field(ge=timedelta(0))] = timedelta(minutes=5)
+    """Largest difference between any two clocks of the installation."""
+    destruction: PositiveTime = timedelta(minutes=10)
+    """Longest time from a key's death until its absence is verified."""
+    delivery: PositiveTime = timedelta(hours=12)
+    """Shortest time for which a result can be opened, where its lane sets no `delivery`."""
+    master: PositiveTime = timedelta(hours=24)
+    """Time for which one master key wraps the keys of new epochs."""
+
+    def times(self, promise: timedelta) -> EpochTimes:
+        """Return the epochs' times in seconds."""
+        return EpochTimes(
+            promise_s=promise.total_seconds(),
+            length_s=self.epoch.total_seconds(),
+            clock_error_s=self.clock_error.total_seconds(),
+            destruction_s=self.destruction.total_seconds(),
+            delivery_s=self.delivery.total_seconds(),
+            master_s=self.master.total_seconds(),
+        )
 
 
 class InferenceSettings(Section):

@@ -27,6 +27,7 @@ class Code(StrEnum):
     BROKER_UNAVAILABLE = "broker_unavailable"
     BUCKET_UNAVAILABLE = "bucket_unavailable"
     KEYRING_UNAVAILABLE = "keyring_unavailable"
+    KEYS_UNAVAILABLE = "keys_unavailable"
     QUEUE_FULL = "queue_full"
     # The process ends.
     FENCED = "fenced"
@@ -102,6 +103,9 @@ SENTENCES: dict[Code, str] = {
     Code.BROKER_UNAVAILABLE: "The Kafka brokers cannot be reached: check network and brokers.",
     Code.BUCKET_UNAVAILABLE: "The bucket cannot be reached: check network and endpoint.",
     Code.KEYRING_UNAVAILABLE: "The keyring cannot be read: check its path and permissions.",
+    Code.KEYS_UNAVAILABLE: (
+        "The key service cannot be reached: check `[keys] endpoints`, network and vault."
+    ),
     Code.QUEUE_FULL: "Too many records are waiting to be sent: send more slowly.",
     Code.FENCED: "Another process took over; this one ends and its supervisor restarts it.",
     Code.INVARIANT_BROKEN: "An invariant does not hold: the process ends; call an operator.",

@@ -1,4 +1,4 @@
-"""`infer`, `route`, `sink`, `purge`, `erase`: run one stage as this process, until SIGTERM."""
+"""Run one stage as this process, until SIGTERM: `infer`, `route`, `sink`, `purge`, and so on."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
@@ -57,6 +57,14 @@ def erase() -> None:
     _run("erase", eraser_stage, ERASER, _load())
 
 
+def keys() -> None:
+    """Give out the keys of epochs, and destroy each in time (extra sink)."""
+    from erasestream.pipeline.bootstrap.keys import key_service_stage
+
+    # The stage renews its certificates itself, without dropping connections.
+    _run("keys", key_service_stage, None, _load())
+
+
 def _load() -> Settings:
     log_to_stderr()
     return load()
@@ -65,7 +73,7 @@ def _load() -> Settings:
 def _run(
     name: str,
     build: Callable[[Settings, Event], AbstractContextManager[Stage]],
-    role: Role,
+    role: Role | None,
     settings: Settings,
 ) -> NoReturn:
     stage = settings.stage
@@ -73,8 +81,9 @@ def _run(
 
     def begin(stopping: Event) -> AbstractContextManager[Stage]:
         # Read before any client is made, so that a change in between is noticed.
-        connection = Connection(cluster=settings.cluster, role=role)
-        renewals[:] = [CertificateWatcher(connection.identity)]
+        if role is not None:
+            connection = Connection(cluster=settings.cluster, role=role)
+            renewals[:] = [CertificateWatcher(connection.identity)]
         return build(settings, stopping)
 
     status = run(

@@ -9,7 +9,7 @@ Rules, all of them:
 * The authority's private key stays in its own folder (by convention `authority/`), which no
   stage ever gets.  `ca.crt` is the only file that is copied out of it.
 * A role's certificate is valid for clients only, a server's for servers under the host names
-  that it was issued for, a broker's for both, since brokers connect to each other.  Only the
+  that it was issued for, that of a broker and of the key service for both.  Only the
   authority's own certificate can sign.
 * The subject is the role's name only: brokers derive the principal from it.
 * Private files have mode 0600 from their first byte on, and appear complete or not at all.
@@ -107,6 +107,11 @@ class CertificateAuthority:
     ) -> None:
         """Write the same for a server that is reached under `hosts` (names or IP addresses)."""
         self._issue(name, identities, [ExtendedKeyUsageOID.SERVER_AUTH], hosts)
+
+    def issue_stage_server(self, role: str, identities: Path, *, hosts: Iterable[str]) -> None:
+        """Write the same for a stage that is a client of others, and a server under `hosts`."""
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        self._issue(role, identities, usages, hosts)
 
     def issue_broker(
         self, name: str, identities: Path, *, hosts: Iterable[str] = LOCAL_HOSTS

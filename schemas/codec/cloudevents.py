@@ -28,7 +28,13 @@ from erasestream.schemas.events.images import (
     Upload,
 )
 from erasestream.schemas.events.installation import InstallationMarked
-from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry, Finding, Repair
+from erasestream.schemas.events.ledger import (
+    DecisionEntry,
+    ErasureEntry,
+    Finding,
+    KeyDestroyed,
+    Repair,
+)
 
 E = TypeVar("E", bound=Event)
 
@@ -55,6 +61,7 @@ EVENTS: tuple[type[Event], ...] = (
     ErasureEntry,
     Finding,
     Repair,
+    KeyDestroyed,
     InstallationMarked,
 )
 _BY_TYPE: Mapping[str, type[Event]] = {event.type: event for event in EVENTS}

@@ -1,4 +1,4 @@
-"""Ledger entries: every decision, erasure, finding and repair.
+"""Ledger entries: every decision, erasure, finding, repair and destroyed key.
 
 The ledger is append-only and permanent.  As the proof of the owners' decisions it names accounts
 by lane and opaque id; it never contains an image.
@@ -7,9 +7,9 @@ by lane and opaque id; it never contains an image.
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
-from erasestream.schemas.events.base import Text, TimedEvent
+from erasestream.schemas.events.base import Sha256, Text, TimedEvent
 from erasestream.schemas.events.consent import Channel, Decision
 from erasestream.schemas.ids import AccountField, GrantIdField, LaneField
 
@@ -77,3 +77,29 @@ class Repair(TimedEvent):
     command: Text
     detail: Text
     actor: Text
+
+
+class KeyState(StrEnum):
+    """End of a key of an epoch, in two steps."""
+
+    UNREACHABLE = "unreachable"
+    """Deleted from the vault, and its absence verified."""
+    UNRECOVERABLE = "unrecoverable"
+    """The master key that wrapped it is destroyed too: a copy of the vault is worthless."""
+
+
+class KeyDestroyed(TimedEvent):
+    """The private key of an epoch is destroyed; one entry for each state, once it is true.
+
+    `time` is when the state was verified.  Replicas may both write an entry, with the same `id`.
+    """
+
+    type: ClassVar[str] = "com.backgrounderase.ledger.key-destroyed.v1"
+    body: ClassVar[frozenset[str] | None] = frozenset(
+        {"purpose", "epoch", "public_key_sha256", "state"}
+    )
+
+    purpose: Text
+    epoch: Annotated[int, Field(ge=0)]
+    public_key_sha256: Sha256
+    state: KeyState

@@ -1,8 +1,9 @@
 """Access policy of the two buckets: a table of rules, and two lookups in it.
 
 Default deny.  No rule applies to every role, and none permits overwriting: that takes create
-*and* delete on one name, which no role has in the image bucket and only the rotator has in
-the vault.  Names of actions are those of Google Cloud's permissions.
+*and* delete on one name, which no role has in the image bucket, and in the vault only the rotator
+and the key service, each on the keys that it keeps.  Names of actions are those of Google Cloud's
+permissions.
 
 Cloud Storage answers that an object does not exist only to those who may list the whole bucket;
 to others, that it is denied.  A role that reads or deletes may therefore list: 404 means absent.
@@ -14,6 +15,8 @@ from typing import NamedTuple
 
 KEYS = "keys/"
 ERASED = "erased/"
+EPOCHS = "epochs/"
+DESTROYED = "destroyed/"
 
 
 class Action(StrEnum):
@@ -34,6 +37,7 @@ class Role(StrEnum):
     ERASER = "eraser"
     ROTATOR = "rotator"
     AUDITOR = "auditor"
+    KEYS = "keys"
 
 
 class Rule(NamedTuple):
@@ -70,8 +74,12 @@ VAULT: tuple[Rule, ...] = (
     _rule(Role.ROTATOR, Action.READ, prefix=ERASED),
     _rule(Role.ROTATOR, Action.LIST),
     _rule(Role.AUDITOR, Action.LIST, Action.CONFIGURATION),
+    _rule(Role.KEYS, Action.READ, Action.CREATE, Action.DELETE, prefix=EPOCHS),
+    _rule(Role.KEYS, Action.READ, Action.CREATE, Action.DELETE, prefix=DESTROYED),
+    _rule(Role.KEYS, Action.LIST),
 )
-"""The vault: one wrapped key per grant below `keys/`, one marker per erased grant."""
+"""The vault: one wrapped key per grant below `keys/`, one marker per erased grant, and below
+`epochs/` one wrapped key for each epoch and purpose."""
 
 
 def allows(rules: Iterable[Rule], role: str, action: Action, name: str = "") -> bool:

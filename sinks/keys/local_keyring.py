@@ -2,25 +2,21 @@
 
 import os
 import re
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from erasestream.schemas.errors import Code, Refused, SealBroken, Unavailable
 from erasestream.sinks.keys.keyring import KEY_BYTES, Wrapped
-from erasestream.sinks.secret_file import MODES, is_exposed
+from erasestream.sinks.keys.master_file import SUFFIX, cipher_of, destroy_master, write_master
 
 SALT_BYTES = 32
 WRAPPED_BYTES = SALT_BYTES + KEY_BYTES + 16
 WRAP_INFO = b"erasestream/v1/keyring"
 ZERO_NONCE = bytes(12)
-SUFFIX = ".key"
 VERSION_PATTERN = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -44,7 +40,7 @@ class LocalKeyring:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(directory.glob(f"*{SUFFIX}")):
             raise Refused("the folder already holds a master key; it was not changed")
-        _write(directory / f"1{SUFFIX}")
+        write_master(directory / f"1{SUFFIX}")
         return cls(directory)
 
     def versions(self) -> tuple[str, ...]:
@@ -81,7 +77,7 @@ class LocalKeyring:
     def rotate(self) -> str:
         """Add a version, which wraps from now on, and return it.  Older versions still unwrap."""
         version = str(int(self.versions()[0]) + 1)
-        _write(self._directory / f"{version}{SUFFIX}")
+        write_master(self._directory / f"{version}{SUFFIX}")
         return version
 
     def destroy(self, version: str) -> None:
@@ -91,33 +87,7 @@ class LocalKeyring:
         """
         if version not in self.versions()[1:]:
             raise Refused("only an older version of the master key can be destroyed")
-        (self._directory / f"{version}{SUFFIX}").unlink()
+        destroy_master(self._directory / f"{version}{SUFFIX}")
 
     def _cipher(self, version: str, salt: bytes) -> AESGCM:
-        path = self._directory / f"{version}{SUFFIX}"
-        try:
-            with path.open("rb") as file:
-                exposed = is_exposed(os.fstat(file.fileno()))
-                master = file.read(KEY_BYTES + 1)
-        except FileNotFoundError:
-            raise SealBroken from None
-        except OSError as error:
-            raise Unavailable(code=Code.KEYRING_UNAVAILABLE) from error
-        if exposed or len(master) != KEY_BYTES:
-            raise Refused(f"key file {version}{SUFFIX} must hold {KEY_BYTES} bytes and be {MODES}")
-        hkdf = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=WRAP_INFO)
-        return AESGCM(hkdf.derive(master))
-
-
-def _write(path: Path) -> None:
-    """Write a new key file: complete and flushed when it appears, and never over another."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    finally:
-        draft.unlink()
+        return cipher_of(self._directory / f"{version}{SUFFIX}", salt, info=WRAP_INFO)

@@ -12,6 +12,8 @@ from erasestream.schemas.events.ledger import (
     ErasureEntry,
     Finding,
     FindingKind,
+    KeyDestroyed,
+    KeyState,
     Repair,
 )
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
@@ -87,6 +89,14 @@ SAMPLES: tuple[Event, ...] = (
     ErasureEntry(id=ID, time=AT, lane=LANE, account=ACCOUNT, grant=GRANT),
     Finding(id=ID, time=AT, kind=FindingKind.UPLOADS_PURGED_UNPROCESSED, detail="3 uploads"),
     Repair(id=ID, time=AT, command="repair", detail="cutouts.shop/0", actor="operator:ann"),
+    KeyDestroyed(
+        id=ID,
+        time=AT,
+        purpose="results.shop",
+        epoch=490898,
+        public_key_sha256="ab" * 32,
+        state=KeyState.UNREACHABLE,
+    ),
     InstallationMarked(id=ID, time=AT, environment=Environment.PRODUCTION),
 )
 

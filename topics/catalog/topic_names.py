@@ -6,7 +6,7 @@ from erasestream.schemas.ids import Lane
 
 RETAINED = "retained"
 LEDGER = "ledger"
-"""Entries about no account: repairs, and findings about no lane."""
+"""Entries about no account: repairs, findings about no lane, and destroyed keys."""
 INSTALLATION = "installation"
 """The administrator's mark of the installation: development or production."""
 

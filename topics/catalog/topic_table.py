@@ -5,7 +5,13 @@ from collections.abc import Iterator
 from erasestream.schemas.events.consent import ConsentDecision
 from erasestream.schemas.events.images import Cutout, Failure, Retained, Upload
 from erasestream.schemas.events.installation import InstallationMarked
-from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry, Finding, Repair
+from erasestream.schemas.events.ledger import (
+    DecisionEntry,
+    ErasureEntry,
+    Finding,
+    KeyDestroyed,
+    Repair,
+)
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog import retention_budget
 from erasestream.topics.catalog.lane_spec import LaneSpec
@@ -15,6 +21,7 @@ from erasestream.topics.catalog.roles import (
     AUDITOR,
     ERASER,
     INFERENCE,
+    KEYS,
     OPERATOR,
     PURGER,
     ROUTER,
@@ -62,10 +69,10 @@ def topics_of(
     )
     yield Topic(
         name=LEDGER,
-        events=(Finding, Repair),
+        events=(Finding, Repair, KeyDestroyed),
         key=Key.LANE,
         partitions=placed,
-        writers=(ROUTER, ERASER, ADMIN),
+        writers=(ROUTER, ERASER, ADMIN, KEYS),
         readers=(OPERATOR, AUDITOR),
     )
     yield Topic(

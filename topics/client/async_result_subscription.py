@@ -125,10 +125,9 @@ class AsyncResultSubscription(SubscriptionControls):
         """Commit everything acknowledged and leave the group, as `ResultSubscription.close`."""
         self.stop()
         self._is_closed = True
-        opened = self._opened
-        if opened is None:
+        if self._opened is None:
             return
-        opened.reader.queue.check_process()
+        opened, self._opened = self._opened, None
         opened.begin_close()
         reader = opened.reader
         deadline = Deadline(reader.close_s, asyncio.get_running_loop().time)

@@ -17,6 +17,8 @@ from erasestream.schemas.events.ledger import (
     ErasureEntry,
     Finding,
     FindingKind,
+    KeyDestroyed,
+    KeyState,
     Repair,
 )
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId, idempotent_upload_id
@@ -85,6 +87,14 @@ ANY: tuple[st.SearchStrategy[Event], ...] = (
     st.builds(ErasureEntry, **OF_ACCOUNT, lane=LANES, grant=UUIDS),
     st.builds(Finding, **EVENT, kind=st.sampled_from(FindingKind), detail=TEXT),
     st.builds(Repair, **EVENT, command=TEXT, detail=TEXT, actor=TEXT),
+    st.builds(
+        KeyDestroyed,
+        **EVENT,
+        purpose=TEXT,
+        epoch=st.integers(min_value=0),
+        public_key_sha256=st.just("ab" * 32),
+        state=st.sampled_from(KeyState),
+    ),
 )
 
 

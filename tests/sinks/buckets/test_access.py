@@ -29,6 +29,16 @@ RIGHTS = {
     ("vault", Role.ROTATOR, "erased/g"): "read list",
     ("vault", Role.AUDITOR, "keys/g/1"): "list",
     ("vault", Role.AUDITOR, "erased/g"): "list",
+    ("images", Role.KEYS, "o/g/x"): "",
+    ("vault", Role.KEYS, "keys/g/1"): "list",
+    ("vault", Role.KEYS, "erased/g"): "list",
+    **{
+        ("vault", role, f"{prefix}/sink/7"): (
+            "create read list delete" if role is Role.KEYS else "list"
+        )
+        for role in Role
+        for prefix in ("epochs", "destroyed")
+    },
     **{("vault", role, "elsewhere/x"): "list" for role in Role},
 }
 

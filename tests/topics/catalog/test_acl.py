@@ -57,6 +57,7 @@ TABLE: dict[str, dict[str, str]] = {
         "write": REVOCATIONS,
     },
     "admin": {"write": "ledger installation"},
+    "keys": {"write": "ledger"},
 } | {
     f"{lane}.{service}": table
     for lane in ("shop", "shops")

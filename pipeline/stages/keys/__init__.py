@@ -1,0 +1,1 @@
+"""The key service: gives out the keys of epochs, and destroys them."""

@@ -1,0 +1,120 @@
+"""HTTPS with mutual TLS 1.3: one thread for each connection, the role from its certificate.
+
+Rules, all of them:
+
+* The handshake is made in the connection's thread, with a time limit; without a certificate of
+  the installation's authority no request is read.
+* At most `MAX_CONNECTIONS` at once; others wait in the kernel's queue.
+* A renewed certificate is used for new connections; open ones go on.
+* Nothing of a request is logged, and nothing of an answer.
+"""
+
+import ssl
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from erasestream.pipeline.stages.keys.key_answers import Answer
+from erasestream.schemas.errors import Refused
+from erasestream.topics.kafka.tls import Identity
+from erasestream.topics.keys.endpoints import common_name
+
+MAX_CONNECTIONS = 256
+IDLE_TIMEOUT_S = 10.0
+POLL_S = 0.1
+
+AnswerTo = Callable[[str, str], Answer]
+"""Returns the answer to a role and a path."""
+
+
+class KeyServer:
+    """The listening server of one replica."""
+
+    def __init__(self, *, host: str, port: int, identity: Identity, answer: AnswerTo) -> None:
+        """Listen.  Raises `Refused` if the address is taken, or the certificate cannot be used."""
+        context = _context(identity)
+        try:
+            self._server = _Server((host, port), context, answer)
+        except OSError as error:
+            raise Refused(f"keys: {host}:{port}: {error.strerror}") from error
+        self.port: int = self._server.server_port
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(POLL_S,), name="keys", daemon=True
+        )
+        self._thread.start()
+
+    def renew(self, identity: Identity) -> None:
+        """Use these certificates for new connections.  Raises `CertificateRefused`."""
+        self._server.context = _context(identity)
+
+    def close(self) -> None:
+        """Stop listening; requests in flight are answered, idle connections dropped."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _context(identity: Identity) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_REQUIRED
+    identity.load_into(context)
+    # No session outlives the check of its certificate.
+    context.num_tickets = 0
+    return context
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 1024
+
+    def __init__(self, address: tuple[str, int], context: ssl.SSLContext, answer: AnswerTo) -> None:
+        self.context = context
+        self.answer = answer
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._free.acquire()
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        request.settimeout(IDLE_TIMEOUT_S)
+        with self.context.wrap_socket(request, server_side=True) as secured:
+            super().finish_request(secured, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log nothing: a client that breaks off, or has no certificate, is no event."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+    # One segment, and no pause for the acknowledgement of the headers.
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        role = common_name(self.request.getpeercert())
+        status, body = self.server.answer(role, self.path)
+        raw = body.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Log nothing: a path names a purpose and an epoch of a lane."""

@@ -1,0 +1,104 @@
+"""Answers of the key service: which role gets which key, and when.
+
+Rules, all of them:
+
+* A public key goes to the roles that may seal for its purpose, a private key to the one that opens.
+* Time is this replica's own.  A private key is refused while its epoch is ahead by more than the
+  clock error, and expired once it is dead.
+* What the vault cannot answer now is unavailable (503): the client asks again, or another replica.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import NamedTuple
+
+from erasestream.schemas.clocks import WallClock
+from erasestream.schemas.errors import NotFound, SealBroken, Unavailable
+from erasestream.sinks.keys.epoch_vault import EpochVault, KeyName
+from erasestream.topics.catalog.epochs import EpochTimes
+from erasestream.topics.catalog.purposes import Purpose
+from erasestream.topics.keys.answers import (
+    STATUS,
+    KeyRequest,
+    NoKey,
+    OpeningKey,
+    SealingKey,
+    SealingKeys,
+)
+
+PUBLISHED = 2
+"""Epochs whose public keys are given out: this one and the next."""
+
+
+class Answer(NamedTuple):
+    """Status and JSON body."""
+
+    status: int
+    body: str = "{}"
+
+
+class KeyAnswers:
+    """Answers requests.  Thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        vault: EpochVault,
+        times: EpochTimes,
+        purposes: Mapping[str, Purpose],
+        now: WallClock,
+    ) -> None:
+        self._vault = vault
+        self._times = times
+        self._purposes = purposes
+        self._now = now
+
+    def answer(self, role: str, path: str) -> Answer:
+        """Return the answer to a role's request."""
+        request = KeyRequest.parse(path)
+        purpose = self._purposes.get(request.purpose) if request else None
+        if request is None or purpose is None:
+            return _no(NoKey.UNKNOWN)
+        try:
+            if request.epoch is None:
+                return self._public(role, purpose)
+            return self._private(role, purpose, request.epoch)
+        except (Unavailable, SealBroken):
+            return Answer(HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def _public(self, role: str, purpose: Purpose) -> Answer:
+        if role not in purpose.sealers:
+            return Answer(HTTPStatus.FORBIDDEN)
+        now = self._now()
+        first = self._times.number(now)
+        keys = tuple(
+            SealingKey(
+                epoch=number,
+                public=self._vault.find_or_create(KeyName(purpose.name, number), now).public,
+                ends_s=self._times.begins(number + 1).timestamp(),
+            )
+            for number in range(first, first + PUBLISHED)
+        )
+        return Answer(HTTPStatus.OK, SealingKeys(keys=keys).model_dump_json())
+
+    def _private(self, role: str, purpose: Purpose, epoch: int) -> Answer:
+        if role != purpose.opener:
+            return Answer(HTTPStatus.FORBIDDEN)
+        now = self._now()
+        # Before any date is computed: an epoch far ahead has none.
+        ahead = epoch * self._times.length_s - now.timestamp()
+        if ahead > self._times.clock_error_s:
+            return _no(NoKey.FUTURE)
+        if self._times.is_dead(epoch, now):
+            return _no(NoKey.EXPIRED)
+        try:
+            private = self._vault.find(KeyName(purpose.name, epoch), now).private
+        except NotFound:
+            return _no(NoKey.UNKNOWN)
+        dies_s = self._times.dies(epoch).timestamp()
+        key = OpeningKey(epoch=epoch, private=private, dies_s=dies_s)
+        return Answer(HTTPStatus.OK, key.model_dump_json())
+
+
+def _no(key: NoKey) -> Answer:
+    return Answer(STATUS[key], f'{{"answer": "{key}"}}')

@@ -1,0 +1,70 @@
+"""The key service on a real broker and a real bucket: built, used, its entries in the ledger."""
+
+import threading
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from erasestream.pipeline.bootstrap.keys import key_service_stage
+from erasestream.pipeline.settings import KeySettings, Settings
+from erasestream.schemas.errors import PromiseExceeded
+from erasestream.topics.catalog.purposes import results_of
+from erasestream.topics.catalog.roles import AUDITOR, KEYS, LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import LEDGER
+from erasestream.topics.kafka.tls import Identity
+from erasestream.topics.keys.answers import NoKey
+from erasestream.topics.keys.client import KeyClient
+from tests.flow.topic_reader import TopicReader
+from tests.kafka_fixture import SHARED, KafkaFixture
+from tests.leaks import no_leak
+
+HOST = "127.0.0.2"
+
+
+def test_a_replica_gives_out_a_key_destroys_it_and_reports_it(
+    settings: Settings, kafka: KafkaFixture, tmp_path: Path
+) -> None:
+    kafka.authority.issue_stage_server(KEYS, kafka.identities, hosts=[HOST])
+    (tmp_path / "masters").mkdir(mode=0o700)
+    keys = KeySettings(
+        endpoints=(f"https://{HOST}:1",),
+        masters=tmp_path / "masters",
+        listen_host=HOST,
+        listen_port=0,
+    )
+    settings = settings.model_copy(update={"keys": keys})
+    (lane,) = settings.lanes
+    purpose, role = results_of(lane), lane_role(lane, LaneRole.CONSUMER)
+    times, now = settings.epochs(), [datetime.now(UTC)]
+    epoch = times.number(now[0])
+    with no_leak(), key_service_stage(settings, threading.Event(), now=lambda: now[0]) as stage:
+        client = KeyClient(
+            endpoints=[f"https://{HOST}:{stage.port}"],
+            identity=Identity.load(kafka.identities, role),
+            now=lambda: now[0],
+        )
+        stage.run_once(0)
+        assert stage.is_ready()
+        assert isinstance(client.opening_key(purpose, epoch, timeout_s=20), bytes)
+    now[0] += timedelta(days=3)
+    with no_leak(), key_service_stage(settings, threading.Event(), now=lambda: now[0]) as stage:
+        client = KeyClient(
+            endpoints=[f"https://{HOST}:{stage.port}"],
+            identity=Identity.load(kafka.identities, role),
+            now=lambda: now[0],
+        )
+        stage.run_once(0)
+        assert client.opening_key(purpose, epoch, timeout_s=20) is NoKey.EXPIRED
+    reader = TopicReader(kafka.cluster, AUDITOR, LEDGER, SHARED["consent_partitions"])
+    with closing(reader):
+        values = [r.value.decode() for r in reader.read_to_end() if r.key == purpose.encode()]
+    its = [value for value in values if f'"epoch":{epoch},' in value.replace(" ", "")]
+    assert [("unreachable" in v, "unrecoverable" in v) for v in its] == [(1, 0), (0, 1)]
+
+
+def test_settings_in_which_a_key_outlives_the_promise_are_refused(settings: Settings) -> None:
+    keys = KeySettings(endpoints=(f"https://{HOST}:1",), epoch=timedelta(hours=12))
+    with pytest.raises(PromiseExceeded):
+        settings.model_copy(update={"keys": keys}).epochs()

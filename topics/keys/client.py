@@ -1,0 +1,129 @@
+"""Client of the key service, for producers, workers, the sink and consumers.
+
+Rules, all of them:
+
+* A public key is used until its epoch ends, by the client's own clock.  Once the first known
+  epoch has ended, the keys of later ones are fetched; while the service is unavailable, the next
+  epoch's key, which is known already, is used.
+* A private key is dropped when it dies, by the client's own clock.  A dead key is an answer,
+  `NoKey.EXPIRED`, not an error.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from erasestream.schemas.clocks import Clock, Deadline, WallClock
+from erasestream.schemas.errors import Code, Refused, Unavailable
+from erasestream.topics.kafka.tls import Identity
+from erasestream.topics.keys.answers import (
+    KeyRequest,
+    NoKey,
+    OpeningKey,
+    SealingKey,
+    SealingKeys,
+)
+from erasestream.topics.keys.endpoints import ATTEMPT_S, KeyEndpoints
+
+REFRESH_S = 5.0
+"""Pause between attempts to fetch the next epoch's key while this epoch's is known."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class KeyClient:
+    """Keys of epochs, cached.  Thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        endpoints: Sequence[str],
+        identity: Identity,
+        now: WallClock = _now,
+        clock: Clock = time.monotonic,
+        attempt_s: float = ATTEMPT_S,
+    ) -> None:
+        """`endpoints`: `https://host:port`.  Raises `Refused` if one is not of this form."""
+        self._endpoints = KeyEndpoints(endpoints, identity, attempt_s=attempt_s)
+        self._now = now
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._sealing: dict[str, tuple[SealingKey, ...]] = {}
+        self._refresh: dict[str, Deadline] = {}
+        self._opening: dict[KeyRequest, OpeningKey] = {}
+
+    def sealing_key(self, purpose: str, *, timeout_s: float) -> SealingKey:
+        """Return the public key to seal with now.
+
+        Raises `Unavailable` (keys_unavailable) if none is known at the deadline, and
+        `NotAuthorized` if the catalog does not let this role seal for the purpose.
+        """
+        keys = self._current(purpose)
+        if not keys:
+            keys = self._fetch_sealing(purpose, Deadline(timeout_s, self._clock))
+        elif len(keys) == 1 and self._is_refresh_due(purpose):
+            try:
+                keys = self._fetch_sealing(purpose, Deadline(0, self._clock))
+            except Unavailable:
+                return keys[0]
+        return keys[0]
+
+    def opening_key(self, purpose: str, epoch: int, *, timeout_s: float) -> bytes | NoKey:
+        """Return the raw private key of an epoch, or why there is none.
+
+        Raises `Unavailable` (keys_unavailable) if the service has not answered at the deadline,
+        and `NotAuthorized` if the catalog names another role for the purpose.
+        """
+        request = KeyRequest(purpose, epoch)
+        with self._lock:
+            self._drop_dead()
+            if cached := self._opening.get(request):
+                return cached.private
+        deadline = Deadline(timeout_s, self._clock)
+        answer = self._endpoints.ask(request, deadline, OpeningKey.parse)
+        if isinstance(answer, NoKey):
+            return answer
+        with self._lock:
+            if answer.dies_s <= self._now().timestamp():
+                return NoKey.EXPIRED
+            self._opening[request] = answer
+        return answer.private
+
+    def drop_dead(self) -> None:
+        """Drop every private key that has died.  Call it regularly where no key is asked for."""
+        with self._lock:
+            self._drop_dead()
+
+    def _drop_dead(self) -> None:
+        now_s = self._now().timestamp()
+        self._opening = {r: key for r, key in self._opening.items() if key.dies_s > now_s}
+
+    def _current(self, purpose: str) -> tuple[SealingKey, ...]:
+        now_s = self._now().timestamp()
+        with self._lock:
+            return tuple(k for k in self._sealing.get(purpose, ()) if k.ends_s > now_s)
+
+    def _is_refresh_due(self, purpose: str) -> bool:
+        with self._lock:
+            pause = self._refresh.get(purpose)
+            if pause is not None and not pause.has_passed:
+                return False
+            self._refresh[purpose] = Deadline(REFRESH_S, self._clock)
+            return True
+
+    def _fetch_sealing(self, purpose: str, deadline: Deadline) -> tuple[SealingKey, ...]:
+        answer = self._endpoints.ask(KeyRequest(purpose), deadline, SealingKeys.parse)
+        if isinstance(answer, NoKey):
+            raise Refused(f"keys: there is no purpose {purpose}")
+        with self._lock:
+            self._sealing[purpose] = answer.keys
+        keys = self._current(purpose)
+        if not keys:
+            raise Unavailable(
+                "the epochs that the service offers have ended, by this clock",
+                Code.KEYS_UNAVAILABLE,
+            )
+        return keys
