@@ -26,7 +26,7 @@ class Deadline:
     @property
     def has_passed(self) -> bool:
         """Whether no time is left."""
-        return self._clock() >= self._end_s
+        return not self._clock() < self._end_s  # so that a timeout that is no number has passed
 
     @property
     def remaining_s(self) -> float:

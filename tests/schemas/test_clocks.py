@@ -42,3 +42,7 @@ def test_a_slice_never_outlasts_the_deadline(clock: Ticks) -> None:
 
 def test_a_timeout_of_zero_has_passed_at_once(clock: Ticks) -> None:
     assert Deadline(0.0, clock).has_passed
+
+
+def test_a_timeout_that_is_no_number_waits_for_nothing(clock: Ticks) -> None:
+    assert Deadline(float("nan"), clock).has_passed

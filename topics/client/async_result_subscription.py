@@ -125,9 +125,10 @@ class AsyncResultSubscription(SubscriptionControls):
         """Commit everything acknowledged and leave the group, as `ResultSubscription.close`."""
         self.stop()
         self._is_closed = True
-        if self._opened is None:
+        opened = self._opened
+        if opened is None:
             return
-        opened, self._opened = self._opened, None
+        opened.reader.queue.check_process()
         opened.begin_close()
         reader = opened.reader
         deadline = Deadline(reader.close_s, asyncio.get_running_loop().time)

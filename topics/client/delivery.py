@@ -43,6 +43,7 @@ class Delivery:
 
         It is fetched again, so it takes no memory meanwhile, and it comes after the results that
         were delivered since.  After a restart it is delivered without the rest of the delay.
+        Raises `Refused` if the delay is not finite.
         """
         self._settlement.return_after(delay_s)
 

@@ -13,9 +13,11 @@ Not thread-safe, except for settling a delivery: the owner holds its lock.
 """
 
 import logging
+import math
 import os
 from collections import Counter, deque
 from collections.abc import Iterable
+from operator import index
 
 from erasestream.schemas.clocks import Clock
 from erasestream.schemas.codec.cloudevents import one_from_wire
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 
 MAX_RECORDS = 256
 """Most records that wait to be taken; small ones are bounded by this, large ones by their bytes."""
+MAX_OFFSET = (1 << 63) - 1
+"""Largest offset that the brokers can express."""
 MAX_REASONS = 100
 """Different reasons of rejections that are counted; others are counted as `OTHER_REASON`."""
 MAX_REASON_CHARACTERS = 128
@@ -52,12 +56,14 @@ class _Settlement:
 
     def return_after(self, delay_s: float) -> None:
         self._queue.check_process()
+        if not math.isfinite(delay_s):
+            raise Refused("a delay is a number of seconds")
         self._queue.tracker.return_at(self._at, self._offset, self._queue.clock() + delay_s)
 
     def reject(self, reason: str) -> None:
         self._queue.check_process()
-        if not reason:
-            raise Refused("a rejection needs a reason")
+        if not reason or not isinstance(reason, str):
+            raise Refused("a rejection needs a reason, as text")
         if self.acknowledge():
             self._queue.count_rejection(reason[:MAX_REASON_CHARACTERS])
 
@@ -111,7 +117,7 @@ class DeliveryQueue:
 
     def seek(self, at: Partition, offset: int) -> None:
         """Deliver this partition from this offset on.  Raises `Refused` if it is not assigned."""
-        if at not in self.tracker.assigned or offset < 0:
+        if at not in self.tracker.assigned or not 0 <= index(offset) <= MAX_OFFSET:
             raise Refused(f"{at} is not assigned to this subscription, or {offset} is no offset")
         self.tracker.seek(at, offset)
         self._drop([at])

@@ -29,7 +29,7 @@ def read_image(source: ImageSource) -> bytes:
         return view.tobytes()
     if isinstance(source, str | os.PathLike):
         return read_file(source)
-    if isinstance(source, io.BytesIO):
+    if isinstance(source, io.BytesIO) and not source.closed:
         return source.getvalue()  # wherever the last write has left its position
     return _read_open_file(source)
 

@@ -17,6 +17,7 @@ from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Operation, group_prefix
 from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import ephemeral_of
+from erasestream.topics.client import open_readers
 from erasestream.topics.client.delivery import Delivery
 from erasestream.topics.client.delivery_queue import DeliveryQueue
 from erasestream.topics.client.fetch_thread import (
@@ -91,6 +92,7 @@ class ResultReader:
             clock=clock,
         )
         start_fetching(session, member, role)
+        open_readers.opened(self)
 
     def check_usable(self) -> None:
         """Raise `Refused` (used_after_fork, closed) if the reader cannot be used."""
@@ -153,13 +155,23 @@ class ResultReader:
 
     def notify(self) -> None:
         """Wake all who wait.  Does nothing after a fork, whose parent may have held the lock."""
-        if self.queue.is_of_this_process:
+        if self.is_of_this_process:
             self._session.notify()
 
     def release(self) -> None:
         """Begin to commit and to leave the group.  Never blocks; from anywhere; idempotent."""
         self._session.is_closing = True
         self.notify()
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether this process made it, not one that forked this one."""
+        return self.queue.is_of_this_process
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it was released."""
+        return self._session.is_closing
 
     @property
     def has_ended(self) -> bool:
@@ -180,6 +192,7 @@ class ResultReader:
 
     def check_committed(self) -> None:
         """Raise `Unavailable`, once, if acknowledgements could not be committed in time."""
+        open_readers.closed(self)
         was_closed, self._is_closed = self._is_closed, True
         unsaved = self._session.unsaved
         count = self.queue.tracker.uncommitted if unsaved is None else unsaved

@@ -11,20 +11,18 @@ session; a result that is not acknowledged is redelivered after a restart.
 * While brokers are unavailable the client retries and logs it once; refusals are raised.
 * Every call returns at its timeout, whatever the brokers do, and `close` after `limits.close_s`.
   All can be called from any thread, and from a signal handler of a thread that waits.
-* A subscription that is dropped or that the program ends without closing leaves the group, with a
-  `ResourceWarning`.
+* A subscription that is dropped or that the program ends without closing commits and leaves the
+  group, with a `ResourceWarning`; the end of the program waits for that as `close` does.
 """
 
-import atexit
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from erasestream.schemas.clocks import Clock, Deadline
+from erasestream.schemas.clocks import Clock
 from erasestream.schemas.errors import ClientClosed, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.client.delivery import Delivery
@@ -71,7 +69,6 @@ class ResultSubscription(SubscriptionControls):
         self.is_stopped = False
         """Whether `stop` or `close` was called."""
         self.reader = ResultReader(cluster, lane, group=group, limits=limits, clock=clock)
-        _unclosed.add(self.reader)
 
     def _connected(self) -> ResultReader:
         return self.reader
@@ -112,7 +109,6 @@ class ResultSubscription(SubscriptionControls):
     def begin_close(self) -> None:
         """Begin to leave, without waiting."""
         self.is_stopped = True
-        _unclosed.discard(self.reader)
         self.reader.release()
 
     def __enter__(self) -> Self:
@@ -132,10 +128,10 @@ class ResultSubscription(SubscriptionControls):
             tell_lost(lost, error)
 
     def __del__(self) -> None:
-        reader = getattr(self, "reader", None)  # missing if the constructor failed
-        if reader in _unclosed:
+        reader: ResultReader | None = getattr(self, "reader", None)  # None: it did not open
+        if reader is not None and not reader.is_closing:
             self.begin_close()
-            if reader.queue.is_of_this_process:
+            if reader.is_of_this_process:
                 warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
 
@@ -143,25 +139,3 @@ def tell_lost(lost: Unavailable, error: BaseException) -> None:
     """Tell what was not committed, while the error of the block goes on."""
     error.add_note(lost.sentence)
     log.warning("acknowledgements_lost", extra={"reason": lost.detail})
-
-
-_unclosed: set[ResultReader] = set()
-"""Readers whose subscription is in use."""
-
-
-@atexit.register
-def _close_at_exit() -> None:
-    """Close what the program left open, all at once, and report what is not committed."""
-    readers = [reader for reader in _unclosed if reader.queue.is_of_this_process]
-    _unclosed.clear()
-    for reader in readers:
-        reader.release()
-        warnings.warn(f"unclosed {reader!r}", ResourceWarning, stacklevel=2)
-    most_s = max((reader.close_s for reader in readers), default=0.0)
-    deadline = Deadline(most_s, time.monotonic)
-    for reader in readers:
-        try:
-            reader.close(deadline.slice_s(reader.close_s))
-        except Unavailable as lost:
-            if sys.stderr is not None:
-                sys.stderr.write(f"erasestream: {lost.sentence}\n")

@@ -56,11 +56,12 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
 
 
 def test_a_closed_file_is_refused(photo: Path) -> None:
-    with photo.open("rb") as file:
+    with photo.open("rb") as file, io.BytesIO(PNG) as memory:
         pass
-    with pytest.raises(InvalidImage) as refused:
-        read_image(file)
-    assert refused.value.code is Code.UNREADABLE_FILE
+    for closed in file, memory:
+        with pytest.raises(InvalidImage) as refused:
+            read_image(closed)
+        assert refused.value.code is Code.UNREADABLE_FILE
 
 
 def test_no_more_is_read_than_one_upload_may_have(tmp_path: Path) -> None:

@@ -78,8 +78,11 @@ def test_a_rejected_result_is_counted_and_never_delivered_again(
     """Once; an empty reason is refused, and the number of reasons is bounded."""
     router.write(cutout(1), cutout(2))
     first, second = take(results, 2)
+    for reason in "", 7:
+        with pytest.raises(Refused):
+            first.reject(reason)  # type: ignore[arg-type]
     with pytest.raises(Refused):
-        first.reject("")
+        first.nack(float("nan"))
     first.reject("no such listing")
     first.reject("no such listing")
     first.ack()
@@ -122,7 +125,7 @@ def test_a_seek_goes_back_and_forth(
     poll_until(results, lambda: committed(kafka, lane) == 8)
 
 
-@pytest.mark.parametrize(("partition", "offset"), [(7, 0), (0, -1)])
+@pytest.mark.parametrize(("partition", "offset"), [(7, 0), (0, -1), (0, 1 << 63)])
 def test_a_seek_that_means_nothing_is_refused(
     results: ResultSubscription, router: ResultWriter, partition: int, offset: int
 ) -> None:
@@ -152,6 +155,7 @@ async def test_the_asyncio_twin_does_the_same(
         assert again.event == cutout(1)
         again.reject("seen")
         assert results.rejected == {"seen": 1}
+    assert results.rejected == {"seen": 1}
 
 
 def test_metadata_that_a_broker_refuses_is_left_out(

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Protocol, TextIO
 
 from erasestream.schemas.clocks import Deadline
+from erasestream.topics.kafka.child_end import at_end_of_child
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -56,23 +57,13 @@ _clients: dict[SendingClient, int] = {}
 def opened(client: SendingClient) -> None:
     """Note a client that can have records."""
     if os.getpid() not in _clients.values():
-        _flush_at_end_of_child()
+        at_end_of_child(_flush)
     _clients[client] = os.getpid()
 
 
 def closed(client: SendingClient) -> None:
     """Forget a client that has none any more."""
     _clients.pop(client, None)
-
-
-def _flush_at_end_of_child() -> None:
-    """Register with `multiprocessing`, whose children run no functions of `atexit`."""
-    if "multiprocessing" not in sys.modules:
-        return
-    from multiprocessing import parent_process, util  # noqa: PLC0415 (not loaded by most programs)
-
-    if parent_process() is not None:
-        util.Finalize(None, _flush, exitpriority=-100)
 
 
 @atexit.register
