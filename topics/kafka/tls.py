@@ -31,7 +31,7 @@ TLS_1_2_SUITES = ":".join(
 """Suites of TLS 1.2 with AEAD and forward secrecy (RFC 9325, section 4.2).  None of them exists in
 an older version, so that the same list rules those out."""
 
-_MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"}
+_MISMATCHES = {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
 _TOO_WEAK = {"EE_KEY_TOO_SMALL", "CA_MD_TOO_WEAK", "CA_KEY_TOO_SMALL"}
 """Reasons of OpenSSL, by their names there."""
 
@@ -71,7 +71,7 @@ class Identity:
         sasl = Sasl.of(authentication, role, directory, extensions or {})
         identity = cls(role=role, directory=directory, minimum_tls=minimum_tls, sasl=sasl)
         for path in identity.files:
-            if not path.is_file():
+            if not _is_file(path):
                 raise MissingCertificate(f"no file {path}")
         identity.ssl_context()
         if sasl:
@@ -166,6 +166,13 @@ class Identity:
 
     def _refuse_pass_phrase(self) -> str:
         raise CertificateRefused(f"{self.key}: encrypted; a key without a pass phrase is needed")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:  # the folder may not be searched, say
+        raise CertificateRefused(f"{path}: {error.strerror}") from None
 
 
 def _load_certificates(context: ssl.SSLContext, path: Path) -> None:

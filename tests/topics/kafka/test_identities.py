@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -64,6 +65,13 @@ def _foreign_key(folder: Path, role: Role) -> str:
     return f"{role}.key"
 
 
+def _key_of_another_type(folder: Path, role: Role) -> str:
+    key = Ed25519PrivateKey.generate()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / f"{role}.key").write_bytes(pem)
+    return f"{role}.key"
+
+
 def _encrypted_key(folder: Path, role: Role, *, form: PrivateFormat = PrivateFormat.PKCS8) -> str:
     path = folder / f"{role}.key"
     key = load_pem_private_key(path.read_bytes(), None)
@@ -107,6 +115,7 @@ FAULTS = {
     "key: garbage": _overwritten(".key", b"not a key"),
     "key: empty": _overwritten(".key", b""),
     "key: another's": _foreign_key,
+    "key: another type": _key_of_another_type,
     "key: encrypted": _encrypted_key,
     "key: encrypted as of old": _traditional_encrypted_key,
     "key: DER": _key_in_der,
@@ -136,6 +145,22 @@ def test_a_client_names_the_file_that_is_at_fault(
         CLIENTS[client](cluster)
     assert refused.value.code is Code.CERTIFICATE_REFUSED
     assert f"{identities / at_fault}: " in refused.value.sentence
+
+
+@pytest.mark.parametrize("fault", ["key: another's", "key: another type"])
+def test_a_valid_key_of_another_certificate_is_not_called_malformed(
+    identities: Path, fault: str
+) -> None:
+    role = lane_role(LANE, LaneRole.CONSUMER)
+    FAULTS[fault](identities, role)
+    with pytest.raises(CertificateRefused, match="not the key of"):
+        Identity.load(identities, role)
+
+
+def test_a_folder_that_cannot_be_searched_is_refused() -> None:
+    """The system's own error names the reason: here the name is too long."""
+    with pytest.raises(CertificateRefused, match=r"ca\.crt: "):
+        Identity.load(Path("x" * 5000), ADMIN)
 
 
 def test_a_command_asks_for_no_pass_phrase(identities: Path, tmp_path: Path) -> None:
