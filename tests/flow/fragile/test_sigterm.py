@@ -49,7 +49,8 @@ def test_sigterm_while_the_broker_is_unavailable(fragile: PipelineHarness, broke
         for stage in EVERY_STAGE:
             stack.stop_stage(stage, grace_s=GRACE_S)
             assert stack.stage(stage).exit_code == EX_OK, stack.log_of(stage).read_text()
-            assert fragile.lines(stage)[-1]["event"] == "ended"
+            # A thread of the client library may still report its broker after that.
+            assert fragile.lines(stage, "ended")
     finally:
         stack.broker.resume()
         if broker == "killed":

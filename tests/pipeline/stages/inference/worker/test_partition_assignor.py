@@ -12,6 +12,7 @@ from faust.assignor.client_assignment import ClientAssignment, ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.types import TP
 
+from erasestream.pipeline.stages.inference.worker.broker_login import BrokerLogin
 from erasestream.pipeline.stages.inference.worker.faust_app import create_app
 from erasestream.pipeline.stages.inference.worker.partition_assignor import StickyAssignor
 from erasestream.schemas.ids import Lane
@@ -54,7 +55,7 @@ class Group:
         tls = self._kafka.connection(ADMIN).identity.ssl_context()
         app = create_app(
             bootstrap_servers=self._kafka.cluster.bootstrap_servers,
-            tls=tls,
+            login=BrokerLogin(tls, None),
             max_record_bytes=1,
             member=None,
             on_discarded=lambda: None,
