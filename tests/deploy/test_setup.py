@@ -27,7 +27,10 @@ SECRETS = {
     "kafka": {"identities/broker.pem"},
     "bucket": {
         "identities/bucket.key",
-        *(f"tokens/{role}.token" for role in ("sink", "reader", "eraser", "rotator", "auditor")),
+        *(
+            f"tokens/{role}.token"
+            for role in ("sink", "reader", "eraser", "rotator", "keys", "auditor")
+        ),
     },
     "provision": {"identities/admin.key"},
     "infer": {"identities/inference.key"},

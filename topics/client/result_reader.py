@@ -59,6 +59,11 @@ SLICE_S = 3600.0
 """Longest single wait of a caller: no lock waits for infinity."""
 
 
+UNCOMMITTED = (
+    "{count} acknowledgements in {topic} were not committed: these results will be delivered again"
+)
+
+
 class ResultReader:
     """Reader of a lane's results in a group of the role `<lane>.consumer`.  Thread-safe."""
 
@@ -79,19 +84,10 @@ class ResultReader:
         connection = Connection(cluster=cluster, role=role)
         with Admin(connection, timeout_s=limits.readiness_s) as admin:
             admin.check_rights({self._topic: [Operation.READ]})
-        session = self._session
-        member = GroupConsumer(
-            connection=connection,
-            topic=self._topic,
-            group=group_prefix(role) + group,
-            acknowledgements=LockedAcknowledgements(session),
-            is_closing=lambda: session.is_closing,
-            max_queued_bytes=limits.max_queued_bytes - ahead,
-            max_processing_s=limits.max_processing_s,
-            commit_every_s=limits.commit_every_s,
-            clock=clock,
-        )
-        start_fetching(session, member, role)
+        group = group_prefix(role) + group
+        fetched = limits.max_queued_bytes - ahead
+        member = _member(connection, self._topic, group, self._session, fetched, limits, clock)
+        start_fetching(self._session, member, role)
         open_readers.opened(self)
 
     def check_usable(self) -> None:
@@ -197,7 +193,26 @@ class ResultReader:
         unsaved = self._session.unsaved
         count = self.queue.tracker.uncommitted if unsaved is None else unsaved
         if count and not was_closed:
-            raise Unavailable(
-                f"{count} acknowledgements in {self._topic} were not committed: these results will"
-                " be delivered again"
-            )
+            raise Unavailable(UNCOMMITTED.format(count=count, topic=self._topic))
+
+
+def _member(
+    connection: Connection,
+    topic: str,
+    group: str,
+    session: FetchSession,
+    max_queued_bytes: int,
+    limits: ReceivingLimits,
+    clock: Clock,
+) -> GroupConsumer:
+    return GroupConsumer(
+        connection=connection,
+        topic=topic,
+        group=group,
+        acknowledgements=LockedAcknowledgements(session),
+        is_closing=lambda: session.is_closing,
+        max_queued_bytes=max_queued_bytes,
+        max_processing_s=limits.max_processing_s,
+        commit_every_s=limits.commit_every_s,
+        clock=clock,
+    )
