@@ -158,9 +158,9 @@ def seal(
     if len(plaintext) > MAX_PLAINTEXT_BYTES or len(data_key) != KEY_BYTES:
         raise InvariantBroken("the picture is too large, or the source of random bytes is broken")
     bound = context.raw
-    body_key, _ = _keys(data_key, bound)
-    head = _head(context, data_key, recipients)
-    return b"".join((head, AESGCM(body_key).encrypt(ZERO_NONCE, plaintext, bound)))
+    keys = _keys(data_key, bound)
+    head = _head(context, data_key, keys, recipients)
+    return b"".join((head, AESGCM(keys.body).encrypt(ZERO_NONCE, plaintext, bound)))
 
 
 def data_key_of(sealed: bytes, *, upload_id: UploadId | None, part: Part, opener: Opener) -> bytes:
@@ -169,28 +169,16 @@ def data_key_of(sealed: bytes, *, upload_id: UploadId | None, part: Part, opener
     Raises `SealBroken` unless all of the header is authentic.
     """
     header = Header.parse(sealed, upload_id, part)
-    bound = header.context.raw
-    for block in header.blocks:
-        if (block.kind, block.identity) == (opener.kind, opener.identity):
-            data_key = opener.decrypt(block, bound)
-            _authenticate(sealed, header, data_key)
-            return data_key
-    raise SealBroken
+    data_key = _decrypt_data_key(header, opener)
+    _authenticate(sealed, header, data_key)
+    return data_key
 
 
 def open_with_data_key(
     sealed: bytes, *, upload_id: UploadId | None, part: Part, data_key: bytes
 ) -> Opened:
     """Open a picture of this upload and part.  Raises `SealBroken` for anything else."""
-    header = Header.parse(sealed, upload_id, part)
-    body_key, body_at = _authenticate(sealed, header, data_key)
-    try:
-        plaintext = AESGCM(body_key).decrypt(
-            ZERO_NONCE, memoryview(sealed)[body_at:], header.context.raw
-        )
-    except InvalidTag:
-        raise SealBroken from None
-    return Opened(header.context.content_type, plaintext)
+    return _open(sealed, Header.parse(sealed, upload_id, part), data_key)
 
 
 def open_sealed(sealed: bytes, *, upload_id: UploadId | None, part: Part, opener: Opener) -> Opened:
@@ -198,8 +186,8 @@ def open_sealed(sealed: bytes, *, upload_id: UploadId | None, part: Part, opener
 
     `upload_id`: None only for a grant, whose block binds the name of the object, and so the upload.
     """
-    data_key = data_key_of(sealed, upload_id=upload_id, part=part, opener=opener)
-    return open_with_data_key(sealed, upload_id=upload_id, part=part, data_key=data_key)
+    header = Header.parse(sealed, upload_id, part)
+    return _open(sealed, header, _decrypt_data_key(header, opener))
 
 
 def replace_recipients(
@@ -215,34 +203,56 @@ def replace_recipients(
     Raises `SealBroken` unless all of the present header is authentic under the data key.
     """
     header = Header.parse(sealed, upload_id, part)
-    _, body_at = _authenticate(sealed, header, data_key)
-    head = _head(header.context, data_key, recipients)
+    keys, body_at = _authenticate(sealed, header, data_key)
+    head = _head(header.context, data_key, keys, recipients)
     return b"".join((head, memoryview(sealed)[body_at:]))
 
 
-def _head(context: Context, data_key: bytes, recipients: Sequence[Recipient]) -> bytes:
+class _Keys(NamedTuple):
+    body: bytes
+    commitment: bytes
+
+
+def _decrypt_data_key(header: Header, opener: Opener) -> bytes:
+    for block in header.blocks:
+        if (block.kind, block.identity) == (opener.kind, opener.identity):
+            return opener.decrypt(block, header.context.raw)
+    raise SealBroken
+
+
+def _open(sealed: bytes, header: Header, data_key: bytes) -> Opened:
+    keys, body_at = _authenticate(sealed, header, data_key)
+    try:
+        plaintext = AESGCM(keys.body).decrypt(
+            ZERO_NONCE, memoryview(sealed)[body_at:], header.context.raw
+        )
+    except InvalidTag:
+        raise SealBroken from None
+    return Opened(header.context.content_type, plaintext)
+
+
+def _head(context: Context, data_key: bytes, keys: _Keys, recipients: Sequence[Recipient]) -> bytes:
     """Return header and commitment."""
     bound = context.raw
     blocks = sorted(each.encrypt(data_key, bound) for each in recipients)
     if not 1 <= len({each[:2] for each in blocks}) == len(blocks) <= MAX_RECIPIENTS:
         raise InvariantBroken("no recipients, too many, or one of them twice")
     raw = Header(context, tuple(blocks)).raw
-    _, commitment_key = _keys(data_key, bound)
-    return raw + hmac.digest(commitment_key, raw, "sha256")
+    return raw + hmac.digest(keys.commitment, raw, "sha256")
 
 
-def _authenticate(sealed: bytes, header: Header, data_key: bytes) -> tuple[bytes, int]:
-    """Return the body's key and where the body begins, if the data key has committed to the header.
+def _authenticate(sealed: bytes, header: Header, data_key: bytes) -> tuple[_Keys, int]:
+    """Return the keys and where the body begins, if the data key has committed to the header.
 
     Raises `SealBroken`.
     """
     raw = header.raw
-    body_key, commitment_key = _keys(data_key, header.context.raw)
-    commitment = hmac.digest(commitment_key, raw, "sha256")
+    keys = _keys(data_key, header.context.raw)
+    commitment = hmac.digest(keys.commitment, raw, "sha256")
     body_at = len(raw) + COMMITMENT_BYTES
     if not hmac.compare_digest(commitment, sealed[len(raw) : body_at]):
         raise SealBroken
-    return body_key, body_at
+    return keys, body_at
 
 
 def _blocks(sealed: bytes, at: int) -> tuple[Block, ...]:
@@ -262,11 +272,11 @@ def _blocks(sealed: bytes, at: int) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def _keys(data_key: bytes, context: bytes) -> tuple[bytes, bytes]:
+def _keys(data_key: bytes, context: bytes) -> _Keys:
     """Return the keys of body and commitment."""
     if len(data_key) != KEY_BYTES:
         raise SealBroken
     info = BODY_INFO + hashlib.sha256(context).digest()
     hkdf = HKDF(algorithm=SHA256(), length=2 * KEY_BYTES, salt=None, info=info)
     both = hkdf.derive(data_key)
-    return both[:KEY_BYTES], both[KEY_BYTES:]
+    return _Keys(both[:KEY_BYTES], both[KEY_BYTES:])
