@@ -12,16 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from cryptography.exceptions import InvalidTag
+from erasestream.schemas.errors import Code, Refused, Unavailable
+from erasestream.sinks.keys.master_file import (
+    SUFFIX,
+    destroy_master,
+    unwrap_key,
+    wrap_key,
+    write_master,
+)
 
-from erasestream.schemas.errors import Code, Refused, SealBroken, Unavailable
-from erasestream.sinks.keys.keyring import KEY_BYTES
-from erasestream.sinks.keys.master_file import SUFFIX, cipher_of, destroy_master, write_master
-
-SALT_BYTES = 32
-WRAPPED_BYTES = SALT_BYTES + KEY_BYTES + 16
 WRAP_INFO = b"erasestream/v1/epoch-master"
-ZERO_NONCE = bytes(12)
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
@@ -42,7 +42,7 @@ class EpochMasters(Protocol):
 
 
 class LocalEpochMasters:
-    """Master keys as files.  A wrap derives a key of its own, so the nonce is zero.
+    """Master keys as files.
 
     Deleting a file does not overwrite its blocks: the folder belongs on an encrypted disk, and in
     no backup.
@@ -74,20 +74,11 @@ class LocalEpochMasters:
                     write_master(path)
             except OSError as error:
                 raise Unavailable(code=Code.KEYRING_UNAVAILABLE) from error
-        salt = self._random(SALT_BYTES)
-        return salt + cipher_of(path, salt, info=WRAP_INFO).encrypt(ZERO_NONCE, key, context)
+        return wrap_key(path, key, context, info=WRAP_INFO, random=self._random)
 
     def unwrap(self, master: int, wrapped: bytes, context: bytes) -> bytes:
         """Return the key that was wrapped for this context."""
-        if len(wrapped) != WRAPPED_BYTES:
-            raise SealBroken
-        salt, sealed = wrapped[:SALT_BYTES], wrapped[SALT_BYTES:]
-        try:
-            return cipher_of(self._path(master), salt, info=WRAP_INFO).decrypt(
-                ZERO_NONCE, sealed, context
-            )
-        except InvalidTag:
-            raise SealBroken from None
+        return unwrap_key(self._path(master), wrapped, context, info=WRAP_INFO)
 
     def destroy(self, master: int) -> None:
         """Delete the file, and flush the folder."""

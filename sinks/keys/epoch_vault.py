@@ -29,8 +29,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from erasestream.schemas.errors import AlreadyExists, Code, NotFound, SealBroken, Unavailable
 from erasestream.sinks.buckets.access_policy import DESTROYED, EPOCHS
 from erasestream.sinks.buckets.object_store import ObjectStore
-from erasestream.sinks.keys.epoch_masters import WRAPPED_BYTES, EpochMasters
+from erasestream.sinks.keys.epoch_masters import EpochMasters
 from erasestream.sinks.keys.keyring import KEY_BYTES
+from erasestream.sinks.keys.master_file import WRAPPED_BYTES
 
 OCTETS = "application/octet-stream"
 PAIR_BYTES = KEY_BYTES + WRAPPED_BYTES

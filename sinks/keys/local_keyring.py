@@ -6,26 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from erasestream.schemas.errors import Code, Refused, SealBroken, Unavailable
-from erasestream.sinks.keys.keyring import KEY_BYTES, Wrapped
-from erasestream.sinks.keys.master_file import SUFFIX, cipher_of, destroy_master, write_master
+from erasestream.sinks.keys.keyring import Wrapped
+from erasestream.sinks.keys.master_file import (
+    SUFFIX,
+    destroy_master,
+    unwrap_key,
+    wrap_key,
+    write_master,
+)
 
-SALT_BYTES = 32
-WRAPPED_BYTES = SALT_BYTES + KEY_BYTES + 16
 WRAP_INFO = b"erasestream/v1/keyring"
-ZERO_NONCE = bytes(12)
 VERSION_PATTERN = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class LocalKeyring:
     """Master key versions as files `1.key`, `2.key`, ... of 32 raw bytes in a private folder.
 
-    Each wrap derives a key of its own from the master key and a fresh salt, so the nonce is
-    zero and a version may wrap any number of keys.  The folder is read on every call: a
-    version that another process adds or destroys takes effect at once.
+    The folder is read on every call: a version that another process adds or destroys takes
+    effect at once.
     """
 
     def __init__(self, directory: Path, *, random: Callable[[int], bytes] = os.urandom) -> None:
@@ -60,24 +59,20 @@ class LocalKeyring:
         versions = self.versions()
         if not versions:
             raise Refused("the keyring's folder holds no master key")
-        salt = self._random(SALT_BYTES)
-        sealed = self._cipher(versions[0], salt).encrypt(ZERO_NONCE, key, context)
-        return Wrapped(versions[0], salt + sealed)
+        path = self._path(versions[0])
+        wrapped = wrap_key(path, key, context, info=WRAP_INFO, random=self._random)
+        return Wrapped(versions[0], wrapped)
 
     def unwrap(self, version: str, wrapped: bytes, context: bytes) -> bytes:
         """Return the key that was wrapped for this context."""
-        if len(wrapped) != WRAPPED_BYTES or VERSION_PATTERN.fullmatch(version) is None:
+        if VERSION_PATTERN.fullmatch(version) is None:
             raise SealBroken
-        cipher = self._cipher(version, wrapped[:SALT_BYTES])
-        try:
-            return cipher.decrypt(ZERO_NONCE, wrapped[SALT_BYTES:], context)
-        except InvalidTag:
-            raise SealBroken from None
+        return unwrap_key(self._path(version), wrapped, context, info=WRAP_INFO)
 
     def rotate(self) -> str:
         """Add a version, which wraps from now on, and return it.  Older versions still unwrap."""
         version = str(int(self.versions()[0]) + 1)
-        write_master(self._directory / f"{version}{SUFFIX}")
+        write_master(self._path(version))
         return version
 
     def destroy(self, version: str) -> None:
@@ -87,7 +82,7 @@ class LocalKeyring:
         """
         if version not in self.versions()[1:]:
             raise Refused("only an older version of the master key can be destroyed")
-        destroy_master(self._directory / f"{version}{SUFFIX}")
+        destroy_master(self._path(version))
 
-    def _cipher(self, version: str, salt: bytes) -> AESGCM:
-        return cipher_of(self._directory / f"{version}{SUFFIX}", salt, info=WRAP_INFO)
+    def _path(self, version: str) -> Path:
+        return self._directory / f"{version}{SUFFIX}"

@@ -1,9 +1,15 @@
-"""A master key as a file of 32 raw bytes in a private folder: `<version>.key`."""
+"""A master key as a file of 32 raw bytes in a private folder: `<version>.key`.
+
+Each wrap derives a key of its own from the master key and a fresh salt, so the nonce is zero and a
+master key may wrap any number of keys.
+"""
 
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -13,13 +19,34 @@ from erasestream.sinks.keys.keyring import KEY_BYTES
 from erasestream.sinks.secret_file import MODES, is_exposed
 
 SUFFIX = ".key"
+SALT_BYTES = 32
+WRAPPED_BYTES = SALT_BYTES + KEY_BYTES + 16
+ZERO_NONCE = bytes(12)
 
 
-def cipher_of(path: Path, salt: bytes, *, info: bytes) -> AESGCM:
-    """Return the cipher of a key that is derived from the master key for one use.
+def wrap_key(
+    path: Path, key: bytes, context: bytes, *, info: bytes, random: Callable[[int], bytes]
+) -> bytes:
+    """Wrap a key of 32 bytes for this context; `random` is called once, for the salt.
 
     Raises `SealBroken` if there is no such file, `Refused` if it is exposed or too short.
     """
+    salt = random(SALT_BYTES)
+    return salt + _cipher(path, salt, info).encrypt(ZERO_NONCE, key, context)
+
+
+def unwrap_key(path: Path, wrapped: bytes, context: bytes, *, info: bytes) -> bytes:
+    """Return the key that was wrapped for this context.  Raises as `wrap_key`."""
+    if len(wrapped) != WRAPPED_BYTES:
+        raise SealBroken
+    salt, sealed = wrapped[:SALT_BYTES], wrapped[SALT_BYTES:]
+    try:
+        return _cipher(path, salt, info).decrypt(ZERO_NONCE, sealed, context)
+    except InvalidTag:
+        raise SealBroken from None
+
+
+def _cipher(path: Path, salt: bytes, info: bytes) -> AESGCM:
     try:
         with path.open("rb") as file:
             exposed = is_exposed(os.fstat(file.fileno()))
