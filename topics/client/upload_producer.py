@@ -70,13 +70,11 @@ class UploadProducer:
         now: WallClock = _utc_now,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        limits = limits or SendingLimits()
         self._factory = UploadFactory(
-            lane=lane,
-            now=now,
-            random=random,
-            max_image_bytes=(limits or SendingLimits()).max_image_bytes,
+            lane=lane, now=now, random=random, max_image_bytes=limits.max_image_bytes
         )
-        self._sender = UploadSender(cluster, lane, limits=limits or SendingLimits())
+        self._sender = UploadSender(cluster, lane, limits=limits)
 
     def send(
         self,
@@ -181,10 +179,7 @@ class AsyncUploadProducer:
         self._limits = limits or SendingLimits()
         self._connect = partial(UploadSender, cluster, lane, limits=self._limits)
         self._factory = UploadFactory(
-            lane=lane,
-            now=now,
-            random=random,
-            max_image_bytes=(limits or SendingLimits()).max_image_bytes,
+            lane=lane, now=now, random=random, max_image_bytes=self._limits.max_image_bytes
         )
         self._opened: UploadSender | None = None
         self._closed = False
