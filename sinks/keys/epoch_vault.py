@@ -43,8 +43,8 @@ _NAME = re.compile(rf"[a-z]+/([a-z][a-z0-9.-]{{0,63}})/(0|[1-9][0-9]{{0,17}})({R
 class Times(Protocol):
     """The epochs' times, as far as the vault needs them."""
 
-    def number(self, at: datetime) -> int:
-        """Return the epoch of this time."""
+    def offered(self, at: datetime) -> range:
+        """Return the epochs whose keys are published: that of this time and the next."""
 
     def is_dead(self, number: int, at: datetime) -> bool:
         """Return whether the keys of an epoch are dead."""
@@ -104,7 +104,7 @@ class EpochVault:
         try:
             return self.find(name, at)
         except NotFound:
-            if name.epoch - self._times.number(at) not in (0, 1):
+            if name.epoch not in self._times.offered(at):
                 raise
         self._create(name)
         # Read back, whichever replica created it.

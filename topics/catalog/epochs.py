@@ -77,6 +77,11 @@ class EpochTimes:
         """Return the epoch of an upload of this time."""
         return math.floor(at.timestamp() / self.length_s)
 
+    def offered(self, at: datetime) -> range:
+        """Return the epochs whose keys are published: that of this time and the next."""
+        first = self.number(at)
+        return range(first, first + 2)
+
     def begins(self, number: int) -> datetime:
         """Return when an epoch begins."""
         return datetime.fromtimestamp(number * self.length_s, UTC)

@@ -26,9 +26,6 @@ from erasestream.topics.keys.answers import (
     SealingKeys,
 )
 
-PUBLISHED = 2
-"""Epochs whose public keys are given out: this one and the next."""
-
 
 class Answer(NamedTuple):
     """Status and JSON body."""
@@ -70,14 +67,13 @@ class KeyAnswers:
         if role not in purpose.sealers:
             return Answer(HTTPStatus.FORBIDDEN)
         now = self._now()
-        first = self._times.number(now)
         keys = tuple(
             SealingKey(
                 epoch=number,
                 public=self._vault.find_or_create(KeyName(purpose.name, number), now).public,
                 ends_s=self._times.begins(number + 1).timestamp(),
             )
-            for number in range(first, first + PUBLISHED)
+            for number in self._times.offered(now)
         )
         return Answer(HTTPStatus.OK, SealingKeys(keys=keys).model_dump_json())
 

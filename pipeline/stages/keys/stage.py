@@ -108,8 +108,7 @@ class KeyServiceStage:
 
     def _create(self, purpose: str) -> None:
         now = self._now()
-        first = self._times.number(now)
-        for epoch in (first, first + 1):
+        for epoch in self._times.offered(now):
             self._vault.find_or_create(KeyName(purpose, epoch), now)
 
     def _destroy_pairs(self) -> None:
