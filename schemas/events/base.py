@@ -7,7 +7,9 @@ CloudEvents attributes, which are headers of the record (`codec/cloudevents.py`)
 Unknown members are ignored, so that older readers accept events of newer writers.
 """
 
+import binascii
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
@@ -16,6 +18,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     PlainSerializer,
     PlainValidator,
     StringConstraints,
@@ -39,6 +42,36 @@ ContentType = Annotated[
     StringConstraints(pattern=CONTENT_TYPE_PATTERN),
 ]
 """Type and subtype in lower case; parameters are ignored."""
+
+MAX_CAPSULE_BYTES = 384
+CAPSULE_PATTERN = r"^[A-Za-z0-9_-]{2,512}$"
+
+
+def _capsule(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        raw = urlsafe_b64decode(value + "=" * (-len(value) % 4))
+    except binascii.Error:
+        raise ValueError("not a capsule") from None
+    if _capsule_text(raw) != value:  # the decoder accepts other spellings
+        raise ValueError("not a capsule")
+    return raw
+
+
+def _capsule_text(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+CapsuleField = Annotated[
+    bytes,
+    BeforeValidator(_capsule),
+    Field(min_length=1, max_length=MAX_CAPSULE_BYTES),
+    PlainSerializer(_capsule_text, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": CAPSULE_PATTERN}),
+]
+"""The capsule of a sealed upload and its cut-out (`sealing/capsule.py`): base64url without
+padding on the wire."""
 
 
 POSITION_PATTERN = r"^[A-Za-z0-9_-]{22}/(0|[1-9][0-9]*)/(0|[1-9][0-9]*)$"

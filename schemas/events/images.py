@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 from erasestream.schemas.events.base import (
+    CapsuleField,
     ContentType,
     Event,
     PositionField,
@@ -145,6 +146,8 @@ class Cutout(Result):
     """Duration of each processing step in milliseconds, by name."""
     adjusted: AdjustedField | None = None
     """One of `Adjusted`, as text, so that older readers accept newer values."""
+    capsule: Annotated[CapsuleField | None, Field(repr=False)] = None
+    """The data keys of photo and cut-out, for the encryption sink alone, if they are sealed."""
     data: Annotated[bytes, Field(repr=False)]
 
 
@@ -174,7 +177,8 @@ class Retained(TimedEvent):
     """An image for the encryption sink, of an account that opted in.
 
     `grant` is the grant of consent under which it is retained; `mark` is how much of the consent
-    topic had been applied to that decision, as `<partition>/<offset>`.
+    topic had been applied to that decision, as `<partition>/<offset>`.  A sealed image has the
+    `capsule` of its cut-out.
     """
 
     type: ClassVar[str] = "com.backgrounderase.image.retained.v1"
@@ -188,4 +192,5 @@ class Retained(TimedEvent):
     position: PositionField
     uploaded_at: AwareDatetime
     content_type: ContentType
+    capsule: Annotated[CapsuleField | None, Field(repr=False)] = None
     data: Annotated[bytes, Field(repr=False)]

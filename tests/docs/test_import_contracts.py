@@ -45,6 +45,10 @@ FORBIDDEN = {
         "topics.client.upload_producer",
         "cryptography",
     ),
+    "The router's process holds no key: it has no cryptography to use one": (
+        f"{STAGES}.routing.retention",
+        "schemas.sealing.envelope",
+    ),
     "confluent_kafka: topics.kafka": ("topics.consent.writer", "confluent_kafka"),
     "faust and aiokafka: the inference worker": (f"{STAGES}.routing.router", "aiokafka"),
     "onnxruntime and onnx: the inference models": ("pipeline.bootstrap.inference", "onnxruntime"),

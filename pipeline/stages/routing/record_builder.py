@@ -2,20 +2,29 @@
 
 from datetime import datetime
 
-from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.codec.cloudevents import header_of, to_wire
 from erasestream.schemas.errors import SENTENCES, Code
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.images import Cutout, Failure, Part, Result, Retained, Upload
 from erasestream.schemas.events.ledger import Finding, FindingKind
 from erasestream.schemas.ids import GrantId, Lane, upload_id_of_position
 from erasestream.schemas.image_formats import sniff_content_type
+from erasestream.schemas.sealing.content_type import is_sealed
 from erasestream.topics.catalog.topic_names import LEDGER, RETAINED, ephemeral_of, uploads_of
 from erasestream.topics.kafka.records import Outgoing, Record
 
+CAPSULE = header_of("capsule")
+
 
 def ephemeral_record(lane: Lane, record: Record) -> Outgoing:
-    """Return the result as inference wrote it, in the ephemeral partition of the same number."""
-    return Outgoing(ephemeral_of(lane), record.at.number, None, record.headers, record.value)
+    """Return the result as inference wrote it, in the ephemeral partition of the same number.
+
+    Without its capsule: the sink must not be able to open what no grant keeps.
+    """
+    headers = record.headers
+    if any(name == CAPSULE for name, _ in headers):
+        headers = [each for each in headers if each[0] != CAPSULE]
+    return Outgoing(ephemeral_of(lane), record.at.number, None, headers, record.value)
 
 
 def expired_record(lane: Lane, result: Result, now: datetime) -> Outgoing:
@@ -51,12 +60,19 @@ def retained_record(
         mark=mark,
         position=cutout.position,
         uploaded_at=cutout.uploaded_at,
-        # By the image's bytes: a stranger wrote its headers.
-        content_type=sniff_content_type(image.data) or "application/octet-stream",
+        content_type=_content_type(image),
+        capsule=cutout.capsule,
         data=image.data,
     )
     wire = to_wire(event, source="/router")
     return Outgoing(RETAINED, -1, cutout.id.encode(), wire.headers, wire.value)
+
+
+def _content_type(image: Upload | Cutout) -> str:
+    if is_sealed(image.content_type):
+        return image.content_type
+    # By the image's bytes: a stranger wrote its headers.
+    return sniff_content_type(image.data) or "application/octet-stream"
 
 
 def gap_finding(

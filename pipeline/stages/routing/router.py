@@ -32,7 +32,7 @@ from erasestream.pipeline.stages.routing.record_builder import (
 )
 from erasestream.pipeline.stages.routing.replay_marks import ReplayMarks
 from erasestream.pipeline.stages.routing.result_parser import parse_headers, parse_result
-from erasestream.pipeline.stages.routing.retention import Retention
+from erasestream.pipeline.stages.routing.retention import Missing, Retention
 from erasestream.pipeline.stages.routing.routing_rule import Route
 from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.codec.result_headers import ResultHeaders
@@ -152,11 +152,11 @@ class Router:
         if not isinstance(result, Cutout) or grant is None:
             raise InvariantBroken("a result to be retained is no cut-out, or not granted")
         records = self._retention.records(lane, result, grant.grant)
-        if records:
-            self.counts["retained"] += 1
-        else:
+        if isinstance(records, Missing):
             self.counts["ephemeral"] += 1
-            self.counts["original_gone"] += 1
+            self.counts[records] += 1
+            return []
+        self.counts["retained"] += 1
         return records
 
 

@@ -9,6 +9,7 @@ Rules, in this order:
 3. A cut-out is retained only if the account's last decision is a grant in force, and the upload
    was appended after it by more than the clocks of two brokers may differ.
 4. It is retained only with its original: the upload with the cut-out's id and account.
+5. It is retained sealed or not sealed, as its original is; sealed, only with its capsule.
 
 There is no other case, and no default but ephemeral.
 """
@@ -20,6 +21,7 @@ from erasestream.schemas.codec.result_headers import ResultHeaders
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
 from erasestream.schemas.events.images import Cutout, Upload
 from erasestream.schemas.ids import INVALID_ACCOUNT
+from erasestream.schemas.sealing.content_type import is_sealed
 
 
 class Route(Enum):
@@ -55,3 +57,12 @@ def choose_route(
 def is_original(upload: Upload, cutout: Cutout) -> bool:
     """Return whether the upload at the cut-out's position is its original."""
     return (upload.id, upload.account) == (cutout.id, cutout.account)
+
+
+def is_sealed_alike(upload: Upload, cutout: Cutout) -> bool:
+    """Return whether both are sealed, and the sink gets their keys; or neither is."""
+    return (
+        is_sealed(upload.content_type)
+        == is_sealed(cutout.content_type)
+        == (cutout.capsule is not None)
+    )

@@ -23,6 +23,7 @@ from erasestream.schemas.events.images import (
     MAX_UPLOAD_BYTES,
     Cutout,
     Failure,
+    Retained,
     Upload,
 )
 from tests.schemas.codec.messages import Pairs, golden, refusal, with_header
@@ -55,6 +56,17 @@ def test_another_event_is_refused() -> None:
     assert refusal(Cutout, headers, value) is Code.INVALID_EVENT
     strange = with_header(headers, "ce_type", b"com.example.thing.v1")
     assert refusal(Failure, strange, value) is Code.INVALID_EVENT
+
+
+@pytest.mark.parametrize("event", [Cutout, Retained])
+def test_a_capsule_has_one_spelling(event: type[Event]) -> None:
+    """Other characters, padding, bits that are dropped, lengths that none has."""
+    headers, value = golden(event)
+    read = from_wire(event, with_header(headers, "ce_capsule", b"-_8"), value)
+    assert read.model_dump()["capsule"] == "-_8"
+    assert dict(to_wire(read, source="/test").headers)["ce_capsule"] == b"-_8"
+    for text in (b"", b"A", b"-_9", b"-_8=", b"+/8", b"-_8\n", b"A" * 513):
+        assert refusal(event, with_header(headers, "ce_capsule", text), value)
 
 
 @pytest.mark.parametrize("account", [None, b"", b"a b", b"ann@example.com", b"_invalid", b"x" * 65])
