@@ -1,11 +1,12 @@
 """Requests to the key service and its answers: HTTP paths, JSON values.  Pure.
 
     GET /v1/public/<purpose>            200  {"keys": [{"epoch", "public", "ends_s"}, ...]}
-    GET /v1/private/<purpose>/<epoch>   200  {"epoch", "private", "dies_s"}
-                                        410  expired: the key is dead
+    GET /v1/public/<purpose>/<epoch>    200  {"epoch", "key", "dies_s"}
+    GET /v1/private/<purpose>/<epoch>   200  {"epoch", "key", "dies_s"}
+    with an epoch                       410  expired: the key is dead
                                         425  future: its epoch is ahead
                                         404  unknown: no such purpose, or never created
-    both                                403  not this role; 503 unavailable
+    all                                 403  not this role; 503 unavailable
 
 Keys are Base64 of 32 bytes; times are seconds since 1970.
 """
@@ -44,31 +45,38 @@ RawKey = Annotated[
 ]
 
 
-class KeyRequest(NamedTuple):
-    """A request: without an epoch for public keys, with one for a private key."""
+class KeyHalf(StrEnum):
+    """Half of a pair: the first seals, the second opens."""
 
+    PUBLIC = "public"
+    PRIVATE = "private"
+
+
+class KeyRequest(NamedTuple):
+    """A request for one key; without an epoch, for the public keys of this one and the next."""
+
+    half: KeyHalf
     purpose: str
     epoch: int | None = None
 
     @property
     def path(self) -> str:
         """The path of the request."""
-        if self.epoch is None:
-            return f"/v1/public/{self.purpose}"
-        return f"/v1/private/{self.purpose}/{self.epoch}"
+        path = f"/v1/{self.half}/{self.purpose}"
+        return path if self.epoch is None else f"{path}/{self.epoch}"
 
     @classmethod
     def parse(cls, path: str) -> Self | None:
         """Parse a path; None if it is no request."""
-        if match := _PUBLIC.fullmatch(path):
-            return cls(match[1])
-        if match := _PRIVATE.fullmatch(path):
-            return cls(match[1], int(match[2]))
-        return None
+        match = _PATH.fullmatch(path)
+        if match is None or (match[1] == KeyHalf.PRIVATE and match[3] is None):
+            return None
+        return cls(KeyHalf(match[1]), match[2], int(match[3]) if match[3] else None)
 
 
-_PUBLIC = re.compile(r"/v1/public/([a-z][a-z0-9.-]{0,63})")
-_PRIVATE = re.compile(r"/v1/private/([a-z][a-z0-9.-]{0,63})/(0|[1-9][0-9]{0,17})")
+_PATH = re.compile(
+    r"/v1/(public|private)/([a-z][a-z0-9.-]{0,63})(?:/(0|[1-9][0-9]{0,17}))?", re.ASCII
+)
 
 
 class _Answer(BaseModel):
@@ -98,17 +106,17 @@ class SealingKeys(_Answer):
     keys: Annotated[tuple[SealingKey, ...], Field(min_length=1, max_length=8)]
 
 
-class OpeningKey(_Answer):
-    """The private key of one epoch."""
+class EpochKey(_Answer):
+    """One half of an epoch's pair; the epoch may have ended."""
 
     epoch: int
-    private: RawKey
+    key: RawKey
     dies_s: float
     """When every holder drops it."""
 
 
 class NoKey(StrEnum):
-    """Answer instead of a private key.  Waiting changes only `FUTURE`."""
+    """Answer instead of the key of an epoch.  Waiting changes only `FUTURE`."""
 
     EXPIRED = "expired"
     FUTURE = "future"

@@ -5,8 +5,8 @@ Rules, all of them:
 * A public key is used until its epoch ends, by the client's own clock.  Once the first known
   epoch has ended, the keys of later ones are fetched; while the service is unavailable, the next
   epoch's key, which is known already, is used.
-* A private key is dropped when it dies, by the client's own clock.  A dead key is an answer,
-  `NoKey.EXPIRED`, not an error.
+* The key of a given epoch is dropped when it dies, by the client's own clock.  A dead key is an
+  answer, `NoKey.EXPIRED`, not an error; it is remembered, as it stays dead.
 """
 
 import threading
@@ -18,9 +18,10 @@ from erasestream.schemas.clocks import Clock, Deadline, WallClock
 from erasestream.schemas.errors import Code, Refused, Unavailable
 from erasestream.topics.kafka.tls import Identity
 from erasestream.topics.keys.answers import (
+    EpochKey,
+    KeyHalf,
     KeyRequest,
     NoKey,
-    OpeningKey,
     SealingKey,
     SealingKeys,
 )
@@ -28,6 +29,8 @@ from erasestream.topics.keys.endpoints import ATTEMPT_S, KeyEndpoints
 
 REFRESH_S = 5.0
 """Pause between attempts to fetch the next epoch's key while this epoch's is known."""
+MAX_EXPIRED = 4096
+"""Dead keys that are remembered, so that a backlog of old records is no load on the service."""
 
 
 def _now() -> datetime:
@@ -53,7 +56,8 @@ class KeyClient:
         self._lock = threading.Lock()
         self._sealing: dict[str, tuple[SealingKey, ...]] = {}
         self._refresh: dict[str, Deadline] = {}
-        self._opening: dict[KeyRequest, OpeningKey] = {}
+        self._of_epochs: dict[KeyRequest, EpochKey] = {}
+        self._expired: set[KeyRequest] = set()
 
     def sealing_key(self, purpose: str, *, timeout_s: float) -> SealingKey:
         """Return the public key to seal with now.
@@ -71,35 +75,51 @@ class KeyClient:
                 return keys[0]
         return keys[0]
 
+    def public_key(self, purpose: str, epoch: int, *, timeout_s: float) -> bytes | NoKey:
+        """Return the raw public key of an epoch, which may have ended, or why there is none.
+
+        Raises as `opening_key` does.
+        """
+        return self._of_epoch(KeyRequest(KeyHalf.PUBLIC, purpose, epoch), timeout_s)
+
     def opening_key(self, purpose: str, epoch: int, *, timeout_s: float) -> bytes | NoKey:
         """Return the raw private key of an epoch, or why there is none.
 
         Raises `Unavailable` (keys_unavailable) if the service has not answered at the deadline,
         and `NotAuthorized` if the catalog names another role for the purpose.
         """
-        request = KeyRequest(purpose, epoch)
-        with self._lock:
-            self._drop_dead()
-            if cached := self._opening.get(request):
-                return cached.private
-        deadline = Deadline(timeout_s, self._clock)
-        answer = self._endpoints.ask(request, deadline, OpeningKey.parse)
-        if isinstance(answer, NoKey):
-            return answer
-        with self._lock:
-            if answer.dies_s <= self._now().timestamp():
-                return NoKey.EXPIRED
-            self._opening[request] = answer
-        return answer.private
+        return self._of_epoch(KeyRequest(KeyHalf.PRIVATE, purpose, epoch), timeout_s)
 
     def drop_dead(self) -> None:
         """Drop every private key that has died.  Call it regularly where no key is asked for."""
         with self._lock:
             self._drop_dead()
 
+    def _of_epoch(self, request: KeyRequest, timeout_s: float) -> bytes | NoKey:
+        with self._lock:
+            self._drop_dead()
+            if request in self._expired:
+                return NoKey.EXPIRED
+            if cached := self._of_epochs.get(request):
+                return cached.key
+        answer = self._endpoints.ask(request, Deadline(timeout_s, self._clock), EpochKey.parse)
+        with self._lock:
+            if isinstance(answer, EpochKey) and answer.dies_s > self._now().timestamp():
+                self._of_epochs[request] = answer
+                return answer.key
+            if isinstance(answer, EpochKey) or answer is NoKey.EXPIRED:
+                self._remember_expired(request)
+                return NoKey.EXPIRED
+        return answer
+
+    def _remember_expired(self, request: KeyRequest) -> None:
+        if len(self._expired) >= MAX_EXPIRED:
+            self._expired.clear()
+        self._expired.add(request)
+
     def _drop_dead(self) -> None:
         now_s = self._now().timestamp()
-        self._opening = {r: key for r, key in self._opening.items() if key.dies_s > now_s}
+        self._of_epochs = {r: key for r, key in self._of_epochs.items() if key.dies_s > now_s}
 
     def _current(self, purpose: str) -> tuple[SealingKey, ...]:
         now_s = self._now().timestamp()
@@ -115,7 +135,9 @@ class KeyClient:
             return True
 
     def _fetch_sealing(self, purpose: str, deadline: Deadline) -> tuple[SealingKey, ...]:
-        answer = self._endpoints.ask(KeyRequest(purpose), deadline, SealingKeys.parse)
+        answer = self._endpoints.ask(
+            KeyRequest(KeyHalf.PUBLIC, purpose), deadline, SealingKeys.parse
+        )
         if isinstance(answer, NoKey):
             raise Refused(f"keys: there is no purpose {purpose}")
         with self._lock:

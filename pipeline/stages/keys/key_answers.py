@@ -4,7 +4,7 @@ Rules, all of them:
 
 * A public key goes to the roles that may seal for its purpose, a private key to the one that opens.
 * Time is this replica's own.  A private key is refused while its epoch is ahead by more than the
-  clock error, and expired once it is dead.
+  clock error, a public one until it is published; both are expired once the pair is dead.
 * What the vault cannot answer now is unavailable (503): the client asks again, or another replica.
 """
 
@@ -19,9 +19,10 @@ from erasestream.topics.catalog.epochs import EpochTimes
 from erasestream.topics.catalog.purposes import Purpose
 from erasestream.topics.keys.answers import (
     STATUS,
+    EpochKey,
+    KeyHalf,
     KeyRequest,
     NoKey,
-    OpeningKey,
     SealingKey,
     SealingKeys,
 )
@@ -58,12 +59,16 @@ class KeyAnswers:
             return _no(NoKey.UNKNOWN)
         try:
             if request.epoch is None:
-                return self._public(role, purpose)
+                return self._offered(role, purpose)
+            if request.half is KeyHalf.PUBLIC:
+                return self._public(role, purpose, request.epoch)
             return self._private(role, purpose, request.epoch)
+        except NotFound:
+            return _no(NoKey.UNKNOWN)
         except (Unavailable, SealBroken):
             return Answer(HTTPStatus.SERVICE_UNAVAILABLE)
 
-    def _public(self, role: str, purpose: Purpose) -> Answer:
+    def _offered(self, role: str, purpose: Purpose) -> Answer:
         if role not in purpose.sealers:
             return Answer(HTTPStatus.FORBIDDEN)
         now = self._now()
@@ -77,6 +82,17 @@ class KeyAnswers:
         )
         return Answer(HTTPStatus.OK, SealingKeys(keys=keys).model_dump_json())
 
+    def _public(self, role: str, purpose: Purpose, epoch: int) -> Answer:
+        if role not in purpose.sealers:
+            return Answer(HTTPStatus.FORBIDDEN)
+        now = self._now()
+        if epoch >= self._times.offered(now).stop:
+            return _no(NoKey.FUTURE)
+        if self._times.is_dead(epoch, now):
+            return _no(NoKey.EXPIRED)
+        public = self._vault.find_or_create(KeyName(purpose.name, epoch), now).public
+        return self._key(epoch, public)
+
     def _private(self, role: str, purpose: Purpose, epoch: int) -> Answer:
         if role != purpose.opener:
             return Answer(HTTPStatus.FORBIDDEN)
@@ -87,12 +103,11 @@ class KeyAnswers:
             return _no(NoKey.FUTURE)
         if self._times.is_dead(epoch, now):
             return _no(NoKey.EXPIRED)
-        try:
-            private = self._vault.find(KeyName(purpose.name, epoch), now).private
-        except NotFound:
-            return _no(NoKey.UNKNOWN)
-        dies_s = self._times.dies(epoch).timestamp()
-        key = OpeningKey(epoch=epoch, private=private, dies_s=dies_s)
+        private = self._vault.find(KeyName(purpose.name, epoch), now).private
+        return self._key(epoch, private)
+
+    def _key(self, epoch: int, raw: bytes) -> Answer:
+        key = EpochKey(epoch=epoch, key=raw, dies_s=self._times.dies(epoch).timestamp())
         return Answer(HTTPStatus.OK, key.model_dump_json())
 
 

@@ -106,10 +106,12 @@ class KeyHarness:
         self.masters_folder.mkdir(mode=0o700, exist_ok=True)
         return LocalEpochMasters(self.masters_folder)
 
-    def start(self, *, clock: SettableClock | None = None) -> Replica:
+    def start(
+        self, *, clock: SettableClock | None = None, lanes: tuple[Lane, ...] = LANES
+    ) -> Replica:
         """Start a replica; it has the harness's clock, or one of its own."""
         now = clock or self.clock
-        masters, table = self.masters(), purposes(LANES)
+        masters, table = self.masters(), purposes(lanes)
         vault = EpochVault(store=self.store(), masters=masters, times=TIMES)
         answers = KeyAnswers(vault=vault, times=TIMES, purposes=table, now=now)
         identity = Identity.load(self.identities, KEYS)

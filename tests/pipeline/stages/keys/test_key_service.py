@@ -1,6 +1,5 @@
 """The key service over mutual TLS: who gets which key, when, and what happens in outages."""
 
-import hashlib
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -13,13 +12,11 @@ import pytest
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
-from erasestream.schemas.errors import Code, NotAuthorized, Refused, Unavailable
-from erasestream.schemas.events.ledger import KeyState
+from erasestream.schemas.errors import NotAuthorized, Refused, Unavailable
 from erasestream.sinks.keys.epoch_vault import KeyName
 from erasestream.topics.catalog.purposes import purposes
 from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.tls import Identity
-from erasestream.topics.keys.answers import NoKey
 from erasestream.topics.keys.client import KeyClient
 from tests.pipeline.stages.keys.key_harness import (
     LANES,
@@ -46,69 +43,17 @@ def test_every_role_against_every_purpose(harness: KeyHarness) -> None:
             if may_seal:
                 sealing = client.sealing_key(purpose.name, timeout_s=WAIT_S)
                 assert (sealing.epoch, sealing.public) == (epoch, pair.public)
+                assert client.public_key(purpose.name, epoch, timeout_s=WAIT_S) == pair.public
             else:
                 with pytest.raises(NotAuthorized):
                     client.sealing_key(purpose.name, timeout_s=WAIT_S)
+                with pytest.raises(NotAuthorized):
+                    client.public_key(purpose.name, epoch, timeout_s=WAIT_S)
             if may_open:
                 assert client.opening_key(purpose.name, epoch, timeout_s=WAIT_S) == pair.private
             else:
                 with pytest.raises(NotAuthorized):
                     client.opening_key(purpose.name, epoch, timeout_s=WAIT_S)
-
-
-def test_dead_future_and_unknown_keys_are_answers(harness: KeyHarness) -> None:
-    harness.start().do_round()
-    client = harness.client("sink")
-    epoch = TIMES.number(harness.clock())
-
-    def ask(number: int) -> bytes | NoKey:
-        return client.opening_key("sink", number, timeout_s=WAIT_S)
-
-    assert ask(epoch - 24) is NoKey.EXPIRED
-    assert ask(0) is NoKey.EXPIRED
-    assert ask(epoch + 1) is NoKey.FUTURE
-    assert ask(10**18 - 1) is NoKey.FUTURE
-    assert ask(epoch - 1) is NoKey.UNKNOWN
-    assert client.opening_key("results.absent", epoch, timeout_s=WAIT_S) is NoKey.UNKNOWN
-    with pytest.raises(Refused, match="no purpose"):
-        client.sealing_key("results.absent", timeout_s=WAIT_S)
-
-
-def test_a_cached_key_is_dropped_when_it_dies(harness: KeyHarness) -> None:
-    """By the client's own clock, also while the service is unavailable."""
-    replica = harness.start()
-    replica.do_round()
-    client = harness.client("sink")
-    epoch = TIMES.number(harness.clock())
-    assert isinstance(client.opening_key("sink", epoch, timeout_s=WAIT_S), bytes)
-    replica.stage.close()
-    harness.replicas.clear()
-    harness.clock.at = TIMES.dies(epoch) - timedelta(seconds=1)
-    assert isinstance(client.opening_key("sink", epoch, timeout_s=0), bytes)
-    harness.clock.advance(seconds=1)
-    client.drop_dead()
-    assert not client._opening
-    with pytest.raises(Unavailable) as caught:
-        client.opening_key("sink", epoch, timeout_s=0)
-    assert caught.value.code is Code.KEYS_UNAVAILABLE
-
-
-def test_a_producer_goes_on_for_an_epoch_without_the_service(harness: KeyHarness) -> None:
-    """With the next epoch's key; then it is refused until the service is back."""
-    harness.start().do_round()
-    client = harness.client(PRODUCER)
-    epoch = TIMES.number(harness.clock())
-    first = client.sealing_key("inference", timeout_s=WAIT_S)
-    harness.replicas.pop().stage.close()
-    harness.clock.advance(hours=1)
-    second = client.sealing_key("inference", timeout_s=0)
-    assert [first.epoch, second.epoch] == [epoch, epoch + 1]
-    assert first.public != second.public
-    harness.clock.advance(hours=1)
-    with pytest.raises(Unavailable):
-        client.sealing_key("inference", timeout_s=0)
-    client = harness.client(PRODUCER, harness.start())
-    assert client.sealing_key("inference", timeout_s=WAIT_S).epoch == epoch + 2
 
 
 def test_another_replica_answers_for_one_that_is_gone(harness: KeyHarness) -> None:
@@ -175,43 +120,6 @@ def test_epoch_change_under_load(harness: KeyHarness) -> None:
 
     with ThreadPoolExecutor(40) as threads:
         assert len(set(threads.map(ask, range(200)))) == 1
-
-
-def test_death_of_a_key_from_vault_to_ledger(harness: KeyHarness) -> None:
-    """Deleted and reported once; unrecoverable once the master is gone, and not before."""
-    first, second = harness.start(), harness.start()
-    first.do_round()
-    epoch = TIMES.number(harness.clock())
-    name = KeyName("sink", epoch)
-    public = first.vault.find(name, harness.clock()).public
-    copy = harness.store().read(f"epochs/{name}", 1000)
-
-    def entries(state: KeyState) -> list[str]:
-        found = [*first.ledger, *second.ledger]
-        its = [e for e in found if (e.purpose, e.epoch, e.state) == (*name, state)]
-        return [entry.public_key_sha256 for entry in its]
-
-    harness.clock.at = TIMES.dies(epoch)
-    assert harness.client("sink").opening_key(*name, timeout_s=WAIT_S) is NoKey.EXPIRED
-    first.do_round()
-    second.do_round()
-    assert not harness.store().exists(f"epochs/{name}")
-    assert entries(KeyState.UNREACHABLE) == [hashlib.sha256(public).hexdigest()]
-    assert entries(KeyState.UNRECOVERABLE) == []
-    master = TIMES.master(epoch)
-    harness.clock.at = TIMES.dies((master + 1) * TIMES.epochs_of_master - 1)
-    second.do_round()
-    first.do_round()
-    assert master not in harness.masters().numbers()
-    assert entries(KeyState.UNRECOVERABLE) == [hashlib.sha256(public).hexdigest()]
-    assert entries(KeyState.UNREACHABLE) == [hashlib.sha256(public).hexdigest()]
-    harness.store().create(f"epochs/{name}", copy, "application/octet-stream")
-    names = {found.name for found in harness.store().list("")}
-    assert not [found for found in names if found.startswith(f"destroyed/{name}")]
-    # With any clock the copy opens nothing.
-    harness.clock.at = TIMES.begins(epoch)
-    with pytest.raises(Unavailable):
-        harness.client("sink").opening_key(*name, timeout_s=0)
 
 
 def test_a_broken_key_of_one_lane_concerns_this_lane_only(harness: KeyHarness) -> None:

@@ -1,0 +1,150 @@
+"""The keys of an epoch over time: asked for before, within and after it, and after their death."""
+
+import hashlib
+from datetime import timedelta
+
+import pytest
+
+from erasestream.schemas.errors import Code, Refused, Unavailable
+from erasestream.schemas.events.ledger import KeyState
+from erasestream.schemas.ids import Lane
+from erasestream.sinks.keys.epoch_vault import KeyName
+from erasestream.topics.keys.answers import NoKey
+from tests.pipeline.stages.keys.key_harness import LANES, TIMES, KeyHarness
+
+WAIT_S = 20.0
+PRODUCER = "shop.producer"
+
+
+def test_dead_future_and_unknown_keys_are_answers(harness: KeyHarness) -> None:
+    harness.start().do_round()
+    client = harness.client("sink")
+    epoch = TIMES.number(harness.clock())
+
+    def ask(number: int) -> bytes | NoKey:
+        return client.opening_key("sink", number, timeout_s=WAIT_S)
+
+    assert ask(epoch - 24) is NoKey.EXPIRED
+    assert ask(0) is NoKey.EXPIRED
+    assert ask(epoch + 1) is NoKey.FUTURE
+    assert ask(10**18 - 1) is NoKey.FUTURE
+    assert ask(epoch - 1) is NoKey.UNKNOWN
+    assert client.opening_key("results.absent", epoch, timeout_s=WAIT_S) is NoKey.UNKNOWN
+    with pytest.raises(Refused, match="no purpose"):
+        client.sealing_key("results.absent", timeout_s=WAIT_S)
+
+
+def test_a_public_key_is_given_out_until_its_pair_dies(harness: KeyHarness) -> None:
+    """A cut-out is sealed for the epoch of its upload, hours after that has ended."""
+    replica = harness.start()
+    replica.do_round()
+    epoch = TIMES.number(harness.clock())
+    public = replica.vault.find(KeyName("results.shop", epoch), harness.clock()).public
+
+    def ask(number: int) -> bytes | NoKey:
+        return worker.public_key("results.shop", number, timeout_s=WAIT_S)
+
+    harness.clock.at = TIMES.dies(epoch) - timedelta(seconds=1)
+    worker = harness.client("inference", harness.start())
+    now = TIMES.number(harness.clock())
+    assert ask(epoch) == public
+    assert ask(epoch - 1) is NoKey.EXPIRED
+    assert ask(now - 1) is NoKey.UNKNOWN
+    assert [isinstance(ask(now + ahead), bytes) for ahead in (0, 1)] == [True, True]
+    assert ask(now + 2) is NoKey.FUTURE
+    assert ask(10**18 - 1) is NoKey.FUTURE
+    harness.clock.advance(seconds=1)
+    assert ask(epoch) is NoKey.EXPIRED
+
+
+def test_a_dead_key_is_asked_for_once(harness: KeyHarness) -> None:
+    """A backlog of records under dead keys is no load on the service."""
+    harness.start().do_round()
+    client = harness.client("sink")
+    dead = TIMES.number(harness.clock()) - 24
+    assert client.opening_key("sink", dead, timeout_s=WAIT_S) is NoKey.EXPIRED
+    harness.replicas.pop().stage.close()
+    assert client.opening_key("sink", dead, timeout_s=0) is NoKey.EXPIRED
+
+
+def test_a_lane_added_within_an_epoch_has_its_keys(harness: KeyHarness) -> None:
+    """A replica that is started with the new settings creates them for this epoch, too."""
+    harness.start().do_round()
+    epoch = TIMES.number(harness.clock())
+    replica = harness.start(lanes=(*LANES, Lane("new")))
+    worker = harness.client("inference", replica)
+    assert isinstance(worker.public_key("results.new", epoch, timeout_s=WAIT_S), bytes)
+
+
+def test_a_cached_key_is_dropped_when_it_dies(harness: KeyHarness) -> None:
+    """By the client's own clock, also while the service is unavailable."""
+    replica = harness.start()
+    replica.do_round()
+    client = harness.client("sink")
+    epoch = TIMES.number(harness.clock())
+    assert isinstance(client.opening_key("sink", epoch, timeout_s=WAIT_S), bytes)
+    replica.stage.close()
+    harness.replicas.clear()
+    harness.clock.at = TIMES.dies(epoch) - timedelta(seconds=1)
+    assert isinstance(client.opening_key("sink", epoch, timeout_s=0), bytes)
+    harness.clock.advance(seconds=1)
+    client.drop_dead()
+    assert not client._of_epochs
+    with pytest.raises(Unavailable) as caught:
+        client.opening_key("sink", epoch, timeout_s=0)
+    assert caught.value.code is Code.KEYS_UNAVAILABLE
+
+
+def test_a_producer_goes_on_for_an_epoch_without_the_service(harness: KeyHarness) -> None:
+    """With the next epoch's key; then it is refused until the service is back."""
+    harness.start().do_round()
+    client = harness.client(PRODUCER)
+    epoch = TIMES.number(harness.clock())
+    first = client.sealing_key("inference", timeout_s=WAIT_S)
+    harness.replicas.pop().stage.close()
+    harness.clock.advance(hours=1)
+    second = client.sealing_key("inference", timeout_s=0)
+    assert [first.epoch, second.epoch] == [epoch, epoch + 1]
+    assert first.public != second.public
+    harness.clock.advance(hours=1)
+    with pytest.raises(Unavailable):
+        client.sealing_key("inference", timeout_s=0)
+    client = harness.client(PRODUCER, harness.start())
+    assert client.sealing_key("inference", timeout_s=WAIT_S).epoch == epoch + 2
+
+
+def test_death_of_a_key_from_vault_to_ledger(harness: KeyHarness) -> None:
+    """Deleted and reported once; unrecoverable once the master is gone, and not before."""
+    first, second = harness.start(), harness.start()
+    first.do_round()
+    epoch = TIMES.number(harness.clock())
+    name = KeyName("sink", epoch)
+    public = first.vault.find(name, harness.clock()).public
+    copy = harness.store().read(f"epochs/{name}", 1000)
+
+    def entries(state: KeyState) -> list[str]:
+        found = [*first.ledger, *second.ledger]
+        its = [e for e in found if (e.purpose, e.epoch, e.state) == (*name, state)]
+        return [entry.public_key_sha256 for entry in its]
+
+    harness.clock.at = TIMES.dies(epoch)
+    assert harness.client("sink").opening_key(*name, timeout_s=WAIT_S) is NoKey.EXPIRED
+    first.do_round()
+    second.do_round()
+    assert not harness.store().exists(f"epochs/{name}")
+    assert entries(KeyState.UNREACHABLE) == [hashlib.sha256(public).hexdigest()]
+    assert entries(KeyState.UNRECOVERABLE) == []
+    master = TIMES.master(epoch)
+    harness.clock.at = TIMES.dies((master + 1) * TIMES.epochs_of_master - 1)
+    second.do_round()
+    first.do_round()
+    assert master not in harness.masters().numbers()
+    assert entries(KeyState.UNRECOVERABLE) == [hashlib.sha256(public).hexdigest()]
+    assert entries(KeyState.UNREACHABLE) == [hashlib.sha256(public).hexdigest()]
+    harness.store().create(f"epochs/{name}", copy, "application/octet-stream")
+    names = {found.name for found in harness.store().list("")}
+    assert not [found for found in names if found.startswith(f"destroyed/{name}")]
+    # With any clock the copy opens nothing.
+    harness.clock.at = TIMES.begins(epoch)
+    with pytest.raises(Unavailable):
+        harness.client("sink").opening_key(*name, timeout_s=0)
