@@ -182,6 +182,11 @@ class EpochRecipient:
     epoch: Epoch
     key: X25519PublicKey
 
+    @classmethod
+    def of(cls, epoch: Epoch, raw: bytes) -> Self:
+        """Return the recipient with the raw public key."""
+        return cls(epoch, X25519PublicKey.from_public_bytes(raw))
+
     def encrypt(self, data_key: bytes, context: bytes) -> Block:
         """Return the epoch's block; the library draws the random bytes."""
         encrypted = HPKE_SUITE.encrypt(data_key, self.key, self.epoch.info(context))
@@ -194,6 +199,11 @@ class EpochOpener:
 
     epoch: Epoch
     key: X25519PrivateKey
+
+    @classmethod
+    def of(cls, epoch: Epoch, raw: bytes) -> Self:
+        """Return the opener with the raw private key."""
+        return cls(epoch, X25519PrivateKey.from_private_bytes(raw))
 
     @property
     def kind(self) -> int:

@@ -2,8 +2,8 @@
 //
 //     node decoder.mjs < vectors.json
 //
-// Takes the vectors, and prints a JSON array of what each opens to: `{"content_type", "plaintext"}`,
-// or null if it is refused.  Uses what Node has, and no package.
+// Takes the vectors, and prints what each opens to as JSON: `{"content_type", "plaintext"}`, of a
+// capsule `{"photo_key", "cutout_key"}`, or null if it is refused.  Uses what Node has, and no package.
 
 import crypto from "node:crypto";
 import fs from "node:fs";
@@ -155,16 +155,40 @@ function open(vector) {
   return { content_type: header.contentType, plaintext: plaintext.toString("hex") };
 }
 
-function openOrNull(vector) {
+// The capsule.
+
+function openCapsule(vector) {
+  const capsule = Buffer.from(vector.capsule, "hex");
+  const identity = Buffer.concat([Buffer.from([4]), ascii("sink"), number(vector.epoch, 8)]);
+  const head = Buffer.concat([ascii("ESC1"), identity]);
+  if (capsule.length !== 193 || !capsule.subarray(0, 17).equals(head)) refuse("capsule");
+  const digest = sha256(Buffer.from("erasestream/v2/upload" + vector.upload, "utf8"));
+  const info = Buffer.concat([ascii("erasestream/v2/capsule"), identity, digest]);
+  const key = Buffer.from(vector.epoch_key, "hex");
+  const content = hpkeOpen(key, capsule.subarray(17, 49), capsule.subarray(49), info);
+  const dataKeyOf = (name, at) => {
+    const expected = content.subarray(at + 32, at + 64);
+    if (!crypto.timingSafeEqual(sha256(Buffer.from(vector[name], "hex")), expected)) refuse(name);
+    return content.subarray(at, at + 32).toString("hex");
+  };
+  return { photo_key: dataKeyOf("photo", 0), cutout_key: dataKeyOf("cutout", 64) };
+}
+
+const openOrNull = (opening) => (vector) => {
   try {
-    return open(vector);
+    return opening(vector);
   } catch {
     return null;
   }
-}
+};
+const answersTo = ({ opens, fails }, opening) => ({
+  opens: opens.map(openOrNull(opening)),
+  fails: fails.map(openOrNull(opening)),
+});
 
 const document = JSON.parse(fs.readFileSync(0, "utf8"));
-const answers = { opens: document.opens.map(openOrNull), fails: document.fails.map(openOrNull) };
+const answers = answersTo(document, open);
+answers.capsules = answersTo(document.capsules, openCapsule);
 if (document.hpke !== undefined) {
   const values = ["private_key", "enc", "ciphertext", "info", "aad"];
   const bytes = values.map((name) => Buffer.from(document.hpke[name], "hex"));

@@ -13,6 +13,7 @@ from erasestream.schemas.sealing.recipients import HPKE_SUITE
 from tests.paths import ROOT
 
 VECTORS = json.loads((ROOT / "schemas/sealing/vectors/esv2.json").read_text())
+CAPSULES = json.loads((ROOT / "schemas/sealing/vectors/esc1.json").read_text())
 DECODER = Path(__file__).with_name("decoder.mjs")
 
 HPKE = {
@@ -35,7 +36,7 @@ def answers() -> dict[str, Any]:
     """Run the decoder."""
     done = subprocess.run(
         ["node", str(DECODER)],
-        input=json.dumps(VECTORS | {"hpke": HPKE}).encode(),
+        input=json.dumps(VECTORS | {"hpke": HPKE, "capsules": CAPSULES}).encode(),
         stdout=subprocess.PIPE,
         check=True,
         timeout=120,
@@ -50,12 +51,17 @@ def test_it_opens_what_opens(answers: dict[str, Any]) -> None:
         for each in VECTORS["opens"]
     ]
     assert answers["opens"] == expected
+    names = ("photo_key", "cutout_key")
+    capsules = [{name: each[name] for name in names} for each in CAPSULES["opens"]]
+    assert answers["capsules"]["opens"] == capsules
 
 
 def test_it_refuses_what_fails(answers: dict[str, Any]) -> None:
+    both = ((VECTORS, answers), (CAPSULES, answers["capsules"]))
     opened = [
         vector["why"]
-        for vector, answer in zip(VECTORS["fails"], answers["fails"], strict=True)
+        for vectors, each in both
+        for vector, answer in zip(vectors["fails"], each["fails"], strict=True)
         if answer is not None
     ]
     assert not opened
