@@ -28,10 +28,10 @@ STAGES = {
 }
 """The images, and the stages that each runs."""
 LACKS = {
-    "cli": ("onnxruntime", "PIL", "google_crc32c", "cryptography", "starlette", "pip"),
+    "cli": ("onnxruntime", "PIL", "google_crc32c", "starlette", "pip"),
     "sink": ("onnxruntime", "PIL", "faust", "starlette", "pip"),
-    "worker": ("onnx", "google_crc32c", "cryptography", "starlette", "pip"),
-    "model": ("google_crc32c", "cryptography", "starlette"),
+    "worker": ("onnx", "google_crc32c", "starlette", "pip"),
+    "model": ("google_crc32c", "starlette"),
     "local": ("onnxruntime", "PIL", "pip"),
 }
 """Modules that an image must not have."""

@@ -100,13 +100,14 @@ class Settings(BaseSettings):
 
     @property
     def cluster(self) -> Cluster:
-        """Return the brokers' addresses and the identities' folder."""
+        """Return the addresses of brokers and key service, and the identities' folder."""
         return Cluster(
             bootstrap_servers=self.kafka.bootstrap_servers,
             identities=self.kafka.identities,
             authentication=self.kafka.authentication,
             minimum_tls=self.kafka.minimum_tls,
             oauth_extensions=self.kafka.oauth_extensions,
+            key_endpoints=self.keys.endpoints if self.keys else (),
         )
 
     def catalog(self) -> Catalog:

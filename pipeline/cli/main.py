@@ -27,7 +27,6 @@ EXTRAS = {
     "onnxruntime": "worker",
     "PIL": "worker",
     "numpy": "worker",
-    "cryptography": "sink",
     "google": "sink",
     "google_crc32c": "sink",
     "requests": "sink",

@@ -14,10 +14,10 @@ PRODUCTION = ("cli", "sink", "worker", "model")
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 NEVER_IN: dict[str, set[str]] = {
-    "cli": {"onnxruntime", "pillow", "google-cloud-storage", "cryptography", "starlette"},
+    "cli": {"onnxruntime", "pillow", "google-cloud-storage", "starlette"},
     "sink": {"onnxruntime", "pillow", "faust-streaming", "starlette"},
-    "worker": {"onnx", "google-cloud-storage", "cryptography", "starlette"},
-    "model": {"google-cloud-storage", "cryptography", "starlette"},
+    "worker": {"onnx", "google-cloud-storage", "starlette"},
+    "model": {"google-cloud-storage", "starlette"},
     "local": {"onnxruntime", "pillow"},
 }
 """Packages that the processes of an image have no use for."""

@@ -30,10 +30,10 @@ _MAX_PORT = 65_535
 
 @dataclass(frozen=True, init=False)
 class Cluster:
-    """Addresses of the brokers, and the folder with the identities (`tls.py`, `sasl.py`).
+    """Addresses of the brokers and the key service, and the folder with the identities.
 
-    One string is one `host:port`, or several with commas between them.  Raises `Refused`
-    (misconfigured) for anything else, and asks no network.
+    For these see `tls.py` and `sasl.py`.  One string is one address, or several with commas between
+    them.  Raises `Refused` (misconfigured) for anything else, and asks no network.
     """
 
     bootstrap_servers: tuple[str, ...]
@@ -43,6 +43,8 @@ class Cluster:
     minimum_tls: MinimumTls
     oauth_extensions: Mapping[str, str]
     """Sent with a token, as some services demand."""
+    key_endpoints: tuple[str, ...]
+    """Replicas of the key service, `https://host:port`; without any, nothing is sealed."""
 
     def __init__(
         self,
@@ -52,21 +54,44 @@ class Cluster:
         authentication: Authentication = Authentication.CERTIFICATE,
         minimum_tls: MinimumTls = MinimumTls.TLS_1_3,
         oauth_extensions: Mapping[str, str] | None = None,
+        key_endpoints: str | Iterable[str] = (),
     ) -> None:
         object.__setattr__(self, "bootstrap_servers", _servers(bootstrap_servers))
         object.__setattr__(self, "identities", _folder(identities))
         object.__setattr__(self, "authentication", _one_of(Authentication, authentication))
         object.__setattr__(self, "minimum_tls", _one_of(MinimumTls, minimum_tls))
         object.__setattr__(self, "oauth_extensions", dict(oauth_extensions or {}))
+        object.__setattr__(self, "key_endpoints", _key_endpoints(key_endpoints))
 
 
-def _servers(given: str | Iterable[str]) -> tuple[str, ...]:
+def parse_key_endpoint(endpoint: str) -> tuple[str, int]:
+    """Return host and port.  Raises `Refused` unless it is `https://host:port`."""
+    match = _SERVER.fullmatch(endpoint.removeprefix("https://").removesuffix("/"))
+    if match and endpoint.startswith("https://") and 0 < (port := int(match[2])) <= _MAX_PORT:
+        return match[1].strip("[]"), port
+    raise Refused("key_endpoints: an endpoint has the form https://host:port")
+
+
+def _key_endpoints(given: str | Iterable[str]) -> tuple[str, ...]:
+    endpoints = _addresses(given)
+    if endpoints is None:
+        raise Refused("key_endpoints: one or more https://host:port, or none")
+    for each in endpoints:
+        parse_key_endpoint(each)
+    return endpoints
+
+
+def _addresses(given: str | Iterable[str]) -> tuple[str, ...] | None:
     if isinstance(given, str):
         given = given.split(",")
     try:
-        servers = tuple(server.strip() for server in given)
+        return tuple(address.strip() for address in given)
     except (AttributeError, TypeError):  # numbers, None, bytes
-        servers = ()
+        return None
+
+
+def _servers(given: str | Iterable[str]) -> tuple[str, ...]:
+    servers = _addresses(given) or ()
     ports = [match and int(match[2]) for match in map(_SERVER.fullmatch, servers)]
     if not ports or not all(port and port <= _MAX_PORT for port in ports):
         raise Refused("bootstrap_servers: one or more host:port, such as kafka-1.example:9093")

@@ -12,12 +12,12 @@ import ssl
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import Code, NotAuthorized, Refused, Unavailable
 from erasestream.topics.catalog.roles import KEYS
 from erasestream.topics.kafka.backoff import retry
+from erasestream.topics.kafka.connection import parse_key_endpoint
 from erasestream.topics.kafka.tls import Identity
 from erasestream.topics.keys.answers import STATUS, KeyRequest, NoKey
 
@@ -38,7 +38,7 @@ class KeyEndpoints:
         """Raise `Refused` if there is no endpoint, or one is not `https://host:port`."""
         if not endpoints:
             raise Refused("keys: there must be at least one endpoint")
-        self._endpoints = [_parse(endpoint) for endpoint in endpoints]
+        self._endpoints = [parse_key_endpoint(endpoint) for endpoint in endpoints]
         self._identity = identity
         self._attempt_s = attempt_s
         self._lock = threading.Lock()
@@ -118,13 +118,3 @@ def _check_subject(connection: http.client.HTTPSConnection) -> None:
         raise Unavailable("no TLS", Code.KEYS_UNAVAILABLE)
     if common_name(connection.sock.getpeercert()) != KEYS:
         raise Unavailable("the server is not the key service", Code.KEYS_UNAVAILABLE)
-
-
-def _parse(endpoint: str) -> _Endpoint:
-    try:
-        parts = urlsplit(endpoint)
-        if parts.scheme == "https" and parts.hostname and parts.port and parts.path in ("", "/"):
-            return parts.hostname, parts.port
-    except ValueError:
-        pass
-    raise Refused("keys: an endpoint has the form https://host:port")

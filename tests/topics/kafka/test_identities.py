@@ -24,7 +24,7 @@ from erasestream.topics.catalog.roles import ADMIN, LaneRole, Role, lane_role
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
-from erasestream.topics.kafka.connection import Cluster
+from erasestream.topics.kafka.connection import Cluster, parse_key_endpoint
 from erasestream.topics.kafka.tls import Identity
 from tests.paths import ROOT
 
@@ -230,3 +230,22 @@ def test_servers_that_cannot_be_are_refused(servers: object) -> None:
 def test_a_folder_that_cannot_be_is_refused(folder: object) -> None:
     error = _refused(bootstrap_servers=NO_SERVER, identities=folder)
     assert error.code is Code.MISCONFIGURED
+
+
+def test_endpoints_of_the_key_service_may_be_one_string() -> None:
+    def endpoints(given: str | tuple[str, ...]) -> tuple[str, ...]:
+        return Cluster(bootstrap_servers="a:1", identities=".", key_endpoints=given).key_endpoints
+
+    assert Cluster(bootstrap_servers="a:1", identities=".").key_endpoints == ()
+    assert endpoints("https://k:9443, https://[::1]:1/") == ("https://k:9443", "https://[::1]:1/")
+    assert endpoints(("https://k:9443",)) == endpoints("https://k:9443")
+    assert parse_key_endpoint("https://[::1]:1/") == ("::1", 1)
+
+
+@pytest.mark.parametrize(
+    "endpoints", ["", "k:1", "http://k:1", "https://k", "https://k:1/x", "https://k:0", None, 1]
+)
+def test_endpoints_that_cannot_be_are_refused(endpoints: object) -> None:
+    error = _refused(bootstrap_servers="a:1", identities=".", key_endpoints=endpoints)
+    assert error.code is Code.MISCONFIGURED
+    assert "https://host:port" in error.detail
