@@ -168,7 +168,9 @@ def _lane(name: Lane, lane: LaneSettings) -> LaneSpec:
         consume_bytes_per_s=lane.consume_bytes_per_s,
         request_percent=lane.request_percent,
     )
-    return LaneSpec(name=name, partitions=lane.partitions, times=times, quota=quota)
+    return LaneSpec(
+        name=name, partitions=lane.partitions, times=times, quota=quota, sealing=lane.sealing
+    )
 
 
 def load(path: Path | None = None) -> Settings:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, MAX_PIXELS, MAX_UPLOAD_BYTES
 from erasestream.topics.catalog.epochs import EpochTimes
+from erasestream.topics.catalog.lane_spec import Sealing
 from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S
 from erasestream.topics.kafka.sasl import Authentication
 from erasestream.topics.kafka.tls import MinimumTls
@@ -75,6 +76,8 @@ class LaneSettings(Section):
     """Most time of a broker's threads for each role; 100 is that of one thread."""
     model: str | None = None
     """Installed model of this lane, by name, or name and version; by default `inference.model`."""
+    sealing: Sealing = Sealing.ACCEPTED
+    """`required`, or `accepted`: uploads that are not sealed are taken as well."""
 
 
 class LifetimeSettings(Section):

@@ -23,6 +23,13 @@ class Code(StrEnum):
     PROCESSING_TIMEOUT = "processing_timeout"
     EXPIRED = "expired"
     MALFORMED_BATCH = "malformed_batch"
+    # A sealed image cannot be opened, or must be sealed and is not.
+    NOT_SEALED = "not_sealed"
+    UNKNOWN_EPOCH = "unknown_epoch"
+    FUTURE_EPOCH = "future_epoch"
+    WRONG_PURPOSE = "wrong_purpose"
+    WRONG_CONTEXT = "wrong_context"
+    SEAL_BROKEN = "seal_broken"
     # A dependency cannot be reached.
     BROKER_UNAVAILABLE = "broker_unavailable"
     BUCKET_UNAVAILABLE = "bucket_unavailable"
@@ -52,8 +59,7 @@ class Code(StrEnum):
     MISSING_FILE = "missing_file"
     UNREADABLE_FILE = "unreadable_file"
     REPEATED_KEY = "repeated_key"
-    # A sealed object cannot be opened, or does not exist.
-    SEAL_BROKEN = "seal_broken"
+    # An object is erased, or does not exist.
     ERASED = "erased"
     NOT_FOUND = "not_found"
     ALREADY_EXISTS = "already_exists"
@@ -77,6 +83,12 @@ FAILURE_CODES = (
     Code.PROCESSING_TIMEOUT,
     Code.EXPIRED,
     Code.MALFORMED_BATCH,
+    Code.NOT_SEALED,
+    Code.UNKNOWN_EPOCH,
+    Code.FUTURE_EPOCH,
+    Code.WRONG_PURPOSE,
+    Code.WRONG_CONTEXT,
+    Code.SEAL_BROKEN,
 )
 """Codes of failed results: everything that a customer can receive instead of a cut-out."""
 
@@ -100,6 +112,12 @@ SENTENCES: dict[Code, str] = {
     Code.PROCESSING_TIMEOUT: "Processing this image took too long; it was not kept.",
     Code.EXPIRED: "The upload waited longer than allowed and was not processed: send it again.",
     Code.MALFORMED_BATCH: "The producer's Kafka client sent a malformed record batch: replace it.",
+    Code.NOT_SEALED: "This lane takes sealed images only: seal the image before sending it.",
+    Code.UNKNOWN_EPOCH: "The image is sealed for an epoch without keys: ask the key service again.",
+    Code.FUTURE_EPOCH: "The image is sealed for an epoch that has not begun: check your clock.",
+    Code.WRONG_PURPOSE: "The image is not sealed for inference, which has to open it.",
+    Code.WRONG_CONTEXT: "The image is sealed for another upload, or as another part of one.",
+    Code.SEAL_BROKEN: "The sealed value cannot be opened: it is another one, or was changed.",
     Code.BROKER_UNAVAILABLE: "The Kafka brokers cannot be reached: check network and brokers.",
     Code.BUCKET_UNAVAILABLE: "The bucket cannot be reached: check network and endpoint.",
     Code.KEYRING_UNAVAILABLE: "The keyring cannot be read: check its path and permissions.",
@@ -131,7 +149,6 @@ SENTENCES: dict[Code, str] = {
     Code.REPEATED_KEY: (
         "An earlier row has this idempotency key for another image: give each image its own key."
     ),
-    Code.SEAL_BROKEN: "The object cannot be opened: it is another one, or was changed.",
     Code.ERASED: "The consent under which this object was kept is revoked: it is erased.",
     Code.NOT_FOUND: "There is no such object.",
     Code.ALREADY_EXISTS: "An object with this name already exists.",

@@ -35,6 +35,7 @@ from erasestream.schemas.events.ledger import (
     KeyDestroyed,
     Repair,
 )
+from erasestream.schemas.sealing.content_type import SEALED_OVERHEAD_BYTES, is_sealed
 
 E = TypeVar("E", bound=Event)
 
@@ -75,9 +76,13 @@ class Wire(NamedTuple):
     value: bytes
 
 
-def max_value_bytes(event: type[Event]) -> int:
-    """Return the largest value of a record of this event, in bytes."""
-    return MAX_VALUE_BYTES.get(event, MAX_JSON_BYTES)
+def max_value_bytes(event: type[Event], content_type: str = "") -> int:
+    """Return the largest value of a record of this event, in bytes: of an image that is not sealed.
+
+    With the content type of sealed images, that of one of these.
+    """
+    largest = MAX_VALUE_BYTES.get(event, MAX_JSON_BYTES)
+    return largest + SEALED_OVERHEAD_BYTES if is_sealed(content_type) else largest
 
 
 def to_wire(event: Event, *, source: str) -> Wire:
@@ -94,7 +99,7 @@ def to_wire(event: Event, *, source: str) -> Wire:
         ("content-type", content_type.encode()),
     ]
     value = _value(event)
-    if len(value) > max_value_bytes(type(event)):
+    if len(value) > max_value_bytes(type(event), content_type):
         raise InvalidEvent(_at_most(type(event)), code=_oversize(type(event)))
     return Wire(headers, value)
 
@@ -192,7 +197,8 @@ def one_from_wire(events: tuple[type[E], ...], headers: Headers | None, value: b
     if members.get("ce_specversion") != "1.0":
         raise InvalidEvent("ce_specversion", code=Code.UNSUPPORTED_VERSION)
     value = value or b""
-    if len(value) > max_value_bytes(event):
+    content_type = members.get("content_type", "")
+    if len(value) > max_value_bytes(event, content_type):
         raise InvalidEvent(_at_most(event), code=_oversize(event))
     if event.body is None:
         members["data"] = value

@@ -18,6 +18,7 @@ from erasestream.schemas.events.base import CONTENT_TYPE_TEXT_PATTERN, Event
 from erasestream.schemas.events.images import Upload
 from erasestream.schemas.ids import INVALID_ACCOUNT
 from erasestream.schemas.options import CutoutOptions
+from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -41,7 +42,7 @@ def _record(event: type[Event]) -> Schema:
         "properties": {"headers": _headers(event, members), "value": _value(event, members)},
         "required": ["headers", "value"],
         **({"$defs": members["$defs"]} if "$defs" in members and event.body is not None else {}),
-        "x-max-value-bytes": max_value_bytes(event),
+        "x-max-value-bytes": _max_value_bytes(event),
         "x-max-header-bytes": MAX_HEADER_BYTES,
     }
 
@@ -95,9 +96,9 @@ def _definition_name(member: Schema) -> str:
 def _value(event: type[Event], members: Schema) -> Schema:
     if event.body is None:
         return {
-            "description": "The image's own bytes, one character per byte.",
+            "description": "The image's own bytes, or its envelope; one character per byte.",
             "type": "string",
-            "maxLength": max_value_bytes(event),
+            "maxLength": _max_value_bytes(event),
             "contentEncoding": "binary",
             "contentMediaType": "image/*",
         }
@@ -107,3 +108,7 @@ def _value(event: type[Event], members: Schema) -> Schema:
         "required": sorted(event.body),
         "additionalProperties": True,
     }
+
+
+def _max_value_bytes(event: type[Event]) -> int:
+    return max_value_bytes(event, SEALED_CONTENT_TYPE if event.body is None else "")

@@ -1,9 +1,11 @@
-"""The content type that tells that an event's image is sealed.  Imports no cryptography.
+"""The content type of an event whose image is sealed, and its size.  Imports no cryptography.
 
 The image's own content type is then in the envelope, which authenticates it.
 """
 
 SEALED_CONTENT_TYPE = "application/vnd.erasestream.sealed"
+SEALED_OVERHEAD_BYTES = 1024
+"""Most that sealing adds to an image."""
 
 
 def is_sealed(content_type: str) -> bool:

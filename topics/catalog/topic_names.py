@@ -3,6 +3,7 @@
 from erasestream.schemas.codec.cloudevents import MAX_HEADER_BYTES
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, MAX_UPLOAD_BYTES
 from erasestream.schemas.ids import Lane
+from erasestream.schemas.sealing.content_type import SEALED_OVERHEAD_BYTES
 
 RETAINED = "retained"
 LEDGER = "ledger"
@@ -10,8 +11,8 @@ LEDGER = "ledger"
 INSTALLATION = "installation"
 """The administrator's mark of the installation: development or production."""
 
-RECORD_OVERHEAD_BYTES = MAX_HEADER_BYTES + 1024
-"""Size of headers, key and framing of a record batch with one record, besides its value."""
+RECORD_OVERHEAD_BYTES = MAX_HEADER_BYTES + SEALED_OVERHEAD_BYTES + 1024
+"""Size of headers, key, seal and framing of a record batch with one record, besides its image."""
 MAX_UPLOAD_RECORD_BYTES = MAX_UPLOAD_BYTES + RECORD_OVERHEAD_BYTES
 """Largest record in `uploads.L`."""
 MAX_RECORD_BYTES = MAX_CUTOUT_BYTES + RECORD_OVERHEAD_BYTES

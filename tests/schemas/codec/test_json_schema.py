@@ -10,6 +10,7 @@ from erasestream.schemas.codec.json_schema import json_schemas
 from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.events.base import Event
 from erasestream.schemas.options import CutoutOptions, OutputFormat
+from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
 from tests.paths import ROOT
 from tests.schemas.samples import SAMPLES
 
@@ -65,7 +66,7 @@ def test_messages_that_fit_their_schema_are_decoded(sample: Event, wrong: str) -
 def test_images_have_the_size_limit_of_the_code(event: type[Event]) -> None:
     value = SCHEMAS[event.type]["properties"]["value"]
     assert value["contentMediaType"] == "image/*"
-    assert value["maxLength"] == max_value_bytes(event)
+    assert value["maxLength"] == max_value_bytes(event, SEALED_CONTENT_TYPE)
 
 
 def test_the_options_schema_accepts_what_the_model_accepts() -> None:

@@ -268,6 +268,12 @@ def test_failure_codes_are_exactly_these() -> None:
         "processing_timeout",
         "expired",
         "malformed_batch",
+        "not_sealed",
+        "unknown_epoch",
+        "future_epoch",
+        "wrong_purpose",
+        "wrong_context",
+        "seal_broken",
     ]
 
 
