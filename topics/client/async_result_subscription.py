@@ -4,9 +4,7 @@ Delivery and errors are those of `ResultSubscription`.
 """
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
@@ -15,6 +13,7 @@ from typing import Self
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import ClientClosed, Refused, Unavailable
 from erasestream.schemas.ids import Lane
+from erasestream.topics.client.connecting import connect_in_thread
 from erasestream.topics.client.delivery import Delivery
 from erasestream.topics.client.result_reader import ReceivingLimits, ResultReader
 from erasestream.topics.client.result_subscription import SLICE_S, ResultSubscription, tell_lost
@@ -50,7 +49,6 @@ class AsyncResultSubscription(SubscriptionControls):
         limits: ReceivingLimits | None = None,
     ) -> None:
         self._connect = partial(ResultSubscription, cluster, lane, group=group, limits=limits)
-        self._name = f"{lane}.consumer"
         self._opened: ResultSubscription | None = None
         self._news = asyncio.Event()
         self._is_closed = False
@@ -60,12 +58,7 @@ class AsyncResultSubscription(SubscriptionControls):
     async def open(self) -> Self:
         """Connect.  Raises as the constructor of `ResultSubscription`, and `Refused` (closed)."""
         self._check_unopened()
-        connecting = _call_in_thread(self._connect, self._name)
-        try:
-            opened = await asyncio.wrap_future(connecting)
-        except BaseException:
-            connecting.add_done_callback(_release)
-            raise
+        opened = await connect_in_thread(self._connect, release=ResultSubscription.begin_close)
         try:
             self._check_unopened()
         except Refused:  # while it was connecting
@@ -164,26 +157,3 @@ async def _wait(news: asyncio.Event, deadline: Deadline) -> None:
 def _set(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
     with suppress(RuntimeError):  # the loop is closed, and no task waits
         loop.call_soon_threadsafe(news.set)
-
-
-def _call_in_thread(
-    connect: Callable[[], ResultSubscription], name: str
-) -> Future[ResultSubscription]:
-    """Connect in a thread that does not keep the program from ending."""
-    connecting: Future[ResultSubscription] = Future()
-
-    def run() -> None:
-        if connecting.set_running_or_notify_cancel():  # from here on it cannot be cancelled
-            try:
-                connecting.set_result(connect())
-            except BaseException as error:  # noqa: BLE001 (raised by `open`)
-                connecting.set_exception(error)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return connecting
-
-
-def _release(connecting: Future[ResultSubscription]) -> None:
-    """Leave the group with a subscription that connected after its task was cancelled."""
-    if not connecting.cancelled() and connecting.exception() is None:
-        connecting.result().begin_close()

@@ -28,6 +28,7 @@ from typing import Self
 from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.errors import ClientClosed, ErasestreamError
 from erasestream.schemas.ids import Lane
+from erasestream.topics.client.connecting import connect_in_thread
 from erasestream.topics.client.image_source import ImageSource, read_image
 from erasestream.topics.client.sent_upload import Receipt
 from erasestream.topics.client.upload_builder import Options, UploadFactory
@@ -192,11 +193,11 @@ class AsyncUploadProducer:
         self._check_open()
         if self._opened is not None:
             return self
-        opened = await asyncio.to_thread(self._connect)
+        opened = await connect_in_thread(self._connect, release=UploadSender.begin_close)
         try:
             self._check_open()
         except ClientClosed:
-            await asyncio.to_thread(opened.close, 0.0)
+            opened.begin_close()
             raise
         self._opened = opened
         return self

@@ -192,6 +192,11 @@ class UploadSender:
         if (failure := self._unseen.take()) is not None:
             raise failure
 
+    def begin_close(self) -> None:
+        """Begin to disconnect, without waiting, while no upload waits."""
+        self._closed = True
+        self._clients.begin_close()
+
     def _delivered(
         self,
         sent: SentUpload,

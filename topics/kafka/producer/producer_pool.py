@@ -83,6 +83,10 @@ class ProducerPool:
         with self._clients.use() as client:
             client.produce(topic, wire, delivered)
 
+    def begin_close(self) -> None:
+        """Let the clients close once no record waits.  Never blocks."""
+        self._clients.close()
+
     def close(self, timeout_s: float = 0.0, *, wait: Callable[[float], None] = time.sleep) -> None:
         """Wait for acknowledgements, give up the rest, close the clients and end their threads.
 
@@ -90,7 +94,7 @@ class ProducerPool:
         A signal handler may call it that has interrupted `produce`; the thread then ends after
         the handler.  `wait` must not block the callbacks for outcomes.
         """
-        self._clients.close()
+        self.begin_close()
         deadline = Deadline(timeout_s, time.monotonic)
         while self._is_waiting() and not deadline.has_passed:
             wait(_CLOSE_POLL_S)
