@@ -13,6 +13,7 @@ from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.encryption.picture_store import PictureStore
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
+from erasestream.sinks.images.capsule_keys import CapsuleKeys
 from erasestream.sinks.images.image_writer import EncryptionSink
 from erasestream.sinks.images.object_names import NAME_KEY_BYTES
 from erasestream.sinks.keys.key_vault import KeyVault
@@ -34,6 +35,8 @@ from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.group_offsets import GroupOffsets
 from erasestream.topics.kafka.records import Partition
+from erasestream.topics.kafka.tls import Identity
+from erasestream.topics.keys.client import KeyClient
 
 
 @contextmanager
@@ -71,6 +74,7 @@ def encryption_stage(
             store=images,
             vault=keys,
             name_key=read_secret(storage.name_key, size=NAME_KEY_BYTES),
+            capsules=_capsule_keys(settings),
         )
         stage = EncryptionStage(
             queue=queue,
@@ -81,6 +85,16 @@ def encryption_stage(
             stopping=stopping,
         )
         yield opened.enter_context(closing(stage))
+
+
+def _capsule_keys(settings: Settings) -> CapsuleKeys | None:
+    """Return the keys of sealed pictures; None without a key service."""
+    cluster = settings.cluster
+    if not cluster.key_endpoints:
+        return None
+    identity = Identity.load(cluster.identities, SINK)
+    client = KeyClient(endpoints=cluster.key_endpoints, identity=identity)
+    return CapsuleKeys(client, times=settings.epochs())
 
 
 def _check(connection: Connection, catalog: Catalog, *, answer_timeout_s: float) -> None:

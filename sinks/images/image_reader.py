@@ -16,11 +16,14 @@ from erasestream.schemas.clocks import Clock
 from erasestream.schemas.errors import NotFound, SealBroken
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import GrantId, UploadId
+from erasestream.schemas.image_formats import sniff_content_type
 from erasestream.schemas.sealing.envelope import MAX_SEALED_BYTES, Opened, open_sealed
 from erasestream.schemas.sealing.recipients import GrantRecipient
 from erasestream.sinks.buckets.object_store import ObjectReader
 from erasestream.sinks.images.object_names import StoredName
 from erasestream.sinks.keys.key_vault import CACHE_LIMIT_S, KeyVaultReader
+
+UNKNOWN_TYPE = "application/octet-stream"
 
 
 class RetainedObject(NamedTuple):
@@ -61,6 +64,7 @@ class RetainedReader:
     def open(self, name: str) -> Opened:
         """Return content type and bytes of a picture.
 
+        The type is that of the bytes: an uploader wrote the one in the envelope.
         Raises `Erased` if its grant is erased, `NotFound` if object or key does not exist,
         `SealBroken` if the object is not the picture that its name denotes.
         """
@@ -75,7 +79,9 @@ class RetainedReader:
         for key in self._vault.keys(expected.grant):
             grant = GrantRecipient(expected.grant, key, name)
             try:
-                return open_sealed(sealed, upload_id=None, part=part, opener=grant)
+                opened = open_sealed(sealed, upload_id=None, part=part, opener=grant)
             except SealBroken:
                 continue  # the other key of a raced creation: the block opens under one of them
+            kind = sniff_content_type(opened.plaintext) or UNKNOWN_TYPE
+            return Opened(kind, opened.plaintext)
         raise SealBroken

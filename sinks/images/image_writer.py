@@ -1,17 +1,22 @@
 """Encryption sink: stores each retained picture as one sealed object.
 
-    check consent (the stage) -> key of the grant -> seal -> create -> check the marker -> commit
+    check consent (the stage) -> key of the grant -> seal, or replace the recipients -> create
+    -> check the marker -> commit
 
-Nothing is written before it is sealed.  A redelivered record is sealed again and its name
-already exists: that is success, and needs no right to read.
+A picture that arrives sealed is never opened: the grant replaces its recipients, and its body stays
+as it is (`capsule_keys.py` has its data key).  Any other is sealed before it is written.  A
+redelivered record is sealed again and its name already exists: that is success, and needs no right
+to read.
 """
 
-from erasestream.schemas.errors import AlreadyExists, ErasestreamError
+from erasestream.schemas.errors import AlreadyExists, ErasestreamError, SealBroken
 from erasestream.schemas.events.images import Retained
 from erasestream.schemas.ids import GrantId
-from erasestream.schemas.sealing.envelope import Context, seal
+from erasestream.schemas.sealing.content_type import is_sealed
+from erasestream.schemas.sealing.envelope import Context, replace_recipients, seal
 from erasestream.schemas.sealing.recipients import GrantRecipient
 from erasestream.sinks.buckets.object_store import ObjectStore
+from erasestream.sinks.images.capsule_keys import CapsuleKeys, PictureBroken
 from erasestream.sinks.images.object_names import ObjectNamer, StoredName
 from erasestream.sinks.keys.key_vault import KeyVault
 
@@ -22,36 +27,48 @@ OCTETS = "application/octet-stream"
 class EncryptionSink:
     """Stores retained pictures.  Thread-safe if its store and its vault are."""
 
-    def __init__(self, *, store: ObjectStore, vault: KeyVault, name_key: bytes) -> None:
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        vault: KeyVault,
+        name_key: bytes,
+        capsules: CapsuleKeys | None = None,
+    ) -> None:
         """Create the sink.
 
-        `name_key`: the 32 secret bytes that names derive from; never change them.
+        `name_key`: the 32 secret bytes that names derive from; never change them.  `capsules`: None
+        only where no lane seals.
         """
         self._store = store
         self._vault = vault
         self._namer = ObjectNamer(name_key)
+        self._capsules = capsules
 
     def can_seal(self) -> bool:
-        """Return whether the master key can be read, as of now."""
+        """Return whether the master key can be read, and the key service answers, as of now."""
         try:
             self._vault.check_keyring()
         except ErasestreamError:
             return False
-        return True
+        return self._capsules is None or self._capsules.is_available()
+
+    def drop_dead_keys(self) -> None:
+        """Drop the keys of epochs that have died."""
+        if self._capsules is not None:
+            self._capsules.drop_dead()
 
     def store(self, event: Retained) -> StoredName:
         """Seal the picture under its grant's key and create its object.  Idempotent.
 
         The caller has checked that the grant is in force, and calls `assert_not_erased`
-        before it commits.  Raises `Erased` if the grant is erased: drop the record.
+        before it commits.  Raises `Erased` if the grant is erased, `KeyDead` if the key of the
+        picture's hour is: drop the record.  Raises `PictureBroken` for a sealed picture that
+        its capsule does not open.
         """
         name = self._namer.name(event)
         key = self._vault.key(event.grant)
-        sealed = seal(
-            event.data,
-            context=Context.of(event.id, event.part, event.content_type),
-            recipients=[GrantRecipient(event.grant, key, str(name))],
-        )
+        sealed = self._sealed(event, GrantRecipient(event.grant, key, str(name)))
         # The put must begin within the cache limit, however long sealing took (a stopped process).
         self._vault.key(event.grant)
         try:
@@ -59,6 +76,23 @@ class EncryptionSink:
         except AlreadyExists:
             return name
         return name
+
+    def _sealed(self, event: Retained, grant: GrantRecipient) -> bytes:
+        if not is_sealed(event.content_type):
+            context = Context.of(event.id, event.part, event.content_type)
+            return seal(event.data, context=context, recipients=[grant])
+        if self._capsules is None:
+            raise PictureBroken
+        try:
+            return replace_recipients(
+                event.data,
+                upload_id=event.id,
+                part=event.part,
+                data_key=self._capsules.data_key(event),
+                recipients=[grant],
+            )
+        except SealBroken:
+            raise PictureBroken from None
 
     def assert_not_erased(self, grant: GrantId) -> None:
         """Read the erasure marker now; for each grant of a batch before its commit.

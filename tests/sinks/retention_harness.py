@@ -8,6 +8,7 @@ from erasestream.schemas.events.images import Part, Retained
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
 from erasestream.sinks.buckets.access_policy import Role
 from erasestream.sinks.buckets.gcs import GcsObjectStore
+from erasestream.sinks.images.capsule_keys import CapsuleKeys
 from erasestream.sinks.images.image_reader import RetainedReader
 from erasestream.sinks.images.image_writer import EncryptionSink
 from erasestream.sinks.images.object_names import ObjectNamer
@@ -41,12 +42,16 @@ class RetentionHarness(NamedTuple):
         return KeyVault(store=store, keyring=self.keyring, clock=self.clock)
 
     def sink(
-        self, vault: KeyVault | None = None, store: GcsObjectStore | None = None
+        self,
+        vault: KeyVault | None = None,
+        store: GcsObjectStore | None = None,
+        capsules: CapsuleKeys | None = None,
     ) -> EncryptionSink:
         return EncryptionSink(
             store=store or self.stack.store("images", Role.SINK),
             vault=vault or self.vault(),
             name_key=NAME_KEY,
+            capsules=capsules,
         )
 
     def reader(self, images: GcsObjectStore | None = None) -> RetainedReader:
@@ -62,7 +67,7 @@ class RetentionHarness(NamedTuple):
         return store
 
 
-def picture(grant: GrantId, data: bytes = b"\x89PNG pixels", **changes: Any) -> Retained:
+def picture(grant: GrantId, data: bytes = b"\x89PNG\r\n\x1a\n pixels", **changes: Any) -> Retained:
     values: dict[str, Any] = {
         "id": UploadId("018f3c4e-0000-7000-8000-000000000001"),
         "time": NOW,

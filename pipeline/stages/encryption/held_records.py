@@ -57,6 +57,10 @@ class HeldRecords:
         """Yield the records that wait, those that were read first at the beginning."""
         yield from list(self._waiting.values())
 
+    def leave(self, at: Partition, offset: int) -> None:
+        """Hold a record that this process tries no more."""
+        self._waiting.pop((at, offset), None)
+
     def done(self, at: Partition, offset: int) -> None:
         """Hold a record no longer: it is stored or dropped."""
         self._waiting.pop((at, offset), None)

@@ -8,8 +8,8 @@ Rules, in this order, for each batch:
 2. Store pictures whose grants are in force, and drop the others (`picture_store.py`).
 3. Commit up to the first record that is not done.
 
-A record that cannot be read holds up no other: its partition is committed up to it, so that the
-next process, which may be a newer version, reads it again.
+A record that cannot be read, or whose capsule does not open it, holds up no other: its partition is
+committed up to it, so that the next process, which may be a newer version, reads it again.
 """
 
 import threading
@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 from erasestream.pipeline.runtime.quarantine import QuarantinedPartition, QuarantineRegistry
 from erasestream.pipeline.stages.encryption.held_records import HeldRecords, WaitingRecord
 from erasestream.pipeline.stages.encryption.lane_freshness import LaneFreshness
-from erasestream.pipeline.stages.encryption.picture_store import MAX_PARALLEL, PictureStore
+from erasestream.pipeline.stages.encryption.picture_store import MAX_PARALLEL, Outcome, PictureStore
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.codec.cloudevents import from_wire
 from erasestream.schemas.errors import InvalidInput, Unavailable
@@ -82,6 +82,7 @@ class EncryptionStage:
 
     def run_once(self, timeout_s: float = 0.2) -> None:
         """Store one batch.  Raises `Unavailable` only if the stage is to stop."""
+        self._store.drop_dead_keys()
         pictures = [picture for record in self._read(timeout_s) if (picture := self._parse(record))]
         pictures += self._ready_again()
         if pictures:
@@ -89,7 +90,7 @@ class EncryptionStage:
         self._queue.commit_below(self._held.to_commit())
 
     def is_ready(self) -> bool:
-        """Return whether the group has answered, and the master key can be read."""
+        """Return whether the group has answered, and master key and key service are available."""
         return self._queue.has_joined and self._store.can_seal()
 
     def quarantined(self) -> list[QuarantinedPartition]:
@@ -125,8 +126,7 @@ class EncryptionStage:
         try:
             return _Picture(at, offset, from_wire(Retained, record.headers, record.value))
         except InvalidInput:
-            broken = PartitionBroken(at, Defect.UNDECIDABLE_RECORD, offset=offset)
-            self._quarantine.quarantined(broken)
+            self._quarantine_at(at, offset)
             return None
 
     def _ready_again(self) -> list[_Picture]:
@@ -161,9 +161,17 @@ class EncryptionStage:
             if event.lane not in fresh:
                 routed = _routed([event])[event.lane]
                 self._held.wait(WaitingRecord(at, offset, event.lane, routed))
-        self._store.store([each.event for each in ready])
-        for at, offset, _ in ready:
-            self._held.done(at, offset)
+        outcomes = self._store.store([each.event for each in ready])
+        for (at, offset, _), outcome in zip(ready, outcomes, strict=True):
+            if outcome is Outcome.UNREADABLE:
+                self._quarantine_at(at, offset)
+            else:
+                self._held.done(at, offset)
+
+    def _quarantine_at(self, at: Partition, offset: int) -> None:
+        self._held.leave(at, offset)
+        broken = PartitionBroken(at, Defect.UNDECIDABLE_RECORD, offset=offset)
+        self._quarantine.quarantined(broken)
 
 
 def _routed(events: Iterable[Retained]) -> dict[Lane, Mark]:

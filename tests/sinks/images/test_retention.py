@@ -27,7 +27,7 @@ from tests.sinks.retention_harness import NAME_KEY, RetentionHarness, listed, pi
 def test_the_reader_opens_what_the_sink_stored(harness: RetentionHarness, grant: GrantId) -> None:
     """With the reader's rights and no name key."""
     sink = harness.sink()
-    original, cutout = picture(grant), picture(grant, b"cut", part=Part.CUTOUT)
+    original, cutout = picture(grant), picture(grant, b"\x89PNG\r\n\x1a\n", part=Part.CUTOUT)
     names = {str(sink.store(event)): event for event in (original, cutout)}
     assert sorted(listed(harness, original)) == sorted(names)
     for name, event in names.items():

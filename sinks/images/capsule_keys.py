@@ -1,0 +1,94 @@
+"""Keys of the capsules of sealed pictures: which epoch's, and what it means that there is none.
+
+Rules, all of them:
+
+* A capsule names its epoch, which is not authenticated: nothing follows from it but a question to
+  the key service.
+* While the service does not answer, or its clock is a little behind, the key is unavailable: retry.
+* A dead key is `KeyDead`: nothing opens the picture any more.
+* Every other answer, and every capsule that does not open, is `SealBroken`, which the sink reports
+  as `PictureBroken`: it concerns this picture alone.
+"""
+
+from datetime import UTC, datetime
+from typing import ClassVar, Protocol
+
+from erasestream.schemas.clocks import WallClock
+from erasestream.schemas.errors import Code, ErasestreamError, SealBroken, Unavailable
+from erasestream.schemas.events.images import Retained
+from erasestream.schemas.sealing.capsule import epoch_of, open_capsule
+from erasestream.schemas.sealing.recipients import Epoch, EpochOpener
+from erasestream.topics.catalog.epochs import EpochTimes
+from erasestream.topics.catalog.purposes import KEPT
+from erasestream.topics.keys.answers import NoKey
+
+KEY_TIMEOUT_S = 2.0
+"""Longest wait for one answer; the stage retries."""
+
+
+class KeyDead(ErasestreamError):
+    """The key of the picture's hour is destroyed: drop the picture, nothing opens it any more."""
+
+    default: ClassVar[Code] = Code.EXPIRED
+
+
+class PictureBroken(SealBroken):
+    """A sealed picture and its capsule do not belong together; another picture may well open."""
+
+
+class KeySource(Protocol):
+    """Private keys of epochs (`KeyClient`)."""
+
+    def opening_key(self, purpose: str, epoch: int, *, timeout_s: float) -> bytes | NoKey:
+        """Return the raw private key, or why there is none.  Raises `Unavailable`."""
+
+    def drop_dead(self) -> None:
+        """Drop every private key that has died."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class CapsuleKeys:
+    """Opens capsules.  Thread-safe if its source is."""
+
+    def __init__(self, source: KeySource, *, times: EpochTimes, now: WallClock = _now) -> None:
+        self._source = source
+        self._times = times
+        self._now = now
+
+    def is_available(self) -> bool:
+        """Return whether the service answers now; an answer that it has given is kept."""
+        try:
+            self._source.opening_key(KEPT, self._times.number(self._now()), timeout_s=0)
+        except Unavailable:
+            return False
+        return True
+
+    def drop_dead(self) -> None:
+        """Drop every key that has died."""
+        self._source.drop_dead()
+
+    def data_key(self, event: Retained) -> bytes:
+        """Return the data key of a sealed picture.
+
+        Raises `Unavailable`, `KeyDead`, or `SealBroken` if the capsule is not this picture's.
+        """
+        if event.capsule is None:
+            raise SealBroken
+        epoch = epoch_of(event.capsule)
+        key = self._source.opening_key(epoch.purpose, epoch.number, timeout_s=KEY_TIMEOUT_S)
+        if isinstance(key, NoKey):
+            raise self._refusal(key, epoch)
+        capsule = open_capsule(event.capsule, event.id, EpochOpener.of(epoch, key))
+        return capsule.data_key_of(event.part, event.data)
+
+    def _refusal(self, answer: NoKey, epoch: Epoch) -> ErasestreamError:
+        if answer is NoKey.EXPIRED:
+            return KeyDead()
+        # The worker has compared the epoch with the upload's time: only clocks can differ.
+        ahead_s = epoch.number * self._times.length_s - self._now().timestamp()
+        if answer is NoKey.FUTURE and ahead_s <= 2 * self._times.clock_error_s:
+            return Unavailable("an epoch begins soon", Code.KEYS_UNAVAILABLE)
+        return SealBroken()

@@ -1,0 +1,98 @@
+"""An encryption stage on a real broker, with an outdated consent view."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
+from erasestream.pipeline.stages.encryption.picture_store import PictureStore
+from erasestream.pipeline.stages.encryption.stage import EncryptionStage
+from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.ids import GrantId, Lane
+from erasestream.topics.catalog.roles import ROUTER, SINK
+from erasestream.topics.catalog.topic_names import RETAINED
+from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
+from erasestream.topics.kafka.consumer.work_queue import WorkQueue
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
+from erasestream.topics.kafka.records import Partition
+from tests.kafka_fixture import KafkaFixture
+from tests.pipeline.stages.encryption.sink_harness import (
+    OutdatedView,
+    RecordingSink,
+    Retain,
+    delete_retained,
+    picture,
+)
+
+
+@pytest.fixture
+def sink() -> RecordingSink:
+    return RecordingSink()
+
+
+@pytest.fixture
+def other_lane(kafka: KafkaFixture) -> Lane:
+    return kafka.open_lane()
+
+
+@pytest.fixture
+def view(kafka: KafkaFixture, lane: Lane, other_lane: Lane) -> Iterator[OutdatedView]:
+    """Open an outdated view of two lanes."""
+    view = OutdatedView(
+        connection=kafka.connection(SINK),
+        catalog=kafka.catalog(),
+        lanes=(lane, other_lane),
+        report=lambda *_: None,
+    )
+    yield view
+    view.close()
+
+
+@pytest.fixture
+def stopping() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def store(view: OutdatedView, sink: RecordingSink, stopping: threading.Event) -> PictureStore:
+    return PictureStore(view=view, sink=sink, stopping=stopping)
+
+
+@pytest.fixture
+def stage(
+    kafka: KafkaFixture,
+    lane: Lane,
+    view: OutdatedView,
+    store: PictureStore,
+    stopping: threading.Event,
+) -> Iterator[EncryptionStage]:
+    """Open the stage with an outdated view, on an empty topic `retained`."""
+    delete_retained(kafka)
+    connection = kafka.connection(SINK)
+    queue = WorkQueue(connection=connection, topics=[RETAINED], instance=lane)
+    originals = RecordFetcher(connection=connection)
+    stage = EncryptionStage(
+        queue=queue,
+        records=originals,
+        view=view,
+        store=store,
+        quarantine=QuarantineRegistry(),
+        stopping=stopping,
+    )
+    yield stage
+    stage.close()
+    originals.close()
+    queue.close()
+
+
+@pytest.fixture
+def retain(kafka: KafkaFixture) -> Retain:
+    """Return a function that writes a picture for the sink, as the router does."""
+    writes = AcknowledgedWriter(connection=kafka.connection(ROUTER), timeout_s=20)
+
+    def write(lane: Lane, grant: GrantId, mark: str) -> None:
+        wire = to_wire(picture(lane, grant, mark), source="/router")
+        writes.write(Partition(RETAINED, 0), b"key", wire)
+
+    return write
