@@ -16,6 +16,8 @@ UploadId = NewType("UploadId", str)
 GrantId = NewType("GrantId", str)
 
 LANE_PATTERN = r"^[a-z][a-z0-9-]{0,31}$"
+LANE_RULE = "a lane's name begins with a letter, and has 1 to 32 of a-z, 0-9 and -"
+"""For a person."""
 ACCOUNT_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 UUID_PATTERN = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
@@ -29,6 +31,11 @@ GrantIdField = Annotated[GrantId, StringConstraints(pattern=UUID_PATTERN)]
 
 INVALID_ACCOUNT = AccountId("_invalid")
 """Reserved account of the failed results of uploads without a usable account."""
+
+
+def is_lane(text: object) -> TypeGuard[Lane]:
+    """Return whether this is text with the form of a lane's name."""
+    return isinstance(text, str) and re.fullmatch(LANE_PATTERN, text) is not None
 
 
 def is_account(text: object) -> TypeGuard[AccountId]:

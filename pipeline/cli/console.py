@@ -11,6 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from erasestream.schemas.ids import LANE_RULE, is_lane
+
 console = Console()
 """Standard output, for the command's result."""
 
@@ -49,7 +51,25 @@ def seconds(value: float) -> float:
     return value
 
 
-LaneOption = Annotated[str, typer.Option("--lane", "-l", help="The lane of the upstream service.")]
+def lane_name(value: str) -> str:
+    """Return the value of an option that names a lane.  Raises `BadParameter` for others."""
+    if not is_lane(value):
+        raise typer.BadParameter(LANE_RULE)
+    return value
+
+
+def host_and_port(value: str) -> tuple[str, int]:
+    """Return both parts of an address.  Raises `BadParameter` for what is none."""
+    host, _, port = value.rpartition(":")
+    if not host or not re.fullmatch("[0-9]{1,5}", port):
+        raise typer.BadParameter("an address has the form host:port")
+    return host, int(port)
+
+
+LaneOption = Annotated[
+    str,
+    typer.Option("--lane", "-l", callback=lane_name, help="The lane of the upstream service."),
+]
 AccountArgument = Annotated[str, typer.Argument(help="The account's opaque id.")]
 CacheOption = Annotated[
     Path,

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erasestream.pipeline.cli.console import CACHE, CacheOption, print_line
+from erasestream.pipeline.cli.console import (
+    CACHE,
+    CacheOption,
+    host_and_port,
+    lane_name,
+    print_line,
+)
 from erasestream.pipeline.settings import SETTINGS_VARIABLE, LaneSettings, LifetimeSettings
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import provision
@@ -110,16 +116,17 @@ def files(
     from erasestream.pipeline.devstack.certificate_authority import LOCAL_HOSTS
     from erasestream.pipeline.devstack.stack_files import StackFiles
 
-    names = [Lane(name) for name in lane]
-    host, _, port = bucket.rpartition(":")
+    names = [Lane(lane_name(name)) for name in lane]
+    broker_host, _ = host_and_port(bootstrap)
+    host, port = host_and_port(bucket)
     stack_files = StackFiles(directory)
     stack_files.create_identities(
         names,
-        broker_hosts=tuple(dict.fromkeys((*LOCAL_HOSTS, bootstrap.rpartition(":")[0]))),
+        broker_hosts=tuple(dict.fromkeys((*LOCAL_HOSTS, broker_host))),
         bucket_hosts=(host,),
     )
     stack_files.create_secrets()
-    stack_files.write_bucket_settings(host="0.0.0.0", port=int(port))  # noqa: S104 (TLS and tokens guard it)
+    stack_files.write_bucket_settings(host="0.0.0.0", port=port)  # noqa: S104 (TLS and tokens guard it)
     stack_files.write_settings(
         bootstrap=(bootstrap,),
         endpoint=f"https://{bucket}",

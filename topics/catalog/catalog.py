@@ -8,13 +8,12 @@ Each lane has topics of its own, which no other lane can read or write; the shar
 and `ledger`, are for the stages, operators and the administrator.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.events.installation import Environment
-from erasestream.schemas.ids import LANE_PATTERN, Lane
+from erasestream.schemas.ids import Lane, is_lane
 from erasestream.topics.catalog import compression, retention_budget
 from erasestream.topics.catalog.image_sizes import ImageSizes
 from erasestream.topics.catalog.lane_spec import LaneSpec
@@ -153,7 +152,7 @@ class Catalog:
 def _check_lanes(lanes: tuple[LaneSpec, ...]) -> None:
     names = [spec.name for spec in lanes]
     for name in names:
-        if not re.fullmatch(LANE_PATTERN, name) or Role(name) in STAGE_ROLES:
+        if not is_lane(name) or Role(name) in STAGE_ROLES:
             raise Refused(f"a lane cannot be named {name!r}")
     if len(set(names)) != len(names) or not names:
         raise Refused("there must be at least one lane, and names must be unique")

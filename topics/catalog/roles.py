@@ -3,11 +3,11 @@
 A role is the common name of a certificate; its rights are derived from the catalog (`acl.py`).
 """
 
-import re
 from enum import StrEnum
 from typing import NewType
 
-from erasestream.schemas.ids import LANE_PATTERN, Lane
+from erasestream.schemas.errors import Refused
+from erasestream.schemas.ids import LANE_RULE, Lane, is_lane
 
 Role = NewType("Role", str)
 
@@ -36,10 +36,14 @@ class LaneRole(StrEnum):
 def is_role_name(name: str) -> bool:
     """Return whether this is the name of a stage's role, or of a role of any lane."""
     lane, _, role = name.rpartition(".")
-    of_lane = re.fullmatch(LANE_PATTERN, lane) is not None and role in set(LaneRole)
-    return of_lane or name in STAGE_ROLES
+    return (is_lane(lane) and role in set(LaneRole)) or name in STAGE_ROLES
 
 
 def lane_role(lane: Lane, role: LaneRole) -> Role:
-    """Return the full role of this lane's services, as in their certificates."""
+    """Return the full role of this lane's services, as in their certificates.
+
+    Raises `Refused` (misconfigured) if this cannot be the name of a lane.
+    """
+    if not is_lane(lane):
+        raise Refused(LANE_RULE)
     return Role(f"{lane}.{role}")

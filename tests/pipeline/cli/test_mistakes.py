@@ -20,8 +20,13 @@ identities = "identities"
 """
 UPLOAD = "upload --lane shop photo.png --account a"
 ROWS = "upload --lane shop --manifest"
-FILES = "dev files new --models m"
+FILES = "dev files --directory new --models m"
 WRONG_USE = [
+    "upload --lane Bad_Lane photo.png --account a",
+    "upload --lane ../lane photo.png --account a",
+    "results --lane Shop!",
+    "repair --lane Shop!",
+    "consent show a --lane Bad_Lane",
     f"{UPLOAD} --format gif",
     f"{UPLOAD} --format jpg --quality 0",
     f"{UPLOAD} --quality 90",
@@ -57,12 +62,9 @@ WRONG_SETUP = [
     f"{ROWS} folder",
     f"{ROWS} rows.csv --checkpoint folder",
     f"{ROWS} rows.csv --checkpoint file/checkpoint",
-    "upload --lane Bad_Lane photo.png --account a",
-    "upload --lane ../lane photo.png --account a",
     "results --lane nowhere",
     "results --lane shop --group a/b",
     "consent grant a --lane nowhere",
-    "consent show a --lane Bad_Lane",
     "repair --lane nowhere",
     "provision --plan",
     "model install nowhere.onnx",

@@ -11,7 +11,10 @@ from erasestream.pipeline.devstack.kafka.broker import free_ports
 from erasestream.schemas.errors import Code, Refused, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.topic_names import MAX_UPLOAD_RECORD_BYTES, uploads_of
+from erasestream.topics.client.async_result_subscription import AsyncResultSubscription
+from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import (
+    AsyncUploadProducer,
     SendingLimits,
     UploadProducer,
 )
@@ -92,3 +95,22 @@ def test_unavailable_brokers_fail_the_constructor(kafka: KafkaFixture, lane: Lan
 def test_a_queue_too_small_for_one_upload_is_refused() -> None:
     with pytest.raises(Refused, match=str(MAX_UPLOAD_RECORD_BYTES)):
         SendingLimits(max_queued_bytes=MAX_UPLOAD_RECORD_BYTES - 1)
+
+
+@pytest.mark.parametrize("name", ["Shop!", "", "router/x", "shop\n"])
+async def test_a_bad_lane_name_is_named(tmp_path: Path, name: str) -> None:
+    """By each client, before it looks for a certificate."""
+    cluster, lane = Cluster(bootstrap_servers="127.0.0.1:9", identities=tmp_path), Lane(name)
+    for refused in (
+        lambda: UploadProducer(cluster, lane),
+        lambda: ResultSubscription(cluster, lane, group="g"),
+    ):
+        with pytest.raises(Refused, match="a lane's name") as caught:
+            refused()
+        assert caught.value.code is Code.MISCONFIGURED
+    for client in (
+        AsyncUploadProducer(cluster, lane),
+        AsyncResultSubscription(cluster, lane, group="g"),
+    ):
+        with pytest.raises(Refused, match="a lane's name"):
+            await client.open()
