@@ -77,9 +77,13 @@ class ReplaceableClient(Generic[C]):
             client = self._current
             if client is None:
                 raise ClientClosed
-            client.users += 1
             self._borrowers.append(thread)
-            return client
+            client.users += 1
+            if not client.is_closed:
+                return client
+        # A signal handler closed it between the last lines.
+        self._take_back(client, thread)
+        raise ClientClosed
 
     def _take_back(self, client: _Client[C], thread: int) -> None:
         with self._lock:

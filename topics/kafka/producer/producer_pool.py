@@ -118,11 +118,13 @@ def _retire(clients: "list[_Client]") -> None:
 class _Record:
     """A queued record: the callback for its outcome, and the time at which it is given up."""
 
-    __slots__ = ("_delivered", "deadline", "is_done")
+    __slots__ = ("_delivered", "deadline", "is_done", "is_queued")
 
     def __init__(self, delivered: Delivered, deadline: Deadline) -> None:
         self._delivered = delivered
         self.deadline = deadline
+        self.is_queued = False
+        """Whether librdkafka certainly has it; see `_Client.waiting`."""
         self.is_done = False
 
     def answered(self, error: KafkaError | None, message: Message) -> None:
@@ -163,19 +165,25 @@ class _Client:
 
     @property
     def waiting(self) -> int:
-        """Number of records whose outcome is not passed on."""
-        return sum(not record.is_done for record in list(self._records))
+        """Number of records whose outcome is not passed on.
+
+        A record that librdkafka may not have yet, because a signal handler interrupts `produce` and
+        asks, counts only while librdkafka has any.
+        """
+        waiting = [record for record in list(self._records) if not record.is_done]
+        return sum(record.is_queued or len(self._producer) > 0 for record in waiting)
 
     def produce(self, topic: str, wire: Wire, delivered: Delivered) -> None:
         """Queue a record.  Raises what the library raises."""
         if self._gives_up:
             raise ClientClosed  # a signal handler closed us after the client was lent
         record = _Record(delivered, Deadline(self._delivery_s, time.monotonic))
-        self._records.append(record)
         try:
+            self._records.append(record)
             self._producer.produce(
                 topic, wire.value, headers=list(wire.headers), on_delivery=record.answered
             )
+            record.is_queued = True
         except BaseException as exception:
             record.is_done = True  # it gets no answer
             if isinstance(exception, KafkaException) and is_fatal(kafka_error(exception)):
