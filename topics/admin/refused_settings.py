@@ -4,11 +4,16 @@ Managed services fix some.  Those that the sum of the lifetimes consists of must
 short as declared, or the promise is exceeded; every other one is left as it is and reported.
 """
 
-from erasestream.schemas.errors import PromiseExceeded
+import time
+
+from erasestream.schemas.clocks import Deadline
+from erasestream.schemas.errors import MissingTopic, PromiseExceeded, Unavailable
 from erasestream.topics.admin.provisioning_plan import SetConfig
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.backoff import retry
 from erasestream.topics.kafka.topic_admin import (
+    Setting,
     SettingRefused,
     TopicDeclaration,
     create_without_refused,
@@ -38,7 +43,9 @@ def create_as_far_as_editable(
 
 
 def _kept(admin: Admin, catalog: Catalog, topic: str, name: str) -> SetConfig:
-    (settings,) = topic_settings(admin, [topic])
+    settings = retry(
+        lambda: _settings(admin, topic), deadline=Deadline(admin.timeout_s, time.monotonic)
+    )
     actual = settings[name].value if name in settings else None
     declared = catalog.config(catalog[topic])[name]
     if catalog[topic].lifetime and not _keeps_the_promise(name, actual, declared):
@@ -46,6 +53,14 @@ def _kept(admin: Admin, catalog: Catalog, topic: str, name: str) -> SetConfig:
             f"{topic}: the cluster keeps {name} at {actual}, and it must be {declared}"
         )
     return SetConfig(topic, name, actual, declared)
+
+
+def _settings(admin: Admin, topic: str) -> dict[str, Setting]:
+    """Return them.  Raises `Unavailable` while the broker does not know a new topic yet."""
+    try:
+        return topic_settings(admin, [topic])[0]
+    except MissingTopic as error:
+        raise Unavailable(error.detail) from error
 
 
 def _keeps_the_promise(name: str, actual: str | None, declared: str) -> bool:
