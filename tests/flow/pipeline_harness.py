@@ -22,6 +22,7 @@ from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.records import Record
 from tests.flow.pictures import photo
+from tests.flow.result_opener import ResultOpener
 from tests.flow.stack_harness import BULK, PARTITIONS, SHOP, STAGES, StackHarness
 from tests.flow.topic_reader import COMMITTED, UNCOMMITTED, TopicReader, ids_in, results_of
 from tests.flow.waiting import eventually
@@ -39,6 +40,7 @@ class PipelineHarness(StackHarness):
         super().__init__(directory, **quota)
         self._producers: dict[Lane, UploadProducer] = {}
         self._results: dict[Lane, TopicReader] = {}
+        self._openers: dict[Lane, ResultOpener] = {}
         self._writers: dict[Lane, ConsentWriter] = {}
         self._retained: TopicReader | None = None
         self._bucket: GcsObjectStore | None = None
@@ -69,8 +71,14 @@ class PipelineHarness(StackHarness):
         return self._results_of(lane).read()
 
     def result_events(self, lane: Lane = SHOP) -> list[Cutout | Failure]:
-        """Return every result in the lane's ephemeral topic, duplicates included."""
+        """Return every result in the lane's ephemeral topic as written, duplicates included."""
         return self._results_of(lane).read_events()
+
+    def opened(self, event: Cutout | Failure, lane: Lane = SHOP) -> Cutout | Failure:
+        """Return a result as its customer gets it: not sealed."""
+        if lane not in self._openers:
+            self._openers[lane] = ResultOpener(self.stack.cluster, lane)
+        return self._openers[lane].open(event)
 
     def _results_of(self, lane: Lane) -> TopicReader:
         if lane not in self._results:
@@ -90,7 +98,7 @@ class PipelineHarness(StackHarness):
         """Wait for the result of an upload; fail if there are two."""
         found = eventually("the result", lambda: results_of(self.results(lane), upload))
         (event,) = found
-        return event
+        return self.opened(event, lane)
 
     def cutout(self, upload: UploadId, lane: Lane = SHOP) -> Cutout:
         """Wait for the result of an upload; fail unless it is a cut-out."""

@@ -9,6 +9,7 @@ import pytest
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import UploadId
+from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.client.upload_producer import Receipt
 from erasestream.topics.consent.writer import RecordedDecision
 from tests.flow.byte_search import files_containing, sample_slices
@@ -57,11 +58,17 @@ def test_not_opted_in_leaves_nothing(flow: PipelineHarness) -> None:
     ]
     names = [b"never-asked", *(upload.encode() for upload in ids)]
     assert files_containing(flow.bucket_data, [*needles, *names]) == []
-    # The search works: it finds these bytes in the broker's topics, which keep them for hours.
-    logs = files_containing(flow.stack.broker.data, needles, "*.log")
-    assert {path.parent.name.partition(".")[0] for path in logs} == {
-        "uploads", "cutouts", "ephemeral",
-    }  # fmt: skip
+    # The search works: it finds the values of the topics, which keep them for hours.
+    topics = (uploads_of(SHOP), cutouts_of(SHOP), ephemeral_of(SHOP))
+    values = [
+        record.value
+        for topic in topics
+        for record in flow.records(topic)
+        if UploadId(dict(record.headers)["ce_id"].decode()) in ids
+    ]
+    pieces = [piece for value in values for piece in sample_slices(value)]
+    logs = files_containing(flow.stack.broker.data, pieces, "*.log")
+    assert {path.parent.name.rpartition("-")[0] for path in logs} == {*topics}
 
 
 def test_opted_in_is_retained_encrypted(flow: PipelineHarness) -> None:
