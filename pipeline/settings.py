@@ -133,6 +133,7 @@ class Settings(BaseSettings):
                 replication=self.kafka.replication, min_insync=self.kafka.min_insync
             ),
             consent_partitions=self.kafka.consent_partitions,
+            history_partitions=self.kafka.history_partitions,
             retained_partitions=self.kafka.retained_partitions,
             environment=self.environment,
             sizes=ImageSizes(

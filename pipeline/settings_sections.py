@@ -46,7 +46,12 @@ class KafkaSettings(Section):
     replication: PositiveInt = 3
     min_insync: PositiveInt = 2
     consent_partitions: PositiveInt = 32
-    """Partitions of each lane's decisions and history, and of `ledger`; never changeable."""
+    """Partitions of each lane's decisions, which stages load in parallel; never changeable."""
+    history_partitions: PositiveInt = 8
+    """Partitions of each lane's ledger and erasures, and of `ledger`; never changeable.
+
+    An account's history is read from one of them.
+    """
     retained_partitions: PositiveInt = 12
     """Partitions of the images for the sink: no more sinks than these have work; can grow."""
 
@@ -56,8 +61,8 @@ class KafkaSettings(Section):
         """Say what replaces a setting that there was before the first release."""
         if isinstance(values, Mapping) and "shared_partitions" in values:
             raise ValueError(
-                "shared_partitions is now consent_partitions, which must keep its number (4 if it "
-                "was not set), and retained_partitions"
+                "shared_partitions is now consent_partitions and history_partitions, which must "
+                "keep its number (4 if it was not set), and retained_partitions"
             )
         return values
 

@@ -27,7 +27,7 @@ from tests.kafka_administration import COORDINATOR_S, AdministeredBroker
 from tests.paths import CACHE
 
 PARTITIONS = 2
-SHARED = {"consent_partitions": 4, "retained_partitions": 4}
+SHARED = {"consent_partitions": 4, "history_partitions": 4, "retained_partitions": 4}
 """Settings of the catalog's other topics: few partitions, as the broker has many lanes."""
 COMPRESSION = "compression.type"
 SPARE_LANES = 12

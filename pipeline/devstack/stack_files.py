@@ -124,6 +124,7 @@ class StackFiles:
                 "replication": durability.replication,
                 "min_insync": durability.min_insync,
                 "consent_partitions": FEW_PARTITIONS,
+                "history_partitions": FEW_PARTITIONS,
                 "retained_partitions": FEW_PARTITIONS,
             },
             "lifetimes": lifetimes.model_dump(mode="json", exclude_defaults=True),

@@ -51,7 +51,9 @@ def test_defaults_are_the_safe_ones(tmp_path: Path) -> None:
     settings = load(file(tmp_path))
     assert settings.environment is Environment.PRODUCTION
     assert (settings.kafka.replication, settings.kafka.min_insync) == (3, 2)
-    assert (settings.kafka.consent_partitions, settings.kafka.retained_partitions) == (32, 12)
+    assert settings.kafka.consent_partitions == 32
+    assert settings.kafka.history_partitions == 8
+    assert settings.kafka.retained_partitions == 12
     assert settings.lifetimes.promise == timedelta(hours=24)
     assert settings.storage is None
     assert settings.inference is None
@@ -61,7 +63,8 @@ def test_defaults_are_the_safe_ones(tmp_path: Path) -> None:
 def test_a_replaced_setting_names_its_replacements(tmp_path: Path) -> None:
     replaced = MINIMAL.replace("[kafka]", "[kafka]\nshared_partitions = 4")
     refused = refusal(file(tmp_path, replaced))
-    assert "consent_partitions, which must keep its number" in refused.sentence
+    kept = "consent_partitions and history_partitions, which must keep its number"
+    assert kept in refused.sentence
     assert "retained_partitions" in refused.sentence
 
 

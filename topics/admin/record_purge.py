@@ -12,7 +12,7 @@ A partition that does not have a committed offset, or whose leader does not answ
 next round; all others are purged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.errors import InvariantBroken
@@ -66,14 +66,7 @@ class RecordPurger:
         self._queries = OffsetQueries(self._admin)
         self._groups = GroupOffsets(connection)
         self._uploads = [uploads_of(lane) for lane in catalog.lane_names]
-        self._cutouts = [
-            Partition(cutouts_of(spec.name), number)
-            for spec in catalog.lanes
-            for number in range(spec.partitions)
-        ]
-        self._retained = [
-            Partition(RETAINED, number) for number in range(catalog[RETAINED].partitions)
-        ]
+        self._cutouts = [cutouts_of(lane) for lane in catalog.lane_names]
         self._deleted: dict[Partition, int] = {}
 
     def close(self) -> None:
@@ -85,9 +78,10 @@ class RecordPurger:
 
         Raises `Refused`, and `Unavailable` once all reachable partitions are purged.
         """
+        counts = self._admin.partition_counts()  # now: partitions are added while this runs
         found = purgeable_offsets(
-            routed=self._groups.committed(ROUTER, self._cutouts),
-            stored=self._groups.committed(SINK, self._retained),
+            routed=self._groups.committed(ROUTER, _partitions(counts, self._cutouts)),
+            stored=self._groups.committed(SINK, _partitions(counts, [RETAINED])),
             topic_ids=self._queries.topic_ids(self._uploads),
         )
         # The memory of earlier deletions only saves requests.
@@ -106,3 +100,7 @@ class RecordPurger:
         for each in broken.values():
             self._listener.quarantined(each)
         self._broken = set(broken)
+
+
+def _partitions(counts: Mapping[str, int], topics: Iterable[str]) -> list[Partition]:
+    return [Partition(topic, number) for topic in topics for number in range(counts.get(topic, 0))]

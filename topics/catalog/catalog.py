@@ -22,7 +22,7 @@ from erasestream.topics.catalog.quotas import ACCOUNT_SHARE
 from erasestream.topics.catalog.retention_budget import Policy
 from erasestream.topics.catalog.roles import OPERATOR, STAGE_ROLES, LaneRole, Role, lane_role
 from erasestream.topics.catalog.topic import Topic
-from erasestream.topics.catalog.topic_table import topics_of
+from erasestream.topics.catalog.topic_table import PartitionCounts, topics_of
 
 __all__ = ["Catalog", "Durability", "LaneSpec"]
 
@@ -55,6 +55,7 @@ class Catalog:
         policy: Policy | None = None,
         durability: Durability | None = None,
         consent_partitions: int = 4,
+        history_partitions: int = 4,
         retained_partitions: int = 4,
         environment: Environment = Environment.PRODUCTION,
         principals: Principals | None = None,
@@ -64,19 +65,19 @@ class Catalog:
 
         Raises `Refused` for an invalid lane, lifetime or principal.
 
-        `consent_partitions`, of each topic whose records are placed by account and of `ledger`,
-        never change; `retained_partitions` can grow.  The settings have larger defaults.
+        `consent_partitions`, of each lane's decisions, and `history_partitions`, of each lane's
+        ledger and erasures and of `ledger`, never change; `retained_partitions` can grow.  The
+        settings have larger defaults.
         In a development stack, which has no owners, operators may write grants.
         """
         policy = policy or Policy()
         _check_lanes(lanes)
         operators = (OPERATOR,) if environment is Environment.DEVELOPMENT else ()
         sizes = sizes or ImageSizes()
+        counts = PartitionCounts(consent_partitions, history_partitions, retained_partitions)
         topics = tuple(
             replace(topic, max_image_bytes=sizes.largest_in(topic.events))
-            for topic in topics_of(
-                lanes, policy, consent_partitions, retained_partitions, operators
-            )
+            for topic in topics_of(lanes, policy, counts, operators)
         )
         for topic in topics:
             if topic.lifetime:

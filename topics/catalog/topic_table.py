@@ -1,6 +1,7 @@
 """The rows of the catalog: every topic, with its events, writers and readers."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from erasestream.schemas.events.consent import ConsentDecision
 from erasestream.schemas.events.images import Cutout, Failure, Retained, Upload
@@ -45,23 +46,32 @@ from erasestream.topics.catalog.topic_names import (
 )
 
 
+class PartitionCounts(NamedTuple):
+    """Partitions of the topics that are not sized for each lane."""
+
+    consent: int
+    """Of each lane's decisions: never changeable."""
+    history: int
+    """Of each lane's ledger and erasures, and of `ledger`: never changeable."""
+    retained: int
+
+
 def topics_of(
     lanes: tuple[LaneSpec, ...],
     policy: Policy,
-    placed: int,
-    retained: int,
+    counts: PartitionCounts,
     granting: tuple[Role, ...],
 ) -> Iterator[Topic]:
     """Yield all topics; `granting`: the operators that may grant."""
     for spec in lanes:
         yield from _image_topics(spec, policy)
-        yield _consent_topic(spec.name, policy, placed, granting)
-        yield from _history_topics(spec.name, placed, granting)
+        yield _consent_topic(spec.name, policy, counts.consent, granting)
+        yield from _history_topics(spec.name, counts.history, granting)
     yield Topic(
         name=RETAINED,
         events=(Retained,),
         key=Key.UPLOAD_ID,
-        partitions=retained,
+        partitions=counts.retained,
         writers=(ROUTER,),
         readers=(SINK,),
         purgers=(PURGER,),
@@ -71,7 +81,7 @@ def topics_of(
         name=LEDGER,
         events=(Finding, Repair, KeyDestroyed),
         key=Key.LANE,
-        partitions=placed,
+        partitions=counts.history,
         writers=(ROUTER, ERASER, ADMIN, KEYS),
         readers=(OPERATOR, AUDITOR),
     )

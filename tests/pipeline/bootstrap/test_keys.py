@@ -57,7 +57,7 @@ def test_a_replica_gives_out_a_key_destroys_it_and_reports_it(
         )
         stage.run_once(0)
         assert client.opening_key(purpose, epoch, timeout_s=20) is NoKey.EXPIRED
-    reader = TopicReader(kafka.cluster, AUDITOR, LEDGER, SHARED["consent_partitions"])
+    reader = TopicReader(kafka.cluster, AUDITOR, LEDGER, SHARED["history_partitions"])
     with closing(reader):
         values = [r.value.decode() for r in reader.read_to_end() if r.key == purpose.encode()]
     its = [value for value in values if f'"epoch":{epoch},' in value.replace(" ", "")]

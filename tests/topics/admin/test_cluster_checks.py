@@ -38,6 +38,7 @@ def catalog_with(name: str, policy: Policy | None = None) -> Catalog:
         policy=policy,
         durability=Durability(replication=1, min_insync=1),
         consent_partitions=1,
+        history_partitions=1,
     )
 
 

@@ -114,6 +114,25 @@ def test_uploads_are_purged_up_to_the_mark(
     assert offsets.log_start(Partition(uploads.topic, 1)) == 0
 
 
+def test_partitions_that_were_added_are_purged(
+    kafka: KafkaFixture, lane: Lane, open_purger: OpenPurger
+) -> None:
+    """By a purger that was started before."""
+    purger = open_purger(kafka.catalog_of(lane))
+    kafka.grown[lane] = PARTITIONS + 1
+    kafka.provision(kafka.catalog())
+    offsets, added = kafka.offsets, Partition(cutouts_of(lane), PARTITIONS)
+    produce(kafka, added, 10)
+    mark = ReplayMark(topic_id=offsets.topic_ids([uploads_of(lane)])[uploads_of(lane)], offset=-1)
+    kafka.groups.commit("router", added, 7, metadata=str(mark))
+
+    def is_purged() -> bool:
+        purger.purge_once()
+        return offsets.log_start(added) == 7
+
+    eventually("the broker tells of the partition", is_purged)
+
+
 def test_an_offset_that_a_partition_does_not_have_concerns_that_partition(
     kafka: KafkaFixture, lane: Lane, open_purger: OpenPurger, registry: QuarantineRegistry
 ) -> None:

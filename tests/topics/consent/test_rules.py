@@ -71,6 +71,9 @@ def test_consent_topics_never_grow(kafka: KafkaFixture, lane: Lane) -> None:
     more = Catalog.build(declared.lanes, durability=declared.durability, consent_partitions=5)
     with pytest.raises(Refused, match=r"consent\.\S+ has 4 partitions, and that never changes"):
         plan(kafka.admin, more)
+    more = Catalog.build(declared.lanes, durability=declared.durability, history_partitions=5)
+    with pytest.raises(Refused, match=r"ledger\S* has 4 partitions, and that never changes"):
+        plan(kafka.admin, more)
     assert kafka.admin.partition_counts()[consent_of(lane)] == 4
 
 

@@ -24,7 +24,10 @@ from erasestream.topics.kafka.transaction.start_offsets import StartOffset
 
 LANE = Lane("shop")
 CATALOG = Catalog.build(
-    (LaneSpec(name=LANE, partitions=2),), consent_partitions=2, retained_partitions=2
+    (LaneSpec(name=LANE, partitions=2),),
+    consent_partitions=2,
+    history_partitions=2,
+    retained_partitions=2,
 )
 CONSENT_PARTITIONS = tuple(Partition(consent_of(LANE), n) for n in range(2))
 PARTITIONS = tuple(Partition(cutouts_of(LANE), n) for n in range(2))
