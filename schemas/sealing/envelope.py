@@ -26,8 +26,6 @@ import secrets
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -35,11 +33,11 @@ from erasestream.schemas.errors import InvariantBroken, SealBroken
 from erasestream.schemas.events.base import CONTENT_TYPE_PATTERN
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, Part
 from erasestream.schemas.ids import UploadId
+from erasestream.schemas.sealing.body import BodyCipher
 from erasestream.schemas.sealing.recipients import (
     KEY_BYTES,
     MAX_BLOCK_BYTES,
     TAG_BYTES,
-    ZERO_NONCE,
     Block,
     Opener,
     Random,
@@ -157,10 +155,36 @@ def seal(
     data_key = random(KEY_BYTES)
     if len(plaintext) > MAX_PLAINTEXT_BYTES or len(data_key) != KEY_BYTES:
         raise InvariantBroken("the picture is too large, or the source of random bytes is broken")
-    bound = context.raw
-    keys = _keys(data_key, bound)
-    head = _head(context, data_key, keys, recipients)
-    return b"".join((head, AESGCM(keys.body).encrypt(ZERO_NONCE, plaintext, bound)))
+    cipher = _keys(data_key, context).body
+    return b"".join((head_of(context, data_key, recipients), cipher.encrypt(plaintext)))
+
+
+def head_of(context: Context, data_key: bytes, recipients: Sequence[Recipient]) -> bytes:
+    """Return header and commitment of a picture: all of its envelope but the body.
+
+    Raises `InvariantBroken` if a value is outside the bounds of the format.
+    """
+    blocks = sorted(each.encrypt(data_key, context.raw) for each in recipients)
+    if not 1 <= len({each[:2] for each in blocks}) == len(blocks) <= MAX_RECIPIENTS:
+        raise InvariantBroken("no recipients, too many, or one of them twice")
+    raw = Header(context, tuple(blocks)).raw
+    return raw + hmac.digest(_keys(data_key, context).commitment, raw, "sha256")
+
+
+def cipher_of(context: Context, data_key: bytes) -> BodyCipher:
+    """Return the cipher of the body of a picture, which knows no recipient."""
+    return _keys(data_key, context).body
+
+
+def body_of(
+    sealed: bytes, *, upload_id: UploadId | None, part: Part, data_key: bytes
+) -> tuple[BodyCipher, memoryview]:
+    """Return the body of a picture, without opening it, and its cipher.
+
+    Raises `SealBroken` unless all of the header is authentic under the data key.
+    """
+    keys, body_at = _authenticate(sealed, Header.parse(sealed, upload_id, part), data_key)
+    return keys.body, memoryview(sealed)[body_at:]
 
 
 def data_key_of(sealed: bytes, *, upload_id: UploadId | None, part: Part, opener: Opener) -> bytes:
@@ -203,13 +227,13 @@ def replace_recipients(
     Raises `SealBroken` unless all of the present header is authentic under the data key.
     """
     header = Header.parse(sealed, upload_id, part)
-    keys, body_at = _authenticate(sealed, header, data_key)
-    head = _head(header.context, data_key, keys, recipients)
+    _, body_at = _authenticate(sealed, header, data_key)
+    head = head_of(header.context, data_key, recipients)
     return b"".join((head, memoryview(sealed)[body_at:]))
 
 
 class _Keys(NamedTuple):
-    body: bytes
+    body: BodyCipher
     commitment: bytes
 
 
@@ -222,23 +246,8 @@ def _decrypt_data_key(header: Header, opener: Opener) -> bytes:
 
 def _open(sealed: bytes, header: Header, data_key: bytes) -> Opened:
     keys, body_at = _authenticate(sealed, header, data_key)
-    try:
-        plaintext = AESGCM(keys.body).decrypt(
-            ZERO_NONCE, memoryview(sealed)[body_at:], header.context.raw
-        )
-    except InvalidTag:
-        raise SealBroken from None
+    plaintext = keys.body.decrypt(memoryview(sealed)[body_at:])
     return Opened(header.context.content_type, plaintext)
-
-
-def _head(context: Context, data_key: bytes, keys: _Keys, recipients: Sequence[Recipient]) -> bytes:
-    """Return header and commitment."""
-    bound = context.raw
-    blocks = sorted(each.encrypt(data_key, bound) for each in recipients)
-    if not 1 <= len({each[:2] for each in blocks}) == len(blocks) <= MAX_RECIPIENTS:
-        raise InvariantBroken("no recipients, too many, or one of them twice")
-    raw = Header(context, tuple(blocks)).raw
-    return raw + hmac.digest(keys.commitment, raw, "sha256")
 
 
 def _authenticate(sealed: bytes, header: Header, data_key: bytes) -> tuple[_Keys, int]:
@@ -247,7 +256,7 @@ def _authenticate(sealed: bytes, header: Header, data_key: bytes) -> tuple[_Keys
     Raises `SealBroken`.
     """
     raw = header.raw
-    keys = _keys(data_key, header.context.raw)
+    keys = _keys(data_key, header.context)
     commitment = hmac.digest(keys.commitment, raw, "sha256")
     body_at = len(raw) + COMMITMENT_BYTES
     if not hmac.compare_digest(commitment, sealed[len(raw) : body_at]):
@@ -272,11 +281,12 @@ def _blocks(sealed: bytes, at: int) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def _keys(data_key: bytes, context: bytes) -> _Keys:
+def _keys(data_key: bytes, context: Context) -> _Keys:
     """Return the keys of body and commitment."""
     if len(data_key) != KEY_BYTES:
         raise SealBroken
-    info = BODY_INFO + hashlib.sha256(context).digest()
+    bound = context.raw
+    info = BODY_INFO + hashlib.sha256(bound).digest()
     hkdf = HKDF(algorithm=SHA256(), length=2 * KEY_BYTES, salt=None, info=info)
     both = hkdf.derive(data_key)
-    return _Keys(both[:KEY_BYTES], both[KEY_BYTES:])
+    return _Keys(BodyCipher(both[:KEY_BYTES], bound), both[KEY_BYTES:])

@@ -9,6 +9,8 @@ from importlib import import_module
 
 from erasestream.schemas.errors import InvalidInput
 from erasestream.schemas.options import CutoutOptions
+from erasestream.schemas.sealing.body import BodyCipher
+from erasestream.schemas.sealing.recipients import KEY_BYTES
 
 MODULES = (
     "PIL.BmpImagePlugin",
@@ -45,3 +47,6 @@ def preload() -> None:
         import_module(name)
     with suppress(InvalidInput):
         CutoutOptions.from_json("{")
+    # OpenSSL looks for its settings and loads its algorithms when it is first used.
+    cipher = BodyCipher(bytes(KEY_BYTES), b"")
+    cipher.decrypt(cipher.encrypt(b""))

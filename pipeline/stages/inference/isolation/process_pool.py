@@ -14,14 +14,17 @@ import time
 
 from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage
 from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
+from erasestream.pipeline.stages.inference.isolation.ciphers import ImageCiphers
 from erasestream.pipeline.stages.inference.isolation.free_children import FreeChildren
 from erasestream.pipeline.stages.inference.isolation.launch import PROGRAM, WorkerProcessSettings
+from erasestream.pipeline.stages.inference.isolation.protocol import ImageJob
 from erasestream.pipeline.stages.inference.isolation.supervisor import Supervisor
 from erasestream.pipeline.stages.inference.isolation.task_channel import WorkerProcessGone
 from erasestream.pipeline.stages.inference.isolation.time_limits import (
     DEADLINE_S,
     SlowImages,
     deadline_of,
+    longest_deadline,
 )
 from erasestream.pipeline.stages.inference.isolation.worker_process import WorkerProcess
 from erasestream.pipeline.stages.inference.models.store import Installed
@@ -113,27 +116,38 @@ class ProcessPool:
             await self._supervisor.start(self._processes)
             opened.pop_all()
 
-    async def cut_out(self, image: bytes, options: CutoutOptions) -> CutoutImage:
+    async def cut_out(
+        self,
+        image: bytes | memoryview,
+        options: CutoutOptions,
+        ciphers: ImageCiphers | None = None,
+    ) -> CutoutImage:
         """Cut the background out of an image, as soon as a child is free for it.
+
+        With ciphers, `image` is the body of a sealed one, and the result has that of the sealed
+        cut-out.
 
         Raises `InvalidImage` with its code, processing_crashed and processing_timeout included;
         `Refused` (closed); `InvariantBroken` if processes that ended cannot be replaced.
         """
-        deadline_s = deadline_of(image, self._deadline_s)
+        job, small_s = ImageJob(image, options, ciphers), self._deadline_s
+        deadline_s = longest_deadline(small_s) if ciphers else deadline_of(bytes(image), small_s)
         for _ in range(_ATTEMPTS):
             if not self._is_open:
                 raise ClientClosed
             process = await self._free.take()
             begun = self._clock()
             try:
-                return await process.cut_out(image, options, deadline_s=deadline_s)
+                return await process.cut_out(job, small_s=small_s, deadline_s=deadline_s)
             except WorkerProcessGone as gone:
                 if not self._is_open:
                     raise ClientClosed from gone
                 if gone.blames_image:
                     break
             finally:
-                self._slow_images.add_if_slow(self._clock() - begun, deadline_s=deadline_s)
+                # Of a sealed image the size is unknown here.
+                share_of_s = small_s if ciphers else deadline_s
+                self._slow_images.add_if_slow(self._clock() - begun, deadline_s=share_of_s)
                 # The children of a process that has ended are not used again.
                 if not process.gone.is_set():
                     self._free.add(process)

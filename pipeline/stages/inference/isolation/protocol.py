@@ -8,12 +8,14 @@ and every field of the copy is checked (its name begins with `untrusted_` until 
 
     task      command (u8), number (u32), deadline in seconds (f64); with both memory descriptors
     report    outcome (u8), number (u32); a code if the outcome is REFUSED
-    request   options bytes (u32), image bytes (u32), options (JSON), image
+    request   options bytes, ciphers bytes, image bytes (u32 each), deadline of a small image in
+              seconds (f64), options (JSON), ciphers, image; with ciphers, the body of a sealed one
     reply     kind (u8), written last: 0 until the rest is complete
                          READY:   nothing more (to a warm-up)
                          REFUSED: code bytes (u8), code
                          CUTOUT:  width, height, data bytes (u32 each), milliseconds per step
-                                  (f32 each), adjustment (u8; 0: none), data
+                                  (f32 each), adjustment (u8; 0: none), data; for a sealed image,
+                                  the body of the sealed cut-out
 """
 
 import math
@@ -22,8 +24,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
+from typing import NamedTuple
 
 from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage, Step
+from erasestream.pipeline.stages.inference.isolation.ciphers import ImageCiphers
 from erasestream.schemas.errors import (
     Code,
     IsolationMissing,
@@ -34,8 +38,9 @@ from erasestream.schemas.errors import (
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, Adjusted
 from erasestream.schemas.image_formats import sniff_content_type
 from erasestream.schemas.options import CutoutOptions
+from erasestream.schemas.sealing.recipients import TAG_BYTES
 
-REQUEST = struct.Struct("<II")
+REQUEST = struct.Struct("<IIId")
 KIND = struct.Struct("<B")
 CODE = struct.Struct("<B")
 TASK = struct.Struct("<BId")
@@ -83,7 +88,7 @@ class ReplyKind(IntEnum):
 
 ADJUSTMENTS = (None, *Adjusted)
 CUTOUT = struct.Struct(f"<III{len(Step)}fB")
-REPLY_BYTES = KIND.size + CUTOUT.size + MAX_CUTOUT_BYTES
+REPLY_BYTES = KIND.size + CUTOUT.size + MAX_CUTOUT_BYTES + TAG_BYTES
 
 IMAGE_CODES = frozenset(
     {
@@ -97,6 +102,7 @@ IMAGE_CODES = frozenset(
         Code.INVALID_OPTIONS,
         Code.ENCODING_FAILED,
         Code.RESULT_TOO_LARGE,
+        Code.SEAL_BROKEN,
     }
 )
 """Codes that a child may give for an image."""
@@ -111,10 +117,20 @@ class ProtocolViolation(Exception):
     """A message that none of our processes would send: its sender is not used again."""
 
 
-def encode_request(image: bytes, options: CutoutOptions) -> tuple[bytes, bytes]:
+class ImageJob(NamedTuple):
+    """An image, and what is to be done with it.  With ciphers, it is the body of a sealed one."""
+
+    image: bytes | memoryview
+    options: CutoutOptions
+    ciphers: ImageCiphers | None = None
+
+
+def encode_request(job: ImageJob, deadline_s: float) -> tuple[bytes, bytes | memoryview]:
     """Encode a request, in two pieces so that the image is not copied."""
-    text = options.to_json().encode()
-    return REQUEST.pack(len(text), len(image)) + text, image
+    text = job.options.to_json().encode()
+    ciphers = job.ciphers.encode() if job.ciphers else b""
+    head = REQUEST.pack(len(text), len(ciphers), len(job.image), deadline_s)
+    return head + text + ciphers, job.image
 
 
 def encode_refusal(code: Code) -> bytes:
@@ -122,11 +138,12 @@ def encode_refusal(code: Code) -> bytes:
     return CODE.pack(len(code)) + code.encode()
 
 
-def encode_cutout(cutout: CutoutImage) -> tuple[bytes, bytes]:
-    """Encode the rest of a reply of kind CUTOUT, in two pieces."""
+def encode_cutout(cutout: CutoutImage, *, added_bytes: int = 0) -> tuple[bytes, bytes]:
+    """Encode the rest of a reply of kind CUTOUT, in two pieces; sealing adds to the second."""
     times = (cutout.steps_ms.get(step, 0.0) for step in Step)
     adjusted = ADJUSTMENTS.index(cutout.adjusted)
-    header = CUTOUT.pack(cutout.width, cutout.height, len(cutout.data), *times, adjusted)
+    size = len(cutout.data) + added_bytes
+    header = CUTOUT.pack(cutout.width, cutout.height, size, *times, adjusted)
     return header, cutout.data
 
 
@@ -136,11 +153,6 @@ def parse_kind(untrusted_kind: bytes) -> ReplyKind:
         return ReplyKind(KIND.unpack(untrusted_kind)[0])
     except ValueError as error:
         raise ProtocolViolation("kind") from error
-
-
-def allowed_content_types(options: CutoutOptions) -> frozenset[str]:
-    """Return the content types that a cut-out with these options may have."""
-    return frozenset({options.format.content_type})
 
 
 def parse_report(untrusted_report: bytes) -> tuple[Outcome, int, bytes]:
@@ -188,7 +200,7 @@ class CutoutHeader:
         width, height, data_bytes, *times, adjusted = CUTOUT.unpack(untrusted_header)
         if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
             raise ProtocolViolation("size")
-        if not 0 < data_bytes <= MAX_CUTOUT_BYTES:
+        if not 0 < data_bytes <= MAX_CUTOUT_BYTES + TAG_BYTES:
             raise ProtocolViolation("length")
         if not all(math.isfinite(time) and time >= 0 for time in times):
             raise ProtocolViolation("times")
@@ -203,17 +215,21 @@ class CutoutHeader:
             adjusted=ADJUSTMENTS[adjusted],
         )
 
-    def with_data(self, untrusted_data: bytes, options: CutoutOptions) -> CutoutImage:
+    def with_data(self, untrusted_data: bytes, job: ImageJob) -> CutoutImage:
         """Return the cut-out if its data begin as the requested format does.
 
-        Raises `ProtocolViolation`.
+        Those of a sealed one show nothing but their size.  Raises `ProtocolViolation`.
         """
-        content_type = sniff_content_type(untrusted_data)
-        if content_type is None or content_type not in allowed_content_types(options):
+        if job.ciphers:
+            if len(untrusted_data) <= TAG_BYTES:
+                raise ProtocolViolation("length")
+        elif len(untrusted_data) > MAX_CUTOUT_BYTES:
+            raise ProtocolViolation("length")
+        elif sniff_content_type(untrusted_data) != job.options.format.content_type:
             raise ProtocolViolation("format")
         return CutoutImage(
             data=untrusted_data,
-            content_type=content_type,
+            content_type=job.options.format.content_type,
             steps_ms=self.steps_ms,
             width=self.width,
             height=self.height,

@@ -5,15 +5,15 @@ from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
 from erasestream.pipeline.stages.inference.isolation import protocol
 from erasestream.pipeline.stages.inference.isolation.protocol import (
     CutoutHeader,
+    ImageJob,
     ProtocolViolation,
     ReplyKind,
 )
 from erasestream.pipeline.stages.inference.isolation.shared_memory import copy_from
 from erasestream.schemas.errors import InvalidImage
-from erasestream.schemas.options import CutoutOptions
 
 
-def read_cutout(reply: int, options: CutoutOptions, limits: Limits = LIMITS) -> CutoutImage:
+def read_cutout(reply: int, job: ImageJob, limits: Limits = LIMITS) -> CutoutImage:
     """Return the parent's own copy of the cut-out.
 
     Raises `InvalidImage` with the child's code, `ProtocolViolation`.
@@ -23,7 +23,7 @@ def read_cutout(reply: int, options: CutoutOptions, limits: Limits = LIMITS) -> 
             header_at = protocol.KIND.size
             header = CutoutHeader.parse(copy_from(reply, protocol.CUTOUT.size, header_at))
             data = copy_from(reply, header.data_bytes, header_at + protocol.CUTOUT.size)
-            return header.with_data(data, options)
+            return header.with_data(data, job)
         case ReplyKind.REFUSED:
             code = protocol.parse_code(_code(reply), protocol.IMAGE_CODES)
             raise InvalidImage(limits.detail_for(code), code=code)

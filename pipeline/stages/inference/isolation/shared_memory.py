@@ -16,7 +16,7 @@ _SEAL, _SHRINK, _GROW, _WRITE = 1, 2, 4, 8
 
 
 @contextmanager
-def holding(*pieces: bytes) -> Iterator[int]:
+def holding(*pieces: bytes | memoryview) -> Iterator[int]:
     """Yield a descriptor of read-only memory that contains these bytes."""
     with _anonymous() as descriptor:
         for piece in pieces:

@@ -3,9 +3,13 @@
 The time follows from the declared size (`frame_size`): an image of the largest accepted size has
 three times that of a small one, which is more than the steps take in proportion (with IS-Net on
 one core: a second for two megapixels, 10 s for 50).
+
+The parent does not see the size of a sealed image: it allows the time of the largest, and the
+child, which opens the image, limits itself.
 """
 
 import logging
+import signal
 import threading
 
 from erasestream.pipeline.stages.inference.imaging import frame_size
@@ -25,6 +29,16 @@ def deadline_of(image: bytes, deadline_s: float) -> float:
     """Return the seconds that this image may take, where a small one has `deadline_s`."""
     share = min(1.0, frame_size.pixels(image) / MAX_PIXELS)
     return deadline_s * (1 + _MORE_FOR_LARGEST * share)
+
+
+def longest_deadline(deadline_s: float) -> float:
+    """Return the seconds that the largest image may take."""
+    return deadline_s * (1 + _MORE_FOR_LARGEST)
+
+
+def limit_own_time(image: bytes, deadline_s: float) -> None:
+    """Let the kernel end this process (SIGALRM) once the image's time is over."""
+    signal.setitimer(signal.ITIMER_REAL, deadline_of(image, deadline_s))
 
 
 class SlowImages:

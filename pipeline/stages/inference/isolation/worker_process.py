@@ -22,6 +22,7 @@ from erasestream.pipeline.stages.inference.isolation import protocol, shared_mem
 from erasestream.pipeline.stages.inference.isolation.launch import WorkerProcessSettings, launch
 from erasestream.pipeline.stages.inference.isolation.protocol import (
     Command,
+    ImageJob,
     Outcome,
     ProtocolViolation,
 )
@@ -32,7 +33,6 @@ from erasestream.pipeline.stages.inference.isolation.task_channel import (
 )
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.schemas.errors import Code, InvalidImage, InvariantBroken, Refused
-from erasestream.schemas.options import CutoutOptions
 
 _GRACE_S = 5.0
 """A zygote that has not ended a child this long after its deadline is silent."""
@@ -78,16 +78,14 @@ class WorkerProcess:
             opened.pop_all()
         return worker_process
 
-    async def cut_out(
-        self, image: bytes, options: CutoutOptions, *, deadline_s: float
-    ) -> CutoutImage:
-        """Cut the background out of an image, within so many seconds.
+    async def cut_out(self, job: ImageJob, *, small_s: float, deadline_s: float) -> CutoutImage:
+        """Cut the background out of an image, within `deadline_s`; `small_s`: a small one's.
 
         Raises `InvalidImage` with the child's code, processing_timeout or processing_crashed;
         `WorkerProcessGone`; `InvariantBroken` if the system has no process for a child.
         """
         with (
-            shared_memory.holding(*protocol.encode_request(image, options)) as request,
+            shared_memory.holding(*protocol.encode_request(job, small_s)) as request,
             shared_memory.allocated(protocol.REPLY_BYTES) as reply,
         ):
             outcome = await self._run(Command.CUT_OUT, request, reply, deadline_s)
@@ -96,7 +94,7 @@ class WorkerProcess:
             if outcome is Outcome.CRASHED:
                 raise InvalidImage(code=Code.PROCESSING_CRASHED)
             try:
-                return read_cutout(reply, options, self._settings.limits)
+                return read_cutout(reply, job, self._settings.limits)
             except ProtocolViolation as error:
                 if self._is_long_lived:
                     self._kill()

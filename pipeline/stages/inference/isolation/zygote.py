@@ -29,6 +29,7 @@ from erasestream.pipeline.stages.inference.isolation.job import CutOut, JobBuffe
 from erasestream.pipeline.stages.inference.isolation.launch_config import LaunchConfig
 from erasestream.pipeline.stages.inference.isolation.preload import preload
 from erasestream.pipeline.stages.inference.isolation.protocol import Command, Outcome
+from erasestream.pipeline.stages.inference.isolation.time_limits import limit_own_time
 from erasestream.pipeline.stages.inference.isolation.worker_channel import Task, WorkerChannel
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter, session_options
 from erasestream.pipeline.stages.inference.models.store import Installed
@@ -138,7 +139,7 @@ class Zygote:
             os.closerange(0, end_of_child)
             os.closerange(end_of_child + 1, _HIGHEST_DESCRIPTOR)
             restrictions.restrict_child(cpu_s=task.deadline_s, lacks=self._lacks)
-            run_job(task.command, buffers, self._segmenter, self._cut_out)
+            run_job(task.command, buffers, self._segmenter, self._cut_out, limit_own_time)
             status = 0
         finally:
             os._exit(status)
@@ -146,7 +147,8 @@ class Zygote:
     def _end(self, child: Child, outcome: Outcome) -> None:
         status = self._reap(child)
         if outcome is Outcome.COMPLETED and status:
-            outcome = Outcome.CRASHED
+            timed_out = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+            outcome = Outcome.TIMED_OUT if timed_out else Outcome.CRASHED
         self._channel.report(outcome, child.number)
 
     def _reap(self, child: Child) -> int:
@@ -165,7 +167,8 @@ def serve_alone(channel: WorkerChannel, segmenter: Segmenter, cut_out: CutOut) -
         with JobBuffers(*task.memory) as buffers:
             for descriptor in task.memory:
                 os.close(descriptor)
-            run_job(task.command, buffers, segmenter, cut_out)
+            # Without a limit of its own: the parent's is the only one that ends this process.
+            run_job(task.command, buffers, segmenter, cut_out, lambda *_: None)
         channel.report(Outcome.COMPLETED, task.number)
 
 

@@ -51,6 +51,7 @@ _CHILD = (
     ("rt_sigreturn", 15, 139),
     ("sched_getaffinity", 204, 123),
     ("sched_yield", 24, 124),
+    ("setitimer", 38, 103),
     ("sigaltstack", 131, 132),
     ("sysinfo", 99, 179),
     ("uname", 63, 160),

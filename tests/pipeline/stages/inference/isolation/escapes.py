@@ -1,6 +1,7 @@
 """Try every escape in real children, as the current user, and print the outcomes.
 
-Run as a module with the arguments MODEL ISOLATION [UID].  With UID, root becomes that user first,
+Every image is sealed, so that the children have the ciphers of one.  Run as a module with the
+arguments MODEL ISOLATION [UID].  With UID, root becomes that user first,
 in the parent; it keeps the right to read every file while it starts programs (the interpreter may
 be in root's home), which the children prove not to have.
 """
@@ -25,6 +26,7 @@ from erasestream.schemas.errors import InvalidImage
 from erasestream.schemas.options import CutoutOptions
 from tests.paths import ROOT
 from tests.pipeline.stages.inference.isolation.hostile_zygote import ENDS, ESCAPES, PNG
+from tests.pipeline.stages.inference.isolation.pool_harness import CIPHERS
 
 PROGRAM = "tests.pipeline.stages.inference.isolation.hostile_zygote"
 OVERFLOW_UID = 65534
@@ -54,10 +56,11 @@ def _checked(answer: int) -> None:
 async def attempt(pool: ProcessPool, name: str) -> str:
     """Return the name of the attack's error, `succeeded`, or the code of the failed image."""
     try:
-        cutout = await pool.cut_out(name.encode(), CutoutOptions())
+        sealed = CIPHERS.photo.encrypt(name.encode())
+        cutout = await pool.cut_out(sealed, CutoutOptions(), CIPHERS)
     except InvalidImage as error:
         return error.code
-    return str(json.loads(cutout.data.removeprefix(PNG)))
+    return str(json.loads(CIPHERS.cutout.decrypt(cutout.data).removeprefix(PNG)))
 
 
 def status_of(pid: int) -> dict[str, str]:
@@ -71,7 +74,8 @@ async def main(model: str, isolation: Isolation) -> None:
     pool = ProcessPool(
         model=Installed.read(Path(model)),
         children=1,
-        deadline_s=5.0,
+        # A long-lived process does not limit itself to the time of a small image.
+        deadline_s=5.0 if isolation is Isolation.PER_IMAGE else 5.0 / 3,
         memory_bytes=1 << 30,
         program=PROGRAM,
         isolation=isolation,

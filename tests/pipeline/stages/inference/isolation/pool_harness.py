@@ -9,23 +9,29 @@ import pytest
 from PIL import Image
 
 from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage
+from erasestream.pipeline.stages.inference.isolation.ciphers import ImageCiphers
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.schemas.errors import Code, InvalidImage
 from erasestream.schemas.options import CutoutOptions
+from erasestream.schemas.sealing.body import BodyCipher
 from tests.pipeline.stages.inference.pictures import gradient, saved
 
 OPTIONS = CutoutOptions()
 PHOTO = saved(gradient(200, 120), "JPEG", quality=90)
 BLACK = saved(Image.new("RGB", (64, 64)))
 """The stalling model never finishes it."""
+CIPHERS = ImageCiphers(BodyCipher(bytes(32), b"photo"), BodyCipher(bytes([1] * 32), b"cut-out"))
+"""Those of a sealed image."""
 SOON_S = 5.0
 """A deadline that tests wait for; everything else takes far less, on the busiest machine."""
 
 
-async def refusal(pool: ProcessPool, image: bytes) -> Code:
+async def refusal(
+    pool: ProcessPool, image: bytes | memoryview, ciphers: ImageCiphers | None = None
+) -> Code:
     """Return the code with which the pool refuses this image."""
     with pytest.raises(InvalidImage) as refused:
-        await pool.cut_out(image, OPTIONS)
+        await pool.cut_out(image, OPTIONS, ciphers)
     return refused.value.code
 
 

@@ -1,5 +1,6 @@
 """Replies of children are checked before they are believed."""
 
+import dataclasses
 import os
 
 import pytest
@@ -9,11 +10,12 @@ from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutIma
 from erasestream.pipeline.stages.inference.isolation import protocol, shared_memory
 from erasestream.pipeline.stages.inference.isolation.job import JobBuffers
 from erasestream.pipeline.stages.inference.isolation.protocol import (
+    ImageJob,
     ProtocolViolation,
     ReplyKind,
 )
 from erasestream.pipeline.stages.inference.isolation.replies import read_cutout
-from tests.pipeline.stages.inference.isolation.pool_harness import OPTIONS
+from tests.pipeline.stages.inference.isolation.pool_harness import CIPHERS, OPTIONS
 from tests.pipeline.stages.inference.pictures import saved
 
 HONEST = CutoutImage(
@@ -23,6 +25,8 @@ HONEST = CutoutImage(
     width=4,
     height=3,
 )
+JOB = ImageJob(b"", OPTIONS)
+SEALED_JOB = ImageJob(b"", OPTIONS, CIPHERS)
 WHOLE = b"".join((protocol.KIND.pack(ReplyKind.CUTOUT), *protocol.encode_cutout(HONEST)))
 HEADER_AT = protocol.KIND.size
 
@@ -34,11 +38,11 @@ def changed(at: int, piece: bytes) -> bytes:
     return bytes(reply)
 
 
-def parse(reply: bytes) -> CutoutImage:
+def parse(reply: bytes, job: ImageJob = JOB) -> CutoutImage:
     """Parse memory in which a child left this reply."""
     with shared_memory.allocated(protocol.REPLY_BYTES) as descriptor:
         os.pwrite(descriptor, reply, 0)
-        return read_cutout(descriptor, OPTIONS)
+        return read_cutout(descriptor, job)
 
 
 def test_an_incomplete_reply_is_not_read() -> None:
@@ -51,10 +55,10 @@ def test_an_incomplete_reply_is_not_read() -> None:
         with JobBuffers(request, reply) as buffers, pytest.raises(TypeError):
             buffers.write(ReplyKind.CUTOUT, header, None)  # type: ignore[arg-type]
         with pytest.raises(ProtocolViolation, match="kind"):
-            read_cutout(reply, OPTIONS)
+            read_cutout(reply, JOB)
         with JobBuffers(request, reply) as buffers:
             buffers.write(ReplyKind.CUTOUT, header, data)
-        assert read_cutout(reply, OPTIONS) == HONEST
+        assert read_cutout(reply, JOB) == HONEST
 
 
 def test_an_honest_reply_is_read() -> None:
@@ -85,3 +89,27 @@ def test_a_false_reply_violates_the_protocol(reply: bytes) -> None:
     """Kind, order, code, size, length, times and format are checked."""
     with pytest.raises(ProtocolViolation):
         parse(reply)
+
+
+def test_the_data_of_a_sealed_reply_are_not_looked_at() -> None:
+    """The parent cannot: they are of any bytes, at least a tag and one."""
+    data = b"any bytes of a child"
+    header, _ = protocol.encode_cutout(dataclasses.replace(HONEST, data=data))
+    head = protocol.KIND.pack(ReplyKind.CUTOUT) + header
+    assert parse(head + data, SEALED_JOB) == dataclasses.replace(HONEST, data=data)
+    with pytest.raises(ProtocolViolation, match="format"):
+        parse(head + data)
+
+
+@pytest.mark.parametrize("size", [0, 16, 64_000_017])
+def test_a_sealed_reply_of_a_false_length_violates_the_protocol(size: int) -> None:
+    with pytest.raises(ProtocolViolation, match="length"):
+        parse(changed(8, size.to_bytes(4, "little")), SEALED_JOB)
+
+
+def test_the_longest_cutout_fits_with_its_tag_and_no_longer() -> None:
+    """Only a sealed one has a tag."""
+    longest = changed(8, (64_000_016).to_bytes(4, "little"))
+    assert len(parse(longest, SEALED_JOB).data) == 64_000_016
+    with pytest.raises(ProtocolViolation, match="length"):
+        parse(longest)

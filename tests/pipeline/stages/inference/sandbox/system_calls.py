@@ -11,7 +11,7 @@ CHILD = {
     "madvise": (28, 233), "mremap": (25, 216), "munmap": (11, 215), "nanosleep": (35, 101),
     "restart_syscall": (219, 128), "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135),
     "rt_sigreturn": (15, 139), "sched_getaffinity": (204, 123), "sched_yield": (24, 124),
-    "sigaltstack": (131, 132), "sysinfo": (99, 179), "uname": (63, 160),
+    "setitimer": (38, 103), "sigaltstack": (131, 132), "sysinfo": (99, 179), "uname": (63, 160),
 }  # fmt: skip
 MEMORY = {"mmap": (9, 222), "mprotect": (10, 226)}
 ZYGOTE = {
