@@ -1,7 +1,7 @@
 """Open the encryption sink as a process."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from threading import Event
@@ -11,8 +11,12 @@ from erasestream.pipeline.bootstrap.storage import open_images, open_vault, stor
 from erasestream.pipeline.runtime.kept import Kept
 from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.settings import Settings
+from erasestream.pipeline.stages.encryption.loss_report import LossReport
 from erasestream.pipeline.stages.encryption.picture_store import PictureStore
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
+from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.events.ledger import Finding
+from erasestream.schemas.ids import Lane
 from erasestream.sinks.images.capsule_keys import CapsuleKeys
 from erasestream.sinks.images.image_writer import EncryptionSink
 from erasestream.sinks.images.object_names import NAME_KEY_BYTES
@@ -24,6 +28,7 @@ from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import SINK
 from erasestream.topics.catalog.topic_names import (
     INSTALLATION,
+    LEDGER,
     RETAINED,
     consent_of,
     revocations_of,
@@ -34,9 +39,13 @@ from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.group_offsets import GroupOffsets
+from erasestream.topics.kafka.partitioner import partition_of
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.tls import Identity
 from erasestream.topics.keys.client import KeyClient
+
+FINDING_TIMEOUT_S = 5.0
 
 
 @contextmanager
@@ -81,6 +90,7 @@ def encryption_stage(
             records=records,
             view=view,
             store=PictureStore(view=view, sink=sink, stopping=stopping),
+            losses=LossReport(_ledger(opened, connection, catalog=settings.catalog())),
             quarantine=QuarantineRegistry(),
             stopping=stopping,
         )
@@ -97,12 +107,28 @@ def _capsule_keys(settings: Settings) -> CapsuleKeys | None:
     return CapsuleKeys(client, times=settings.epochs())
 
 
+def _ledger(
+    opened: ExitStack, connection: Connection, *, catalog: Catalog
+) -> Callable[[Lane, Finding], None]:
+    """Return a function that writes a finding about a lane to the ledger of all lanes."""
+    writer = AcknowledgedWriter(connection=connection, timeout_s=FINDING_TIMEOUT_S)
+    opened.enter_context(closing(writer))
+    partitions = catalog[LEDGER].partitions
+
+    def write(lane: Lane, finding: Finding) -> None:
+        key = str(lane).encode()
+        at = Partition(LEDGER, partition_of(key, partitions))
+        writer.write(at, key, to_wire(finding, source="/sink"))
+
+    return write
+
+
 def _check(connection: Connection, catalog: Catalog, *, answer_timeout_s: float) -> None:
     read = (Operation.READ,)
     with Admin(connection, timeout_s=answer_timeout_s) as admin:
         admin.check_rights(
             {consent_of(lane): read for lane in catalog.lane_names}
             | {revocations_of(lane): read for lane in catalog.lane_names}
-            | {RETAINED: read, INSTALLATION: read}
+            | {RETAINED: read, INSTALLATION: read, LEDGER: (Operation.WRITE,)}
         )
     GroupOffsets(connection, timeout_s=answer_timeout_s).check(SINK, Partition(RETAINED, 0))

@@ -55,6 +55,7 @@ class FindingKind(StrEnum):
     CONSENT_NOT_IN_LEDGER = "consent_not_in_ledger"
     UPLOADS_PURGED_UNPROCESSED = "uploads_purged_unprocessed"
     RESULTS_PURGED_UNROUTED = "results_purged_unrouted"
+    RETAINED_IMAGES_EXPIRED = "retained_images_expired"
     PARTITION_QUARANTINED = "partition_quarantined"
 
 

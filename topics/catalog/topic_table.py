@@ -82,7 +82,7 @@ def topics_of(
         events=(Finding, Repair, KeyDestroyed),
         key=Key.LANE,
         partitions=counts.history,
-        writers=(ROUTER, ERASER, ADMIN, KEYS),
+        writers=(ROUTER, SINK, ERASER, ADMIN, KEYS),
         readers=(OPERATOR, AUDITOR),
     )
     yield Topic(

@@ -6,7 +6,8 @@ Rules, in this order, for each batch:
    (`lane_freshness.py`).  Pictures of a lane that is behind wait, by their positions
    (`held_records.py`), and are read again once it is not; those of all others go on.
 2. Store pictures whose grants are in force, and drop the others (`picture_store.py`).
-3. Commit up to the first record that is not done.
+3. Write to the ledger which were lost because their keys had died (`loss_report.py`).
+4. Commit up to the first record that is not done.
 
 A record that cannot be read, or whose capsule does not open it, holds up no other: its partition is
 committed up to it, so that the next process, which may be a newer version, reads it again.
@@ -14,13 +15,15 @@ committed up to it, so that the next process, which may be a newer version, read
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple, Protocol
 
 from erasestream.pipeline.runtime.quarantine import QuarantinedPartition, QuarantineRegistry
+from erasestream.pipeline.runtime.retry import RetryUntilStopped
 from erasestream.pipeline.stages.encryption.held_records import HeldRecords, WaitingRecord
 from erasestream.pipeline.stages.encryption.lane_freshness import LaneFreshness
+from erasestream.pipeline.stages.encryption.loss_report import LossReport, LostPicture
 from erasestream.pipeline.stages.encryption.picture_store import MAX_PARALLEL, Outcome, PictureStore
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.codec.cloudevents import from_wire
@@ -63,6 +66,7 @@ class EncryptionStage:
         records: RecordSource,
         view: ConsentView,
         store: PictureStore,
+        losses: LossReport,
         quarantine: QuarantineRegistry,
         stopping: threading.Event,
         clock: Clock = time.monotonic,
@@ -72,6 +76,8 @@ class EncryptionStage:
         self._records = records
         self._view = view
         self._store = store
+        self._losses = losses
+        self._retry = RetryUntilStopped(stopping)
         self._quarantine = quarantine
         self._stopping = stopping
         self._clock = clock
@@ -162,6 +168,8 @@ class EncryptionStage:
                 routed = _routed([event])[event.lane]
                 self._held.wait(WaitingRecord(at, offset, event.lane, routed))
         outcomes = self._store.store([each.event for each in ready])
+        lost = list(_lost(ready, outcomes))
+        self._retry.call(lambda: self._losses.report(lost))
         for (at, offset, _), outcome in zip(ready, outcomes, strict=True):
             if outcome is Outcome.UNREADABLE:
                 self._quarantine_at(at, offset)
@@ -172,6 +180,12 @@ class EncryptionStage:
         self._held.leave(at, offset)
         broken = PartitionBroken(at, Defect.UNDECIDABLE_RECORD, offset=offset)
         self._quarantine.quarantined(broken)
+
+
+def _lost(pictures: list[_Picture], outcomes: list[Outcome]) -> Iterator[LostPicture]:
+    for (at, offset, event), outcome in zip(pictures, outcomes, strict=True):
+        if outcome is Outcome.EXPIRED:
+            yield LostPicture(event.lane, at, offset)
 
 
 def _routed(events: Iterable[Retained]) -> dict[Lane, Mark]:

@@ -37,7 +37,10 @@ TABLE: dict[str, dict[str, str]] = {
         "write": f"ephemeral.shop ephemeral.shops {LEDGERS} retained ledger "
         "transactional_id:router.*",
     },
-    "sink": {"read": f"retained {CONSENTS} {REVOCATIONS} installation group:sink"},
+    "sink": {
+        "read": f"retained {CONSENTS} {REVOCATIONS} installation group:sink",
+        "write": "ledger",
+    },
     "purger": {
         "delete": f"{UPLOADS} {CUTOUTS} retained",
         "describe": "group:router group:sink",

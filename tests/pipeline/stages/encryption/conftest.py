@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
+from erasestream.pipeline.stages.encryption.loss_report import LossReport
 from erasestream.pipeline.stages.encryption.picture_store import PictureStore
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
 from erasestream.schemas.codec.cloudevents import to_wire
@@ -60,11 +61,18 @@ def store(view: OutdatedView, sink: RecordingSink, stopping: threading.Event) ->
 
 
 @pytest.fixture
+def losses() -> list[tuple[Lane, str]]:
+    """Return the findings that the stage has written: of which lane, and their details."""
+    return []
+
+
+@pytest.fixture
 def stage(
     kafka: KafkaFixture,
     lane: Lane,
     view: OutdatedView,
     store: PictureStore,
+    losses: list[tuple[Lane, str]],
     stopping: threading.Event,
 ) -> Iterator[EncryptionStage]:
     """Open the stage with an outdated view, on an empty topic `retained`."""
@@ -77,6 +85,7 @@ def stage(
         records=originals,
         view=view,
         store=store,
+        losses=LossReport(lambda lane, finding: losses.append((lane, finding.detail))),
         quarantine=QuarantineRegistry(),
         stopping=stopping,
     )

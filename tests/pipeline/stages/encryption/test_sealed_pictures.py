@@ -2,7 +2,7 @@
 
 import pytest
 
-from erasestream.pipeline.stages.encryption.picture_store import Outcome, PictureStore
+from erasestream.pipeline.stages.encryption.picture_store import Outcome
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
 from erasestream.schemas.errors import Code, ErasestreamError, Unavailable
 from erasestream.schemas.ids import Lane
@@ -28,19 +28,19 @@ def test_a_sealed_picture_that_is_not_opened_holds_up_no_other(
     kafka: KafkaFixture,
     lane: Lane,
     stage: EncryptionStage,
-    store: PictureStore,
+    losses: list[tuple[Lane, str]],
     sink: RecordingSink,
     retain: Retain,
     failure: ErasestreamError,
     outcome: Outcome,
 ) -> None:
-    """Broken: committed up to it.  Dead: dropped.  Without the key service: stored later."""
+    """Broken: committed up to it.  Dead: dropped, in the ledger.  Without keys: stored later."""
     at = Partition(RETAINED, 0)
     sink.failure = failure
     grant, mark = granted(kafka, lane)
     retain(lane, grant, mark)
     end = kafka.offsets.log_end(at)
-    eventually("it is tried", lambda: stage.run_once() or store.counts[outcome], poll_s=0)
+    eventually("it is tried", lambda: stage.run_once() or sink.failure is None, poll_s=0)
     retain(lane, grant, mark)
 
     def committed() -> int | None:
@@ -53,4 +53,6 @@ def test_a_sealed_picture_that_is_not_opened_holds_up_no_other(
     is_broken = outcome is Outcome.UNREADABLE
     done = end - 1 if is_broken else end + 1
     eventually("it is committed", lambda: committed() == done, poll_s=0)
+    is_lost = outcome is Outcome.EXPIRED
+    assert losses == [(lane, f"1 images of {lane}, from {at} at {end - 1}")] * is_lost
     assert stage.quarantined() == [(*at, Defect.UNDECIDABLE_RECORD)] * is_broken
