@@ -63,6 +63,8 @@ class Code(StrEnum):
     ERASED = "erased"
     NOT_FOUND = "not_found"
     ALREADY_EXISTS = "already_exists"
+    # A receipt, or a copy of the log, does not show what it claims.
+    PROOF_REFUSED = "proof_refused"
 
 
 FAILURE_CODES = (
@@ -152,4 +154,5 @@ SENTENCES: dict[Code, str] = {
     Code.ERASED: "The consent under which this object was kept is revoked: it is erased.",
     Code.NOT_FOUND: "There is no such object.",
     Code.ALREADY_EXISTS: "An object with this name already exists.",
+    Code.PROOF_REFUSED: "This does not prove what it claims: do not rely on it.",
 }

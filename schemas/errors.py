@@ -42,6 +42,7 @@ __all__ = [
     "NotAuthorized",
     "NotFound",
     "PromiseExceeded",
+    "ProofRefused",
     "Refused",
     "SealBroken",
     "Unavailable",
@@ -223,3 +224,9 @@ class Erased(ErasestreamError):
     """The grant is revoked and marked as erased: drop the image, never keep it."""
 
     default = Code.ERASED
+
+
+class ProofRefused(ErasestreamError):
+    """A receipt, a checkpoint or a copy of the log does not prove what it claims."""
+
+    default = Code.PROOF_REFUSED

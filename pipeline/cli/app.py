@@ -10,6 +10,7 @@ from erasestream.pipeline.cli import (
     images,
     models,
     probe,
+    receipts,
     reference,
     retained,
     stages,
@@ -39,5 +40,6 @@ app.command(rich_help_panel="Set-up")(reference.codes)
 app.add_typer(models.model, name="model", rich_help_panel="Set-up")
 app.add_typer(consent.consent, name="consent", rich_help_panel="Owners")
 app.add_typer(retained.retained, name="retained", rich_help_panel="Owners")
+app.add_typer(receipts.receipt, name="receipt", rich_help_panel="Owners")
 app.command(rich_help_panel="Playing")(demo.demo)
 app.add_typer(devstack.dev, name="dev", rich_help_panel="Playing")

@@ -17,6 +17,7 @@ from erasestream.schemas.errors import (
     ErasestreamError,
     InvalidInput,
     NotFound,
+    ProofRefused,
     SealBroken,
 )
 
@@ -75,7 +76,7 @@ def _status_of(error: ErasestreamError) -> int:
     match error:
         case InvalidInput():
             return WRONG_USE
-        case NotFound() | AlreadyExists() | Erased() | SealBroken():
+        case NotFound() | AlreadyExists() | Erased() | SealBroken() | ProofRefused():
             return FAILED
         case _:
             return status_of(error)

@@ -1,10 +1,12 @@
-"""Install what the programs of `docs/clients` need into the cache: `python -m tests.clients.tools`.
+"""Install other people's programs that tests run into the cache: `python -m tests.clients.tools`.
 
 kafkajs is pinned by `package-lock.json`, through npm.  kcat is the Debian package of this version:
 the installed one, or else fetched and unpacked, which needs no root; apt checks its signature.
-Java's client is one of the broker's jars.  A second call fetches nothing.
+Java's client is one of the broker's jars.  `tlog` checks the transparency log with Go modules,
+pinned by `go.sum`.  A second call fetches nothing.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -21,6 +23,7 @@ KAFKAJS = CACHE.resolve() / "clients" / "kafkajs-2.2.4"
 KCAT_VERSION = "1.7.1"
 KCAT = CACHE.resolve() / "clients" / f"kcat-{KCAT_VERSION}"
 DEBS = ("kcat=1.7.1-2", "librdkafka1=2.0.2-1", "libyajl2")
+TLOG_SOURCES = ("go.mod", "go.sum", "main.go")
 TIMEOUT_S = 300
 
 
@@ -37,6 +40,14 @@ def kcat_environment() -> dict[str, str]:
     _install(KCAT, _fetch_kcat)
     (libraries,) = {str(path.parent) for path in KCAT.glob("usr/lib/*/librdkafka.so.1")}
     return {"PATH": f"{KCAT}/usr/bin:{os.environ['PATH']}", "LD_LIBRARY_PATH": libraries}
+
+
+def tlog_checker() -> Path:
+    """Return the program that checks a log.  Raises `Refused` if it cannot be built."""
+    sources = b"".join((FILES / "tlog" / name).read_bytes() for name in TLOG_SOURCES)
+    target = KCAT.parent / f"tlog-{hashlib.sha256(sources).hexdigest()[:16]}"
+    _install(target, _build_tlog_checker)
+    return target / "tlog"
 
 
 def _install(target: Path, fetch: Callable[[Path], None]) -> None:
@@ -71,6 +82,13 @@ def _fetch_kcat(draft: Path) -> None:
             _run(["dpkg-deb", "--extract", str(package), str(draft)], draft, refusal)
 
 
+def _build_tlog_checker(draft: Path) -> None:
+    for name in TLOG_SOURCES:
+        shutil.copy(FILES / "tlog" / name, draft)
+    command = ["go", "build", "-mod=readonly", "-o", "tlog", "."]
+    _run(command, draft, "Go 1.25 or newer cannot build tlog")
+
+
 def _run(command: list[str], folder: Path, refusal: str) -> None:
     try:
         subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=TIMEOUT_S)
@@ -82,9 +100,9 @@ def _run(command: list[str], folder: Path, refusal: str) -> None:
 
 
 def main() -> None:
-    """Install both, and name what cannot be installed."""
+    """Install all, and name what cannot be installed."""
     failed = []
-    for install in (node_modules, kcat_environment):
+    for install in (node_modules, kcat_environment, tlog_checker):
         try:
             install()
         except Refused as error:

@@ -57,7 +57,7 @@ FORBIDDEN = {
         "PIL",
     ),
     "numpy: imaging and models": (f"{STAGES}.inference.worker.record_parser", "numpy"),
-    "cryptography: the envelope, keys, the development authority": (
+    "cryptography: the envelope, keys, signatures of the log, the development authority": (
         "sinks.images.image_writer",
         "cryptography",
     ),

@@ -1,0 +1,1 @@
+"""The transparency log: a Merkle tree of receipts that anyone can check."""
