@@ -109,7 +109,9 @@ SENTENCES: dict[Code, str] = {
     Code.INVALID_EVENT: "A required attribute of the event is missing or malformed.",
     Code.UNSUPPORTED_VERSION: "This release does not know this version of the event: upgrade.",
     Code.ENCODING_FAILED: "The cut-out cannot be encoded in the requested format: ask for png.",
-    Code.RESULT_TOO_LARGE: "The cut-out would exceed 64 MB: ask for a smaller one, or for auto.",
+    Code.RESULT_TOO_LARGE: (
+        "The cut-out would exceed the size limit: ask for a smaller one, or for auto."
+    ),
     Code.PROCESSING_CRASHED: "Processing this image failed; it was not kept. Send another version.",
     Code.PROCESSING_TIMEOUT: "Processing this image took too long; it was not kept.",
     Code.EXPIRED: "The upload waited longer than allowed and was not processed: send it again.",

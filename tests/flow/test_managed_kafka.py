@@ -1,6 +1,6 @@
 """The whole path through a listener as managed services have it: SASL inside TLS 1.2.
 
-One broker with one lane.  Every role has a SCRAM user; that of the lane's producer has a name of
+One broker with one lane, for smaller images than others accept.  Every role has a SCRAM user; that of the lane's producer has a name of
 the service's making.
 """
 
@@ -24,9 +24,9 @@ from erasestream.pipeline.devstack.kafka.broker import free_ports
 from erasestream.pipeline.devstack.kafka.managed_listener import ManagedListener
 from erasestream.pipeline.devstack.stack_processes import StackProcesses
 from erasestream.pipeline.settings import SETTINGS_VARIABLE, Settings, load
-from erasestream.schemas.errors import Code, ErasestreamError
-from erasestream.schemas.events.images import Cutout
-from erasestream.schemas.ids import Lane
+from erasestream.schemas.errors import Code, ErasestreamError, InvalidImage
+from erasestream.schemas.events.images import Cutout, Failure
+from erasestream.schemas.ids import Lane, UploadId
 from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.catalog.roles import ADMIN, INFERENCE, ROUTER, LaneRole, lane_role
 from erasestream.topics.client.result_subscription import ResultSubscription
@@ -36,7 +36,7 @@ from erasestream.topics.kafka.client_quotas import ClientQuotas
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.sasl import Authentication
 from erasestream.topics.kafka.tls import MinimumTls
-from tests.flow.pictures import photo
+from tests.flow.pictures import loud_noise, photo
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture, opened_kafka
 from tests.pipeline.stages.inference.tiny_model import build_tiny_model
@@ -53,6 +53,8 @@ replication = 1
 min_insync = 1
 authentication = "SCRAM-SHA-512"
 minimum_tls = "1.2"
+max_upload_bytes = 200_000
+max_cutout_bytes = 300_000
 
 [inference]
 models = "{models}"
@@ -186,6 +188,39 @@ def test_a_photo_becomes_a_cutout_through_sasl_and_tls_1_2(
 ) -> None:
     """Provisioning, producer, worker, router and subscription need no certificate of their own."""
     roundtrip(managed, mechanism)
+
+
+@pytest.mark.usefixtures("processes")
+def test_smaller_sizes_hold_from_the_producer_to_the_cut_out(managed: ManagedKafka) -> None:
+    """The producer asks for the limit, and no batch of good images exceeds it."""
+    images = [loud_noise(800, 700) for _ in range(4)]
+    assert all(100_000 < len(each) < 200_000 for each in images)
+    with UploadProducer(managed.cluster(), SHOP) as producer:
+        with pytest.raises(InvalidImage, match="at most 0.2 MB") as refused:
+            producer.send(images[0] + bytes(100_000), account="acct-3")
+        assert refused.value.code is Code.TOO_LARGE
+        sent = [
+            producer.send(image, account="acct-3", options={"format": form})
+            for image, form in zip(images, ("png", "png", "png", "auto"), strict=True)
+        ]
+        ids = [each.result(WAIT_S).upload_id for each in sent]
+    found: dict[UploadId, Cutout | Failure] = {}
+    with ResultSubscription(managed.cluster(), SHOP, group="sizes") as subscription:
+
+        def all_found() -> bool:
+            if delivery := subscription.poll(1.0):
+                found[delivery.event.id] = delivery.event
+            return found.keys() >= set(ids)
+
+        eventually("the results", all_found)
+    *refusals, fitted = (found[each] for each in ids)
+    for refusal in refusals:
+        assert isinstance(refusal, Failure)
+        assert refusal.code == Code.RESULT_TOO_LARGE
+        assert "at most 0.3 MB" in refusal.sentence
+    assert isinstance(fitted, Cutout)
+    assert len(fitted.data) <= 300_000
+    assert fitted.adjusted is not None
 
 
 def test_quotas_are_set_through_sasl_and_for_the_principal(managed: ManagedKafka) -> None:

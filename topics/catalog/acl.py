@@ -22,6 +22,7 @@ from erasestream.topics.catalog.roles import (
     Role,
     lane_role,
 )
+from erasestream.topics.catalog.topic_names import uploads_of
 
 
 class Resource(StrEnum):
@@ -108,6 +109,8 @@ def _client_rights(catalog: Catalog) -> Iterator[Right]:
     for group in (ROUTER, SINK):
         yield Right(PURGER, Operation.DESCRIBE, Resource.GROUP, group)
     for lane in catalog.lane_names:
+        producer = lane_role(lane, LaneRole.PRODUCER)  # asks for the largest record
+        yield Right(producer, Operation.DESCRIBE_CONFIGS, Resource.TOPIC, uploads_of(lane))
         role = lane_role(lane, LaneRole.CONSUMER)
         name = group_prefix(role)
         yield Right(role, Operation.READ, Resource.GROUP, name, Match.PREFIXED)

@@ -117,11 +117,16 @@ def checked_options(options: Options) -> CutoutOptions:
         raise InvalidEvent("options", code=Code.INVALID_OPTIONS) from None
 
 
+def check_size(image: bytes, max_bytes: int) -> None:
+    """Raise `InvalidImage` (too_large) if the image has more bytes."""
+    if len(image) > max_bytes:
+        raise InvalidImage(f"at most {max_bytes / 1e6:g} MB", code=Code.TOO_LARGE)
+
+
 def _checked_content_type(image: bytes, max_bytes: int) -> str:
     if not image:
         raise InvalidImage(code=Code.EMPTY)
-    if len(image) > max_bytes:
-        raise InvalidImage(f"at most {max_bytes / 1e6:g} MB", code=Code.TOO_LARGE)
+    check_size(image, max_bytes)
     content_type = sniff_content_type(image)
     if content_type is None:
         raise InvalidImage(code=Code.UNSUPPORTED_FORMAT)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -27,7 +27,6 @@ from erasestream.schemas.errors import (
 )
 from erasestream.schemas.events.images import MAX_UPLOAD_BYTES, Upload
 from erasestream.schemas.ids import Lane, UploadId
-from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.retention_budget import JUDGED_TO_APPENDED_S
 from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import (
@@ -37,7 +36,8 @@ from erasestream.topics.catalog.topic_names import (
 )
 from erasestream.topics.client.byte_budget import ByteBudget
 from erasestream.topics.client.sent_upload import Receipt, SentUpload, UnseenFailures
-from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.client.record_limit import largest_writable
+from erasestream.topics.client.upload_builder import check_size
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Cluster, Connection, Settings
@@ -68,7 +68,7 @@ class SendingLimits:
     Without an error, a `with` block waits for `delivery_s`.
     """
     max_image_bytes: int = MAX_UPLOAD_BYTES
-    """Largest image that is sent; less where the brokers accept smaller records only."""
+    """Largest image that is sent; where the brokers accept less, that is the limit."""
     readiness_s: float = 15.0
     """Longest wait for the brokers' first answer."""
 
@@ -94,7 +94,6 @@ class UploadSender:
 
     def __init__(self, cluster: Cluster, lane: Lane, *, limits: SendingLimits) -> None:
         self.lane = lane
-        self.limits = limits
         self._topic = uploads_of(lane)
         self._process = os.getpid()
         self._closed = False
@@ -102,8 +101,7 @@ class UploadSender:
         self._unseen = UnseenFailures()
         role = lane_role(lane, LaneRole.PRODUCER)
         connection = Connection(cluster=cluster, role=role)
-        with Admin(connection, timeout_s=limits.readiness_s) as admin:
-            admin.check_rights({self._topic: [Operation.WRITE]})
+        self.limits = limits = _accepted(limits, connection, self._topic)
         self._outcomes = DeliveryOutcomes(role, self._topic, delivery_s=limits.delivery_s)
         errors = self._outcomes.errors
         self._clients = ProducerPool(
@@ -127,7 +125,8 @@ class UploadSender:
         return self._closed or os.getpid() != self._process
 
     def prepare(self, upload: Upload) -> PreparedUpload:
-        """Encode an upload."""
+        """Encode an upload.  Raises `InvalidImage` (too_large) if the brokers would refuse it."""
+        check_size(upload.data, self.limits.max_image_bytes)
         wire = to_wire(upload, source=f"/lanes/{self.lane}/uploads")
         size = len(wire.value) + RECORD_OVERHEAD_BYTES
         return PreparedUpload(upload_id=upload.id, wire=wire, size=size)
@@ -221,6 +220,12 @@ class UploadSender:
             self._budget.release(size)  # last: an empty budget means that all futures are done
 
 
+def _accepted(limits: SendingLimits, connection: Connection, topic: str) -> SendingLimits:
+    """Return the limits, with what the brokers accept; they are asked."""
+    accepted = largest_writable(connection, topic, timeout_s=limits.readiness_s)
+    return replace(limits, max_image_bytes=min(limits.max_image_bytes, accepted))
+
+
 def _settings(connection: Connection, errors: ClientErrorState, limits: SendingLimits) -> Settings:
     attempt_ms = max(10, int(min(_ATTEMPT_S, limits.delivery_s / 3) * 1000))
     return connection.settings(
@@ -232,7 +237,8 @@ def _settings(connection: Connection, errors: ClientErrorState, limits: SendingL
         max_in_flight=1,
         # Waiting uploads share a batch, three times as large as librdkafka's default; not larger,
         # because rereading one image fetches its whole batch.
-        batch_size=3_000_000,
+        # No larger than one record of the largest image: brokers have one limit for both.
+        batch_size=min(3_000_000, limits.max_image_bytes + RECORD_OVERHEAD_BYTES),
         message_max_bytes=MAX_UPLOAD_RECORD_BYTES,
         # Images do not batch well and are compressed already; callers want the acknowledgement.
         linger_ms=1,

@@ -65,7 +65,7 @@ TABLE: dict[str, dict[str, str]] = {
     f"{lane}.{service}": table
     for lane in ("shop", "shops")
     for service, table in {
-        "producer": {"write": f"uploads.{lane}"},
+        "producer": {"write": f"uploads.{lane}", "describe_configs": f"uploads.{lane}"},
         "consumer": {"read": f"ephemeral.{lane} group:{lane}.consumer.*"},
         "account": {
             "read": f"consent.{lane} ledger.{lane} erasures.{lane} revocations.{lane} installation",

@@ -27,6 +27,8 @@ class Limits:
         match code:
             case Code.TOO_LARGE:
                 return f"at most {self.max_bytes / 1e6:g} MB"
+            case Code.RESULT_TOO_LARGE:
+                return f"at most {self.max_result_bytes / 1e6:g} MB"
             case Code.TOO_MANY_PIXELS:
                 return f"at most {self.max_pixels / 1e6:g} megapixels"
             case _:
