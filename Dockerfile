@@ -1,7 +1,7 @@
 # One image for each extra of pyproject.toml, so that no process has code that it does not need:
 #
 #     cli     route, purge, provision, repair, and all clients: Kafka and nothing else
-#     sink    sink, erase, retained: keys and buckets
+#     sink    sink, erase, keys, retained: keys and buckets
 #     worker  infer: models and images
 #     model   model install: what builds a model, npm and pip
 #     local   setup and the local bucket, for docker-compose.yml: not for production
@@ -55,7 +55,8 @@ FROM ${PYTHON_IMAGE} AS base
 # A new volume gets the owner of its mount point in the image.
 RUN groupadd --gid 1000 erasestream \
     && useradd --uid 1000 --gid 1000 --home-dir /tmp --shell /usr/sbin/nologin erasestream \
-    && install --directory --owner=1000 --group=1000 --mode=0700 /stack /var/lib/erasestream/models
+    && install --directory --owner=1000 --group=1000 --mode=0700 \
+        /stack /var/lib/erasestream/models /var/lib/erasestream/masters
 # PYTHONSAFEPATH: files in the working directory are never imported by accident.
 ENV PATH=/opt/erasestream/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONPATH=/app PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
@@ -94,6 +95,7 @@ RUN for folder in \
         /authority \
         /hand-out/kafka /hand-out/bucket /hand-out/provision \
         /hand-out/infer /hand-out/route /hand-out/sink /hand-out/purge /hand-out/erase \
+        /hand-out/keys-1 /hand-out/keys-2 \
         /hand-out/consent /hand-out/retained \
         /hand-out/shop-upload /hand-out/shop-results \
         /hand-out/bulk-upload /hand-out/bulk-results \

@@ -132,8 +132,6 @@ class KeySettings(Section):
     """Longest time from a key's death until its absence is verified."""
     delivery: PositiveTime = timedelta(hours=12)
     """Shortest time for which a result can be opened, where its lane sets no `delivery`."""
-    master: PositiveTime = timedelta(hours=24)
-    """Time for which one master key wraps the keys of new epochs."""
 
     def times(self, promise: timedelta) -> EpochTimes:
         """Return the epochs' times in seconds."""
@@ -143,7 +141,6 @@ class KeySettings(Section):
             clock_error_s=self.clock_error.total_seconds(),
             destruction_s=self.destruction.total_seconds(),
             delivery_s=self.delivery.total_seconds(),
-            master_s=self.master.total_seconds(),
         )
 
 

@@ -36,6 +36,8 @@ OF_SERVICE: dict[str, tuple[str, ...]] = {
     "sink": (*pair("sink"), "tokens/sink.token", "keyring", "name.key"),
     "purge": pair("purger"),
     "erase": (*pair("eraser"), "tokens/eraser.token"),
+    "keys-1": (*pair("keys"), "tokens/keys.token"),
+    "keys-2": (*pair("keys"), "tokens/keys.token"),
     "consent": pair("operator"),
     "retained": (CA, "tokens/reader.token", "keyring"),
 }
@@ -65,6 +67,8 @@ def create_files(settings: dict[str, Any], authority: Path) -> Path:
     command += ["--directory", str(draft)]
     command += ["--bootstrap", settings["kafka"]["bootstrap_servers"][0]]
     command += ["--bucket", settings["storage"]["endpoint"].removeprefix("https://")]
+    for endpoint in settings["keys"]["endpoints"]:
+        command += ["--keys", endpoint.removeprefix("https://")]
     command += ["--models", settings["inference"]["models"]]
     for lane in settings["lanes"]:
         command += ["--lane", lane]

@@ -9,26 +9,17 @@ from erasestream.pipeline.bootstrap.storage import open_vault, storage_of
 from erasestream.pipeline.settings import KeySettings, Settings
 from erasestream.pipeline.stages.keys.https_server import KeyServer
 from erasestream.pipeline.stages.keys.key_answers import KeyAnswers
+from erasestream.pipeline.stages.keys.key_ledger import KeyLedger
 from erasestream.pipeline.stages.keys.stage import KeyServiceStage
 from erasestream.schemas.clocks import WallClock
-from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import CertificateRefused, Refused
-from erasestream.schemas.events.ledger import KeyDestroyed
 from erasestream.sinks.keys.epoch_masters import LocalEpochMasters
 from erasestream.sinks.keys.epoch_vault import EpochVault
-from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.purposes import purposes
 from erasestream.topics.catalog.roles import KEYS
-from erasestream.topics.catalog.topic_names import LEDGER
-from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Connection
-from erasestream.topics.kafka.partitioner import partition_of
-from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
-from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.tls import Identity
-
-LEDGER_TIMEOUT_S = 20.0
 
 
 def _now() -> datetime:
@@ -39,21 +30,21 @@ def _now() -> datetime:
 def key_service_stage(
     settings: Settings, stopping: Event, *, now: WallClock = _now
 ) -> Iterator[KeyServiceStage]:
-    """Open a replica.  `now` is its only clock for epochs."""
+    """Open a replica.  `now` is its only clock for epochs.
+
+    Brokers are not needed for this, nor for giving out keys.
+    """
     times, storage = settings.epochs(), storage_of(settings)
     keys = _section(settings)
     if keys.masters is None or keys.listen_host is None:
         raise Refused("settings: keys.masters or keys.listen_host is missing")
     identity = Identity.load(settings.kafka.identities, KEYS)
     connection = Connection(cluster=settings.cluster, role=KEYS)
-    with Admin(connection) as admin:
-        partitions = admin.check_rights({LEDGER: (Operation.WRITE,)})[LEDGER]
     with ExitStack() as opened:
         store = opened.enter_context(open_vault(storage, KEYS))
         masters = LocalEpochMasters(keys.masters)
         vault = EpochVault(store=store, masters=masters, times=times)
-        writer = AcknowledgedWriter(connection=connection, timeout_s=LEDGER_TIMEOUT_S)
-        opened.enter_context(closing(writer))
+        ledger = opened.enter_context(closing(KeyLedger(connection, times)))
         table = purposes(settings.catalog().lane_names)
         answers = KeyAnswers(vault=vault, times=times, purposes=table, now=now)
         server = KeyServer(
@@ -65,7 +56,7 @@ def key_service_stage(
             masters=masters,
             times=times,
             purposes=table,
-            record=lambda entry: _record(writer, partitions, entry),
+            ledger=ledger,
             renew=_renewal(server, identity),
             stopping=stopping,
             now=now,
@@ -77,12 +68,6 @@ def _section(settings: Settings) -> KeySettings:
     if settings.keys is None:
         raise Refused("settings: the section keys is missing")
     return settings.keys
-
-
-def _record(writer: AcknowledgedWriter, partitions: int, entry: KeyDestroyed) -> None:
-    key = entry.purpose.encode()
-    at = Partition(LEDGER, partition_of(key, partitions))
-    writer.write(at, key, to_wire(entry, source="/keys"))
 
 
 def _renewal(server: KeyServer, identity: Identity) -> Callable[[], None]:

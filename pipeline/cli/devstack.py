@@ -12,7 +12,12 @@ from erasestream.pipeline.cli.console import (
     lane_name,
     print_line,
 )
-from erasestream.pipeline.settings import SETTINGS_VARIABLE, LaneSettings, LifetimeSettings
+from erasestream.pipeline.settings import (
+    SETTINGS_VARIABLE,
+    KeySettings,
+    LaneSettings,
+    LifetimeSettings,
+)
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.kafka.admin import Admin
@@ -110,6 +115,9 @@ def files(
     lane: Annotated[list[str], typer.Option(help="Lane; may be repeated.")],
     bootstrap: Annotated[str, typer.Option(help="The broker's address, as clients see it.")],
     bucket: Annotated[str, typer.Option(help="The bucket's host and port, as clients see it.")],
+    keys: Annotated[
+        list[str], typer.Option(help="A replica of the key service, host and port; repeated.")
+    ],
     models: Annotated[Path, typer.Option(help="The folder of models, as stages see it.")],
 ) -> None:
     """Write certificates, tokens, keys and settings for servers that run elsewhere."""
@@ -119,17 +127,24 @@ def files(
     names = [Lane(lane_name(name)) for name in lane]
     broker_host, _ = host_and_port(bootstrap)
     host, port = host_and_port(bucket)
+    key_servers = [host_and_port(address) for address in keys]
     stack_files = StackFiles(directory)
     stack_files.create_identities(
         names,
         broker_hosts=tuple(dict.fromkeys((*LOCAL_HOSTS, broker_host))),
         bucket_hosts=(host,),
+        key_hosts=tuple(host for host, _ in key_servers),
     )
     stack_files.create_secrets()
     stack_files.write_bucket_settings(host="0.0.0.0", port=port)  # noqa: S104 (TLS and tokens guard it)
     stack_files.write_settings(
         bootstrap=(bootstrap,),
         endpoint=f"https://{bucket}",
+        keys=KeySettings(
+            endpoints=tuple(f"https://{address}" for address in keys),
+            listen_host="0.0.0.0",  # noqa: S104 (mutual TLS guards it)
+            listen_port=key_servers[0][1],
+        ),
         lanes={name: LaneSettings() for name in names},
         lifetimes=LifetimeSettings(),
         models=models,

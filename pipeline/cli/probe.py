@@ -26,6 +26,7 @@ class StageName(StrEnum):
     SINK = "sink"
     PURGE = "purge"
     ERASE = "erase"
+    KEYS = "keys"
 
 
 StageArgument = Annotated[StageName, typer.Argument(help="The stage that must answer.")]

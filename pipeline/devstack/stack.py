@@ -1,13 +1,15 @@
-"""The embedded stack: a real Kafka with mutual TLS and a private bucket, in one folder.
+"""The embedded stack: a real Kafka with mutual TLS, a private bucket, and the keys of epochs.
 
-Several can run side by side: each has its own ports, certificates and data.  Everything is
-started and stopped by the process ids in the folder, so that another process can find it.
-Start an attached stack from a thread that lives as long as the stack does.
+All in one folder.  Several can run side by side: each has its own ports, certificates and data.
+Everything is started and stopped by the process ids in the folder, so that another process can
+find it.  Start an attached stack from a thread that lives as long as the stack does.
 """
 
 import shutil
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 from erasestream.pipeline.devstack.kafka.java_launcher import HEAP_MB
 from erasestream.pipeline.devstack.kafka.readiness import check_certificate, client_context
@@ -16,18 +18,23 @@ from erasestream.pipeline.devstack.stack_brokers import (
     START_TIMEOUT_S,
     STOP_GRACE_S,
 )
-from erasestream.pipeline.devstack.stack_files import BUCKET, BUCKET_HOST
+from erasestream.pipeline.devstack.stack_files import BUCKET, BUCKET_HOST, KEYS_HOST
 from erasestream.pipeline.devstack.stack_plan import StackPlan
 from erasestream.pipeline.devstack.stack_view import StackView
-from erasestream.pipeline.settings import LaneSettings, LifetimeSettings
+from erasestream.pipeline.settings import KeySettings, LaneSettings, LifetimeSettings
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.roles import ADMIN
+from erasestream.topics.catalog.roles import ADMIN, KEYS
 
 DEFAULT_LANES: Mapping[Lane, LaneSettings] = {
     Lane("shop"): LaneSettings(),
     Lane("bulk"): LaneSettings(),
 }
+
+
+def keys_name(replica: int) -> str:
+    """Return the name of a replica's process; the first is 1."""
+    return KEYS if replica == 1 else f"{KEYS}-{replica}"
 
 
 class Stack(StackView):
@@ -43,15 +50,22 @@ class Stack(StackView):
         nodes: int = 1,
         heap_mb: int = HEAP_MB,
         java_options: Sequence[str] = (),
+        key_replicas: int = 1,
+        key_times: Mapping[str, timedelta] = MappingProxyType({}),
     ) -> None:
         """Choose ports and write all files; nothing is started.
 
         `nodes` brokers, each with `heap_mb` of heap and these Java options.  Each broker of a
-        cluster has a proxied listener; see `proxied_listeners`.
+        cluster has a proxied listener; see `proxied_listeners`.  `key_times` are those of the
+        section `keys` that are not the default.
         """
         lifetimes = lifetimes or LifetimeSettings()
         plan = StackPlan.choose(
-            nodes=nodes, heap_mb=heap_mb, java_options=java_options, lifetimes=lifetimes
+            nodes=nodes,
+            key_replicas=key_replicas,
+            heap_mb=heap_mb,
+            java_options=java_options,
+            lifetimes=lifetimes,
         )
         configs = plan.broker_configs()
         self.files.create_identities(lanes)
@@ -61,6 +75,14 @@ class Stack(StackView):
             bootstrap=tuple(config.bootstrap for config in configs),
             durability=configs[0].durability,
             endpoint=f"https://{BUCKET_HOST}:{plan.bucket_port}",
+            keys=KeySettings.model_validate(
+                {
+                    "endpoints": plan.key_endpoints,
+                    "listen_host": KEYS_HOST,
+                    "listen_port": plan.key_ports[0],
+                    **key_times,
+                }
+            ),
             lanes=lanes,
             lifetimes=lifetimes,
             models=models or self._cache / "models",
@@ -69,20 +91,40 @@ class Stack(StackView):
         plan.save(self._plan_file)
 
     def start_servers(self) -> None:
-        """Start brokers and bucket, and return once all are ready."""
+        """Start brokers, bucket and key service, and return once all are ready."""
         make_private(self.files.directory)
         self.start_bucket()
+        replicas = range(1, len(self._plan().key_ports) + 1)
+        for replica in replicas:
+            self._launch_keys(replica)
         self._brokers.start(self._plan(), self._libs)
+        for replica in replicas:
+            self._wait_for_keys(replica)
 
     def start_bucket(self) -> None:
         """Start the bucket server and return once it is ready."""
         module = "erasestream.pipeline.devstack.gcs_emulator.server"
         arguments = ["-m", module, "--config", str(self.files.bucket_settings)]
         self._processes.launch(BUCKET, arguments, self.environment)
+        self._wait_for_server(BUCKET, BUCKET_HOST, self._plan().bucket_port)
+
+    def start_keys(self, replica: int = 1) -> None:
+        """Start a replica of the key service and return once it is ready."""
+        self._launch_keys(replica)
+        self._wait_for_keys(replica)
+
+    def _launch_keys(self, replica: int) -> None:
+        port = self._plan().key_ports[replica - 1]
+        self.start_stage(KEYS, name=keys_name(replica), ERASESTREAM_KEYS__LISTEN_PORT=f"{port}")
+
+    def _wait_for_keys(self, replica: int) -> None:
+        port = self._plan().key_ports[replica - 1]
+        self._wait_for_server(keys_name(replica), KEYS_HOST, port)
+
+    def _wait_for_server(self, name: str, host: str, port: int) -> None:
         context = client_context(self.files.identities, ADMIN)
-        port = self._plan().bucket_port
         self._processes.wait_until_ready(
-            BUCKET, lambda: check_certificate(BUCKET_HOST, port, context), timeout_s=START_TIMEOUT_S
+            name, lambda: check_certificate(host, port, context), timeout_s=START_TIMEOUT_S
         )
 
     def start_stage(self, command: str, *, name: str | None = None, **environment: str) -> None:
@@ -102,7 +144,7 @@ class Stack(StackView):
     def stop(self) -> None:
         """Stop all running processes: first the stages, then the servers."""
         children = self._processes.all()
-        for name in sorted(children, key=lambda name: name == BUCKET):
+        for name in sorted(children, key=lambda name: (name == BUCKET, name.startswith(KEYS))):
             children[name].stop(grace_s=STOP_GRACE_S)
         self._brokers.stop(self._node_count())
 

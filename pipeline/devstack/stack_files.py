@@ -6,6 +6,7 @@ Created once and never changed.  In the folder, which only its owner can enter:
     identities/     `ca.crt`, and certificate and key of each role and server
     tokens/         the bearer token of each role with access to a bucket
     keyring/        the master keys of the vault
+    masters/        the master keys of epochs
     name.key        the key from which object names derive
     bucket.json     settings of the local bucket
     erasestream.toml    settings of all stages and commands
@@ -21,13 +22,14 @@ from erasestream.pipeline.devstack.certificate_authority import LOCAL_HOSTS, Cer
 from erasestream.pipeline.devstack.gcs_emulator.authentication import issue_token
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
 from erasestream.pipeline.devstack.private_folder import make_private
-from erasestream.pipeline.settings import LaneSettings, LifetimeSettings
+from erasestream.pipeline.settings import KeySettings, LaneSettings, LifetimeSettings
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.ids import Lane
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Role
 from erasestream.sinks.images.object_names import NAME_KEY_BYTES
 from erasestream.sinks.keys.local_keyring import LocalKeyring
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
+from erasestream.topics.catalog.roles import KEYS
 
 IMAGE_BUCKET = "images"
 VAULT_BUCKET = "vault"
@@ -36,6 +38,8 @@ BROKER = "broker"
 BUCKET = "bucket"
 BUCKET_HOST = "127.0.0.2"
 """The bucket's own address on the loopback interface: its certificate names no broker's."""
+KEYS_HOST = "127.0.0.3"
+"""The key service's own address, likewise."""
 ONE_COPY = Durability(replication=1, min_insync=1)
 FEW_PARTITIONS = 4
 """Of the topics that lanes share or do not size: one broker of a development stack has them all."""
@@ -54,6 +58,7 @@ class StackFiles:
         self.identities: Path = self.directory / "identities"
         self.tokens: Path = self.directory / "tokens"
         self.keyring: Path = self.directory / "keyring"
+        self.masters: Path = self.directory / "masters"
         self.name_key: Path = self.directory / "name.key"
         self.settings: Path = self.directory / SETTINGS_FILE
         self.bucket_settings: Path = self.directory / "bucket.json"
@@ -65,27 +70,35 @@ class StackFiles:
         *,
         broker_hosts: tuple[str, ...] = LOCAL_HOSTS,
         bucket_hosts: tuple[str, ...] = (BUCKET_HOST,),
+        key_hosts: tuple[str, ...] = (KEYS_HOST,),
     ) -> None:
-        """Issue certificates for all roles, and for both servers under hosts of their own.
+        """Issue certificates for all roles, and for the servers under hosts of their own.
 
-        Raises `Refused` if they share one: either server could pass for the other.
+        Raises `Refused` if two share one: either could pass for the other.
         """
-        if shared := {*broker_hosts} & {*bucket_hosts}:
-            raise Refused(f"broker and bucket need names of their own, both have {min(shared)}")
+        named = [host for hosts in (broker_hosts, bucket_hosts, key_hosts) for host in {*hosts}]
+        if shared := {host for host in named if named.count(host) > 1}:
+            raise Refused(
+                "broker, bucket and key service need names of their own, "
+                f"two of them have {min(shared)}"
+            )
         make_private(self.directory)
         self.identities.mkdir(mode=0o700)
         authority = CertificateAuthority.create(self.directory / "authority", now=now)
         authority.issue_broker(BROKER, self.identities, hosts=broker_hosts)
         authority.issue_server(BUCKET, self.identities, hosts=bucket_hosts)
+        authority.issue_stage_server(KEYS, self.identities, hosts=key_hosts)
         catalog = Catalog.build(tuple(LaneSpec(name=lane) for lane in lanes))
         for role in catalog.roles:
-            authority.issue_role(role, self.identities)
+            if role != KEYS:
+                authority.issue_role(role, self.identities)
 
     def create_secrets(self) -> None:
-        """Create tokens, the first master key and the name key."""
+        """Create tokens, the first master key, the name key, and a folder for epochs' masters."""
         for role in Role:
             issue_token(self.tokens, role)
         LocalKeyring.create(self.keyring)
+        make_private(self.masters)
         descriptor = os.open(self.name_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(os.urandom(NAME_KEY_BYTES))
@@ -110,12 +123,14 @@ class StackFiles:
         bootstrap: tuple[str, ...],
         durability: Durability = ONE_COPY,
         endpoint: str,
+        keys: KeySettings,
         lanes: Mapping[Lane, LaneSettings],
         lifetimes: LifetimeSettings,
         models: Path,
         model: str,
     ) -> None:
-        """Write the settings of all stages and commands."""
+        """Write the settings of all stages and commands; `keys` without the masters' folder."""
+        keys = keys.model_copy(update={"masters": self.masters})
         sections: dict[str, Mapping[str, object]] = {
             "": {"environment": "development"},
             "kafka": {
@@ -137,6 +152,7 @@ class StackFiles:
                 "ca": str(self.identities / "ca.crt"),
                 "tokens": str(self.tokens),
             },
+            "keys": keys.model_dump(mode="json", exclude_defaults=True),
             "inference": {"models": str(models.resolve()), "model": model},
         }
         for lane, settings in lanes.items():

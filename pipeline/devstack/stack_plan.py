@@ -13,6 +13,7 @@ from erasestream.pipeline.devstack.kafka.broker_config import (
     ProxiedListener,
     cluster,
 )
+from erasestream.pipeline.devstack.stack_files import KEYS_HOST
 from erasestream.pipeline.settings import LifetimeSettings
 from erasestream.topics.catalog.retention_budget import BrokerTimes
 
@@ -34,6 +35,8 @@ class StackPlan:
     heap_mb: int
     java_options: tuple[str, ...] = ()
     bucket_port: int
+    key_ports: tuple[int, ...]
+    """Ports of the replicas of the key service."""
     random: str
     """16 random bytes in hex, from which the cluster's ids derive."""
     check_interval_s: float
@@ -41,15 +44,23 @@ class StackPlan:
 
     @classmethod
     def choose(
-        cls, *, nodes: int, heap_mb: int, java_options: Sequence[str], lifetimes: LifetimeSettings
+        cls,
+        *,
+        nodes: int,
+        key_replicas: int,
+        heap_mb: int,
+        java_options: Sequence[str],
+        lifetimes: LifetimeSettings,
     ) -> Self:
         """Choose free ports and random ids."""
-        bucket_port, *ports = free_ports(1 + 4 * nodes)
+        bucket_port, *ports = free_ports(1 + key_replicas + 4 * nodes)
+        key_ports, ports = ports[:key_replicas], ports[key_replicas:]
         return cls(
             nodes=tuple(NodePorts(*ports[n : n + 4]) for n in range(0, len(ports), 4)),
             heap_mb=heap_mb,
             java_options=tuple(java_options),
             bucket_port=bucket_port,
+            key_ports=tuple(key_ports),
             random=os.urandom(16).hex(),
             check_interval_s=lifetimes.check_interval.total_seconds(),
             delete_delay_s=lifetimes.delete_delay.total_seconds(),
@@ -60,7 +71,13 @@ class StackPlan:
         """Read a plan that `save` wrote."""
         entries = json.loads(path.read_text())
         nodes = tuple(NodePorts(*ports) for ports in entries.pop("nodes"))
-        return cls(nodes=nodes, **entries)
+        key_ports = tuple(entries.pop("key_ports"))
+        return cls(nodes=nodes, key_ports=key_ports, **entries)
+
+    @property
+    def key_endpoints(self) -> tuple[str, ...]:
+        """Addresses of the replicas of the key service."""
+        return tuple(f"https://{KEYS_HOST}:{port}" for port in self.key_ports)
 
     def save(self, path: Path) -> None:
         """Write the plan."""

@@ -56,9 +56,13 @@ class StackView:
 
     @property
     def cluster(self) -> Cluster:
-        """Addresses of the brokers, and the identities."""
-        servers = tuple(config.bootstrap for config in self._plan().broker_configs())
-        return Cluster(bootstrap_servers=servers, identities=self.files.identities)
+        """Addresses of brokers and key service, and the identities."""
+        plan = self._plan()
+        return Cluster(
+            bootstrap_servers=tuple(config.bootstrap for config in plan.broker_configs()),
+            identities=self.files.identities,
+            key_endpoints=plan.key_endpoints,
+        )
 
     @property
     def broker(self) -> Broker:

@@ -1,8 +1,9 @@
-"""Master keys of the epochs' keys: one for each day, destroyed with its last epoch.
+"""Master keys of the epochs' keys: one for each epoch, destroyed with its keys.
 
-    <number>.key    a master key in a private folder, which all replicas of the key service share
+    <epoch>.key    a master key in a private folder, which all replicas of the key service share
 
-The number follows from the epoch, so that replicas need not agree on the current one.
+None outlives its epoch's keys: who copied the vault in time, and the folder after their death,
+opens nothing.
 """
 
 import os
@@ -28,16 +29,16 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 class EpochMasters(Protocol):
     """Holder of the master keys of epochs."""
 
-    def numbers(self) -> tuple[int, ...]:
-        """Return the master keys that exist, in order."""
+    def epochs(self) -> tuple[int, ...]:
+        """Return the epochs whose master keys exist, in order."""
 
-    def wrap(self, master: int, key: bytes, context: bytes) -> bytes:
+    def wrap(self, epoch: int, key: bytes, context: bytes) -> bytes:
         """Wrap a key of 32 bytes, creating the master key if there is none."""
 
-    def unwrap(self, master: int, wrapped: bytes, context: bytes) -> bytes:
+    def unwrap(self, epoch: int, wrapped: bytes, context: bytes) -> bytes:
         """Return the key.  Raises `SealBroken`, also if the master key is destroyed."""
 
-    def destroy(self, master: int) -> None:
+    def destroy(self, epoch: int) -> None:
         """Destroy a master key, and verify that it is gone.  Idempotent."""
 
 
@@ -52,10 +53,10 @@ class LocalEpochMasters:
         """Raise `Refused` if the folder is missing."""
         self._directory = directory
         self._random = random
-        self.numbers()
+        self.epochs()
 
-    def numbers(self) -> tuple[int, ...]:
-        """Return the master keys in the folder, in order."""
+    def epochs(self) -> tuple[int, ...]:
+        """Return the epochs whose master keys are in the folder, in order."""
         try:
             names = [path.name for path in self._directory.iterdir()]
         except FileNotFoundError:
@@ -65,9 +66,9 @@ class LocalEpochMasters:
         stems = (name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
         return tuple(sorted(int(stem) for stem in stems if _NUMBER.fullmatch(stem)))
 
-    def wrap(self, master: int, key: bytes, context: bytes) -> bytes:
+    def wrap(self, epoch: int, key: bytes, context: bytes) -> bytes:
         """Wrap a key; of replicas that create a master key at once, one does."""
-        path = self._path(master)
+        path = self._path(epoch)
         if not path.exists():
             try:
                 with suppress(FileExistsError):
@@ -76,18 +77,18 @@ class LocalEpochMasters:
                 raise Unavailable(code=Code.KEYRING_UNAVAILABLE) from error
         return wrap_key(path, key, context, info=WRAP_INFO, random=self._random)
 
-    def unwrap(self, master: int, wrapped: bytes, context: bytes) -> bytes:
+    def unwrap(self, epoch: int, wrapped: bytes, context: bytes) -> bytes:
         """Return the key that was wrapped for this context."""
-        return unwrap_key(self._path(master), wrapped, context, info=WRAP_INFO)
+        return unwrap_key(self._path(epoch), wrapped, context, info=WRAP_INFO)
 
-    def destroy(self, master: int) -> None:
+    def destroy(self, epoch: int) -> None:
         """Delete the file, and flush the folder."""
         try:
-            destroy_master(self._path(master))
+            destroy_master(self._path(epoch))
         except OSError as error:
             raise Unavailable(code=Code.KEYRING_UNAVAILABLE) from error
-        if master in self.numbers():
-            raise Unavailable(f"master key {master} still exists", Code.KEYRING_UNAVAILABLE)
+        if epoch in self.epochs():
+            raise Unavailable(f"master key {epoch} still exists", Code.KEYRING_UNAVAILABLE)
 
-    def _path(self, master: int) -> Path:
-        return self._directory / f"{master}{SUFFIX}"
+    def _path(self, epoch: int) -> Path:
+        return self._directory / f"{epoch}{SUFFIX}"

@@ -49,9 +49,6 @@ class Times(Protocol):
     def is_dead(self, number: int, at: datetime) -> bool:
         """Return whether the keys of an epoch are dead."""
 
-    def master(self, number: int) -> int:
-        """Return the master key of an epoch."""
-
 
 class KeyName(NamedTuple):
     """A purpose and the number of an epoch."""
@@ -169,16 +166,13 @@ class EpochVault:
         if len(raw) != PAIR_BYTES:
             raise SealBroken
         public, wrapped = raw[:KEY_BYTES], raw[KEY_BYTES:]
-        master = self._times.master(name.epoch)
-        private = self._masters.unwrap(master, wrapped, _context(name, public))
+        private = self._masters.unwrap(name.epoch, wrapped, _context(name, public))
         return KeyPair(public, private)
 
     def _create(self, name: KeyName) -> None:
         key = X25519PrivateKey.generate()
         public = key.public_key().public_bytes_raw()
-        wrapped = self._masters.wrap(
-            self._times.master(name.epoch), key.private_bytes_raw(), _context(name, public)
-        )
+        wrapped = self._masters.wrap(name.epoch, key.private_bytes_raw(), _context(name, public))
         with suppress(AlreadyExists):
             self._store.create(f"{EPOCHS}{name}", public + wrapped, OCTETS)
 

@@ -28,6 +28,7 @@ ADDRESSES_AND_PATHS = {
     "ssl.truststore.location",
 }
 STAGES = {name: name for name in ("infer", "route", "sink", "purge", "erase")}
+KEY_SERVICE = ("keys-1", "keys-2")
 SETTINGS_FILE = COMPOSE / "erasestream.toml"
 
 
@@ -161,6 +162,13 @@ def test_the_settings_match_the_compose_file(services: dict[str, Service]) -> No
     assert settings.inference is not None
     assert settings.storage.endpoint == f"https://{services['bucket']['hostname']}:9443"
     assert {settings.storage.bucket, settings.storage.vault} == {IMAGE_BUCKET, VAULT_BUCKET}
+    assert settings.keys is not None
+    assert settings.keys.endpoints == tuple(
+        f"https://{services[name]['hostname']}:{settings.keys.listen_port}" for name in KEY_SERVICE
+    )
+    for name in KEY_SERVICE:
+        assert mounts(services[name])["masters"] == str(settings.keys.masters)
+        assert services[name]["command"] == ["keys"]
     paths = [settings.kafka.identities, settings.storage.keyring, settings.storage.name_key]
     assert all(path.parent == Path("/stack") for path in paths)
     assert mounts(services["infer"])["models"] == f"{settings.inference.models}:ro"
@@ -176,6 +184,15 @@ def test_stages_run_their_command_after_provisioning(services: dict[str, Service
         assert "provision" in service["depends_on"]
         assert service["healthcheck"]["test"] == ["CMD", "erasestream", "probe", command]
         assert service["restart"] == "on-failure"
+
+
+def test_only_the_key_service_has_the_master_keys_of_epochs(services: dict[str, Service]) -> None:
+    """Its replicas need no topics, so that no stage has to wait for them."""
+    assert {n for n, s in services.items() if "masters" in mounts(s)} == {*KEY_SERVICE}
+    for name in KEY_SERVICE:
+        assert services[name]["depends_on"].keys() == {"bucket"}
+        assert services[name]["healthcheck"]["test"] == ["CMD", "erasestream", "probe", "keys"]
+        assert services[name]["build"]["target"] == "sink"
 
 
 def test_stages_run_from_the_image_with_what_they_need(services: dict[str, Service]) -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from erasestream.pipeline.settings import load
 from tests.deploy.conftest import Service
-from tests.deploy.test_compose import STAGES
+from tests.deploy.test_compose import STAGES as WITHOUT_KEYS
 from tests.paths import ROOT
 
 FOLDER = ROOT / "deploy/kubernetes"
@@ -28,6 +28,7 @@ API = {
 """Group and version of each kind, as the schemas name them."""
 CHILD_GB, WORKER_GB, AHEAD_GB = 1.6, 0.2, 1.2
 """Memory of `infer`: docs/isolation.md and docs/hostile.md."""
+STAGES = (*WITHOUT_KEYS, "keys")
 
 Manifest = dict[str, Any]
 MANIFESTS: list[Manifest] = [
@@ -114,7 +115,8 @@ def test_stages_are_probed_from_inside_and_have_time_to_end(stage: str) -> None:
 
 def test_images_are_those_of_compose(services: dict[str, Service]) -> None:
     for name in PODS:
-        assert container(name)["image"] == services[name]["image"]
+        service = "keys-1" if name == "keys" else name
+        assert container(name)["image"] == services[service]["image"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -138,10 +140,13 @@ def test_settings_load_with_the_environment_of_each_stage(
     keys = {str(settings.storage.keyring), str(settings.storage.name_key.parent)}
     assert keys & mounted == (keys if stage == "sink" else set())
     assert (str(settings.inference.models) in mounted) == (stage == "infer")
+    assert settings.keys is not None
+    assert (str(settings.keys.masters) in mounted) == (stage == "keys")
+    assert settings.epochs()
 
 
 def test_every_pod_mounts_its_own_identity_read_only() -> None:
-    """And no other's; nothing but models and `/tmp` can be written."""
+    """And no other's; nothing but models, master keys of epochs and `/tmp` can be written."""
     for name in PODS:
         pod = PODS[name]["spec"]
         secrets = {v["name"]: v["secret"] for v in pod["volumes"] if "secret" in v}
@@ -151,8 +156,8 @@ def test_every_pod_mounts_its_own_identity_read_only() -> None:
         assert all(secret["defaultMode"] == 0o440 for secret in secrets.values())
         mounts = container(name)["volumeMounts"]
         writable = {m["mountPath"] for m in mounts if not m.get("readOnly")}
-        models = {"/var/lib/erasestream/models"} if name == "model" else set()
-        assert writable == {"/tmp", *models}  # noqa: S108 (in memory)
+        own = {"model": {"/var/lib/erasestream/models"}, "keys": {"/var/lib/erasestream/masters"}}
+        assert writable == {"/tmp", *own.get(name, ())}  # noqa: S108 (in memory)
         assert not any("subPath" in mount for mount in mounts)
 
 
@@ -176,7 +181,7 @@ def test_drained_nodes_take_one_member_of_a_stage_at_a_time() -> None:
 
 
 def test_only_those_that_use_buckets_reach_more_than_the_brokers(settings_file: Path) -> None:
-    """No connection to a stage is allowed."""
+    """No connection to a stage is allowed, but to the key service from those that need keys."""
     policies = of_kind("NetworkPolicy")
     everyone = policies["erasestream"]["spec"]
     assert everyone["podSelector"] == {"matchLabels": {"app": "erasestream"}}
@@ -188,7 +193,17 @@ def test_only_those_that_use_buckets_reach_more_than_the_brokers(settings_file: 
     assert {p["port"] for rule in everyone["egress"] for p in rule["ports"]} == {53, *ports}
     labels = {name: pod["metadata"]["labels"] for name, pod in PODS.items()}
     assert all(labels[name]["app"] == "erasestream" for name in (*STAGES, "provision"))
-    assert {name for name in PODS if labels[name].get("storage")} == {"sink", "erase"}
+    assert {name for name in PODS if labels[name].get("storage")} == {"sink", "erase", "keys"}
+    assert {name for name in PODS if labels[name].get("keys")} == {"infer", "sink"}
+    keys = load(settings_file).keys
+    assert keys is not None
+    own = of_kind("StatefulSet")["keys"]["spec"]
+    pods = [f"keys-{number}.{own['serviceName']}" for number in range(own["replicas"])]
+    assert keys.endpoints == tuple(f"https://{pod}:{keys.listen_port}" for pod in pods)
+    listening = {name for name, policy in policies.items() if "ingress" in policy["spec"]}
+    assert listening == {"erasestream-keys"}
+    (rule,) = policies["erasestream-keys"]["spec"]["ingress"]
+    assert rule["ports"] == [{"port": keys.listen_port, "protocol": "TCP"}]
 
 
 def test_the_secrets_of_the_page_are_those_that_are_mounted() -> None:

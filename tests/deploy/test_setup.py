@@ -38,6 +38,8 @@ SECRETS = {
     "sink": {"identities/sink.key", "tokens/sink.token", "keyring/1.key", "name.key"},
     "purge": {"identities/purger.key"},
     "erase": {"identities/eraser.key", "tokens/eraser.token"},
+    "keys-1": {"identities/keys.key", "tokens/keys.token"},
+    "keys-2": {"identities/keys.key", "tokens/keys.token"},
     "consent": {"identities/operator.key"},
     "retained": {"tokens/reader.token", "keyring/1.key"},
     "shop-upload": {"identities/shop.producer.key"},
@@ -75,13 +77,14 @@ def test_handed_out_files_are_private(set_up: Path) -> None:
         assert path.stat().st_mode & 0o077 == 0, path
 
 
-def test_broker_and_bucket_have_names_of_their_own(set_up: Path) -> None:
-    """A client of either refuses the other's certificate."""
+def test_servers_have_names_of_their_own(set_up: Path) -> None:
+    """A client of one refuses the others' certificates."""
     handed = set_up / "hand-out"
     bucket = names_in(handed / "bucket/identities/bucket.crt")
     assert bucket == {"bucket"}
     broker = names_in(set_up / "authority/made/identities/broker.crt")
     assert broker == {"kafka", "localhost", "127.0.0.1"}
+    assert names_in(handed / "keys-1/identities/keys.crt") == {"keys-1", "keys-2"}
 
 
 def test_a_second_run_changes_nothing(set_up: Path) -> None:

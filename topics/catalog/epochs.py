@@ -42,8 +42,6 @@ class EpochTimes:
     """Longest time from a key's death until it is deleted and its absence is verified."""
     delivery_s: float = 12 * HOUR_S
     """Time for which any result can be opened at least, unless its lane has a time of its own."""
-    master_s: float = 24 * HOUR_S
-    """Time for which one master key wraps the keys of new epochs."""
 
     @property
     def ahead_s(self) -> float:
@@ -67,11 +65,6 @@ class EpochTimes:
     def worst_age_s(self) -> float:
         """Largest age of an upload when its key is destroyed."""
         return self.life_s + self.clock_error_s + self.destruction_s
-
-    @property
-    def epochs_of_master(self) -> int:
-        """Number of epochs whose keys one master key wraps."""
-        return max(1, round(self.master_s / self.length_s))
 
     def number(self, at: datetime) -> int:
         """Return the epoch of an upload of this time."""
@@ -101,21 +94,12 @@ class EpochTimes:
     def _dies_s(self, number: int) -> float:
         return number * self.length_s - self.ahead_s + self.life_s
 
-    def master(self, number: int) -> int:
-        """Return the number of the master key that wraps the keys of an epoch."""
-        return number // self.epochs_of_master
-
-    def is_master_dead(self, master: int, at: datetime) -> bool:
-        """Return whether every epoch of a master key is dead."""
-        return self.is_dead((master + 1) * self.epochs_of_master - 1, at)
-
 
 def verify(times: EpochTimes, policy: Policy, lanes: tuple[LaneTimes, ...]) -> None:
     """Check both inequalities.  Raises `PromiseExceeded` with the sum that fails."""
-    parts = (times.length_s, times.clock_error_s, times.destruction_s, times.master_s)
     # Negated, so that NaN is refused.
-    if not (min(parts[0], *parts[2:]) > 0 and parts[1] >= 0):
-        raise PromiseExceeded("keys: epoch, master and destruction must last longer than 0 s")
+    if not (times.length_s > 0 and times.destruction_s > 0 and times.clock_error_s >= 0):
+        raise PromiseExceeded("keys: epoch and destruction must last longer than 0 s")
     if not times.worst_age_s <= min(policy.promise_s, PROMISE_S):
         raise PromiseExceeded(
             f"keys: an upload is up to {times.worst_age_s:.0f} s old when its key is destroyed, "

@@ -1,12 +1,12 @@
 """The key service as a stage: creates the keys of epochs in time, and destroys the dead ones.
 
-Requests are answered in the server's threads; `run_once` does the upkeep.  In every round, for
-each purpose by itself:
+Requests are answered in the server's threads; `run_once` does the upkeep.  In every round:
 
-* create the pairs of this epoch and the next;
-* destroy the dead pairs, and write to the ledger that they are unreachable;
-* destroy the master keys whose epochs are all dead, and write to the ledger that the pairs they
-  wrapped are unrecoverable.
+* create the pairs of this epoch and the next, for each purpose by itself;
+* destroy the dead pairs, and the master keys of dead epochs;
+* write to the ledger which pairs are unreachable, and which unrecoverable: their master is gone.
+
+It is ready once it has the keys, whatever the brokers do: without its ledger it gives out keys.
 
 Replicas do the same work, without knowing each other; every step is idempotent.  A step that
 fails is tried again in the next round, and does not keep the others from their steps.
@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Protocol
 
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.stages.keys.https_server import KeyServer
@@ -34,6 +35,16 @@ log = logging.getLogger(__name__)
 MAX_INTERVAL_S = 60.0
 
 
+class Ledger(Protocol):
+    """Where the deaths of keys are written."""
+
+    def open(self) -> object:
+        """Check that entries can be written.  Raises `Unavailable`."""
+
+    def record(self, entry: KeyDestroyed, /) -> None:
+        """Write an entry.  Raises `Unavailable`; it may then have been written or not."""
+
+
 class KeyServiceStage:
     """One replica."""
 
@@ -45,19 +56,19 @@ class KeyServiceStage:
         masters: EpochMasters,
         times: EpochTimes,
         purposes: Iterable[str],
-        record: Callable[[KeyDestroyed], object],
+        ledger: Ledger,
         renew: Callable[[], None],
         stopping: threading.Event,
         now: WallClock,
         clock: Clock = time.monotonic,
     ) -> None:
-        """`record` writes to the ledger; `renew` uses a renewed certificate, if there is one."""
+        """`renew` uses a renewed certificate, if there is one."""
         self._server = server
         self._vault = vault
         self._masters = masters
         self._times = times
         self._purposes = tuple(purposes)
-        self._record = record
+        self._ledger = ledger
         self._renew = renew
         self._stopping = stopping
         self._now = now
@@ -67,6 +78,7 @@ class KeyServiceStage:
         self._due = Deadline(0, clock)
         self._outage = OutageLog()
         self._is_ready = False
+        self._has_to_report = False
 
     @property
     def port(self) -> int:
@@ -74,8 +86,14 @@ class KeyServiceStage:
         return self._server.port
 
     def run_once(self, timeout_s: float = 0.2) -> None:
-        """Do a round if it is due, else wait up to the timeout."""
+        """Do half a round if one is due, else wait up to the timeout."""
         self._renew()
+        if self._has_to_report:
+            # Apart, so that the stage is ready, and may end, before brokers have answered.
+            self._has_to_report = False
+            self._attempt(self._report)
+            self._outage.end_round()
+            return
         if not self._due.has_passed:
             self._stopping.wait(self._due.slice_s(timeout_s))
             return
@@ -84,8 +102,7 @@ class KeyServiceStage:
         self._is_ready = all(created)
         self._attempt(self._destroy_pairs)
         self._attempt(self._destroy_masters)
-        self._attempt(self._report)
-        self._outage.end_round()
+        self._has_to_report = True
 
     def is_ready(self) -> bool:
         """Return whether the last round found or created the keys of this epoch and the next."""
@@ -116,18 +133,19 @@ class KeyServiceStage:
             self._attempt(partial(self._vault.destroy, name))
 
     def _destroy_masters(self) -> None:
-        for master in self._masters.numbers():
-            if self._times.is_master_dead(master, self._now()):
-                self._masters.destroy(master)
+        for epoch in self._masters.epochs():
+            if self._times.is_dead(epoch, self._now()):
+                self._masters.destroy(epoch)
 
     def _report(self) -> None:
-        masters = set(self._masters.numbers())
+        self._ledger.open()
+        with_master = set(self._masters.epochs())
         for pair in self._vault.destroyed():
             if not pair.is_reported:
-                self._record(self._entry(pair, KeyState.UNREACHABLE))
+                self._ledger.record(self._entry(pair, KeyState.UNREACHABLE))
                 self._vault.mark_reported(pair.name)
-            if self._times.master(pair.name.epoch) not in masters:
-                self._record(self._entry(pair, KeyState.UNRECOVERABLE))
+            if pair.name.epoch not in with_master:
+                self._ledger.record(self._entry(pair, KeyState.UNRECOVERABLE))
                 self._vault.forget(pair.name)
 
     def _entry(self, pair: DestroyedPair, state: KeyState) -> KeyDestroyed:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.flow.pipeline_harness import PipelineHarness
+from erasestream.topics.catalog.roles import KEYS
+from tests.flow.pipeline_harness import STAGES, PipelineHarness
 
 
 @pytest.fixture(scope="package")
@@ -21,5 +22,5 @@ def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarn
 @pytest.fixture
 def fragile(breakable: PipelineHarness) -> PipelineHarness:
     """Return a pipeline whose processes a test may kill; all stages run before each test."""
-    breakable.start_stages()
+    breakable.start_stages((KEYS, *STAGES))
     return breakable

@@ -43,9 +43,10 @@ WRONG_USE = [
     "results --lane shop --wait nan",
     "consent revoke a --lane shop --wait -1",
     "consent revoke a --lane shop --wait inf",
-    f"{FILES} --lane shop --bootstrap nohost --bucket h:9",
-    f"{FILES} --lane shop --bootstrap h:9 --bucket h:x",
-    f"{FILES} --lane Bad_Lane --bootstrap h:9 --bucket h:9",
+    f"{FILES} --lane shop --bootstrap nohost --bucket h:9 --keys k:9",
+    f"{FILES} --lane shop --bootstrap h:9 --bucket h:x --keys k:9",
+    f"{FILES} --lane shop --bootstrap h:9 --bucket b:9 --keys k",
+    f"{FILES} --lane Bad_Lane --bootstrap h:9 --bucket h:9 --keys k:9",
     "probe nowhere",
     "nowhere",
 ]

@@ -4,14 +4,15 @@ import ssl
 import stat
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
-from erasestream.pipeline.devstack.stack_files import BUCKET_HOST, StackFiles
+from erasestream.pipeline.devstack.certificate_authority import LOCAL_HOSTS, CertificateAuthority
+from erasestream.pipeline.devstack.stack_files import BUCKET_HOST, KEYS_HOST, StackFiles
 from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.ids import Lane
@@ -114,27 +115,35 @@ def test_a_server_certificate_is_refused_for_a_client_unless_it_is_a_brokers(
     assert handshake(client_context(tmp_path, "broker"), server, "localhost")
 
 
-def test_broker_and_bucket_of_a_stack_do_not_pass_for_each_other(tmp_path: Path) -> None:
-    """A client of either address refuses the other's certificate."""
+def test_servers_of_a_stack_do_not_pass_for_each_other(tmp_path: Path) -> None:
+    """A client of one's address refuses the others' certificates."""
     files = StackFiles(tmp_path / "stack")
     files.create_identities([Lane("shop")])
     client = client_context(files.identities, "sink")
-    for server, own, other in (
-        ("broker", "127.0.0.1", BUCKET_HOST),
-        ("bucket", BUCKET_HOST, "127.0.0.1"),
-        ("bucket", BUCKET_HOST, "localhost"),
-    ):
-        assert handshake(client, server_context(files.identities, server), own)
-        with pytest.raises(ssl.SSLCertVerificationError, match=r"(?i)mismatch|not valid for"):
-            handshake(client, server_context(files.identities, server), other)
+    hosts = {"broker": LOCAL_HOSTS, "bucket": (BUCKET_HOST,), "keys": (KEYS_HOST,)}
+    for server, own in hosts.items():
+        for host in chain(*hosts.values()):
+            if host in own:
+                assert handshake(client, server_context(files.identities, server), host)
+                continue
+            with pytest.raises(ssl.SSLCertVerificationError, match=r"(?i)mismatch|not valid for"):
+                handshake(client, server_context(files.identities, server), host)
 
 
-def test_a_shared_name_of_broker_and_bucket_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        {"broker_hosts": ("one.example",), "bucket_hosts": ("one.example",)},
+        {"broker_hosts": ("one.example",), "key_hosts": ("two.example", "one.example")},
+        {"bucket_hosts": ("one.example",), "key_hosts": ("one.example",)},
+    ],
+)
+def test_a_shared_name_of_two_servers_is_refused(
+    tmp_path: Path, hosts: dict[str, tuple[str, ...]]
+) -> None:
     files = StackFiles(tmp_path / "stack")
-    with pytest.raises(Refused, match=r"both have one\.example"):
-        files.create_identities(
-            [Lane("shop")], broker_hosts=("one.example",), bucket_hosts=("one.example",)
-        )
+    with pytest.raises(Refused, match=r"two of them have one\.example"):
+        files.create_identities([Lane("shop")], **hosts)
     assert not files.directory.exists()
 
 

@@ -142,11 +142,11 @@ def test_a_copy_of_the_vault_is_worthless_once_its_master_is_destroyed(
     replica().destroy(name)
     store.create(f"epochs/{name}", copy, "application/octet-stream")
     assert replica().find(name, NOW).private == private
-    (master,) = masters.numbers()
-    left = tmp_path / "masters" / f".{master}.key.1234.abcd"
+    assert masters.epochs() == (EPOCH,)
+    left = tmp_path / "masters" / f".{EPOCH}.key.1234.abcd"
     left.write_bytes(b"what a killed replica left of it")
-    masters.destroy(master)
-    masters.destroy(master)
+    masters.destroy(EPOCH)
+    masters.destroy(EPOCH)
     assert list((tmp_path / "masters").iterdir()) == []
     with pytest.raises(SealBroken):
         replica().find(name, NOW)

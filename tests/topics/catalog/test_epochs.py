@@ -20,7 +20,6 @@ SCALED = EpochTimes(
     clock_error_s=300 / SCALE,
     destruction_s=600 / SCALE,
     delivery_s=12 * HOUR_S / SCALE,
-    master_s=60,
 )
 MOMENTS = st.datetimes(
     min_value=datetime(2020, 1, 1),  # noqa: DTZ001 (Hypothesis adds the zone)
@@ -50,15 +49,6 @@ def test_a_key_dies_in_time_and_not_too_early(uploaded: datetime, times: EpochTi
     assert times.is_dead(number, dies + rounding)
 
 
-def test_a_master_key_is_dead_with_its_last_epoch() -> None:
-    for times in (TIMES, SCALED):
-        last = 24 * 20_454 + 23
-        assert {times.master(n) for n in range(last - 23, last + 1)} == {20_454}
-        rounding = timedelta(milliseconds=1)
-        assert not times.is_master_dead(20_454, times.dies(last) - rounding)
-        assert times.is_master_dead(20_454, times.dies(last) + rounding)
-
-
 def test_an_absurd_epoch_is_no_error() -> None:
     assert not TIMES.is_dead(10**18 - 1, datetime.now(UTC))
 
@@ -72,7 +62,6 @@ def test_an_absurd_epoch_is_no_error() -> None:
         replace(TIMES, clock_error_s=-1),
         replace(TIMES, clock_error_s=float("nan")),
         replace(TIMES, destruction_s=0),
-        replace(TIMES, master_s=0),
     ],
 )
 def test_a_key_that_would_outlive_the_promise_is_refused(times: EpochTimes) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,11 +16,12 @@ from erasestream.schemas.ids import Lane
 from erasestream.sinks.buckets.access_policy import Role as BucketRole
 from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.buckets.gcs_client import GcsSettings
-from erasestream.sinks.keys.epoch_masters import LocalEpochMasters
+from erasestream.sinks.buckets.object_store import ObjectStore
+from erasestream.sinks.keys.epoch_masters import EpochMasters, LocalEpochMasters
 from erasestream.sinks.keys.epoch_vault import EpochVault
 from erasestream.topics.catalog.catalog import Catalog, LaneSpec
 from erasestream.topics.catalog.epochs import EpochTimes
-from erasestream.topics.catalog.purposes import purposes
+from erasestream.topics.catalog.purposes import Purpose, purposes
 from erasestream.topics.catalog.roles import KEYS, Role
 from erasestream.topics.kafka.tls import Identity
 from erasestream.topics.keys.client import KeyClient
@@ -45,6 +46,19 @@ class SettableClock:
         self.at += timedelta(**by)
 
 
+@dataclass
+class CollectingLedger:
+    """Keeps the entries; the real one is under test with a broker (`bootstrap/test_keys.py`)."""
+
+    entries: list[KeyDestroyed] = field(default_factory=list)
+
+    def open(self) -> None:
+        """Be open."""
+
+    def record(self, entry: KeyDestroyed) -> None:
+        self.entries.append(entry)
+
+
 _numbers = itertools.count()
 
 
@@ -63,7 +77,7 @@ class Replica:
     vault: EpochVault
     clock: SettableClock
     monotonic: list[float]
-    ledger: list[KeyDestroyed]
+    ledger: CollectingLedger
 
     @property
     def endpoint(self) -> str:
@@ -72,7 +86,8 @@ class Replica:
     def do_round(self) -> None:
         """Do the upkeep that is due after an interval."""
         self.monotonic[0] += 1000
-        self.stage.run_once(0)
+        for _half in range(2):
+            self.stage.run_once(0)
 
 
 @dataclass
@@ -107,24 +122,28 @@ class KeyHarness:
         return LocalEpochMasters(self.masters_folder)
 
     def start(
-        self, *, clock: SettableClock | None = None, lanes: tuple[Lane, ...] = LANES
+        self,
+        *,
+        clock: SettableClock | None = None,
+        table: Mapping[str, Purpose] = purposes(LANES),
+        masters: EpochMasters | None = None,
+        store: ObjectStore | None = None,
     ) -> Replica:
-        """Start a replica; it has the harness's clock, or one of its own."""
-        now = clock or self.clock
-        masters, table = self.masters(), purposes(lanes)
-        vault = EpochVault(store=self.store(), masters=masters, times=TIMES)
+        """Start a replica; it has the harness's clock, vault and masters, or some of its own."""
+        now, masters = clock or self.clock, masters or self.masters()
+        vault = EpochVault(store=store or self.store(), masters=masters, times=TIMES)
         answers = KeyAnswers(vault=vault, times=TIMES, purposes=table, now=now)
         identity = Identity.load(self.identities, KEYS)
         server = KeyServer(host=HOST, port=0, identity=identity, answer=answers.answer)
         monotonic = [0.0]
-        ledger: list[KeyDestroyed] = []
+        ledger = CollectingLedger()
         stage = KeyServiceStage(
             server=server,
             vault=vault,
             masters=masters,
             times=TIMES,
             purposes=table,
-            record=ledger.append,
+            ledger=ledger,
             renew=lambda: None,
             stopping=threading.Event(),
             now=now,

@@ -1,14 +1,19 @@
 """The keys of an epoch over time: asked for before, within and after it, and after their death."""
 
 import hashlib
+import shutil
+from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from erasestream.schemas.errors import Code, Refused, Unavailable
+from erasestream.schemas.errors import Code, Refused, SealBroken, Unavailable
 from erasestream.schemas.events.ledger import KeyState
 from erasestream.schemas.ids import Lane
-from erasestream.sinks.keys.epoch_vault import KeyName
+from erasestream.sinks.keys.epoch_masters import LocalEpochMasters
+from erasestream.sinks.keys.epoch_vault import EpochVault, KeyName
+from erasestream.topics.catalog.purposes import purposes
 from erasestream.topics.keys.answers import NoKey
 from tests.pipeline.stages.keys.key_harness import LANES, TIMES, KeyHarness
 
@@ -71,7 +76,7 @@ def test_a_lane_added_within_an_epoch_has_its_keys(harness: KeyHarness) -> None:
     """A replica that is started with the new settings creates them for this epoch, too."""
     harness.start().do_round()
     epoch = TIMES.number(harness.clock())
-    replica = harness.start(lanes=(*LANES, Lane("new")))
+    replica = harness.start(table=purposes((*LANES, Lane("new"))))
     worker = harness.client("inference", replica)
     assert isinstance(worker.public_key("results.new", epoch, timeout_s=WAIT_S), bytes)
 
@@ -113,38 +118,68 @@ def test_a_producer_goes_on_for_an_epoch_without_the_service(harness: KeyHarness
     assert client.sealing_key("inference", timeout_s=WAIT_S).epoch == epoch + 2
 
 
+class HeldMasters(LocalEpochMasters):
+    """Master keys that cannot be destroyed at the moment."""
+
+    def destroy(self, epoch: int) -> None:
+        raise Unavailable(f"master key {epoch}")
+
+
 def test_death_of_a_key_from_vault_to_ledger(harness: KeyHarness) -> None:
     """Deleted and reported once; unrecoverable once the master is gone, and not before."""
-    first, second = harness.start(), harness.start()
+    masters = harness.masters()
+    first, second = harness.start(masters=HeldMasters(harness.masters_folder)), harness.start()
     first.do_round()
     epoch = TIMES.number(harness.clock())
     name = KeyName("sink", epoch)
     public = first.vault.find(name, harness.clock()).public
-    copy = harness.store().read(f"epochs/{name}", 1000)
+    digest = hashlib.sha256(public).hexdigest()
 
     def entries(state: KeyState) -> list[str]:
-        found = [*first.ledger, *second.ledger]
+        found = [*first.ledger.entries, *second.ledger.entries]
         its = [e for e in found if (e.purpose, e.epoch, e.state) == (*name, state)]
         return [entry.public_key_sha256 for entry in its]
 
     harness.clock.at = TIMES.dies(epoch)
     assert harness.client("sink").opening_key(*name, timeout_s=WAIT_S) is NoKey.EXPIRED
     first.do_round()
-    second.do_round()
     assert not harness.store().exists(f"epochs/{name}")
-    assert entries(KeyState.UNREACHABLE) == [hashlib.sha256(public).hexdigest()]
+    assert epoch in masters.epochs()
+    assert entries(KeyState.UNREACHABLE) == [digest]
     assert entries(KeyState.UNRECOVERABLE) == []
-    master = TIMES.master(epoch)
-    harness.clock.at = TIMES.dies((master + 1) * TIMES.epochs_of_master - 1)
     second.do_round()
     first.do_round()
-    assert master not in harness.masters().numbers()
-    assert entries(KeyState.UNRECOVERABLE) == [hashlib.sha256(public).hexdigest()]
-    assert entries(KeyState.UNREACHABLE) == [hashlib.sha256(public).hexdigest()]
-    harness.store().create(f"epochs/{name}", copy, "application/octet-stream")
+    assert epoch not in masters.epochs()
+    assert entries(KeyState.UNRECOVERABLE) == [digest]
+    assert entries(KeyState.UNREACHABLE) == [digest]
     names = {found.name for found in harness.store().list("")}
     assert not [found for found in names if found.startswith(f"destroyed/{name}")]
-    # With any clock the copy opens nothing.
-    harness.clock.at = TIMES.begins(epoch)
-    with pytest.raises(Unavailable):
-        harness.client("sink").opening_key(*name, timeout_s=0)
+
+
+def test_old_copies_of_the_vault_open_nothing_with_what_is_left_of_the_masters(
+    harness: KeyHarness, tmp_path: Path
+) -> None:
+    """At the moment of death, whatever the time of day; with the masters of before they open."""
+    replica = harness.start()
+    replica.do_round()
+    epoch = TIMES.number(harness.clock())
+    names = [KeyName(purpose, epoch) for purpose in purposes(LANES)]
+    vault = {name: harness.store().read(f"epochs/{name}", 1000) for name in names}
+    shutil.copytree(harness.masters_folder, tmp_path / "before")
+    alive = harness.clock()
+    harness.clock.at = TIMES.dies(epoch)
+    replica.do_round()
+    for name, raw in vault.items():
+        harness.store().create(f"epochs/{name}", raw, "application/octet-stream")
+
+    def opened(masters: Path) -> list[KeyName]:
+        thief = EpochVault(store=harness.store(), masters=LocalEpochMasters(masters), times=TIMES)
+        found = []
+        for name in names:
+            with suppress(SealBroken):
+                thief.find(name, alive)
+                found.append(name)
+        return found
+
+    assert opened(tmp_path / "before") == names
+    assert opened(harness.masters_folder) == []
