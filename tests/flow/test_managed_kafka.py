@@ -1,7 +1,7 @@
 """The whole path through a listener as managed services have it: SASL inside TLS 1.2.
 
-One broker with one lane, for smaller images than others accept.  Every role has a SCRAM user; that of the lane's producer has a name of
-the service's making.
+One broker with one lane, for smaller images than others accept.  Every role has a SCRAM user; that
+of the lane's producer has a name of the service's making.
 """
 
 import base64
@@ -196,7 +196,7 @@ def test_smaller_sizes_hold_from_the_producer_to_the_cut_out(managed: ManagedKaf
     images = [loud_noise(800, 700) for _ in range(4)]
     assert all(100_000 < len(each) < 200_000 for each in images)
     with UploadProducer(managed.cluster(), SHOP) as producer:
-        with pytest.raises(InvalidImage, match="at most 0.2 MB") as refused:
+        with pytest.raises(InvalidImage, match=r"at most 0\.2 MB") as refused:
             producer.send(images[0] + bytes(100_000), account="acct-3")
         assert refused.value.code is Code.TOO_LARGE
         sent = [

@@ -35,8 +35,8 @@ from erasestream.topics.catalog.topic_names import (
     uploads_of,
 )
 from erasestream.topics.client.byte_budget import ByteBudget
-from erasestream.topics.client.sent_upload import Receipt, SentUpload, UnseenFailures
 from erasestream.topics.client.record_limit import largest_writable
+from erasestream.topics.client.sent_upload import Receipt, SentUpload, UnseenFailures
 from erasestream.topics.client.upload_builder import check_size
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
