@@ -11,17 +11,20 @@ from erasestream.pipeline.cli.console import console, print_line
 from erasestream.pipeline.cli.tables import print_rows
 from erasestream.pipeline.settings import load
 from erasestream.topics.catalog.catalog import Catalog
+from erasestream.topics.catalog.epochs import EpochTimes
+from erasestream.topics.catalog.lane_spec import Sealing
 from erasestream.topics.catalog.quotas import CONSUME, PRODUCE, REQUESTS
 from erasestream.topics.catalog.retention_budget import Lifetime, SupersededLifetime
 from erasestream.topics.catalog.topic import Topic
 
 
 def topics() -> None:
-    """Show each topic, how its bytes' longest lifetime adds up, and the lanes' quotas."""
-    catalog = load().catalog()
-    print_rows(
-        ("topic", "writers", "readers", "partitions", "largest", "lifetime"),
-        [
+    """Show each topic, when its bytes go, when they become worthless, and the lanes' quotas."""
+    settings = load()
+    catalog, times = settings.catalog(), settings.epochs() if settings.keys else None
+    rows = []
+    for topic in catalog.topics:
+        rows.append(
             (
                 topic.name,
                 ", ".join(topic.writers),
@@ -30,11 +33,15 @@ def topics() -> None:
                 f"{topic.max_record_bytes / 1e6:.1f} MB",
                 _lifetime(topic),
             )
-            for topic in catalog.topics
-        ],
+        )
+        if topic.sealing:
+            rows.append(("", "", "", "", "", _worthless(topic.sealing, times)))
+    print_rows(
+        ("topic", "writers", "readers", "partitions", "largest", "lifetime"),
+        rows,
         narrow=(("topic", "partitions", "largest", "lifetime"), ("topic", "writers", "readers")),
     )
-    print_line(f"\n{_legend(catalog)}\n")
+    print_line(f"\n{_legend(catalog)}\n{_sealing(catalog, times)}\n")
     print_rows(
         ("quota on each broker", "sends, MB/s", "takes, MB/s", "threads, %"),
         [
@@ -75,6 +82,29 @@ def _until_deleted(lifetime: Lifetime) -> str:
         lifetime.check_interval_s + lifetime.delete_delay_s,
     )
     return f"{' + '.join(map(_hours, parts))} = {_hours(lifetime.worst_age_s)} h"
+
+
+def _worthless(sealing: Sealing, times: EpochTimes | None) -> str:
+    if times is None:
+        return "not sealed: the settings have no keys"
+    worst = _hours(times.worst_age_s)
+    if sealing is Sealing.ACCEPTED:
+        return f"worthless: {worst} h, unless unsealed"
+    parts = (times.life_s, times.clock_error_s, times.destruction_s)
+    return f"worthless: {' + '.join(map(_hours, parts))} = {worst} h"
+
+
+def _sealing(catalog: Catalog, times: EpochTimes | None) -> str:
+    if times is None:
+        return "Nothing is sealed: the settings have no section keys."
+    lines = [
+        "Worthless: life of a record's key, from its publication, + clock error + destruction.",
+        f"Any upload can be opened for at least {_hours(times.window_s)} h.",
+    ]
+    unsealed = [lane.name for lane in catalog.lanes if lane.sealing is Sealing.ACCEPTED]
+    if unsealed:
+        lines.append(f"Lanes that accept unsealed uploads: {', '.join(unsealed)}.")
+    return "\n".join(lines)
 
 
 def _legend(catalog: Catalog) -> str:

@@ -32,7 +32,8 @@ def print_rows(
     else:
         for names in narrow:
             places = [columns.index(name) for name in names]
-            console.print(_table(names, [[row[at] for at in places] for row in rows]))
+            its = ([row[at] for at in places] for row in rows)
+            console.print(_table(names, [row for row in its if any(row)]))
             console.print()
 
 

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from erasestream.schemas.codec.cloudevents import max_value_bytes
 from erasestream.schemas.events.base import Event
+from erasestream.topics.catalog.lane_spec import Sealing
 from erasestream.topics.catalog.retention_budget import Lifetime, SupersededLifetime
 from erasestream.topics.catalog.roles import Role
 from erasestream.topics.catalog.topic_names import RECORD_OVERHEAD_BYTES
@@ -35,6 +36,8 @@ class Topic:
     superseded: SupersededLifetime | None = None
     """Lifetime of records that a newer one of their key supersedes; None if not compacted."""
 
+    sealing: Sealing | None = None
+    """Whether every image in it is sealed; None for topics without images."""
     max_image_bytes: int | None = None
     """Largest image in it; None for the largest that its events may have."""
 

@@ -15,7 +15,7 @@ from erasestream.schemas.events.ledger import (
 )
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog import retention_budget
-from erasestream.topics.catalog.lane_spec import LaneSpec
+from erasestream.topics.catalog.lane_spec import LaneSpec, Sealing
 from erasestream.topics.catalog.retention_budget import Policy
 from erasestream.topics.catalog.roles import (
     ADMIN,
@@ -76,6 +76,7 @@ def topics_of(
         readers=(SINK,),
         purgers=(PURGER,),
         lifetime=retention_budget.retained(policy, tuple(spec.times for spec in lanes)),
+        sealing=_sealing_of(lanes),
     )
     yield Topic(
         name=LEDGER,
@@ -101,6 +102,12 @@ def topics_of(
     )
 
 
+def _sealing_of(lanes: tuple[LaneSpec, ...]) -> Sealing:
+    """Return the sealing of a topic that all lanes share."""
+    is_required = all(spec.sealing is Sealing.REQUIRED for spec in lanes)
+    return Sealing.REQUIRED if is_required else Sealing.ACCEPTED
+
+
 def _image_topics(spec: LaneSpec, policy: Policy) -> Iterator[Topic]:
     lane = spec.name
     # In the order of creation: a partition of results exists before its partition of uploads.
@@ -113,6 +120,7 @@ def _image_topics(spec: LaneSpec, policy: Policy) -> Iterator[Topic]:
         readers=(ROUTER,),
         purgers=(PURGER,),
         lifetime=retention_budget.cutouts(policy, spec.times),
+        sealing=spec.sealing,
     )
     yield Topic(
         name=ephemeral_of(lane),
@@ -122,6 +130,7 @@ def _image_topics(spec: LaneSpec, policy: Policy) -> Iterator[Topic]:
         writers=(ROUTER,),
         readers=(lane_role(lane, LaneRole.CONSUMER),),
         lifetime=retention_budget.ephemeral(policy, spec.times),
+        sealing=spec.sealing,
     )
     yield Topic(
         name=uploads_of(lane),
@@ -132,6 +141,7 @@ def _image_topics(spec: LaneSpec, policy: Policy) -> Iterator[Topic]:
         readers=(INFERENCE, ROUTER),
         purgers=(PURGER,),
         lifetime=retention_budget.uploads(policy, spec.times),
+        sealing=spec.sealing,
     )
 
 

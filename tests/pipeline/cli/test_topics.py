@@ -19,6 +19,13 @@ identities = "not-needed"
 """
 
 
+KEYS = """
+[keys]
+endpoints = ["https://keys:1"]
+"""
+WORTHLESS = "worthless: 23:45 + 0:05 + 0:10 = 24:00 h"
+
+
 def test_the_quotas_of_a_lane_are_shown(tmp_path: Path) -> None:
     """As the settings declare them; a quarter of them for the account service."""
     shown = topics(tmp_path, SETTINGS + "produce_bytes_per_s = 40_000_000\nrequest_percent = 60\n")
@@ -66,7 +73,7 @@ def test_at_a_terminal_of_80_columns_every_value_is_whole(
 ) -> None:
     """As two tables of the same topics, none of whose lines is wrapped."""
     file = tmp_path / "erasestream.toml"
-    file.write_text(SETTINGS)
+    file.write_text(SETTINGS + 'sealing = "required"\n' + KEYS)
     shown = on_terminal(
         [sys.executable, "-m", "erasestream.pipeline.cli.main", "topics"],
         environment=_terminal_environment(file) | no_color,
@@ -77,6 +84,9 @@ def test_at_a_terminal_of_80_columns_every_value_is_whole(
     )
     assert " ".join(first).endswith(" MB 4:01 + 18:38 + 0:15 + 0:06 = 23:00 h")
     assert others == [["ephemeral.shop", "router", "shop.consumer"]]
+    assert [line.strip() for line in shown.splitlines()].count(WORTHLESS) == 4
+    writers = shown.index("ephemeral.shop", shown.index("readers"))
+    assert shown[writers:].splitlines()[1].startswith("uploads.shop")
     assert "…" not in shown
 
 
@@ -86,3 +96,27 @@ def test_every_lifetime_is_shown_with_its_sum(tmp_path: Path) -> None:
     (consent,) = (line for line in shown.splitlines() if line.startswith("consent.shop"))
     assert "4:01 + 18:38 + 0:15 + 0:06 = 23:00 h" in ephemeral
     assert "superseded: 0:15 + 0:05 + 0:01 + 0:01 = 0:22 h" in consent
+
+
+def test_each_topic_with_images_tells_when_its_bytes_become_worthless(tmp_path: Path) -> None:
+    """On the line below that of its bytes; a lane that accepts unsealed uploads is named."""
+
+    def below(settings: str, topic: str) -> str:
+        nonlocal shown
+        shown = topics(tmp_path, settings)
+        lines = [line.strip() for line in shown.splitlines()]
+        (at,) = (n for n, line in enumerate(lines) if line.startswith(f"{topic} "))
+        return lines[at + 1]
+
+    shown = ""
+    required, accepted = 'sealing = "required"\n', 'sealing = "accepted"\n'
+    assert below(SETTINGS, "uploads.shop") == "not sealed: the settings have no keys"
+    for topic in ("uploads.shop", "cutouts.shop", "ephemeral.shop", "retained"):
+        assert below(SETTINGS + required + KEYS, topic) == WORTHLESS
+    assert "accept unsealed" not in shown
+    assert "at least 21:40 h" in shown
+    both = SETTINGS + required + "[lanes.bulk]\n" + accepted + KEYS
+    unless = "worthless: 24:00 h, unless unsealed"
+    assert [below(both, f"uploads.{name}") for name in ("shop", "bulk")] == [WORTHLESS, unless]
+    assert below(both, "retained") == unless
+    assert "Lanes that accept unsealed uploads: bulk.\n" in shown
