@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from threading import Event, Thread
 
+from erasestream.pipeline.bootstrap.epoch_keys import epoch_keys, sealed_lanes
 from erasestream.pipeline.runtime.bounded_end import BoundedEnd
 from erasestream.pipeline.runtime.cpu_quota import usable_processors
 from erasestream.pipeline.runtime.health import Health
@@ -23,6 +24,7 @@ from erasestream.pipeline.stages.inference.isolation.time_limits import SlowImag
 from erasestream.pipeline.stages.inference.models.store import Installed, ModelStore
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
 from erasestream.pipeline.stages.inference.stage import InferenceStage
+from erasestream.pipeline.stages.inference.worker.epoch_keys import EpochKeys
 from erasestream.pipeline.stages.inference.worker.process_exit import exit_process
 from erasestream.pipeline.stages.inference.worker.result_builder import (
     LaneModel,
@@ -130,14 +132,18 @@ def inference_stage(
         member = _member_name(settings, connection, catalog.lane_names)
         tls = connection.identity.ssl_context()
         watcher = CertificateWatcher(connection.identity)
+        keys = epoch_keys(settings, catalog, connection.identity)
         stage = InferenceStage(
             bootstrap_servers=settings.kafka.bootstrap_servers,
             tls=tls,
             sasl=connection.identity.sasl,
             lanes=catalog.lane_names,
             builder=_result_builder(
-                {lane: pools[installed.folder] for lane, installed in models.items()}, catalog
+                {lane: pools[installed.folder] for lane, installed in models.items()},
+                catalog,
+                keys,
             ),
+            keys=keys,
             children=children,
             topic_ids=OffsetQueries(admin).topic_ids,
             max_record_bytes=max(topic.max_record_bytes for topic in catalog.topics),
@@ -198,12 +204,16 @@ def _check(admin: Admin, lanes: tuple[Lane, ...]) -> None:
     )
 
 
-def _result_builder(pools: Mapping[Lane, ProcessPool], catalog: Catalog) -> ResultBuilder:
+def _result_builder(
+    pools: Mapping[Lane, ProcessPool], catalog: Catalog, keys: EpochKeys | None
+) -> ResultBuilder:
     return ResultBuilder(
         models={lane: LaneModel(_model(pool.model), pool.cut_out) for lane, pool in pools.items()},
         backlog_limits={
             spec.name: timedelta(seconds=spec.times.backlog_limit_s) for spec in catalog.lanes
         },
+        keys=keys,
+        must_be_sealed=sealed_lanes(catalog),
     )
 
 

@@ -60,6 +60,14 @@ class Block(NamedTuple):
         value = self.identity + self.encrypted
         return bytes([self.kind]) + len(value).to_bytes(2, "big") + value
 
+    @property
+    def epoch(self) -> "Epoch | None":
+        """The epoch whose key opens the block; None for a grant."""
+        if self.kind != EpochRecipient.KIND:
+            return None
+        purpose, number = self.identity[1:-EPOCH_BYTES], self.identity[-EPOCH_BYTES:]
+        return Epoch(purpose.decode(), int.from_bytes(number, "big"))
+
     @classmethod
     def parse(cls, kind: int, value: bytes) -> Self:
         """Parse a block's value.  Raises `SealBroken` unless it is canonical."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from erasestream.pipeline.stages.inference.worker.broker_login import BrokerLogin
 from erasestream.pipeline.stages.inference.worker.client_log_filter import ClientLogFilter
+from erasestream.pipeline.stages.inference.worker.epoch_keys import EpochKeys
 from erasestream.pipeline.stages.inference.worker.faust_app import RAW, create_app, run_app
 from erasestream.pipeline.stages.inference.worker.lookahead import LookAhead
 from erasestream.pipeline.stages.inference.worker.process_exit import exit_process
@@ -40,6 +41,7 @@ class InferenceStage:
         sasl: Sasl | None = None,
         lanes: Sequence[Lane],
         builder: ResultBuilder,
+        keys: EpochKeys | None = None,
         children: int,
         topic_ids: Callable[[Iterable[str]], dict[str, str]],
         max_record_bytes: int,
@@ -51,8 +53,9 @@ class InferenceStage:
 
         `sasl` proves the role if the certificate in `tls` does not.  `topic_ids` asks the brokers
         for the current ids of topics; it may block.  `member` is the static name in the group.
-        `start` and `close` open and close what the builder needs.
+        `start` and `close` open and close what the builder needs, beside `keys`.
         """
+        self._keys = keys
         self._start = start
         self._close = close
         self._is_assigned = False
@@ -64,6 +67,8 @@ class InferenceStage:
             on_room=self._on_room,
             children=children,
         )
+        if keys:
+            keys.on_change = lookahead.look_again
         self._login = BrokerLogin(tls, sasl)
         self._app = create_app(
             bootstrap_servers=bootstrap_servers,
@@ -118,6 +123,8 @@ class InferenceStage:
             self._log_if_ready()
             await self._agent.process(stream)
         except asyncio.CancelledError:
+            if self._keys:
+                await self._keys.close()
             await self._close()
             raise
         except BaseException as error:  # noqa: BLE001 - the process ends

@@ -26,6 +26,8 @@ class Job(NamedTuple):
     deliver: Callable[[Wire], Awaitable[None]]
     is_wanted: Callable[[], bool]
     """Whether the job is still to be done.  If not, neither are those behind it."""
+    is_ready: Callable[[], bool] = lambda: True
+    """Whether all that the job needs is there.  Until then those behind it wait, too."""
 
 
 class JobQueue:

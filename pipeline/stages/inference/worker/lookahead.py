@@ -10,6 +10,8 @@ each within its share of a budget (`lookahead_budget.py`, `delivery_order.py`).
 * The first record of each partition needs a free child and nothing else, since everything that is
   held may wait for it: nothing waits forever.
 * Nothing is delivered behind a record that failed.
+* A record that is not ready (its keys are not there) occupies no child, and holds back its own
+  partition only.
 * A record that is no longer wanted is cancelled, unless its delivery has begun.
 
 Pure but for asyncio.
@@ -86,6 +88,10 @@ class LookAhead:
                 self._order.rewind(job.partition)
         self._begin_jobs()
 
+    def look_again(self) -> None:
+        """Begin jobs that have become ready."""
+        self._begin_jobs()
+
     def _begin_jobs(self) -> None:
         while job := self._queue.take(self._may_begin):
             self._children.occupy(job.lane)
@@ -98,7 +104,7 @@ class LookAhead:
             self._on_room(at)
 
     def _may_begin(self, job: Job) -> bool:
-        return self._children.is_free_for(job.lane) and self._budget.allows(job)
+        return job.is_ready() and self._children.is_free_for(job.lane) and self._budget.allows(job)
 
     async def _run(self, job: Job, before: _Task | None) -> None:
         task = cast("_Task", asyncio.current_task())

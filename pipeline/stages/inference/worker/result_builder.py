@@ -3,15 +3,25 @@
 It is a cut-out, or a failed result with a code.  Independent of Kafka clients.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
+from pydantic import TypeAdapter, ValidationError
+
+from erasestream.pipeline.stages.inference.isolation.ciphers import ImageCiphers
+from erasestream.pipeline.stages.inference.worker.epoch_keys import EpochKeys
+from erasestream.pipeline.stages.inference.worker.sealed_upload import (
+    check_context,
+    epoch_of,
+    open_upload,
+)
 from erasestream.pipeline.stages.inference.worker.upload_record import UploadRecord
 from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.codec.cloudevents import Wire, from_wire, header_of, to_wire
 from erasestream.schemas.errors import Code, ErasestreamError, InvalidInput
-from erasestream.schemas.events.base import Reference, utc
+from erasestream.schemas.events.base import ContentType, Reference, utc
 from erasestream.schemas.events.images import Adjusted, Cutout, Failure, Upload
 from erasestream.schemas.ids import (
     INVALID_ACCOUNT,
@@ -23,8 +33,10 @@ from erasestream.schemas.ids import (
     upload_id_of_position,
 )
 from erasestream.schemas.options import CutoutOptions
+from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE, is_sealed
 
 MAX_REFERENCE = 128
+_CONTENT_TYPE = TypeAdapter(ContentType)
 
 
 class Image(Protocol):
@@ -55,7 +67,13 @@ class Model(NamedTuple):
     version: str
 
 
-CutOut = Callable[[bytes, CutoutOptions], Awaitable[Image]]
+class CutOut(Protocol):
+    """Cuts out an image; with ciphers, of the body of a sealed one makes that of another."""
+
+    def __call__(
+        self, image: bytes | memoryview, options: CutoutOptions, ciphers: ImageCiphers | None = None
+    ) -> Awaitable[Image]:
+        """Return the cut-out.  Raises `InvalidImage`."""
 
 
 class LaneModel(NamedTuple):
@@ -73,9 +91,14 @@ class ResultBuilder:
         *,
         models: Mapping[Lane, LaneModel],
         backlog_limits: Mapping[Lane, timedelta],
+        keys: EpochKeys | None = None,
+        must_be_sealed: frozenset[Lane] = frozenset(),
         now: WallClock = lambda: datetime.now(UTC),
     ) -> None:
+        """Without `keys` no sealed upload can be opened."""
         self._models = models
+        self._keys = keys
+        self._must_be_sealed = must_be_sealed
         self._backlog_limits = backlog_limits
         self._now = now
 
@@ -87,6 +110,22 @@ class ResultBuilder:
         except InvalidInput as error:
             return to_wire(self._failure(record, error), source=_source_of(record))
 
+    def readiness_of(self, record: UploadRecord) -> Callable[[], bool]:
+        """Return what tells whether the keys are there that `build` needs for this upload.
+
+        It is True as well for an upload that is refused without them.
+        """
+        keys = self._keys
+        if keys is None or not is_sealed(_content_type(record)):
+            return lambda: True
+        try:
+            epoch = epoch_of(record.value)
+        except InvalidInput:
+            return lambda: True
+        if epoch > keys.latest_epoch(utc(record.appended_ms)):
+            return lambda: True
+        return lambda: self._is_expired(record) or keys.has(record.lane, epoch)
+
     def expire(self, record: UploadRecord, result: Wire) -> Wire:
         """Return the result, or a failed one if the upload has expired by now."""
         try:
@@ -96,8 +135,11 @@ class ResultBuilder:
         return result
 
     def _refuse_expired(self, record: UploadRecord) -> None:
-        if self._now() - utc(record.appended_ms) > self._backlog_limits[record.lane]:
+        if self._is_expired(record):
             raise InvalidInput(code=Code.EXPIRED)
+
+    def _is_expired(self, record: UploadRecord) -> bool:
+        return self._now() - utc(record.appended_ms) > self._backlog_limits[record.lane]
 
     async def _cutout(self, record: UploadRecord) -> Cutout:
         if record.refusal:
@@ -105,8 +147,32 @@ class ResultBuilder:
         if not record.value:
             raise InvalidInput(code=Code.EMPTY)
         upload = from_wire(Upload, record.headers, record.value)
-        model, cut_out = self._models[record.lane]
-        image = await cut_out(upload.data, upload.options)
+        if is_sealed(upload.content_type):
+            return await self._sealed_cutout(record, upload)
+        if record.lane in self._must_be_sealed:
+            raise InvalidInput(code=Code.NOT_SEALED)
+        image = await self._models[record.lane].cut_out(upload.data, upload.options)
+        return self._event(record, upload, image)
+
+    async def _sealed_cutout(self, record: UploadRecord, upload: Upload) -> Cutout:
+        """Return the sealed cut-out; the image is opened in the child, and nowhere here."""
+        epoch = epoch_of(upload.data)
+        check_context(upload)
+        if self._keys is None:
+            raise InvalidInput(code=Code.UNKNOWN_EPOCH)
+        if epoch > self._keys.latest_epoch(utc(record.appended_ms)):
+            raise InvalidInput(code=Code.FUTURE_EPOCH)
+        keys = self._keys.get(record.lane, epoch)
+        opened = await asyncio.to_thread(open_upload, upload, keys)
+        cut_out = self._models[record.lane].cut_out
+        image = await cut_out(opened.body, upload.options, opened.ciphers)
+        value, capsule = await asyncio.to_thread(opened.seal, image.data)
+        cutout = self._event(record, upload, image)
+        sealed = {"content_type": SEALED_CONTENT_TYPE, "data": value, "capsule": capsule}
+        return cutout.model_copy(update=sealed)
+
+    def _event(self, record: UploadRecord, upload: Upload, image: Image) -> Cutout:
+        model = self._models[record.lane].model
         return Cutout(
             id=upload.id,
             time=self._now(),
@@ -141,6 +207,14 @@ class ResultBuilder:
             code=error.code,
             sentence=error.sentence[:255],
         )
+
+
+def _content_type(record: UploadRecord) -> str:
+    """Return the content type as `from_wire` does; empty if the upload will be refused."""
+    try:
+        return _CONTENT_TYPE.validate_python(_attribute(record, "content_type"))
+    except ValidationError:
+        return ""
 
 
 def _source_of(record: UploadRecord) -> str:

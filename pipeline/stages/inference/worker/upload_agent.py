@@ -69,6 +69,7 @@ class UploadAgent:
             make=partial(self._builder.build, upload),
             deliver=partial(self._deliver, stream, event, upload),
             is_wanted=partial(self._is_wanted, event),
+            is_ready=self._builder.readiness_of(upload),
         )
 
     async def _deliver(self, stream: Any, event: Any, upload: UploadRecord, result: Wire) -> None:

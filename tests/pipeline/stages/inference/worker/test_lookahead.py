@@ -117,3 +117,27 @@ def test_nothing_is_delivered_behind_a_failure() -> None:
         assert harness.errors[0] is broken
 
     run(scenario)
+
+
+def test_a_job_that_is_not_ready_occupies_no_child() -> None:
+    """Those behind it wait; those of other partitions and lanes begin."""
+
+    async def scenario() -> None:
+        harness = LookAheadHarness(children=2)
+        waiting = [harness.job("a1", number) for number in range(3)]
+        is_ready = False
+        waiting[0] = waiting[0]._replace(is_ready=lambda: is_ready)
+        harness.add_all([*waiting, harness.job("a2", 0), harness.job("b1", 0)])
+        await harness.settle()
+        assert harness.begun == [("a2", 0), ("b1", 0)]
+        await harness.finish(("a2", 0, 1), ("b1", 0, 1))
+        harness.ahead.look_again()
+        await harness.settle()
+        assert harness.delivered == [("a2", 0), ("b1", 0)]
+        is_ready = True
+        harness.ahead.look_again()
+        await harness.settle()
+        await harness.finish(*(("a1", number, 1) for number in range(3)))
+        assert harness.delivered[2:] == [("a1", number) for number in range(3)]
+
+    run(scenario)
