@@ -11,6 +11,7 @@ from tests.bench import (
     inference,
     join,
     overhead,
+    receipts,
     slow_images,
     soak,
 )
@@ -26,6 +27,7 @@ GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "fairness": fairness.measure,
     "clients": clients.measure,
     "consent": consent.measure,
+    "receipts": receipts.measure,
 }
 
 
