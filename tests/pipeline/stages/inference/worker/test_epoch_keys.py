@@ -22,7 +22,7 @@ EPOCH = TIMES.number(START)
 
 
 class Keys:
-    """A service that answers as the test says, by purpose; and the keys of one worker."""
+    """A service with answers by purpose, which the test sets; and the keys of one worker."""
 
     def __init__(self) -> None:
         self.private = X25519PrivateKey.generate()
@@ -118,7 +118,7 @@ async def test_a_future_key_is_waited_for(keys: Keys) -> None:
 
 
 async def test_dead_keys_are_an_answer(keys: Keys) -> None:
-    """By this worker's clock without a question, or as the service says."""
+    """By the clock of this worker without a question, or by that of the service."""
     assert keys.held.has(SHOP, EPOCH - 24)
     assert keys.held.has(SHOP, 0)
     assert keys.refusal(EPOCH - 24) is Code.EXPIRED
@@ -129,7 +129,7 @@ async def test_dead_keys_are_an_answer(keys: Keys) -> None:
 
 
 async def test_a_key_is_dropped_when_it_dies(keys: Keys) -> None:
-    """Also without a question, and if the service answers no more."""
+    """Without a question, and while the service is unavailable."""
     keys.at = TIMES.dies(EPOCH) - timedelta(milliseconds=100)
     await keys.until_known()
     assert keys.held.get(SHOP, EPOCH)

@@ -1,0 +1,50 @@
+"""Key service unavailable: the worker waits for the keys that it lacks, and for no others."""
+
+from erasestream.schemas.errors import Code
+from erasestream.schemas.events.images import Cutout
+from erasestream.schemas.ids import Lane
+from erasestream.topics.catalog.roles import KEYS, LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import uploads_of
+from tests.flow.pictures import photo
+from tests.flow.pipeline_harness import BULK, SHOP, PipelineHarness
+from tests.flow.raw_client import RawClient, upload_record
+from tests.flow.sealed_records import Sealer
+from tests.flow.topic_reader import event_of
+from tests.flow.waiting import eventually
+
+UPLOADS = 12
+ACCOUNT = "keys-away"
+
+
+def test_uploads_wait_for_keys_without_delaying_other_lanes(fragile: PipelineHarness) -> None:
+    """A worker that starts without the service, and without a key, goes on once it is back."""
+    flow = fragile
+    sealer = Sealer(flow.stack.cluster, SHOP)
+    records = [sealer.record(photo(), ACCOUNT) for _ in range(UPLOADS)]
+    flow.stack.stage("infer").kill()
+    flow.stack.stop_stage(KEYS)
+    clients = {
+        lane: RawClient(flow.stack.cluster, lane_role(lane, LaneRole.PRODUCER))
+        for lane in (SHOP, BULK)
+    }
+    for number, record in enumerate(records):
+        clients[SHOP].send(uploads_of(SHOP), record, partition=number % 2)
+    flow.restart("infer")
+    line = flow.wait_for_event("infer", "waiting")
+    assert line["code"] == Code.KEYS_UNAVAILABLE
+    clients[BULK].send(uploads_of(BULK), upload_record(photo(), ACCOUNT), partition=0)
+
+    def found(lane: Lane) -> list[Cutout]:
+        events = [event_of(record) for record in flow.results(lane)]
+        return [e for e in events if isinstance(e, Cutout) and e.account == ACCOUNT]
+
+    eventually("the other lane's result", lambda: found(BULK))
+    assert found(SHOP) == []
+    assert len(flow.lines("infer", "waiting")) == 1
+    flow.stack.start_keys()
+    eventually("all results", lambda: len(found(SHOP)) >= UPLOADS)
+    for partition in range(2):
+        at = [e.position.offset for e in found(SHOP) if e.position.partition == partition]
+        assert at == sorted(set(at))
+        assert len(at) == UPLOADS // 2
+    assert flow.stack.stage("infer").process_id

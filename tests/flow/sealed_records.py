@@ -1,0 +1,50 @@
+"""Seal uploads without our client library, rightly or wrongly."""
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from erasestream.schemas.events.images import Part
+from erasestream.schemas.ids import Lane, UploadId
+from erasestream.schemas.image_formats import sniff_content_type
+from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
+from erasestream.schemas.sealing.envelope import Context, seal
+from erasestream.schemas.sealing.recipients import Epoch, EpochRecipient
+from erasestream.topics.catalog.roles import LaneRole, lane_role
+from erasestream.topics.kafka.connection import Cluster
+from erasestream.topics.kafka.tls import Identity
+from erasestream.topics.keys.client import KeyClient
+from tests.flow.raw_client import RawRecord, upload_record
+from tests.flow.waiting import DEADLINE_S
+
+
+class Sealer:
+    """The keys of a lane's producer."""
+
+    def __init__(self, cluster: Cluster, lane: Lane) -> None:
+        identity = Identity.load(cluster.identities, lane_role(lane, LaneRole.PRODUCER))
+        self._client = KeyClient(endpoints=cluster.key_endpoints, identity=identity)
+
+    def recipient(self) -> EpochRecipient:
+        """Return the workers of this epoch."""
+        key = self._client.sealing_key("inference", timeout_s=DEADLINE_S)
+        return EpochRecipient.of(Epoch("inference", key.epoch), key.public)
+
+    def record(self, image: bytes, account: str, **changes: object) -> RawRecord:
+        """Return a sealed upload; `changes`: of the envelope (`recipient`, `upload_id`, `part`)."""
+        plain = upload_record(image, account)
+        upload_id = changes.get("upload_id", (plain.headers["ce_id"] or b"").decode())
+        recipient, part = changes.get("recipient"), changes.get("part", Part.ORIGINAL)
+        assert isinstance(recipient, EpochRecipient | None)
+        assert isinstance(part, Part)
+        content_type = sniff_content_type(image) or "image/png"
+        sealed = seal(
+            image,
+            context=Context.of(UploadId(str(upload_id)), part, content_type),
+            recipients=[recipient or self.recipient()],
+        )
+        headers = {**plain.headers, "content-type": SEALED_CONTENT_TYPE.encode()}
+        return RawRecord(sealed, headers)
+
+
+def stranger(epoch: Epoch) -> EpochRecipient:
+    """Return a key for this epoch that the key service does not have."""
+    return EpochRecipient(epoch, X25519PrivateKey.generate().public_key())
