@@ -19,12 +19,16 @@ _is_account = re.compile(ACCOUNT_PATTERN).fullmatch
 
 
 class ResultHeaders(NamedTuple):
-    """Kind of a result, and account, position and append time of its upload."""
+    """Kind of a result, and account, position and append time of its upload.
+
+    `has_capsule`: whether keys for the encryption sink are beside it.
+    """
 
     is_cutout: bool
     account: AccountId
     position: Position
     uploaded_at: datetime
+    has_capsule: bool
 
 
 def _account(text: str) -> AccountId:
@@ -40,6 +44,7 @@ def _time(text: str) -> datetime:
     return time
 
 
+CAPSULE = header_of("capsule")
 _IS_CUTOUT = {Cutout.type.encode(): True, Failure.type.encode(): False}
 _PARSERS: Sequence[tuple[str, Callable[[str], Any]]] = (
     (header_of("account"), _account),
@@ -66,4 +71,5 @@ def parse_result_headers(headers: Sequence[tuple[str, bytes | None]]) -> ResultH
             fields.append(parse((found.get(name) or b"").decode()))
         except ValueError:
             raise InvalidEvent(name) from None
+    fields.append(CAPSULE in found)
     return ResultHeaders(is_cutout, *fields)

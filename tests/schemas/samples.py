@@ -103,4 +103,7 @@ SAMPLES: tuple[Event, ...] = (
 
 def headers_of(result: Cutout | Failure) -> ResultHeaders:
     is_cutout = isinstance(result, Cutout)
-    return ResultHeaders(is_cutout, result.account, result.position, result.uploaded_at)
+    has_capsule = isinstance(result, Cutout) and result.capsule is not None
+    return ResultHeaders(
+        is_cutout, result.account, result.position, result.uploaded_at, has_capsule
+    )

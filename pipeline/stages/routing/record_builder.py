@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from erasestream.schemas.codec.cloudevents import header_of, to_wire
+from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.codec.result_headers import CAPSULE
 from erasestream.schemas.errors import SENTENCES, Code
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.images import Cutout, Failure, Part, Result, Retained, Upload
@@ -13,16 +14,14 @@ from erasestream.schemas.sealing.content_type import is_sealed
 from erasestream.topics.catalog.topic_names import LEDGER, RETAINED, ephemeral_of, uploads_of
 from erasestream.topics.kafka.records import Outgoing, Record
 
-CAPSULE = header_of("capsule")
 
-
-def ephemeral_record(lane: Lane, record: Record) -> Outgoing:
+def ephemeral_record(lane: Lane, record: Record, *, has_capsule: bool) -> Outgoing:
     """Return the result as inference wrote it, in the ephemeral partition of the same number.
 
     Without its capsule: the sink must not be able to open what no grant keeps.
     """
     headers = record.headers
-    if any(name == CAPSULE for name, _ in headers):
+    if has_capsule:
         headers = [each for each in headers if each[0] != CAPSULE]
     return Outgoing(ephemeral_of(lane), record.at.number, None, headers, record.value)
 

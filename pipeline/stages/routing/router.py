@@ -139,9 +139,9 @@ class Router:
                 yield expired_record(lane, parse_result(record), now)
             case Route.EPHEMERAL:
                 self.counts["ephemeral"] += 1
-                yield ephemeral_record(lane, record)
+                yield ephemeral_record(lane, record, has_capsule=headers.has_capsule)
             case Route.RETAINED:
-                yield ephemeral_record(lane, record)
+                yield ephemeral_record(lane, record, has_capsule=headers.has_capsule)
                 yield from self._retained(lane, parse_result(record), grant)
             case _:
                 assert_never(route)
