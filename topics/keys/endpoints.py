@@ -3,11 +3,15 @@
 Rules, all of them:
 
 * Every connection is mutual TLS 1.3; the server's certificate has the subject `keys`.
-* Endpoints are tried in turn, from the one that answered last; once all have failed, again after
-  a pause, until the deadline.
+* Endpoints are tried in turn, first in an order drawn by chance, so that clients spread over them,
+  then from the one that answered last; once all have failed, again after a pause, until the
+  deadline.
+* A key is unknown or denied once every replica that answers agrees: one that was not restarted yet
+  does not know a new lane.
 """
 
 import http.client
+import secrets
 import ssl
 import threading
 from collections.abc import Callable, Sequence
@@ -39,6 +43,7 @@ class KeyEndpoints:
         if not endpoints:
             raise Refused("keys: there must be at least one endpoint")
         self._endpoints = [parse_key_endpoint(endpoint) for endpoint in endpoints]
+        secrets.SystemRandom().shuffle(self._endpoints)
         self._identity = identity
         self._attempt_s = attempt_s
         self._lock = threading.Lock()
@@ -58,6 +63,7 @@ class KeyEndpoints:
     ) -> T | NoKey:
         with self._lock:
             endpoints = list(self._endpoints)
+        refusal: NoKey | NotAuthorized | None = None
         failure = ""
         for endpoint in endpoints:
             try:
@@ -65,10 +71,18 @@ class KeyEndpoints:
             except Unavailable as error:
                 failure = error.detail
                 continue
+            except NotAuthorized as error:
+                refusal = error
+                continue
+            if answer is NoKey.UNKNOWN:
+                refusal = refusal or NoKey.UNKNOWN
+                continue
             with self._lock:
                 self._endpoints.sort(key=endpoint.__ne__)
             return answer
-        raise Unavailable(failure, Code.KEYS_UNAVAILABLE)
+        if isinstance(refusal, NoKey):
+            return refusal
+        raise refusal or Unavailable(failure, Code.KEYS_UNAVAILABLE)
 
     def _ask_one(
         self,

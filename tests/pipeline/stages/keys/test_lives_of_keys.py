@@ -73,12 +73,16 @@ def test_a_dead_key_is_asked_for_once(harness: KeyHarness) -> None:
 
 
 def test_a_lane_added_within_an_epoch_has_its_keys(harness: KeyHarness) -> None:
-    """A replica that is started with the new settings creates them for this epoch, too."""
+    """As soon as one replica is started with the new settings; the others are asked in vain."""
     harness.start().do_round()
     epoch = TIMES.number(harness.clock())
     replica = harness.start(table=purposes((*LANES, Lane("new"))))
     worker = harness.client("inference", replica)
     assert isinstance(worker.public_key("results.new", epoch, timeout_s=WAIT_S), bytes)
+    for _ in range(4):  # whichever of the two it asks first
+        worker = harness.client("inference")
+        assert isinstance(worker.public_key("results.new", epoch, timeout_s=WAIT_S), bytes)
+        assert worker.public_key("results.none", epoch, timeout_s=WAIT_S) is NoKey.UNKNOWN
 
 
 def test_a_cached_key_is_dropped_when_it_dies(harness: KeyHarness) -> None:
