@@ -10,6 +10,7 @@ from tests.bench import (
     fairness,
     inference,
     join,
+    keys,
     overhead,
     receipts,
     slow_images,
@@ -28,6 +29,7 @@ GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "clients": clients.measure,
     "consent": consent.measure,
     "receipts": receipts.measure,
+    "keys": keys.measure,
 }
 
 
