@@ -96,7 +96,7 @@ class Stack(StackView):
         self.start_bucket()
         replicas = range(1, len(self._plan().key_ports) + 1)
         for replica in replicas:
-            self._launch_keys(replica)
+            self.launch_keys(replica)
         self._brokers.start(self._plan(), self._libs)
         for replica in replicas:
             self._wait_for_keys(replica)
@@ -110,12 +110,13 @@ class Stack(StackView):
 
     def start_keys(self, replica: int = 1) -> None:
         """Start a replica of the key service and return once it is ready."""
-        self._launch_keys(replica)
+        self.launch_keys(replica)
         self._wait_for_keys(replica)
 
-    def _launch_keys(self, replica: int) -> None:
-        port = self._plan().key_ports[replica - 1]
-        self.start_stage(KEYS, name=keys_name(replica), ERASESTREAM_KEYS__LISTEN_PORT=f"{port}")
+    def launch_keys(self, replica: int, **environment: str) -> None:
+        """Start a replica without waiting for it."""
+        environment["ERASESTREAM_KEYS__LISTEN_PORT"] = f"{self._plan().key_ports[replica - 1]}"
+        self.start_stage(KEYS, name=keys_name(replica), **environment)
 
     def _wait_for_keys(self, replica: int) -> None:
         port = self._plan().key_ports[replica - 1]

@@ -10,8 +10,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 BROKERS = 3
-STAGES = ("infer", "infer-2", "route", "route-2", "sink", "purge", "erase")
-"""The stages to kill and stop: two workers, two routers, and one each of the others."""
+KEY_REPLICAS = ("keys", "keys-2")
+STAGES = ("infer", "infer-2", "route", "route-2", "sink", "purge", "erase", *KEY_REPLICAS)
+"""The stages to kill and stop: two each of workers, routers and the key service, else one."""
 
 
 class FaultKind(StrEnum):

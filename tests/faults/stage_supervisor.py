@@ -9,10 +9,10 @@ from erasestream.pipeline.devstack.stack import Stack
 from erasestream.schemas.clocks import Deadline
 from tests.bench.running_pipeline import wait_ready
 from tests.faults.broker_faults import SUSPENDED_S, due
-from tests.faults.fault_plan import STAGES
+from tests.faults.fault_plan import KEY_REPLICAS, STAGES
 from tests.faults.stage_exits import StageExit, TransactionCounts, count_transactions
 
-PROXIED = frozenset({"infer-2", "route-2", "sink"})
+PROXIED = frozenset({"infer-2", "route-2", "sink", "keys-2"})
 """The stages that reach the brokers through the proxies."""
 
 
@@ -29,9 +29,10 @@ class StageSupervisor:
         self._restarts = 0
 
     def start(self) -> None:
-        """Start all stages and wait until they are ready."""
+        """Start all stages but the key service, which runs, and wait until all are ready."""
         for stage in STAGES:
-            self._start(stage)
+            if stage not in KEY_REPLICAS:
+                self._start(stage)
         for stage in STAGES:
             wait_ready(self._stack, stage)
 
@@ -95,4 +96,7 @@ class StageSupervisor:
         if name in PROXIED:
             servers = json.dumps(self._proxied_servers)
             environment["ERASESTREAM_KAFKA__BOOTSTRAP_SERVERS"] = servers
-        self._stack.start_stage(command, name=name, **environment)
+        if name in KEY_REPLICAS:
+            self._stack.launch_keys(int(number or "1"), **environment)
+        else:
+            self._stack.start_stage(command, name=name, **environment)

@@ -33,7 +33,7 @@ from erasestream.topics.kafka.errors import ClientErrorState
 from tests.bench.running_pipeline import BULK, SHOP
 from tests.faults.broker_faults import BrokerFaults
 from tests.faults.bucket_listing import count_objects
-from tests.faults.fault_plan import BROKERS, Fault, FaultKind
+from tests.faults.fault_plan import BROKERS, KEY_REPLICAS, Fault, FaultKind
 from tests.faults.observer import Observer
 from tests.faults.proxy import HOST, Proxy
 from tests.faults.stage_exits import StageExit
@@ -61,6 +61,7 @@ class StormCluster:
             model="tiny",
             lanes=lanes,
             nodes=BROKERS,
+            key_replicas=len(KEY_REPLICAS),
             heap_mb=HEAP_MB,
             java_options=SHORT_LIVED,
         )
