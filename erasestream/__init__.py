@@ -1,93 +1,24 @@
 """Background removal on Kafka that can prove what it does with a customer's pixels.
 
-Public API for services that send images or receive results; complete in the base install.
+`public_api` lists the public names, which are attributes of this package.  They are imported when
+the first one is used: processes of the pipeline use none, and one that handles untrusted pixels
+loads no Kafka client.
 """
 
-from erasestream.schemas.errors import (
-    CertificateRefused,
-    ClientClosed,
-    Code,
-    ErasestreamError,
-    Fenced,
-    InvalidEvent,
-    InvalidImage,
-    InvalidInput,
-    InvariantBroken,
-    MissingCertificate,
-    MissingTopic,
-    NotAuthenticated,
-    NotAuthorized,
-    Refused,
-    Unavailable,
-    UsedAfterFork,
-)
-from erasestream.schemas.events.base import Position
-from erasestream.schemas.events.images import Adjusted, Cutout, Failure
-from erasestream.schemas.ids import AccountId, Lane, UploadId
-from erasestream.schemas.options import (
-    Channels,
-    CutoutOptions,
-    Edges,
-    Margins,
-    OutputFormat,
-    OwnAlpha,
-    Size,
-)
-from erasestream.topics.client.async_result_subscription import AsyncResultSubscription
-from erasestream.topics.client.delivery import Delivery
-from erasestream.topics.client.image_source import ImageSource
-from erasestream.topics.client.result_reader import ReceivingLimits
-from erasestream.topics.client.result_subscription import ResultSubscription
-from erasestream.topics.client.sent_upload import Receipt
-from erasestream.topics.client.upload_builder import Options
-from erasestream.topics.client.upload_producer import AsyncUploadProducer, UploadProducer
-from erasestream.topics.client.upload_sender import SendingLimits
-from erasestream.topics.kafka.connection import Cluster
-from erasestream.topics.kafka.sasl import Authentication
-from erasestream.topics.kafka.tls import MinimumTls
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "UploadProducer",
-    "AsyncUploadProducer",
-    "Receipt",
-    "SendingLimits",
-    "ImageSource",
-    "Options",
-    "CutoutOptions",
-    "OutputFormat",
-    "Channels",
-    "Size",
-    "Edges",
-    "OwnAlpha",
-    "Margins",
-    "ResultSubscription",
-    "AsyncResultSubscription",
-    "ReceivingLimits",
-    "Delivery",
-    "Cutout",
-    "Failure",
-    "Adjusted",
-    "Position",
-    "Cluster",
-    "Authentication",
-    "MinimumTls",
-    "Lane",
-    "AccountId",
-    "UploadId",
-    "Code",
-    "ErasestreamError",
-    "InvalidInput",
-    "InvalidImage",
-    "InvalidEvent",
-    "Unavailable",
-    "Fenced",
-    "InvariantBroken",
-    "Refused",
-    "MissingCertificate",
-    "CertificateRefused",
-    "NotAuthenticated",
-    "NotAuthorized",
-    "MissingTopic",
-    "UsedAfterFork",
-    "ClientClosed",
-]
+if TYPE_CHECKING:
+    from erasestream.public_api import *  # noqa: F403 (its __all__ lists the names)
+else:
+
+    def __getattr__(name: str) -> object:
+        if name == "__all__" or not name.startswith("__"):
+            public_api = import_module("erasestream.public_api")
+            if name == "__all__" or name in public_api.__all__:
+                value = globals()[name] = getattr(public_api, name)
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__getattr__("__all__")})
