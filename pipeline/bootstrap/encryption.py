@@ -25,6 +25,7 @@ from erasestream.sinks.keys.local_keyring import LocalKeyring
 from erasestream.sinks.secret_file import read_secret
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
+from erasestream.topics.catalog.lane_spec import Sealing
 from erasestream.topics.catalog.roles import SINK
 from erasestream.topics.catalog.topic_names import (
     INSTALLATION,
@@ -65,6 +66,7 @@ def encryption_stage(
     """Open the encryption sink, a member of its group, with its own decisions unless given some."""
     storage = storage_of(settings)
     connection = Connection(cluster=settings.cluster, role=SINK)
+    capsules = _capsule_keys(settings, settings.catalog())
     with ExitStack() as opened:
         images = opened.enter_context(open_images(storage, SINK))
         vault = opened.enter_context(open_vault(storage, SINK))
@@ -83,7 +85,7 @@ def encryption_stage(
             store=images,
             vault=keys,
             name_key=read_secret(storage.name_key, size=NAME_KEY_BYTES),
-            capsules=_capsule_keys(settings),
+            capsules=capsules,
         )
         stage = EncryptionStage(
             queue=queue,
@@ -97,14 +99,15 @@ def encryption_stage(
         yield opened.enter_context(closing(stage))
 
 
-def _capsule_keys(settings: Settings) -> CapsuleKeys | None:
-    """Return the keys of sealed pictures; None without a key service."""
+def _capsule_keys(settings: Settings, catalog: Catalog) -> CapsuleKeys | None:
+    """Return the keys of sealed pictures; None without a key service, if no lane requires it."""
     cluster = settings.cluster
-    if not cluster.key_endpoints:
+    if settings.keys is None and all(spec.sealing is Sealing.ACCEPTED for spec in catalog.lanes):
         return None
+    times = settings.epochs()
     identity = Identity.load(cluster.identities, SINK)
     client = KeyClient(endpoints=cluster.key_endpoints, identity=identity)
-    return CapsuleKeys(client, times=settings.epochs())
+    return CapsuleKeys(client, times=times)
 
 
 def _ledger(

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from erasestream.pipeline.bootstrap.encryption import encryption_stage
 from erasestream.pipeline.bootstrap.keys import key_service_stage
 from erasestream.pipeline.settings import KeySettings, Settings
-from erasestream.schemas.errors import PromiseExceeded
+from erasestream.schemas.errors import PromiseExceeded, Refused
+from erasestream.topics.catalog.lane_spec import Sealing
 from erasestream.topics.catalog.purposes import results_of
 from erasestream.topics.catalog.roles import AUDITOR, KEYS, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import LEDGER
@@ -21,6 +23,18 @@ from tests.kafka_fixture import SHARED, KafkaFixture
 from tests.leaks import no_leak
 
 HOST = "127.0.0.2"
+
+
+def test_a_sink_of_sealed_lanes_needs_the_key_service(settings: Settings) -> None:
+    (lane,) = settings.lanes
+    required = settings.lanes[lane].model_copy(update={"sealing": Sealing.REQUIRED})
+    sealed = settings.model_copy(update={"lanes": {lane: required}})
+    with (
+        no_leak(),
+        pytest.raises(Refused, match="section keys"),
+        encryption_stage(sealed, threading.Event()),
+    ):
+        pass
 
 
 def test_a_replica_gives_out_a_key_destroys_it_and_reports_it(
