@@ -1,8 +1,11 @@
-"""Key service unavailable: the worker waits for the keys that it lacks, and for no others."""
+"""Key service unavailable: worker and sink wait for the keys that they lack, and for no others."""
+
+from datetime import UTC, datetime
 
 from erasestream.schemas.errors import Code
-from erasestream.schemas.events.images import Cutout
-from erasestream.schemas.ids import Lane
+from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
+from erasestream.schemas.events.images import Cutout, Part
+from erasestream.schemas.ids import Lane, UploadId
 from erasestream.topics.catalog.roles import KEYS, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import uploads_of
 from tests.flow.pictures import photo
@@ -48,3 +51,28 @@ def test_uploads_wait_for_keys_without_delaying_other_lanes(fragile: PipelineHar
         assert at == sorted(set(at))
         assert len(at) == UPLOADS // 2
     assert flow.stack.stage("infer").process_id
+
+
+def test_images_to_be_kept_wait_for_keys(fragile: PipelineHarness) -> None:
+    """A sink that starts without the service stores both once it is back, and nothing before."""
+    flow, account = fragile, "kept-while-keys-are-away"
+    flow.stack.stop_stage("sink")
+    counts_from = flow.grant(account).at + 2 * MAX_CLOCK_SKEW
+    eventually("later uploads are retained", lambda: datetime.now(UTC) > counts_from)
+    record = Sealer(flow.stack.cluster, SHOP).record(photo(), account)
+    upload = UploadId((record.headers["ce_id"] or b"").decode())
+    client = RawClient(flow.stack.cluster, lane_role(SHOP, LaneRole.PRODUCER))
+    client.send(uploads_of(SHOP), record, partition=0)
+    flow.cutout(upload)
+    assert flow.in_retained().count(upload) == 2
+    flow.stack.stop_stage(KEYS)
+    flow.stack.start_stage("sink")
+    line = flow.wait_for_event("sink", "waiting")
+    assert line["code"] == Code.KEYS_UNAVAILABLE
+    assert upload not in {name.upload_id for name in flow.stored()}
+    flow.stack.start_keys()
+    flow.wait_for_event("sink", "ready")
+    flow.wait_until_drained()
+    stored = [name.part for name in flow.stored() if name.upload_id == upload]
+    assert sorted(stored) == sorted(Part)
+    assert len(flow.lines("sink", "waiting", "ready")) == 2
