@@ -205,7 +205,7 @@ def _check(admin: Admin, lanes: tuple[Lane, ...]) -> None:
 
 
 def _result_builder(
-    pools: Mapping[Lane, ProcessPool], catalog: Catalog, keys: EpochKeys | None
+    pools: Mapping[Lane, ProcessPool], catalog: Catalog, keys: EpochKeys | None = None
 ) -> ResultBuilder:
     return ResultBuilder(
         models={lane: LaneModel(_model(pool.model), pool.cut_out) for lane, pool in pools.items()},

@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, TopicPartition
 from erasestream.pipeline.devstack.kafka.java_launcher import SHORT_LIVED
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.settings import LaneSettings
+from erasestream.topics.catalog.lane_spec import Sealing
 from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.catalog.topic_names import cutouts_of
 from erasestream.topics.kafka.connection import Connection
@@ -27,7 +28,7 @@ DEADLINE_S = 3 * SMALL_S
 def inference_servers(folder: Path) -> Iterator[Stack]:
     """Run the servers, without the worker."""
     build_tiny_model(folder / "models")
-    lanes = {SHOP: LaneSettings(partitions=PARTITIONS)}
+    lanes = {SHOP: LaneSettings(partitions=PARTITIONS, sealing=Sealing.ACCEPTED)}
     with provisioned_servers(
         folder,
         models=folder / "models",

@@ -11,6 +11,7 @@ from erasestream.pipeline.settings import LaneSettings
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.catalog.acl import rights
+from erasestream.topics.catalog.lane_spec import Sealing
 from erasestream.topics.kafka.admin import Admin
 from tests.flow.waiting import eventually
 from tests.kafka_administration import rights_in_effect
@@ -20,6 +21,8 @@ from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 SHOP = Lane("shop")
 BULK = Lane("bulk")
 PARTITIONS: Mapping[Lane, int] = {SHOP: 2, BULK: 1}
+SEALING: Mapping[Lane, Sealing] = {SHOP: Sealing.ACCEPTED, BULK: Sealing.ACCEPTED}
+"""Clients that cannot seal send to the first lane only."""
 STAGES = ("infer", "route", "sink")
 
 
@@ -30,7 +33,9 @@ class StackHarness:
         self.stack = Stack(directory / "stack", cache=CACHE)
         build_tiny_model(directory / "models")
         lanes = {
-            lane: LaneSettings.model_validate({"partitions": count, **quota})
+            lane: LaneSettings.model_validate(
+                {"partitions": count, "sealing": SEALING[lane], **quota}
+            )
             for lane, count in PARTITIONS.items()
         }
         self.stack.create(

@@ -21,6 +21,7 @@ from erasestream.pipeline.settings import (
     StorageSettings,
 )
 from erasestream.schemas.ids import Lane
+from erasestream.topics.catalog.lane_spec import Sealing
 from tests.kafka_fixture import PARTITIONS, SHARED, KafkaFixture
 
 
@@ -55,7 +56,7 @@ def settings(kafka: KafkaFixture, lane: Lane, storage: StorageSettings, tmp_path
             identities=cluster.identities,
             **SHARED,
         ),
-        lanes={lane: LaneSettings(partitions=PARTITIONS)},
+        lanes={lane: LaneSettings(partitions=PARTITIONS, sealing=Sealing.ACCEPTED)},
         storage=storage,
         stage=StageSettings(instance=lane),
     )

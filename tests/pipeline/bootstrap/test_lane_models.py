@@ -19,6 +19,7 @@ from erasestream.schemas.events.images import Cutout, Upload
 from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.topics.catalog.catalog import Catalog, LaneSpec
 from erasestream.topics.catalog.image_sizes import ImageSizes
+from erasestream.topics.catalog.lane_spec import Sealing
 from tests.pipeline.stages.inference.conftest import is_alive, wait_until
 from tests.pipeline.stages.inference.isolation.pool_harness import PHOTO
 from tests.pipeline.stages.inference.tiny_model import build_crisp_model, build_tiny_model
@@ -84,7 +85,7 @@ async def test_results_name_the_model_of_their_lane(inference: InferenceSettings
         model.folder: _process_pool(inference, model, 1, ImageSizes(), None)
         for model in models.values()
     }
-    catalog = Catalog.build(tuple(LaneSpec(name=lane) for lane in LANES))
+    catalog = Catalog.build(tuple(LaneSpec(name=lane, sealing=Sealing.ACCEPTED) for lane in LANES))
     builder = _result_builder(
         {lane: pools[model.folder] for lane, model in models.items()}, catalog
     )
