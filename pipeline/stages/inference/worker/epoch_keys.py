@@ -42,6 +42,9 @@ class KeySource(Protocol):
     def public_key(self, purpose: str, epoch: int, *, timeout_s: float) -> bytes | NoKey:
         """Return the raw public key of an epoch, or why there is none."""
 
+    def drop_dead(self) -> None:
+        """Drop the keys that have died."""
+
 
 class UploadKeys(NamedTuple):
     """Keys for the uploads to one lane in one epoch."""
@@ -98,7 +101,8 @@ class EpochKeys:
         return found
 
     async def close(self) -> None:
-        """Fetch no more, and drop all keys."""
+        """Fetch no more, report no more changes, and drop all keys."""
+        self.on_change = lambda: None
         tasks = list(self._fetching.values())
         for task in tasks:
             task.cancel()
@@ -123,12 +127,20 @@ class EpochKeys:
                     await asyncio.sleep(RETRY_S)
                 else:
                     self._outage.end_round()
-                    lives_s = (self._times.dies(key[1]) - self._now()).total_seconds()
-                    loop.call_later(max(0.0, lives_s), self._drop_if_dead, key)
-                    return
+                    break
+            self._drop_at_death(key)
         finally:
             del self._fetching[key]
             self.on_change()
+
+    def _drop_at_death(self, key: _Key) -> None:
+        """Drop keys here and in the client when they die, also if no upload asks for them."""
+        lives_s = (self._times.dies(key[1]) - self._now()).total_seconds()
+        if lives_s > 0:
+            asyncio.get_running_loop().call_later(lives_s, self._drop_at_death, key)
+            return
+        self._known.pop(key, None)
+        self._source.drop_dead()
 
     def _fetch(self, lane: Lane, epoch: int) -> UploadKeys | Code:
         raw = list[bytes]()

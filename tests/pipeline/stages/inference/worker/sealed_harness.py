@@ -52,6 +52,9 @@ class Service:
         del purpose, epoch, timeout_s
         return self.private.public_key().public_bytes_raw()
 
+    def drop_dead(self) -> None:
+        """Do nothing: it keeps no key."""
+
     def recipient(self, purpose: str = "inference", epoch: int = EPOCH) -> EpochRecipient:
         return EpochRecipient(Epoch(purpose, epoch), self.private.public_key())
 
