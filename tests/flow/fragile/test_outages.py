@@ -1,6 +1,13 @@
-"""Broker or bucket unavailable: stages wait, log it once, and resume where they were."""
+"""Broker, bucket or vault unavailable: stages wait, log it once, and resume where they were."""
 
+from signal import SIGTERM
+
+from erasestream.pipeline.runtime.runner import EX_OK
 from erasestream.schemas.errors import Code
+from erasestream.topics.catalog.purposes import KEPT
+from erasestream.topics.catalog.roles import KEYS, SINK
+from erasestream.topics.kafka.tls import Identity
+from erasestream.topics.keys.client import KeyClient
 from tests.flow.pipeline_harness import STAGES, PipelineHarness
 from tests.flow.upload_batch import UploadBatch, opt_in
 from tests.flow.waiting import eventually
@@ -60,3 +67,29 @@ def test_broker_unavailable(fragile: PipelineHarness) -> None:
 
     eventually("everything is done", is_done, poll_s=0.5)
     batch.assert_exact()
+
+
+def test_vault_unavailable(fragile: PipelineHarness) -> None:
+    """A replica of the key service waits for it, ends when asked to, and finds the same keys."""
+    stack = fragile.stack
+    identity = Identity.load(stack.files.identities, SINK)
+
+    def private_key() -> object:
+        client = KeyClient(endpoints=stack.cluster.key_endpoints, identity=identity)
+        return client.opening_key(KEPT, epoch, timeout_s=30)
+
+    epoch = int(min(stack.files.masters.glob("*.key")).stem)
+    before = private_key()
+    assert isinstance(before, bytes)
+    stack.bucket.stop(grace_s=10)
+    assert private_key() == before
+    stack.stage(KEYS).kill()
+    stack.start_stage(KEYS)
+    assert fragile.wait_for_event(KEYS, "waiting")["code"] == Code.BUCKET_UNAVAILABLE
+    stack.stage(KEYS).send(SIGTERM)
+    assert fragile.exit_code(KEYS) == EX_OK
+    stack.start_stage(KEYS)
+    fragile.wait_for_event(KEYS, "waiting")
+    stack.start_bucket()
+    fragile.wait_for_event(KEYS, "ready")
+    assert private_key() == before
