@@ -31,6 +31,8 @@ def member_settings(
         errors,
         group_id=connection.role,
         group_instance_id=member_name(connection, instance=instance, topics=topics),
+        # Spread over all topics; `range` while the group has members that know no other.
+        partition_assignment_strategy="roundrobin,range",
         session_timeout_ms=10_000,
         heartbeat_interval_ms=2_000,
         enable_auto_commit=False,

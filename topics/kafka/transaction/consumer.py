@@ -64,8 +64,6 @@ class TransactionalConsumer:
                 max_poll_interval_ms=300_000,
                 auto_offset_reset="error",
                 topic_metadata_refresh_interval_ms=int(METADATA_S * 1000),
-                # Spread over all topics; `range` while the group has members that know no other.
-                partition_assignment_strategy="roundrobin,range",
                 fetch_error_backoff_ms=50,
                 fetch_queue_backoff_ms=20,
                 queued_max_messages_kbytes=PREFETCH_KBYTES,

@@ -1,4 +1,4 @@
-"""The routers' group: which member gets which partitions."""
+"""The groups of routers and erasers: which member gets which partitions."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -8,9 +8,10 @@ import pytest
 from confluent_kafka import Consumer
 
 from erasestream.schemas.ids import Lane
-from erasestream.topics.catalog.roles import ROUTER
-from erasestream.topics.catalog.topic_names import cutouts_of
+from erasestream.topics.catalog.roles import ERASER, ROUTER
+from erasestream.topics.catalog.topic_names import cutouts_of, revocations_of
 from erasestream.topics.kafka.consumer.static_membership import member_settings
+from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.consumer import TransactionalConsumer
@@ -79,12 +80,20 @@ def join_as_earlier_release(
         ClientErrorState(),
         instance=instance,
         topics=topics,
-        partition_assignment_strategy="range",
     )
-    consumer = Consumer(settings)
+    consumer = Consumer(settings | {"partition.assignment.strategy": "range"})
     opened.callback(consumer.close)
     consumer.subscribe(topics)
     return Member(consumer.poll, lambda: len(consumer.assignment()))
+
+
+def join_as_eraser(
+    kafka: KafkaFixture, topics: list[str], opened: ExitStack, instance: str
+) -> Member:
+    """Join as an eraser does."""
+    queue = WorkQueue(connection=kafka.connection(ERASER), topics=topics, instance=instance)
+    opened.callback(queue.close)
+    return Member(lambda wait_s: queue.read(timeout_s=wait_s, most=1), lambda: len(queue._assigned))
 
 
 def poll_until(members: list[Member], shares: list[int]) -> None:
@@ -105,6 +114,15 @@ def test_no_member_is_idle_while_there_is_a_partition_for_it(
     assert len(topics) * PARTITIONS == MEMBERS > PARTITIONS
     members = [join(kafka, topics, opened, f"even-{number}") for number in range(MEMBERS)]
     poll_until(members, [1] * MEMBERS)
+
+
+def test_erasers_share_topics_of_one_partition_each(
+    kafka: KafkaFixture, lane: Lane, opened: ExitStack
+) -> None:
+    """As the operators' revocations are: one for each lane."""
+    topics = [revocations_of(lane), revocations_of(kafka.open_lane())]
+    members = [join_as_eraser(kafka, topics, opened, f"even-{number}") for number in range(2)]
+    poll_until(members, [1, 1])
 
 
 def test_a_member_of_an_earlier_release_is_one_of_the_same_group(
