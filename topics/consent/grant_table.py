@@ -37,7 +37,7 @@ class GrantTable:
     """Active grants by account."""
 
     def __init__(self, *, random: Callable[[int], bytes] = os.urandom) -> None:
-        self._key = random(_DIGEST_BYTES)
+        self._keyed = hashlib.blake2b(digest_size=_DIGEST_BYTES, key=random(_DIGEST_BYTES))
         self._buckets: dict[int, bytearray] = {}
 
     def put(self, account: bytes, *, decision_id: str, appended_ms: int) -> None:
@@ -47,8 +47,7 @@ class GrantTable:
         if rows is None:
             rows = self._buckets[bucket] = bytearray()
         row = _ROW.pack(digest, bytes.fromhex(decision_id.replace("-", "")), appended_ms)
-        at = _find(rows, digest)
-        if at < 0:
+        if digest not in rows or (at := _find(rows, digest)) < 0:
             rows += row
         else:
             rows[at : at + _ROW_BYTES] = row
@@ -78,7 +77,9 @@ class GrantTable:
         return sum(map(len, self._buckets.values())) // _ROW_BYTES
 
     def _digest(self, account: bytes) -> bytes:
-        return hashlib.blake2b(account, digest_size=_DIGEST_BYTES, key=self._key).digest()
+        digest = self._keyed.copy()
+        digest.update(account)
+        return digest.digest()
 
 
 def _bucket(account: bytes) -> int:

@@ -86,13 +86,14 @@ class ConsentState:
         self.apply_all([record])
 
     def _apply(self, record: Record, key_hash: int) -> None:
-        if record.at.topic not in self._lanes:
-            self._lanes[consent_of(lane_of(record.at.topic))].revocations.apply(record)
+        topic, number = record.at
+        lane, key = self._lanes.get(topic), record.key or b""
+        if lane is None:
+            self._lanes[consent_of(lane_of(topic))].revocations.apply(record)
             return
-        lane, key = self._lanes[record.at.topic], record.key or b""
         if key == HEARTBEAT_KEY or lane.has_lost_order:
             return
-        if partition_of_hash(key_hash, lane.partitions) != record.at.number:
+        if partition_of_hash(key_hash, lane.partitions) != number:
             lane.misplace(key)
             self._report(FindingKind.CONSENT_IN_WRONG_PARTITION, record)
             return
@@ -164,7 +165,7 @@ class _LaneState:
     def decide(self, key: bytes, decided: ParsedDecision, appended_ms: int) -> None:
         """Apply a readable decision."""
         revoked = decided.decision is Decision.REVOKED
-        if revoked or decided.is_void(utc(appended_ms)) or key in self._misplaced:
+        if revoked or decided.is_void(appended_ms) or key in self._misplaced:
             self.granted.drop(key)
         else:
             self.granted.put(key, decision_id=decided.id, appended_ms=appended_ms)

@@ -35,7 +35,6 @@ from typing import NamedTuple
 from erasestream.schemas.codec.cloudevents import from_wire
 from erasestream.schemas.codec.consent_decision import read_decision
 from erasestream.schemas.errors import InvalidEvent
-from erasestream.schemas.events.base import utc
 from erasestream.schemas.events.consent import (
     MAX_CLOCK_SKEW,
     UNKNOWN_ACTOR,
@@ -101,7 +100,7 @@ class DecisionRecord(NamedTuple):
             decision = read_decision(record.headers, record.value)
         except InvalidEvent:
             return neither
-        if decision.account != record.key or decision.is_void(utc(record.appended_ms)):
+        if decision.account != record.key or decision.is_void(record.appended_ms):
             return neither
         grants = decision.decision is Decision.GRANTED
         content = Content.GRANT if grants else Content.REVOCATION

@@ -1,7 +1,7 @@
 """The fast decoder of decisions agrees with the model, and accepts nothing that it refuses."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC
 
 import pytest
 from hypothesis import given
@@ -14,6 +14,7 @@ from erasestream.schemas.codec.consent_decision import (
     read_decision,
 )
 from erasestream.schemas.errors import InvalidEvent
+from erasestream.schemas.events.base import utc
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
 from tests.schemas.samples import SAMPLES
 
@@ -32,6 +33,8 @@ DECISIONS = st.builds(
     channel=st.sampled_from(Channel),
 )
 MESSAGES = DECISIONS.map(lambda event: tuple(to_wire(event, source="/lanes/shop/consent")))
+LAST_MS = 253_402_300_799_000
+"""The last second that Python knows."""
 NAMES = [name for name, _ in to_wire(SAMPLES[4], source="/").headers]
 ODD = [
     *(b"", b"\n", b"\xff", b"1.0", b"1x0", b"null", b"granted", b"_invalid", b"a" * 65, b"acct\n"),
@@ -138,10 +141,14 @@ def test_every_odd_value_in_every_header(name: str, odd: bytes) -> None:
     assert decoded_quickly(message) == decoded_by_the_model(message)
 
 
-@given(DECISIONS, st.datetimes(datetime(1971, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
+@given(DECISIONS, st.integers(0, LAST_MS), st.integers(-6000, 6000))
 def test_both_agree_on_whether_a_grant_is_void(
-    decision: ConsentDecision, appended_at: datetime
+    decision: ConsentDecision, appended_ms: int, lag_ms: int
 ) -> None:
+    """At any time, and at the limit."""
     decided = read_decision(*to_wire(decision, source="/lanes/shop/consent"))
-    for each in (appended_at, decision.time):
-        assert decided.is_void(each) == decision.is_void(each)
+    made_ms = int(decision.time.timestamp() * 1000)
+    limits = (made_ms + sign * 5000 + near for sign in (-1, 1) for near in (-1, 0, 1))
+    for each in (appended_ms, made_ms + lag_ms, *limits):
+        moment = min(max(each, 0), LAST_MS)
+        assert decided.is_void(moment) == decision.is_void(utc(moment))

@@ -2,13 +2,13 @@
 
 Rules, all of them:
 
-* A record counts as applied once `record` was called with it.
+* A record counts as applied once `record_all` was called with it.
 * Offsets without records (compacted) count once the consumer's position is beyond them.
 * An offset beyond the end that the leader reported advances nothing, and is reported
   (`reported_end.py`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from erasestream.topics.kafka.consumer.assigned_consumer import AssignedConsumer
 from erasestream.topics.kafka.records import Partition, Record
@@ -27,8 +27,23 @@ class AppliedOffsets:
         """The offsets as of now; later records change the mapping."""
         return self._offsets
 
-    def record(self, record: Record) -> None:
-        """Note that a record was applied."""
+    def record_all(self, records: Sequence[Record]) -> None:
+        """Note that records were applied, in this order."""
+        last: dict[Partition, int] = {}
+        highest: dict[Partition, int] = {}
+        for record in records:
+            at, offset = record[0], record[1]
+            last[at] = offset
+            if offset > highest.get(at, -1):
+                highest[at] = offset
+        if all(self._consumer.reaches(at, offset + 1) for at, offset in highest.items()):
+            for at, offset in last.items():
+                self._offsets[at] = offset + 1
+        else:
+            for record in records:
+                self._record(record)
+
+    def _record(self, record: Record) -> None:
         if self._consumer.reaches(record.at, record.offset + 1):
             self._offsets[record.at] = record.offset + 1
         else:

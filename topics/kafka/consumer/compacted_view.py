@@ -132,8 +132,7 @@ class CompactedView:
         """
         records = list(self._consumer.records(timeout_s))
         self._apply_all(records)
-        for record in records:
-            self._applied.record(record)
+        self._applied.record_all(records)
         return len(records)
 
     def advance(self) -> None:
