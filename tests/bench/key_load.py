@@ -7,9 +7,10 @@ per second while all ask without a pause.
 import json
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from erasestream.pipeline.settings import Settings, load
+from erasestream.pipeline.settings import load
 from erasestream.topics.catalog.purposes import UPLOADS
 from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.kafka.tls import Identity
@@ -23,37 +24,35 @@ STEADY_S = 5.0
 def main(clients: int, epoch_s: float) -> None:
     """Print the report of one round."""
     settings = load()
+    role = lane_role(SHOP, LaneRole.PRODUCER)
+    identity = Identity.load(settings.kafka.identities, role)
+
+    def open_client() -> KeyClient:
+        return KeyClient(endpoints=settings.cluster.key_endpoints, identity=identity)
+
     with ThreadPoolExecutor(clients) as threads:
         change_s = (time.time() // epoch_s + 1) * epoch_s
-        waits = list(threads.map(lambda _: _wait_ms(settings, change_s), range(clients)))
+        waits = list(threads.map(lambda _: _wait_ms(open_client, change_s), range(clients)))
         end_s = time.monotonic() + STEADY_S
-        counts = list(threads.map(lambda _: _count(settings, end_s), range(clients)))
+        counts = list(threads.map(lambda _: _count(open_client, end_s), range(clients)))
     report = {"change_ms": waits, "per_s": sum(counts) / STEADY_S}
     sys.stdout.write(json.dumps(report) + "\n")
 
 
-def _wait_ms(settings: Settings, change_s: float) -> float:
-    client = _client(settings)
+def _wait_ms(open_client: Callable[[], KeyClient], change_s: float) -> float:
+    client = open_client()
     time.sleep(max(0.0, change_s - time.time()))
     begun = time.monotonic()
     client.sealing_key(UPLOADS, timeout_s=TIMEOUT_S)
     return (time.monotonic() - begun) * 1000
 
 
-def _count(settings: Settings, end_s: float) -> int:
+def _count(open_client: Callable[[], KeyClient], end_s: float) -> int:
     count = 0
     while time.monotonic() < end_s:
-        _client(settings).sealing_key(UPLOADS, timeout_s=TIMEOUT_S)
+        open_client().sealing_key(UPLOADS, timeout_s=TIMEOUT_S)
         count += 1
     return count
-
-
-def _client(settings: Settings) -> KeyClient:
-    role = lane_role(SHOP, LaneRole.PRODUCER)
-    return KeyClient(
-        endpoints=settings.cluster.key_endpoints,
-        identity=Identity.load(settings.kafka.identities, role),
-    )
 
 
 if __name__ == "__main__":
