@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from erasestream.pipeline.demo.plaintext_search import written_bytes
+
 
 def files_containing(folder: Path, needles: Iterable[bytes], pattern: str = "*") -> list[Path]:
     """Return the files below `folder` that contain any of these byte strings."""
@@ -18,5 +20,5 @@ def sample_slices(data: bytes, size: int = 48) -> list[bytes]:
 
 
 def _has_any(path: Path, needles: list[bytes]) -> bool:
-    content = path.read_bytes() if path.is_file() else b""
+    content = written_bytes(path) if path.is_file() else b""
     return any(needle in content for needle in needles)

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -36,8 +37,8 @@ OPEN_FETCH_WAIT_MS = 500
 class PipelineHarness(StackHarness):
     """A stack and its clients, each opened when it is first used."""
 
-    def __init__(self, directory: Path, **quota: float) -> None:
-        super().__init__(directory, **quota)
+    def __init__(self, directory: Path, **options: Any) -> None:
+        super().__init__(directory, **options)
         self._producers: dict[Lane, UploadProducer] = {}
         self._results: dict[Lane, TopicReader] = {}
         self._openers: dict[Lane, ResultOpener] = {}

@@ -9,10 +9,11 @@ from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
 from erasestream.schemas.sealing.envelope import Context, seal
 from erasestream.schemas.sealing.recipients import Epoch, EpochRecipient
 from erasestream.topics.catalog.roles import LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import uploads_of
 from erasestream.topics.kafka.connection import Cluster
 from erasestream.topics.kafka.tls import Identity
 from erasestream.topics.keys.client import KeyClient
-from tests.flow.raw_client import RawRecord, upload_record
+from tests.flow.raw_client import RawClient, RawRecord, upload_record
 from tests.flow.waiting import DEADLINE_S
 
 
@@ -43,6 +44,14 @@ class Sealer:
         )
         headers = {**plain.headers, "content-type": SEALED_CONTENT_TYPE.encode()}
         return RawRecord(sealed, headers)
+
+
+def send_sealed(cluster: Cluster, lane: Lane, image: bytes, account: str) -> UploadId:
+    """Send an image, sealed for the present epoch, to the first partition; return its id."""
+    record = Sealer(cluster, lane).record(image, account)
+    client = RawClient(cluster, lane_role(lane, LaneRole.PRODUCER))
+    client.send(uploads_of(lane), record, partition=0)
+    return UploadId((record.headers["ce_id"] or b"").decode())
 
 
 def stranger(epoch: Epoch) -> EpochRecipient:

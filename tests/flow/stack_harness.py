@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from erasestream.pipeline.devstack.kafka.java_launcher import SHORT_LIVED
 from erasestream.pipeline.devstack.stack import Stack
@@ -27,19 +29,32 @@ STAGES = ("infer", "route", "sink")
 
 
 class StackHarness:
-    """A stack with two lanes and a tiny model; `quota` holds the settings of each lane's quota."""
+    """A stack with two lanes and a tiny model.
 
-    def __init__(self, directory: Path, **quota: float) -> None:
+    `options` are those of `Stack.create`; `lane_settings` are of both lanes.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        options: Mapping[str, Any] = MappingProxyType({}),
+        **lane_settings: object,
+    ) -> None:
         self.stack = Stack(directory / "stack", cache=CACHE)
         build_tiny_model(directory / "models")
         lanes = {
             lane: LaneSettings.model_validate(
-                {"partitions": count, "sealing": SEALING[lane], **quota}
+                {"partitions": count, "sealing": SEALING[lane], **lane_settings}
             )
             for lane, count in PARTITIONS.items()
         }
         self.stack.create(
-            models=directory / "models", model="tiny", lanes=lanes, java_options=SHORT_LIVED
+            models=directory / "models",
+            model="tiny",
+            lanes=lanes,
+            java_options=SHORT_LIVED,
+            **options,
         )
 
     def start(self, stages: Iterable[str] = STAGES) -> None:

@@ -1,9 +1,13 @@
 """A batch of uploads, checked record by record and object by object."""
 
 from collections import Counter
+from datetime import UTC, datetime
 
+from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
 from erasestream.schemas.events.images import Cutout, Part
 from erasestream.schemas.ids import UploadId
+from erasestream.topics.client.upload_producer import Receipt
+from erasestream.topics.consent.writer import RecordedDecision
 from tests.flow.pictures import photo
 from tests.flow.pipeline_harness import SHOP, PipelineHarness
 from tests.flow.waiting import eventually
@@ -19,6 +23,29 @@ def opt_in(flow: PipelineHarness, account: str) -> None:
         return upload in flow.in_retained()
 
     eventually("uploads are retained", is_retained, poll_s=0.5)
+
+
+def opt_in_for_later_uploads(flow: PipelineHarness, account: str) -> None:
+    """Grant, and wait until every upload counts as made after the grant."""
+    counts_from = flow.grant(account).at + 2 * MAX_CLOCK_SKEW
+    eventually("later uploads are retained", lambda: datetime.now(UTC) > counts_from)
+
+
+def counts_after(receipt: Receipt, grant: RecordedDecision) -> bool:
+    """Return whether the upload was appended after the grant by more than the clock skew."""
+    return receipt.appended_at - grant.at > MAX_CLOCK_SKEW
+
+
+def upload_after(
+    flow: PipelineHarness, account: str, grant: RecordedDecision, image: bytes | None = None
+) -> Receipt:
+    """Upload until one counts as after the grant, and return that one."""
+
+    def one() -> Receipt | None:
+        receipt = flow.upload(account, image=image)
+        return receipt if counts_after(receipt, grant) else None
+
+    return eventually("an upload after the grant", one, poll_s=0.3)
 
 
 class UploadBatch:

@@ -1,18 +1,16 @@
 """Key service unavailable: worker and sink wait for the keys that they lack, and for no others."""
 
-from datetime import UTC, datetime
-
 from erasestream.schemas.errors import Code
-from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
 from erasestream.schemas.events.images import Cutout, Part
-from erasestream.schemas.ids import Lane, UploadId
+from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import KEYS, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import uploads_of
 from tests.flow.pictures import photo
 from tests.flow.pipeline_harness import BULK, SHOP, PipelineHarness
 from tests.flow.raw_client import RawClient, upload_record
-from tests.flow.sealed_records import Sealer
+from tests.flow.sealed_records import Sealer, send_sealed
 from tests.flow.topic_reader import event_of
+from tests.flow.upload_batch import opt_in_for_later_uploads
 from tests.flow.waiting import eventually
 
 UPLOADS = 12
@@ -56,12 +54,8 @@ def test_images_to_be_kept_wait_for_keys(fragile: PipelineHarness) -> None:
     """A sink that starts without the service stores both once it is back, and nothing before."""
     flow, account = fragile, "kept-while-keys-are-away"
     flow.stack.stop_stage("sink")
-    counts_from = flow.grant(account).at + 2 * MAX_CLOCK_SKEW
-    eventually("later uploads are retained", lambda: datetime.now(UTC) > counts_from)
-    record = Sealer(flow.stack.cluster, SHOP).record(photo(), account)
-    upload = UploadId((record.headers["ce_id"] or b"").decode())
-    client = RawClient(flow.stack.cluster, lane_role(SHOP, LaneRole.PRODUCER))
-    client.send(uploads_of(SHOP), record, partition=0)
+    opt_in_for_later_uploads(flow, account)
+    upload = send_sealed(flow.stack.cluster, SHOP, photo(), account)
     flow.cutout(upload)
     assert flow.in_retained().count(upload) == 2
     flow.stack.stop_stage(KEYS)

@@ -6,38 +6,20 @@ from functools import partial
 
 import pytest
 
-from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import UploadId
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
-from erasestream.topics.client.upload_producer import Receipt
 from erasestream.topics.consent.writer import RecordedDecision
 from tests.flow.byte_search import files_containing, sample_slices
 from tests.flow.pictures import noise
 from tests.flow.pipeline_harness import BULK, SHOP, PipelineHarness
+from tests.flow.upload_batch import counts_after, upload_after
 from tests.flow.waiting import eventually
-
-
-def counts_after(receipt: Receipt, grant: RecordedDecision) -> bool:
-    """Return whether the upload was appended after the grant by more than the clock skew."""
-    return receipt.appended_at - grant.at > MAX_CLOCK_SKEW
 
 
 def stored_parts(flow: PipelineHarness, upload: UploadId) -> Counter[Part]:
     """Count the objects of each part of an upload in the bucket."""
     return Counter(name.part for name in flow.stored() if name.upload_id == upload)
-
-
-def upload_after(
-    flow: PipelineHarness, account: str, grant: RecordedDecision, image: bytes | None = None
-) -> Receipt:
-    """Upload until one counts as after the grant, and return that one."""
-
-    def one() -> Receipt | None:
-        receipt = flow.upload(account, image=image)
-        return receipt if counts_after(receipt, grant) else None
-
-    return eventually("an upload after the grant", one, poll_s=0.3)
 
 
 BOTH = {Part.ORIGINAL: 1, Part.CUTOUT: 1}

@@ -28,6 +28,17 @@ def test_every_piece_is_found(tmp_path: Path, number: int) -> None:
     assert found.found == (f"photo, piece {number}",)
 
 
+def test_bytes_between_holes_are_found(tmp_path: Path) -> None:
+    """Only what was written is read."""
+    with (tmp_path / "index").open("wb") as file:
+        file.seek(8_000_000)
+        file.write(pieces(IMAGE)[0])
+        file.truncate(80_000_000)
+    found = search(tmp_path, named_pieces([("photo", IMAGE)]))
+    assert found.found == ("photo, piece 1",)
+    assert found.size < 1_000_000
+
+
 def test_two_copies_of_a_picture_give_one_finding_for_each_piece(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).write_bytes(IMAGE)
