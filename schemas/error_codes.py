@@ -46,6 +46,7 @@ class Code(StrEnum):
     CERTIFICATE_REFUSED = "certificate_refused"
     MISSING_TOPIC = "missing_topic"
     MISSING_BUCKET = "missing_bucket"
+    UNSAFE_BUCKET = "unsafe_bucket"
     MISSING_MODEL = "missing_model"
     MISSING_CERTIFICATE = "missing_certificate"
     MODEL_REFUSED = "model_refused"
@@ -137,6 +138,9 @@ SENTENCES: dict[Code, str] = {
     Code.CERTIFICATE_REFUSED: "TLS cannot be set up: check CA, host name, certificates and keys.",
     Code.MISSING_TOPIC: "A topic is missing: run `erasestream provision`.",
     Code.MISSING_BUCKET: "The bucket does not exist or is hidden from this role: check settings.",
+    Code.UNSAFE_BUCKET: (
+        "The bucket is public, could become so, or keeps deleted objects: change its configuration."
+    ),
     Code.MISSING_MODEL: "The model is not installed: run `erasestream model install`.",
     Code.MISSING_CERTIFICATE: "A certificate, key or secret file of this role is missing.",
     Code.ISOLATION_MISSING: "This kernel cannot isolate images: run one with the missing features.",

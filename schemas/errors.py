@@ -46,6 +46,7 @@ __all__ = [
     "Refused",
     "SealBroken",
     "Unavailable",
+    "UnsafeBucket",
     "UsedAfterFork",
 ]
 
@@ -158,6 +159,12 @@ class MissingBucket(Refused):
     """A bucket does not exist or is hidden from this role."""
 
     default = Code.MISSING_BUCKET
+
+
+class UnsafeBucket(Refused):
+    """A bucket is public, could become so, or keeps what is deleted: configure it otherwise."""
+
+    default = Code.UNSAFE_BUCKET
 
 
 class MissingModel(Refused):

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from erasestream.pipeline.settings import Settings, StorageSettings
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.sealing.envelope import MAX_SEALED_BYTES
-from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Rule, rules_of
+from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Action, Rule, allows, rules_of
 from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.buckets.gcs_client import GOOGLE, GcsSettings
 from erasestream.sinks.images.image_reader import RetainedReader
@@ -26,6 +26,7 @@ def storage_of(settings: Settings) -> StorageSettings:
 def open_images(storage: StorageSettings, role: Role) -> GcsObjectStore:
     """Open the image bucket as a role, and check that the role has all its rights.
 
+    A role that writes also verifies that the bucket is private and forgets.
     Raises `Refused` or `Unavailable`.
     """
     return _open(storage, storage.bucket, role, IMAGES)
@@ -49,7 +50,10 @@ def _open(
         )
     )
     try:
-        store.check(rules_of(policy, role))
+        rules = rules_of(policy, role)
+        store.check(rules)
+        if allows(rules, role, Action.POLICY):
+            store.verify_private()
     except BaseException:
         store.close()
         raise

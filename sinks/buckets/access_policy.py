@@ -7,6 +7,9 @@ permissions.
 
 Cloud Storage answers that an object does not exist only to those who may list the whole bucket;
 to others, that it is denied.  A role that reads or deletes may therefore list: 404 means absent.
+
+A role that creates or deletes also sees the configuration of its bucket and refuses to start on one
+that is public or cannot forget (`bucket_privacy.py`).
 """
 
 from collections.abc import Iterable
@@ -27,6 +30,7 @@ class Action(StrEnum):
     CREATE = "storage.objects.create"
     DELETE = "storage.objects.delete"
     CONFIGURATION = "storage.buckets.get"
+    POLICY = "storage.buckets.getIamPolicy"
 
 
 class Role(StrEnum):
@@ -48,35 +52,39 @@ class Rule(NamedTuple):
     prefix: str = ""
 
 
+VERIFY = (Action.CONFIGURATION, Action.POLICY)
+"""Rights with which a role verifies that a bucket is private and forgets."""
+
+
 def _rule(role: Role, *actions: Action, prefix: str = "") -> Rule:
     return Rule(role, frozenset(actions), prefix)
 
 
 IMAGES: tuple[Rule, ...] = (
-    _rule(Role.SINK, Action.CREATE),
+    _rule(Role.SINK, Action.CREATE, *VERIFY),
     _rule(Role.READER, Action.LIST, Action.READ),
-    _rule(Role.ERASER, Action.LIST, Action.DELETE),
-    _rule(Role.AUDITOR, Action.LIST, Action.READ, Action.CONFIGURATION),
+    _rule(Role.ERASER, Action.LIST, Action.DELETE, *VERIFY),
+    _rule(Role.AUDITOR, Action.LIST, Action.READ, *VERIFY),
 )
 """The image bucket.  Every object in it is sealed, for the auditor too."""
 
 VAULT: tuple[Rule, ...] = (
     _rule(Role.SINK, Action.CREATE, Action.READ, prefix=KEYS),
     _rule(Role.SINK, Action.READ, prefix=ERASED),
-    _rule(Role.SINK, Action.LIST),
+    _rule(Role.SINK, Action.LIST, *VERIFY),
     _rule(Role.READER, Action.READ, prefix=KEYS),
     _rule(Role.READER, Action.READ, prefix=ERASED),
     _rule(Role.READER, Action.LIST),
     _rule(Role.ERASER, Action.CREATE, prefix=ERASED),
     _rule(Role.ERASER, Action.DELETE, prefix=KEYS),
-    _rule(Role.ERASER, Action.LIST),
+    _rule(Role.ERASER, Action.LIST, *VERIFY),
     _rule(Role.ROTATOR, Action.READ, Action.CREATE, Action.DELETE, prefix=KEYS),
     _rule(Role.ROTATOR, Action.READ, prefix=ERASED),
-    _rule(Role.ROTATOR, Action.LIST),
-    _rule(Role.AUDITOR, Action.LIST, Action.CONFIGURATION),
+    _rule(Role.ROTATOR, Action.LIST, *VERIFY),
+    _rule(Role.AUDITOR, Action.LIST, *VERIFY),
     _rule(Role.KEYS, Action.READ, Action.CREATE, Action.DELETE, prefix=EPOCHS),
     _rule(Role.KEYS, Action.READ, Action.CREATE, Action.DELETE, prefix=DESTROYED),
-    _rule(Role.KEYS, Action.LIST),
+    _rule(Role.KEYS, Action.LIST, *VERIFY),
 )
 """The vault: one wrapped key per grant below `keys/`, one marker per erased grant, and below
 `epochs/` one wrapped key for each epoch and purpose."""

@@ -10,6 +10,7 @@ from google.cloud import storage
 
 from erasestream.schemas.errors import AlreadyExists, NotFound
 from erasestream.sinks.buckets.access_policy import Action
+from erasestream.sinks.buckets.bucket_privacy import POLICY_VERSION
 
 NAME = "probe"
 """Follows the prefix of a rule; no key, marker or picture is called that."""
@@ -37,5 +38,7 @@ def attempt(bucket: storage.Bucket, action: Action, prefix: str, **request: obje
             next(bucket.list_blobs(prefix=blob.name, max_results=1, **request).pages)
         case Action.CONFIGURATION:
             bucket.reload(**request)
+        case Action.POLICY:
+            bucket.get_iam_policy(requested_policy_version=POLICY_VERSION, **request)
         case _:
             assert_never(action)

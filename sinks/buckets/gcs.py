@@ -27,10 +27,12 @@ from erasestream.schemas.errors import (
     InvariantBroken,
     NotFound,
     Unavailable,
+    UnsafeBucket,
 )
 from erasestream.sinks.buckets.access_policy import Action, Rule
 from erasestream.sinks.buckets.access_probe import Granted, attempt
 from erasestream.sinks.buckets.bucket_operations import BucketOperations, is_missing_object
+from erasestream.sinks.buckets.bucket_privacy import deviations, read_configuration
 from erasestream.sinks.buckets.gcs_client import GcsSettings, open_client
 from erasestream.sinks.buckets.http_transport import (
     BoundedBuffer,
@@ -77,6 +79,16 @@ class GcsObjectStore:
                 continue
             except BucketAccessDenied as error:
                 raise BucketAccessDenied(f"{error.detail}: {action} on {prefix}*") from error
+
+    def verify_private(self) -> None:
+        """Verify that the bucket is private and forgets; for the start of a role that writes.
+
+        Raises `UnsafeBucket` with each deviation and the command that corrects it.
+        """
+        with self._operations.run(OPERATION_DEADLINE_S, absent=self._operations.missing):
+            found = read_configuration(self._bucket, timeout=TIMEOUT_S, retry=None)
+        if wrong := list(deviations(self._bucket.name, found)):
+            raise UnsafeBucket("; ".join(wrong))
 
     def create(self, name: str, data: bytes, content_type: str) -> None:
         """Create the object, or raise `AlreadyExists`; completed or abandoned within 20 s."""

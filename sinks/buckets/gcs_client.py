@@ -17,7 +17,8 @@ from erasestream.sinks.buckets.http_transport import OperationDeadline, mount
 from erasestream.sinks.secret_file import MODES, is_exposed
 
 GOOGLE = "https://storage.googleapis.com"
-SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
+SCOPES = ("https://www.googleapis.com/auth/devstorage.full_control",)
+"""The narrowest scope with which an IAM policy can be read; the policy itself limits the role."""
 
 
 class GcsSettings(NamedTuple):

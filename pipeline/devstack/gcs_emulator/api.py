@@ -1,8 +1,8 @@
 """The part of Cloud Storage's JSON API that the pipeline uses, and nothing else.
 
 Multipart upload, media and metadata get, list, delete, bucket get and the IAM policy: the
-requests of google-cloud-storage 3.17, read in its source.  Uniform access, public access
-prevention, no versions, no soft delete: fixed, and reported.  As there, a right to list holds for
+requests of google-cloud-storage 3.17, read in its source.  No request changes the configuration
+that a bucket reports (`configuration.py`).  As there, a right to list holds for
 the whole bucket or not at all, and a role without it is denied an object that does not exist.
 """
 
@@ -17,6 +17,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from erasestream.pipeline.devstack.gcs_emulator.authentication import BearerAuthentication
+from erasestream.pipeline.devstack.gcs_emulator.configuration import (
+    bucket_resource,
+    policy_resource,
+)
 from erasestream.pipeline.devstack.gcs_emulator.listing import (
     MAX_RESULTS,
     decode_token,
@@ -133,38 +137,13 @@ class _BucketApi:
     async def configuration(self, request: Request) -> Response:
         call = parse_request(request, self._buckets)
         call.authorize(Action.CONFIGURATION)
-        return JSONResponse(
-            {
-                "kind": "storage#bucket",
-                "id": call.bucket.name,
-                "name": call.bucket.name,
-                "location": "LOCAL",
-                "storageClass": "STANDARD",
-                "metageneration": "1",
-                "iamConfiguration": {
-                    "publicAccessPrevention": "enforced",
-                    "uniformBucketLevelAccess": {"enabled": True},
-                },
-                "versioning": {"enabled": False},
-                "softDeletePolicy": {"retentionDurationSeconds": "0"},
-                "defaultEventBasedHold": False,
-            }
-        )
+        return JSONResponse(bucket_resource(call.bucket.name, call.bucket.reported))
 
     async def bindings(self, request: Request) -> Response:
         call = parse_request(request, self._buckets)
-        call.authorize(Action.CONFIGURATION)
+        call.authorize(Action.POLICY)
         parse_number(call.query.get("optionsRequestedPolicyVersion"))
-        granted = [
-            {
-                "role": f"local/{action}",
-                "members": [f"role:{rule.role}"],
-                "condition": {"title": "prefix", "expression": f"name.startsWith({rule.prefix!r})"},
-            }
-            for rule in call.bucket.rules
-            for action in sorted(rule.actions)
-        ]
-        return JSONResponse({"kind": "storage#policy", "version": 3, "bindings": granted})
+        return JSONResponse(policy_resource(call.bucket.rules, call.bucket.reported))
 
 
 class _FileResponse(StreamingResponse):

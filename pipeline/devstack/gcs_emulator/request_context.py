@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from starlette.requests import Request
 
+from erasestream.pipeline.devstack.gcs_emulator.configuration import ReportedConfiguration
 from erasestream.pipeline.devstack.gcs_emulator.object_files import MAX_OBJECT_BYTES, ObjectFiles
 from erasestream.schemas.errors import BucketAccessDenied, Code, InvalidInput, NotFound
 from erasestream.sinks.buckets.access_policy import Action, Rule, allows
@@ -28,11 +29,12 @@ _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 
 
 class Bucket(NamedTuple):
-    """A bucket: its objects and its access policy."""
+    """A bucket: its objects, its access policy, and the configuration that it reports."""
 
     name: str
     objects: ObjectFiles
     rules: tuple[Rule, ...]
+    reported: ReportedConfiguration
 
 
 class BucketRequest(NamedTuple):

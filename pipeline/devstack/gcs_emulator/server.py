@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from erasestream.pipeline.devstack.gcs_emulator.api import application
 from erasestream.pipeline.devstack.gcs_emulator.authentication import load_tokens
+from erasestream.pipeline.devstack.gcs_emulator.configuration import ReportedConfiguration
 from erasestream.pipeline.devstack.gcs_emulator.object_files import ObjectFiles
 from erasestream.pipeline.devstack.gcs_emulator.request_context import Bucket
 from erasestream.pipeline.runtime.memory_protection import forbid_core_dumps
@@ -47,6 +48,8 @@ class BucketSettings(BaseModel):
     tokens: Path
     """Folder with `<role>.token` for each role that has access."""
     buckets: dict[str, tuple[Rule, ...]]
+    reported: dict[str, ReportedConfiguration] = {}
+    """Configuration of the buckets that do not report a private one."""
 
 
 def _context(settings: BucketSettings) -> ssl.SSLContext:
@@ -90,7 +93,12 @@ def serve(settings: BucketSettings) -> None:
     """Serve until SIGTERM or SIGINT.  Raises `Refused` if it cannot start."""
     context = _context(settings)
     buckets = {
-        name: Bucket(name, ObjectFiles(settings.data / name, now=_now), rules)
+        name: Bucket(
+            name,
+            ObjectFiles(settings.data / name, now=_now),
+            rules,
+            settings.reported.get(name, ReportedConfiguration()),
+        )
         for name, rules in settings.buckets.items()
     }
     app = application(buckets, role_of=load_tokens(settings.tokens))

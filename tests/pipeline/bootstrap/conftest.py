@@ -21,7 +21,9 @@ from erasestream.pipeline.settings import (
     StorageSettings,
 )
 from erasestream.schemas.ids import Lane
+from erasestream.sinks.buckets.access_policy import IMAGES, VAULT
 from erasestream.topics.catalog.lane_spec import Sealing
+from tests.bucket_settings import PUBLIC, PUBLIC_REPORT
 from tests.kafka_fixture import PARTITIONS, SHARED, KafkaFixture
 
 
@@ -34,6 +36,9 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorageSetting
     files.create_secrets()
     files.write_bucket_settings(host=BUCKET_HOST, port=0)
     settings = BucketSettings.model_validate_json(files.bucket_settings.read_text())
+    # Beside the two of the project, one that is public.
+    buckets = settings.buckets | {PUBLIC: (*IMAGES, *VAULT)}
+    settings = settings.model_copy(update={"buckets": buckets, "reported": {PUBLIC: PUBLIC_REPORT}})
     with BucketProcess.start(settings, folder) as server:
         yield StorageSettings(
             bucket=IMAGE_BUCKET,

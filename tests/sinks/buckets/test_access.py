@@ -13,33 +13,38 @@ from tests.sinks.conftest import code_of
 OCTETS = "application/octet-stream"
 
 # The rights of each role, stated independently: (bucket, role, name) -> granted actions.
+# `see` is the right to read configuration and IAM policy.
 RIGHTS = {
-    ("images", Role.SINK, "o/g/x"): "create",
+    ("images", Role.SINK, "o/g/x"): "create see",
     ("images", Role.READER, "o/g/x"): "read list",
-    ("images", Role.ERASER, "o/g/x"): "list delete",
+    ("images", Role.ERASER, "o/g/x"): "list delete see",
     ("images", Role.ROTATOR, "o/g/x"): "",
-    ("images", Role.AUDITOR, "o/g/x"): "read list",
-    ("vault", Role.SINK, "keys/g/1"): "create read list",
-    ("vault", Role.SINK, "erased/g"): "read list",
+    ("images", Role.AUDITOR, "o/g/x"): "read list see",
+    ("images", Role.KEYS, "o/g/x"): "",
+    ("vault", Role.SINK, "keys/g/1"): "create read list see",
+    ("vault", Role.SINK, "erased/g"): "read list see",
     ("vault", Role.READER, "keys/g/1"): "read list",
     ("vault", Role.READER, "erased/g"): "read list",
-    ("vault", Role.ERASER, "keys/g/1"): "list delete",
-    ("vault", Role.ERASER, "erased/g"): "list create",
-    ("vault", Role.ROTATOR, "keys/g/1"): "create read list delete",
-    ("vault", Role.ROTATOR, "erased/g"): "read list",
-    ("vault", Role.AUDITOR, "keys/g/1"): "list",
-    ("vault", Role.AUDITOR, "erased/g"): "list",
-    ("images", Role.KEYS, "o/g/x"): "",
-    ("vault", Role.KEYS, "keys/g/1"): "list",
-    ("vault", Role.KEYS, "erased/g"): "list",
+    ("vault", Role.ERASER, "keys/g/1"): "list delete see",
+    ("vault", Role.ERASER, "erased/g"): "list create see",
+    ("vault", Role.ROTATOR, "keys/g/1"): "create overwrite read list delete see",
+    ("vault", Role.ROTATOR, "erased/g"): "read list see",
+    ("vault", Role.AUDITOR, "keys/g/1"): "list see",
+    ("vault", Role.AUDITOR, "erased/g"): "list see",
+    ("vault", Role.KEYS, "keys/g/1"): "list see",
+    ("vault", Role.KEYS, "erased/g"): "list see",
     **{
-        ("vault", role, f"{prefix}/sink/7"): (
-            "create read list delete" if role is Role.KEYS else "list"
-        )
+        ("vault", role, f"{prefix}/sink/7"): {
+            Role.KEYS: "create overwrite read list delete see",
+            Role.READER: "list",
+        }.get(role, "list see")
         for role in Role
         for prefix in ("epochs", "destroyed")
     },
-    **{("vault", role, "elsewhere/x"): "list" for role in Role},
+    **{
+        ("vault", role, "elsewhere/x"): "list" if role is Role.READER else "list see"
+        for role in Role
+    },
 }
 
 
@@ -51,10 +56,18 @@ def test_each_role_has_exactly_its_rights(
     bucket, role, name = case
     store = stack.store(bucket, role)
     name = f"{name}-{role}"
+
+    def overwrite() -> None:
+        """Upload without the precondition that our store always sets."""
+        with store._operations.run(60, absent=store._operations.missing):
+            store._bucket.blob(name).upload_from_string(b"y", retry=None)
+
     results = {
         "create": code_of(lambda: store.create(name, b"x", OCTETS)),
+        "overwrite": code_of(overwrite),
         "read": code_of(lambda: store.read(name, 10)),
         "list": code_of(lambda: list(store.list(name))),
+        "see": code_of(store.verify_private),
         "delete": code_of(lambda: store.delete(name)),
     }
     refused = {action for action, code in results.items() if code is Code.NOT_AUTHORIZED}
@@ -97,7 +110,6 @@ def test_the_check_accepts_the_policy_and_leaves_nothing(launch: Any, role: Role
         (Action.CREATE, "erased/"),
         (Action.READ, "elsewhere/"),
         (Action.DELETE, "keys/"),
-        (Action.CONFIGURATION, ""),
     ],
 )
 def test_the_check_names_the_right_that_is_missing(stack: Any, action: Action, prefix: str) -> None:
@@ -107,6 +119,13 @@ def test_the_check_names_the_right_that_is_missing(stack: Any, action: Action, p
     with pytest.raises(Refused, match=re.escape(f"vault: {action} on {prefix}*")) as caught:
         store.check([*rules_of(VAULT, Role.SINK), wanted])
     assert caught.value.code is Code.NOT_AUTHORIZED
+
+
+@pytest.mark.parametrize("action", [Action.CONFIGURATION, Action.POLICY])
+def test_the_check_names_a_missing_right_to_see_the_bucket(stack: Any, action: Action) -> None:
+    store = stack.store("vault", Role.READER)
+    with pytest.raises(Refused, match=re.escape(f"vault: {action} on *")):
+        store.check([Rule(Role.READER, frozenset({action}))])
 
 
 def test_the_check_requires_that_the_role_can_tell_absent_from_denied(stack: Any) -> None:
