@@ -1,9 +1,9 @@
 """Pack the tests for several workers, and estimate how long they take.
 
 A worker takes a unit at a time: the tests of one file, or of a folder whose tests share a running
-pipeline, which would otherwise be started once in each worker.  `tests/durations.json` holds
-seconds per unit, as `make durations` measured them with four workers on two cores.  It decides the
-order and the estimate and nothing else.  Rules:
+pipeline or broker, which would otherwise be started once in each worker.  `tests/durations.json`
+holds seconds per unit, as `make durations` measured them with four workers on two cores.  It
+decides the order and the estimate and nothing else.  Rules:
 
 * Longest units first; a unit that is not in the file counts as longest.
 * At most one busy unit (`BUSY`) for each core at a time, as long as there are others: most tests
@@ -24,15 +24,19 @@ from xdist.workermanage import WorkerController
 from tests.paths import ROOT
 
 DURATIONS = ROOT / "tests" / "durations.json"
-SHARED_FIXTURES = ("tests/flow/shared", "tests/flow/fragile", "tests/flow/bare")
-"""Folders whose tests share a pipeline of package scope."""
+SHARED_FIXTURES = (
+    "tests/flow/shared",
+    "tests/flow/fragile",
+    "tests/flow/bare",
+    "tests/pipeline/devstack/kafka",
+)
+"""Folders whose tests share a pipeline or a broker that no other test uses."""
 BUSY = frozenset(
     {
         *SHARED_FIXTURES,
         "tests/flow/test_storm.py",
         "tests/flow/test_workers.py",
         "tests/pipeline/demo/test_demo.py",
-        "tests/pipeline/devstack/kafka/test_broker.py",
         "tests/pipeline/stages/inference/isolation/test_hostile.py",
         "tests/pipeline/stages/routing/test_join.py",
         "tests/test_package.py",

@@ -62,7 +62,7 @@ def new_broker(libs: Path) -> NewBroker:
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def broker(
     identities: Path, new_broker: NewBroker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Broker]:
