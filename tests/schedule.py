@@ -34,6 +34,7 @@ SHARED_FIXTURES = (
 BUSY = frozenset(
     {
         *SHARED_FIXTURES,
+        "tests/flow/test_managed_kafka.py",
         "tests/flow/test_storm.py",
         "tests/flow/test_workers.py",
         "tests/pipeline/demo/test_demo.py",
