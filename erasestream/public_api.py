@@ -31,13 +31,14 @@ from erasestream.schemas.options import (
     Size,
 )
 from erasestream.topics.client.async_result_subscription import AsyncResultSubscription
+from erasestream.topics.client.async_upload_producer import AsyncUploadProducer
 from erasestream.topics.client.delivery import Delivery
 from erasestream.topics.client.image_source import ImageSource
 from erasestream.topics.client.result_reader import ReceivingLimits
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.sent_upload import Receipt
 from erasestream.topics.client.upload_builder import Options
-from erasestream.topics.client.upload_producer import AsyncUploadProducer, UploadProducer
+from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.client.upload_sender import SendingLimits
 from erasestream.topics.kafka.connection import Cluster
 from erasestream.topics.kafka.sasl import Authentication

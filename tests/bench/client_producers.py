@@ -12,8 +12,9 @@ from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import MAX_UPLOAD_RECORD_BYTES, uploads_of
+from erasestream.topics.client.async_upload_producer import AsyncUploadProducer
 from erasestream.topics.client.upload_builder import UploadFactory
-from erasestream.topics.client.upload_producer import AsyncUploadProducer, UploadProducer
+from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.client.upload_sender import SendingLimits
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.errors import ClientErrorState

@@ -81,7 +81,7 @@ class UploadFactory:
         """
         if not is_account(account):
             raise InvalidEvent(code=Code.INVALID_ACCOUNT)
-        content_type = _checked_content_type(image, self.max_image_bytes)
+        content_type = _checked_content_type(image, min(self.max_image_bytes, MAX_UPLOAD_BYTES))
         try:
             return Upload(
                 id=self._id(account, idempotency_key, idempotency_time),

@@ -1,10 +1,11 @@
 """Sender of uploads: client, byte budget and acknowledgements.  Both producers share it.
 
-An upload goes through three steps:
+An upload goes through four steps:
 
-1. `prepare` encodes it and computes its size.
+1. `encoder.key` returns the key to seal it with, or waits for one.
 2. `reserving` requests room in the byte budget.
-3. `send` gives it to librdkafka.  The client's thread completes the upload's future once the
+3. `encoder.encode` seals it.
+4. `send` gives it to librdkafka.  The client's thread completes the upload's future once the
    brokers have answered, and then releases its room.
 """
 
@@ -14,9 +15,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
 
-from erasestream.schemas.codec.cloudevents import Wire, to_wire
+from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.errors import (
     ClientClosed,
     Code,
@@ -38,6 +38,7 @@ from erasestream.topics.client.byte_budget import ByteBudget
 from erasestream.topics.client.record_limit import largest_writable
 from erasestream.topics.client.sent_upload import Receipt, SentUpload, UnseenFailures
 from erasestream.topics.client.upload_builder import check_size
+from erasestream.topics.client.upload_encoder import PreparedUpload, UploadEncoder, size_of
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Cluster, Connection, Settings
@@ -56,7 +57,7 @@ class SendingLimits:
     max_queued_bytes: int = 128_000_000
     """Bytes that wait for acknowledgement, images with their overhead; at least one upload."""
     max_wait_s: float = 30.0
-    """Longest wait of a caller for room in the queue."""
+    """Longest wait of a caller for a key to seal with, and for room in the queue."""
     delivery_s: float = JUDGED_TO_APPENDED_S
     """Longest time from sending to acknowledgement, retries included.
 
@@ -70,7 +71,7 @@ class SendingLimits:
     max_image_bytes: int = MAX_UPLOAD_BYTES
     """Largest image that is sent; where the brokers accept less, that is the limit."""
     readiness_s: float = 15.0
-    """Longest wait for the brokers' first answer."""
+    """Longest wait for the first answer of the brokers, and of the key service."""
 
     def __post_init__(self) -> None:
         if self.delivery_s <= 0:
@@ -81,18 +82,12 @@ class SendingLimits:
             )
 
 
-class PreparedUpload(NamedTuple):
-    """A validated upload as a record; `size` is the room that it needs."""
-
-    upload_id: UploadId
-    wire: Wire
-    size: int
-
-
 class UploadSender:
     """Sends as the role `<lane>.producer`.  Thread-safe; must not cross a fork."""
 
-    def __init__(self, cluster: Cluster, lane: Lane, *, limits: SendingLimits) -> None:
+    def __init__(
+        self, cluster: Cluster, lane: Lane, *, limits: SendingLimits, sealed: bool, now: WallClock
+    ) -> None:
         self.lane = lane
         self._topic = uploads_of(lane)
         self._process = os.getpid()
@@ -102,6 +97,9 @@ class UploadSender:
         role = lane_role(lane, LaneRole.PRODUCER)
         connection = Connection(cluster=cluster, role=role)
         self.limits = limits = _accepted(limits, connection, self._topic)
+        self.encoder = UploadEncoder.open(
+            cluster, lane, sealed=sealed, timeout_s=limits.readiness_s, now=now
+        )
         self._outcomes = DeliveryOutcomes(role, self._topic, delivery_s=limits.delivery_s)
         errors = self._outcomes.errors
         self._clients = ProducerPool(
@@ -124,21 +122,16 @@ class UploadSender:
         """Whether it was closed, or belongs to another process."""
         return self._closed or os.getpid() != self._process
 
-    def prepare(self, upload: Upload) -> PreparedUpload:
-        """Encode an upload.  Raises `InvalidImage` (too_large) if the brokers would refuse it."""
-        check_size(upload.data, self.limits.max_image_bytes)
-        wire = to_wire(upload, source=f"/lanes/{self.lane}/uploads")
-        size = len(wire.value) + RECORD_OVERHEAD_BYTES
-        return PreparedUpload(upload_id=upload.id, wire=wire, size=size)
-
     @contextmanager
-    def reserving(self, size: int) -> Iterator[Future[None]]:
-        """Request room for the block, which waits until it is granted; then `send`.
+    def reserving(self, upload: Upload) -> Iterator[Future[None]]:
+        """Request room for the block, which waits until it is granted, and encodes; then `send`.
 
         If the block raises, the room is given up.  Raises `Unavailable` (queue_full) for its
-        `TimeoutError`.
+        `TimeoutError`, and `InvalidImage` (too_large) if the brokers would refuse the upload.
         """
         self.check_usable()
+        check_size(upload.data, self.limits.max_image_bytes)
+        size = size_of(upload)
         room = self._budget.reserve(size)
         try:
             yield room
@@ -187,6 +180,7 @@ class UploadSender:
         if self._closed:
             return
         self._closed = True
+        self.encoder.close()
         self._clients.close(timeout_s, wait=self._budget.wait_for_release)
         if (failure := self._unseen.take()) is not None:
             raise failure
@@ -194,6 +188,7 @@ class UploadSender:
     def begin_close(self) -> None:
         """Begin to disconnect, without waiting, while no upload waits."""
         self._closed = True
+        self.encoder.close()
         self._clients.begin_close()
 
     def _delivered(
@@ -208,16 +203,18 @@ class UploadSender:
             if isinstance(outcome, ErasestreamError):
                 sent.fail(outcome)
             else:
-                sent.set_result(
-                    Receipt(
-                        upload_id=upload_id,
-                        partition=outcome.partition,
-                        offset=outcome.offset,
-                        appended_at=outcome.at,
-                    )
-                )
+                sent.set_result(_receipt(upload_id, outcome))
         finally:
             self._budget.release(size)  # last: an empty budget means that all futures are done
+
+
+def _receipt(upload_id: UploadId, appended: Appended) -> Receipt:
+    return Receipt(
+        upload_id=upload_id,
+        partition=appended.partition,
+        offset=appended.offset,
+        appended_at=appended.at,
+    )
 
 
 def _accepted(limits: SendingLimits, connection: Connection, topic: str) -> SendingLimits:

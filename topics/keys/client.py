@@ -2,9 +2,8 @@
 
 Rules, all of them:
 
-* A public key is used until its epoch ends, by the client's own clock.  Once the first known
-  epoch has ended, the keys of later ones are fetched; while the service is unavailable, the next
-  epoch's key, which is known already, is used.
+* A public key is used until its epoch ends, by the client's own clock.  The next epoch's key is
+  fetched with it, and used while the service is unavailable (`sealing_keys.py`).
 * The key of a given epoch is dropped when it dies, by the client's own clock.  A dead key is an
   answer, `NoKey.EXPIRED`, not an error; it is remembered, as it stays dead.
 """
@@ -13,9 +12,12 @@ import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Self
 
 from erasestream.schemas.clocks import Clock, Deadline, WallClock
 from erasestream.schemas.errors import Code, Refused, Unavailable
+from erasestream.topics.catalog.roles import Role
+from erasestream.topics.kafka.connection import Cluster
 from erasestream.topics.kafka.tls import Identity
 from erasestream.topics.keys.answers import (
     EpochKey,
@@ -27,13 +29,12 @@ from erasestream.topics.keys.answers import (
 )
 from erasestream.topics.keys.endpoints import ATTEMPT_S, KeyEndpoints
 
-REFRESH_S = 5.0
-"""Pause between attempts to fetch the next epoch's key while this epoch's is known."""
 MAX_EXPIRED = 4096
 """Dead keys that are remembered, so that a backlog of old records is no load on the service."""
 
 
-def _now() -> datetime:
+def utc_now() -> datetime:
+    """Return the time of day."""
     return datetime.now(UTC)
 
 
@@ -45,7 +46,7 @@ class KeyClient:
         *,
         endpoints: Sequence[str],
         identity: Identity,
-        now: WallClock = _now,
+        now: WallClock = utc_now,
         clock: Clock = time.monotonic,
         attempt_s: float = ATTEMPT_S,
     ) -> None:
@@ -55,25 +56,50 @@ class KeyClient:
         self._clock = clock
         self._lock = threading.Lock()
         self._sealing: dict[str, tuple[SealingKey, ...]] = {}
-        self._refresh: dict[str, Deadline] = {}
         self._of_epochs: dict[KeyRequest, EpochKey] = {}
         self._expired: set[KeyRequest] = set()
 
-    def sealing_key(self, purpose: str, *, timeout_s: float) -> SealingKey:
-        """Return the public key to seal with now.
+    @classmethod
+    def of(cls, cluster: Cluster, role: Role, *, now: WallClock = utc_now) -> Self:
+        """Return the client of a role, for the key service of a cluster.
 
-        Raises `Unavailable` (keys_unavailable) if none is known at the deadline, and
+        It proves its role with a certificate, however brokers want that proven.  Raises `Refused`
+        without endpoints, `MissingCertificate` or `CertificateRefused`.
+        """
+        identity = Identity.load(cluster.identities, role)
+        return cls(endpoints=cluster.key_endpoints, identity=identity, now=now)
+
+    def sealing_key(self, purpose: str, *, timeout_s: float) -> SealingKey:
+        """Return the public key to seal with now: a known one, or as `fetch_sealing_keys` does."""
+        known = self.known_sealing_keys(purpose)
+        return (known or self.fetch_sealing_keys(purpose, timeout_s=timeout_s))[0]
+
+    def known_sealing_keys(self, purpose: str) -> tuple[SealingKey, ...]:
+        """Return the known public keys of this epoch and of later ones, without asking."""
+        now_s = self._now().timestamp()
+        with self._lock:
+            return tuple(k for k in self._sealing.get(purpose, ()) if k.ends_s > now_s)
+
+    def fetch_sealing_keys(self, purpose: str, *, timeout_s: float) -> tuple[SealingKey, ...]:
+        """Fetch the public keys of this epoch and of the next.
+
+        Raises `Unavailable` (keys_unavailable) if there is none at the deadline, and
         `NotAuthorized` if the catalog does not let this role seal for the purpose.
         """
-        keys = self._current(purpose)
+        request = KeyRequest(KeyHalf.PUBLIC, purpose)
+        deadline = Deadline(timeout_s, self._clock)
+        answer = self._endpoints.ask(request, deadline, SealingKeys.parse)
+        if isinstance(answer, NoKey):
+            raise Refused(f"keys: there is no purpose {purpose}")
+        with self._lock:
+            self._sealing[purpose] = answer.keys
+        keys = self.known_sealing_keys(purpose)
         if not keys:
-            keys = self._fetch_sealing(purpose, Deadline(timeout_s, self._clock))
-        elif len(keys) == 1 and self._is_refresh_due(purpose):
-            try:
-                keys = self._fetch_sealing(purpose, Deadline(0, self._clock))
-            except Unavailable:
-                return keys[0]
-        return keys[0]
+            raise Unavailable(
+                "the epochs that the service offers have ended, by this clock",
+                Code.KEYS_UNAVAILABLE,
+            )
+        return keys
 
     def public_key(self, purpose: str, epoch: int, *, timeout_s: float) -> bytes | NoKey:
         """Return the raw public key of an epoch, which may have ended, or why there is none.
@@ -120,32 +146,3 @@ class KeyClient:
     def _drop_dead(self) -> None:
         now_s = self._now().timestamp()
         self._of_epochs = {r: key for r, key in self._of_epochs.items() if key.dies_s > now_s}
-
-    def _current(self, purpose: str) -> tuple[SealingKey, ...]:
-        now_s = self._now().timestamp()
-        with self._lock:
-            return tuple(k for k in self._sealing.get(purpose, ()) if k.ends_s > now_s)
-
-    def _is_refresh_due(self, purpose: str) -> bool:
-        with self._lock:
-            pause = self._refresh.get(purpose)
-            if pause is not None and not pause.has_passed:
-                return False
-            self._refresh[purpose] = Deadline(REFRESH_S, self._clock)
-            return True
-
-    def _fetch_sealing(self, purpose: str, deadline: Deadline) -> tuple[SealingKey, ...]:
-        answer = self._endpoints.ask(
-            KeyRequest(KeyHalf.PUBLIC, purpose), deadline, SealingKeys.parse
-        )
-        if isinstance(answer, NoKey):
-            raise Refused(f"keys: there is no purpose {purpose}")
-        with self._lock:
-            self._sealing[purpose] = answer.keys
-        keys = self._current(purpose)
-        if not keys:
-            raise Unavailable(
-                "the epochs that the service offers have ended, by this clock",
-                Code.KEYS_UNAVAILABLE,
-            )
-        return keys

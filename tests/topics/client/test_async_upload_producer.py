@@ -9,8 +9,8 @@ from erasestream.schemas.errors import Code, Refused, Unavailable
 from erasestream.schemas.events.images import MAX_UPLOAD_BYTES
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.topic_names import MAX_UPLOAD_RECORD_BYTES
+from erasestream.topics.client.async_upload_producer import AsyncUploadProducer
 from erasestream.topics.client.upload_producer import (
-    AsyncUploadProducer,
     SendingLimits,
 )
 from erasestream.topics.kafka.connection import Cluster

@@ -17,10 +17,10 @@ from erasestream.schemas.errors import (
     Unavailable,
 )
 from erasestream.schemas.ids import Lane
+from erasestream.topics.client.async_upload_producer import AsyncUploadProducer
 from erasestream.topics.client.connecting import CONNECTING
 from erasestream.topics.client.sent_upload import Receipt, SentUpload, UnseenFailures
 from erasestream.topics.client.upload_producer import (
-    AsyncUploadProducer,
     SendingLimits,
     UploadProducer,
 )
