@@ -33,6 +33,7 @@ from erasestream.schemas.options import (
 from erasestream.topics.client.async_result_subscription import AsyncResultSubscription
 from erasestream.topics.client.async_upload_producer import AsyncUploadProducer
 from erasestream.topics.client.delivery import Delivery
+from erasestream.topics.client.expired import Expired
 from erasestream.topics.client.image_source import ImageSource
 from erasestream.topics.client.result_reader import ReceivingLimits
 from erasestream.topics.client.result_subscription import ResultSubscription
@@ -64,6 +65,7 @@ __all__ = [
     "Delivery",
     "Cutout",
     "Failure",
+    "Expired",
     "Adjusted",
     "Position",
     "Cluster",

@@ -33,6 +33,7 @@ from erasestream.schemas.options import (
     Size,
 )
 from erasestream.topics.client.delivery import Delivery
+from erasestream.topics.client.expired import Expired
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_builder import checked_options
 from erasestream.topics.client.upload_producer import UploadProducer
@@ -190,6 +191,8 @@ def _show(delivery: Delivery, save: Path | None) -> None:
             outcome = f"{event.content_type}  {size}  {path}"
         case Failure():
             outcome = f"{event.code}: {event.sentence}"
+        case Expired():
+            outcome = f"{Code.EXPIRED}: {event.sentence}"
     line = f"{event.id}  {event.account}  {event.reference or '-'}  {outcome}"
     sys.stdout.write(_printable(line) + "\n")
     sys.stdout.flush()

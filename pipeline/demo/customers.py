@@ -13,6 +13,7 @@ from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import Lane, UploadId
 from erasestream.schemas.options import CutoutOptions
+from erasestream.topics.client.expired import Expired
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import Receipt, UploadProducer
 from erasestream.topics.kafka.connection import Cluster
@@ -42,7 +43,7 @@ class ReceivedResult:
     """A result; `appended_at` is when the router delivered it, by the broker's clock."""
 
     lane: Lane
-    event: Cutout | Failure
+    event: Cutout | Failure | Expired
     appended_at: datetime
     received_at: datetime
 

@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from erasestream.schemas.clocks import Deadline
+from erasestream.schemas.clocks import Deadline, WallClock
 from erasestream.schemas.errors import ClientClosed, Refused, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.client.connecting import connect_in_thread
@@ -19,6 +19,7 @@ from erasestream.topics.client.result_reader import ReceivingLimits, ResultReade
 from erasestream.topics.client.result_subscription import SLICE_S, ResultSubscription, tell_lost
 from erasestream.topics.client.subscription_controls import SubscriptionControls
 from erasestream.topics.kafka.connection import Cluster
+from erasestream.topics.keys.client import utc_now
 
 __all__ = ["AsyncResultSubscription"]
 
@@ -33,6 +34,8 @@ class AsyncResultSubscription(SubscriptionControls):
                         await store(reference, data)
                     case Failure(reference=reference, sentence=sentence):
                         await report(reference, sentence)
+                    case Expired(reference=reference):
+                        await upload_again(reference)
                 delivery.ack()
 
     Entering the block (or `open`) connects, like the constructor of `ResultSubscription`.  A
@@ -47,8 +50,11 @@ class AsyncResultSubscription(SubscriptionControls):
         *,
         group: str,
         limits: ReceivingLimits | None = None,
+        now: WallClock = utc_now,
     ) -> None:
-        self._connect = partial(ResultSubscription, cluster, lane, group=group, limits=limits)
+        self._connect = partial(
+            ResultSubscription, cluster, lane, group=group, limits=limits, now=now
+        )
         self._opened: ResultSubscription | None = None
         self._news = asyncio.Event()
         self._is_closed = False

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from erasestream.schemas.events.images import Cutout, Failure
+from erasestream.topics.client.expired import Expired
 
 
 class Settlement(Protocol):
@@ -28,7 +29,7 @@ class Delivery:
     first `ack` or `reject` counts.  Each raises `Refused` (used_after_fork) in another process.
     """
 
-    event: Cutout | Failure
+    event: Cutout | Failure | Expired
     partition: int
     offset: int
     appended_at: datetime

@@ -2,9 +2,10 @@
 
 Rules:
 
-* What was fetched is decoded and tracked when it is taken, in the order of each partition.
-* A result is a `Cutout` or a `Failure`; a record that this release cannot decode is counted,
-  logged and skipped.
+* What was fetched is decoded and tracked when it is taken, in the order of each partition; what is
+  sealed is decoded when it is opened (`opening_thread.py`).
+* A result is a `Cutout`, a `Failure` or an `Expired`; a record that this release cannot decode is
+  counted, logged and skipped.
 * A result that was delivered in this session is not delivered again (`ack_tracker.py`).
 * Once a partition is revoked, or is to be read from another offset, nothing of it that was fetched
   before is delivered.
@@ -15,26 +16,26 @@ Not thread-safe, except for settling a delivery: the owner holds its lock.
 import logging
 import math
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable
 from operator import index
 
 from erasestream.schemas.clocks import Clock
 from erasestream.schemas.codec.cloudevents import one_from_wire
-from erasestream.schemas.errors import Code, InvalidEvent, Refused, UsedAfterFork
+from erasestream.schemas.errors import Code, InvalidEvent, InvariantBroken, Refused, UsedAfterFork
 from erasestream.schemas.events.base import utc
-from erasestream.schemas.events.images import RESULTS
+from erasestream.schemas.events.images import RESULTS, Cutout, Failure
 from erasestream.topics.client.ack_tracker import DeliveryTracker, ResultState
 from erasestream.topics.client.delivered_results import ResultKey
 from erasestream.topics.client.delivery import Delivery
+from erasestream.topics.client.expired import Expired
+from erasestream.topics.client.fetched_results import FetchedResults, SealedRecord
 from erasestream.topics.kafka.consumer.offset_committer import Commits
 from erasestream.topics.kafka.consumer.reported_end import ReadToEnd
 from erasestream.topics.kafka.records import Partition, Record
 
 log = logging.getLogger(__name__)
 
-MAX_RECORDS = 256
-"""Most records that wait to be taken; small ones are bounded by this, large ones by their bytes."""
 MAX_OFFSET = (1 << 63) - 1
 """Largest offset that the brokers can express."""
 MAX_REASONS = 100
@@ -76,10 +77,11 @@ class DeliveryQueue:
         self.clock = clock
         self.skipped: Counter[Code] = Counter()
         self.duplicates = 0
+        self.expired = 0
         self.rejected: Counter[str] = Counter()
-        self._max_bytes = max_bytes
-        self._fetched: deque[Record | ReadToEnd] = deque()
-        self._bytes = 0
+        self._fetched = FetchedResults(max_bytes=max_bytes)
+        self.has_room = self._fetched.has_room
+        self.next_sealed = self._fetched.next_sealed
         self._seeks: dict[Partition, int] = {}
         self._process = os.getpid()
 
@@ -93,22 +95,19 @@ class DeliveryQueue:
         if not self.is_of_this_process:
             raise UsedAfterFork
 
+    @property
+    def is_opening(self) -> bool:
+        """Whether the next result is still to be opened."""
+        return self._fetched.is_opening
+
     def put(self, item: Record | ReadToEnd) -> None:
         """Add what was fetched."""
         if item.at not in self._seeks:
-            self._fetched.append(item)
-            self._bytes += _size(item)
-
-    def has_room(self, share: float = 1.0) -> bool:
-        """Return whether less than this share of the queue is used."""
-        is_small = self._bytes < share * self._max_bytes
-        return is_small and len(self._fetched) < share * MAX_RECORDS
+            self._fetched.put(item)
 
     def take(self) -> Delivery | None:
         """Return the next result to deliver, if there is one."""
-        while self._fetched:
-            item = self._fetched.popleft()
-            self._bytes -= _size(item)
+        while (item := self._fetched.take()) is not None:
             if isinstance(item, ReadToEnd):
                 self.tracker.pass_to(*item)
             elif (delivery := self._delivery(item)) is not None:
@@ -120,13 +119,13 @@ class DeliveryQueue:
         if at not in self.tracker.assigned or not 0 <= index(offset) <= MAX_OFFSET:
             raise Refused(f"{at} is not assigned to this subscription, or {offset} is no offset")
         self.tracker.seek(at, offset)
-        self._drop([at])
+        self._fetched.drop([at])
         self._seeks[at] = offset
 
     def seeks(self) -> dict[Partition, int]:
         """Return where the partitions are to be read next that are not to be read on."""
         passes = self.tracker.begin_passes(self.clock())
-        self._drop(passes)
+        self._fetched.drop(passes)
         self._seeks = passes | self._seeks
         return dict(self._seeks)
 
@@ -139,7 +138,7 @@ class DeliveryQueue:
     def revoke(self, partitions: Iterable[Partition] | None = None) -> Commits:
         """Drop partitions, or all, and return what is to be committed for them."""
         revoked = self.tracker.assigned if partitions is None else list(partitions)
-        self._drop(revoked)
+        self._fetched.drop(revoked)
         for at in revoked:
             self._seeks.pop(at, None)
         return self.tracker.revoke(revoked)
@@ -149,15 +148,10 @@ class DeliveryQueue:
         is_known = reason in self.rejected or len(self.rejected) < MAX_REASONS
         self.rejected[reason if is_known else OTHER_REASON] += 1
 
-    def _drop(self, partitions: Iterable[Partition]) -> None:
-        dropped = set(partitions)
-        if dropped:
-            self._fetched = deque(item for item in self._fetched if item.at not in dropped)
-            self._bytes = sum(map(_size, self._fetched))
-
-    def _delivery(self, record: Record) -> Delivery | None:
+    def _delivery(self, item: Record | SealedRecord) -> Delivery | None:
+        record = item.record if isinstance(item, SealedRecord) else item
         try:
-            event = one_from_wire(RESULTS, record.headers, record.value)
+            event = _decoded(item)
         except InvalidEvent as invalid:
             self._skip(record, invalid)
             return None
@@ -166,6 +160,7 @@ class DeliveryQueue:
         self.duplicates += state is ResultState.DUPLICATE
         if state is not ResultState.NEW:
             return None
+        self.expired += isinstance(event, Expired)
         return Delivery(
             event=event,
             partition=record.at.number,
@@ -189,5 +184,14 @@ class DeliveryQueue:
         )
 
 
-def _size(item: Record | ReadToEnd) -> int:
-    return len(item.value) if isinstance(item, Record) else 0
+def _decoded(item: Record | SealedRecord) -> Cutout | Failure | Expired:
+    """Return the result in a record.  Raises `InvalidEvent`."""
+    if isinstance(item, Record):
+        return one_from_wire(RESULTS, item.headers, item.value)
+    match item.outcome:
+        case None:
+            raise InvariantBroken("a result is taken before it is opened")
+        case InvalidEvent() as invalid:
+            raise invalid
+        case result:
+            return result

@@ -20,6 +20,7 @@ from contextlib import suppress
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import Unavailable
 from erasestream.topics.client.delivery_queue import DeliveryQueue
+from erasestream.topics.client.fetched_results import Outcome, SealedRecord
 from erasestream.topics.kafka.consumer.group_consumer import GroupConsumer
 from erasestream.topics.kafka.consumer.offset_committer import Commits
 from erasestream.topics.kafka.consumer.reported_end import ReadToEnd
@@ -44,7 +45,8 @@ class FetchSession:
     """
 
     def __init__(self, queue: DeliveryQueue, clock: Clock) -> None:
-        self.changed = threading.Condition()
+        lock = threading.RLock()
+        self.changed = threading.Condition(lock)
         self.queue = queue
         self.on_news: list[Callable[[], None]] = []
         """Called after a change, for callers that do not wait on `changed`."""
@@ -55,15 +57,19 @@ class FetchSession:
         """Raised to the next caller."""
         self.unsaved: int | None = None
         """Acknowledgements that are not committed, once the reading ends."""
+        self._sealed = threading.Condition(lock)
+        """What the thread that opens results waits for."""
+        self._awaits_key = False
         self._is_wanted = False
         self._patience_s = FIRST_POLL_S
         self._clock = clock
         self._next_poll = Deadline(POLL_EVERY_S, clock)
 
     def notify(self) -> None:
-        """Wake the thread and all callers."""
+        """Wake the threads and all callers."""
         with self.changed:
             self.changed.notify_all()
+            self._sealed.notify_all()
         for tell in list(self.on_news):
             tell()
 
@@ -78,20 +84,31 @@ class FetchSession:
         """Wait until something is to be fetched; return False once the reading is to end."""
         with self.changed:
             while not self.is_closing:
-                if self.is_paused:
+                if self.is_held:
                     self.changed.wait(POLL_EVERY_S)
                     break
-                if self._is_wanted or (self.waiting and self.failure is None):
+                if self._is_wanted or (self.waiting and self.failure is None and self._can_put):
                     break
                 self.changed.wait()
             self._is_wanted = False
             self._next_poll = Deadline(POLL_EVERY_S, self._clock)
             return not self.is_closing
 
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing is to be fetched, and librdkafka to be called all the same."""
+        awaits_key = self._awaits_key and self.waiting > 0 and not self.queue.has_room()
+        return self.is_paused or awaits_key
+
+    @property
+    def _can_put(self) -> bool:
+        """Whether there is room, or will be as soon as a caller takes."""
+        return self.queue.has_room() or not self.queue.is_opening
+
     def patience_s(self) -> float:
         """Return how long to wait for the first record: 0 if no caller waits."""
         with self.changed:
-            if self.is_paused or not self.waiting:
+            if self.is_held or not self.waiting:
                 return 0.0
             patience_s = self._patience_s
             self._patience_s = min(2 * patience_s, POLL_S)
@@ -105,6 +122,30 @@ class FetchSession:
             has_room = self.queue.has_room() and not self.is_closing
         self.notify()
         return has_room
+
+    def await_sealed(self, timeout_s: float) -> SealedRecord | None:
+        """Return the next record to open, or None if none came in time."""
+        with self.changed:
+            if (item := self.queue.next_sealed()) is None and not self.is_closing:
+                self._sealed.wait(timeout_s)
+                item = self.queue.next_sealed()
+            return item
+
+    def await_key(self, timeout_s: float) -> None:
+        """Wait to open the same record again."""
+        deadline = Deadline(timeout_s, self._clock)
+        with self.changed:
+            self._awaits_key = True
+            self.changed.notify_all()
+            while not (self.is_closing or deadline.has_passed):
+                self._sealed.wait(deadline.remaining_s)
+
+    def opened(self, item: SealedRecord, outcome: Outcome) -> None:
+        """Take the outcome of a record that was opened."""
+        with self.changed:
+            item.complete(outcome)
+            self._awaits_key = False
+        self.notify()
 
     def fail(self, error: Exception) -> None:
         """Let the next caller raise this."""
@@ -162,7 +203,7 @@ def _run(session: FetchSession, member: GroupConsumer) -> None:
 
 def _fetch(session: FetchSession, member: GroupConsumer) -> None:
     """Fetch until the queue is full or nothing is left."""
-    member.pause(is_paused=session.is_paused)
+    member.pause(is_paused=session.is_held)
     _seek(session, member)
     patience_s = session.patience_s()
     item = member.poll(patience_s)

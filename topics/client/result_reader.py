@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from erasestream.schemas.clocks import Clock, Deadline
+from erasestream.schemas.clocks import Clock, Deadline, WallClock
 from erasestream.schemas.errors import ClientClosed, Refused, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Operation, group_prefix
@@ -25,10 +25,13 @@ from erasestream.topics.client.fetch_thread import (
     LockedAcknowledgements,
     start_fetching,
 )
+from erasestream.topics.client.opening_thread import start_opening
+from erasestream.topics.client.result_opening import ResultOpener
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.consumer.group_consumer import SESSION_S, GroupConsumer
 from erasestream.topics.kafka.records import Partition
+from erasestream.topics.keys.client import KeyClient
 
 _GROUP = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -68,7 +71,14 @@ class ResultReader:
     """Reader of a lane's results in a group of the role `<lane>.consumer`.  Thread-safe."""
 
     def __init__(
-        self, cluster: Cluster, lane: Lane, *, group: str, limits: ReceivingLimits, clock: Clock
+        self,
+        cluster: Cluster,
+        lane: Lane,
+        *,
+        group: str,
+        limits: ReceivingLimits,
+        clock: Clock,
+        now: WallClock,
     ) -> None:
         if not _GROUP.fullmatch(group):
             raise Refused("the name of a group must match [A-Za-z0-9._-]{1,64}")
@@ -82,12 +92,14 @@ class ResultReader:
         self._session = FetchSession(self.queue, clock)
         role = lane_role(lane, LaneRole.CONSUMER)
         connection = Connection(cluster=cluster, role=role)
+        keys = KeyClient.of(cluster, role, now=now) if cluster.key_endpoints else None
         with Admin(connection, timeout_s=limits.readiness_s) as admin:
             admin.check_rights({self._topic: [Operation.READ]})
         group = group_prefix(role) + group
         fetched = limits.max_queued_bytes - ahead
         member = _member(connection, self._topic, group, self._session, fetched, limits, clock)
         start_fetching(self._session, member, role)
+        start_opening(self._session, ResultOpener(lane, keys, now=now), role)
         open_readers.opened(self)
 
     def check_usable(self) -> None:

@@ -3,7 +3,10 @@
 Delivery: every result of the lane is delivered to each group at least once, and once within a
 session; a result that is not acknowledged is redelivered after a restart.
 
-* Only committed results are read; a result is a `Cutout` or a `Failure`.
+* Only committed results are read; a result is a `Cutout`, a `Failure`, or an `Expired`: one whose
+  key is dead, because it was not taken in time.
+* While the key service is unavailable, sealed results wait, in their order, and the partitions stay
+  here; none is skipped.
 * Offsets are committed up to the first unacknowledged result of each partition.  Acknowledgements
   beyond it are remembered beside the offset, as far as 4096 bytes hold them: their results are not
   redelivered.
@@ -22,13 +25,14 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from erasestream.schemas.clocks import Clock
+from erasestream.schemas.clocks import Clock, WallClock
 from erasestream.schemas.errors import ClientClosed, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.client.delivery import Delivery
 from erasestream.topics.client.result_reader import ReceivingLimits, ResultReader
 from erasestream.topics.client.subscription_controls import SubscriptionControls
 from erasestream.topics.kafka.connection import Cluster
+from erasestream.topics.keys.client import utc_now
 
 __all__ = ["Delivery", "ReceivingLimits", "ResultSubscription"]
 
@@ -48,6 +52,8 @@ class ResultSubscription(SubscriptionControls):
                         Path(f"cutouts/{reference}.png").write_bytes(data)
                     case Failure(reference=reference, code=code, sentence=sentence):
                         print(reference, code, sentence)
+                    case Expired(reference=reference):
+                        print(reference, "upload it again")
                 delivery.ack()  # from here on it is never delivered again
 
     The constructor checks with the brokers that this role may read, and raises `Refused`
@@ -64,11 +70,12 @@ class ResultSubscription(SubscriptionControls):
         group: str,
         limits: ReceivingLimits | None = None,
         clock: Clock = time.monotonic,
+        now: WallClock = utc_now,
     ) -> None:
         limits = limits or ReceivingLimits()
         self.is_stopped = False
         """Whether `stop` or `close` was called."""
-        self.reader = ResultReader(cluster, lane, group=group, limits=limits, clock=clock)
+        self.reader = ResultReader(cluster, lane, group=group, limits=limits, clock=clock, now=now)
 
     def _connected(self) -> ResultReader:
         return self.reader

@@ -25,6 +25,11 @@ class SubscriptionControls(ABC):
         return self._connected().queue.duplicates
 
     @property
+    def expired(self) -> int:
+        """Number of results delivered as `Expired`: their keys were dead."""
+        return self._connected().queue.expired
+
+    @property
     def rejected(self) -> Mapping[str, int]:
         """Number of rejected results, by reason: 100 reasons, and all others as `other`."""
         return dict(self._connected().queue.rejected)

@@ -1,0 +1,114 @@
+"""Open the sealed results of a lane with the keys of its consumers.
+
+Rules, all of them:
+
+* The keys of an hour die before its first upload is 24 hours old.  A result whose key is dead is an
+  `Expired`; it is never an error.
+* A result that is no envelope for this lane, upload and part, or was changed, is a `Failure`
+  (seal_broken).
+* A key that the service does not have yet is waited for, and no longer than any clock of the
+  installation can be wrong: a forged epoch must not hold back what is behind it.
+* Keys are dropped by this client's own clock.
+"""
+
+from datetime import datetime, timedelta
+
+from erasestream.schemas.clocks import WallClock
+from erasestream.schemas.codec.cloudevents import one_from_wire
+from erasestream.schemas.errors import SENTENCES, Code, Refused, SealBroken, Unavailable
+from erasestream.schemas.events.base import utc
+from erasestream.schemas.events.images import RESULTS, Cutout, Failure, Part
+from erasestream.schemas.ids import Lane
+from erasestream.schemas.sealing.content_type import is_sealed
+from erasestream.schemas.sealing.envelope import Header, open_sealed
+from erasestream.schemas.sealing.recipients import Epoch, EpochOpener
+from erasestream.topics.catalog.purposes import results_of
+from erasestream.topics.client.expired import Expired
+from erasestream.topics.kafka.records import Record
+from erasestream.topics.keys.answers import NoKey
+from erasestream.topics.keys.client import KeyClient
+
+ANSWER_S = 5.0
+"""Longest wait for an answer of the key service, before those who ask hear that it is
+unavailable."""
+MAX_WAIT = timedelta(minutes=15)
+"""Time after its append for which a result waits for a key that the service does not have."""
+
+
+class ResultOpener:
+    """Opens results.  One thread."""
+
+    def __init__(self, lane: Lane, keys: KeyClient | None, *, now: WallClock) -> None:
+        """Without `keys`, sealed results are refused."""
+        self._purpose = results_of(lane)
+        self._keys = keys
+        self._now = now
+        self._openers: dict[int, tuple[bytes, EpochOpener]] = {}
+        """By epoch: it takes as long to make one as to open a small image."""
+
+    def result_of(self, record: Record) -> Cutout | Failure | Expired:
+        """Return the result in a record.
+
+        Raises `InvalidEvent` as the codec does, `Unavailable` (keys_unavailable) if it cannot be
+        opened now, and `Refused` without endpoints of the key service, or without the right to its
+        keys.
+        """
+        result = one_from_wire(RESULTS, record.headers, record.value)
+        if not (isinstance(result, Cutout) and is_sealed(result.content_type)):
+            return result
+        try:
+            opener = self._opener(result, utc(record.appended_ms))
+            if opener is None:
+                return Expired.of(result)
+            opened = open_sealed(result.data, upload_id=result.id, part=Part.CUTOUT, opener=opener)
+        except SealBroken:
+            return _broken(result)
+        return result.model_copy(
+            update={"content_type": opened.content_type, "data": opened.plaintext}
+        )
+
+    def drop_dead(self) -> None:
+        """Drop every key that has died.  Call it regularly."""
+        self._openers.clear()
+        if self._keys is not None:
+            self._keys.drop_dead()
+
+    def _opener(self, result: Cutout, appended: datetime) -> EpochOpener | None:
+        """Return what opens a result; None if its key is dead.  Raises `SealBroken`."""
+        if self._keys is None:
+            raise Refused("key_endpoints: missing, and the results of this lane are sealed")
+        epoch = self._epoch(result)
+        key = self._keys.opening_key(self._purpose, epoch.number, timeout_s=ANSWER_S)
+        if isinstance(key, bytes):
+            raw, opener = self._openers.get(epoch.number, (b"", None))
+            if opener is None or raw is not key:
+                opener = EpochOpener.of(epoch, key)
+                self._openers[epoch.number] = (key, opener)
+            return opener
+        self._openers.pop(epoch.number, None)
+        if key is NoKey.EXPIRED:
+            return None
+        if self._now() > appended + MAX_WAIT:
+            raise SealBroken
+        raise Unavailable(f"{self._purpose}: {key}", Code.KEYS_UNAVAILABLE)
+
+    def _epoch(self, result: Cutout) -> Epoch:
+        header = Header.parse(result.data, result.id, Part.CUTOUT)
+        epochs = [block.epoch for block in header.blocks]
+        ours = [epoch for epoch in epochs if epoch and epoch.purpose == self._purpose]
+        if len(ours) != 1:
+            raise SealBroken
+        return ours[0]
+
+
+def _broken(result: Cutout) -> Failure:
+    return Failure(
+        id=result.id,
+        time=result.time,
+        account=result.account,
+        reference=result.reference,
+        position=result.position,
+        uploaded_at=result.uploaded_at,
+        code=Code.SEAL_BROKEN,
+        sentence=SENTENCES[Code.SEAL_BROKEN],
+    )
