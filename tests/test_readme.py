@@ -20,6 +20,7 @@ from tests.pipeline.stages.inference.tiny_model import TINY, serialized, tiny
 README = (ROOT / "README.md").read_text()
 LIMIT_S = 400
 ADDRESS = "127.0.0.1:9093"
+KEYS_ADDRESS = "https://127.0.0.1:9443"
 
 
 def blocks(language: str) -> list[str]:
@@ -129,16 +130,22 @@ def test_manifest_upload_counts_failures_and_resumes(shell: Shell) -> None:
 
 
 def test_python_snippets_send_and_take(shell: Shell) -> None:
-    """Only the address is replaced, by that of a real broker."""
+    """Only the addresses are replaced, by those of a real broker and key service."""
     settings = load(shell.folder / ".cache/stack/erasestream.toml")
+    assert settings.keys is not None
+    real = {
+        ADDRESS: settings.kafka.bootstrap_servers[0],
+        KEYS_ADDRESS: settings.keys.endpoints[0],
+    }
     link = shell.folder / "identities"
     if not link.exists():
         link.symlink_to(settings.kafka.identities)
     for snippet in blocks("python"):
-        assert ADDRESS in snippet
-        (shell.folder / "snippet.py").write_text(
-            snippet.replace(ADDRESS, settings.kafka.bootstrap_servers[0])
-        )
+        text = snippet
+        for written, address in real.items():
+            assert written in text
+            text = text.replace(written, address)
+        (shell.folder / "snippet.py").write_text(text)
         shell.run("python snippet.py")
     assert list(shell.folder.glob("*.webp"))
 

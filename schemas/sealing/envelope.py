@@ -210,7 +210,11 @@ def open_sealed(sealed: bytes, *, upload_id: UploadId | None, part: Part, opener
 
     `upload_id`: None only for a grant, whose block binds the name of the object, and so the upload.
     """
-    header = Header.parse(sealed, upload_id, part)
+    return open_parsed(sealed, Header.parse(sealed, upload_id, part), opener)
+
+
+def open_parsed(sealed: bytes, header: Header, opener: Opener) -> Opened:
+    """Open a picture with this header, which was parsed to find the key.  Raises `SealBroken`."""
     return _open(sealed, header, _decrypt_data_key(header, opener))
 
 

@@ -13,6 +13,7 @@ from tests.bench import (
     keys,
     overhead,
     receipts,
+    sealing,
     slow_images,
     soak,
 )
@@ -28,6 +29,7 @@ GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "fairness": fairness.measure,
     "clients": clients.measure,
     "consent": consent.measure,
+    "sealing": sealing.measure,
     "receipts": receipts.measure,
     "keys": keys.measure,
 }

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from datetime import UTC, datetime
+from functools import partial
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -23,9 +24,11 @@ from tests.bench.measurement import Measurement, sample_images
 ACCOUNT = "acct-4711"
 
 
-def ours(cluster: Cluster, lane: Lane, images: list[bytes], count: int) -> Measurement:
+def ours(
+    cluster: Cluster, lane: Lane, images: list[bytes], count: int, *, sealed: bool = False
+) -> Measurement:
     """Send with `UploadProducer`, as its documentation shows."""
-    with UploadProducer(cluster, lane) as producer:
+    with UploadProducer(cluster, lane, sealed=sealed) as producer:
         producer.send(images[0], account=ACCOUNT).result()
         with Measurement() as measured:
             sent = [
@@ -41,7 +44,7 @@ def asynchronous(cluster: Cluster, lane: Lane, images: list[bytes], count: int) 
     """Send with `AsyncUploadProducer`, as its documentation shows."""
 
     async def send() -> Measurement:
-        async with AsyncUploadProducer(cluster, lane) as producer:
+        async with AsyncUploadProducer(cluster, lane, sealed=False) as producer:
             await producer.send(images[0], account=ACCOUNT)
             with Measurement() as measured:
                 async with asyncio.TaskGroup() as tasks:
@@ -104,8 +107,13 @@ def _headers(lane: Lane, image: bytes) -> list[tuple[str, bytes]]:
 
 
 def main(side: str, lane: str, size: str, count: str) -> None:
-    """Measure one of the three sides and print the report."""
-    sides = {"ours": ours, "twin": asynchronous, "bare": bare}
+    """Measure one of the sides and print the report."""
+    sides = {
+        "ours": ours,
+        "sealed": partial(ours, sealed=True),
+        "twin": asynchronous,
+        "bare": bare,
+    }
     sides[side](load().cluster, Lane(lane), sample_images(int(size)), int(count)).report()
 
 

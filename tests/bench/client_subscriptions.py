@@ -12,24 +12,30 @@ from erasestream.pipeline.settings import load
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.events.base import Position
-from erasestream.schemas.events.images import Cutout
+from erasestream.schemas.events.images import Cutout, Part
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
+from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
+from erasestream.schemas.sealing.envelope import Context, seal
+from erasestream.schemas.sealing.recipients import Epoch, EpochRecipient
 from erasestream.topics.catalog.acl import group_prefix
-from erasestream.topics.catalog.roles import ROUTER, LaneRole, lane_role
+from erasestream.topics.catalog.purposes import results_of
+from erasestream.topics.catalog.roles import INFERENCE, ROUTER, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES, ephemeral_of
 from erasestream.topics.client.async_result_subscription import AsyncResultSubscription
 from erasestream.topics.client.result_reader import ReceivingLimits
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.errors import ClientErrorState
+from erasestream.topics.keys.client import KeyClient
 from tests.bench.measurement import Measurement, sample_images
 
 BATCH_BYTES = 8_000_000
 WAIT_S = 60.0
 
 
-def fill(stack: Stack, lane: Lane, size: int, count: int) -> None:
+def fill(stack: Stack, lane: Lane, size: int, count: int, *, sealed: bool = False) -> None:
     """Write `count` cut-outs of this size, and one for the warm-up, as the router does."""
+    recipient = _recipient(stack, lane) if sealed else None
     connection = Connection(cluster=stack.cluster, role=ROUTER)
     settings = connection.settings(
         ClientErrorState(), enable_idempotence=True, acks="all", message_max_bytes=MAX_RECORD_BYTES
@@ -53,11 +59,25 @@ def fill(stack: Stack, lane: Lane, size: int, count: int) -> None:
             steps_ms={"decode": 5.0, "infer": 901.25, "encode": 30.5},
             data=images[n % len(images)],
         )
+        if recipient is not None:
+            event = _sealed(event, recipient)
         headers, value = to_wire(event, source="/inference")
         producer.produce(ephemeral_of(lane), value, None, n % partitions, headers=headers)
         while len(producer) * size > 2 * BATCH_BYTES:
             producer.poll(0.01)
     assert producer.flush(WAIT_S) == 0
+
+
+def _recipient(stack: Stack, lane: Lane) -> EpochRecipient:
+    client = KeyClient.of(stack.cluster, INFERENCE)
+    key = client.sealing_key(results_of(lane), timeout_s=WAIT_S)
+    return EpochRecipient.of(Epoch(results_of(lane), key.epoch), key.public)
+
+
+def _sealed(event: Cutout, recipient: EpochRecipient) -> Cutout:
+    context = Context.of(event.id, Part.CUTOUT, event.content_type)
+    value = seal(event.data, context=context, recipients=[recipient])
+    return event.model_copy(update={"content_type": SEALED_CONTENT_TYPE, "data": value})
 
 
 def ours(cluster: Cluster, lane: Lane, size: int, count: int, group: str) -> Measurement:
@@ -145,8 +165,8 @@ def _offsets(lane: Lane, positions: dict[int, int]) -> list[TopicPartition]:
 
 
 def main(side: str, lane: str, size: str, count: str, group: str) -> None:
-    """Measure one of the three sides and print the report."""
-    sides = {"ours": ours, "twin": asynchronous, "bare": bare}
+    """Measure one of the sides and print the report."""
+    sides = {"ours": ours, "sealed": ours, "twin": asynchronous, "bare": bare}
     sides[side](load().cluster, Lane(lane), int(size), int(count), group).report()
 
 

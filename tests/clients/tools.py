@@ -1,9 +1,9 @@
 """Install other people's programs that tests run into the cache: `python -m tests.clients.tools`.
 
-kafkajs is pinned by `package-lock.json`, through npm.  kcat is the Debian package of this version:
-the installed one, or else fetched and unpacked, which needs no root; apt checks its signature.
-Java's client is one of the broker's jars.  `tlog` checks the transparency log with Go modules,
-pinned by `go.sum`.  A second call fetches nothing.
+kafkajs and @hpke/core are pinned by `package-lock.json`, through npm.  kcat is the Debian package
+of this version: the installed one, or else fetched and unpacked, which needs no root; apt checks
+its signature.  Java's client is one of the broker's jars.  `tlog` checks the transparency log with
+Go modules, pinned by `go.sum`.  A second call fetches nothing.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from erasestream.schemas.errors import Refused
 from tests.paths import CACHE
 
 FILES = Path(__file__).parent
-KAFKAJS = CACHE.resolve() / "clients" / "kafkajs-2.2.4"
+NODE_PACKAGES = CACHE.resolve() / "clients" / "kafkajs-2.2.4-hpke-1.9.0"
 KCAT_VERSION = "1.7.1"
 KCAT = CACHE.resolve() / "clients" / f"kcat-{KCAT_VERSION}"
 DEBS = ("kcat=1.7.1-2", "librdkafka1=2.0.2-1", "libyajl2")
@@ -28,9 +28,9 @@ TIMEOUT_S = 300
 
 
 def node_modules() -> Path:
-    """Return the folder with kafkajs.  Raises `Refused` if it cannot be fetched."""
-    _install(KAFKAJS, _fetch_kafkajs)
-    return KAFKAJS / "node_modules"
+    """Return the folder with kafkajs and @hpke/core.  Raises `Refused` if it cannot be fetched."""
+    _install(NODE_PACKAGES, _fetch_node_packages)
+    return NODE_PACKAGES / "node_modules"
 
 
 def kcat_environment() -> dict[str, str]:
@@ -67,11 +67,11 @@ def _install(target: Path, fetch: Callable[[Path], None]) -> None:
                 raise
 
 
-def _fetch_kafkajs(draft: Path) -> None:
+def _fetch_node_packages(draft: Path) -> None:
     for name in ("package.json", "package-lock.json"):
         shutil.copy(FILES / name, draft)
     options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    _run(["npm", "ci", *options], draft, "npm cannot fetch kafkajs")
+    _run(["npm", "ci", *options], draft, "npm cannot fetch kafkajs and @hpke/core")
 
 
 def _fetch_kcat(draft: Path) -> None:

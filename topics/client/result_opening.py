@@ -20,7 +20,7 @@ from erasestream.schemas.events.base import utc
 from erasestream.schemas.events.images import RESULTS, Cutout, Failure, Part
 from erasestream.schemas.ids import Lane
 from erasestream.schemas.sealing.content_type import is_sealed
-from erasestream.schemas.sealing.envelope import Header, open_sealed
+from erasestream.schemas.sealing.envelope import Header, open_parsed
 from erasestream.schemas.sealing.recipients import Epoch, EpochOpener
 from erasestream.topics.catalog.purposes import results_of
 from erasestream.topics.client.expired import Expired
@@ -57,10 +57,11 @@ class ResultOpener:
         if not (isinstance(result, Cutout) and is_sealed(result.content_type)):
             return result
         try:
-            opener = self._opener(result, utc(record.appended_ms))
+            header = Header.parse(result.data, result.id, Part.CUTOUT)
+            opener = self._opener(self._epoch(header), utc(record.appended_ms))
             if opener is None:
                 return Expired.of(result)
-            opened = open_sealed(result.data, upload_id=result.id, part=Part.CUTOUT, opener=opener)
+            opened = open_parsed(result.data, header, opener)
         except SealBroken:
             return _broken(result)
         return result.model_copy(
@@ -73,11 +74,10 @@ class ResultOpener:
         if self._keys is not None:
             self._keys.drop_dead()
 
-    def _opener(self, result: Cutout, appended: datetime) -> EpochOpener | None:
-        """Return what opens a result; None if its key is dead.  Raises `SealBroken`."""
+    def _opener(self, epoch: Epoch, appended: datetime) -> EpochOpener | None:
+        """Return what opens results of an epoch; None if its key is dead.  Raises `SealBroken`."""
         if self._keys is None:
             raise Refused("key_endpoints: missing, and the results of this lane are sealed")
-        epoch = self._epoch(result)
         key = self._keys.opening_key(self._purpose, epoch.number, timeout_s=ANSWER_S)
         if isinstance(key, bytes):
             raw, opener = self._openers.get(epoch.number, (b"", None))
@@ -92,8 +92,7 @@ class ResultOpener:
             raise SealBroken
         raise Unavailable(f"{self._purpose}: {key}", Code.KEYS_UNAVAILABLE)
 
-    def _epoch(self, result: Cutout) -> Epoch:
-        header = Header.parse(result.data, result.id, Part.CUTOUT)
+    def _epoch(self, header: Header) -> Epoch:
         epochs = [block.epoch for block in header.blocks]
         ours = [epoch for epoch in epochs if epoch and epoch.purpose == self._purpose]
         if len(ours) != 1:

@@ -40,6 +40,11 @@ def node(folder: Path) -> Command:
     return Command(["node", str(program_of("node", "js", folder, "client.mjs"))], {})
 
 
+def sealing_node(folder: Path) -> Command:
+    (folder / "node_modules").symlink_to(node_modules())
+    return Command(["node", str(program_of("node-sealed", "js", folder, "client.mjs"))], {})
+
+
 def java(folder: Path) -> Command:
     jars = install_kafka(CACHE, print)
     program = program_of("java", "java", folder, "Client.java")
@@ -51,7 +56,7 @@ def kcat(folder: Path) -> Command:
     return Command(["sh", str(program)], kcat_environment())
 
 
-@pytest.mark.parametrize("client", [node, java, kcat])
+@pytest.mark.parametrize("client", [node, sealing_node, java, kcat])
 def test_an_upload_and_its_result(
     client: Callable[[Path], Command], flow: PipelineHarness, tmp_path: Path
 ) -> None:
@@ -62,6 +67,7 @@ def test_an_upload_and_its_result(
         **os.environ,
         **command.environment,
         "BOOTSTRAP": ",".join(cluster.bootstrap_servers),
+        "KEYS": cluster.key_endpoints[0],
         "IDENTITIES": str(cluster.identities),
     }
     cutout, text = tmp_path / "cutout.png", tmp_path / "text.jpg"
