@@ -20,6 +20,7 @@ from erasestream.pipeline.settings import (
 )
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import provision
+from erasestream.topics.catalog.roles import KEYS
 from erasestream.topics.kafka.admin import Admin
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def up(
     running = stack.running()
     if "broker" not in running:
         stack.start_servers()
+    elif KEYS not in running:
+        stack.start_keys()
     with Admin(stack.admin()) as admin:
         provision(
             admin,

@@ -2,11 +2,12 @@
 
 Requests are answered in the server's threads; `run_once` does the upkeep.  In every round:
 
-* create the pairs of this epoch and the next, for each purpose by itself;
+* create the pairs of this epoch and the next, each by itself;
 * destroy the dead pairs, and the master keys of dead epochs;
 * write to the ledger which pairs are unreachable, and which unrecoverable: their master is gone.
 
-It is ready once it has the keys, whatever the brokers do: without its ledger it gives out keys.
+It is ready once it has any of these, whatever the brokers do: without its ledger it gives out keys,
+and a pair that cannot be read concerns its own purpose and epoch only.
 
 Replicas do the same work, without knowing each other; every step is idempotent.  A step that
 fails is tried again in the next round, and does not keep the others from their steps.
@@ -98,21 +99,20 @@ class KeyServiceStage:
             self._stopping.wait(self._due.slice_s(timeout_s))
             return
         self._due = Deadline(self._interval_s, self._clock)
-        created = [self._attempt(partial(self._create, purpose)) for purpose in self._purposes]
-        self._is_ready = all(created)
+        self._is_ready = self._create_pairs()
         self._attempt(self._destroy_pairs)
         self._attempt(self._destroy_masters)
         self._has_to_report = True
 
     def is_ready(self) -> bool:
-        """Return whether the last round found or created the keys of this epoch and the next."""
+        """Return whether the last round found or created any key of this epoch or the next."""
         return self._is_ready
 
     def close(self) -> None:
         """Stop listening."""
         self._server.close()
 
-    def _attempt(self, step: Callable[[], None]) -> bool:
+    def _attempt(self, step: Callable[[], object]) -> bool:
         try:
             step()
         except Unavailable as error:
@@ -123,10 +123,11 @@ class KeyServiceStage:
             return False
         return True
 
-    def _create(self, purpose: str) -> None:
+    def _create_pairs(self) -> bool:
         now = self._now()
-        for epoch in self._times.offered(now):
-            self._vault.find_or_create(KeyName(purpose, epoch), now)
+        names = [KeyName(p, epoch) for epoch in self._times.offered(now) for p in self._purposes]
+        created = [self._attempt(partial(self._vault.find_or_create, name, now)) for name in names]
+        return any(created)
 
     def _destroy_pairs(self) -> None:
         for name in self._vault.dead(self._now()):
