@@ -135,7 +135,8 @@ def _ephemeral_pictures(found: Observations) -> Iterable[Check]:
 
 
 def _plaintext(found: Observations) -> Iterable[Check]:
-    pixels, names, control = found.pixels_in_bucket, found.names_in_bucket, found.pixels_in_topics
+    pixels, names = found.pixels_in_bucket, found.names_in_bucket
+    in_broker, control = found.pixels_in_broker, found.records_in_broker
     yield Check(
         "No piece of any photo or cut-out, of any account, is in the bucket's folder in clear",
         _has_searched(pixels) and not pixels.found,
@@ -147,9 +148,19 @@ def _plaintext(found: Observations) -> Iterable[Check]:
         f"{names.wanted} names searched in {names.files} files, {_hits(names)}",
     )
     yield Check(
-        "The same search finds every picture where it is in clear: in the topics that expire it",
+        "No piece of any photo or cut-out, of any account, is in any file of the broker in clear",
+        _has_searched(in_broker) and not in_broker.found,
+        f"{in_broker.wanted} pieces searched in {in_broker.files} files, {_hits(in_broker)}",
+    )
+    yield Check(
+        "The same search finds every sealed picture in the topics that expire it",
         _has_searched(control) and len(control.found) == control.wanted,
         f"{len(control.found)} of {control.wanted} pieces found in {control.files} files",
+    )
+    yield Check(
+        "In every topic with images the first one on the broker's disk is sealed",
+        bool(found.on_broker) and all(each.head.startswith(MAGIC) for each in found.on_broker),
+        f"{len(found.on_broker)} topics, which begin with {MAGIC.decode()}",
     )
 
 

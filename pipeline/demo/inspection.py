@@ -8,20 +8,23 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 from erasestream.pipeline.bootstrap import storage
 from erasestream.pipeline.demo.observations import (
     AccessAttempt,
+    KeyLife,
     ListedObject,
     RetainedRecord,
     StoredPicture,
     TopicContents,
 )
 from erasestream.pipeline.demo.scenario import BULK, SHOP
+from erasestream.pipeline.demo.stored_values import StoredValues
 from erasestream.pipeline.settings import Settings
-from erasestream.schemas.codec.cloudevents import from_wire
+from erasestream.schemas.codec.cloudevents import from_wire, type_of
 from erasestream.schemas.errors import ErasestreamError, Refused, SealBroken
-from erasestream.schemas.events.images import Part, Retained
+from erasestream.schemas.events.images import Failure, Part, Retained
 from erasestream.schemas.ids import UploadId
 from erasestream.schemas.sealing.envelope import COMMITMENT_BYTES, MAX_SEALED_BYTES, Header
 from erasestream.sinks.buckets.object_store import ObjectReader
@@ -59,19 +62,37 @@ class Inspector:
         self._read({RETAINED: self._settings.catalog()[RETAINED].partitions}, add)
         return sorted(found)
 
-    def topics(self) -> list[TopicContents]:
-        """Return every topic of the catalog with the number of its records."""
+    def topics(self) -> tuple[list[TopicContents], StoredValues]:
+        """Return every topic of the catalog with the number of its records, and their images."""
         catalog: Catalog = self._settings.catalog()
         counts: Counter[str] = Counter()
+        values = StoredValues()
 
-        def count(record: Record) -> None:
+        def take(record: Record) -> None:
             counts[record.at.topic] += 1
+            if catalog[record.at.topic].lifetime and type_of(record.headers) is not Failure:
+                values.take(record)
 
-        self._read({topic.name: topic.partitions for topic in catalog.topics}, count)
-        return [
+        self._read({topic.name: topic.partitions for topic in catalog.topics}, take)
+        contents = [
             TopicContents(name=topic.name, records=counts[topic.name], lifetime=topic.lifetime)
             for topic in catalog.topics
         ]
+        return contents, values
+
+    def keys(self) -> KeyLife:
+        """Return the life of the keys of the present hour."""
+        times = self._settings.epochs()
+        epoch = times.number(datetime.now(UTC))
+        dies = times.dies(epoch)
+        return KeyLife(
+            epoch=epoch,
+            published=times.published(epoch),
+            begins=times.begins(epoch),
+            ends=times.begins(epoch + 1),
+            dies=dies,
+            destroyed=dies + timedelta(seconds=times.destruction_s),
+        )
 
     def _read(self, topics: Mapping[str, int], apply: Callable[[Record], None]) -> None:
         connection = Connection(cluster=self._settings.cluster, role=ADMIN)

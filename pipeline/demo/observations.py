@@ -124,6 +124,26 @@ class SearchResult(NamedTuple):
     found: tuple[str, ...]
 
 
+class BrokerBytes(NamedTuple):
+    """The beginning of the first image of a topic, as the broker has it on its disk."""
+
+    topic: str
+    file: str
+    at: int
+    head: bytes
+
+
+class KeyLife(NamedTuple):
+    """The life of the keys of an epoch.  `destroyed`: when nothing opens its images any more."""
+
+    epoch: int
+    published: datetime
+    begins: datetime
+    ends: datetime
+    dies: datetime
+    destroyed: datetime
+
+
 class AccessAttempt(NamedTuple):
     """An attempt without permission; `answer` is the error code, `refused` whether it failed."""
 
@@ -153,7 +173,11 @@ class Observations:
     stored: Sequence[StoredPicture]
     pixels_in_bucket: SearchResult
     names_in_bucket: SearchResult
-    pixels_in_topics: SearchResult
+    pixels_in_broker: SearchResult
+    records_in_broker: SearchResult
+    """The control: pieces of the sealed images, which the broker must have."""
+    on_broker: Sequence[BrokerBytes]
+    keys: KeyLife
     attempts: Sequence[AccessAttempt]
 
     def uploads_of(self, sender: Sender) -> list[UploadTrace]:

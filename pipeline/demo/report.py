@@ -12,7 +12,9 @@ from erasestream.pipeline.demo.checks import evaluate
 from erasestream.pipeline.demo.observations import Observations
 from erasestream.pipeline.demo.report_rows import (
     SPAN_TITLES,
+    broker_rows,
     format_hours,
+    key_bar,
     object_rows,
     photo_cards,
     topic_rows,
@@ -46,6 +48,8 @@ def render(observed: Observations) -> str:
         spans=SPAN_TITLES,
         topics=topic_rows(observed.topics, policy.promise_s),
         objects=object_rows(observed),
+        on_broker=broker_rows(observed),
+        key_bar=key_bar(observed.keys),
         opted_in=OPTED_IN,
         others=[sender for sender in SENDERS if sender is not OPTED_IN],
         promise=format_hours(policy.promise_s),

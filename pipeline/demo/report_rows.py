@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from erasestream.pipeline.demo.observations import (
+    KeyLife,
     Observations,
     StoredPicture,
     TopicContents,
@@ -77,6 +78,14 @@ class TopicRow(NamedTuple):
     total: str
 
 
+class BrokerRow(NamedTuple):
+    """The first image of a topic on the broker's disk."""
+
+    topic: str
+    file: str
+    head: str
+
+
 class ObjectRow(NamedTuple):
     """A retained picture, sealed and opened."""
 
@@ -133,9 +142,13 @@ def _total_ms(upload: UploadTrace) -> float:
 
 def topic_rows(topics: Sequence[TopicContents], promise_s: float) -> list[TopicRow]:
     """Return a row for each topic, in the order in which an image reaches them."""
-    places = {kind: place for place, kind in enumerate(TOPIC_ORDER)}
-    ordered = sorted(topics, key=lambda each: places.get(each.name.partition(".")[0], len(places)))
+    ordered = sorted(topics, key=lambda each: _place(each.name))
     return [_topic_row(topic, promise_s) for topic in ordered]
+
+
+def _place(topic: str) -> int:
+    kind = topic.partition(".")[0]
+    return TOPIC_ORDER.index(kind) if kind in TOPIC_ORDER else len(TOPIC_ORDER)
 
 
 def _topic_row(topic: TopicContents, promise_s: float) -> TopicRow:
@@ -153,6 +166,27 @@ def _topic_row(topic: TopicContents, promise_s: float) -> TopicRow:
         for key, (title, value) in parts.items()
     ]
     return TopicRow(topic.name, topic.records, bar, format_hours(life.worst_age_s))
+
+
+def broker_rows(observed: Observations) -> list[BrokerRow]:
+    """Return a row for each topic with images, in the order in which an image reaches them."""
+    ordered = sorted(observed.on_broker, key=lambda each: _place(each.topic))
+    return [BrokerRow(each.topic, each.file, _hex_dump(each.head, each.at)) for each in ordered]
+
+
+def key_bar(keys: KeyLife) -> list[BarSegment]:
+    """Return the life of the keys, from their publication until they are destroyed."""
+    parts = (
+        ("age", "published ahead", keys.begins - keys.published),
+        ("segment", "uploads of this hour", keys.ends - keys.begins),
+        ("retention", "opens what was uploaded", keys.dies - keys.ends),
+        ("delete", "destroyed, and verified", keys.destroyed - keys.dies),
+    )
+    whole = keys.destroyed - keys.published
+    return [
+        BarSegment(key, title, format_hours(span.total_seconds()), 100 * (span / whole))
+        for key, title, span in parts
+    ]
 
 
 def object_rows(observed: Observations) -> list[ObjectRow]:

@@ -167,6 +167,7 @@ class _Scenario:
         expected = {(u.upload_id, part): u.picture(part) for u in uploads for part in Part}
         folder = self._stack.files.directory
         pixels, names = plaintext_search.named_pieces(_images(uploads)), _names(uploads)
+        topics, values = inspector.topics()
         return Observations(
             started_at=self._started_at,
             model=self._settings.inference.model if self._settings.inference else "",
@@ -175,15 +176,18 @@ class _Scenario:
             results=len(results.received),
             skipped=results.skipped,
             granted_at=granted_at,
-            topics=inspector.topics(),
+            topics=topics,
             retained=retained,
             listing=inspector.listing(),
             stored=list(inspector.stored(expected)),
             pixels_in_bucket=plaintext_search.search(folder / BUCKET, pixels),
             names_in_bucket=plaintext_search.search(folder / BUCKET, names),
-            pixels_in_topics=plaintext_search.search(
-                folder / BROKER / "data", pixels, pattern="*.log"
+            pixels_in_broker=plaintext_search.search(folder / BROKER, pixels),
+            records_in_broker=plaintext_search.search(
+                folder / BROKER, values.pieces, pattern="*.log"
             ),
+            on_broker=list(values.on_disk(folder / BROKER / "data")),
+            keys=inspector.keys(),
             attempts=inspector.attempts(),
             total_s=time.monotonic() - self._started,
         )

@@ -11,6 +11,8 @@ from PIL import Image
 from erasestream.pipeline.demo.customers import ReceivedResult, SentUpload
 from erasestream.pipeline.demo.observations import (
     AccessAttempt,
+    BrokerBytes,
+    KeyLife,
     ListedObject,
     Observations,
     RetainedRecord,
@@ -120,7 +122,21 @@ def observations() -> Observations:
         stored=list(_stored(ours)),
         pixels_in_bucket=SearchResult(3, 3000, 6, ()),
         names_in_bucket=SearchResult(3, 3000, 4, ()),
-        pixels_in_topics=SearchResult(8, 9000, 6, tuple(f"piece {n}" for n in range(6))),
+        pixels_in_broker=SearchResult(8, 9000, 6, ()),
+        records_in_broker=SearchResult(8, 9000, 6, tuple(f"record {n}" for n in range(6))),
+        on_broker=[
+            BrokerBytes(topic.name, f"{topic.name}-0/0.log", 61, b"ESV2" + bytes(60))
+            for topic in catalog.topics
+            if topic.lifetime
+        ],
+        keys=KeyLife(
+            epoch=490_900,
+            published=START - timedelta(hours=1),
+            begins=START,
+            ends=START + timedelta(hours=1),
+            dies=START + timedelta(hours=22, minutes=45),
+            destroyed=START + timedelta(hours=22, minutes=55),
+        ),
         attempts=[AccessAttempt("the sink reads", "not_authorized", refused=True)],
     )
 

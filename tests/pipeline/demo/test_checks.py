@@ -39,7 +39,9 @@ def test_no_check_holds_without_observations() -> None:
         stored=[],
         pixels_in_bucket=nothing,
         names_in_bucket=nothing,
-        pixels_in_topics=nothing,
+        pixels_in_broker=nothing,
+        records_in_broker=nothing,
+        on_broker=[],
         attempts=[],
     )
     assert [check.sentence for check in evaluate(found) if check.holds] == []
@@ -109,15 +111,25 @@ def _same_id_of_another_lane(found: Observations) -> Observations:
         ),
         (
             lambda e: replace(e, pixels_in_bucket=e.pixels_in_bucket._replace(found=("a",))),
-            "No piece of any photo",
+            "No piece of any photo or cut-out, of any account, is in the bucket",
+        ),
+        (
+            lambda e: replace(e, pixels_in_broker=e.pixels_in_broker._replace(found=("a",))),
+            "No piece of any photo or cut-out, of any account, is in any file of the broker",
         ),
         (
             lambda e: replace(e, names_in_bucket=e.names_in_bucket._replace(found=("a",))),
             "No account and no reference",
         ),
         (
-            lambda e: replace(e, pixels_in_topics=e.pixels_in_topics._replace(found=())),
+            lambda e: replace(e, records_in_broker=e.records_in_broker._replace(found=())),
             "The same search finds",
+        ),
+        (
+            lambda e: replace(
+                e, on_broker=[*e.on_broker, e.on_broker[0]._replace(head=b"\x89PNG")]
+            ),
+            "In every topic with images the first one",
         ),
     ],
 )

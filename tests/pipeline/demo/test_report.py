@@ -39,7 +39,7 @@ def test_names_are_escaped() -> None:
 
 def test_the_page_states_that_all_checks_hold() -> None:
     page = report.render(observations())
-    assert "All 14 checks hold." in page
+    assert "All 16 checks hold." in page
     assert "✗" not in page
 
 
@@ -48,7 +48,7 @@ def test_a_failing_check_is_marked() -> None:
     found = observations()
     hit = found.pixels_in_bucket._replace(found=("cutout of listing-2, piece 1",))
     page = report.render(replace(found, pixels_in_bucket=hit))
-    assert "<title>Demo: 1 of 14 checks do not hold</title>" in page
+    assert "<title>Demo: 1 of 16 checks do not hold</title>" in page
     assert page.count("✗ does not hold") == 1
     assert "cutout of listing-2, piece 1" in page
 
