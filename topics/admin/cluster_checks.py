@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from erasestream.schemas.errors import NotAuthorized
+from erasestream.topics.admin.default_deny import is_denied_by_default
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.broker_settings import BrokerSetting, broker_settings
@@ -15,6 +16,8 @@ from erasestream.topics.kafka.topic_admin import Setting, topic_settings
 
 OFFSETS_KEPT_MINUTES = 365 * 24 * 60
 """The routers' committed offsets carry the replay marks, and a lane may be idle for long."""
+
+DEFAULT_DENY = "allow.everyone.if.no.acl.found"
 
 TIERED = (
     "remote.storage.enable",
@@ -73,7 +76,12 @@ def check_cluster(admin: Admin, catalog: Catalog, image_topics: Sequence[str]) -
     changes: list[SetBrokerConfig] = []
     shortfalls = list(_tiered(image_topics, topic_settings(admin, image_topics)))
     unseen: list[str] = []
+    is_denied = is_denied_by_default(admin.connection.cluster, catalog.roles)
+    if is_denied is False:
+        shortfalls.append(f"{DEFAULT_DENY} must be false: strangers may use what no rule names")
     for need in _needs(catalog):
+        if need.name == DEFAULT_DENY and is_denied is not None:
+            continue  # proven by the brokers' answer, or reported above
         found = [broker[need.name] for broker in brokers if need.name in broker]
         shown = [each for each in found if each.value is not None]
         if not shown or len(shown) < len(brokers):
@@ -92,7 +100,7 @@ def _needs(catalog: Catalog) -> tuple[_Need, ...]:
     times = catalog.policy.broker
     largest = max(topic.max_record_bytes for topic in catalog.topics)
     return (
-        _exactly("allow.everyone.if.no.acl.found", "false", "strangers use what no rule names"),
+        _exactly(DEFAULT_DENY, "false", "strangers use what no rule names"),
         _exactly("auto.create.topics.enable", "false", "a mistyped name becomes a topic"),
         _at_least(
             "offsets.retention.minutes",

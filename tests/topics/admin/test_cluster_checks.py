@@ -6,17 +6,22 @@ from erasestream.schemas.errors import PromiseExceeded
 from erasestream.schemas.ids import Lane
 from erasestream.topics.admin import cluster_checks
 from erasestream.topics.admin.cluster_checks import (
+    DEFAULT_DENY,
     NEVER_VISIBLE,
     ClusterReport,
     SetBrokerConfig,
     check_cluster,
 )
+from erasestream.topics.admin.default_deny import UNNAMED_TOPIC, is_denied_by_default
 from erasestream.topics.admin.provisioning import apply
 from erasestream.topics.admin.provisioning_plan import CreateTopic, SetConfig
 from erasestream.topics.catalog import compression
+from erasestream.topics.catalog.acl import Operation, Resource, Right
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.retention_budget import BrokerTimes, Policy
+from erasestream.topics.catalog.roles import ADMIN, INFERENCE, Role
 from erasestream.topics.catalog.topic_names import consent_of, uploads_of
+from erasestream.topics.kafka.acl_bindings import binding_of, exactly
 from erasestream.topics.kafka.broker_settings import BrokerSetting, set_broker_setting
 from erasestream.topics.kafka.topic_admin import Setting, topic_settings
 from tests.flow.waiting import eventually
@@ -48,8 +53,30 @@ def test_the_embedded_broker_lacks_nothing_and_invisible_settings_are_listed(
     report = report_of(kafka, lane)
     assert (report.changes, report.shortfalls) == ((), ())
     assert set(NEVER_VISIBLE) <= set(report.unseen)
-    # Kafka shows no value of settings that its authorizer alone knows.
-    assert any(line.startswith("allow.everyone.if.no.acl.found") for line in report.unseen)
+    # Kafka shows no value of settings that its authorizer alone knows, but their effect.
+    assert not any(DEFAULT_DENY in line for line in report.unseen)
+
+
+def test_brokers_that_allow_what_no_rule_names_are_reported(
+    kafka: KafkaFixture, lane: Lane
+) -> None:
+    """A rule that is not ours lets one role see the topic, as brokers without default deny do."""
+    seen = binding_of(Right(INFERENCE, Operation.DESCRIBE, Resource.TOPIC, UNNAMED_TOPIC))
+    with kafka.admin_client() as client:
+        client.create_acls([seen])[seen].result()
+        try:
+            eventually("the report", lambda: report_of(kafka, lane).shortfalls)
+            (line,) = report_of(kafka, lane).shortfalls
+            assert line == f"{DEFAULT_DENY} must be false: strangers may use what no rule names"
+        finally:
+            for deleted in client.delete_acls([exactly(seen)]).values():
+                deleted.result()
+    eventually("it is denied", lambda: is_denied_by_default(kafka.cluster, [ADMIN, INFERENCE]))
+
+
+def test_the_default_is_not_known_without_another_roles_identity(kafka: KafkaFixture) -> None:
+    """The administrator may do everything."""
+    assert is_denied_by_default(kafka.cluster, [ADMIN, Role("nobody")]) is None
 
 
 def test_a_setting_of_running_brokers_is_corrected(kafka: KafkaFixture, lane: Lane) -> None:
