@@ -1,4 +1,4 @@
-"""What sealing costs the client libraries: each round with it and without it, in turn.
+"""Cost of sealing in the client libraries: each round with it and without it, in turn.
 
 Both sides send or receive the same images through the same broker, in lanes of their own.  The
 ratios are those of the throughput.

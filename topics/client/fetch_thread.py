@@ -58,7 +58,7 @@ class FetchSession:
         self.unsaved: int | None = None
         """Acknowledgements that are not committed, once the reading ends."""
         self._sealed = threading.Condition(lock)
-        """What the thread that opens results waits for."""
+        """Notified when there is a result to open."""
         self._awaits_key = False
         self._is_wanted = False
         self._patience_s = FIRST_POLL_S
