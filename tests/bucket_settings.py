@@ -61,4 +61,5 @@ def settings_in(folder: Path, authority: CertificateAuthority) -> BucketSettings
             PUBLIC: VAULT,
         },
         reported={PUBLIC: PUBLIC_REPORT},
+        faults=folder / "faults.json",
     )

@@ -8,7 +8,7 @@ Created once and never changed.  In the folder, which only its owner can enter:
     keyring/        the master keys of the vault
     masters/        the master keys of epochs
     name.key        the key from which object names derive
-    bucket.json     settings of the local bucket
+    bucket.json     settings of the local bucket; `bucket-faults.json` switches its faults
     erasestream.toml    settings of all stages and commands
 """
 
@@ -62,6 +62,7 @@ class StackFiles:
         self.name_key: Path = self.directory / "name.key"
         self.settings: Path = self.directory / SETTINGS_FILE
         self.bucket_settings: Path = self.directory / "bucket.json"
+        self.bucket_faults: Path = self.directory / "bucket-faults.json"
         self.logs: Path = self.directory / "logs"
 
     def create_identities(
@@ -114,6 +115,7 @@ class StackFiles:
             data=self.directory / BUCKET,
             tokens=self.tokens,
             buckets={IMAGE_BUCKET: IMAGES, VAULT_BUCKET: VAULT},
+            faults=self.bucket_faults,
         )
         self.bucket_settings.write_text(settings.model_dump_json(indent=1))
 

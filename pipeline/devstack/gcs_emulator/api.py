@@ -1,12 +1,13 @@
 """The part of Cloud Storage's JSON API that the pipeline uses, and nothing else.
 
-Multipart upload, media and metadata get, list, delete, bucket get and the IAM policy: the
+Media and multipart upload, media and metadata get, list, delete, bucket get and the IAM policy: the
 requests of google-cloud-storage 3.17, read in its source.  No request changes the configuration
 that a bucket reports (`configuration.py`).  As there, a right to list holds for
 the whole bucket or not at all, and a role without it is denied an object that does not exist.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from starlette.applications import Starlette
@@ -21,6 +22,7 @@ from erasestream.pipeline.devstack.gcs_emulator.configuration import (
     bucket_resource,
     policy_resource,
 )
+from erasestream.pipeline.devstack.gcs_emulator.faults import FaultFile, FaultInjector
 from erasestream.pipeline.devstack.gcs_emulator.listing import (
     MAX_RESULTS,
     decode_token,
@@ -42,7 +44,7 @@ from erasestream.pipeline.devstack.gcs_emulator.responses import (
     translate_error,
 )
 from erasestream.pipeline.devstack.gcs_emulator.uploads import UploadApi
-from erasestream.schemas.errors import ErasestreamError
+from erasestream.schemas.errors import AlreadyExists, ErasestreamError
 from erasestream.sinks.buckets.access_policy import Action
 
 ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -55,6 +57,7 @@ def application(
     buckets: Mapping[str, Bucket],
     *,
     role_of: Callable[[str], str | None],
+    faults: FaultFile | None = None,
 ) -> ASGIApp:
     """Return the server's ASGI application.  `role_of` returns the role of a bearer token."""
     api, uploads = _BucketApi(buckets), UploadApi(buckets)
@@ -70,7 +73,10 @@ def application(
         *(Route(f"{path}/{{entity}}", _no_acl, methods=ANY) for path in ACLS),
     ]
     handlers = {ErasestreamError: translate_error, ClientDisconnect: client_disconnected}
-    return BearerAuthentication(Starlette(routes=routes, exception_handlers=handlers), role_of)
+    app: ASGIApp = Starlette(routes=routes, exception_handlers=handlers)
+    if faults:
+        app = FaultInjector(app, faults)
+    return BearerAuthentication(app, role_of)
 
 
 async def _no_acl(_: Request) -> Response:
@@ -90,10 +96,13 @@ class _BucketApi:
         call.authorize_existing(Action.READ)
         if call.query.get("alt") != "media":
             metadata = call.bucket.objects.get(call.object_name)
+            _check_generation(metadata, call.generation)
             return JSONResponse(object_resource(call.bucket.name, metadata))
         header = request.headers.get("range")
         first, last = parse_range(header)
         metadata, file = await run_in_threadpool(call.bucket.objects.open, call.object_name)
+        with _closed_on_error(file):
+            _check_generation(metadata, call.generation)
         end = metadata.size if last is None else min(last + 1, metadata.size)
         if header is None:
             return _FileResponse(file, 0, end, headers=_media_headers(metadata, end))
@@ -144,6 +153,21 @@ class _BucketApi:
         call.authorize(Action.POLICY)
         parse_number(call.query.get("optionsRequestedPolicyVersion"))
         return JSONResponse(policy_resource(call.bucket.rules, call.bucket.reported))
+
+
+def _check_generation(metadata: ObjectMetadata, wanted: int | None) -> None:
+    """Raise `AlreadyExists` (412) unless this generation is wanted."""
+    if wanted not in (None, metadata.generation):
+        raise AlreadyExists
+
+
+@contextmanager
+def _closed_on_error(file: BinaryIO) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        file.close()
+        raise
 
 
 class _FileResponse(StreamingResponse):

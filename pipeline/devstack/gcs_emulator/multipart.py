@@ -1,6 +1,6 @@
-"""Incremental parser of a multipart upload: metadata, then the object's bytes.
+"""Incremental parsers of an upload: multipart (metadata, then bytes) and media (bytes only).
 
-No I/O.  An upload is complete only if its closing delimiter arrived.
+No I/O.  A multipart upload is complete only if its closing delimiter arrived.
 """
 
 import json
@@ -43,6 +43,27 @@ def parse_metadata(members: object, content_type: str | None, name: str | None) 
     if CONTENT_TYPE.fullmatch(kind) is None:
         raise InvalidInput("content type")
     return UploadMetadata(object_name, kind, {c: members[c] for c in CHECKSUMS if c in members})
+
+
+class MediaParser:
+    """Parser of an upload that is the object's bytes; its name is a parameter."""
+
+    has_metadata = True
+
+    def __init__(self, content_type_header: str) -> None:
+        self._content_type = content_type_header
+
+    def metadata(self, name: str | None) -> UploadMetadata:
+        """Return the metadata.  Raises `InvalidInput` without a name."""
+        return parse_metadata({}, self._content_type, name)
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes; return those of the object."""
+        return data
+
+    def finish(self) -> bytes:
+        """Return the rest of the object: HTTP itself marks its end."""
+        return b""
 
 
 class MultipartParser:

@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from erasestream.pipeline.devstack.gcs_emulator.faults import Fault, switch_faults
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
 from erasestream.pipeline.devstack.polling import poll_until
 from erasestream.pipeline.devstack.private_folder import MASK
@@ -18,8 +21,11 @@ POLL_S = 0.02
 class BucketProcess:
     """A running server."""
 
-    def __init__(self, process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], endpoint: str, log: Path, faults: Path | None
+    ) -> None:
         self._process = process
+        self._faults = faults
         self.endpoint = endpoint
         self.log = log
 
@@ -56,7 +62,8 @@ class BucketProcess:
             process.kill()
             process.wait()
             raise Refused(f"the local bucket did not start: {_last_line(log)}")
-        return cls(process, f"https://{settings.host}:{settings.port_file.read_text()}", log)
+        endpoint = f"https://{settings.host}:{settings.port_file.read_text()}"
+        return cls(process, endpoint, log, settings.faults)
 
     @property
     def pid(self) -> int:
@@ -66,6 +73,17 @@ class BucketProcess:
     def is_running(self) -> bool:
         """Return whether the server is running."""
         return self._process.poll() is None
+
+    @contextmanager
+    def faults(self, *faults: Fault) -> Iterator[None]:
+        """Switch faults on, and off at the end.  Raises `Refused` if the settings name no file."""
+        if self._faults is None:
+            raise Refused("the settings of the local bucket name no file for faults")
+        switch_faults(self._faults, faults)
+        try:
+            yield
+        finally:
+            switch_faults(self._faults, ())
 
     def stop(self) -> int:
         """Stop the server (SIGTERM, after 10 s SIGKILL) and return its exit status."""

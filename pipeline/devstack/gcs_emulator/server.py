@@ -16,13 +16,17 @@ import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from erasestream.pipeline.devstack.gcs_emulator.api import application
 from erasestream.pipeline.devstack.gcs_emulator.authentication import load_tokens
 from erasestream.pipeline.devstack.gcs_emulator.configuration import ReportedConfiguration
+from erasestream.pipeline.devstack.gcs_emulator.faults import TRANSPORT, FaultFile
 from erasestream.pipeline.devstack.gcs_emulator.object_files import ObjectFiles
 from erasestream.pipeline.devstack.gcs_emulator.request_context import Bucket
 from erasestream.pipeline.runtime.memory_protection import forbid_core_dumps
@@ -50,6 +54,8 @@ class BucketSettings(BaseModel):
     buckets: dict[str, tuple[Rule, ...]]
     reported: dict[str, ReportedConfiguration] = {}
     """Configuration of the buckets that do not report a private one."""
+    faults: Path | None = None
+    """File of the faults that are switched on (`faults.py`); None: no faults."""
 
 
 def _context(settings: BucketSettings) -> ssl.SSLContext:
@@ -60,6 +66,19 @@ def _context(settings: BucketSettings) -> ssl.SSLContext:
     except FileNotFoundError:
         raise MissingCertificate("of the bucket server") from None
     return context
+
+
+class _Protocol(H11Protocol):
+    """HTTP whose requests know their connection's transport, so that a fault can close it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        app: ASGIApp = self.app
+
+        async def with_transport(scope: Scope, receive: Receive, send: Send) -> None:
+            await app({**scope, TRANSPORT: self.transport}, receive, send)
+
+        self.app = with_transport
 
 
 class _Server(uvicorn.Server):
@@ -101,10 +120,11 @@ def serve(settings: BucketSettings) -> None:
         )
         for name, rules in settings.buckets.items()
     }
-    app = application(buckets, role_of=load_tokens(settings.tokens))
+    faults = FaultFile(settings.faults) if settings.faults else None
+    app = application(buckets, role_of=load_tokens(settings.tokens), faults=faults)
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=_Protocol,
         ws="none",
         lifespan="off",
         access_log=False,

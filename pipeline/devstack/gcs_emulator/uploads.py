@@ -11,7 +11,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from erasestream.pipeline.devstack.gcs_emulator.multipart import MultipartParser, UploadMetadata
+from erasestream.pipeline.devstack.gcs_emulator.multipart import (
+    MediaParser,
+    MultipartParser,
+    UploadMetadata,
+)
 from erasestream.pipeline.devstack.gcs_emulator.object_files import PendingUpload, Preconditions
 from erasestream.pipeline.devstack.gcs_emulator.request_context import (
     Bucket,
@@ -22,7 +26,11 @@ from erasestream.pipeline.devstack.gcs_emulator.responses import error_response,
 from erasestream.schemas.errors import InvalidInput
 from erasestream.sinks.buckets.access_policy import Action
 
-UNSUPPORTED = "Only uploadType=multipart is supported: resumable uploads are not."
+PARSERS: Mapping[str | None, type[MediaParser | MultipartParser]] = {
+    "media": MediaParser,
+    "multipart": MultipartParser,
+}
+UNSUPPORTED = "Only uploadType media and multipart are supported: resumable uploads are not."
 
 
 class UploadApi:
@@ -34,9 +42,10 @@ class UploadApi:
     async def create(self, request: Request) -> Response:
         """Create an object."""
         call = parse_request(request, self._buckets)
-        if call.query.get("uploadType") != "multipart":
+        parser_type = PARSERS.get(call.query.get("uploadType"))
+        if parser_type is None:
             return error_response(400, "invalid", UNSUPPORTED)
-        parser = MultipartParser(request.headers.get("content-type", ""))
+        parser = parser_type(request.headers.get("content-type", ""))
         pending = call.bucket.objects.begin_upload()
         try:
             return await _upload(call, parser, pending)
@@ -44,7 +53,9 @@ class UploadApi:
             pending.close()
 
 
-async def _upload(call: BucketRequest, parser: MultipartParser, pending: PendingUpload) -> Response:
+async def _upload(
+    call: BucketRequest, parser: MediaParser | MultipartParser, pending: PendingUpload
+) -> Response:
     is_authorized = False
     async for chunk in call.body():
         media = parser.feed(chunk)

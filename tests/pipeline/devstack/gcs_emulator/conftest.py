@@ -44,8 +44,7 @@ class Served(NamedTuple):
                 self.server.endpoint + path,
                 headers=headers,
                 verify=str(self.ca_file),
-                timeout=20,
-                **options,  # type: ignore[arg-type]
+                **{"timeout": 20, **options},  # type: ignore[arg-type]
             )
 
     def context(self) -> ssl.SSLContext:
@@ -83,11 +82,11 @@ def exists(served: Any, name: str) -> bool:
     return bool(served.call("GET", f"{OBJECTS}/{quote(name, safe='')}").status_code == 200)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def served(
     tmp_path_factory: pytest.TempPathFactory, authority: CertificateAuthority
 ) -> Iterator[Served]:
-    """Run a server that the tests of a module share."""
+    """Run a server that all tests share; each uses names of its own."""
     folder = tmp_path_factory.mktemp("bucket")
     settings = settings_in(folder, authority)
     with BucketProcess.start(settings, folder) as server:

@@ -60,6 +60,17 @@ def test_every_change_requires_the_given_generation(served: Any, name: str) -> N
     assert served.call("DELETE", f"{path}?ifGenerationMatch={second}").status_code == 204
 
 
+def test_a_read_requires_the_given_generation(served: Any, name: str) -> None:
+    """Of the bytes and of the metadata; a precondition is never ignored."""
+    generation = put(served, name).json()["generation"]
+    for path in (
+        f"{OBJECTS}/{quote(name, safe='')}?",
+        f"{OBJECTS}/{quote(name, safe='')}?alt=media&",
+    ):
+        assert served.call("GET", f"{path}ifGenerationMatch={generation}").status_code == 200
+        assert served.call("GET", f"{path}ifGenerationMatch=1").status_code == 412
+
+
 def test_overwriting_needs_the_right_to_delete(served: Any, name: str) -> None:
     """A sink without its precondition cannot overwrite."""
     assert put(served, name, b"one", bucket="images", role=Role.SINK).status_code == 200
