@@ -37,8 +37,7 @@ class Fault(BaseModel):
     """Bytes of a body after which the connection is closed."""
     part: Literal["request", "response"] = "request"
     """With `request` nothing is done: the status is the answer, the cut is in the request.  With
-    `response` it is done, and the client is not told: the status replaces the answer, the cut is in
-    the answer."""
+    `response` the request takes effect and its answer is lost: replaced by the status, or cut."""
 
     @model_validator(mode="after")
     def _check(self) -> "Fault":
