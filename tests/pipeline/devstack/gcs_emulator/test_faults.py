@@ -38,7 +38,7 @@ def test_a_fault_concerns_its_methods_and_its_bucket_only(served: Any, name: str
 
 
 def test_an_answer_can_be_lost_after_the_request_took_effect(served: Any, name: str) -> None:
-    """The client is told of a failure, and its next attempt finds the object."""
+    """The client sees a failure, and its next attempt finds the object."""
     with served.server.faults(Fault(status=503, part="response", times=1)):
         assert put(served, name, query="&ifGenerationMatch=0").status_code == 503
         assert put(served, name, query="&ifGenerationMatch=0").status_code == 412
