@@ -30,7 +30,13 @@ MAX_PAUSE_S = 5.0
 
 def start_opening(session: FetchSession, opener: ResultOpener, name: str) -> None:
     """Open results until the session is closing."""
-    threading.Thread(target=_run, args=(session, opener), name=name, daemon=True).start()
+    thread = threading.Thread(target=_run, args=(session, opener), name=name, daemon=True)
+    try:
+        thread.start()
+    except BaseException:
+        session.is_closing = True  # or the thread that reads would go on
+        session.notify()
+        raise
 
 
 def _run(session: FetchSession, opener: ResultOpener) -> None:

@@ -12,6 +12,7 @@ Rules, all of them:
 """
 
 from datetime import datetime, timedelta
+from typing import Self
 
 from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.codec.cloudevents import one_from_wire
@@ -23,7 +24,9 @@ from erasestream.schemas.sealing.content_type import is_sealed
 from erasestream.schemas.sealing.envelope import Header, open_parsed
 from erasestream.schemas.sealing.recipients import Epoch, EpochOpener
 from erasestream.topics.catalog.purposes import results_of
+from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.client.expired import Expired
+from erasestream.topics.kafka.connection import Cluster
 from erasestream.topics.kafka.records import Record
 from erasestream.topics.keys.answers import NoKey
 from erasestream.topics.keys.client import KeyClient
@@ -45,6 +48,14 @@ class ResultOpener:
         self._now = now
         self._openers: dict[int, tuple[bytes, EpochOpener]] = {}
         """By epoch: it takes as long to make one as to open a small image."""
+
+    @classmethod
+    def of(cls, cluster: Cluster, lane: Lane, *, now: WallClock) -> Self:
+        """Return the opener of the role `<lane>.consumer`.  Raises as `KeyClient.of`."""
+        if not cluster.key_endpoints:
+            return cls(lane, None, now=now)
+        role = lane_role(lane, LaneRole.CONSUMER)
+        return cls(lane, KeyClient.of(cluster, role, now=now), now=now)
 
     def result_of(self, record: Record) -> Cutout | Failure | Expired:
         """Return the result in a record.

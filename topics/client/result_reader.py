@@ -15,7 +15,7 @@ from erasestream.schemas.clocks import Clock, Deadline, WallClock
 from erasestream.schemas.errors import ClientClosed, Refused, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Operation, group_prefix
-from erasestream.topics.catalog.roles import LaneRole, lane_role
+from erasestream.topics.catalog.roles import LaneRole, Role, lane_role
 from erasestream.topics.catalog.topic_names import ephemeral_of
 from erasestream.topics.client import open_readers
 from erasestream.topics.client.delivery import Delivery
@@ -31,7 +31,6 @@ from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Cluster, Connection
 from erasestream.topics.kafka.consumer.group_consumer import SESSION_S, GroupConsumer
 from erasestream.topics.kafka.records import Partition
-from erasestream.topics.keys.client import KeyClient
 
 _GROUP = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -57,6 +56,11 @@ class ReceivingLimits:
         if self.max_processing_s < SESSION_S:
             raise Refused(f"max_processing_s must be at least {SESSION_S:g}")
 
+    @property
+    def ahead_bytes(self) -> int:
+        """Bytes that are fetched ahead of the callers; the rest waits in librdkafka."""
+        return self.max_queued_bytes // 4
+
 
 SLICE_S = 3600.0
 """Longest single wait of a caller: no lock waits for infinity."""
@@ -80,26 +84,17 @@ class ResultReader:
         clock: Clock,
         now: WallClock,
     ) -> None:
-        if not _GROUP.fullmatch(group):
-            raise Refused("the name of a group must match [A-Za-z0-9._-]{1,64}")
         self.close_s = limits.close_s
         self._topic = ephemeral_of(lane)
         self._clock = clock
         self._is_closed = False
-        # A quarter of the bytes is fetched ahead of the callers, the rest waits in librdkafka.
-        ahead = limits.max_queued_bytes // 4
-        self.queue = DeliveryQueue(remember=limits.remember, max_bytes=ahead, clock=clock)
+        self.queue = _queue(limits, clock)
         self._session = FetchSession(self.queue, clock)
+        opener = ResultOpener.of(cluster, lane, now=now)
         role = lane_role(lane, LaneRole.CONSUMER)
-        connection = Connection(cluster=cluster, role=role)
-        keys = KeyClient.of(cluster, role, now=now) if cluster.key_endpoints else None
-        with Admin(connection, timeout_s=limits.readiness_s) as admin:
-            admin.check_rights({self._topic: [Operation.READ]})
-        group = group_prefix(role) + group
-        fetched = limits.max_queued_bytes - ahead
-        member = _member(connection, self._topic, group, self._session, fetched, limits, clock)
+        member = _member(cluster, role, self._topic, group, self._session, limits, clock)
         start_fetching(self._session, member, role)
-        start_opening(self._session, ResultOpener(lane, keys, now=now), role)
+        start_opening(self._session, opener, role)
         open_readers.opened(self)
 
     def check_usable(self) -> None:
@@ -208,22 +203,32 @@ class ResultReader:
             raise Unavailable(UNCOMMITTED.format(count=count, topic=self._topic))
 
 
+def _queue(limits: ReceivingLimits, clock: Clock) -> DeliveryQueue:
+    return DeliveryQueue(remember=limits.remember, max_bytes=limits.ahead_bytes, clock=clock)
+
+
 def _member(
-    connection: Connection,
+    cluster: Cluster,
+    role: Role,
     topic: str,
     group: str,
     session: FetchSession,
-    max_queued_bytes: int,
     limits: ReceivingLimits,
     clock: Clock,
 ) -> GroupConsumer:
+    """Join the group, if this role may read the topic."""
+    if not _GROUP.fullmatch(group):
+        raise Refused("the name of a group must match [A-Za-z0-9._-]{1,64}")
+    connection = Connection(cluster=cluster, role=role)
+    with Admin(connection, timeout_s=limits.readiness_s) as admin:
+        admin.check_rights({topic: [Operation.READ]})
     return GroupConsumer(
         connection=connection,
         topic=topic,
-        group=group,
+        group=group_prefix(role) + group,
         acknowledgements=LockedAcknowledgements(session),
         is_closing=lambda: session.is_closing,
-        max_queued_bytes=max_queued_bytes,
+        max_queued_bytes=limits.max_queued_bytes - limits.ahead_bytes,
         max_processing_s=limits.max_processing_s,
         commit_every_s=limits.commit_every_s,
         clock=clock,

