@@ -68,7 +68,11 @@ class StormCluster:
         listeners = self.stack.proxied_listeners
         self._proxies = [Proxy(port=each.advertised_port, target=each.port) for each in listeners]
         servers = tuple(f"{HOST}:{each.advertised_port}" for each in listeners)
-        self.proxied = Cluster(bootstrap_servers=servers, identities=self.stack.files.identities)
+        self.proxied = Cluster(
+            bootstrap_servers=servers,
+            identities=self.stack.files.identities,
+            key_endpoints=self.stack.cluster.key_endpoints,
+        )
         """The cluster as clients reach it through the proxies."""
         self.brokers = BrokerFaults(self.stack)
         self.stages = StageSupervisor(self.stack, proxied_servers=servers)
