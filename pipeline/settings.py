@@ -35,6 +35,7 @@ from erasestream.schemas.ids import Lane, LaneField
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.epochs import EpochTimes, verify
 from erasestream.topics.catalog.image_sizes import ImageSizes
+from erasestream.topics.catalog.lane_spec import Sealing
 from erasestream.topics.catalog.principals import Principals
 from erasestream.topics.catalog.quotas import LaneQuota
 from erasestream.topics.catalog.retention_budget import BrokerTimes, LaneTimes, Policy
@@ -109,6 +110,11 @@ class Settings(BaseSettings):
             oauth_extensions=self.kafka.oauth_extensions,
             key_endpoints=self.keys.endpoints if self.keys else (),
         )
+
+    def seals(self, lane: Lane) -> bool:
+        """Return whether our commands seal what they upload: always, if there are keys."""
+        required = lane not in self.lanes or self.lanes[lane].sealing is Sealing.REQUIRED
+        return required or self.keys is not None
 
     def catalog(self) -> Catalog:
         """Return the catalog of all topics.  Raises `Refused` if lifetimes exceed the promise."""

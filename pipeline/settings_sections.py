@@ -81,8 +81,9 @@ class LaneSettings(Section):
     """Most time of a broker's threads for each role; 100 is that of one thread."""
     model: str | None = None
     """Installed model of this lane, by name, or name and version; by default `inference.model`."""
-    sealing: Sealing = Sealing.ACCEPTED
-    """`required`, or `accepted`: uploads that are not sealed are taken as well."""
+    sealing: Sealing = Sealing.REQUIRED
+    """`required`, or `accepted`: uploads that are not sealed are taken as well, for clients that
+    cannot seal; brokers then hold those and their results in clear."""
 
 
 class LifetimeSettings(Section):

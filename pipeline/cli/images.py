@@ -104,7 +104,7 @@ def _upload_files(
     settings: Settings, lane: Lane, files: list[Path], account: str, options: CutoutOptions
 ) -> Counter[Code]:
     failures: Counter[Code] = Counter()
-    with UploadProducer(settings.cluster, lane) as producer:
+    with UploadProducer(settings.cluster, lane, sealed=settings.seals(lane)) as producer:
         for path in files:
             image = read_image(path)
             if isinstance(image, Code):

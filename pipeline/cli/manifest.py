@@ -54,7 +54,7 @@ def upload_rows(
             with (
                 _disk_errors_refused(),
                 _progress_bar() as report,
-                UploadProducer(settings.cluster, lane) as producer,
+                UploadProducer(settings.cluster, lane, sealed=settings.seals(lane)) as producer,
             ):
                 summary = upload_manifest(
                     manifest,

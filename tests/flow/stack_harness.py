@@ -23,7 +23,7 @@ from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 SHOP = Lane("shop")
 BULK = Lane("bulk")
 PARTITIONS: Mapping[Lane, int] = {SHOP: 2, BULK: 1}
-SEALING: Mapping[Lane, Sealing] = {SHOP: Sealing.ACCEPTED, BULK: Sealing.ACCEPTED}
+SEALING: Mapping[Lane, Sealing] = {SHOP: Sealing.ACCEPTED, BULK: Sealing.REQUIRED}
 """Clients that cannot seal send to the first lane only."""
 STAGES = ("infer", "route", "sink")
 

@@ -66,6 +66,7 @@ children = 1
 
 [lanes.shop]
 partitions = 1
+sealing = "accepted"
 """
 USERS = {PRODUCER: "svc-4711"}
 """Users that are not called as their role."""
@@ -165,7 +166,7 @@ def processes(managed: ManagedKafka) -> Iterator[StackProcesses]:
 
 def roundtrip(managed: ManagedKafka, mechanism: Authentication) -> None:
     """Send a photo and receive its cut-out."""
-    with UploadProducer(managed.cluster(mechanism), SHOP) as producer:
+    with UploadProducer(managed.cluster(mechanism), SHOP, sealed=False) as producer:
         receipt = producer.send(photo(), account="acct-1").result(WAIT_S)
     # Any mechanism but PLAIN, which only the producer has a user of.
     with ResultSubscription(managed.cluster(), SHOP, group="tests") as subscription:
@@ -195,7 +196,7 @@ def test_smaller_sizes_hold_from_the_producer_to_the_cut_out(managed: ManagedKaf
     """The producer asks for the limit, and no batch of good images exceeds it."""
     images = [loud_noise(800, 700) for _ in range(4)]
     assert all(100_000 < len(each) < 200_000 for each in images)
-    with UploadProducer(managed.cluster(), SHOP) as producer:
+    with UploadProducer(managed.cluster(), SHOP, sealed=False) as producer:
         with pytest.raises(InvalidImage, match=r"at most 0\.2 MB") as refused:
             producer.send(images[0] + bytes(100_000), account="acct-3")
         assert refused.value.code is Code.TOO_LARGE
@@ -234,7 +235,7 @@ def test_renewed_passwords_are_used_by_clients_that_run(
 ) -> None:
     """The old passwords are gone from the broker, which then closes every connection."""
     roundtrip(managed, Authentication.SCRAM_SHA_512)
-    with UploadProducer(managed.cluster(), SHOP) as producer:
+    with UploadProducer(managed.cluster(), SHOP, sealed=False) as producer:
         renewed = (INFERENCE, ROUTER, PRODUCER, lane_role(SHOP, LaneRole.CONSUMER))
         managed.set_passwords({role: password_of(f"new {role}") for role in renewed})
         for role in renewed:
@@ -255,7 +256,7 @@ def error_of(cluster: Cluster, code: Code) -> ErasestreamError:
 
     def refusal() -> ErasestreamError | None:
         with pytest.raises(ErasestreamError) as raised:
-            UploadProducer(cluster, SHOP, limits=SendingLimits(readiness_s=2)).close()
+            UploadProducer(cluster, SHOP, limits=SendingLimits(readiness_s=2), sealed=False).close()
         return raised.value if raised.value.code is code else None
 
     return eventually(f"the producer is refused: {code}", refusal)

@@ -24,4 +24,4 @@ class LaneSpec:
     partitions: int = 4
     times: LaneTimes = field(default_factory=LaneTimes)
     quota: LaneQuota = field(default_factory=LaneQuota)
-    sealing: Sealing = Sealing.ACCEPTED
+    sealing: Sealing = Sealing.REQUIRED

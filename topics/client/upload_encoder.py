@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from erasestream.schemas.clocks import Deadline, WallClock
 from erasestream.schemas.codec.cloudevents import Wire, to_wire
+from erasestream.schemas.errors import Refused
 from erasestream.schemas.events.images import Part, Upload
 from erasestream.schemas.ids import Lane, UploadId
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
@@ -51,12 +52,14 @@ class UploadEncoder:
     def open(
         cls, cluster: Cluster, lane: Lane, *, sealed: bool, timeout_s: float, now: WallClock
     ) -> "UploadEncoder":
-        """Fetch the first keys, if the cluster names the key service and images are to be sealed.
+        """Fetch the first keys, if images are to be sealed.
 
-        Raises as `SealingKeySource`.
+        Raises as `SealingKeySource`, and `Refused` if the cluster does not name the key service.
         """
-        if not (sealed and cluster.key_endpoints):
+        if not sealed:
             return cls(lane, None)
+        if not cluster.key_endpoints:
+            raise Refused("key_endpoints: missing; or sealed=False, if the lane accepts that")
         client = KeyClient.of(cluster, lane_role(lane, LaneRole.PRODUCER), now=now)
         return cls(lane, SealingKeySource(client, UPLOADS, timeout_s=timeout_s))
 

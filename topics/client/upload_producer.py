@@ -44,7 +44,9 @@ class UploadProducer:
     """Sends the images of one lane.  Thread-safe; must not cross a fork.
 
         cluster = Cluster(
-            bootstrap_servers=("kafka-1.example:9093",), identities=Path("identities")
+            bootstrap_servers=("kafka-1.example:9093",),
+            key_endpoints=("https://keys-1.example:9443",),
+            identities=Path("identities"),
         )
         with UploadProducer(cluster, Lane("shop")) as producer:
             sent = [
@@ -56,8 +58,8 @@ class UploadProducer:
 
     The constructor checks with the brokers that this role may write, fetches a key to seal with,
     and raises `Refused` (missing_certificate, certificate_refused, not_authorized, missing_topic)
-    or `Unavailable` (broker_unavailable, keys_unavailable).  With `sealed=False`, or without
-    `cluster.key_endpoints`, images are sent as they are, for lanes that accept that.
+    or `Unavailable` (broker_unavailable, keys_unavailable).  With `sealed=False` images are sent as
+    they are, for lanes that accept that; otherwise the cluster must name the key service.
     Leaving the block waits until every upload is acknowledged or has failed, and raises the error
     of uploads that failed and whose futures were not looked at.
     """

@@ -83,7 +83,7 @@ def foreign_cluster(bare: PipelineHarness, tmp_path: Path) -> Cluster:
 
 def test_client_certificate_of_another_authority_is_refused(foreign_cluster: Cluster) -> None:
     with pytest.raises(ErasestreamError) as caught:
-        UploadProducer(foreign_cluster, SHOP, limits=SHORT)
+        UploadProducer(foreign_cluster, SHOP, limits=SHORT, sealed=False)
     assert caught.value.code is Code.CERTIFICATE_REFUSED, caught.value
 
 
@@ -93,7 +93,7 @@ def test_broker_certificate_of_another_authority_is_refused(
     CertificateAuthority.create(tmp_path / "authority", now=now).issue_role(PRODUCER, tmp_path)
     cluster = Cluster(bootstrap_servers=bare.stack.cluster.bootstrap_servers, identities=tmp_path)
     with pytest.raises(Refused) as caught:
-        UploadProducer(cluster, SHOP, limits=SHORT)
+        UploadProducer(cluster, SHOP, limits=SHORT, sealed=False)
     assert caught.value.code is Code.CERTIFICATE_REFUSED
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from erasestream.schemas.errors import Code
 from erasestream.schemas.events.images import Cutout, Failure, Part
+from erasestream.schemas.ids import UploadId
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
 from erasestream.schemas.sealing.recipients import Epoch
 from erasestream.topics.catalog.roles import INFERENCE, LaneRole, lane_role
@@ -21,8 +22,8 @@ from erasestream.topics.kafka.tls import Identity
 from erasestream.topics.keys.client import KeyClient
 from tests.flow.byte_search import sample_slices
 from tests.flow.pictures import noise, photo
-from tests.flow.pipeline_harness import SHOP, PipelineHarness
-from tests.flow.raw_client import RawClient, RawRecord, RecordPosition
+from tests.flow.pipeline_harness import BULK, SHOP, PipelineHarness
+from tests.flow.raw_client import RawClient, RawRecord, RecordPosition, upload_record
 from tests.flow.sealed_records import Sealer, stranger
 from tests.flow.topic_reader import event_of
 from tests.flow.waiting import DEADLINE_S, eventually
@@ -87,6 +88,19 @@ def test_broken_seals_fail_alone(flow: PipelineHarness, sealer: Sealer) -> None:
         opened = flow.opened(event)
         assert isinstance(opened, Cutout)
         assert Image.open(io.BytesIO(opened.data)).size == (48 + number, 32)
+
+
+def test_an_unsealed_upload_is_refused_where_the_lane_requires_sealed_ones(
+    flow: PipelineHarness,
+) -> None:
+    """The producer is a client of its own; ours seals."""
+    client = RawClient(flow.stack.cluster, lane_role(BULK, LaneRole.PRODUCER))
+    record = upload_record(photo(), ACCOUNT)
+    assert isinstance(client.send(uploads_of(BULK), record, partition=0), RecordPosition)
+    failure = flow.result(UploadId((record.headers["ce_id"] or b"").decode()), BULK)
+    assert isinstance(failure, Failure)
+    assert failure.code == Code.NOT_SEALED
+    assert flow.cutout(flow.upload(ACCOUNT, lane=BULK).upload_id, BULK)
 
 
 def memory_of(pid: int) -> Iterator[bytes]:

@@ -52,7 +52,7 @@ cluster = Cluster(bootstrap_servers=(server,), identities=Path(identities))
 opened = open_checkpoint(
     Path(manifest), Path(path), lane=Lane(lane), resume=True, now=lambda: datetime.now(UTC)
 )
-with opened as checkpoint, UploadProducer(cluster, Lane(lane)) as producer:
+with opened as checkpoint, UploadProducer(cluster, Lane(lane), sealed=False) as producer:
     print(upload_manifest(Path(manifest), uploader=producer, checkpoint=checkpoint).acknowledged)
 """
 

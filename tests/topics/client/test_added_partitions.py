@@ -16,7 +16,7 @@ DEADLINE_S = 120.0
 def test_added_partitions_are_used(
     kafka: KafkaFixture, lane: Lane, router: ResultWriter, results: ResultSubscription
 ) -> None:
-    with UploadProducer(kafka.cluster, lane) as producer:
+    with UploadProducer(kafka.cluster, lane, sealed=False) as producer:
         used = {producer.send(PNG, account="a").result(TIMEOUT_S).partition}
         router.write(cutout(1))
         take(results, 1)[0].ack()

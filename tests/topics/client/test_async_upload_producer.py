@@ -19,7 +19,7 @@ from tests.topics.client.uploads import LARGE, NARROW, PNG
 
 
 async def test_async_tasks_send_concurrently(kafka: KafkaFixture, lane: Lane) -> None:
-    async with AsyncUploadProducer(kafka.cluster, lane) as producer:
+    async with AsyncUploadProducer(kafka.cluster, lane, sealed=False) as producer:
         receipts = await asyncio.gather(*(producer.send(PNG, account="a") for _ in range(50)))
     assert len({(r.partition, r.offset) for r in receipts}) == 50
     with pytest.raises(Refused) as caught:
@@ -31,7 +31,7 @@ async def test_an_async_task_waits_for_room_without_blocking_the_loop(
     kafka: KafkaFixture, lane: Lane
 ) -> None:
     """Then it is refused with queue_full; no accepted upload is lost."""
-    async with AsyncUploadProducer(kafka.cluster, lane, limits=NARROW) as producer:
+    async with AsyncUploadProducer(kafka.cluster, lane, limits=NARROW, sealed=False) as producer:
         await producer.send(PNG, account="a")
         with kafka.silence():
             taken = [asyncio.create_task(producer.send(LARGE, account="a")) for _ in range(2)]
@@ -50,7 +50,7 @@ async def test_an_async_task_waits_for_room_without_blocking_the_loop(
 
 async def test_a_cancelled_task_releases_its_room(kafka: KafkaFixture, lane: Lane) -> None:
     limits = SendingLimits(max_queued_bytes=MAX_UPLOAD_RECORD_BYTES)
-    async with AsyncUploadProducer(kafka.cluster, lane, limits=limits) as producer:
+    async with AsyncUploadProducer(kafka.cluster, lane, limits=limits, sealed=False) as producer:
         await producer.send(PNG, account="a")
         with kafka.silence():
             taken = [asyncio.create_task(producer.send(LARGE, account="a")) for _ in range(2)]
@@ -68,4 +68,4 @@ async def test_a_cancelled_task_releases_its_room(kafka: KafkaFixture, lane: Lan
 async def test_an_unopened_async_producer_is_refused() -> None:
     cluster = Cluster(bootstrap_servers=("127.0.0.1:9",), identities=Path("none"))
     with pytest.raises(Refused, match="async with"):
-        await AsyncUploadProducer(cluster, Lane("shop")).send(PNG, account="a")
+        await AsyncUploadProducer(cluster, Lane("shop"), sealed=False).send(PNG, account="a")

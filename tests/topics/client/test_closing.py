@@ -17,7 +17,9 @@ def test_a_producer_that_fails_to_open_closes_what_it_opened(
     kafka: KafkaFixture, lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fault = ConstructionFault(monkeypatch, AdminClient, Producer)
-    failed = check_each_construction_fails(fault, lambda: UploadProducer(kafka.cluster, lane))
+    failed = check_each_construction_fails(
+        fault, lambda: UploadProducer(kafka.cluster, lane, sealed=False)
+    )
     assert failed == 2
 
 
@@ -32,7 +34,7 @@ def test_a_subscription_that_fails_to_open_closes_what_it_opened(
 
 
 def test_a_used_producer_is_closed(kafka: KafkaFixture, lane: Lane) -> None:
-    with no_leak(), UploadProducer(kafka.cluster, lane) as producer:
+    with no_leak(), UploadProducer(kafka.cluster, lane, sealed=False) as producer:
         producer.send(PNG, account="acct").result(TIMEOUT_S)
 
 

@@ -98,7 +98,7 @@ def test_unseen_failures_are_raised_as_the_first_one() -> None:
 
 
 def test_leaving_the_block_raises_for_what_was_given_up(kafka: KafkaFixture, lane: Lane) -> None:
-    producer = UploadProducer(kafka.cluster, lane, limits=SHORT)
+    producer = UploadProducer(kafka.cluster, lane, limits=SHORT, sealed=False)
     with kafka.silence(), pytest.raises(Unavailable, match=UNNOTICED) as raised:
         send_twice(producer)
     assert "acct-17" not in str(raised.value)
@@ -108,7 +108,7 @@ def test_closing_raises_for_what_was_given_up_and_is_closed(
     kafka: KafkaFixture, lane: Lane
 ) -> None:
     with no_leak():
-        producer = UploadProducer(kafka.cluster, lane, limits=SHORT)
+        producer = UploadProducer(kafka.cluster, lane, limits=SHORT, sealed=False)
         with kafka.silence():
             looked_at, *_ = [producer.send(PNG, account="a") for _ in range(3)]
             assert isinstance(looked_at.exception(TIMEOUT_S), Unavailable)
@@ -118,7 +118,7 @@ def test_closing_raises_for_what_was_given_up_and_is_closed(
 
 
 def test_the_error_of_the_block_is_raised_with_a_note(kafka: KafkaFixture, lane: Lane) -> None:
-    producer = UploadProducer(kafka.cluster, lane, limits=SHORT)
+    producer = UploadProducer(kafka.cluster, lane, limits=SHORT, sealed=False)
     with kafka.silence(), pytest.raises(BodyError) as raised:
         send_twice(producer, BodyError())
     (note,) = raised.value.__notes__
@@ -128,7 +128,7 @@ def test_the_error_of_the_block_is_raised_with_a_note(kafka: KafkaFixture, lane:
 async def test_leaving_the_async_block_raises_for_what_was_given_up(
     kafka: KafkaFixture, lane: Lane
 ) -> None:
-    producer = await AsyncUploadProducer(kafka.cluster, lane, limits=SHORT).open()
+    producer = await AsyncUploadProducer(kafka.cluster, lane, limits=SHORT, sealed=False).open()
     with kafka.silence(), pytest.raises(Unavailable, match=UNNOTICED):
         await send_and_cancel(producer)
 
@@ -138,7 +138,7 @@ def test_an_unclosed_producer_warns_and_lets_go_of_everything(
 ) -> None:
     """From any thread; what waits is sent first."""
     with no_leak():
-        producer = UploadProducer(kafka.cluster, lane)
+        producer = UploadProducer(kafka.cluster, lane, sealed=False)
         sent = producer.send(PNG, account="a")
         dropping = [producer]
         del producer
@@ -153,7 +153,7 @@ def test_an_unclosed_producer_warns_and_lets_go_of_everything(
 
 async def test_an_unclosed_async_producer_warns(kafka: KafkaFixture, lane: Lane) -> None:
     with no_leak():
-        producer = await AsyncUploadProducer(kafka.cluster, lane).open()
+        producer = await AsyncUploadProducer(kafka.cluster, lane, sealed=False).open()
         with pytest.warns(ResourceWarning, match="unclosed AsyncUploadProducer"):
             del producer
         await asyncio.sleep(0)  # the loop still has the future that opening awaited
@@ -162,16 +162,16 @@ async def test_an_unclosed_async_producer_warns(kafka: KafkaFixture, lane: Lane)
 def test_closed_and_unopened_producers_do_not_warn(kafka: KafkaFixture, lane: Lane) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        UploadProducer(kafka.cluster, lane).close()
-        AsyncUploadProducer(kafka.cluster, lane)
+        UploadProducer(kafka.cluster, lane, sealed=False).close()
+        AsyncUploadProducer(kafka.cluster, lane, sealed=False)
         with pytest.raises(ErasestreamError):
-            UploadProducer(kafka.cluster, Lane("nowhere"))
+            UploadProducer(kafka.cluster, Lane("nowhere"), sealed=False)
         gc.collect()
 
 
 async def test_a_cancelled_open_leaves_nothing(kafka: KafkaFixture, lane: Lane) -> None:
     """A thread connects to the end, and closes what it has opened; the loop ends without it."""
-    producer = AsyncUploadProducer(kafka.cluster, lane)
+    producer = AsyncUploadProducer(kafka.cluster, lane, sealed=False)
     with no_leak(), kafka.silence():
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(producer.open(), 0.2)
@@ -183,7 +183,7 @@ async def test_a_cancelled_open_leaves_nothing(kafka: KafkaFixture, lane: Lane) 
 
 async def test_a_closed_async_producer_cannot_be_opened(kafka: KafkaFixture, lane: Lane) -> None:
     """Not even if it is closed while it connects."""
-    producer = AsyncUploadProducer(kafka.cluster, lane)
+    producer = AsyncUploadProducer(kafka.cluster, lane, sealed=False)
     with no_leak():
         opening = asyncio.create_task(producer.open())
         await asyncio.sleep(0)

@@ -42,7 +42,7 @@ def appended(kafka: KafkaFixture, lane: Lane) -> int:
 def test_a_program_that_ends_without_closing_sends_everything(
     kafka: KafkaFixture, lane: Lane, end: str
 ) -> None:
-    program = f"producer = UploadProducer(cluster, LANE)\n{SEND}\n{dedent(ENDS[end])}"
+    program = f"producer = UploadProducer(cluster, LANE, sealed=False)\n{SEND}\n{dedent(ENDS[end])}"
     assert finish(start(kafka, lane, program)) == (0, "", "")
     assert appended(kafka, lane) == IMAGES + (end == "of a thread")
 
@@ -53,7 +53,7 @@ def test_an_asyncio_program_that_ends_without_closing_sends_everything(
     program = f"""
         import asyncio
         async def main():
-            producer = await AsyncUploadProducer(cluster, LANE).open()
+            producer = await AsyncUploadProducer(cluster, LANE, sealed=False).open()
             sending = [asyncio.ensure_future(producer.send(PNG, account="a"))
                        for _ in range({IMAGES})]
             await asyncio.sleep(0)
@@ -70,7 +70,7 @@ def test_a_child_process_that_ends_without_closing_sends_everything(
     program = f"""
         import multiprocessing
         def work():
-            producer = UploadProducer(cluster, LANE)
+            producer = UploadProducer(cluster, LANE, sealed=False)
             for _ in range({IMAGES}):
                 producer.send(PNG, account="acct-17")
         child = multiprocessing.get_context("fork").Process(target=work)
@@ -89,7 +89,7 @@ def test_a_program_reports_the_uploads_that_are_lost_at_its_end(
     program = """
         import atexit
         atexit.register(print, "atexit")
-        producer = UploadProducer(cluster, LANE)
+        producer = UploadProducer(cluster, LANE, sealed=False)
         producer.send(PNG, account="acct-17").result(60)
         print("up", flush=True)
         sys.stdin.readline()
@@ -110,7 +110,7 @@ def stop(*_):
     producer.close()
     sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
-producer = UploadProducer(cluster, LANE, limits=LIMITS)
+producer = UploadProducer(cluster, LANE, limits=LIMITS, sealed=False)
 print("up", flush=True)
 while True:
     producer.send(PNG + bytes(SIZE), account="acct-17")

@@ -61,7 +61,7 @@ def test_a_producer_is_closed_at_any_line_of_sending(kafka: KafkaFixture, lane: 
     before = signal.signal(signal.SIGTERM, close)
     try:
         while True:
-            with UploadProducer(kafka.cluster, lane, limits=limits) as producer:
+            with UploadProducer(kafka.cluster, lane, limits=limits, sealed=False) as producer:
                 if not interrupt(lambda: producer.send(PNG, account="acct-17"), closed + 1):
                     break
             closed += 1

@@ -37,7 +37,7 @@ def test_the_record_is_the_image_with_its_attributes(
     kafka: KafkaFixture, lane: Lane, record_of: Callable[[str, int, int], Message]
 ) -> None:
     """At the position of the receipt, and without a key."""
-    with UploadProducer(kafka.cluster, lane) as producer:
+    with UploadProducer(kafka.cluster, lane, sealed=False) as producer:
         receipt = producer.send(
             PNG, account="acct-17", reference="listing 4711 ü", options={"format": "webp"}
         ).result(TIMEOUT_S)
@@ -54,14 +54,14 @@ def test_the_record_is_the_image_with_its_attributes(
 
 def test_the_largest_image_is_accepted(kafka: KafkaFixture, lane: Lane) -> None:
     """25 MB pass the producer and the broker."""
-    with UploadProducer(kafka.cluster, lane) as producer:
+    with UploadProducer(kafka.cluster, lane, sealed=False) as producer:
         image = PNG + bytes(MAX_UPLOAD_BYTES - len(PNG))
         assert producer.send(image, account="a").result(TIMEOUT_S).offset == 0
 
 
 def test_refused_input_is_not_sent(kafka: KafkaFixture, lane: Lane) -> None:
     """It raises at once; the next image is the first record on the broker."""
-    with UploadProducer(kafka.cluster, lane) as producer:
+    with UploadProducer(kafka.cluster, lane, sealed=False) as producer:
         for image, account in ((b"", "a"), (b"GIF89a", "a"), (PNG, "_invalid")):
             with pytest.raises(InvalidInput):
                 producer.send(image, account=account)
@@ -73,7 +73,7 @@ def test_an_idempotency_key_gives_the_same_id_after_a_restart(
 ) -> None:
     receipts = []
     for _ in range(2):
-        with UploadProducer(kafka.cluster, lane) as producer:
+        with UploadProducer(kafka.cluster, lane, sealed=False) as producer:
             sent = producer.send(
                 PNG,
                 account="a",
@@ -88,7 +88,10 @@ def test_an_idempotency_key_gives_the_same_id_after_a_restart(
 
 def test_many_threads_share_one_producer(kafka: KafkaFixture, lane: Lane) -> None:
     """Each of 200 uploads from 8 threads has its own id and position."""
-    with UploadProducer(kafka.cluster, lane) as producer, ThreadPoolExecutor(8) as threads:
+    with (
+        UploadProducer(kafka.cluster, lane, sealed=False) as producer,
+        ThreadPoolExecutor(8) as threads,
+    ):
         sent = threads.map(lambda _: producer.send(PNG, account="a"), range(200))
         receipts = [future.result(TIMEOUT_S) for future in sent]
     assert len({r.upload_id for r in receipts}) == 200
@@ -96,7 +99,7 @@ def test_many_threads_share_one_producer(kafka: KafkaFixture, lane: Lane) -> Non
 
 
 def test_flush_and_close_wait_for_the_acknowledgements(kafka: KafkaFixture, lane: Lane) -> None:
-    with UploadProducer(kafka.cluster, lane) as producer:
+    with UploadProducer(kafka.cluster, lane, sealed=False) as producer:
         flushed = [producer.send(PNG, account="a") for _ in range(20)]
         producer.flush(TIMEOUT_S)
         assert all(future.done() for future in flushed)
@@ -105,7 +108,7 @@ def test_flush_and_close_wait_for_the_acknowledgements(kafka: KafkaFixture, lane
 
 
 def test_a_sent_upload_cannot_be_cancelled(kafka: KafkaFixture, lane: Lane) -> None:
-    with UploadProducer(kafka.cluster, lane) as producer:
+    with UploadProducer(kafka.cluster, lane, sealed=False) as producer:
         sent = producer.send(PNG, account="a")
         assert not sent.cancel()
         assert sent.result(TIMEOUT_S).offset == 0
@@ -113,7 +116,7 @@ def test_a_sent_upload_cannot_be_cancelled(kafka: KafkaFixture, lane: Lane) -> N
 
 def test_a_full_queue_blocks_and_then_refuses(kafka: KafkaFixture, lane: Lane) -> None:
     """No accepted upload is lost."""
-    with UploadProducer(kafka.cluster, lane, limits=NARROW) as producer:
+    with UploadProducer(kafka.cluster, lane, limits=NARROW, sealed=False) as producer:
         producer.send(PNG, account="a").result(TIMEOUT_S)
         with kafka.silence():
             taken = [producer.send(LARGE, account="a") for _ in range(2)]
@@ -127,7 +130,7 @@ def test_a_full_queue_blocks_and_then_refuses(kafka: KafkaFixture, lane: Lane) -
 def test_a_missing_acknowledgement_is_unavailable(kafka: KafkaFixture, lane: Lane) -> None:
     """After the delivery timeout; the producer recovers."""
     limits = SendingLimits(delivery_s=1.5)
-    with UploadProducer(kafka.cluster, lane, limits=limits) as producer:
+    with UploadProducer(kafka.cluster, lane, limits=limits, sealed=False) as producer:
         producer.send(PNG, account="a").result(TIMEOUT_S)
         with kafka.silence():
             late = producer.send(PNG, account="a")
@@ -145,7 +148,7 @@ def test_a_missing_acknowledgement_is_unavailable(kafka: KafkaFixture, lane: Lan
 def test_a_revoked_right_is_named_and_restoring_it_suffices(
     kafka: KafkaFixture, lane: Lane
 ) -> None:
-    with UploadProducer(kafka.cluster, lane) as producer:
+    with UploadProducer(kafka.cluster, lane, sealed=False) as producer:
         assert isinstance(try_upload(producer), Receipt)
         with kafka.without_rights(f"{lane}.producer"):
             eventually(
@@ -157,7 +160,7 @@ def test_a_revoked_right_is_named_and_restoring_it_suffices(
 
 def test_a_closed_producer_is_refused(kafka: KafkaFixture, lane: Lane) -> None:
     """Closing again is not."""
-    producer = UploadProducer(kafka.cluster, lane)
+    producer = UploadProducer(kafka.cluster, lane, sealed=False)
     producer.close()
     producer.close()
     for use in (lambda: producer.send(PNG, account="a"), producer.flush):
@@ -177,7 +180,7 @@ from erasestream.topics.client.upload_producer import UploadProducer
 
 cluster = Cluster(bootstrap_servers=({kafka.broker.bootstrap!r},),
                   identities=Path({str(kafka.identities)!r}))
-producer = UploadProducer(cluster, {lane!r})
+producer = UploadProducer(cluster, {lane!r}, sealed=False)
 child = os.fork()
 if child == 0:
     for use in (lambda: producer.send({PNG!r}, account="a"), producer.flush, producer.close):
@@ -207,7 +210,7 @@ from pathlib import Path
 from erasestream.topics.kafka.connection import Cluster
 from erasestream.topics.client.upload_producer import UploadProducer
 producer = UploadProducer(Cluster(bootstrap_servers=({kafka.broker.bootstrap!r},),
-                          identities=Path({str(kafka.identities)!r})), {lane!r})
+                          identities=Path({str(kafka.identities)!r})), {lane!r}, sealed=False)
 producer.send({PNG!r}, account="a").result(30)
 """
     done = subprocess.run(

@@ -135,7 +135,7 @@ def test_clients_survive_restarts_of_the_only_broker(
     view = CompactedView(connection=reads, topics={LEDGER: 1}, apply=seen.append)
     limits = SendingLimits(delivery_s=15)
     with (
-        UploadProducer(kafka.cluster, lane, limits=limits) as producer,
+        UploadProducer(kafka.cluster, lane, limits=limits, sealed=False) as producer,
         ResultSubscription(kafka.cluster, lane, group="test") as results,
     ):
         numbers = itertools.count()

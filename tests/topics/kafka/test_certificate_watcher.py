@@ -101,7 +101,7 @@ def test_clients_outlive_their_certificates(
     account = Connection(cluster=cluster, role=lane_role(lane, LaneRole.ACCOUNT))
     writer = ConsentWriter(connection=account, lane=lane)
     with (
-        UploadProducer(cluster, lane) as producer,
+        UploadProducer(cluster, lane, sealed=False) as producer,
         ResultSubscription(cluster, lane, group="renewal") as subscription,
     ):
         before = producer.send(photo(), account="acct").result(30)
@@ -133,5 +133,5 @@ def test_expired_certificates_are_refused(
     cluster, ends = short_lived
     eventually("they have expired", lambda: datetime.now(UTC) > ends + timedelta(seconds=1))
     with pytest.raises(ErasestreamError) as refused:
-        UploadProducer(cluster, lane)
+        UploadProducer(cluster, lane, sealed=False)
     assert refused.value.code is Code.CERTIFICATE_REFUSED

@@ -205,7 +205,7 @@ def test_an_appended_upload_is_not_resent_when_another_is_given_up(
         return sum(offsets.log_end(partition) for partition in partitions)
 
     limits = SendingLimits(delivery_s=12)
-    with UploadProducer(proxied, lane, limits=limits) as producer:
+    with UploadProducer(proxied, lane, limits=limits, sealed=False) as producer:
         producer.send(photo(), account="acct").result(30)
         proxy.mute_all()
         older = producer.send(photo(), account="acct")

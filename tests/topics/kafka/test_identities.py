@@ -128,7 +128,7 @@ FAULTS = {
 }
 
 CLIENTS: dict[LaneRole, Callable[[Cluster], object]] = {
-    LaneRole.PRODUCER: lambda cluster: UploadProducer(cluster, LANE),
+    LaneRole.PRODUCER: lambda cluster: UploadProducer(cluster, LANE, sealed=False),
     LaneRole.CONSUMER: lambda cluster: ResultSubscription(cluster, LANE, group="g"),
 }
 

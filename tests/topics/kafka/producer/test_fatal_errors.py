@@ -95,7 +95,7 @@ def test_waiting_uploads_are_given_up(
     An upload in flight to a broker that does not answer is given up after its delivery time.
     """
     limits = SendingLimits(delivery_s=15)
-    with UploadProducer(kafka.cluster, lane, limits=limits) as producer:
+    with UploadProducer(kafka.cluster, lane, limits=limits, sealed=False) as producer:
         producer.send(photo(), account="acct").result(30)
         with kafka.silence():
             waiting = [producer.send(photo(), account="acct") for _ in range(3)]
