@@ -164,7 +164,7 @@ def _image(place: str, record: StoredRecord) -> Iterator[Image]:
     headers = record.headers
     kind = headers.get("ce_type", "")
     part = Part(headers["ce_part"]) if kind == Retained.type else PARTS.get(kind)
-    if part is not None:
+    if part is not None and {"ce_id", "content-type"} <= headers.keys():  # else refused as no event
         text = headers.get("ce_capsule")
         yield Image(
             place,

@@ -148,7 +148,7 @@ def test_history_is_read_by_its_own_lane() -> None:
         account = lane_role(lane, LaneRole.ACCOUNT)
         assert roles_with(Operation.READ, ledger_of(lane)) == {account, OPERATOR, ERASER, AUDITOR}
     assert roles_with(Operation.READ, LEDGER) == {OPERATOR, AUDITOR}
-    assert roles_with(Operation.WRITE, LEDGER) == {ROUTER, ERASER, ADMIN, KEYS}
+    assert roles_with(Operation.WRITE, LEDGER) == {ROUTER, SINK, ERASER, ADMIN, KEYS}
 
 
 def test_no_lane_has_rights_in_another() -> None:
