@@ -3,12 +3,14 @@
 #   MODEL=path    the model's file, where there is no npm
 #   IMAGES=folder photos for the demo
 #   ONLY=group    one group of benchmarks or faults
+#   BUCKETS=a,b   two buckets of Cloud Storage, for the contract
 #   PYTHON=path   another interpreter, with VENV=folder for its environment
 
 VENV := .venv
 export VENV
 BIN := $(VENV)/bin
 ONLY ?=
+BUCKETS ?=
 # Half of a test's time is spent waiting: for a broker, a rebalance, a deadline.
 WORKERS := $(shell cores=$$(nproc); echo $$((cores < 4 ? 2 * cores : 8)))
 export ERASESTREAM_CACHE := $(CURDIR)/.cache
@@ -16,7 +18,7 @@ export ERASESTREAM_CACHE := $(CURDIR)/.cache
 # they start compiles our modules.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test durations check bench faults image-test clean setup venv lock schemas
+.PHONY: demo test durations check bench faults contract image-test clean setup venv lock schemas
 
 demo: setup
 	$(BIN)/erasestream demo $(if $(IMAGES),--images "$(IMAGES)")
@@ -40,6 +42,10 @@ bench: setup
 faults: setup
 	$(BIN)/python -m tests.faults $(ONLY)
 	$(BIN)/python -m pytest -m long --timeout 3600 -o faulthandler_timeout=3700
+
+# Run the contract of buckets on all emulators, or on Cloud Storage.
+contract: venv
+	$(BIN)/python -m tests.buckets $(if $(BUCKETS),--buckets "$(BUCKETS)")
 
 # Build all images with docker or podman, and run each; names what it needs from registries.
 image-test:

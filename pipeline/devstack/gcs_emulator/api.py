@@ -44,7 +44,7 @@ from erasestream.pipeline.devstack.gcs_emulator.responses import (
     translate_error,
 )
 from erasestream.pipeline.devstack.gcs_emulator.uploads import UploadApi
-from erasestream.schemas.errors import AlreadyExists, ErasestreamError
+from erasestream.schemas.errors import ErasestreamError
 from erasestream.sinks.buckets.access_policy import Action
 
 ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -96,13 +96,13 @@ class _BucketApi:
         call.authorize_existing(Action.READ)
         if call.query.get("alt") != "media":
             metadata = call.bucket.objects.get(call.object_name)
-            _check_generation(metadata, call.generation)
+            call.check_generation(metadata)
             return JSONResponse(object_resource(call.bucket.name, metadata))
         header = request.headers.get("range")
         first, last = parse_range(header)
         metadata, file = await run_in_threadpool(call.bucket.objects.open, call.object_name)
         with _closed_on_error(file):
-            _check_generation(metadata, call.generation)
+            call.check_generation(metadata)
         end = metadata.size if last is None else min(last + 1, metadata.size)
         if header is None:
             return _FileResponse(file, 0, end, headers=_media_headers(metadata, end))
@@ -116,7 +116,10 @@ class _BucketApi:
     async def delete(self, request: Request) -> Response:
         call = parse_request(request, self._buckets)
         call.authorize_existing(Action.DELETE)
-        await run_in_threadpool(call.bucket.objects.delete, call.object_name, call.generation)
+        metadata = call.bucket.objects.get(call.object_name)
+        call.check_generation(metadata)
+        wanted = metadata.generation if call.selected_generation else call.generation
+        await run_in_threadpool(call.bucket.objects.delete, call.object_name, wanted)
         return Response(status_code=204)
 
     async def list(self, request: Request) -> Response:
@@ -153,12 +156,6 @@ class _BucketApi:
         call.authorize(Action.POLICY)
         parse_number(call.query.get("optionsRequestedPolicyVersion"))
         return JSONResponse(policy_resource(call.bucket.rules, call.bucket.reported))
-
-
-def _check_generation(metadata: ObjectMetadata, wanted: int | None) -> None:
-    """Raise `AlreadyExists` (412) unless this generation is wanted."""
-    if wanted not in (None, metadata.generation):
-        raise AlreadyExists
 
 
 @contextmanager

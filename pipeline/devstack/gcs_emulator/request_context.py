@@ -13,14 +13,24 @@ from urllib.parse import unquote
 from starlette.requests import Request
 
 from erasestream.pipeline.devstack.gcs_emulator.configuration import ReportedConfiguration
-from erasestream.pipeline.devstack.gcs_emulator.object_files import MAX_OBJECT_BYTES, ObjectFiles
-from erasestream.schemas.errors import BucketAccessDenied, Code, InvalidInput, NotFound
+from erasestream.pipeline.devstack.gcs_emulator.object_files import (
+    MAX_OBJECT_BYTES,
+    ObjectFiles,
+    ObjectMetadata,
+)
+from erasestream.schemas.errors import (
+    AlreadyExists,
+    BucketAccessDenied,
+    Code,
+    InvalidInput,
+    NotFound,
+)
 from erasestream.sinks.buckets.access_policy import Action, Rule, allows
 
 PARAMETERS = {
-    "alt", "delimiter", "fields", "ifGenerationMatch", "maxResults", "name",
+    "alt", "delimiter", "fields", "generation", "ifGenerationMatch", "maxResults", "name",
     "optionsRequestedPolicyVersion", "pageToken", "prefix", "prettyPrint",
-    "projection", "uploadType",
+    "projection", "uploadType", "versions",
 }  # fmt: skip
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
@@ -58,6 +68,18 @@ class BucketRequest(NamedTuple):
     def generation(self) -> int | None:
         """The generation that must match, if any.  Raises `InvalidInput`."""
         return parse_number(self.query.get("ifGenerationMatch"))
+
+    @property
+    def selected_generation(self) -> int | None:
+        """The generation that is asked for, if any.  Raises `InvalidInput`."""
+        return parse_number(self.query.get("generation"))
+
+    def check_generation(self, metadata: ObjectMetadata) -> None:
+        """Raise `NotFound` for another generation, `AlreadyExists` if the precondition fails."""
+        if self.selected_generation not in (None, metadata.generation):
+            raise NotFound
+        if self.generation not in (None, metadata.generation):
+            raise AlreadyExists
 
     def may(self, action: Action, name: str = "") -> bool:
         """Return whether the role has permission."""

@@ -1,29 +1,12 @@
-"""Reads, listings and the policy of a bucket, with and without Google's client."""
+"""Policy, ACLs and malformed requests; the contract of `tests/buckets` has the rest."""
 
-import hashlib
-import os
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from google.auth.credentials import AnonymousCredentials
-from google.cloud import storage
 
 from erasestream.sinks.buckets.access_policy import Role
 from tests.pipeline.devstack.gcs_emulator.conftest import OBJECTS, put
-
-
-def client_of(served: Any, role: Role) -> storage.Client:
-    """Return Google's own client as a role, without our adapter."""
-    client = storage.Client(
-        project="p",
-        credentials=AnonymousCredentials(),
-        client_options={"api_endpoint": served.server.endpoint},
-        extra_headers={"Authorization": f"Bearer {served.token(role)}"},
-    )
-    client._http.verify, client._http.trust_env = str(served.ca_file), False
-    client._bucket_metadata_cache = None
-    return client
 
 
 def test_the_bucket_reports_that_it_is_private(served: Any) -> None:
@@ -64,17 +47,6 @@ def test_no_request_changes_a_policy_or_copies_an_object(
         assert served.call(method, path, role, json={}).status_code in {404, 405}
 
 
-def test_a_range_of_an_object_is_read(served: Any, name: str) -> None:
-    """A range beyond the object is refused."""
-    put(served, name, b"0123456789")
-    path = f"/download{OBJECTS}/{quote(name, safe='')}?alt=media"
-    part = served.call("GET", path, headers={"Range": "bytes=2-4"})
-    assert (part.status_code, part.content) == (206, b"234")
-    assert part.headers["content-range"] == "bytes 2-4/10"
-    assert served.call("GET", path, headers={"Range": "bytes=7-"}).content == b"789"
-    assert served.call("GET", path, headers={"Range": "bytes=10-"}).status_code == 416
-
-
 DIGITS = "9" * 5000
 """Python refuses to read as many."""
 
@@ -96,20 +68,3 @@ def test_a_malformed_number_is_a_bad_request(served: Any, name: str, number: str
         headers = {"Range": span.encode("utf-8")}
         assert served.call("GET", media, headers=headers).status_code == 400, span
     assert served.call("GET", media).status_code == 200
-
-
-def test_the_client_reads_an_object_in_chunks(served: Any, name: str) -> None:
-    data = os.urandom(300_000)
-    put(served, name, data)
-    blob = client_of(served, Role.ROTATOR).bucket("open").blob(name, chunk_size=262_144)
-    assert hashlib.sha256(blob.download_as_bytes()).digest() == hashlib.sha256(data).digest()
-
-
-def test_listing_with_a_delimiter_shows_folders(served: Any, name: str) -> None:
-    """As the client sees it: names of this level, prefixes of the next, over several pages."""
-    for leaf in ("a", "b/1", "b/2", "c/1", "d"):
-        assert put(served, f"{name}/{leaf}").status_code == 200
-    client = client_of(served, Role.ROTATOR)
-    found = client.list_blobs("open", prefix=f"{name}/", delimiter="/", page_size=2)
-    assert [blob.name for blob in found] == [f"{name}/a", f"{name}/d"]
-    assert found.prefixes == {f"{name}/b/", f"{name}/c/"}

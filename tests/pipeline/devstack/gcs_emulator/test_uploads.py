@@ -4,7 +4,6 @@ import base64
 import hashlib
 import socket
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -49,43 +48,12 @@ def test_malformed_metadata_is_a_bad_request(served: Any, name: str) -> None:
     assert not exists(served, name)
 
 
-def test_every_change_requires_the_given_generation(served: Any, name: str) -> None:
-    assert put(served, name, query="&ifGenerationMatch=5").status_code == 412
-    first = put(served, name, b"one", "&ifGenerationMatch=0").json()["generation"]
-    assert put(served, name, b"two", "&ifGenerationMatch=0").status_code == 412
-    second = put(served, name, b"two", f"&ifGenerationMatch={first}").json()["generation"]
-    assert int(second) > int(first)
-    path = f"{OBJECTS}/{quote(name, safe='')}"
-    assert served.call("DELETE", f"{path}?ifGenerationMatch={first}").status_code == 412
-    assert served.call("DELETE", f"{path}?ifGenerationMatch={second}").status_code == 204
-
-
-def test_a_read_requires_the_given_generation(served: Any, name: str) -> None:
-    """Of the bytes and of the metadata; a precondition is never ignored."""
-    generation = put(served, name).json()["generation"]
-    for path in (
-        f"{OBJECTS}/{quote(name, safe='')}?",
-        f"{OBJECTS}/{quote(name, safe='')}?alt=media&",
-    ):
-        assert served.call("GET", f"{path}ifGenerationMatch={generation}").status_code == 200
-        assert served.call("GET", f"{path}ifGenerationMatch=1").status_code == 412
-
-
 def test_overwriting_needs_the_right_to_delete(served: Any, name: str) -> None:
     """A sink without its precondition cannot overwrite."""
     assert put(served, name, b"one", bucket="images", role=Role.SINK).status_code == 200
     assert put(served, name, b"two", bucket="images", role=Role.SINK).status_code == 403
     path = f"/storage/v1/b/images/o/{quote(name, safe='')}?alt=media"
     assert served.call("GET", path, Role.READER).content == b"one"
-
-
-def test_exactly_one_of_many_concurrent_creators_succeeds(served: Any, name: str) -> None:
-    def race(number: int) -> int:
-        return int(put(served, name, bytes([number]) * 1000, "&ifGenerationMatch=0").status_code)
-
-    with ThreadPoolExecutor(24) as pool:
-        codes = sorted(pool.map(race, range(24)))
-    assert codes == [200] + [412] * 23
 
 
 def test_checksums_are_checked_and_returned(served: Any, name: str) -> None:
