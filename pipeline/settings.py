@@ -26,6 +26,7 @@ from erasestream.pipeline.settings_sections import (
     KeySettings,
     LaneSettings,
     LifetimeSettings,
+    ReceiptSettings,
     StageSettings,
     StorageSettings,
 )
@@ -84,6 +85,7 @@ class Settings(BaseSettings):
     lifetimes: LifetimeSettings = LifetimeSettings()
     storage: StorageSettings | None = None
     keys: KeySettings | None = None
+    receipts: ReceiptSettings | None = None
     inference: InferenceSettings | None = None
     stage: StageSettings = StageSettings()
 

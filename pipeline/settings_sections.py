@@ -145,6 +145,23 @@ class KeySettings(Section):
         )
 
 
+class ReceiptSettings(Section):
+    """The transparency log, and who signs it."""
+
+    log_key: str
+    """Public key of the log, `<name>+<id>+<base64>`: its name is that of the log."""
+    auditor_key: str
+    """Public key of the auditor, which cosigns the log."""
+    signing_key: Path | None = None
+    """File with the 32 bytes of the log's private key; only `erasestream attest` reads it."""
+    auditor_signing_key: Path | None = None
+    """File with the auditor's; only `erasestream log cosign` reads it."""
+    secret: Path | None = None
+    """File with 32 bytes, never changed, from which ids and salts of receipts derive."""
+    folder: Path | None = None
+    """Folder with the log, instead of the vault."""
+
+
 class InferenceSettings(Section):
     """The model and the processes that run it."""
 

@@ -26,6 +26,7 @@ class StageName(StrEnum):
     SINK = "sink"
     PURGE = "purge"
     ERASE = "erase"
+    ATTEST = "attest"
     KEYS = "keys"
 
 

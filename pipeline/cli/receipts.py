@@ -1,13 +1,24 @@
-"""`receipt`: verify receipts of erasures, decisions and destroyed keys."""
+"""`receipt`: get and verify receipts.  `log`: cosign, copy and verify the log that has them."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from erasestream.pipeline.cli.console import print_line
+from erasestream.pipeline.cli.console import (
+    AccountArgument,
+    LaneOption,
+    print_error,
+    print_line,
+    write_private,
+)
+from erasestream.pipeline.settings import load
+from erasestream.schemas.errors import NotFound
+from erasestream.schemas.ids import Lane
 
+log = typer.Typer(no_args_is_help=True, help="The transparency log (extra sink).")
 receipt = typer.Typer(
     no_args_is_help=True, help="Receipts from the transparency log, to verify offline (extra sink)."
 )
@@ -17,6 +28,33 @@ AuditorKey = Annotated[
     str, typer.Option("--auditor-key", help="Public key of the auditor, or a file with it.")
 ]
 MAX_FILE_BYTES = 1024 * 1024
+
+
+@receipt.command("get")
+def receipt_get(
+    account: AccountArgument,
+    lane: LaneOption,
+    output: Annotated[Path, typer.Option(help="Folder to write to, a file (0600) per receipt.")],
+) -> None:
+    """Write all receipts of an account: of its decisions, and of what was erased."""
+    from erasestream.pipeline.bootstrap.receipts import attested_about, receipt_issuer
+    from erasestream.sinks.log.proof_file import SUFFIX
+
+    settings = load()
+    attested = attested_about(settings, Lane(lane), account)
+    output.mkdir(mode=0o700, parents=True, exist_ok=True)
+    waiting = 0
+    with receipt_issuer(settings) as issuer:
+        for each in attested:
+            raw = issuer.issue(each)
+            if raw is None:
+                waiting += 1
+                continue
+            path = output / f"{each.leaf.kind}-{each.leaf.id}{SUFFIX}"
+            write_private(path, raw)
+            print_line(str(path))
+    if waiting:
+        print_error(f"{waiting} more when the auditor has cosigned them: try again later")
 
 
 @receipt.command("verify")
@@ -35,9 +73,9 @@ def receipt_verify(
     from erasestream.sinks.log.receipt import verify_receipt
     from erasestream.sinks.log.signed_note import PublicKey
 
-    log, auditor = PublicKey.parse(_text(log_key)), PublicKey.parse(_text(auditor_key))
-    before = open_checkpoint(checkpoint_in(_read(seen)), log).checkpoint if seen else None
-    verified = verify_receipt(_read(file), log, auditor, seen=before)
+    key, auditor = PublicKey.parse(_text(log_key)), PublicKey.parse(_text(auditor_key))
+    before = open_checkpoint(checkpoint_in(_read(seen)), key).checkpoint if seen else None
+    verified = verify_receipt(_read(file), key, auditor, seen=before)
     for name, value in verified.leaf.model_dump(mode="json", exclude_none=True).items():
         shown = "; ".join(value) if isinstance(value, list) else value
         print_line(f"{name}: {shown}")
@@ -58,3 +96,72 @@ def _read(file: Path) -> bytes:
 def _text(key: str) -> str:
     """Return a key that is given as text or as a file."""
     return key if "+" in key else _read(Path(key)).decode(errors="replace")
+
+
+@log.command("keys")
+def log_keys(
+    folder: Annotated[Path, typer.Argument(help="Folder for the private files (0600).")],
+    name: Annotated[str, typer.Option(help="Name of the log, such as log.example/erasestream.")],
+    auditor: Annotated[str, typer.Option(help="Name of the auditor.")],
+) -> None:
+    """Make the keys of a new log and its auditor, and print the public ones."""
+    from erasestream.sinks.log.key_files import make_keys
+
+    for setting, value in make_keys(folder, log=name, auditor=auditor).items():
+        print_line(f"{setting} = {json.dumps(value)}")
+
+
+@log.command("cosign")
+def log_cosign() -> None:
+    """Cosign the log as its auditor, once, after a look at what receipts report as gone."""
+    from erasestream.pipeline.bootstrap.receipts import cosigner
+
+    with cosigner(load()) as auditor:
+        cosigned = auditor.cosign()
+    print_line(f"{cosigned.size} leaves cosigned" if cosigned else "nothing new")
+
+
+@log.command("copy")
+def log_copy(folder: Annotated[Path, typer.Argument(help="Folder, for anyone to read.")]) -> None:
+    """Copy what was cosigned of the log into a folder, or what was added since the last copy."""
+    from erasestream.pipeline.bootstrap.receipts import log_reader, receipts_of
+    from erasestream.sinks.log.log_folder import copy_log
+    from erasestream.sinks.log.signed_note import PublicKey
+
+    settings = load()
+    keys = receipts_of(settings)
+    with log_reader(settings) as reader:
+        newest = reader.newest(PublicKey.parse(keys.auditor_key))
+        if newest is None:
+            raise NotFound("the auditor has not cosigned the log yet")
+        copy_log(newest, reader.read, folder, PublicKey.parse(keys.log_key))
+    print_line(f"{newest.checkpoint.size} leaves in {folder}")
+
+
+@log.command("verify")
+def log_verify(
+    folder: Annotated[Path, typer.Argument(help="A copy of the log.")],
+    log_key: LogKey,
+    auditor_key: AuditorKey,
+    since: Annotated[
+        list[Path] | None,
+        typer.Option(help="Checkpoint or receipt from before; may be given several times."),
+    ] = None,
+) -> None:
+    """Verify a copy of the log, offline: all its leaves, and that it has only grown."""
+    from erasestream.sinks.log.checkpoint import open_checkpoint
+    from erasestream.sinks.log.log_folder import open_folder, verify_leaves
+    from erasestream.sinks.log.log_reader import verify_growth
+    from erasestream.sinks.log.proof_file import checkpoint_in
+    from erasestream.sinks.log.signed_note import PublicKey
+
+    key = PublicKey.parse(_text(log_key))
+    copy = open_folder(folder, key, PublicKey.parse(_text(auditor_key)))
+    if copy is None:
+        raise NotFound(f"no checkpoint in {folder}")
+    verify_leaves(copy)
+    for file in since or []:
+        old = open_checkpoint(checkpoint_in(_read(file)), key).checkpoint
+        verify_growth(old, copy)
+        print_line(f"grown: from {old.size} leaves in {file.name}")
+    print_line(f"verified: {copy.checkpoint.size} leaves in {copy.checkpoint.origin}")

@@ -57,6 +57,13 @@ def erase() -> None:
     _run("erase", eraser_stage, ERASER, _load())
 
 
+def attest() -> None:
+    """Write receipts of decisions, erasures and dead keys into a transparency log (extra sink)."""
+    from erasestream.pipeline.bootstrap.receipts import receipt_stage
+
+    _run("attest", receipt_stage, ERASER, _load())
+
+
 def keys() -> None:
     """Give out the keys of epochs, and destroy each in time (extra sink)."""
     from erasestream.pipeline.bootstrap.keys import key_service_stage

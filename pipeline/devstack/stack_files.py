@@ -8,6 +8,7 @@ Created once and never changed.  In the folder, which only its owner can enter:
     keyring/        the master keys of the vault
     masters/        the master keys of epochs
     name.key        the key from which object names derive
+    receipts/       the keys of the transparency log and its auditor, and the receipts' secret
     bucket.json     settings of the local bucket; `bucket-faults.json` switches its faults
     erasestream.toml    settings of all stages and commands
 """
@@ -28,6 +29,7 @@ from erasestream.schemas.ids import Lane
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Role
 from erasestream.sinks.images.object_names import NAME_KEY_BYTES
 from erasestream.sinks.keys.local_keyring import LocalKeyring
+from erasestream.sinks.log.key_files import make_keys, settings_of
 from erasestream.topics.catalog.catalog import Catalog, Durability, LaneSpec
 from erasestream.topics.catalog.roles import KEYS
 
@@ -41,6 +43,8 @@ BUCKET_HOST = "127.0.0.2"
 KEYS_HOST = "127.0.0.3"
 """The key service's own address, likewise."""
 ONE_COPY = Durability(replication=1, min_insync=1)
+LOG_NAME = "localhost/erasestream"
+AUDITOR_NAME = "localhost/auditor"
 FEW_PARTITIONS = 4
 """Of the topics that lanes share or do not size: one broker of a development stack has them all."""
 
@@ -60,6 +64,7 @@ class StackFiles:
         self.keyring: Path = self.directory / "keyring"
         self.masters: Path = self.directory / "masters"
         self.name_key: Path = self.directory / "name.key"
+        self.receipts: Path = self.directory / "receipts"
         self.settings: Path = self.directory / SETTINGS_FILE
         self.bucket_settings: Path = self.directory / "bucket.json"
         self.bucket_faults: Path = self.directory / "bucket-faults.json"
@@ -95,7 +100,7 @@ class StackFiles:
                 authority.issue_role(role, self.identities)
 
     def create_secrets(self) -> None:
-        """Create tokens, the first master key, the name key, and a folder for epochs' masters."""
+        """Create tokens, keys and secrets, and a folder for epochs' masters."""
         for role in Role:
             issue_token(self.tokens, role)
         LocalKeyring.create(self.keyring)
@@ -103,6 +108,7 @@ class StackFiles:
         descriptor = os.open(self.name_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(os.urandom(NAME_KEY_BYTES))
+        make_keys(self.receipts, log=LOG_NAME, auditor=AUDITOR_NAME)
 
     def write_bucket_settings(self, *, host: str, port: int) -> None:
         """Write the settings of the local bucket server."""
@@ -155,6 +161,7 @@ class StackFiles:
                 "tokens": str(self.tokens),
             },
             "keys": keys.model_dump(mode="json", exclude_defaults=True),
+            "receipts": settings_of(self.receipts, log=LOG_NAME, auditor=AUDITOR_NAME),
             "inference": {"models": str(models.resolve()), "model": model},
         }
         for lane, settings in lanes.items():

@@ -32,7 +32,9 @@ from erasestream.schemas.events.ledger import (
     DecisionEntry,
     ErasureEntry,
     Finding,
+    GrantErased,
     KeyDestroyed,
+    MasterDestroyed,
     Repair,
 )
 from erasestream.schemas.sealing.content_type import SEALED_OVERHEAD_BYTES, is_sealed
@@ -63,6 +65,8 @@ EVENTS: tuple[type[Event], ...] = (
     Finding,
     Repair,
     KeyDestroyed,
+    GrantErased,
+    MasterDestroyed,
     InstallationMarked,
 )
 _BY_TYPE: Mapping[str, type[Event]] = {event.type: event for event in EVENTS}

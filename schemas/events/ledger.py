@@ -7,11 +7,11 @@ by lane and opaque id; it never contains an image.
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
-from pydantic import Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from erasestream.schemas.events.base import Sha256, Text, TimedEvent
 from erasestream.schemas.events.consent import Channel, Decision
-from erasestream.schemas.ids import AccountField, GrantIdField, LaneField
+from erasestream.schemas.ids import UUID_PATTERN, AccountField, GrantIdField, LaneField
 
 
 class DecisionEntry(TimedEvent):
@@ -104,3 +104,44 @@ class KeyDestroyed(TimedEvent):
     epoch: Annotated[int, Field(ge=0)]
     public_key_sha256: Sha256
     state: KeyState
+
+
+MasterName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:/-]{1,255}$")]
+"""Version of the grants' master key, as its keyring names it."""
+
+
+class GrantErased(TimedEvent):
+    """All that was retained under a grant is deleted; one entry for each state, once it is true.
+
+    `time` is when the state was verified.  It follows the grant's `ErasureEntry`, in `erasures.L`.
+    """
+
+    type: ClassVar[str] = "com.backgrounderase.ledger.grant-erased.v1"
+    body: ClassVar[frozenset[str] | None] = frozenset(
+        {"grant", "decision", "recorded", "confirmed", "objects", "objects_root", "keys", "state"}
+    )
+
+    lane: LaneField
+    account: AccountField
+    grant: GrantIdField
+    decision: Annotated[str, StringConstraints(pattern=UUID_PATTERN)]
+    """The decision that ended the grant."""
+    recorded: AwareDatetime
+    """When the brokers had the decision."""
+    confirmed: AwareDatetime
+    """When the vault had the erasure marker."""
+    objects: Annotated[int, Field(ge=0)]
+    objects_root: Sha256
+    """Merkle root (RFC 6962) of the SHA-256 of each object's name, in the order of the names."""
+    keys: Annotated[tuple[MasterName, ...], Field(max_length=64)]
+    """Versions of the master key under which the grant's keys were wrapped."""
+    state: KeyState
+
+
+class MasterDestroyed(TimedEvent):
+    """A version of the grants' master key was seen destroyed, at `time`."""
+
+    type: ClassVar[str] = "com.backgrounderase.ledger.master-destroyed.v1"
+    body: ClassVar[frozenset[str] | None] = frozenset({"master"})
+
+    master: MasterName

@@ -2,7 +2,7 @@
 
 A leaf is canonical JSON (RFC 8785): text, whole numbers, lists and objects with names in ASCII.
 Nothing in it identifies a person.  It commits to lane, account and decision under a salt, which
-is in the receipt alone.  The id of the decision is in no leaf either: a grant's id derives from
+is in the receipt alone.  The id of a decision is in no leaf either: a grant's id derives from
 it and from the account (`ids.grant_id`), so that a reader of both could try accounts.
 
 An instance is a statement about what was seen at the times that it names, and about nothing else.
@@ -87,6 +87,8 @@ class ErasureLeaf(_Leaf):
     kind: Literal["erasure"] = "erasure"
     subject: Sha256
     grant: GrantIdField
+    decision: ReceiptId
+    """Receipt of the decision that ended the grant."""
     objects: Count
     objects_root: Sha256
     """Merkle root (RFC 6962) of the SHA-256 of each object's name, in the order of the names."""
@@ -147,11 +149,11 @@ def decode_leaf(raw: bytes) -> Leaf:
 
 
 class Subject(NamedTuple):
-    """Lane, account and decision that a leaf commits to."""
+    """Lane, account, and id of the decision or grant, that a leaf commits to."""
 
     lane: Lane
     account: AccountId
-    decision: str
+    about: str
 
     def commitment(self, salt: bytes) -> str:
         """Return the commitment, which neither shows the subject nor fits another."""
@@ -167,9 +169,9 @@ class Receipts:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def id(self, kind: str, subject: Subject, *names: str) -> str:
+    def id(self, kind: str, subject: Subject) -> str:
         """Return the id of the receipt about this, which without the key shows nothing."""
-        return derived_uuid(self._digest(b"id", canonical_json([kind, *subject, *names])))
+        return derived_uuid(self._digest(b"id", canonical_json([kind, *subject])))
 
     def salt(self, receipt_id: str) -> bytes:
         """Return the salt of a receipt."""
@@ -193,7 +195,7 @@ class ReceiptExtra(BaseModel):
     leaf: str
     lane: str | None = None
     account: str | None = None
-    decision: str | None = None
+    about: str | None = None
     salt: str | None = None
 
     @classmethod
@@ -213,9 +215,9 @@ class ReceiptExtra(BaseModel):
         committed = getattr(leaf, "subject", None)
         if committed is None:
             return
-        if None in {self.lane, self.account, self.decision, self.salt}:
+        if None in {self.lane, self.account, self.about, self.salt}:
             raise ProofRefused("the receipt does not say whose it is")
-        subject = Subject(Lane(str(self.lane)), AccountId(str(self.account)), str(self.decision))
+        subject = Subject(Lane(str(self.lane)), AccountId(str(self.account)), str(self.about))
         try:
             salt = bytes.fromhex(str(self.salt))
         except ValueError:

@@ -20,6 +20,8 @@ KEYS = "keys/"
 ERASED = "erased/"
 EPOCHS = "epochs/"
 DESTROYED = "destroyed/"
+LOG = "log/"
+COSIGNATURES = "log/cosignatures/"
 
 
 class Action(StrEnum):
@@ -77,17 +79,20 @@ VAULT: tuple[Rule, ...] = (
     _rule(Role.READER, Action.LIST),
     _rule(Role.ERASER, Action.CREATE, prefix=ERASED),
     _rule(Role.ERASER, Action.DELETE, prefix=KEYS),
+    _rule(Role.ERASER, Action.CREATE, Action.READ, prefix=LOG),
     _rule(Role.ERASER, Action.LIST, *VERIFY),
     _rule(Role.ROTATOR, Action.READ, Action.CREATE, Action.DELETE, prefix=KEYS),
     _rule(Role.ROTATOR, Action.READ, prefix=ERASED),
     _rule(Role.ROTATOR, Action.LIST, *VERIFY),
     _rule(Role.AUDITOR, Action.LIST, *VERIFY),
+    _rule(Role.AUDITOR, Action.READ, prefix=LOG),
+    _rule(Role.AUDITOR, Action.CREATE, prefix=COSIGNATURES),
     _rule(Role.KEYS, Action.READ, Action.CREATE, Action.DELETE, prefix=EPOCHS),
     _rule(Role.KEYS, Action.READ, Action.CREATE, Action.DELETE, prefix=DESTROYED),
     _rule(Role.KEYS, Action.LIST, *VERIFY),
 )
 """The vault: one wrapped key per grant below `keys/`, one marker per erased grant, and below
-`epochs/` one wrapped key for each epoch and purpose."""
+`epochs/` one wrapped key for each epoch and purpose.  Below `log/` is the transparency log."""
 
 
 def allows(rules: Iterable[Rule], role: str, action: Action, name: str = "") -> bool:

@@ -16,12 +16,12 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from erasestream.schemas.errors import AlreadyExists, InvariantBroken
+from erasestream.sinks.buckets.access_policy import LOG
 from erasestream.sinks.buckets.object_store import ObjectReader, ObjectStore
 from erasestream.sinks.log.edge import Tile
 from erasestream.sinks.log.signed_note import MAX_NOTE_BYTES
 from erasestream.sinks.log.tiles import MAX_TILE_BYTES
 
-PREFIX = "log/"
 CHECKPOINTS = "checkpoints/"
 COSIGNATURES = "cosignatures/"
 MAX_BATCH_BYTES = 4 * MAX_TILE_BYTES
@@ -56,7 +56,7 @@ class LogObjectReader:
 
     def read(self, name: str) -> bytes:
         """Return an object.  Raises `NotFound`."""
-        return self._reader.read(f"{PREFIX}{name}", MAX_BATCH_BYTES)
+        return self._reader.read(f"{LOG}{name}", MAX_BATCH_BYTES)
 
     def read_all(self, names: Iterable[str]) -> list[bytes]:
         """Return several objects."""
@@ -65,7 +65,7 @@ class LogObjectReader:
 
     def newest(self, folder: str) -> SignedSize | None:
         """Return the name of the newest checkpoint in a folder."""
-        prefix = f"{PREFIX}{folder}"
+        prefix = f"{LOG}{folder}"
         for found in self._reader.list(prefix):
             if name := SignedSize.parse(found.name.removeprefix(prefix)):
                 return name
@@ -73,7 +73,7 @@ class LogObjectReader:
 
     def signed(self, folder: str, name: SignedSize) -> bytes:
         """Return a checkpoint."""
-        return self._reader.read(f"{PREFIX}{folder}{name}", MAX_NOTE_BYTES)
+        return self._reader.read(f"{LOG}{folder}{name}", MAX_NOTE_BYTES)
 
 
 class LogObjects(LogObjectReader):
@@ -85,7 +85,7 @@ class LogObjects(LogObjectReader):
 
     def create(self, name: str, data: bytes) -> None:
         """Create an object.  Raises `AlreadyExists`."""
-        self._store.create(f"{PREFIX}{name}", data, OCTETS)
+        self._store.create(f"{LOG}{name}", data, OCTETS)
 
     def ensure(self, tile: Tile) -> None:
         """Create an object, unless it is there.  Raises `InvariantBroken` if it is another."""

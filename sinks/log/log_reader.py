@@ -16,7 +16,7 @@ from erasestream.sinks.log.merkle import consistency_proof, inclusion_proof, is_
 from erasestream.sinks.log.proof_file import TlogProof
 from erasestream.sinks.log.receipt_ids import ReceiptIds
 from erasestream.sinks.log.signed_note import PublicKey
-from erasestream.sinks.log.tiles import TiledTree
+from erasestream.sinks.log.tiles import Read, TiledTree
 
 
 class SignedTree(NamedTuple):
@@ -34,6 +34,7 @@ class LogReader:
     def __init__(self, store: ObjectReader, log: PublicKey) -> None:
         self._objects = LogObjectReader(store)
         self._log = log
+        self.read: Read = self._objects.read
 
     def newest(self, cosigner: PublicKey | None = None) -> SignedTree | None:
         """Return the newest checkpoint, or the newest that this cosigner has signed; None if none.
@@ -47,18 +48,17 @@ class LogReader:
         signed = self._objects.signed(folder, name)
         checkpoint = open_checkpoint(signed, self._log, cosigner).checkpoint
         tree = TiledTree(self._objects.read, checkpoint.size)
-        if tree.root() != checkpoint.root:
+        try:
+            is_complete = tree.root() == checkpoint.root
+        except NotFound:
+            is_complete = False
+        if not is_complete:
             raise ProofRefused("the tiles of the log are not those of its checkpoint")
         return SignedTree(name, signed, checkpoint, tree)
 
-    def find(self, newest: SignedTree, receipt_id: str) -> int:
-        """Return the index of a receipt's leaf.  Raises `NotFound`."""
-        size = newest.checkpoint.size
-        ids = ReceiptIds.read(self._objects.read, self._objects.read_all, size)
-        index = ids.find(receipt_id)
-        if index is None:
-            raise NotFound(f"no receipt {receipt_id} among {size} that were cosigned")
-        return index
+    def ids(self, newest: SignedTree) -> ReceiptIds:
+        """Return which receipts the tree has, and where."""
+        return ReceiptIds.read(self._objects.read, self._objects.read_all, newest.checkpoint.size)
 
 
 def prove(newest: SignedTree, index: int, *, log: PublicKey, extra: bytes = b"") -> TlogProof:

@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from erasestream.schemas.errors import ProofRefused
+from erasestream.schemas.errors import ProofRefused, Refused
 
 KEY_BYTES = 32
 ID_BYTES = 4
@@ -72,7 +72,9 @@ class SigningKey:
     """A private key, for one kind of signature."""
 
     def __init__(self, name: str, kind: Kind, raw: bytes) -> None:
-        """`raw` are the 32 bytes of the private key."""
+        """`raw` are the 32 bytes of the private key.  Raises `Refused` for a malformed name."""
+        if _NAME.fullmatch(name) is None:
+            raise Refused("the name of a log or auditor has no space and no plus sign")
         self._key = Ed25519PrivateKey.from_private_bytes(raw)
         self.public: PublicKey = PublicKey(name, kind, self._key.public_key().public_bytes_raw())
 

@@ -12,8 +12,10 @@ from erasestream.schemas.events.ledger import (
     ErasureEntry,
     Finding,
     FindingKind,
+    GrantErased,
     KeyDestroyed,
     KeyState,
+    MasterDestroyed,
     Repair,
 )
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
@@ -97,6 +99,21 @@ SAMPLES: tuple[Event, ...] = (
         public_key_sha256="ab" * 32,
         state=KeyState.UNREACHABLE,
     ),
+    GrantErased(
+        id=ID,
+        time=AT,
+        lane=LANE,
+        account=ACCOUNT,
+        grant=GRANT,
+        decision=ID,
+        recorded=AT,
+        confirmed=AT,
+        objects=2,
+        objects_root="ab" * 32,
+        keys=("1",),
+        state=KeyState.UNREACHABLE,
+    ),
+    MasterDestroyed(id=ID, time=AT, master="1"),
     InstallationMarked(id=ID, time=AT, environment=Environment.PRODUCTION),
 )
 

@@ -10,7 +10,9 @@ from erasestream.schemas.events.ledger import (
     DecisionEntry,
     ErasureEntry,
     Finding,
+    GrantErased,
     KeyDestroyed,
+    MasterDestroyed,
     Repair,
 )
 from erasestream.schemas.ids import Lane
@@ -80,11 +82,11 @@ def topics_of(
     )
     yield Topic(
         name=LEDGER,
-        events=(Finding, Repair, KeyDestroyed),
+        events=(Finding, Repair, KeyDestroyed, MasterDestroyed),
         key=Key.LANE,
         partitions=counts.history,
         writers=(ROUTER, SINK, ERASER, ADMIN, KEYS),
-        readers=(OPERATOR, AUDITOR),
+        readers=(OPERATOR, ERASER, AUDITOR),
     )
     yield Topic(
         name=INSTALLATION,
@@ -170,7 +172,7 @@ def _history_topics(lane: Lane, placed: int, granting: tuple[Role, ...]) -> Iter
     )
     yield Topic(
         name=erasures_of(lane),
-        events=(ErasureEntry,),
+        events=(ErasureEntry, GrantErased),
         key=Key.LANE_AND_ACCOUNT,
         partitions=placed,
         writers=(ERASER,),

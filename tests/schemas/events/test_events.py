@@ -17,8 +17,10 @@ from erasestream.schemas.events.ledger import (
     ErasureEntry,
     Finding,
     FindingKind,
+    GrantErased,
     KeyDestroyed,
     KeyState,
+    MasterDestroyed,
     Repair,
 )
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId, idempotent_upload_id
@@ -95,6 +97,17 @@ ANY: tuple[st.SearchStrategy[Event], ...] = (
         public_key_sha256=st.just("ab" * 32),
         state=st.sampled_from(KeyState),
     ),
+    st.builds(
+        GrantErased,
+        **OF_ACCOUNT | dict.fromkeys(("grant", "decision"), UUIDS),
+        **dict.fromkeys(("recorded", "confirmed"), TIMES),
+        lane=LANES,
+        objects=COUNTS,
+        objects_root=st.just("ab" * 32),
+        keys=st.lists(ACTORS, max_size=3).map(tuple),
+        state=st.sampled_from(KeyState),
+    ),
+    st.builds(MasterDestroyed, **EVENT, master=ACTORS),
 )
 
 

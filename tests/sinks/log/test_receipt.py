@@ -24,15 +24,17 @@ from erasestream.sinks.log.receipt import verify_receipt
 from tests.sinks.log.sample_log import AUDITOR, KEY, SIGNED_S, STRANGER, SampleLog, signed
 
 TIME = datetime(2026, 11, 30, 10, 0, 0, 123_000, UTC)
-SUBJECT = Subject(Lane("shop"), AccountId("acct-7"), "0190b1f0-0000-7000-8000-000000000001")
+DECISION = "0190b1f0-0000-7000-8000-000000000001"
 GRANT = GrantId("0190b1f0-0000-8000-8000-000000000002")
+SUBJECT = Subject(Lane("shop"), AccountId("acct-7"), DECISION)
 RECEIPTS = Receipts(bytes(32))
-ID = RECEIPTS.id("erasure", SUBJECT, GRANT)
+ID = RECEIPTS.id("erasure", SUBJECT)
 LEAF = ErasureLeaf(
     id=ID,
     software="0.1.0",
     subject=RECEIPTS.commitment(ID, SUBJECT),
     grant=GRANT,
+    decision=RECEIPTS.id("consent", SUBJECT),
     objects=2,
     objects_root="ab" * 32,
     keys=("1",),

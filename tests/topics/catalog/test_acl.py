@@ -47,7 +47,7 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "reader": {},
     "eraser": {
-        "read": f"{CONSENTS} {LEDGERS} {ERASURES} {REVOCATIONS} group:eraser",
+        "read": f"{CONSENTS} {LEDGERS} {ERASURES} {REVOCATIONS} ledger group:eraser",
         "write": f"{CONSENTS} {LEDGERS} {ERASURES} ledger",
     },
     "auditor": {

@@ -147,7 +147,7 @@ def test_history_is_read_by_its_own_lane() -> None:
     for lane in (SHOP, BULK):
         account = lane_role(lane, LaneRole.ACCOUNT)
         assert roles_with(Operation.READ, ledger_of(lane)) == {account, OPERATOR, ERASER, AUDITOR}
-    assert roles_with(Operation.READ, LEDGER) == {OPERATOR, AUDITOR}
+    assert roles_with(Operation.READ, LEDGER) == {OPERATOR, ERASER, AUDITOR}
     assert roles_with(Operation.WRITE, LEDGER) == {ROUTER, SINK, ERASER, ADMIN, KEYS}
 
 

@@ -126,10 +126,7 @@ class CompactedView:
         return self._consumer.forged
 
     def read(self, timeout_s: float) -> int:
-        """Apply what has arrived, waiting up to the timeout for the first record.
-
-        Returns the number of records.
-        """
+        """Apply what has arrived, waiting up to the timeout for the first; return how many."""
         records = list(self._consumer.records(timeout_s))
         self._apply_all(records)
         self._applied.record_all(records)
@@ -178,6 +175,10 @@ class CompactedView:
         stuck = {at for at in asked - reached if applied.offsets[at] == before[at]}
         self._ends.note_stuck(asked, stuck)
         return reached
+
+    def replace_if_lost(self) -> None:
+        """Replace a client that has lost its brokers; the new one reads on."""
+        self._applied.replace_if_lost()
 
     def close(self) -> None:
         """Close the consumer and the admin client."""

@@ -1,0 +1,1 @@
+"""The transparency log as a stage: receipts of what the ledgers have."""
