@@ -87,7 +87,7 @@ class FetchSession:
                 if self.is_held:
                     self.changed.wait(POLL_EVERY_S)
                     break
-                if self._is_wanted or (self.waiting and self.failure is None and self._can_put):
+                if self.has_demand:
                     break
                 self.changed.wait()
             self._is_wanted = False
@@ -101,9 +101,10 @@ class FetchSession:
         return self.is_paused or awaits_key
 
     @property
-    def _can_put(self) -> bool:
-        """Whether there is room, or will be as soon as a caller takes."""
-        return self.queue.has_room() or not self.queue.is_opening
+    def has_demand(self) -> bool:
+        """Whether callers want more than what waits to be opened."""
+        is_waiting = self.waiting > 0 and self.failure is None
+        return self._is_wanted or (is_waiting and self.queue.has_room())
 
     def patience_s(self) -> float:
         """Return how long to wait for the first record: 0 if no caller waits."""

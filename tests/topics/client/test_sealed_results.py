@@ -1,18 +1,23 @@
 """Sealed results that a subscription opens, and what it does while a key is unavailable."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 
 import pytest
 
+from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.events.images import Cutout, Failure, Part
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
 from erasestream.schemas.sealing.envelope import Context, seal
 from erasestream.topics.client.async_result_subscription import AsyncResultSubscription
+from erasestream.topics.client.delivery_queue import DeliveryQueue
 from erasestream.topics.client.expired import Expired
+from erasestream.topics.client.fetch_thread import FetchSession
 from erasestream.topics.client.fetched_results import MAX_RECORDS
 from erasestream.topics.client.result_subscription import ResultSubscription
+from erasestream.topics.kafka.records import Partition, Record
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.leaks import no_leak
@@ -191,3 +196,22 @@ def test_without_endpoints_a_sealed_result_is_refused(
                 take(results, 1)
     with subscribed(keys) as results:
         assert [each.event for each in take(results, 2)] == [opened(1), cutout(2)]
+
+
+def test_a_waiting_caller_does_not_fill_the_queue_beyond_its_bound() -> None:
+    """While results are opened, and once the next one is: nothing more is fetched."""
+    queue = DeliveryQueue(remember=10, max_bytes=1000, clock=time.monotonic)
+    session = FetchSession(queue, time.monotonic)
+    headers, value = to_wire(enveloped(1, bytes(600)), source="/router")
+    session.waiting = 1
+    assert session.has_demand
+    at = Partition("ephemeral.shop", 0)
+    assert session.put(Record(at, 0, 0, None, headers, value))
+    assert not session.put(Record(at, 1, 0, None, headers, value))
+    assert not session.has_demand
+    item = session.await_sealed(0)
+    assert item is not None
+    session.opened(item, cutout(1))
+    assert not session.has_demand
+    assert queue.take() is not None
+    assert session.has_demand
