@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -21,6 +21,7 @@ from erasestream.topics.kafka.records import Partition, Record
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.leaks import no_leak
+from tests.pipeline.stages.keys.key_harness import TIMES
 from tests.topics.client.lane_keys import LaneKeys
 from tests.topics.client.results import (
     OFTEN,
@@ -108,12 +109,13 @@ def test_what_does_not_open_is_a_failure(keys: LaneKeys, router: ResultWriter) -
 
 def test_a_key_of_the_next_epoch_is_awaited(keys: LaneKeys, router: ResultWriter) -> None:
     """Clocks differ; but an epoch that no clock explains does not hold back what follows."""
-    keys.clock.at = datetime.now(UTC)
+    keys.clock.at = TIMES.begins(TIMES.number(datetime.now(UTC))) - timedelta(minutes=30)
     router.write(sealed(keys, 1, ahead=1), sealed(keys, 2))
     with subscribed(keys) as results:
         assert results.poll(BRIEF_S) is None
         keys.clock.advance(hours=1)
         assert [each.event for each in take(results, 2)] == [opened(1), opened(2)]
+        keys.clock.advance(hours=2)  # hours after the broker's append
         router.write(sealed(keys, 3, ahead=1), sealed(keys, 4))
         first, second = take(results, 2)
         assert isinstance(first.event, Failure)
