@@ -18,7 +18,7 @@ export ERASESTREAM_CACHE := $(CURDIR)/.cache
 # they start compiles our modules.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test durations check bench faults contract image-test clean setup venv lock schemas
+.PHONY: demo test durations check bench faults contract terraform image-test clean setup venv lock schemas
 
 demo: setup
 	$(BIN)/erasestream demo $(if $(IMAGES),--images "$(IMAGES)")
@@ -46,6 +46,10 @@ faults: setup
 # Run the contract of buckets on all emulators, or on Cloud Storage.
 contract: venv
 	$(BIN)/python -m tests.buckets $(if $(BUCKETS),--buckets "$(BUCKETS)")
+
+# Scan the Terraform of deploy/gcp.
+terraform: venv
+	$(BIN)/python -m tests.deploy.gcp_check
 
 # Build all images with docker or podman, and run each; names what it needs from registries.
 image-test:
