@@ -223,8 +223,6 @@ class CutoutHeader:
         if job.ciphers:
             if len(untrusted_data) <= TAG_BYTES:
                 raise ProtocolViolation("length")
-        elif len(untrusted_data) > MAX_CUTOUT_BYTES:
-            raise ProtocolViolation("length")
         elif sniff_content_type(untrusted_data) != job.options.format.content_type:
             raise ProtocolViolation("format")
         return CutoutImage(

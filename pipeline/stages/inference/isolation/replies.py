@@ -11,6 +11,7 @@ from erasestream.pipeline.stages.inference.isolation.protocol import (
 )
 from erasestream.pipeline.stages.inference.isolation.shared_memory import copy_from
 from erasestream.schemas.errors import InvalidImage
+from erasestream.schemas.sealing.recipients import TAG_BYTES
 
 
 def read_cutout(reply: int, job: ImageJob, limits: Limits = LIMITS) -> CutoutImage:
@@ -22,6 +23,9 @@ def read_cutout(reply: int, job: ImageJob, limits: Limits = LIMITS) -> CutoutIma
         case ReplyKind.CUTOUT:
             header_at = protocol.KIND.size
             header = CutoutHeader.parse(copy_from(reply, protocol.CUTOUT.size, header_at))
+            # The brokers would refuse a longer one, whenever its upload is read again.
+            if header.data_bytes > limits.max_result_bytes + (TAG_BYTES if job.ciphers else 0):
+                raise ProtocolViolation("length")
             data = copy_from(reply, header.data_bytes, header_at + protocol.CUTOUT.size)
             return header.with_data(data, job)
         case ReplyKind.REFUSED:

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage, Step
+from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
 from erasestream.pipeline.stages.inference.isolation import protocol, shared_memory
 from erasestream.pipeline.stages.inference.isolation.job import JobBuffers
 from erasestream.pipeline.stages.inference.isolation.protocol import (
@@ -38,11 +39,11 @@ def changed(at: int, piece: bytes) -> bytes:
     return bytes(reply)
 
 
-def parse(reply: bytes, job: ImageJob = JOB) -> CutoutImage:
+def parse(reply: bytes, job: ImageJob = JOB, limits: Limits = LIMITS) -> CutoutImage:
     """Parse memory in which a child left this reply."""
     with shared_memory.allocated(protocol.REPLY_BYTES) as descriptor:
         os.pwrite(descriptor, reply, 0)
-        return read_cutout(descriptor, job)
+        return read_cutout(descriptor, job, limits)
 
 
 def test_an_incomplete_reply_is_not_read() -> None:
@@ -113,3 +114,16 @@ def test_the_longest_cutout_fits_with_its_tag_and_no_longer() -> None:
     assert len(parse(longest, SEALED_JOB).data) == 64_000_016
     with pytest.raises(ProtocolViolation, match="length"):
         parse(longest)
+
+
+@pytest.mark.parametrize(("job", "added"), [(JOB, 0), (SEALED_JOB, 16)])
+def test_a_reply_that_the_brokers_would_refuse_violates_the_protocol(
+    job: ImageJob, added: int
+) -> None:
+    """They may accept less than an event can carry; a worker would end at it again and again."""
+    size = len(HONEST.data)
+    limits = Limits(max_bytes=1, max_result_bytes=size)
+    longest = changed(8, (size + added).to_bytes(4, "little"))
+    assert len(parse(longest, job, limits).data) == size + added
+    with pytest.raises(ProtocolViolation, match="length"):
+        parse(changed(8, (size + added + 1).to_bytes(4, "little")), job, limits)
