@@ -4,14 +4,17 @@ Rules, all of them:
 
 * The handshake is made in the connection's thread, with a time limit; without a certificate of
   the installation's authority no request is read.
-* At most `MAX_CONNECTIONS` at once; others wait in the kernel's queue.
+* At most `MAX_CONNECTIONS` at once; others wait in the kernel's queue.  Half of them at most are of
+  one lane, or one stage, whose others are closed: no lane keeps the keys from the others.
 * A renewed certificate is used for new connections; open ones go on.
 * Nothing of a request is logged, and nothing of an answer.
 """
 
 import ssl
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -21,6 +24,7 @@ from erasestream.topics.kafka.tls import Identity
 from erasestream.topics.keys.endpoints import common_name
 
 MAX_CONNECTIONS = 256
+MAX_OF_ONE = MAX_CONNECTIONS // 2
 IDLE_TIMEOUT_S = 10.0
 POLL_S = 0.1
 
@@ -73,6 +77,8 @@ class _Server(ThreadingHTTPServer):
         self.context = context
         self.answer = answer
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._lock = threading.Lock()
+        self._connected: Counter[str] = Counter()
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -92,7 +98,21 @@ class _Server(ThreadingHTTPServer):
     def finish_request(self, request: Any, client_address: Any) -> None:
         request.settimeout(IDLE_TIMEOUT_S)
         with self.context.wrap_socket(request, server_side=True) as secured:
-            super().finish_request(secured, client_address)
+            peer = common_name(secured.getpeercert()).partition(".")[0]
+            with self._counting(peer) as connections:
+                if connections <= MAX_OF_ONE:
+                    super().finish_request(secured, client_address)
+
+    @contextmanager
+    def _counting(self, peer: str) -> Iterator[int]:
+        with self._lock:
+            self._connected[peer] += 1
+            connections = self._connected[peer]
+        try:
+            yield connections
+        finally:
+            with self._lock:
+                self._connected[peer] -= 1
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log nothing: a client that breaks off, or has no certificate, is no event."""

@@ -2,7 +2,7 @@
 
 import ssl
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -12,6 +12,7 @@ import pytest
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
+from erasestream.pipeline.stages.keys.https_server import MAX_CONNECTIONS
 from erasestream.schemas.errors import NotAuthorized, Refused, Unavailable
 from erasestream.sinks.keys.epoch_vault import KeyName
 from erasestream.topics.catalog.purposes import purposes
@@ -19,6 +20,7 @@ from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.tls import Identity
 from erasestream.topics.keys.client import KeyClient
 from tests.pipeline.stages.keys.key_harness import (
+    HOST,
     LANES,
     ROLES,
     TIMES,
@@ -134,6 +136,17 @@ def test_a_broken_key_of_one_lane_concerns_this_lane_only(harness: KeyHarness) -
     with pytest.raises(Unavailable):
         harness.client("bulk.consumer").opening_key("results.bulk", epoch, timeout_s=0)
     assert harness.store().exists(f"epochs/results.bulk/{epoch + 1}")
+
+
+def test_a_lane_that_takes_all_connections_leaves_some_to_the_others(harness: KeyHarness) -> None:
+    replica = harness.start()
+    replica.do_round()
+    context = Identity.load(harness.identities, Role("bulk.producer")).ssl_context()
+    with ExitStack() as opened:
+        for _ in range(MAX_CONNECTIONS):
+            taken = HTTPSConnection(HOST, replica.stage.port, timeout=WAIT_S, context=context)
+            opened.enter_context(closing(taken)).connect()
+        assert harness.client(PRODUCER).sealing_key("inference", timeout_s=5)
 
 
 def test_connections_without_a_certificate_are_refused(harness: KeyHarness) -> None:
