@@ -66,6 +66,7 @@ class EncryptionSink:
         picture's hour is: drop the record.  Raises `PictureBroken` for a sealed picture that
         its capsule does not open.
         """
+        self.drop_dead_keys()  # also while bucket or vault are unavailable, and this is tried again
         name = self._namer.name(event)
         key = self._vault.key(event.grant)
         sealed = self._sealed(event, GrantRecipient(event.grant, key, str(name)))

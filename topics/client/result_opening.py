@@ -89,7 +89,11 @@ class ResultOpener:
         """Return what opens results of an epoch; None if its key is dead.  Raises `SealBroken`."""
         if self._keys is None:
             raise Refused("key_endpoints: missing, and the results of this lane are sealed")
-        key = self._keys.opening_key(self._purpose, epoch.number, timeout_s=ANSWER_S)
+        try:
+            key = self._keys.opening_key(self._purpose, epoch.number, timeout_s=ANSWER_S)
+        except Unavailable:
+            self._openers.clear()  # it may be for hours, in which others die
+            raise
         if isinstance(key, bytes):
             raw, opener = self._openers.get(epoch.number, (b"", None))
             if opener is None or raw is not key:

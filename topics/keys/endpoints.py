@@ -18,7 +18,13 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from erasestream.schemas.clocks import Deadline
-from erasestream.schemas.errors import Code, NotAuthorized, Refused, Unavailable
+from erasestream.schemas.errors import (
+    CertificateRefused,
+    Code,
+    NotAuthorized,
+    Refused,
+    Unavailable,
+)
 from erasestream.topics.catalog.roles import KEYS
 from erasestream.topics.kafka.backoff import retry
 from erasestream.topics.kafka.connection import parse_key_endpoint
@@ -104,7 +110,10 @@ class KeyEndpoints:
 
     def _get(self, endpoint: _Endpoint, path: str, timeout_s: float) -> tuple[int, bytes]:
         # A context of its own for each connection: a renewed certificate takes effect at once.
-        context = self._identity.ssl_context()
+        try:
+            context = self._identity.ssl_context()
+        except CertificateRefused as error:  # its files are being replaced: they were read before
+            raise Unavailable(error.detail, Code.KEYS_UNAVAILABLE) from error
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         host, port = endpoint
         connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)

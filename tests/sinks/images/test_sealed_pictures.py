@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from erasestream.schemas.errors import ErasestreamError, Unavailable
+from erasestream.schemas.errors import Erased, ErasestreamError, Unavailable
 from erasestream.schemas.events.images import Part, Retained
 from erasestream.schemas.ids import GrantId, UploadId
 from erasestream.schemas.sealing.capsule import seal_capsule
@@ -20,6 +20,7 @@ from erasestream.schemas.sealing.envelope import (
 )
 from erasestream.schemas.sealing.recipients import Epoch, EpochRecipient, GrantRecipient
 from erasestream.sinks.images.capsule_keys import CapsuleKeys, KeyDead, PictureBroken
+from erasestream.sinks.keys.key_vault import mark_erased
 from erasestream.topics.catalog.epochs import EpochTimes
 from erasestream.topics.keys.answers import NoKey
 from tests.sinks.retention_harness import NOW, RetentionHarness, listed, picture
@@ -41,6 +42,7 @@ class Answers:
     key: X25519PrivateKey = field(default_factory=X25519PrivateKey.generate)
     instead: NoKey | Unavailable | None = None
     asked: set[tuple[str, int]] = field(default_factory=set)
+    drops: int = 0
 
     def opening_key(
         self,
@@ -55,7 +57,7 @@ class Answers:
         return self.instead or self.key.private_bytes_raw()
 
     def drop_dead(self) -> None:
-        pass
+        self.drops += 1
 
 
 @dataclass
@@ -206,6 +208,16 @@ def test_the_sink_can_seal_while_the_key_service_answers(
     assert sink.can_seal()
     upload.answers.instead = Unavailable("on purpose")
     assert not sink.can_seal()
+
+
+def test_dead_keys_are_dropped_at_each_attempt(
+    harness: RetentionHarness, upload: SealedUpload, capsules: CapsuleKeys
+) -> None:
+    """Also where it does not come to a key: the vault may be unavailable for a day."""
+    mark_erased(harness.eraser(), upload.grant)
+    with pytest.raises(Erased):
+        harness.sink(capsules=capsules).store(upload.event())
+    assert (upload.answers.asked, upload.answers.drops) == (set(), 1)
 
 
 def body_at(header: Header) -> int:

@@ -1,0 +1,78 @@
+"""Clients of the key service: what they do while it, or their own certificate, is unavailable."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.errors import Code, Unavailable
+from erasestream.schemas.events.images import Cutout, Part
+from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
+from erasestream.schemas.sealing.envelope import Context, seal
+from erasestream.schemas.sealing.recipients import Epoch, EpochRecipient
+from erasestream.topics.catalog.roles import Role
+from erasestream.topics.client import result_opening
+from erasestream.topics.client.result_opening import ResultOpener
+from erasestream.topics.kafka.records import Partition, Record
+from erasestream.topics.kafka.tls import Identity
+from erasestream.topics.keys.client import KeyClient
+from tests.pipeline.stages.keys.key_harness import LANES, TIMES, KeyHarness
+from tests.topics.client.results import cutout, upload_id
+
+WAIT_S = 20.0
+
+
+def test_a_certificate_that_is_being_replaced_is_waited_for(
+    harness: KeyHarness, tmp_path: Path
+) -> None:
+    """Its two files do not change at once; no stage ends because of that."""
+    harness.start().do_round()
+    folder = shutil.copytree(harness.identities, tmp_path / "identities")
+    client = KeyClient(
+        endpoints=[replica.endpoint for replica in harness.replicas],
+        identity=Identity.load(folder, Role("sink")),
+        now=harness.clock,
+    )
+    epoch, key = TIMES.number(harness.clock()), folder / "sink.key"
+    own = key.read_bytes()
+    key.write_bytes((folder / "inference.key").read_bytes())
+    with pytest.raises(Unavailable) as caught:
+        client.opening_key("sink", epoch, timeout_s=0)
+    assert caught.value.code is Code.KEYS_UNAVAILABLE
+    key.write_bytes(own)
+    assert isinstance(client.opening_key("sink", epoch, timeout_s=WAIT_S), bytes)
+
+
+def test_a_consumer_keeps_no_dead_key_while_it_waits_for_another(
+    harness: KeyHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service may be unavailable for longer than a key lives."""
+    harness.start().do_round()
+    consumer = harness.client("shop.consumer")
+    opener = ResultOpener(LANES[0], consumer, now=harness.clock)
+    epoch = TIMES.number(harness.clock())
+
+    def result(number: int) -> Record:
+        public = harness.client("inference").public_key("results.shop", epoch, timeout_s=WAIT_S)
+        assert isinstance(public, bytes)
+        recipient = EpochRecipient.of(Epoch("results.shop", number), public)
+        context = Context.of(upload_id(1), Part.CUTOUT, "image/png")
+        sealed = {
+            "content_type": SEALED_CONTENT_TYPE,
+            "data": seal(b"cut", context=context, recipients=[recipient]),
+        }
+        headers, value = to_wire(cutout(1).model_copy(update=sealed), source="/test")
+        appended_ms = int(harness.clock().timestamp() * 1000)
+        return Record(Partition("ephemeral.shop", 0), 0, appended_ms, None, headers, value)
+
+    alive, later = result(epoch), result(epoch + 1)
+    assert isinstance(opener.result_of(alive), Cutout)
+    assert opener._openers
+    harness.replicas.pop().stage.close()
+    monkeypatch.setattr(result_opening, "ANSWER_S", 0)
+    harness.clock.at = TIMES.dies(epoch)
+    with pytest.raises(Unavailable):
+        opener.result_of(later)
+    assert not opener._openers
+    assert not consumer._of_epochs
