@@ -84,7 +84,7 @@ class KeyState(StrEnum):
     """End of a key of an epoch, in two steps."""
 
     UNREACHABLE = "unreachable"
-    """Deleted from the vault, and its absence verified."""
+    """Deleted from the vault, its absence verified, and dead by every clock of the installation."""
     UNRECOVERABLE = "unrecoverable"
     """The master key that wrapped it is destroyed too: a copy of the vault is worthless."""
 

@@ -49,6 +49,9 @@ class Times(Protocol):
     def is_dead(self, number: int, at: datetime) -> bool:
         """Return whether the keys of an epoch are dead."""
 
+    def is_due(self, number: int, at: datetime) -> bool:
+        """Return whether the keys of an epoch are to be destroyed: dead, or of no epoch of ours."""
+
 
 class KeyName(NamedTuple):
     """A purpose and the number of an epoch."""
@@ -107,12 +110,12 @@ class EpochVault:
         # Read back, whichever replica created it.
         return self._keep(name, self._read(name))
 
-    def dead(self, at: datetime) -> tuple[KeyName, ...]:
-        """Return the dead pairs that are still in the vault; drop dead ones from the cache."""
+    def due(self, at: datetime) -> tuple[KeyName, ...]:
+        """Return the pairs in the vault that are to be destroyed; drop dead ones from the cache."""
         with self._lock:
             for name in [n for n in self._cache if self._times.is_dead(n.epoch, at)]:
                 del self._cache[name]
-        return tuple(n for n, _ in self._list(EPOCHS) if self._times.is_dead(n.epoch, at))
+        return tuple(n for n, _ in self._list(EPOCHS) if self._times.is_due(n.epoch, at))
 
     def destroy(self, name: KeyName) -> None:
         """Delete a pair and verify its absence.  Idempotent.

@@ -91,6 +91,14 @@ class EpochTimes:
         """Return whether the keys of an epoch are dead."""
         return at.timestamp() >= self._dies_s(number)
 
+    def is_due(self, number: int, at: datetime) -> bool:
+        """Return whether the keys of an epoch are to be destroyed: dead, or of no epoch of ours.
+
+        Epochs are counted in their length.  After that was changed, the numbers of before are of
+        other years, and keys of the future ones would never die.
+        """
+        return self.is_dead(number, at) or number > self.number(at) + self.promise_s / self.length_s
+
     def _dies_s(self, number: int) -> float:
         return number * self.length_s - self.ahead_s + self.life_s
 

@@ -5,6 +5,7 @@ Requests are answered in the server's threads; `run_once` does the upkeep.  In e
 * create the pairs of this epoch and the next, each by itself;
 * destroy the dead pairs, and the master keys of dead epochs;
 * write to the ledger which pairs are unreachable, and which unrecoverable: their master is gone.
+  Not before every clock has passed their death: until then another replica may give them out.
 
 It is ready once it has any of these, whatever the brokers do: without its ledger it gives out keys,
 and a pair that cannot be read concerns its own purpose and epoch only.
@@ -18,6 +19,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from functools import partial
 from typing import Protocol
 
@@ -76,6 +78,8 @@ class KeyServiceStage:
         self._clock = clock
         # Often enough that a dead key is gone well within its time to be destroyed.
         self._interval_s = min(MAX_INTERVAL_S, times.destruction_s / 4)
+        # By then every replica has passed the death, and dropped the key from its memory.
+        self._until_certain = timedelta(seconds=times.clock_error_s + self._interval_s)
         self._due = Deadline(0, clock)
         self._outage = OutageLog()
         self._is_ready = False
@@ -130,18 +134,20 @@ class KeyServiceStage:
         return any(created)
 
     def _destroy_pairs(self) -> None:
-        for name in self._vault.dead(self._now()):
+        for name in self._vault.due(self._now()):
             self._attempt(partial(self._vault.destroy, name))
 
     def _destroy_masters(self) -> None:
         for epoch in self._masters.epochs():
-            if self._times.is_dead(epoch, self._now()):
+            if self._times.is_due(epoch, self._now()):
                 self._masters.destroy(epoch)
 
     def _report(self) -> None:
         self._ledger.open()
         with_master = set(self._masters.epochs())
         for pair in self._vault.destroyed():
+            if not self._times.is_due(pair.name.epoch, self._now() - self._until_certain):
+                continue
             if not pair.is_reported:
                 self._ledger.record(self._entry(pair, KeyState.UNREACHABLE))
                 self._vault.mark_reported(pair.name)

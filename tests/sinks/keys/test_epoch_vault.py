@@ -107,11 +107,11 @@ def test_destroying_verifies_absence_and_drops_the_cache(
 ) -> None:
     vault = replica()
     public = vault.find_or_create(name, NOW).public
-    assert name not in vault.dead(DEAD - timedelta(seconds=1))
-    assert name in vault.dead(DEAD)
+    assert name not in vault.due(DEAD - timedelta(seconds=1))
+    assert name in vault.due(DEAD)
     vault.destroy(name)
     vault.destroy(name)  # idempotent, as by another replica
-    assert name not in vault.dead(DEAD)
+    assert name not in vault.due(DEAD)
     with pytest.raises(NotFound):
         vault.find(name, NOW)
     (note,) = [pair for pair in vault.destroyed() if pair.name == name]

@@ -53,6 +53,15 @@ def test_an_absurd_epoch_is_no_error() -> None:
     assert not TIMES.is_dead(10**18 - 1, datetime.now(UTC))
 
 
+@given(MOMENTS, st.sampled_from([0.5, 0.99, 0.9999, 1.0001, 1.01, 2, 3]))
+def test_keys_of_another_length_of_epochs_are_due(at: datetime, factor: float) -> None:
+    """Those of this length are due once they are dead, and not before."""
+    assert TIMES.is_due(replace(TIMES, length_s=factor * TIMES.length_s).number(at), at)
+    for ahead in range(-30, 3):
+        number = TIMES.number(at) + ahead
+        assert TIMES.is_due(number, at) == TIMES.is_dead(number, at)
+
+
 @pytest.mark.parametrize(
     "times",
     [

@@ -46,8 +46,11 @@ def bucket(
 def harness(
     servers: tuple[Path, CertificateAuthority], bucket: BucketProcess, tmp_path: Path
 ) -> Iterator[KeyHarness]:
-    """Yield a vault without keys of this test's time; its replicas are closed after the test."""
+    """Yield an empty vault; its replicas are closed after the test."""
     made = KeyHarness(servers[0], tmp_path / "masters", bucket, new_time())
+    store = made.store()
+    for found in list(store.list("")):
+        store.delete(found.name)
     yield made
     for replica in made.replicas:
         replica.stage.close()

@@ -31,6 +31,8 @@ ROLES = Catalog.build(tuple(LaneSpec(name=lane) for lane in LANES)).roles
 HOST = "127.0.0.2"
 """A host of its own: neither bucket nor broker could pass for the key service."""
 TIMES = EpochTimes()
+CERTAIN = timedelta(seconds=TIMES.clock_error_s + 60)
+"""Time from the death of a key until the ledger has it: then it is dead by every clock."""
 
 
 @dataclass

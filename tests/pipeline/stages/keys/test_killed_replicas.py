@@ -7,7 +7,7 @@ from erasestream.schemas.events.ledger import KeyDestroyed, KeyState
 from erasestream.sinks.buckets.object_store import ObjectInfo, ObjectStore
 from erasestream.sinks.keys.epoch_vault import KeyName
 from erasestream.topics.catalog.purposes import purposes
-from tests.pipeline.stages.keys.key_harness import TIMES, KeyHarness
+from tests.pipeline.stages.keys.key_harness import CERTAIN, TIMES, KeyHarness
 
 SINK = {"sink": purposes(())["sink"]}
 
@@ -94,7 +94,7 @@ def test_killed_while_destroying(harness: KeyHarness) -> None:
         lives += 1
         survivor.do_round()
         epoch = TIMES.number(harness.clock())
-        harness.clock.at = TIMES.dies(epoch)
+        harness.clock.at = TIMES.dies(epoch) + CERTAIN
         is_killed, entries = run_until_killed(harness, store, lives)
         survivor.do_round()
         found = [e for e in (*entries, *survivor.ledger.entries) if e.epoch == epoch]

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +16,13 @@ from erasestream.sinks.keys.epoch_masters import LocalEpochMasters
 from erasestream.sinks.keys.epoch_vault import EpochVault, KeyName
 from erasestream.topics.catalog.purposes import purposes
 from erasestream.topics.keys.answers import NoKey
-from tests.pipeline.stages.keys.key_harness import LANES, TIMES, KeyHarness
+from tests.pipeline.stages.keys.key_harness import (
+    CERTAIN,
+    LANES,
+    TIMES,
+    KeyHarness,
+    SettableClock,
+)
 
 WAIT_S = 20.0
 PRODUCER = "shop.producer"
@@ -149,6 +156,8 @@ def test_death_of_a_key_from_vault_to_ledger(harness: KeyHarness) -> None:
     first.do_round()
     assert not harness.store().exists(f"epochs/{name}")
     assert epoch in masters.epochs()
+    harness.clock.at += CERTAIN
+    first.do_round()
     assert entries(KeyState.UNREACHABLE) == [digest]
     assert entries(KeyState.UNRECOVERABLE) == []
     second.do_round()
@@ -158,6 +167,45 @@ def test_death_of_a_key_from_vault_to_ledger(harness: KeyHarness) -> None:
     assert entries(KeyState.UNREACHABLE) == [digest]
     names = {found.name for found in harness.store().list("")}
     assert not [found for found in names if found.startswith(f"destroyed/{name}")]
+
+
+def test_a_death_is_reported_once_it_is_true_by_every_clock(harness: KeyHarness) -> None:
+    """A replica whose clock is behind gives the key out, from its memory, after it was deleted."""
+    late = harness.start(clock=SettableClock(harness.clock()))
+    replica = harness.start()
+    for each in (late, replica):
+        each.do_round()
+    epoch = TIMES.number(harness.clock())
+    harness.clock.at = TIMES.dies(epoch)
+    late.clock.at = harness.clock() - timedelta(seconds=TIMES.clock_error_s)
+
+    def ask() -> bytes | NoKey:
+        client = harness.client("sink", late, clock=late.clock)
+        return client.opening_key("sink", epoch, timeout_s=WAIT_S)
+
+    replica.do_round()
+    assert not harness.store().exists(f"epochs/sink/{epoch}")
+    assert isinstance(ask(), bytes)
+    assert not replica.ledger.entries
+    for each in (late, replica):
+        each.clock.at += CERTAIN
+        each.do_round()
+    assert ask() is NoKey.EXPIRED
+    assert {each.state for each in replica.ledger.entries} == {*KeyState}
+
+
+def test_after_a_change_of_their_length_no_key_of_before_is_left(harness: KeyHarness) -> None:
+    """Epochs are counted in it: those of half an hour would begin decades from now."""
+    before = replace(TIMES, length_s=TIMES.length_s / 2)
+    masters, epoch = harness.masters(), before.number(harness.clock())
+    vault = EpochVault(store=harness.store(), masters=masters, times=before)
+    vault.find_or_create(KeyName("sink", epoch), harness.clock())
+    replica = harness.start()
+    replica.do_round()
+    assert not harness.store().exists(f"epochs/sink/{epoch}")
+    assert epoch not in masters.epochs()
+    its = [entry.state for entry in replica.ledger.entries if entry.epoch == epoch]
+    assert its == [KeyState.UNREACHABLE, KeyState.UNRECOVERABLE]
 
 
 def test_old_copies_of_the_vault_open_nothing_with_what_is_left_of_the_masters(
