@@ -6,6 +6,7 @@ compressed; other batches are skipped.
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,8 @@ def records_in(file: Path) -> Iterator[StoredRecord]:
         if version != _VERSION or length <= 0 or end > len(raw):
             return
         if not attributes & (_CODEC | _CONTROL):
-            yield from _records(raw, at + _BATCH.size, base, count)
+            with suppress(ValueError, IndexError):  # a forged batch, of which readers take nothing
+                yield from list(_records(raw, at + _BATCH.size, base, count))
         at = end
 
 
@@ -50,7 +52,7 @@ def _records(raw: bytes, at: int, base: int, count: int) -> Iterator[StoredRecor
         for _ in range(fields):
             name, at = _sized(raw, at)
             text, at = _sized(raw, at)
-            headers[name.decode()] = text.decode()
+            headers[name.decode(errors="replace")] = text.decode(errors="replace")
         yield StoredRecord(base + number, headers, value)
         at = end
 

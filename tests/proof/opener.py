@@ -153,7 +153,8 @@ def images_in(folder: Path, objects: dict[str, bytes]) -> Iterator[Image]:
     """Yield every image in objects and in the brokers' files, deleted and stray ones included."""
     for file in sorted(folder.rglob("*.log*")):
         for record in records_in(file):
-            yield from _image(f"{file.relative_to(folder)}@{record.offset}", record)
+            with suppress(ValueError):  # no event: a part or a capsule that is none
+                yield from _image(f"{file.relative_to(folder)}@{record.offset}", record)
     for name, value in objects.items():
         with suppress(SealBroken):
             part = StoredName.parse(name).part

@@ -28,8 +28,8 @@ BOTH = {Part.ORIGINAL: 1, Part.CUTOUT: 1}
 def test_not_opted_in_leaves_nothing(flow: PipelineHarness) -> None:
     """Without a decision, the result is delivered and nothing is retained anywhere."""
     images = [noise() for _ in range(3)]
-    receipts = [flow.upload("never-asked", image=image) for image in images]
-    cutouts = [flow.cutout(receipt.upload_id) for receipt in receipts]
+    receipts = [flow.upload("never-asked", lane=BULK, image=image) for image in images]
+    cutouts = [flow.cutout(receipt.upload_id, BULK) for receipt in receipts]
     assert {cutout.account for cutout in cutouts} == {"never-asked"}
     ids = {receipt.upload_id for receipt in receipts}
     assert ids.isdisjoint(flow.in_retained())
@@ -41,7 +41,7 @@ def test_not_opted_in_leaves_nothing(flow: PipelineHarness) -> None:
     names = [b"never-asked", *(upload.encode() for upload in ids)]
     assert files_containing(flow.bucket_data, [*needles, *names]) == []
     # The search works: it finds the values of the topics, which keep them for hours.
-    topics = (uploads_of(SHOP), cutouts_of(SHOP), ephemeral_of(SHOP))
+    topics = (uploads_of(BULK), cutouts_of(BULK), ephemeral_of(BULK))
     values = [
         record.value
         for topic in topics

@@ -172,7 +172,10 @@ def foreign_grant(
     kafka: KafkaFixture, lane: Lane, account: str, key: bytes | None = None
 ) -> GrantId:
     """Write a grant without a ledger entry; under its own key it counts."""
-    now = datetime.now(UTC)
+    reader = writer(kafka, lane).reader
+    role = lane_role(lane, LaneRole.ACCOUNT)
+    stranger = AcknowledgedWriter(connection=kafka.connection(role), timeout_s=10)
+    now = datetime.now(UTC)  # last: a grant that takes 5 s to be appended is void
     event = ConsentDecision(
         id=new_upload_id(int(now.timestamp() * 1000), os.urandom(10)),
         time=now,
@@ -181,9 +184,6 @@ def foreign_grant(
         actor="owner",
         channel=Channel.LIBRARY,
     )
-    reader = writer(kafka, lane).reader
-    role = lane_role(lane, LaneRole.ACCOUNT)
-    stranger = AcknowledgedWriter(connection=kafka.connection(role), timeout_s=10)
     at = reader.partition_for(event.account)
     stranger.write(at, key or event.account.encode(), to_wire(event, source="/stranger"))
     active = reader.active_grant(account)
