@@ -14,6 +14,7 @@ from tests.bench import (
     overhead,
     receipts,
     sealing,
+    sink,
     slow_images,
     soak,
 )
@@ -32,6 +33,7 @@ GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "sealing": sealing.measure,
     "receipts": receipts.measure,
     "keys": keys.measure,
+    "sink": sink.measure,
 }
 
 

@@ -1,0 +1,173 @@
+"""Storing sealed pictures, against the bare client of Cloud Storage that uploads as many bytes.
+
+Both with as many threads, to the same local bucket, in turn.  A picture's capsule is opened, its
+recipients are replaced by the grant, and the object is created, each once.
+"""
+
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from google.cloud import storage
+from google.oauth2.credentials import Credentials
+
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
+from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
+from erasestream.pipeline.stages.encryption.picture_store import MAX_PARALLEL
+from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.images import Part, Retained
+from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
+from erasestream.schemas.sealing.capsule import seal_capsule
+from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
+from erasestream.schemas.sealing.envelope import MAX_SEALED_BYTES, Context, seal
+from erasestream.schemas.sealing.recipients import Epoch, EpochRecipient
+from erasestream.sinks.buckets.access_policy import Role
+from erasestream.sinks.buckets.gcs import GcsObjectStore
+from erasestream.sinks.buckets.gcs_client import GcsSettings
+from erasestream.sinks.images.capsule_keys import CapsuleKeys
+from erasestream.sinks.images.image_writer import OCTETS, EncryptionSink
+from erasestream.sinks.keys.key_vault import KeyVault
+from erasestream.sinks.keys.local_keyring import LocalKeyring
+from erasestream.topics.catalog.epochs import EpochTimes
+from tests.bench.figures import Figure, figure
+from tests.bench.servers import MEMORY
+from tests.bucket_settings import OPEN, settings_in
+
+SIZES = {"100KB": 100_000, "1MB": 1_000_000}
+ROUND_BYTES = 50_000_000
+ROUNDS = 7
+TIMES = EpochTimes()
+GRANT = GrantId("018f3c4e-0000-7000-8000-00000000000f")
+
+
+class OneKey:
+    """The key service's answer: the key of the present epoch."""
+
+    def __init__(self) -> None:
+        self.key = X25519PrivateKey.generate()
+
+    def opening_key(self, *_: object, **__: object) -> bytes:
+        """Return the key, as from the cache of a client."""
+        return self.key.private_bytes_raw()
+
+    def drop_dead(self) -> None:
+        """Drop nothing."""
+
+
+class Contenders(NamedTuple):
+    """The sink, and the bare client's bucket."""
+
+    sink: EncryptionSink
+    bare: storage.Bucket
+
+
+def measure() -> Iterator[Figure]:
+    """Yield one ratio for each size."""
+    source = OneKey()
+    with _contenders(source) as contenders, ThreadPoolExecutor(MAX_PARALLEL) as pool:
+        for name, size in SIZES.items():
+            ratios = [_ratio(contenders, pool, source, size) for _ in range(ROUNDS + 1)][1:]
+            yield figure(f"sink.ratio_to_bare_client.{name}", ratios, "ratio", at_least=0.9)
+
+
+def _ratio(contenders: Contenders, pool: ThreadPoolExecutor, source: OneKey, size: int) -> float:
+    events = [_event(source, size) for _ in range(ROUND_BYTES // size)]
+
+    def upload(event: Retained) -> None:
+        contenders.bare.blob(secrets.token_hex(16)).upload_from_string(
+            event.data, OCTETS, if_generation_match=0, checksum="crc32c", retry=None
+        )
+
+    ours_s = _seconds(pool, contenders.sink.store, events)
+    bare_s = _seconds(pool, upload, events)
+    return bare_s / ours_s
+
+
+def _seconds(
+    pool: ThreadPoolExecutor, store: Callable[[Retained], object], events: Sequence[Retained]
+) -> float:
+    begun_s = time.perf_counter()
+    list(pool.map(store, events))
+    return time.perf_counter() - begun_s
+
+
+def _event(source: OneKey, size: int) -> Retained:
+    upload = UploadId(f"bench-{secrets.token_hex(16)}")
+    now = datetime.now(UTC)
+    number = TIMES.number(now)
+    recipient = EpochRecipient(Epoch("inference", number), source.key.public_key())
+    key = secrets.token_bytes(32)
+    value = seal(
+        secrets.token_bytes(size),
+        context=Context.of(upload, Part.ORIGINAL, "image/jpeg"),
+        recipients=[recipient],
+        random=lambda _: key,
+    )
+    capsule = seal_capsule(
+        upload,
+        Epoch("sink", number),
+        source.key.public_key(),
+        photo=(key, value),
+        cutout=(key, b""),
+    )
+    return Retained(
+        id=upload,
+        time=now,
+        lane=Lane("shop"),
+        account=AccountId("bench"),
+        part=Part.ORIGINAL,
+        grant=GRANT,
+        mark="0/1",
+        position=Position(topic_id="A" * 22, partition=0, offset=1),
+        uploaded_at=now,
+        content_type=SEALED_CONTENT_TYPE,
+        capsule=capsule,
+        data=value,
+    )
+
+
+@contextmanager
+def _contenders(source: OneKey) -> Iterator[Contenders]:
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as name:
+        folder = Path(name)
+        authority = CertificateAuthority.create(folder / "ca", now=lambda: datetime.now(UTC))
+        settings = settings_in(folder, authority)
+        certificates = folder / "identities" / "ca.crt"
+        with BucketProcess.start(settings, folder) as server:
+
+            def store(bucket: str) -> GcsObjectStore:
+                return GcsObjectStore(
+                    GcsSettings(
+                        bucket=bucket,
+                        max_object_bytes=MAX_SEALED_BYTES,
+                        endpoint=server.endpoint,
+                        ca_file=certificates,
+                        token_file=settings.tokens / f"{Role.SINK}.token",
+                    )
+                )
+
+            sink = EncryptionSink(
+                store=store("images"),
+                vault=KeyVault(
+                    store=store("vault"),
+                    keyring=LocalKeyring.create(folder / "keyring"),
+                    clock=time.monotonic,
+                ),
+                name_key=bytes(32),
+                capsules=CapsuleKeys(source, times=TIMES),
+            )
+            token = (settings.tokens / f"{Role.ROTATOR}.token").read_text().strip()
+            client = storage.Client(
+                project="bench",
+                credentials=Credentials(token),  # type: ignore[no-untyped-call]
+                client_options={"api_endpoint": server.endpoint},
+            )
+            client._http.verify = str(certificates)
+            yield Contenders(sink, client.bucket(OPEN))
