@@ -169,5 +169,6 @@ def _contenders(source: OneKey) -> Iterator[Contenders]:
                 credentials=Credentials(token),  # type: ignore[no-untyped-call]
                 client_options={"api_endpoint": server.endpoint},
             )
+            client._http.trust_env = False  # or its certificates take precedence
             client._http.verify = str(certificates)
             yield Contenders(sink, client.bucket(OPEN))
