@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar, Self
 
@@ -17,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import from_json
 
+from erasestream.schemas.errors import SENTENCES, Code
 from erasestream.schemas.events.base import (
     CapsuleField,
     ContentType,
@@ -160,6 +162,20 @@ class Failure(Result):
     code: Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,64}$")]
     """One of `Code`, as text, so that older readers accept newer codes."""
     sentence: Text
+
+    @classmethod
+    def in_place_of(cls, result: Result, code: Code, time: datetime) -> Self:
+        """Return the failure of this code that takes the place of a result."""
+        return cls(
+            id=result.id,
+            time=time,
+            account=result.account,
+            reference=result.reference,
+            position=result.position,
+            uploaded_at=result.uploaded_at,
+            code=code,
+            sentence=SENTENCES[code],
+        )
 
 
 RESULTS: tuple[type[Cutout | Failure], ...] = (Cutout, Failure)

@@ -16,7 +16,7 @@ from typing import Self
 
 from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.codec.cloudevents import one_from_wire
-from erasestream.schemas.errors import SENTENCES, Code, Refused, SealBroken, Unavailable
+from erasestream.schemas.errors import Code, Refused, SealBroken, Unavailable
 from erasestream.schemas.events.base import utc
 from erasestream.schemas.events.images import RESULTS, Cutout, Failure, Part
 from erasestream.schemas.ids import Lane
@@ -74,7 +74,7 @@ class ResultOpener:
                 return Expired.of(result)
             opened = open_parsed(result.data, header, opener)
         except SealBroken:
-            return _broken(result)
+            return Failure.in_place_of(result, Code.SEAL_BROKEN, result.time)
         return result.model_copy(
             update={"content_type": opened.content_type, "data": opened.plaintext}
         )
@@ -113,16 +113,3 @@ class ResultOpener:
         if len(ours) != 1:
             raise SealBroken
         return ours[0]
-
-
-def _broken(result: Cutout) -> Failure:
-    return Failure(
-        id=result.id,
-        time=result.time,
-        account=result.account,
-        reference=result.reference,
-        position=result.position,
-        uploaded_at=result.uploaded_at,
-        code=Code.SEAL_BROKEN,
-        sentence=SENTENCES[Code.SEAL_BROKEN],
-    )

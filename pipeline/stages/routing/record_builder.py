@@ -4,7 +4,7 @@ from datetime import datetime
 
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.codec.result_headers import CAPSULE
-from erasestream.schemas.errors import SENTENCES, Code
+from erasestream.schemas.errors import Code
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.images import Cutout, Failure, Part, Result, Retained, Upload
 from erasestream.schemas.events.ledger import Finding, FindingKind
@@ -28,16 +28,7 @@ def ephemeral_record(lane: Lane, record: Record, *, has_capsule: bool) -> Outgoi
 
 def expired_record(lane: Lane, result: Result, now: datetime) -> Outgoing:
     """Return the failed result *expired* in place of a result, in the same partition."""
-    event = Failure(
-        id=result.id,
-        time=now,
-        account=result.account,
-        reference=result.reference,
-        position=result.position,
-        uploaded_at=result.uploaded_at,
-        code=Code.EXPIRED,
-        sentence=SENTENCES[Code.EXPIRED],
-    )
+    event = Failure.in_place_of(result, Code.EXPIRED, now)
     wire = to_wire(event, source=f"/lanes/{lane}/router")
     return Outgoing(ephemeral_of(lane), result.position.partition, None, wire.headers, wire.value)
 
