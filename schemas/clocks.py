@@ -1,13 +1,18 @@
-"""Clocks and deadlines.  Pure: the caller passes the clock that a deadline reads."""
+"""Clocks and deadlines.  The caller passes the clock that a deadline reads."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 
 Clock = Callable[[], float]
 """Monotonic seconds, such as `time.monotonic`: for timeouts, intervals and deadlines."""
 
 WallClock = Callable[[], datetime]
 """The time of day, aware and in UTC: for what is written into events."""
+
+
+def utc_now() -> datetime:
+    """Return the time of day: the `WallClock` of a process that is given no other."""
+    return datetime.now(UTC)
 
 
 class Deadline:

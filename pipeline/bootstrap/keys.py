@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime
 from threading import Event
 
 from erasestream.pipeline.bootstrap.storage import open_vault, storage_of
@@ -11,7 +10,7 @@ from erasestream.pipeline.stages.keys.https_server import KeyServer
 from erasestream.pipeline.stages.keys.key_answers import KeyAnswers
 from erasestream.pipeline.stages.keys.key_ledger import KeyLedger
 from erasestream.pipeline.stages.keys.stage import KeyServiceStage
-from erasestream.schemas.clocks import WallClock
+from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.errors import CertificateRefused, Refused
 from erasestream.sinks.keys.epoch_masters import LocalEpochMasters
 from erasestream.sinks.keys.epoch_vault import EpochVault
@@ -22,13 +21,9 @@ from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.tls import Identity
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 @contextmanager
 def key_service_stage(
-    settings: Settings, stopping: Event, *, now: WallClock = _now
+    settings: Settings, stopping: Event, *, now: WallClock = utc_now
 ) -> Iterator[KeyServiceStage]:
     """Open a replica.  `now` is its only clock for epochs.
 

@@ -10,10 +10,9 @@ Rules, all of them:
   as `PictureBroken`: it concerns this picture alone.
 """
 
-from datetime import UTC, datetime
 from typing import ClassVar, Protocol
 
-from erasestream.schemas.clocks import WallClock
+from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.errors import Code, ErasestreamError, SealBroken, Unavailable
 from erasestream.schemas.events.images import Retained
 from erasestream.schemas.sealing.capsule import epoch_of, open_capsule
@@ -46,14 +45,10 @@ class KeySource(Protocol):
         """Drop every private key that has died."""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class CapsuleKeys:
     """Opens capsules.  Thread-safe if its source is."""
 
-    def __init__(self, source: KeySource, *, times: EpochTimes, now: WallClock = _now) -> None:
+    def __init__(self, source: KeySource, *, times: EpochTimes, now: WallClock = utc_now) -> None:
         self._source = source
         self._times = times
         self._now = now

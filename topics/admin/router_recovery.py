@@ -24,9 +24,8 @@ Rules:
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 
-from erasestream.schemas.clocks import WallClock
+from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.errors import Refused, Unavailable
@@ -62,7 +61,7 @@ class RouterRecovery:
         connection: Connection,
         catalog: Catalog,
         actor: str,
-        now: WallClock = lambda: datetime.now(UTC),
+        now: WallClock = utc_now,
     ) -> None:
         self._connection = connection
         self._catalog = catalog

@@ -10,7 +10,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from erasestream.schemas.clocks import Deadline, WallClock
+from erasestream.schemas.clocks import Deadline, WallClock, utc_now
 from erasestream.schemas.errors import ClientClosed, Refused, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.client.connecting import connect_in_thread
@@ -19,7 +19,6 @@ from erasestream.topics.client.result_reader import ReceivingLimits, ResultReade
 from erasestream.topics.client.result_subscription import SLICE_S, ResultSubscription, tell_lost
 from erasestream.topics.client.subscription_controls import SubscriptionControls
 from erasestream.topics.kafka.connection import Cluster
-from erasestream.topics.keys.client import utc_now
 
 __all__ = ["AsyncResultSubscription"]
 

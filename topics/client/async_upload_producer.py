@@ -12,7 +12,7 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from erasestream.schemas.clocks import Deadline, WallClock
+from erasestream.schemas.clocks import Deadline, WallClock, utc_now
 from erasestream.schemas.errors import ClientClosed
 from erasestream.schemas.ids import Lane
 from erasestream.topics.client.connecting import connect_in_thread
@@ -22,7 +22,6 @@ from erasestream.topics.client.upload_builder import Options, UploadFactory
 from erasestream.topics.client.upload_producer import noting, warn_unclosed
 from erasestream.topics.client.upload_sender import SendingLimits, UploadSender
 from erasestream.topics.kafka.connection import Cluster
-from erasestream.topics.keys.client import utc_now
 
 __all__ = ["AsyncUploadProducer"]
 

@@ -25,14 +25,13 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from erasestream.schemas.clocks import Clock, WallClock
+from erasestream.schemas.clocks import Clock, WallClock, utc_now
 from erasestream.schemas.errors import ClientClosed, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.client.delivery import Delivery
 from erasestream.topics.client.result_reader import ReceivingLimits, ResultReader
 from erasestream.topics.client.subscription_controls import SubscriptionControls
 from erasestream.topics.kafka.connection import Cluster
-from erasestream.topics.keys.client import utc_now
 
 __all__ = ["Delivery", "ReceivingLimits", "ResultSubscription"]
 

@@ -27,7 +27,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from erasestream.schemas.clocks import Deadline, WallClock
+from erasestream.schemas.clocks import Deadline, WallClock, utc_now
 from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.ids import Lane
 from erasestream.topics.client.image_source import ImageSource, read_image
@@ -35,7 +35,6 @@ from erasestream.topics.client.sent_upload import Receipt
 from erasestream.topics.client.upload_builder import Options, UploadFactory
 from erasestream.topics.client.upload_sender import SendingLimits, UploadSender
 from erasestream.topics.kafka.connection import Cluster
-from erasestream.topics.keys.client import utc_now
 
 __all__ = ["Receipt", "SendingLimits", "UploadProducer"]
 

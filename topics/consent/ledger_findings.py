@@ -15,10 +15,9 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import NamedTuple
 
-from erasestream.schemas.clocks import Clock, Deadline, WallClock
+from erasestream.schemas.clocks import Clock, Deadline, WallClock, utc_now
 from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.ledger import Finding, FindingKind
@@ -75,7 +74,7 @@ class LedgerFindings:
         writes: AcknowledgedWriter,
         partitions: Mapping[str, int],
         source: str = "/router",
-        now: WallClock = lambda: datetime.now(UTC),
+        now: WallClock = utc_now,
         clock: Clock = time.monotonic,
         max_waiting: int = MAX_WAITING,
     ) -> None:

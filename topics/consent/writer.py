@@ -28,7 +28,7 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from erasestream.schemas.clocks import Deadline, WallClock
+from erasestream.schemas.clocks import Deadline, WallClock, utc_now
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import Refused, Unavailable
 from erasestream.schemas.events.consent import GRANT_WINDOW, Channel, ConsentDecision, Decision
@@ -76,7 +76,7 @@ class ConsentWriter:
         *,
         connection: Connection,
         lane: Lane,
-        now: WallClock = lambda: datetime.now(UTC),
+        now: WallClock = utc_now,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._lane = lane

@@ -11,10 +11,9 @@ Rules, all of them:
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Self
 
-from erasestream.schemas.clocks import Clock, Deadline, WallClock
+from erasestream.schemas.clocks import Clock, Deadline, WallClock, utc_now
 from erasestream.schemas.errors import Code, Refused, Unavailable
 from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.connection import Cluster
@@ -31,11 +30,6 @@ from erasestream.topics.keys.endpoints import ATTEMPT_S, KeyEndpoints
 
 MAX_EXPIRED = 4096
 """Dead keys that are remembered, so that a backlog of old records is no load on the service."""
-
-
-def utc_now() -> datetime:
-    """Return the time of day."""
-    return datetime.now(UTC)
 
 
 class KeyClient:

@@ -4,11 +4,10 @@ An entry's id follows from the first picture's position, so a repetition is seen
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
 from itertools import groupby
 from typing import NamedTuple
 
-from erasestream.schemas.clocks import WallClock
+from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.events.ledger import Finding, FindingKind
 from erasestream.schemas.ids import Lane, upload_id_of_position
 from erasestream.topics.kafka.records import Partition
@@ -22,14 +21,10 @@ class LostPicture(NamedTuple):
     offset: int
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class LossReport:
     """Writes one finding for each lane of a batch."""
 
-    def __init__(self, write: Callable[[Lane, Finding], None], *, now: WallClock = _now) -> None:
+    def __init__(self, write: Callable[[Lane, Finding], None], *, now: WallClock = utc_now) -> None:
         """`write` returns once the ledger has the entry; it raises `Unavailable`."""
         self._write = write
         self._now = now

@@ -8,12 +8,11 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.stages.erasure.ended_grants import EndedGrant
 from erasestream.pipeline.stages.erasure.grant_entries import GrantEntries
-from erasestream.schemas.clocks import WallClock
+from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.ledger import ErasureEntry
@@ -42,7 +41,7 @@ class GrantEraser:
         mark: Callable[[GrantId], None],
         stopping: threading.Event,
         outage: OutageLog,
-        now: WallClock = lambda: datetime.now(UTC),
+        now: WallClock = utc_now,
     ) -> None:
         self._entries = GrantEntries(writes=writes, partitions=partitions, outage=outage)
         self._partitions = partitions

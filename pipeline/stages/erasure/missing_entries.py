@@ -13,10 +13,10 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from erasestream.pipeline.runtime.retry import OutageLog
-from erasestream.schemas.clocks import WallClock
+from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.ledger import Finding, FindingKind
@@ -63,7 +63,7 @@ class MissingEntries:
         writes: AcknowledgedWriter,
         complete_to: Callable[[Partition], int],
         outage: OutageLog,
-        now: WallClock = lambda: datetime.now(UTC),
+        now: WallClock = utc_now,
     ) -> None:
         self._writes = writes
         self._complete_to = complete_to

@@ -18,7 +18,7 @@ The rules are pure; the loop makes the decisions atomic.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import assert_never
 
 from erasestream.pipeline.stages.routing import routing_rule
@@ -34,7 +34,7 @@ from erasestream.pipeline.stages.routing.replay_marks import ReplayMarks
 from erasestream.pipeline.stages.routing.result_parser import parse_headers, parse_result
 from erasestream.pipeline.stages.routing.retention import Missing, Retention
 from erasestream.pipeline.stages.routing.routing_rule import Route
-from erasestream.schemas.clocks import WallClock
+from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.codec.result_headers import ResultHeaders
 from erasestream.schemas.errors import InvariantBroken
 from erasestream.schemas.events.base import Position
@@ -58,7 +58,7 @@ class Router:
         view: FreshConsent,
         originals: RecordSource,
         offsets: BrokerQueries,
-        now: WallClock = lambda: datetime.now(UTC),
+        now: WallClock = utc_now,
     ) -> None:
         self._backlog_limits = {
             spec.name: timedelta(seconds=spec.times.backlog_limit_s) for spec in catalog.lanes

@@ -13,11 +13,11 @@ Rules, all of them:
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from erasestream.pipeline.runtime.retry import OutageLog
-from erasestream.schemas.clocks import WallClock
+from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.errors import Code, InvalidInput, Refused, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.schemas.sealing.recipients import Epoch, EpochOpener, EpochRecipient
@@ -64,7 +64,7 @@ class EpochKeys:
         source: KeySource,
         times: EpochTimes,
         *,
-        now: WallClock = lambda: datetime.now(UTC),
+        now: WallClock = utc_now,
     ) -> None:
         self._source = source
         self._times = times

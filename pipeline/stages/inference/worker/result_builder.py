@@ -5,7 +5,7 @@ It is a cut-out, or a failed result with a code.  Independent of Kafka clients.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple, Protocol
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,7 +18,7 @@ from erasestream.pipeline.stages.inference.worker.sealed_upload import (
     open_upload,
 )
 from erasestream.pipeline.stages.inference.worker.upload_record import UploadRecord
-from erasestream.schemas.clocks import WallClock
+from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.codec.cloudevents import Wire, from_wire, header_of, to_wire
 from erasestream.schemas.errors import Code, ErasestreamError, InvalidInput
 from erasestream.schemas.events.base import ContentType, Reference, utc
@@ -93,7 +93,7 @@ class ResultBuilder:
         backlog_limits: Mapping[Lane, timedelta],
         keys: EpochKeys | None = None,
         must_be_sealed: frozenset[Lane] = frozenset(),
-        now: WallClock = lambda: datetime.now(UTC),
+        now: WallClock = utc_now,
     ) -> None:
         """Without `keys` no sealed upload can be opened."""
         self._models = models
