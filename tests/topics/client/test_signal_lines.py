@@ -7,11 +7,14 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from erasestream.schemas.ids import Lane
 from erasestream.topics.client.upload_producer import UploadProducer
 from erasestream.topics.client.upload_sender import SendingLimits
 from erasestream.topics.kafka.producer.producer_pool import _Client
+from erasestream.topics.kafka.queueing import queue
+from erasestream.topics.kafka.records import Outgoing
 from erasestream.topics.kafka.replaceable_client import ReplaceableClient
 from tests.kafka_fixture import KafkaFixture
 from tests.topics.client.uploads import PNG
@@ -68,3 +71,29 @@ def test_a_producer_is_closed_at_any_line_of_sending(kafka: KafkaFixture, lane: 
     finally:
         signal.signal(signal.SIGTERM, before)
     assert closed > 10
+
+
+class Name(str):
+    """The name of a header; as it is turned into text, a signal is due."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        signal.raise_signal(signal.SIGTERM)
+        return "name"
+
+
+def test_what_the_library_loses_of_a_handler_interrupts_the_program() -> None:
+    """It replaces what a handler raises while it reads the headers."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    producer = Producer({"bootstrap.servers": "localhost:1", "log_level": 0})
+    try:
+        with pytest.raises(KeyboardInterrupt, match="signal handler"):
+            queue(producer, Outgoing("topic", -1, None, [(Name("name"), b"")], b""), print)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        producer.close()

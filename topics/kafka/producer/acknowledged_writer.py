@@ -24,7 +24,8 @@ from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.errors import ClientErrorState, is_fatal, kafka_error, translate
 from erasestream.topics.kafka.producer.closing import close_producer
-from erasestream.topics.kafka.records import Partition
+from erasestream.topics.kafka.queueing import queue
+from erasestream.topics.kafka.records import Outgoing, Partition
 from erasestream.topics.kafka.replaceable_client import ReplaceableClient
 
 POLL_S = 0.05
@@ -158,7 +159,7 @@ def _produce(producer: Producer, at: Partition, key: bytes, wire: Wire) -> Futur
             where = -1 if offset is None else max(offset, -1)
             answer.set_result(Written(utc(message.timestamp()[1]), where))
 
-    producer.produce(at.topic, wire.value, key, at.number, delivered, headers=list(wire.headers))
+    queue(producer, Outgoing(at.topic, at.number, key, wire.headers, wire.value), delivered)
     return answer
 
 

@@ -32,6 +32,8 @@ from erasestream.topics.kafka.connection import Settings
 from erasestream.topics.kafka.errors import is_fatal, kafka_error
 from erasestream.topics.kafka.producer import program_end
 from erasestream.topics.kafka.producer.closing import close_producer
+from erasestream.topics.kafka.queueing import queue
+from erasestream.topics.kafka.records import Outgoing
 from erasestream.topics.kafka.replaceable_client import ReplaceableClient
 
 CLOSE_S = 5.0
@@ -180,9 +182,7 @@ class _Client:
         record = _Record(delivered, Deadline(self._delivery_s, time.monotonic))
         try:
             self._records.append(record)
-            self._producer.produce(
-                topic, wire.value, headers=list(wire.headers), on_delivery=record.answered
-            )
+            queue(self._producer, Outgoing(topic, -1, None, *wire), record.answered)
             record.is_queued = True
         except BaseException as exception:
             record.is_done = True  # it gets no answer

@@ -19,6 +19,7 @@ from erasestream.topics.catalog.topic_names import MAX_RECORD_BYTES
 from erasestream.topics.kafka.connection import QUEUE_KBYTES, Connection
 from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
 from erasestream.topics.kafka.producer.closing import close_producer
+from erasestream.topics.kafka.queueing import queue
 from erasestream.topics.kafka.records import Outgoing, Partition
 from erasestream.topics.kafka.transaction.calls import (
     CALL_TIMEOUT_S,
@@ -96,14 +97,7 @@ class TransactionalProducer:
             callback = self._callbacks[source] = partial(self._on_delivery, source)
         while True:
             try:
-                self._producer.produce(
-                    record.topic,
-                    record.value,
-                    record.key,
-                    record.partition,
-                    callback,
-                    headers=list(record.headers),
-                )
+                queue(self._producer, record, callback)
             except BufferError:
                 self._producer.poll(0.05)
             except KafkaException as exception:
