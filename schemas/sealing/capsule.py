@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from erasestream.schemas.errors import InvariantBroken, SealBroken
 from erasestream.schemas.events.images import Part
-from erasestream.schemas.ids import UploadId
-from erasestream.schemas.sealing.envelope import upload_digest
+from erasestream.schemas.sealing.envelope import UploadDigest
 from erasestream.schemas.sealing.recipients import (
     ENCAPSULATED_BYTES,
     EPOCH_BYTES,
@@ -63,7 +62,7 @@ class Capsule(NamedTuple):
 
 
 def seal_capsule(
-    upload_id: UploadId,
+    upload: UploadDigest,
     epoch: Epoch,
     key: X25519PublicKey,
     *,
@@ -78,7 +77,7 @@ def seal_capsule(
     content = b"".join(key + hashlib.sha256(value).digest() for key, value in (photo, cutout))
     if epoch.purpose != PURPOSE or {len(photo[0]), len(cutout[0])} != {KEY_BYTES}:
         raise InvariantBroken("the capsule cannot be sealed")
-    return MAGIC + epoch.identity + HPKE_SUITE.encrypt(content, key, _info(epoch, upload_id))
+    return MAGIC + epoch.identity + HPKE_SUITE.encrypt(content, key, _info(epoch, upload))
 
 
 def epoch_of(capsule: bytes) -> Epoch:
@@ -92,13 +91,13 @@ def epoch_of(capsule: bytes) -> Epoch:
     return epoch
 
 
-def open_capsule(capsule: bytes, upload_id: UploadId, opener: EpochOpener) -> Capsule:
+def open_capsule(capsule: bytes, upload: UploadDigest, opener: EpochOpener) -> Capsule:
     """Open the capsule of this upload.  Raises `SealBroken` for anything else."""
     if epoch_of(capsule) != opener.epoch:
         raise SealBroken
     try:
         content = HPKE_SUITE.decrypt(
-            capsule[_ENCRYPTED_AT:], opener.key, _info(opener.epoch, upload_id)
+            capsule[_ENCRYPTED_AT:], opener.key, _info(opener.epoch, upload)
         )
     except (InvalidTag, ValueError):
         raise SealBroken from None
@@ -110,5 +109,5 @@ def _entry(raw: bytes) -> SealedImage:
     return SealedImage(raw[:KEY_BYTES], raw[KEY_BYTES:])
 
 
-def _info(epoch: Epoch, upload_id: UploadId) -> bytes:
-    return INFO + epoch.identity + upload_digest(upload_id)
+def _info(epoch: Epoch, upload: UploadDigest) -> bytes:
+    return INFO + epoch.identity + upload

@@ -6,8 +6,9 @@ I/O and no clock; random bytes come from the caller's source.
 Rules, all of them, in the order in which opening applies them:
 
 * Lengths are bounded before they are used, and anything not canonical is refused.
-* Upload and part must be those that the *caller* asked for, never those in the envelope.  A
-  reader of objects knows their names instead of uploads; a grant's block binds both.
+* Upload (its lane, account and id) and part must be those that the *caller* asked for, never
+  those in the envelope.  A reader of objects knows their names instead of uploads; a grant's block
+  binds both.
 * The data key is decrypted, then the commitment is compared in constant time; only then is the
   body decrypted.  An envelope therefore opens under exactly one data key.
 * One error, `SealBroken`, for every cause.
@@ -24,7 +25,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple, NewType, Self
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -32,7 +33,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from erasestream.schemas.errors import InvariantBroken, SealBroken
 from erasestream.schemas.events.base import CONTENT_TYPE_PATTERN
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, Part
-from erasestream.schemas.ids import UploadId
+from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.schemas.sealing.body import BodyCipher
 from erasestream.schemas.sealing.recipients import (
     KEY_BYTES,
@@ -60,21 +61,18 @@ MAX_SEALED_BYTES = MAX_HEADER_BYTES + COMMITMENT_BYTES + MAX_PLAINTEXT_BYTES + T
 
 UPLOAD_LABEL = b"erasestream/v2/upload"
 BODY_INFO = b"erasestream/v2/body"
+
+UploadDigest = NewType("UploadDigest", bytes)
+"""Digest of lane, account and id: an id can be any text, and can say something about a customer."""
 PARTS = {Part.ORIGINAL: b"\x01", Part.CUTOUT: b"\x02"}
 
 
 class Context(NamedTuple):
     """A picture's own metadata, to which its body is bound."""
 
-    upload: bytes
-    """Digest of the upload's id, which can be any text, and can say something about a customer."""
+    upload: UploadDigest
     part: Part
     content_type: str
-
-    @classmethod
-    def of(cls, upload_id: UploadId, part: Part, content_type: str) -> Self:
-        """Return the context of a part of this upload."""
-        return cls(upload_digest(upload_id), part, content_type)
 
     @property
     def raw(self) -> bytes:
@@ -110,7 +108,7 @@ class Header(NamedTuple):
         return self.context.raw + bytes([len(self.blocks)]) + blocks
 
     @classmethod
-    def parse(cls, sealed: bytes, upload_id: UploadId | None, part: Part) -> Self:
+    def parse(cls, sealed: bytes, upload: UploadDigest | None, part: Part) -> Self:
         """Parse the header.  Raises `SealBroken` unless it is canonical and the expected one."""
         if not MIN_SEALED_BYTES <= len(sealed) <= MAX_SEALED_BYTES:
             raise SealBroken
@@ -119,9 +117,10 @@ class Header(NamedTuple):
         if end > min(MAX_CONTEXT_BYTES, len(sealed) - MIN_SEALED_BYTES + at):
             raise SealBroken
         try:
-            found = sealed[len(MAGIC) + 1 : PREFIX_BYTES - 1]
-            upload = found if upload_id is None else upload_digest(upload_id)
-            context = Context(upload, part, sealed[at:end].decode("ascii"))
+            found = UploadDigest(sealed[len(MAGIC) + 1 : PREFIX_BYTES - 1])
+            context = Context(
+                found if upload is None else upload, part, sealed[at:end].decode("ascii")
+            )
             expected = context.raw
         except (UnicodeError, InvariantBroken):
             raise SealBroken from None
@@ -135,9 +134,10 @@ MIN_SEALED_BYTES = PREFIX_BYTES + 2 + COMMITMENT_BYTES + TAG_BYTES
 """Shorter input is refused before anything is read of it."""
 
 
-def upload_digest(upload_id: UploadId) -> bytes:
-    """Return the digest of an upload's id."""
-    return hashlib.sha256(UPLOAD_LABEL + upload_id.encode()).digest()
+def upload_digest(lane: Lane, account: AccountId, upload_id: UploadId) -> UploadDigest:
+    """Return the digest of an upload: of its id, and of whom it belongs to."""
+    fields = (UPLOAD_LABEL, lane.encode(), account.encode(), upload_id.encode())
+    return UploadDigest(hashlib.sha256(b"\0".join(fields)).digest())
 
 
 def seal(
@@ -177,40 +177,42 @@ def cipher_of(context: Context, data_key: bytes) -> BodyCipher:
 
 
 def body_of(
-    sealed: bytes, *, upload_id: UploadId | None, part: Part, data_key: bytes
+    sealed: bytes, *, upload: UploadDigest | None, part: Part, data_key: bytes
 ) -> tuple[BodyCipher, memoryview]:
     """Return the body of a picture, without opening it, and its cipher.
 
     Raises `SealBroken` unless all of the header is authentic under the data key.
     """
-    keys, body_at = _authenticate(sealed, Header.parse(sealed, upload_id, part), data_key)
+    keys, body_at = _authenticate(sealed, Header.parse(sealed, upload, part), data_key)
     return keys.body, memoryview(sealed)[body_at:]
 
 
-def data_key_of(sealed: bytes, *, upload_id: UploadId | None, part: Part, opener: Opener) -> bytes:
+def data_key_of(sealed: bytes, *, upload: UploadDigest | None, part: Part, opener: Opener) -> bytes:
     """Return the data key of a picture of this upload and part, without opening the picture.
 
     Raises `SealBroken` unless all of the header is authentic.
     """
-    header = Header.parse(sealed, upload_id, part)
+    header = Header.parse(sealed, upload, part)
     data_key = _decrypt_data_key(header, opener)
     _authenticate(sealed, header, data_key)
     return data_key
 
 
 def open_with_data_key(
-    sealed: bytes, *, upload_id: UploadId | None, part: Part, data_key: bytes
+    sealed: bytes, *, upload: UploadDigest | None, part: Part, data_key: bytes
 ) -> Opened:
     """Open a picture of this upload and part.  Raises `SealBroken` for anything else."""
-    return _open(sealed, Header.parse(sealed, upload_id, part), data_key)
+    return _open(sealed, Header.parse(sealed, upload, part), data_key)
 
 
-def open_sealed(sealed: bytes, *, upload_id: UploadId | None, part: Part, opener: Opener) -> Opened:
+def open_sealed(
+    sealed: bytes, *, upload: UploadDigest | None, part: Part, opener: Opener
+) -> Opened:
     """Open a picture of this upload and part.  Raises `SealBroken` for anything else.
 
-    `upload_id`: None only for a grant, whose block binds the name of the object, and so the upload.
+    `upload`: None only for a grant, whose block binds the name of the object, and so the upload.
     """
-    return open_parsed(sealed, Header.parse(sealed, upload_id, part), opener)
+    return open_parsed(sealed, Header.parse(sealed, upload, part), opener)
 
 
 def open_parsed(sealed: bytes, header: Header, opener: Opener) -> Opened:
@@ -221,7 +223,7 @@ def open_parsed(sealed: bytes, header: Header, opener: Opener) -> Opened:
 def replace_recipients(
     sealed: bytes,
     *,
-    upload_id: UploadId,
+    upload: UploadDigest,
     part: Part,
     data_key: bytes,
     recipients: Sequence[Recipient],
@@ -230,7 +232,7 @@ def replace_recipients(
 
     Raises `SealBroken` unless all of the present header is authentic under the data key.
     """
-    header = Header.parse(sealed, upload_id, part)
+    header = Header.parse(sealed, upload, part)
     _, body_at = _authenticate(sealed, header, data_key)
     head = head_of(header.context, data_key, recipients)
     return b"".join((head, memoryview(sealed)[body_at:]))

@@ -16,6 +16,7 @@ from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.errors import Code, ErasestreamError, SealBroken, Unavailable
 from erasestream.schemas.events.images import Retained
 from erasestream.schemas.sealing.capsule import epoch_of, open_capsule
+from erasestream.schemas.sealing.envelope import upload_digest
 from erasestream.schemas.sealing.recipients import Epoch, EpochOpener
 from erasestream.topics.catalog.epochs import EpochTimes
 from erasestream.topics.catalog.purposes import KEPT
@@ -76,7 +77,8 @@ class CapsuleKeys:
         key = self._source.opening_key(epoch.purpose, epoch.number, timeout_s=KEY_TIMEOUT_S)
         if isinstance(key, NoKey):
             raise self._refusal(key, epoch)
-        capsule = open_capsule(event.capsule, event.id, EpochOpener.of(epoch, key))
+        upload = upload_digest(event.lane, event.account, event.id)
+        capsule = open_capsule(event.capsule, upload, EpochOpener.of(epoch, key))
         return capsule.data_key_of(event.part, event.data)
 
     def _refusal(self, answer: NoKey, epoch: Epoch) -> ErasestreamError:

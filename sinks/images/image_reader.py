@@ -79,7 +79,7 @@ class RetainedReader:
         for key in self._vault.keys(expected.grant):
             grant = GrantRecipient(expected.grant, key, name)
             try:
-                opened = open_sealed(sealed, upload_id=None, part=part, opener=grant)
+                opened = open_sealed(sealed, upload=None, part=part, opener=grant)
             except SealBroken:
                 continue  # the other key of a raced creation: the block opens under one of them
             kind = sniff_content_type(opened.plaintext) or UNKNOWN_TYPE

@@ -13,7 +13,12 @@ from erasestream.schemas.errors import AlreadyExists, ErasestreamError, SealBrok
 from erasestream.schemas.events.images import Retained
 from erasestream.schemas.ids import GrantId
 from erasestream.schemas.sealing.content_type import is_sealed
-from erasestream.schemas.sealing.envelope import Context, replace_recipients, seal
+from erasestream.schemas.sealing.envelope import (
+    Context,
+    replace_recipients,
+    seal,
+    upload_digest,
+)
 from erasestream.schemas.sealing.recipients import GrantRecipient
 from erasestream.sinks.buckets.object_store import ObjectStore
 from erasestream.sinks.images.capsule_keys import CapsuleKeys, PictureBroken
@@ -79,15 +84,16 @@ class EncryptionSink:
         return name
 
     def _sealed(self, event: Retained, grant: GrantRecipient) -> bytes:
+        upload = upload_digest(event.lane, event.account, event.id)
         if not is_sealed(event.content_type):
-            context = Context.of(event.id, event.part, event.content_type)
+            context = Context(upload, event.part, event.content_type)
             return seal(event.data, context=context, recipients=[grant])
         if self._capsules is None:
             raise PictureBroken
         try:
             return replace_recipients(
                 event.data,
-                upload_id=event.id,
+                upload=upload,
                 part=event.part,
                 data_key=self._capsules.data_key(event),
                 recipients=[grant],

@@ -15,7 +15,7 @@ from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.images import Cutout, Part
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
-from erasestream.schemas.sealing.envelope import Context, seal
+from erasestream.schemas.sealing.envelope import Context, seal, upload_digest
 from erasestream.schemas.sealing.recipients import Epoch, EpochRecipient
 from erasestream.topics.catalog.acl import group_prefix
 from erasestream.topics.catalog.purposes import results_of
@@ -60,7 +60,7 @@ def fill(stack: Stack, lane: Lane, size: int, count: int, *, sealed: bool = Fals
             data=images[n % len(images)],
         )
         if recipient is not None:
-            event = _sealed(event, recipient)
+            event = _sealed(event, lane, recipient)
         headers, value = to_wire(event, source="/inference")
         producer.produce(ephemeral_of(lane), value, None, n % partitions, headers=headers)
         while len(producer) * size > 2 * BATCH_BYTES:
@@ -74,8 +74,9 @@ def _recipient(stack: Stack, lane: Lane) -> EpochRecipient:
     return EpochRecipient.of(Epoch(results_of(lane), key.epoch), key.public)
 
 
-def _sealed(event: Cutout, recipient: EpochRecipient) -> Cutout:
-    context = Context.of(event.id, Part.CUTOUT, event.content_type)
+def _sealed(event: Cutout, lane: Lane, recipient: EpochRecipient) -> Cutout:
+    upload = upload_digest(lane, event.account, event.id)
+    context = Context(upload, Part.CUTOUT, event.content_type)
     value = seal(event.data, context=context, recipients=[recipient])
     return event.model_copy(update={"content_type": SEALED_CONTENT_TYPE, "data": value})
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from erasestream.pipeline.settings import load
-from erasestream.topics.catalog.purposes import UPLOADS
+from erasestream.topics.catalog.purposes import uploads_for
 from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.kafka.tls import Identity
 from erasestream.topics.keys.client import KeyClient
@@ -43,14 +43,14 @@ def _wait_ms(open_client: Callable[[], KeyClient], change_s: float) -> float:
     client = open_client()
     time.sleep(max(0.0, change_s - time.time()))
     begun = time.monotonic()
-    client.sealing_key(UPLOADS, timeout_s=TIMEOUT_S)
+    client.sealing_key(uploads_for(SHOP), timeout_s=TIMEOUT_S)
     return (time.monotonic() - begun) * 1000
 
 
 def _count(open_client: Callable[[], KeyClient], end_s: float) -> int:
     count = 0
     while time.monotonic() < end_s:
-        open_client().sealing_key(UPLOADS, timeout_s=TIMEOUT_S)
+        open_client().sealing_key(uploads_for(SHOP), timeout_s=TIMEOUT_S)
         count += 1
     return count
 

@@ -53,7 +53,7 @@ def measure() -> Iterator[Figure]:
 
 def _hpke() -> Iterator[Figure]:
     private = X25519PrivateKey.generate()
-    epoch = Epoch("inference", 1)
+    epoch = Epoch("inference.shop", 1)
     recipient = EpochRecipient(epoch, private.public_key())
     opener = EpochOpener(epoch, private)
     context, data_key = secrets.token_bytes(100), secrets.token_bytes(32)

@@ -26,7 +26,7 @@ from erasestream.schemas.events.images import Part, Retained
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
 from erasestream.schemas.sealing.capsule import seal_capsule
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
-from erasestream.schemas.sealing.envelope import MAX_SEALED_BYTES, Context, seal
+from erasestream.schemas.sealing.envelope import MAX_SEALED_BYTES, Context, seal, upload_digest
 from erasestream.schemas.sealing.recipients import Epoch, EpochRecipient
 from erasestream.sinks.buckets.access_policy import Role
 from erasestream.sinks.buckets.gcs import GcsObjectStore
@@ -36,6 +36,7 @@ from erasestream.sinks.images.image_writer import OCTETS, EncryptionSink
 from erasestream.sinks.keys.key_vault import KeyVault
 from erasestream.sinks.keys.local_keyring import LocalKeyring
 from erasestream.topics.catalog.epochs import EpochTimes
+from erasestream.topics.catalog.purposes import uploads_for
 from tests.bench.figures import Figure, figure
 from tests.bench.servers import MEMORY
 from tests.bucket_settings import OPEN, settings_in
@@ -44,6 +45,7 @@ SIZES = {"100KB": 100_000, "1MB": 1_000_000}
 ROUND_BYTES = 50_000_000
 ROUNDS = 7
 TIMES = EpochTimes()
+LANE, ACCOUNT = Lane("shop"), AccountId("bench")
 GRANT = GrantId("018f3c4e-0000-7000-8000-00000000000f")
 
 
@@ -102,16 +104,17 @@ def _event(source: OneKey, size: int) -> Retained:
     upload = UploadId(f"bench-{secrets.token_hex(16)}")
     now = datetime.now(UTC)
     number = TIMES.number(now)
-    recipient = EpochRecipient(Epoch("inference", number), source.key.public_key())
+    recipient = EpochRecipient(Epoch(uploads_for(LANE), number), source.key.public_key())
+    digest = upload_digest(LANE, ACCOUNT, upload)
     key = secrets.token_bytes(32)
     value = seal(
         secrets.token_bytes(size),
-        context=Context.of(upload, Part.ORIGINAL, "image/jpeg"),
+        context=Context(digest, Part.ORIGINAL, "image/jpeg"),
         recipients=[recipient],
         random=lambda _: key,
     )
     capsule = seal_capsule(
-        upload,
+        digest,
         Epoch("sink", number),
         source.key.public_key(),
         photo=(key, value),
@@ -120,8 +123,8 @@ def _event(source: OneKey, size: int) -> Retained:
     return Retained(
         id=upload,
         time=now,
-        lane=Lane("shop"),
-        account=AccountId("bench"),
+        lane=LANE,
+        account=ACCOUNT,
         part=Part.ORIGINAL,
         grant=GRANT,
         mark="0/1",

@@ -3,7 +3,7 @@
 from erasestream.schemas.events.images import Cutout, Failure, Part
 from erasestream.schemas.ids import Lane
 from erasestream.schemas.sealing.content_type import is_sealed
-from erasestream.schemas.sealing.envelope import Header, open_sealed
+from erasestream.schemas.sealing.envelope import Header, open_sealed, upload_digest
 from erasestream.schemas.sealing.recipients import EPOCH_BYTES, Epoch, EpochOpener
 from erasestream.topics.catalog.purposes import results_of
 from erasestream.topics.catalog.roles import LaneRole, lane_role
@@ -26,10 +26,11 @@ class ResultOpener:
         """Return the result as it was before it was sealed."""
         if not (isinstance(event, Cutout) and is_sealed(event.content_type)):
             return event
-        (block,) = Header.parse(event.data, event.id, Part.CUTOUT).blocks
+        upload = upload_digest(self._lane, event.account, event.id)
+        (block,) = Header.parse(event.data, upload, Part.CUTOUT).blocks
         epoch = Epoch(results_of(self._lane), int.from_bytes(block.identity[-EPOCH_BYTES:], "big"))
         opener = EpochOpener.of(epoch, self._key(epoch))
-        opened = open_sealed(event.data, upload_id=event.id, part=Part.CUTOUT, opener=opener)
+        opened = open_sealed(event.data, upload=upload, part=Part.CUTOUT, opener=opener)
         return event.model_copy(
             update={"content_type": opened.content_type, "data": opened.plaintext}
         )

@@ -107,7 +107,7 @@ class Thief:
         for data_key in (*self._keys_of(image), *self._data_keys):
             with suppress(SealBroken):
                 opened = open_with_data_key(
-                    image.value, upload_id=image.upload_id, part=image.part, data_key=data_key
+                    image.value, upload=None, part=image.part, data_key=data_key
                 )
                 self._data_keys.add(data_key)
                 return opened.plaintext
@@ -116,18 +116,16 @@ class Thief:
     def _keys_of(self, image: Image) -> Iterator[bytes]:
         for opener in self._openers(image):
             with suppress(SealBroken):
-                yield data_key_of(
-                    image.value, upload_id=image.upload_id, part=image.part, opener=opener
-                )
-        if image.capsule and image.upload_id is not None:
+                yield data_key_of(image.value, upload=None, part=image.part, opener=opener)
+        if image.capsule:
             with suppress(SealBroken, KeyError):
-                opener = self._epochs[epoch_of(image.capsule)]
-                capsule = open_capsule(image.capsule, image.upload_id, opener)
+                upload = Header.parse(image.value, None, image.part).context.upload
+                capsule = open_capsule(image.capsule, upload, self._epochs[epoch_of(image.capsule)])
                 yield capsule.data_key_of(image.part, image.value)
 
     def _openers(self, image: Image) -> Iterator[Opener]:
         with suppress(SealBroken):
-            for block in Header.parse(image.value, image.upload_id, image.part).blocks:
+            for block in Header.parse(image.value, None, image.part).blocks:
                 if block.kind == EpochRecipient.KIND:
                     yield from (o for o in self._epochs.values() if o.identity == block.identity)
         if image.object_name:

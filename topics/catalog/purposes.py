@@ -9,8 +9,6 @@ from typing import NamedTuple
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import INFERENCE, SINK, LaneRole, Role, lane_role
 
-UPLOADS = "inference"
-"""Opens uploads."""
 KEPT = "sink"
 """Opens what may be kept."""
 
@@ -23,6 +21,11 @@ class Purpose(NamedTuple):
     sealers: frozenset[Role]
 
 
+def uploads_for(lane: Lane) -> str:
+    """Return the purpose that opens the uploads to a lane."""
+    return f"inference.{lane}"
+
+
 def results_of(lane: Lane) -> str:
     """Return the purpose that opens the results of a lane."""
     return f"results.{lane}"
@@ -30,10 +33,10 @@ def results_of(lane: Lane) -> str:
 
 def purposes(lanes: tuple[Lane, ...]) -> dict[str, Purpose]:
     """Return all purposes by their names."""
-    producers = frozenset(lane_role(lane, LaneRole.PRODUCER) for lane in lanes)
     workers = frozenset((INFERENCE,))
-    table = [Purpose(UPLOADS, INFERENCE, producers), Purpose(KEPT, SINK, workers)]
+    table = [Purpose(KEPT, SINK, workers)]
     for lane in lanes:
-        opener = lane_role(lane, LaneRole.CONSUMER)
-        table.append(Purpose(results_of(lane), opener, workers))
+        producer, consumer = lane_role(lane, LaneRole.PRODUCER), lane_role(lane, LaneRole.CONSUMER)
+        table.append(Purpose(uploads_for(lane), INFERENCE, frozenset((producer,))))
+        table.append(Purpose(results_of(lane), consumer, workers))
     return {purpose.name: purpose for purpose in table}

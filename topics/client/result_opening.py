@@ -4,8 +4,8 @@ Rules, all of them:
 
 * The keys of an hour die before its first upload is 24 hours old.  A result whose key is dead is an
   `Expired`; it is never an error.
-* A result that is no envelope for this lane, upload and part, or was changed, is a `Failure`
-  (seal_broken).
+* A result that is no envelope for this lane, account, upload and part, or was changed, is a
+  `Failure` (seal_broken).
 * A key that the service does not have yet is waited for, and no longer than any clock of the
   installation can be wrong: a forged epoch must not hold back what is behind it.
 * Keys are dropped by this client's own clock.
@@ -21,7 +21,7 @@ from erasestream.schemas.events.base import utc
 from erasestream.schemas.events.images import RESULTS, Cutout, Failure, Part
 from erasestream.schemas.ids import Lane
 from erasestream.schemas.sealing.content_type import is_sealed
-from erasestream.schemas.sealing.envelope import Header, open_parsed
+from erasestream.schemas.sealing.envelope import Header, open_parsed, upload_digest
 from erasestream.schemas.sealing.recipients import Epoch, EpochOpener
 from erasestream.topics.catalog.purposes import results_of
 from erasestream.topics.catalog.roles import LaneRole, lane_role
@@ -43,6 +43,7 @@ class ResultOpener:
 
     def __init__(self, lane: Lane, keys: KeyClient | None, *, now: WallClock) -> None:
         """Without `keys`, sealed results are refused."""
+        self._lane = lane
         self._purpose = results_of(lane)
         self._keys = keys
         self._now = now
@@ -68,7 +69,8 @@ class ResultOpener:
         if not (isinstance(result, Cutout) and is_sealed(result.content_type)):
             return result
         try:
-            header = Header.parse(result.data, result.id, Part.CUTOUT)
+            upload = upload_digest(self._lane, result.account, result.id)
+            header = Header.parse(result.data, upload, Part.CUTOUT)
             opener = self._opener(self._epoch(header), utc(record.appended_ms))
             if opener is None:
                 return Expired.of(result)

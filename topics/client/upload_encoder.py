@@ -1,7 +1,9 @@
 """Seal uploads before they are handed over, and encode them as records.
 
 An upload is sealed for the inference stage alone, for the epoch of the producer's own clock, and
-for its own id: its envelope fits no other upload.  Where images are not sealed there is no key.
+for its own lane, account and id: its envelope fits no other upload.
+
+Where images are not sealed there is no key.
 """
 
 import asyncio
@@ -13,9 +15,9 @@ from erasestream.schemas.errors import Refused
 from erasestream.schemas.events.images import Part, Upload
 from erasestream.schemas.ids import Lane, UploadId
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
-from erasestream.schemas.sealing.envelope import Context, seal
+from erasestream.schemas.sealing.envelope import Context, seal, upload_digest
 from erasestream.schemas.sealing.recipients import Epoch, EpochRecipient
-from erasestream.topics.catalog.purposes import UPLOADS
+from erasestream.topics.catalog.purposes import uploads_for
 from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import RECORD_OVERHEAD_BYTES
 from erasestream.topics.kafka.connection import Cluster
@@ -45,6 +47,7 @@ class UploadEncoder:
     """Encodes the uploads of one producer.  Thread-safe; must not cross a fork."""
 
     def __init__(self, lane: Lane, keys: SealingKeySource | None) -> None:
+        self._lane = lane
         self._source = f"/lanes/{lane}/uploads"
         self._keys = keys
 
@@ -61,7 +64,7 @@ class UploadEncoder:
         if not cluster.key_endpoints:
             raise Refused("key_endpoints: missing; or sealed=False, if the lane accepts that")
         client = KeyClient.of(cluster, lane_role(lane, LaneRole.PRODUCER), now=now)
-        return cls(lane, SealingKeySource(client, UPLOADS, timeout_s=timeout_s))
+        return cls(lane, SealingKeySource(client, uploads_for(lane), timeout_s=timeout_s))
 
     def key(self, deadline: Deadline) -> SealingKey | None:
         """Return the key to seal with now, or wait for it.  Raises as `SealingKeySource.wait`."""
@@ -77,7 +80,8 @@ class UploadEncoder:
 
     def encode(self, upload: Upload, key: SealingKey | None) -> PreparedUpload:
         """Seal an upload, if there is a key, and encode it."""
-        wire = to_wire(upload if key is None else _sealed(upload, key), source=self._source)
+        sealed = upload if key is None else _sealed(upload, self._lane, key)
+        wire = to_wire(sealed, source=self._source)
         return PreparedUpload(upload_id=upload.id, wire=wire, size=size_of(upload))
 
     async def encode_async(self, upload: Upload, key: SealingKey | None) -> PreparedUpload:
@@ -92,9 +96,10 @@ class UploadEncoder:
             self._keys.close()
 
 
-def _sealed(upload: Upload, key: SealingKey) -> Upload:
+def _sealed(upload: Upload, lane: Lane, key: SealingKey) -> Upload:
     """Return the upload with its envelope in place of its image."""
-    context = Context.of(upload.id, Part.ORIGINAL, upload.content_type)
-    recipient = EpochRecipient.of(Epoch(UPLOADS, key.epoch), key.public)
+    digest = upload_digest(lane, upload.account, upload.id)
+    context = Context(digest, Part.ORIGINAL, upload.content_type)
+    recipient = EpochRecipient.of(Epoch(uploads_for(lane), key.epoch), key.public)
     sealed = seal(upload.data, context=context, recipients=[recipient])
     return upload.model_copy(update={"content_type": SEALED_CONTENT_TYPE, "data": sealed})

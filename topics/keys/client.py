@@ -77,8 +77,8 @@ class KeyClient:
     def fetch_sealing_keys(self, purpose: str, *, timeout_s: float) -> tuple[SealingKey, ...]:
         """Fetch the public keys of this epoch and of the next.
 
-        Raises `Unavailable` (keys_unavailable) if there is none at the deadline, and
-        `NotAuthorized` if the catalog does not let this role seal for the purpose.
+        Raises `Unavailable` (keys_unavailable) if there is none at the deadline, `NotAuthorized` if
+        the catalog does not let this role seal for the purpose, and `Refused` if it has none.
         """
         request = KeyRequest(KeyHalf.PUBLIC, purpose)
         deadline = Deadline(timeout_s, self._clock)

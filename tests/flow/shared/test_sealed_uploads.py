@@ -16,7 +16,7 @@ from erasestream.schemas.events.images import Cutout, Failure, Part
 from erasestream.schemas.ids import UploadId
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
 from erasestream.schemas.sealing.recipients import Epoch
-from erasestream.topics.catalog.roles import INFERENCE, LaneRole, lane_role
+from erasestream.topics.catalog.roles import ADMIN, INFERENCE, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import uploads_of
 from erasestream.topics.kafka.tls import Identity
 from erasestream.topics.keys.client import KeyClient
@@ -70,9 +70,9 @@ def test_broken_seals_fail_alone(flow: PipelineHarness, sealer: Sealer) -> None:
         Code.SEAL_BROKEN: {"recipient": stranger(right.epoch)},
         Code.WRONG_PURPOSE: {"recipient": stranger(Epoch("sink", epoch))},
         Code.WRONG_CONTEXT: {"upload_id": "another"},
-        Code.FUTURE_EPOCH: {"recipient": stranger(Epoch("inference", epoch + 2))},
-        Code.UNKNOWN_EPOCH: {"recipient": stranger(Epoch("inference", epoch - 3))},
-        Code.EXPIRED: {"recipient": stranger(Epoch("inference", epoch - 30))},
+        Code.FUTURE_EPOCH: {"recipient": stranger(Epoch("inference.shop", epoch + 2))},
+        Code.UNKNOWN_EPOCH: {"recipient": stranger(Epoch("inference.shop", epoch - 3))},
+        Code.EXPIRED: {"recipient": stranger(Epoch("inference.shop", epoch - 30))},
     }
     codes = [*broken, Code.WRONG_CONTEXT, Code.SEAL_BROKEN]
     records = [sealer.record(photo(), ACCOUNT, **changes) for changes in broken.values()]
@@ -88,6 +88,24 @@ def test_broken_seals_fail_alone(flow: PipelineHarness, sealer: Sealer) -> None:
         opened = flow.opened(event)
         assert isinstance(opened, Cutout)
         assert Image.open(io.BytesIO(opened.data)).size == (48 + number, 32)
+
+
+def test_an_administrator_of_the_brokers_gives_an_upload_to_no_other(
+    flow: PipelineHarness, sealer: Sealer
+) -> None:
+    """Copied into another lane's topic, or under another account, it is not opened."""
+    record = sealer.record(photo(), ACCOUNT)
+    admin = RawClient(flow.stack.cluster, ADMIN)
+    copied = admin.send(uploads_of(BULK), record, partition=PARTITION)
+    assert isinstance(copied, RecordPosition)
+    stolen = admin.send(uploads_of(SHOP), record.with_headers(ce_account=b"x"), partition=PARTITION)
+    assert isinstance(stolen, RecordPosition)
+    (whole,) = results(flow, send(flow, [record]))
+    assert isinstance(flow.opened(whole), Cutout)
+    (another_account,) = results(flow, [stolen])
+    another_lane = flow.result(whole.id, BULK)
+    failures = [e for e in (another_lane, another_account) if isinstance(e, Failure)]
+    assert [e.code for e in failures] == [Code.WRONG_PURPOSE, Code.WRONG_CONTEXT]
 
 
 def test_an_unsealed_upload_is_refused_where_the_lane_requires_sealed_ones(

@@ -87,9 +87,11 @@ export function hpkeOpen(privateBytes, encapsulated, ciphertext, info, aad = NOT
 const PARTS = { original: 1, cutout: 2 };
 const LARGEST = 64_000_000;
 
-function parse(sealed, upload, part) {
+const uploadDigest = ({ lane, account, upload }) =>
+  sha256(Buffer.from(["erasestream/v2/upload", lane, account, upload].join("\0"), "utf8"));
+
+function parse(sealed, digest, part) {
   if (sealed.length < 39 + 1 + 32 + 16 || sealed.length > LARGEST + 2048) refuse("length");
-  const digest = sha256(Buffer.from("erasestream/v2/upload" + upload, "utf8"));
   const head = Buffer.concat([ascii("ESV2\x01"), digest, Buffer.from([PARTS[part]])]);
   if (!sealed.subarray(0, 38).equals(head)) refuse("magic, suite, upload or part");
   let at = 39 + sealed[38];
@@ -143,7 +145,7 @@ function dataKey(vector, { context, blocks }) {
 
 function open(vector) {
   const sealed = Buffer.from(vector.sealed, "hex");
-  const header = parse(sealed, vector.upload, vector.part);
+  const header = parse(sealed, uploadDigest(vector), vector.part);
   const info = Buffer.concat([ascii("erasestream/v2/body"), sha256(header.context)]);
   const keys = hkdf(dataKey(vector, header), NOTHING, info, 64);
   const commitment = hmac(keys.subarray(32), sealed.subarray(0, header.headerEnd));
@@ -162,7 +164,7 @@ function openCapsule(vector) {
   const identity = Buffer.concat([Buffer.from([4]), ascii("sink"), number(vector.epoch, 8)]);
   const head = Buffer.concat([ascii("ESC1"), identity]);
   if (capsule.length !== 193 || !capsule.subarray(0, 17).equals(head)) refuse("capsule");
-  const digest = sha256(Buffer.from("erasestream/v2/upload" + vector.upload, "utf8"));
+  const digest = uploadDigest(vector);
   const info = Buffer.concat([ascii("erasestream/v2/capsule"), identity, digest]);
   const key = Buffer.from(vector.epoch_key, "hex");
   const content = hpkeOpen(key, capsule.subarray(17, 49), capsule.subarray(49), info);

@@ -9,13 +9,16 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from erasestream.schemas.ids import UploadId
+from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.schemas.sealing.capsule import seal_capsule
+from erasestream.schemas.sealing.envelope import UploadDigest, upload_digest
 from erasestream.schemas.sealing.recipients import Epoch
 from tests.paths import ROOT
 from tests.schemas.sealing.make_vectors import (
+    ACCOUNT,
     EPOCH,
     EPOCH_KEY,
+    LANE,
     OTHER_EPOCH_KEY,
     OTHER_UPLOAD,
     TARGET,
@@ -25,18 +28,28 @@ from tests.schemas.sealing.make_vectors import (
 CAPSULES = ROOT / "schemas" / "sealing" / "vectors" / "esc1.json"
 
 
+def digest(lane: str, account: str, upload: str) -> UploadDigest:
+    """Return the digest of an upload."""
+    return upload_digest(Lane(lane), AccountId(account), UploadId(upload))
+
+
 def capsule_vectors(opening: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return a capsule that opens, and changes of it that are refused."""
-    epoch, other_id = Epoch("sink", EPOCH.number), UploadId(OTHER_UPLOAD)
+    epoch = Epoch("sink", EPOCH.number)
     public = X25519PrivateKey.from_private_bytes(EPOCH_KEY).public_key()
     images = {"photo": opening["epoch"], "cutout": opening["cutout"]}
     contents = {
         name: (bytes.fromhex(each["data_key"]), bytes.fromhex(each["sealed"]))
         for name, each in images.items()
     }
-    raw = seal_capsule(UploadId(UPLOAD), epoch, public, **contents)
+
+    def sealed(upload: str = UPLOAD, lane: str = LANE, account: str = ACCOUNT) -> bytes:
+        return seal_capsule(digest(lane, account, upload), epoch, public, **contents)
+
+    raw = sealed()
     swapped = {"photo": contents["cutout"], "cutout": contents["photo"]}
-    values = {"upload": UPLOAD, "epoch": epoch.number, "epoch_key": EPOCH_KEY.hex()}
+    values = {"lane": LANE, "account": ACCOUNT, "upload": UPLOAD}
+    values |= {"epoch": epoch.number, "epoch_key": EPOCH_KEY.hex()}
     values |= {name: each["sealed"] for name, each in images.items()}
 
     def fails(why: str, capsule: bytes = raw, **expected: Any) -> dict[str, Any]:
@@ -62,14 +75,16 @@ def capsule_vectors(opening: dict[str, dict[str, Any]]) -> dict[str, Any]:
             fails("tag", flip(192)),
             fails("one byte too few", raw[:-1]),
             fails("one byte too many", raw + b"\0"),
-            fails("another upload's capsule", seal_capsule(other_id, epoch, public, **contents)),
+            fails("another upload's capsule", sealed(OTHER_UPLOAD)),
+            fails("another lane's capsule", sealed(lane="bulk")),
+            fails("another account's capsule", sealed(account="acct-18")),
             fails("expected another epoch", epoch=epoch.number + 1),
             fails("another epoch's key", epoch_key=OTHER_EPOCH_KEY.hex()),
             fails("another photo", photo=opening["original"]["sealed"]),
             fails("another cut-out", cutout=opening["empty"]["sealed"]),
             fails(
                 "photo and cut-out swapped",
-                seal_capsule(UploadId(UPLOAD), epoch, public, **swapped),
+                seal_capsule(digest(LANE, ACCOUNT, UPLOAD), epoch, public, **swapped),
             ),
         ],
     }

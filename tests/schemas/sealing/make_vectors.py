@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.images import Part, Retained
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
-from erasestream.schemas.sealing.envelope import Context, seal
+from erasestream.schemas.sealing.envelope import Context, seal, upload_digest
 from erasestream.schemas.sealing.recipients import Epoch, EpochRecipient, GrantRecipient, Recipient
 from erasestream.sinks.images.object_names import ObjectNamer
 from tests.paths import ROOT
@@ -27,10 +27,11 @@ from tests.paths import ROOT
 TARGET = ROOT / "schemas" / "sealing" / "vectors" / "esv2.json"
 GRANT = "6f1c2b3a-4d5e-8f60-9a7b-8c9d0e1f2a3b"
 OTHER_GRANT = "6f1c2b3a-4d5e-8f60-9a7b-8c9d0e1f2a3c"
+LANE, ACCOUNT = "shop", "acct-17"
 UPLOAD = "018f3c4e-0000-7000-8000-000000000001"
 OTHER_UPLOAD = "018f3c4e-0000-7000-8000-000000000002"
 OBJECT = f"{'ab' * 32}/{GRANT}/{UPLOAD}.original.{'cd' * 32}"
-EPOCH = Epoch("inference", 494_001)
+EPOCH = Epoch("inference.shop", 494_001)
 
 
 def digest(text: str) -> bytes:
@@ -69,14 +70,17 @@ def vector(
         "epoch": epoch_recipient(),
         "later epoch": epoch_recipient(Epoch(EPOCH.purpose, EPOCH.number + 1)),
     }
+    of_upload = upload_digest(Lane(LANE), AccountId(ACCOUNT), UploadId(upload))
     raw = seal(
         plaintext,
-        context=Context.of(UploadId(upload), Part(part), content_type),
+        context=Context(of_upload, Part(part), content_type),
         recipients=[known[each] for each in recipients.split(" and ")],
         random=lambda _: data_key,
     )
     values: dict[str, Any] = {
         "name": name,
+        "lane": LANE,
+        "account": ACCOUNT,
         "upload": upload,
         "part": part,
         "content_type": content_type,
@@ -144,7 +148,9 @@ def failing_vectors(base: dict[str, Any]) -> Iterator[dict[str, Any]]:
     block_at = count_at + 1
     commitment_at = body_at(raw, 1)
     block, after = raw[block_at:commitment_at], raw[commitment_at:]
-    values = {k: base[k] for k in ("grant_key", "grant", "upload", "part", "object")}
+    values = {
+        k: base[k] for k in ("grant_key", "grant", "lane", "account", "upload", "part", "object")
+    }
 
     def fails(why: str, sealed: bytes = raw, **expected: str) -> dict[str, Any]:
         return {"why": why, "sealed": sealed.hex()} | values | expected
@@ -187,6 +193,9 @@ def failing_vectors(base: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield fails("cut within the commitment", raw[: commitment_at + 5])
     yield fails("expected another grant", grant=OTHER_GRANT)
     yield fails("expected another upload", upload=OTHER_UPLOAD)
+    yield fails("expected another lane", lane="bulk")
+    yield fails("expected another account", account="acct-18")
+    yield fails("account and id divided elsewhere", account="acct-170", upload=UPLOAD[1:])
     yield fails("expected another part", part="cutout")
     yield fails("expected another name", object=OBJECT + "0")
     yield fails("another grant's key", grant_key=OTHER_KEY.hex())
@@ -195,10 +204,10 @@ def failing_vectors(base: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def failing_epochs(base: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield changes of an epoch's vector, each of which is refused."""
     raw = bytes.fromhex(base["sealed"])
-    names = ("purpose", "epoch", "epoch_key", "upload", "part")
+    names = ("purpose", "epoch", "epoch_key", "lane", "account", "upload", "part")
     values = {name: base[name] for name in names}
-    purpose_at = raw.index(b"inference")
-    number_at = purpose_at + len("inference")
+    purpose_at = raw.index(b"inference.shop")
+    number_at = purpose_at + len("inference.shop")
 
     def fails(why: str, sealed: bytes = raw, **expected: Any) -> dict[str, Any]:
         return {"why": f"epoch: {why}", "sealed": sealed.hex()} | values | expected
@@ -217,6 +226,7 @@ def failing_epochs(base: dict[str, Any]) -> Iterator[dict[str, Any]]:
     )
     yield fails("purpose in capitals", raw.replace(b"inference", b"Inference", 1))
     yield fails("expected another purpose", purpose="sink")
+    yield fails("expected another lane's purpose", purpose="inference.bulk")
     yield fails("expected another epoch", epoch=EPOCH.number + 1)
     yield fails("another epoch's key", epoch_key=OTHER_EPOCH_KEY.hex())
 

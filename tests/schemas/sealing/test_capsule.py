@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from erasestream.schemas.errors import InvariantBroken, SealBroken
 from erasestream.schemas.events.images import Part
-from erasestream.schemas.ids import UploadId
+from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.schemas.sealing.capsule import (
     CAPSULE_BYTES,
     PURPOSE,
@@ -19,12 +19,20 @@ from erasestream.schemas.sealing.capsule import (
     open_capsule,
     seal_capsule,
 )
+from erasestream.schemas.sealing.envelope import UploadDigest, upload_digest
 from erasestream.schemas.sealing.recipients import Epoch, EpochOpener, EpochRecipient
 from erasestream.topics.catalog.purposes import KEPT
 from tests.paths import ROOT
 
 VECTORS = json.loads((ROOT / "schemas/sealing/vectors/esc1.json").read_text())
-UPLOAD, OTHER_UPLOAD = UploadId("one"), UploadId("two")
+
+
+def digest(upload: str, lane: str = "shop", account: str = "acct-17") -> UploadDigest:
+    return upload_digest(Lane(lane), AccountId(account), UploadId(upload))
+
+
+UPLOAD = digest("one")
+OTHERS = [digest("two"), digest("one", account="acct-18"), digest("one", lane="bulk")]
 EPOCH = Epoch(PURPOSE, 494_001)
 PRIVATE = X25519PrivateKey.generate()
 OPENER = EpochOpener(EPOCH, PRIVATE)
@@ -32,7 +40,7 @@ PHOTO, CUTOUT = (bytes(32), b"the sealed photo"), (bytes(range(32)), b"the seale
 
 
 def capsule(
-    upload: UploadId = UPLOAD, epoch: Epoch = EPOCH, **images: tuple[bytes, bytes]
+    upload: UploadDigest = UPLOAD, epoch: Epoch = EPOCH, **images: tuple[bytes, bytes]
 ) -> bytes:
     """Seal a capsule."""
     images = {"photo": PHOTO, "cutout": CUTOUT} | images
@@ -51,10 +59,10 @@ def test_a_capsule_gives_the_keys_of_its_values(
 ) -> None:
     epoch = Epoch(PURPOSE, number)
     images = {"photo": (PHOTO[0], photo), "cutout": (CUTOUT[0], cutout)}
-    raw = capsule(UploadId(upload), epoch, **images)
+    raw = capsule(digest(upload), epoch, **images)
     assert len(raw) == CAPSULE_BYTES
     assert epoch_of(raw) == epoch
-    opened = open_capsule(raw, UploadId(upload), EpochOpener(epoch, PRIVATE))
+    opened = open_capsule(raw, digest(upload), EpochOpener(epoch, PRIVATE))
     assert both_keys(opened, photo, cutout) == [PHOTO[0], CUTOUT[0]]
 
 
@@ -83,9 +91,10 @@ def test_arbitrary_bytes_are_refused() -> None:
     check()
 
 
-def test_another_records_capsule_is_refused() -> None:
+@pytest.mark.parametrize("other", OTHERS, ids=["upload", "account", "lane"])
+def test_another_records_capsule_is_refused(other: UploadDigest) -> None:
     with pytest.raises(SealBroken):
-        open_capsule(capsule(OTHER_UPLOAD), UPLOAD, OPENER)
+        open_capsule(capsule(other), UPLOAD, OPENER)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +127,7 @@ def test_a_data_key_is_given_for_its_own_value_only() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"epoch": Epoch("inference", EPOCH.number)},
+        {"epoch": Epoch("inference.shop", EPOCH.number)},
         {"photo": (bytes(31), b"")},
         {"photo": (bytes(31), b""), "cutout": (bytes(33), b"")},
     ],
@@ -139,7 +148,9 @@ def open_vector(vector: dict[str, Any]) -> list[bytes]:
         name: bytes.fromhex(vector[name]) for name in ("capsule", "photo", "cutout", "epoch_key")
     }
     opener = EpochOpener.of(Epoch(PURPOSE, vector["epoch"]), raw["epoch_key"])
-    opened = open_capsule(raw["capsule"], vector["upload"], opener)
+    opened = open_capsule(
+        raw["capsule"], digest(vector["upload"], vector["lane"], vector["account"]), opener
+    )
     return both_keys(opened, raw["photo"], raw["cutout"])
 
 

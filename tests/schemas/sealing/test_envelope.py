@@ -9,17 +9,19 @@ from hypothesis import strategies as st
 
 from erasestream.schemas.errors import InvariantBroken, SealBroken
 from erasestream.schemas.events.images import Part
-from erasestream.schemas.ids import GrantId, UploadId
+from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
 from erasestream.schemas.sealing.envelope import (
     COMMITMENT_BYTES,
     MAX_PLAINTEXT_BYTES,
     Context,
     Header,
+    UploadDigest,
     data_key_of,
     open_sealed,
     open_with_data_key,
     replace_recipients,
     seal,
+    upload_digest,
 )
 from erasestream.schemas.sealing.recipients import (
     Epoch,
@@ -31,12 +33,14 @@ from erasestream.schemas.sealing.recipients import (
 
 KEY = bytes(range(32))
 GRANT = GrantId("01890a5d-ac96-8f3a-8b2c-0123456789ab")
-UPLOAD = UploadId("018f3c4e-0000-7000-8000-000000000001")
-OTHER_UPLOAD = UploadId("018f3c4e-0000-7000-8000-000000000002")
+LANE, ACCOUNT = Lane("shop"), AccountId("acct-17")
+ID = UploadId("018f3c4e-0000-7000-8000-000000000001")
+UPLOAD = upload_digest(LANE, ACCOUNT, ID)
+OTHER_UPLOAD = upload_digest(LANE, ACCOUNT, UploadId("018f3c4e-0000-7000-8000-000000000002"))
 NAME = "owner/grant/upload.original.digest"
-CONTEXT = Context.of(UPLOAD, Part.ORIGINAL, "image/png")
+CONTEXT = Context(UPLOAD, Part.ORIGINAL, "image/png")
 TO_GRANT = GrantRecipient(GRANT, KEY, NAME)
-EPOCH = Epoch("inference", 494_001)
+EPOCH = Epoch("inference.shop", 494_001)
 EPOCH_KEY = X25519PrivateKey.generate()
 TO_EPOCH = EpochRecipient(EPOCH, EPOCH_KEY.public_key())
 BY_EPOCH = EpochOpener(EPOCH, EPOCH_KEY)
@@ -53,7 +57,7 @@ def sealed(plaintext: bytes = b"picture", **changes: Any) -> bytes:
 
 def opened(raw: bytes, opener: Opener = TO_GRANT, **changes: Any) -> tuple[str, bytes]:
     """Open a picture, expecting the default values."""
-    values: dict[str, Any] = {"upload_id": UPLOAD, "part": Part.ORIGINAL, "opener": opener}
+    values: dict[str, Any] = {"upload": UPLOAD, "part": Part.ORIGINAL, "opener": opener}
     return open_sealed(raw, **values | changes)
 
 
@@ -70,12 +74,13 @@ def test_a_sealed_picture_opens(
     plaintext: bytes, key: bytes, unique: Any, text: str, part: Part, content_type: str, name: str
 ) -> None:
     """For any picture and any values, and each recipient."""
-    upload, grant = UploadId(text), GrantRecipient(GrantId(str(unique)), key, name)
-    context = Context.of(upload, part, content_type)
+    upload = upload_digest(LANE, ACCOUNT, UploadId(text))
+    grant = GrantRecipient(GrantId(str(unique)), key, name)
+    context = Context(upload, part, content_type)
     raw = seal(plaintext, context=context, recipients=[TO_EPOCH, grant])
     openers: list[Opener] = [grant, BY_EPOCH]
     for opener in openers:
-        result = open_sealed(raw, upload_id=upload, part=part, opener=opener)
+        result = open_sealed(raw, upload=upload, part=part, opener=opener)
         assert result == (content_type, plaintext)
 
 
@@ -104,15 +109,18 @@ def test_every_truncation_and_extension_is_refused(opener: Opener) -> None:
 @pytest.mark.parametrize(
     "expected",
     [
-        {"upload_id": OTHER_UPLOAD},
-        {"upload_id": UploadId(UPLOAD.upper())},
-        {"upload_id": UploadId("")},
+        {"upload": OTHER_UPLOAD},
+        {"upload": upload_digest(LANE, ACCOUNT, UploadId(ID.upper()))},
+        {"upload": upload_digest(LANE, ACCOUNT, UploadId(""))},
+        {"upload": upload_digest(Lane("shops"), ACCOUNT, ID)},
+        {"upload": upload_digest(LANE, AccountId("acct-18"), ID)},
+        {"upload": upload_digest(LANE, AccountId(f"{ACCOUNT}{ID[0]}"), UploadId(ID[1:]))},
         {"part": Part.CUTOUT},
         {"opener": GrantRecipient(GrantId("01890a5d-ac96-8f3a-8b2c-0123456789ac"), KEY, NAME)},
         {"opener": GrantRecipient(GRANT, KEY, NAME + "x")},
         {"opener": GrantRecipient(GRANT, bytes(32), NAME)},
         {"opener": EpochOpener(Epoch("sink", 494_001), EPOCH_KEY)},
-        {"opener": EpochOpener(Epoch("inference", 494_002), EPOCH_KEY)},
+        {"opener": EpochOpener(Epoch("inference.shop", 494_002), EPOCH_KEY)},
         {"opener": EpochOpener(EPOCH, X25519PrivateKey.generate())},
     ],
 )
@@ -128,7 +136,7 @@ def test_the_block_of_another_record_is_refused(opener: Opener) -> None:
     one = sealed(random=lambda _: known)
     other = seal(
         b"picture",
-        context=Context.of(OTHER_UPLOAD, Part.ORIGINAL, "image/png"),
+        context=Context(OTHER_UPLOAD, Part.ORIGINAL, "image/png"),
         recipients=[TO_GRANT, TO_EPOCH],
         random=lambda _: known,
     )
@@ -147,7 +155,7 @@ def test_the_block_of_another_record_is_refused(opener: Opener) -> None:
 
     forged = replace_recipients(
         one,
-        upload_id=UPLOAD,
+        upload=UPLOAD,
         part=Part.ORIGINAL,
         data_key=known,
         recipients=[Replayed(at) for at in range(len(header.blocks))],
@@ -158,7 +166,7 @@ def test_the_block_of_another_record_is_refused(opener: Opener) -> None:
 
 def test_recipients_are_replaced_without_touching_the_body() -> None:
     before = sealed(recipients=[TO_EPOCH])
-    place = {"upload_id": UPLOAD, "part": Part.ORIGINAL}
+    place = {"upload": UPLOAD, "part": Part.ORIGINAL}
     key = data_key_of(before, **place, opener=BY_EPOCH)
     after = replace_recipients(before, **place, data_key=key, recipients=[TO_GRANT])
     size = len(b"picture") + 16
@@ -170,14 +178,14 @@ def test_recipients_are_replaced_without_touching_the_body() -> None:
 
 
 def test_recipients_are_replaced_only_under_the_data_key() -> None:
-    place = {"upload_id": UPLOAD, "part": Part.ORIGINAL}
+    place = {"upload": UPLOAD, "part": Part.ORIGINAL}
     with pytest.raises(SealBroken):
         replace_recipients(sealed(), **place, data_key=bytes(32), recipients=[TO_GRANT])
 
 
 def test_a_data_key_is_returned_only_of_an_authentic_header() -> None:
     """The body is not looked at; the header with all its blocks is."""
-    place = {"upload_id": UPLOAD, "part": Part.ORIGINAL}
+    place = {"upload": UPLOAD, "part": Part.ORIGINAL}
     raw = sealed(random=lambda _: KEY)
     assert data_key_of(raw[:-1] + bytes([raw[-1] ^ 1]), **place, opener=TO_GRANT) == KEY
     for at in range(len(raw) - len(b"picture") - 16):
@@ -214,10 +222,10 @@ def test_sealing_a_picture_twice_gives_different_bodies() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"context": Context.of(UPLOAD, Part.ORIGINAL, "IMAGE/PNG")},
-        {"context": Context.of(UPLOAD, Part.ORIGINAL, "")},
-        {"context": Context.of(UPLOAD, Part.ORIGINAL, "a" * 127 + "/b")},
-        {"context": Context(b"no digest", Part.ORIGINAL, "image/png")},
+        {"context": Context(UPLOAD, Part.ORIGINAL, "IMAGE/PNG")},
+        {"context": Context(UPLOAD, Part.ORIGINAL, "")},
+        {"context": Context(UPLOAD, Part.ORIGINAL, "a" * 127 + "/b")},
+        {"context": Context(UploadDigest(b"no digest"), Part.ORIGINAL, "image/png")},
         {"recipients": []},
         {"recipients": [TO_GRANT, TO_GRANT]},
         {"recipients": [EpochRecipient(Epoch("a", n), TO_EPOCH.key) for n in range(5)]},

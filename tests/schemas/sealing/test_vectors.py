@@ -9,11 +9,23 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from erasestream.schemas.errors import SealBroken
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import GrantId
-from erasestream.schemas.sealing.envelope import Context, data_key_of, open_sealed, seal
+from erasestream.schemas.sealing.envelope import (
+    Context,
+    UploadDigest,
+    data_key_of,
+    open_sealed,
+    seal,
+    upload_digest,
+)
 from erasestream.schemas.sealing.recipients import Epoch, EpochOpener, GrantRecipient, Opener
 from tests.paths import ROOT
 
 VECTORS = json.loads((ROOT / "schemas/sealing/vectors/esv2.json").read_text())
+
+
+def digest_of(vector: dict[str, Any]) -> UploadDigest:
+    """Return the digest of the vector's upload."""
+    return upload_digest(vector["lane"], vector["account"], vector["upload"])
 
 
 def vector_openers(vector: dict[str, Any]) -> list[Opener]:
@@ -32,7 +44,7 @@ def vector_openers(vector: dict[str, Any]) -> list[Opener]:
 @pytest.mark.parametrize("vector", VECTORS["opens"], ids=lambda v: v["name"])
 def test_vectors_open(vector: dict[str, Any]) -> None:
     raw, plaintext = bytes.fromhex(vector["sealed"]), bytes.fromhex(vector["plaintext"])
-    place: dict[str, Any] = {"upload_id": vector["upload"], "part": Part(vector["part"])}
+    place: dict[str, Any] = {"upload": digest_of(vector), "part": Part(vector["part"])}
     openers = vector_openers(vector)
     assert openers
     for opener in openers:
@@ -48,7 +60,7 @@ def test_vectors_of_grants_are_reproduced(vector: dict[str, Any]) -> None:
     assert isinstance(grant, GrantRecipient)
     again = seal(
         bytes.fromhex(vector["plaintext"]),
-        context=Context.of(vector["upload"], Part(vector["part"]), vector["content_type"]),
+        context=Context(digest_of(vector), Part(vector["part"]), vector["content_type"]),
         recipients=[grant],
         random=lambda _: bytes.fromhex(vector["data_key"]),
     )
@@ -61,7 +73,7 @@ def test_failing_vectors_are_refused(vector: dict[str, Any]) -> None:
     with pytest.raises(SealBroken):
         open_sealed(
             bytes.fromhex(vector["sealed"]),
-            upload_id=vector["upload"],
+            upload=digest_of(vector),
             part=Part(vector["part"]),
             opener=opener,
         )

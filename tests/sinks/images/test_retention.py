@@ -11,7 +11,7 @@ from erasestream.schemas.errors import (
 )
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import GrantId, UploadId
-from erasestream.schemas.sealing.envelope import Context, seal
+from erasestream.schemas.sealing.envelope import Context, seal, upload_digest
 from erasestream.schemas.sealing.recipients import GrantRecipient
 from erasestream.sinks.buckets.access_policy import Role
 from erasestream.sinks.buckets.gcs import GcsObjectStore
@@ -188,9 +188,11 @@ def test_pictures_under_both_keys_of_a_grant_open(
     vault = harness.stack.store("vault", Role.SINK)
     vault.create(key_prefix(grant) + wrapped.version, wrapped.raw, "application/octet-stream")
     name = str(ObjectNamer(NAME_KEY).name(picture(grant, b"second")))
+    event = picture(grant)
+    upload = upload_digest(event.lane, event.account, event.id)
     sealed = seal(
         b"second",
-        context=Context.of(picture(grant).id, Part.ORIGINAL, "image/png"),
+        context=Context(upload, Part.ORIGINAL, "image/png"),
         recipients=[GrantRecipient(grant, second_key, name)],
     )
     harness.stack.store("images", Role.SINK).create(name, sealed, "application/octet-stream")

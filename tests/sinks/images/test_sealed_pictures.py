@@ -9,14 +9,16 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from erasestream.schemas.errors import Erased, ErasestreamError, Unavailable
 from erasestream.schemas.events.images import Part, Retained
-from erasestream.schemas.ids import GrantId, UploadId
+from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
 from erasestream.schemas.sealing.capsule import seal_capsule
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
 from erasestream.schemas.sealing.envelope import (
     COMMITMENT_BYTES,
     Context,
     Header,
+    UploadDigest,
     seal,
+    upload_digest,
 )
 from erasestream.schemas.sealing.recipients import Epoch, EpochRecipient, GrantRecipient
 from erasestream.sinks.images.capsule_keys import CapsuleKeys, KeyDead, PictureBroken
@@ -74,17 +76,24 @@ class SealedUpload:
         keys = {part: bytes([part is Part.CUTOUT]) * 32 for part in Part}
         self.values = {part: self._seal(part, keys[part]) for part in Part}
         self.capsule = seal_capsule(
-            self.upload_id,
+            self.digest,
             Epoch("sink", self.epoch),
             public,
             photo=(keys[Part.ORIGINAL], self.values[Part.ORIGINAL]),
             cutout=(keys[Part.CUTOUT], self.values[Part.CUTOUT]),
         )
 
+    @property
+    def digest(self) -> UploadDigest:
+        event = picture(self.grant)
+        return upload_digest(event.lane, event.account, self.upload_id)
+
     def _seal(self, part: Part, key: bytes) -> bytes:
         # An uploader may claim any type.
-        context = Context.of(self.upload_id, part, "image/webp")
-        recipient = EpochRecipient(Epoch("inference", 1), X25519PrivateKey.generate().public_key())
+        context = Context(self.digest, part, "image/webp")
+        recipient = EpochRecipient(
+            Epoch("inference.shop", 1), X25519PrivateKey.generate().public_key()
+        )
         return seal(IMAGES[part], context=context, recipients=[recipient], random=lambda _: key)
 
     def event(self, part: Part = Part.ORIGINAL, **changes: Any) -> Retained:
@@ -114,7 +123,7 @@ def test_the_grant_replaces_the_recipients_and_the_body_stays(
         name = str(sink.store(upload.event(part)))
         stored = harness.stack.store("images", "reader").read(name, 10_000)
         before, after = (
-            Header.parse(each, upload.upload_id, part) for each in (upload.values[part], stored)
+            Header.parse(each, upload.digest, part) for each in (upload.values[part], stored)
         )
         assert [block.kind for block in after.blocks] == [GrantRecipient.KIND]
         assert stored[body_at(after) :] == upload.values[part][body_at(before) :]
@@ -136,6 +145,8 @@ def test_a_redelivered_sealed_picture_is_stored_once(
 
 CHANGES: dict[str, Callable[[SealedUpload], dict[str, Any]]] = {
     "another upload": lambda _: {"id": OTHER_UPLOAD},
+    "another account": lambda _: {"account": AccountId("opted-in")},
+    "another lane": lambda _: {"lane": Lane("bulk")},
     "the other part": lambda upload: {
         "part": Part.CUTOUT,
         "data": upload.values[Part.ORIGINAL],

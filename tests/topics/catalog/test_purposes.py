@@ -10,13 +10,15 @@ from erasestream.topics.catalog.roles import Role
 LANES = (Lane("shop"), Lane("shop-2"))
 ROLES = Catalog.build(tuple(LaneSpec(name=lane) for lane in LANES)).roles
 OPENERS = {
-    "inference": {"inference"},
+    "inference.shop": {"inference"},
+    "inference.shop-2": {"inference"},
     "sink": {"sink"},
     "results.shop": {"shop.consumer"},
     "results.shop-2": {"shop-2.consumer"},
 }
 SEALERS = {
-    "inference": {"shop.producer", "shop-2.producer"},
+    "inference.shop": {"shop.producer"},
+    "inference.shop-2": {"shop-2.producer"},
     "sink": {"inference"},
     "results.shop": {"inference"},
     "results.shop-2": {"inference"},

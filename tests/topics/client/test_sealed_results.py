@@ -9,8 +9,9 @@ import pytest
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.events.images import Cutout, Failure, Part
+from erasestream.schemas.ids import AccountId
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
-from erasestream.schemas.sealing.envelope import Context, seal
+from erasestream.schemas.sealing.envelope import Context, seal, upload_digest
 from erasestream.topics.client.async_result_subscription import AsyncResultSubscription
 from erasestream.topics.client.delivery_queue import DeliveryQueue
 from erasestream.topics.client.expired import Expired
@@ -41,7 +42,8 @@ BRIEF_S = 0.3
 def sealed(keys: LaneKeys, number: int, data: bytes = b"cut", *, ahead: int = 0) -> Cutout:
     """Return a cut-out as the inference stage seals it, for this epoch or a later one."""
     recipient = keys.recipient(f"results.{keys.lane}", keys.epoch + ahead)
-    context = Context.of(upload_id(number), Part.CUTOUT, "image/webp")
+    upload = upload_digest(keys.lane, cutout(number).account, upload_id(number))
+    context = Context(upload, Part.CUTOUT, "image/webp")
     return enveloped(number, seal(data, context=context, recipients=[recipient]))
 
 
@@ -88,21 +90,23 @@ def test_a_result_whose_key_is_dead_is_expired(
 
 
 def test_what_does_not_open_is_a_failure(keys: LaneKeys, router: ResultWriter) -> None:
-    """Changed, of another upload, sealed for others, or no envelope at all."""
+    """Changed, of another upload or account, sealed for others, or no envelope at all."""
     value = sealed(keys, 1).data
     foreign = keys.recipient("sink", keys.epoch)
-    context = Context.of(upload_id(4), Part.CUTOUT, "image/png")
+    upload = upload_digest(keys.lane, cutout(4).account, upload_id(4))
+    context = Context(upload, Part.CUTOUT, "image/png")
     router.write(
         enveloped(1, value[:-1] + bytes([value[-1] ^ 1])),
         enveloped(2, value),
         enveloped(3, b"none"),
+        enveloped(1, value).model_copy(update={"account": AccountId("another")}),
         enveloped(4, seal(b"cut", context=context, recipients=[foreign])),
         sealed(keys, 5),
     )
     with subscribed(keys) as results:
-        *broken, whole = [delivery.event for delivery in take(results, 5)]
+        *broken, whole = [delivery.event for delivery in take(results, 6)]
     assert [(each.id, each.code) for each in broken if isinstance(each, Failure)] == [
-        (upload_id(number), Code.SEAL_BROKEN) for number in (1, 2, 3, 4)
+        (upload_id(number), Code.SEAL_BROKEN) for number in (1, 2, 3, 1, 4)
     ]
     assert whole == opened(5)
 

@@ -8,10 +8,11 @@ import pytest
 from confluent_kafka import Message
 
 from erasestream.schemas.codec.cloudevents import from_wire
-from erasestream.schemas.errors import ClientClosed, Code, NotAuthorized, Unavailable
+from erasestream.schemas.errors import ClientClosed, Code, Refused, Unavailable
 from erasestream.schemas.events.images import MAX_UPLOAD_BYTES, Part, Upload
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
-from erasestream.schemas.sealing.envelope import Opened, open_sealed
+from erasestream.schemas.sealing.envelope import Opened, open_sealed, upload_digest
+from erasestream.topics.catalog.purposes import uploads_for
 from erasestream.topics.catalog.topic_names import uploads_of
 from erasestream.topics.client.async_upload_producer import AsyncUploadProducer
 from erasestream.topics.client.upload_producer import Receipt, SendingLimits, UploadProducer
@@ -39,8 +40,9 @@ class UploadReader(NamedTuple):
     def opened(self, receipt: Receipt, epoch: int) -> Opened:
         upload = self.upload(receipt)
         assert upload.content_type == SEALED_CONTENT_TYPE
-        opener = self.keys.opener("inference", "inference", epoch)
-        return open_sealed(upload.data, upload_id=upload.id, part=Part.ORIGINAL, opener=opener)
+        opener = self.keys.opener("inference", uploads_for(self.keys.lane), epoch)
+        digest = upload_digest(self.keys.lane, upload.account, upload.id)
+        return open_sealed(upload.data, upload=digest, part=Part.ORIGINAL, opener=opener)
 
 
 @pytest.fixture
@@ -50,7 +52,8 @@ def reader(keys: LaneKeys, record_of: Callable[[str, int, int], Message]) -> Upl
 
 def test_the_record_is_sealed_for_the_inference_stage(keys: LaneKeys, reader: UploadReader) -> None:
     """All else is as without sealing; the largest image fits, and nothing stays open."""
-    keys.client(f"{keys.lane}.producer").sealing_key("inference", timeout_s=WAIT_S)  # connects
+    purpose = uploads_for(keys.lane)
+    keys.client(f"{keys.lane}.producer").sealing_key(purpose, timeout_s=WAIT_S)  # connects
     with no_leak(), UploadProducer(keys.cluster, keys.lane, now=keys.clock) as producer:
         sent = producer.send(PNG, account="acct-17", reference="r", options={"format": "webp"})
         largest = producer.send(LARGEST, account="acct-17")
@@ -95,8 +98,8 @@ def test_the_next_key_is_fetched_before_it_is_needed(keys: LaneKeys) -> None:
 
 
 def test_without_a_key_a_producer_does_not_open(kafka: KafkaFixture, keys: LaneKeys) -> None:
-    """Unavailable within `readiness_s`; not authorized if the service does not know the lane."""
-    with pytest.raises(NotAuthorized):
+    """Unavailable within `readiness_s`; refused if the service does not know the lane."""
+    with pytest.raises(Refused, match="no purpose"):
         UploadProducer(keys.cluster, kafka.open_lane(), now=keys.clock)
     keys.stop()
     with no_leak(), pytest.raises(Unavailable) as caught:

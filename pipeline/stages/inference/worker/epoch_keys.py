@@ -22,7 +22,7 @@ from erasestream.schemas.errors import Code, InvalidInput, Refused, Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.schemas.sealing.recipients import Epoch, EpochOpener, EpochRecipient
 from erasestream.topics.catalog.epochs import EpochTimes
-from erasestream.topics.catalog.purposes import KEPT, UPLOADS, results_of
+from erasestream.topics.catalog.purposes import KEPT, results_of, uploads_for
 from erasestream.topics.keys.answers import NoKey
 
 RETRY_S = 1.0
@@ -145,7 +145,7 @@ class EpochKeys:
     def _fetch(self, lane: Lane, epoch: int) -> UploadKeys | Code:
         raw = list[bytes]()
         for ask, purpose in (
-            (self._source.opening_key, UPLOADS),
+            (self._source.opening_key, uploads_for(lane)),
             (self._source.public_key, results_of(lane)),
             (self._source.public_key, KEPT),
         ):
@@ -159,7 +159,7 @@ class EpochKeys:
             raw.append(answer)
         private, results, kept = raw
         return UploadKeys(
-            EpochOpener.of(Epoch(UPLOADS, epoch), private),
+            EpochOpener.of(Epoch(uploads_for(lane), epoch), private),
             EpochRecipient.of(Epoch(results_of(lane), epoch), results),
             EpochRecipient.of(Epoch(KEPT, epoch), kept),
         )

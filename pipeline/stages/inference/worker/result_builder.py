@@ -34,6 +34,7 @@ from erasestream.schemas.ids import (
 )
 from erasestream.schemas.options import CutoutOptions
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE, is_sealed
+from erasestream.schemas.sealing.envelope import upload_digest
 
 MAX_REFERENCE = 128
 _CONTENT_TYPE = TypeAdapter(ContentType)
@@ -119,7 +120,7 @@ class ResultBuilder:
         if keys is None or not is_sealed(_content_type(record)):
             return lambda: True
         try:
-            epoch = epoch_of(record.value)
+            epoch = epoch_of(record.value, record.lane)
         except InvalidInput:
             return lambda: True
         if epoch > keys.latest_epoch(utc(record.appended_ms)):
@@ -156,14 +157,15 @@ class ResultBuilder:
 
     async def _sealed_cutout(self, record: UploadRecord, upload: Upload) -> Cutout:
         """Return the sealed cut-out; the image is opened in the child, and nowhere here."""
-        epoch = epoch_of(upload.data)
-        check_context(upload)
+        epoch = epoch_of(upload.data, record.lane)
+        digest = upload_digest(record.lane, upload.account, upload.id)
+        check_context(upload, digest)
         if self._keys is None:
             raise InvalidInput(code=Code.UNKNOWN_EPOCH)
         if epoch > self._keys.latest_epoch(utc(record.appended_ms)):
             raise InvalidInput(code=Code.FUTURE_EPOCH)
         keys = self._keys.get(record.lane, epoch)
-        opened = await asyncio.to_thread(open_upload, upload, keys)
+        opened = await asyncio.to_thread(open_upload, upload, digest, keys)
         cut_out = self._models[record.lane].cut_out
         image = await cut_out(opened.body, upload.options, opened.ciphers)
         value, capsule = await asyncio.to_thread(opened.seal, image.data)

@@ -7,7 +7,6 @@ with it: the sealing itself has one error for everything.
 """
 
 import secrets
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -15,18 +14,19 @@ from erasestream.pipeline.stages.inference.isolation.ciphers import ImageCiphers
 from erasestream.pipeline.stages.inference.worker.epoch_keys import UploadKeys
 from erasestream.schemas.errors import Code, InvalidInput, SealBroken
 from erasestream.schemas.events.images import Part, Upload
+from erasestream.schemas.ids import Lane
 from erasestream.schemas.sealing.capsule import seal_capsule
 from erasestream.schemas.sealing.envelope import (
     Context,
     Header,
+    UploadDigest,
     body_of,
     cipher_of,
     data_key_of,
     head_of,
-    upload_digest,
 )
-from erasestream.schemas.sealing.recipients import KEY_BYTES, Epoch
-from erasestream.topics.catalog.purposes import UPLOADS
+from erasestream.schemas.sealing.recipients import KEY_BYTES
+from erasestream.topics.catalog.purposes import uploads_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +39,14 @@ class OpenedUpload:
     keys: UploadKeys
     data_key: bytes = field(repr=False)
     context: Context
-    """That of the cut-out."""
+    """That of the cut-out, of the same upload."""
     cutout_key: bytes = field(repr=False)
 
     def seal(self, body: bytes) -> tuple[bytes, bytes]:
         """Return the sealed cut-out with this body, and the capsule of both images."""
         value = head_of(self.context, self.cutout_key, [self.keys.results]) + body
         capsule = seal_capsule(
-            self.upload.id,
+            self.context.upload,
             self.keys.kept.epoch,
             self.keys.kept.key,
             photo=(self.data_key, self.upload.data),
@@ -55,12 +55,13 @@ class OpenedUpload:
         return value, capsule
 
 
-def epoch_of(value: bytes) -> int:
+def epoch_of(value: bytes, lane: Lane) -> int:
     """Return the epoch in the header of a sealed upload.
 
-    Raises `InvalidInput`: seal_broken, or wrong_purpose if it is not for the workers.
+    Raises `InvalidInput`: seal_broken, or wrong_purpose if it is not for the workers of this lane.
     """
-    epochs = _epochs(_header(value))
+    blocks = (block.epoch for block in _header(value).blocks)
+    epochs = [epoch for epoch in blocks if epoch and epoch.purpose == uploads_for(lane)]
     if not epochs:
         raise InvalidInput(code=Code.WRONG_PURPOSE)
     if len(epochs) > 1:  # it would be of two hours
@@ -68,22 +69,25 @@ def epoch_of(value: bytes) -> int:
     return epochs[0].number
 
 
-def check_context(upload: Upload) -> None:
-    """Raise `InvalidInput` (wrong_context) if the image is sealed as another than this upload's."""
+def check_context(upload: Upload, digest: UploadDigest) -> None:
+    """Raise `InvalidInput` (wrong_context) if the image is sealed as another than this upload's.
+
+    `digest`: of the lane that it was read from, and the account and id that the record claims.
+    """
     context = _header(upload.data).context
-    if (context.upload, context.part) != (upload_digest(upload.id), Part.ORIGINAL):
+    if (context.upload, context.part) != (digest, Part.ORIGINAL):
         raise InvalidInput(code=Code.WRONG_CONTEXT)
 
 
-def open_upload(upload: Upload, keys: UploadKeys) -> OpenedUpload:
+def open_upload(upload: Upload, digest: UploadDigest, keys: UploadKeys) -> OpenedUpload:
     """Open the data key of an upload.  Raises `InvalidInput` (seal_broken)."""
-    sealed, upload_id, part = upload.data, upload.id, Part.ORIGINAL
+    sealed, part = upload.data, Part.ORIGINAL
     try:
-        data_key = data_key_of(sealed, upload_id=upload_id, part=part, opener=keys.opener)
-        photo, body = body_of(sealed, upload_id=upload_id, part=part, data_key=data_key)
+        data_key = data_key_of(sealed, upload=digest, part=part, opener=keys.opener)
+        photo, body = body_of(sealed, upload=digest, part=part, data_key=data_key)
     except SealBroken:
         raise InvalidInput(code=Code.SEAL_BROKEN) from None
-    context = Context.of(upload.id, Part.CUTOUT, upload.options.format.content_type)
+    context = Context(digest, Part.CUTOUT, upload.options.format.content_type)
     cutout_key = secrets.token_bytes(KEY_BYTES)
     return OpenedUpload(
         upload=upload,
@@ -101,9 +105,3 @@ def _header(value: bytes) -> Header:
         with suppress(SealBroken):
             return Header.parse(value, None, part)
     raise InvalidInput(code=Code.SEAL_BROKEN)
-
-
-def _epochs(header: Header) -> Sequence[Epoch]:
-    """Return the epochs of which the workers have the key."""
-    epochs = (block.epoch for block in header.blocks)
-    return [epoch for epoch in epochs if epoch and epoch.purpose == UPLOADS]

@@ -102,11 +102,11 @@ def test_clocks_two_minutes_apart(harness: KeyHarness) -> None:
     for replica in (early, late):
         for clock in (early.clock, late.clock):
             producer = harness.client(PRODUCER, replica, clock=clock)
-            sealing = producer.sealing_key("inference", timeout_s=WAIT_S)
+            sealing = producer.sealing_key("inference.shop", timeout_s=WAIT_S)
             for other in (early, late):
                 worker = harness.client("inference", other, clock=clock)
-                private = worker.opening_key("inference", sealing.epoch, timeout_s=WAIT_S)
-                pair = other.vault.find(KeyName("inference", sealing.epoch), clock())
+                private = worker.opening_key("inference.shop", sealing.epoch, timeout_s=WAIT_S)
+                pair = other.vault.find(KeyName("inference.shop", sealing.epoch), clock())
                 assert (sealing.public, private) == (pair.public, pair.private)
 
 
@@ -118,7 +118,7 @@ def test_epoch_change_under_load(harness: KeyHarness) -> None:
 
     def ask(number: int) -> bytes:
         client = harness.client(PRODUCER, *harness.replicas[:: 1 if number % 2 else -1])
-        return client.sealing_key("inference", timeout_s=120).public
+        return client.sealing_key("inference.shop", timeout_s=120).public
 
     with ThreadPoolExecutor(40) as threads:
         assert len(set(threads.map(ask, range(200)))) == 1
@@ -146,7 +146,7 @@ def test_a_lane_that_takes_all_connections_leaves_some_to_the_others(harness: Ke
         for _ in range(MAX_CONNECTIONS):
             taken = HTTPSConnection(HOST, replica.stage.port, timeout=WAIT_S, context=context)
             opened.enter_context(closing(taken)).connect()
-        assert harness.client(PRODUCER).sealing_key("inference", timeout_s=5)
+        assert harness.client(PRODUCER).sealing_key("inference.shop", timeout_s=5)
 
 
 def test_connections_without_a_certificate_are_refused(harness: KeyHarness) -> None:
@@ -162,11 +162,11 @@ def test_connections_without_a_certificate_are_refused(harness: KeyHarness) -> N
         connection = HTTPSConnection("127.0.0.2", port, timeout=WAIT_S, context=context)
         with closing(connection), pytest.raises(OSError):  # noqa: PT011 (TLS, or a reset)
             _get(connection)
-    assert harness.client(PRODUCER).sealing_key("inference", timeout_s=WAIT_S)
+    assert harness.client(PRODUCER).sealing_key("inference.shop", timeout_s=WAIT_S)
 
 
 def _get(connection: HTTPSConnection) -> None:
-    connection.request("GET", "/v1/public/inference")
+    connection.request("GET", "/v1/public/inference.shop")
     connection.getresponse()
 
 

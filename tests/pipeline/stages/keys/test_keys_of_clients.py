@@ -9,7 +9,7 @@ from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import Code, Unavailable
 from erasestream.schemas.events.images import Cutout, Part
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
-from erasestream.schemas.sealing.envelope import Context, seal
+from erasestream.schemas.sealing.envelope import Context, seal, upload_digest
 from erasestream.schemas.sealing.recipients import Epoch, EpochRecipient
 from erasestream.topics.catalog.roles import Role
 from erasestream.topics.client import result_opening
@@ -57,7 +57,8 @@ def test_a_consumer_keeps_no_dead_key_while_it_waits_for_another(
         public = harness.client("inference").public_key("results.shop", epoch, timeout_s=WAIT_S)
         assert isinstance(public, bytes)
         recipient = EpochRecipient.of(Epoch("results.shop", number), public)
-        context = Context.of(upload_id(1), Part.CUTOUT, "image/png")
+        upload = upload_digest(LANES[0], cutout(1).account, upload_id(1))
+        context = Context(upload, Part.CUTOUT, "image/png")
         sealed = {
             "content_type": SEALED_CONTENT_TYPE,
             "data": seal(b"cut", context=context, recipients=[recipient]),

@@ -11,7 +11,7 @@ from erasestream.schemas.sealing.recipients import Epoch, EpochOpener, EpochReci
 from erasestream.topics.keys.client import KeyClient
 from tests.pipeline.stages.inference.worker.sealed_harness import (
     CUTOUT,
-    ID,
+    DIGEST,
     Worker,
     record,
     sealed,
@@ -29,20 +29,20 @@ def worker_of(harness: KeyHarness) -> Worker:
 
 def upload(harness: KeyHarness, producer: KeyClient) -> UploadRecord:
     """Return an upload that is sealed and appended now."""
-    key = producer.sealing_key("inference", timeout_s=WAIT_S)
-    recipient = EpochRecipient.of(Epoch("inference", key.epoch), key.public)
+    key = producer.sealing_key("inference.shop", timeout_s=WAIT_S)
+    recipient = EpochRecipient.of(Epoch("inference.shop", key.epoch), key.public)
     return record(sealed(recipient), appended=harness.clock())
 
 
 def epoch_of_result(harness: KeyHarness, result: Cutout) -> int:
     """Open a result as the lane's consumer does, and return its epoch."""
-    (block,) = Header.parse(result.data, ID, Part.CUTOUT).blocks
+    (block,) = Header.parse(result.data, DIGEST, Part.CUTOUT).blocks
     assert block.epoch
     purpose, number = block.epoch.purpose, block.epoch.number
     raw = harness.client("shop.consumer").opening_key(purpose, number, timeout_s=WAIT_S)
     assert isinstance(raw, bytes)
     opener = EpochOpener.of(block.epoch, raw)
-    opened = open_sealed(result.data, upload_id=ID, part=Part.CUTOUT, opener=opener)
+    opened = open_sealed(result.data, upload=DIGEST, part=Part.CUTOUT, opener=opener)
     assert opened.plaintext == CUTOUT
     return number
 

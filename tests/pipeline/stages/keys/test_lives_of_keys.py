@@ -116,17 +116,17 @@ def test_a_producer_goes_on_for_an_epoch_without_the_service(harness: KeyHarness
     harness.start().do_round()
     client = harness.client(PRODUCER)
     epoch = TIMES.number(harness.clock())
-    first = client.sealing_key("inference", timeout_s=WAIT_S)
+    first = client.sealing_key("inference.shop", timeout_s=WAIT_S)
     harness.replicas.pop().stage.close()
     harness.clock.advance(hours=1)
-    second = client.sealing_key("inference", timeout_s=0)
+    second = client.sealing_key("inference.shop", timeout_s=0)
     assert [first.epoch, second.epoch] == [epoch, epoch + 1]
     assert first.public != second.public
     harness.clock.advance(hours=1)
     with pytest.raises(Unavailable):
-        client.sealing_key("inference", timeout_s=0)
+        client.sealing_key("inference.shop", timeout_s=0)
     client = harness.client(PRODUCER, harness.start())
-    assert client.sealing_key("inference", timeout_s=WAIT_S).epoch == epoch + 2
+    assert client.sealing_key("inference.shop", timeout_s=WAIT_S).epoch == epoch + 2
 
 
 class HeldMasters(LocalEpochMasters):

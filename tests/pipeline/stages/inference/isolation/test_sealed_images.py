@@ -16,10 +16,9 @@ from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.schemas.errors import Code, SealBroken
 from erasestream.schemas.events.images import Part
-from erasestream.schemas.ids import UploadId
 from erasestream.schemas.options import CutoutOptions, OutputFormat
 from erasestream.schemas.sealing.body import BodyCipher
-from erasestream.schemas.sealing.envelope import Context, cipher_of
+from erasestream.schemas.sealing.envelope import Context, UploadDigest, cipher_of
 from tests.pipeline.stages.inference.isolation.pool_harness import (
     BLACK,
     CIPHERS,
@@ -36,7 +35,7 @@ async def test_the_cutout_of_a_sealed_image_is_that_of_the_image(
     """Whatever its length; sealed under the other key, and in one process for all or in many."""
     pool = ProcessPool(model=tiny_model, children=1, isolation=isolation)
     await pool.start()
-    longest = Context.of(UploadId("1"), Part.CUTOUT, "a" * 63 + "/" + "b" * 64)
+    longest = Context(UploadDigest(bytes(32)), Part.CUTOUT, "a" * 63 + "/" + "b" * 64)
     for ciphers in (CIPHERS, ImageCiphers(CIPHERS.photo, cipher_of(longest, bytes(32)))):
         for output in (OutputFormat.PNG, OutputFormat.AUTO):
             options = CutoutOptions(format=output)

@@ -24,7 +24,7 @@ from erasestream.schemas.events.images import Cutout, Failure, Part, Upload
 from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.schemas.options import CutoutOptions
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
-from erasestream.schemas.sealing.envelope import Context, seal
+from erasestream.schemas.sealing.envelope import Context, seal, upload_digest
 from erasestream.schemas.sealing.recipients import Epoch, EpochOpener, EpochRecipient, Recipient
 from erasestream.topics.catalog.epochs import EpochTimes
 from erasestream.topics.keys.answers import NoKey
@@ -35,7 +35,9 @@ EPOCH = TIMES.number(NOW)
 LANE = Lane("shop")
 ID = UploadId("order 4711")
 PHOTO, CUTOUT = b"\x89PNG of no pixels", b"the cut-out"
-ORIGINAL = Context.of(ID, Part.ORIGINAL, "image/png")
+ACCOUNT = AccountId("acct-17")
+DIGEST = upload_digest(LANE, ACCOUNT, ID)
+ORIGINAL = Context(DIGEST, Part.ORIGINAL, "image/png")
 
 
 class Service:
@@ -55,7 +57,7 @@ class Service:
     def drop_dead(self) -> None:
         """Do nothing: it keeps no key."""
 
-    def recipient(self, purpose: str = "inference", epoch: int = EPOCH) -> EpochRecipient:
+    def recipient(self, purpose: str = "inference.shop", epoch: int = EPOCH) -> EpochRecipient:
         return EpochRecipient(Epoch(purpose, epoch), self.private.public_key())
 
     def opener(self, purpose: str, epoch: int = EPOCH) -> EpochOpener:
@@ -113,7 +115,7 @@ class Worker:
     async def refusal_of(self, record: UploadRecord) -> str:
         wire = await self.build(record)
         failure = from_wire(Failure, wire.headers, wire.value)
-        assert (failure.id, failure.account) == (ID, "acct-17")
+        assert (failure.id, failure.account) == (ID, ACCOUNT)
         assert not self.seen
         return failure.code
 
@@ -128,7 +130,7 @@ def record(
     """Return the record of an upload."""
     event = Upload(
         id=ID,
-        account=AccountId("acct-17"),
+        account=ACCOUNT,
         reference="shelf 3",
         data=data,
         content_type=content_type,

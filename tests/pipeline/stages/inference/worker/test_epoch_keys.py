@@ -80,7 +80,7 @@ async def test_keys_are_fetched_once_in_another_thread(keys: Keys) -> None:
     assert not keys.held.has(SHOP, EPOCH)
     await keys.until_known()
     found = keys.held.get(SHOP, EPOCH)
-    assert keys.asked == [("inference", EPOCH), ("results.shop", EPOCH), ("sink", EPOCH)]
+    assert keys.asked == [("inference.shop", EPOCH), ("results.shop", EPOCH), ("sink", EPOCH)]
     assert threading.current_thread() not in keys.threads
     epochs = [each.epoch for each in found]
     assert [(e.purpose, e.number) for e in epochs] == keys.asked
@@ -98,7 +98,7 @@ async def test_an_outage_is_waited_for_and_holds_back_one_lane(keys: Keys) -> No
     await keys.until_known()
 
 
-@pytest.mark.parametrize("purpose", ["inference", "results.shop", "sink"])
+@pytest.mark.parametrize("purpose", ["inference.shop", "results.shop", "sink"])
 async def test_an_epoch_that_had_no_keys_is_unknown(keys: Keys, purpose: str) -> None:
     """Of the present epoch the service may still create them: that is waited for."""
     keys.answers[purpose] = NoKey.UNKNOWN
@@ -114,7 +114,7 @@ async def test_an_epoch_that_had_no_keys_is_unknown(keys: Keys, purpose: str) ->
 
 async def test_a_future_key_is_waited_for(keys: Keys) -> None:
     """The service has another clock."""
-    keys.answers["inference"] = NoKey.FUTURE
+    keys.answers["inference.shop"] = NoKey.FUTURE
     assert not keys.held.has(SHOP, EPOCH)
     await keys.changes.wait()
     keys.answers.clear()
@@ -127,7 +127,7 @@ async def test_dead_keys_are_an_answer(keys: Keys) -> None:
     assert keys.held.has(SHOP, 0)
     assert keys.refusal(EPOCH - 24) is Code.EXPIRED
     assert not keys.asked
-    keys.answers["inference"] = NoKey.EXPIRED
+    keys.answers["inference.shop"] = NoKey.EXPIRED
     await keys.until_known()
     assert keys.refusal() is Code.EXPIRED
 
@@ -137,7 +137,7 @@ async def test_a_key_is_dropped_when_it_dies(keys: Keys) -> None:
     keys.at = TIMES.dies(EPOCH) - timedelta(milliseconds=100)
     await keys.until_known()
     assert keys.held.get(SHOP, EPOCH)
-    keys.answers["inference"] = Unavailable(code=Code.KEYS_UNAVAILABLE)
+    keys.answers["inference.shop"] = Unavailable(code=Code.KEYS_UNAVAILABLE)
     keys.at = TIMES.dies(EPOCH)
     async with asyncio.timeout(30):
         while not keys.drops:  # noqa: ASYNC110 (a timer of the loop drops it)
@@ -148,7 +148,7 @@ async def test_a_key_is_dropped_when_it_dies(keys: Keys) -> None:
 
 
 async def test_a_key_that_dies_while_it_is_waited_for_is_expired(keys: Keys) -> None:
-    keys.answers["inference"] = Unavailable(code=Code.KEYS_UNAVAILABLE)
+    keys.answers["inference.shop"] = Unavailable(code=Code.KEYS_UNAVAILABLE)
     assert not keys.held.has(SHOP, EPOCH)
     keys.at = TIMES.dies(EPOCH)
     await keys.until_known()

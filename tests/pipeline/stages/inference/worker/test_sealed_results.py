@@ -5,13 +5,21 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from erasestream.schemas.errors import Code
 from erasestream.schemas.events.images import Part
-from erasestream.schemas.ids import GrantId, UploadId
+from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
 from erasestream.schemas.sealing.capsule import epoch_of, open_capsule
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
-from erasestream.schemas.sealing.envelope import Context, Header, open_sealed, open_with_data_key
+from erasestream.schemas.sealing.envelope import (
+    Context,
+    Header,
+    open_sealed,
+    open_with_data_key,
+    upload_digest,
+)
 from erasestream.schemas.sealing.recipients import Epoch, EpochRecipient, GrantRecipient
 from tests.pipeline.stages.inference.worker.sealed_harness import (
+    ACCOUNT,
     CUTOUT,
+    DIGEST,
     EPOCH,
     ID,
     LANE,
@@ -33,10 +41,10 @@ async def test_a_result_is_sealed_for_the_lane_in_the_epoch_of_its_upload(epoch:
     result = await worker.cutout_of(upload)
     assert worker.seen == [PHOTO]
     assert (result.content_type, result.reference) == (SEALED_CONTENT_TYPE, "shelf 3")
-    (block,) = Header.parse(result.data, ID, Part.CUTOUT).blocks
+    (block,) = Header.parse(result.data, DIGEST, Part.CUTOUT).blocks
     assert block.epoch == Epoch("results.shop", epoch)
     opener = SERVICE.opener("results.shop", epoch)
-    opened = open_sealed(result.data, upload_id=ID, part=Part.CUTOUT, opener=opener)
+    opened = open_sealed(result.data, upload=DIGEST, part=Part.CUTOUT, opener=opener)
     assert opened == ("image/png", CUTOUT)
 
 
@@ -45,11 +53,11 @@ async def test_the_capsule_has_the_data_keys_of_both_images() -> None:
     result = await Worker().cutout_of(upload)
     assert result.capsule is not None
     assert epoch_of(result.capsule) == Epoch("sink", EPOCH)
-    capsule = open_capsule(result.capsule, ID, SERVICE.opener("sink"))
+    capsule = open_capsule(result.capsule, DIGEST, SERVICE.opener("sink"))
     values = {Part.ORIGINAL: (upload.value, PHOTO), Part.CUTOUT: (result.data, CUTOUT)}
     for part, (value, plaintext) in values.items():
         key = capsule.data_key_of(part, value)
-        opened = open_with_data_key(value, upload_id=ID, part=part, data_key=key)
+        opened = open_with_data_key(value, upload=DIGEST, part=part, data_key=key)
         assert opened.plaintext == plaintext
 
 
@@ -61,9 +69,13 @@ async def test_every_cutout_has_a_data_key_of_its_own() -> None:
 
 
 GRANT = GrantRecipient(GrantId("01890a5d-ac96-8f3a-8b2c-0123456789ab"), bytes(32), "name")
-OTHER_KEY = EpochRecipient(Epoch("inference", EPOCH), X25519PrivateKey.generate().public_key())
-OTHER_UPLOAD = Context.of(UploadId("another"), Part.ORIGINAL, "image/png")
-OTHER_PART = Context.of(ID, Part.CUTOUT, "image/png")
+OTHER_KEY = EpochRecipient(Epoch("inference.shop", EPOCH), X25519PrivateKey.generate().public_key())
+OTHERS = {
+    "another upload": upload_digest(LANE, ACCOUNT, UploadId("another")),
+    "another account's": upload_digest(LANE, AccountId("acct-18"), ID),
+    "another lane's": upload_digest(Lane("bulk"), ACCOUNT, ID),
+}
+OTHER_PART = Context(DIGEST, Part.CUTOUT, "image/png")
 BROKEN: dict[str, tuple[bytes, Code]] = {
     "no envelope": (PHOTO, Code.SEAL_BROKEN),
     "a header alone": (sealed()[:-60], Code.SEAL_BROKEN),
@@ -73,9 +85,16 @@ BROKEN: dict[str, tuple[bytes, Code]] = {
         sealed(SERVICE.recipient(), SERVICE.recipient(epoch=EPOCH - 1)),
         Code.SEAL_BROKEN,
     ),
+    "sealed for another lane's workers": (
+        sealed(SERVICE.recipient("inference.bulk")),
+        Code.WRONG_PURPOSE,
+    ),
     "sealed for the sink": (sealed(SERVICE.recipient("sink")), Code.WRONG_PURPOSE),
     "sealed for a grant": (sealed(GRANT), Code.WRONG_PURPOSE),
-    "another upload": (sealed(context=OTHER_UPLOAD), Code.WRONG_CONTEXT),
+    **{
+        name: (sealed(context=Context(upload, Part.ORIGINAL, "image/png")), Code.WRONG_CONTEXT)
+        for name, upload in OTHERS.items()
+    },
     "another part": (sealed(context=OTHER_PART), Code.WRONG_CONTEXT),
     "no keys": (sealed(SERVICE.recipient(epoch=Service.without_keys)), Code.UNKNOWN_EPOCH),
     "dead keys": (sealed(SERVICE.recipient(epoch=EPOCH - 24)), Code.EXPIRED),
