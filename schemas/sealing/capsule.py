@@ -53,10 +53,13 @@ class Capsule(NamedTuple):
     photo: SealedImage
     cutout: SealedImage
 
-    def data_key_of(self, part: Part, value: bytes) -> bytes:
-        """Return the data key of this value.  Raises `SealBroken` if it is another value."""
+    def data_key_of(self, part: Part, sha256: bytes) -> bytes:
+        """Return the data key of the value that has this SHA-256.
+
+        Raises `SealBroken` if it is another value.
+        """
         image = self.photo if part is Part.ORIGINAL else self.cutout
-        if not hmac.compare_digest(image.sha256, hashlib.sha256(value).digest()):
+        if not hmac.compare_digest(image.sha256, sha256):
             raise SealBroken
         return image.data_key
 

@@ -2,8 +2,7 @@
 
 Rules, all of them:
 
-* An object is uploaded in one request (above 8 MiB the client would open a session that lives
-  for a week) and under `if_generation_match=0`: created once, or `AlreadyExists`.
+* An object is uploaded in one request and created once (`single_upload.py`), or `AlreadyExists`.
 * Checksums both ways: the bucket verifies ours on the way in and we verify its answer; bytes
   that are read must have the CRC32C that the bucket reports, and it must report one.
 * Every operation has a deadline.  No byte of a put is sent after its deadline has passed, so
@@ -12,12 +11,10 @@ Rules, all of them:
 * The library's errors do not pass `bucket_operations.py`.
 """
 
-import base64
 import time
 from collections.abc import Iterable, Iterator
 from typing import Self
 
-import google_crc32c
 from google.api_core.exceptions import GoogleAPICallError
 
 from erasestream.schemas.clocks import Clock
@@ -39,6 +36,7 @@ from erasestream.sinks.buckets.http_transport import (
     OperationDeadline,
 )
 from erasestream.sinks.buckets.object_store import ObjectInfo
+from erasestream.sinks.buckets.single_upload import crc32c, create_object, upload_url
 
 PUT_DEADLINE_S = 20.0
 """A put sends nothing after this.  An erasure waits for it (design, section 6)."""
@@ -59,7 +57,8 @@ class GcsObjectStore:
         """
         self._max_object_bytes = settings.max_object_bytes
         self._deadline = OperationDeadline(clock)
-        self._client = open_client(settings, self._deadline)
+        self._session, self._client = open_client(settings, self._deadline)
+        self._upload_url = upload_url(settings.endpoint, settings.bucket)
         self._bucket = self._client.bucket(settings.bucket)
         self._operations = BucketOperations(settings.bucket, self._deadline)
 
@@ -94,18 +93,15 @@ class GcsObjectStore:
         """Create the object, or raise `AlreadyExists`; completed or abandoned within 20 s."""
         if len(data) > self._max_object_bytes:
             raise InvariantBroken("the object exceeds the size limit")
-        blob = self._bucket.blob(name)
         with self._operations.run(PUT_DEADLINE_S, absent=self._operations.missing):
-            blob.upload_from_string(
+            create_object(
+                self._session,
+                self._upload_url,
                 data,
+                name=name,
                 content_type=content_type,
-                if_generation_match=0,
-                checksum="crc32c",
                 timeout=TIMEOUT_S,
-                retry=None,
             )
-        if (blob.crc32c, blob.size) != (_crc32c(data), len(data)):
-            raise InvariantBroken("the bucket stored other bytes than were sent")
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """Return all bytes of an object, or raise `NotFound`."""
@@ -116,7 +112,7 @@ class GcsObjectStore:
                 buffer, raw_download=True, checksum="crc32c", timeout=TIMEOUT_S, retry=None
             )
         data = buffer.getvalue()
-        if blob.crc32c != _crc32c(data):
+        if blob.crc32c != crc32c(data):
             raise Unavailable("checksum of the bytes read", code=Code.BUCKET_UNAVAILABLE)
         return data
 
@@ -164,8 +160,3 @@ class GcsObjectStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _crc32c(data: bytes) -> str:
-    """Return the CRC32C as the JSON API writes it."""
-    return base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()

@@ -1,4 +1,4 @@
-"""The Google Cloud Storage client of one bucket: transport, identity and upload limit."""
+"""The Google Cloud Storage client of one bucket: transport and identity."""
 
 import os
 from contextlib import ExitStack
@@ -10,7 +10,6 @@ from google.auth.credentials import Credentials
 from google.auth.exceptions import DefaultCredentialsError
 from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage
-from google.cloud.storage import blob as client_blob
 
 from erasestream.schemas.errors import NotAuthenticated, Refused
 from erasestream.sinks.buckets.http_transport import OperationDeadline, mount
@@ -53,14 +52,15 @@ class _TokenFile(Credentials):
         self.token = token
 
 
-def open_client(settings: GcsSettings, deadline: OperationDeadline) -> storage.Client:
-    """Open a client with the project's transport.
+def open_client(
+    settings: GcsSettings, deadline: OperationDeadline
+) -> tuple[AuthorizedSession, storage.Client]:
+    """Open a client with the project's transport, and return its session, too.
 
     Raises `Refused` for settings that cannot work.
     """
     if not settings.endpoint.startswith("https://"):
         raise Refused("the bucket's endpoint must begin with https://")
-    _send_in_one_request(settings.max_object_bytes)
     with ExitStack() as opened:
         credentials = _credentials(settings.token_file)
         session = AuthorizedSession(credentials, max_refresh_attempts=1)  # type: ignore[no-untyped-call]
@@ -76,7 +76,7 @@ def open_client(settings: GcsSettings, deadline: OperationDeadline) -> storage.C
         # without a deadline and with a right that our roles do not have.
         client._bucket_metadata_cache = None
         opened.pop_all()
-    return client
+    return session, client
 
 
 def _credentials(token_file: Path | None) -> Credentials:
@@ -89,14 +89,3 @@ def _credentials(token_file: Path | None) -> Credentials:
     except DefaultCredentialsError as error:
         raise NotAuthenticated("no credentials for Google Cloud") from error
     return found
-
-
-def _send_in_one_request(max_bytes: int) -> None:
-    """Raise the client's private limit for single requests, after checking that it exists.
-
-    Raises `Refused` for a release of the client without it.
-    """
-    limit = getattr(client_blob, "_MAX_MULTIPART_SIZE", None)
-    if not isinstance(limit, int):
-        raise Refused("this release of google-cloud-storage may open upload sessions")
-    client_blob._MAX_MULTIPART_SIZE = max(limit, max_bytes)

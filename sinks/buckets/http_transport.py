@@ -12,6 +12,7 @@ Knows nothing of buckets.
 import io
 import ssl
 import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,17 +71,28 @@ class OperationDeadline(threading.local):
             raise requests.Timeout("the deadline of the operation has passed")
 
 
-class _DeadlineBody:
-    """Body of a request, handed out block by block until the deadline."""
+class PartedBody:
+    """Body of a request in parts, which are sent one after the other and never joined."""
 
-    def __init__(self, data: bytes, deadline: OperationDeadline) -> None:
-        self._data = memoryview(data)
-        self._deadline = deadline
+    def __init__(self, *parts: bytes) -> None:
+        self._parts = parts
 
-    def read(self, size: int) -> memoryview:
-        self._deadline.check()
-        block, self._data = self._data[:size], self._data[size:]
-        return block
+    def __len__(self) -> int:
+        """Return the number of bytes, for the request's `content-length`."""
+        return sum(map(len, self._parts))
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Iterate over the parts; again and again, since a refused token repeats the request."""
+        return iter(self._parts)
+
+
+def _blocks(parts: Iterable[bytes], deadline: OperationDeadline) -> Iterator[memoryview]:
+    """Yield the bytes of a body block by block, until the deadline."""
+    for part in parts:
+        view = memoryview(part)
+        for at in range(0, len(view), BLOCK_BYTES):
+            deadline.check()
+            yield view[at : at + BLOCK_BYTES]
 
 
 class BoundedBuffer(io.BytesIO):
@@ -109,15 +121,15 @@ class DeadlineAdapter(requests.adapters.HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Create pools whose connections use the TLS context."""
-        kwargs |= {"ssl_context": self._tls, "blocksize": BLOCK_BYTES}
+        kwargs |= {"ssl_context": self._tls}
         super().init_poolmanager(*args, **kwargs)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> Any:
         """Send a request, unless the deadline has passed."""
         self._deadline.check()
-        if isinstance(request.body, bytes):
-            body: Any = _DeadlineBody(request.body, self._deadline)
-            request.body = body
+        if isinstance(request.body, PartedBody):
+            blocks: Any = _blocks(request.body, self._deadline)
+            request.body = blocks
         return super().send(request, *args, **kwargs)
 
 

@@ -10,7 +10,7 @@ Rules, all of them:
   as `PictureBroken`: it concerns this picture alone.
 """
 
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.errors import Code, ErasestreamError, SealBroken, Unavailable
@@ -46,6 +46,11 @@ class KeySource(Protocol):
         """Drop every private key that has died."""
 
 
+class _CachedOpener(NamedTuple):
+    key: bytes
+    opener: EpochOpener
+
+
 class CapsuleKeys:
     """Opens capsules.  Thread-safe if its source is."""
 
@@ -53,6 +58,7 @@ class CapsuleKeys:
         self._source = source
         self._times = times
         self._now = now
+        self._last: _CachedOpener | None = None
 
     def is_available(self) -> bool:
         """Return whether the service answers now; an answer that it has given is kept."""
@@ -65,9 +71,12 @@ class CapsuleKeys:
     def drop_dead(self) -> None:
         """Drop every key that has died."""
         self._source.drop_dead()
+        last = self._last
+        if last and self._times.is_due(last.opener.epoch.number, self._now()):
+            self._last = None
 
-    def data_key(self, event: Retained) -> bytes:
-        """Return the data key of a sealed picture.
+    def data_key(self, event: Retained, sha256: bytes) -> bytes:
+        """Return the data key of a sealed picture, whose value has this SHA-256.
 
         Raises `Unavailable`, `KeyDead`, or `SealBroken` if the capsule is not this picture's.
         """
@@ -78,8 +87,15 @@ class CapsuleKeys:
         if isinstance(key, NoKey):
             raise self._refusal(key, epoch)
         upload = upload_digest(event.lane, event.account, event.id)
-        capsule = open_capsule(event.capsule, upload, EpochOpener.of(epoch, key))
-        return capsule.data_key_of(event.part, event.data)
+        capsule = open_capsule(event.capsule, upload, self._opener(epoch, key))
+        return capsule.data_key_of(event.part, sha256)
+
+    def _opener(self, epoch: Epoch, key: bytes) -> EpochOpener:
+        """Return what opens capsules of an epoch; making one costs as much as a small picture."""
+        last = self._last
+        if last is None or (last.opener.epoch, last.key) != (epoch, key):
+            self._last = last = _CachedOpener(key, EpochOpener.of(epoch, key))
+        return last.opener
 
     def _refusal(self, answer: NoKey, epoch: Epoch) -> ErasestreamError:
         if answer is NoKey.EXPIRED:

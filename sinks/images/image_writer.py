@@ -9,6 +9,8 @@ redelivered record is sealed again and its name already exists: that is success,
 to read.
 """
 
+import hashlib
+
 from erasestream.schemas.errors import AlreadyExists, ErasestreamError, SealBroken
 from erasestream.schemas.events.images import Retained
 from erasestream.schemas.ids import GrantId
@@ -72,9 +74,10 @@ class EncryptionSink:
         its capsule does not open.
         """
         self.drop_dead_keys()  # also while bucket or vault are unavailable, and this is tried again
-        name = self._namer.name(event)
+        sha256 = hashlib.sha256(event.data).digest()
+        name = self._namer.name(event, sha256)
         key = self._vault.key(event.grant)
-        sealed = self._sealed(event, GrantRecipient(event.grant, key, str(name)))
+        sealed = self._sealed(event, sha256, GrantRecipient(event.grant, key, str(name)))
         # The put must begin within the cache limit, however long sealing took (a stopped process).
         self._vault.key(event.grant)
         try:
@@ -83,7 +86,7 @@ class EncryptionSink:
             return name
         return name
 
-    def _sealed(self, event: Retained, grant: GrantRecipient) -> bytes:
+    def _sealed(self, event: Retained, sha256: bytes, grant: GrantRecipient) -> bytes:
         upload = upload_digest(event.lane, event.account, event.id)
         if not is_sealed(event.content_type):
             context = Context(upload, event.part, event.content_type)
@@ -95,7 +98,7 @@ class EncryptionSink:
                 event.data,
                 upload=upload,
                 part=event.part,
-                data_key=self._capsules.data_key(event),
+                data_key=self._capsules.data_key(event, sha256),
                 recipients=[grant],
             )
         except SealBroken:

@@ -1,11 +1,11 @@
 """The name of a retained picture: `owner/grant/upload-id.part.content`.
 
 `owner` and `content` are HMAC-SHA-256 under the name key, in lower-case hexadecimal, each with a
-label of its own: of lane and account, and of the rest of the name with the picture.  So the same
-picture of the same upload has the same name on every attempt, an existing name is the same picture
-by construction, and without the name key a name reveals neither its owner nor whether two uploads,
-grants or owners have the same picture.  An id that is no UUID may be any text, and becomes a UUID
-derived under the name key.  `schemas/sealing/ENVELOPE.md` has the construction.
+label of its own: of lane and account, and of the rest of the name with the picture's SHA-256.  So
+the same picture of the same upload has the same name on every attempt, an existing name is the same
+picture by construction, and without the name key a name reveals neither its owner nor whether two
+uploads, grants or owners have the same picture.  An id that is no UUID may be any text, and becomes
+a UUID derived under the name key.  `schemas/sealing/ENVELOPE.md` has the construction.
 """
 
 import hmac
@@ -59,11 +59,11 @@ class ObjectNamer:
         """Return the first segment of every name of this account."""
         return self._digest(OWNER_LABEL, f"{lane}\0{account}".encode())
 
-    def name(self, event: Retained) -> StoredName:
-        """Return the name of a picture."""
+    def name(self, event: Retained, sha256: bytes) -> StoredName:
+        """Return the name of a picture, whose bytes have this SHA-256."""
         owner = self.owner(event.lane, event.account)
         name = StoredName(owner, event.grant, self._upload_id(event), event.part, content="")
-        return name._replace(content=self._digest(CONTENT_LABEL, str(name).encode(), event.data))
+        return name._replace(content=self._digest(CONTENT_LABEL, str(name).encode(), sha256))
 
     def _upload_id(self, event: Retained) -> UploadId:
         if is_uuid(event.id):

@@ -1,7 +1,7 @@
 """Storing sealed pictures, against the bare client of Cloud Storage that uploads as many bytes.
 
-Both with as many threads, to the same local bucket, in turn.  A picture's capsule is opened, its
-recipients are replaced by the grant, and the object is created, each once.
+Both with as many threads, to the same local bucket, in turn, under names of one length.  A capsule
+is opened, the recipients are replaced by the grant, and the object is created, each once.
 """
 
 import secrets
@@ -47,6 +47,8 @@ ROUNDS = 7
 TIMES = EpochTimes()
 LANE, ACCOUNT = Lane("shop"), AccountId("bench")
 GRANT = GrantId("018f3c4e-0000-7000-8000-00000000000f")
+PREFIX = f"{secrets.token_hex(32)}/{GRANT}/{GRANT}.original."
+"""Of the names of the bare client's objects: longer names take the bucket longer."""
 
 
 class OneKey:
@@ -83,7 +85,7 @@ def _ratio(contenders: Contenders, pool: ThreadPoolExecutor, source: OneKey, siz
     events = [_event(source, size) for _ in range(ROUND_BYTES // size)]
 
     def upload(event: Retained) -> None:
-        contenders.bare.blob(secrets.token_hex(16)).upload_from_string(
+        contenders.bare.blob(f"{PREFIX}{secrets.token_hex(32)}").upload_from_string(
             event.data, OCTETS, if_generation_match=0, checksum="crc32c", retry=None
         )
 

@@ -121,7 +121,7 @@ class Thief:
             with suppress(SealBroken, KeyError):
                 upload = Header.parse(image.value, None, image.part).context.upload
                 capsule = open_capsule(image.capsule, upload, self._epochs[epoch_of(image.capsule)])
-                yield capsule.data_key_of(image.part, image.value)
+                yield capsule.data_key_of(image.part, hashlib.sha256(image.value).digest())
 
     def _openers(self, image: Image) -> Iterator[Opener]:
         with suppress(SealBroken):

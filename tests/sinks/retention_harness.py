@@ -1,5 +1,6 @@
 """Both buckets with their roles, for tests of what is retained."""
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.images.capsule_keys import CapsuleKeys
 from erasestream.sinks.images.image_reader import RetainedReader
 from erasestream.sinks.images.image_writer import EncryptionSink
-from erasestream.sinks.images.object_names import ObjectNamer
+from erasestream.sinks.images.object_names import ObjectNamer, StoredName
 from erasestream.sinks.keys.key_vault import KeyVault, KeyVaultReader
 from erasestream.sinks.keys.local_keyring import LocalKeyring
 
@@ -82,6 +83,11 @@ def picture(grant: GrantId, data: bytes = b"\x89PNG\r\n\x1a\n pixels", **changes
         "data": data,
     }
     return Retained(**values | changes)
+
+
+def name_of(event: Retained, name_key: bytes = NAME_KEY) -> StoredName:
+    """Return the name under which a picture is stored."""
+    return ObjectNamer(name_key).name(event, hashlib.sha256(event.data).digest())
 
 
 def listed(harness: RetentionHarness, event: Retained) -> list[str]:

@@ -34,6 +34,9 @@ from erasestream.schemas.errors import ErasestreamError, MissingCertificate
 from erasestream.sinks.buckets.access_policy import Rule
 
 SHUTDOWN_TIMEOUT_S = 5
+IDLE_TIMEOUT_S = 240
+"""Until an idle connection is closed.  A client whose request crosses with that sees a failure, so
+it is as rare as with Cloud Storage, and not after the 5 s after which caches of keys expire."""
 
 
 class BucketSettings(BaseModel):
@@ -131,6 +134,7 @@ def serve(settings: BucketSettings) -> None:
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=IDLE_TIMEOUT_S,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
         ssl_context_factory=lambda *_: context,
     )

@@ -257,7 +257,7 @@ def names() -> Iterator[dict[str, str]]:
             **{name: getattr(event, name) for name in ("lane", "account", "grant", "id")},
             "part": part.value,
             "picture": data.hex(),
-            "object": str(ObjectNamer(key).name(event)),
+            "object": str(ObjectNamer(key).name(event, hashlib.sha256(data).digest())),
         }
 
 

@@ -15,13 +15,12 @@ from erasestream.schemas.sealing.envelope import Context, seal, upload_digest
 from erasestream.schemas.sealing.recipients import GrantRecipient
 from erasestream.sinks.buckets.access_policy import Role
 from erasestream.sinks.buckets.gcs import GcsObjectStore
-from erasestream.sinks.images.object_names import ObjectNamer
 from erasestream.sinks.keys.key_vault import (
     CACHE_LIMIT_S,
     key_prefix,
     mark_erased,
 )
-from tests.sinks.retention_harness import NAME_KEY, RetentionHarness, listed, picture
+from tests.sinks.retention_harness import RetentionHarness, listed, name_of, picture
 
 
 def test_the_reader_opens_what_the_sink_stored(harness: RetentionHarness, grant: GrantId) -> None:
@@ -187,7 +186,7 @@ def test_pictures_under_both_keys_of_a_grant_open(
     wrapped = harness.keyring.wrap(second_key, grant.encode())
     vault = harness.stack.store("vault", Role.SINK)
     vault.create(key_prefix(grant) + wrapped.version, wrapped.raw, "application/octet-stream")
-    name = str(ObjectNamer(NAME_KEY).name(picture(grant, b"second")))
+    name = str(name_of(picture(grant, b"second")))
     event = picture(grant)
     upload = upload_digest(event.lane, event.account, event.id)
     sealed = seal(

@@ -1,5 +1,6 @@
 """Sealed pictures from the sink to the reader: the grant takes over, and the sink sees no pixel."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,12 @@ from erasestream.schemas.sealing.envelope import (
     seal,
     upload_digest,
 )
-from erasestream.schemas.sealing.recipients import Epoch, EpochRecipient, GrantRecipient
+from erasestream.schemas.sealing.recipients import (
+    Epoch,
+    EpochOpener,
+    EpochRecipient,
+    GrantRecipient,
+)
 from erasestream.sinks.images.capsule_keys import CapsuleKeys, KeyDead, PictureBroken
 from erasestream.sinks.keys.key_vault import mark_erased
 from erasestream.topics.catalog.epochs import EpochTimes
@@ -229,6 +235,26 @@ def test_dead_keys_are_dropped_at_each_attempt(
     with pytest.raises(Erased):
         harness.sink(capsules=capsules).store(upload.event())
     assert (upload.answers.asked, upload.answers.drops) == (set(), 1)
+
+
+def test_the_opener_of_a_dead_key_leaves_the_memory(
+    harness: RetentionHarness, upload: SealedUpload
+) -> None:
+    now = NOW
+    capsules = CapsuleKeys(upload.answers, times=TIMES, now=lambda: now)
+    harness.sink(capsules=capsules).store(upload.event())
+    capsules.drop_dead()
+    assert openers(upload.epoch) == 1
+    now = TIMES.dies(upload.epoch)
+    capsules.drop_dead()
+    assert openers(upload.epoch) == 0
+
+
+def openers(epoch: int) -> int:
+    """Return how many openers of an epoch are in memory."""
+    gc.collect()
+    found = (each for each in gc.get_objects() if isinstance(each, EpochOpener))
+    return sum(each.epoch.number == epoch for each in found)
 
 
 def body_at(header: Header) -> int:
