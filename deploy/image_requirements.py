@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "requirements/image"
 IMAGES: dict[str, tuple[str, ...]] = {
     "cli": ("cli",),
-    "sink": ("sink",),
+    "sink": ("kms",),
     "worker": ("worker",),
     "model": ("model",),
     "local": ("sink", "starlette", "uvicorn"),

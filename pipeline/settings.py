@@ -27,6 +27,7 @@ from erasestream.pipeline.settings_sections import (
     LaneSettings,
     LifetimeSettings,
     ReceiptSettings,
+    RotationSettings,
     StageSettings,
     StorageSettings,
 )
@@ -86,6 +87,7 @@ class Settings(BaseSettings):
     storage: StorageSettings | None = None
     keys: KeySettings | None = None
     receipts: ReceiptSettings | None = None
+    rotation: RotationSettings = RotationSettings()
     inference: InferenceSettings | None = None
     stage: StageSettings = StageSettings()
 

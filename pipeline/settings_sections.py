@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -105,8 +105,13 @@ class StorageSettings(Section):
 
     bucket: str
     vault: str
-    keyring: Path
-    """Folder of the local keyring: the master keys."""
+    keyring: Path | None = None
+    """Folder of the local keyring: the grants' master keys."""
+    kms_key: str | None = None
+    """The grants' master key in Cloud KMS instead (extra kms), by its whole name:
+    `projects/P/locations/L/keyRings/R/cryptoKeys/K`."""
+    kms_endpoint: str | None = None
+    """Address of a Cloud KMS other than Google's; requires `ca` and `tokens`."""
     name_key: Path
     """File with the 32 bytes from which object names are derived."""
     endpoint: str | None = None
@@ -114,6 +119,22 @@ class StorageSettings(Section):
     ca: Path | None = None
     tokens: Path | None = None
     """Folder with `<role>.token`; if absent, Application Default Credentials are used."""
+
+    @model_validator(mode="after")
+    def _have_one_master_key(self) -> Self:
+        if (self.keyring is None) == (self.kms_key is None):
+            raise ValueError("either keyring or kms_key is needed")
+        return self
+
+
+class RotationSettings(Section):
+    """Rotation of the grants' master key (`erasestream rotate`)."""
+
+    interval: PositiveTime = timedelta(days=7)
+    """Age at which the newest version is followed by another."""
+    destroyed_within: PositiveTime = timedelta(days=1)
+    """Longest time for which a version of a key in Cloud KMS may be restored after its destruction
+    was asked for; `erasestream rotate` refuses a key that takes longer."""
 
 
 class KeySettings(Section):

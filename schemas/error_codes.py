@@ -125,7 +125,9 @@ SENTENCES: dict[Code, str] = {
     Code.SEAL_BROKEN: "The sealed value cannot be opened: it is another one, or was changed.",
     Code.BROKER_UNAVAILABLE: "The Kafka brokers cannot be reached: check network and brokers.",
     Code.BUCKET_UNAVAILABLE: "The bucket cannot be reached: check network and endpoint.",
-    Code.KEYRING_UNAVAILABLE: "The keyring cannot be read: check its path and permissions.",
+    Code.KEYRING_UNAVAILABLE: (
+        "The keyring cannot be read: check its path and permissions, or the way to Cloud KMS."
+    ),
     Code.KEYS_UNAVAILABLE: (
         "The key service cannot be reached: check `[keys] endpoints`, network and vault."
     ),

@@ -131,6 +131,15 @@ class BucketAccessDenied(Refused):
     )
 
 
+class KeyringAccessDenied(Refused):
+    """An identity lacks a permission on the master key in Cloud KMS."""
+
+    default = Code.NOT_AUTHORIZED
+    advice: ClassVar[str | None] = (
+        "This role lacks a permission on the master key: grant it in the key's IAM policy."
+    )
+
+
 class NotAuthenticated(Refused):
     """A bucket or the brokers do not accept a role's password or token: replace it."""
 

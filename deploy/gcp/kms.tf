@@ -1,4 +1,4 @@
-# Master keys, and the keys under which Cloud Storage encrypts both buckets.
+# The master key of grants, and the key under which Cloud Storage encrypts both buckets.
 #
 # destroy_scheduled_duration is explicit: a version that is destroyed can be restored until then, and
 # nothing that it wrapped is unrecoverable before.  A day is the shortest that Cloud KMS allows.
@@ -8,23 +8,11 @@ resource "google_kms_key_ring" "erasestream" {
   location = var.location
 }
 
-# Wraps the keys of grants.  The rotator adds and destroys versions, so Cloud KMS itself adds none.
+# Wraps the keys of grants.  Those of epochs have master keys that are files: a version of Cloud KMS can be
+# restored for a day after its hour.  The rotator adds and destroys versions, so Cloud KMS itself adds none.
 resource "google_kms_crypto_key" "grants" {
   #checkov:skip=CKV_GCP_43:the rotator makes a version each week, rewraps every key and destroys the old version
   name                       = "grants"
-  key_ring                   = google_kms_key_ring.erasestream.id
-  purpose                    = "ENCRYPT_DECRYPT"
-  destroy_scheduled_duration = "86400s"
-
-  lifecycle {
-    prevent_destroy = true
-  }
-}
-
-# Wraps the keys of epochs.  The key service adds a version for each epoch and destroys it with it.
-resource "google_kms_crypto_key" "epochs" {
-  #checkov:skip=CKV_GCP_43:the key service makes and destroys a version for each epoch
-  name                       = "epochs"
   key_ring                   = google_kms_key_ring.erasestream.id
   purpose                    = "ENCRYPT_DECRYPT"
   destroy_scheduled_duration = "86400s"
@@ -73,25 +61,16 @@ resource "google_kms_crypto_key_iam_binding" "grants_rotate" {
   members       = [local.member["rotator"]]
 }
 
-resource "google_kms_crypto_key_iam_binding" "epochs_wrap" {
-  crypto_key_id = google_kms_crypto_key.epochs.id
-  role          = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
-  members       = [local.member["keys"]]
-}
-
-resource "google_kms_crypto_key_iam_binding" "epochs_rotate" {
-  crypto_key_id = google_kms_crypto_key.epochs.id
-  role          = google_project_iam_custom_role.rotation.id
-  members       = [local.member["keys"]]
+# Each names the version under which it wraps, and so has to know which there are.
+resource "google_kms_crypto_key_iam_binding" "grants_versions" {
+  crypto_key_id = google_kms_crypto_key.grants.id
+  role          = google_project_iam_custom_role.versions.id
+  members       = [local.member["sink"], local.member["reader"], local.member["rotator"]]
 }
 
 # What is observed is believed: the auditor sees the state of versions, and uses none.
 resource "google_kms_crypto_key_iam_binding" "seen" {
-  for_each = {
-    grants = google_kms_crypto_key.grants.id
-    epochs = google_kms_crypto_key.epochs.id
-  }
-  crypto_key_id = each.value
+  crypto_key_id = google_kms_crypto_key.grants.id
   role          = "roles/cloudkms.viewer"
   members       = [local.member["auditor"]]
 }
@@ -99,13 +78,20 @@ resource "google_kms_crypto_key_iam_binding" "seen" {
 resource "google_project_iam_custom_role" "rotation" {
   role_id     = "erasestreamRotation"
   title       = "erasestream: rotation of a master key"
-  description = "Adds, promotes and destroys versions of a key; cannot restore one."
+  description = "Adds and destroys versions of a key; cannot restore one."
   permissions = [
     "cloudkms.cryptoKeyVersions.create",
     "cloudkms.cryptoKeyVersions.destroy",
+    "cloudkms.cryptoKeys.get",
+  ]
+}
+
+resource "google_project_iam_custom_role" "versions" {
+  role_id     = "erasestreamVersions"
+  title       = "erasestream: versions of a master key"
+  description = "Sees the versions of a key and their states."
+  permissions = [
     "cloudkms.cryptoKeyVersions.get",
     "cloudkms.cryptoKeyVersions.list",
-    "cloudkms.cryptoKeys.get",
-    "cloudkms.cryptoKeys.update",
   ]
 }

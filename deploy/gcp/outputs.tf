@@ -3,10 +3,7 @@ output "service_accounts" {
   value       = { for role, account in google_service_account.role : role => account.email }
 }
 
-output "master_keys" {
-  description = "Cloud KMS keys that wrap the keys of grants and of epochs."
-  value = {
-    grants = google_kms_crypto_key.grants.id
-    epochs = google_kms_crypto_key.epochs.id
-  }
+output "master_key" {
+  description = "Cloud KMS key that wraps the keys of grants: storage.kms_key."
+  value       = google_kms_crypto_key.grants.id
 }

@@ -7,6 +7,7 @@ from functools import partial
 from threading import Event
 
 from erasestream.pipeline.bootstrap.consent import consent_view
+from erasestream.pipeline.bootstrap.keyring import open_keyring
 from erasestream.pipeline.bootstrap.storage import open_images, open_vault, storage_of
 from erasestream.pipeline.runtime.kept import Kept
 from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
@@ -21,7 +22,6 @@ from erasestream.sinks.images.capsule_keys import CapsuleKeys
 from erasestream.sinks.images.image_writer import EncryptionSink
 from erasestream.sinks.images.object_names import NAME_KEY_BYTES
 from erasestream.sinks.keys.key_vault import KeyVault
-from erasestream.sinks.keys.local_keyring import LocalKeyring
 from erasestream.sinks.secret_file import read_secret
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
@@ -70,7 +70,8 @@ def encryption_stage(
     with ExitStack() as opened:
         images = opened.enter_context(open_images(storage, SINK))
         vault = opened.enter_context(open_vault(storage, SINK))
-        keys = KeyVault(store=vault, keyring=LocalKeyring(storage.keyring), clock=time.monotonic)
+        keyring = opened.enter_context(open_keyring(storage, SINK))
+        keys = KeyVault(store=vault, keyring=keyring, clock=time.monotonic)
         keys.check_keyring()
         decisions = decisions or opened.enter_context(
             closing(Kept(partial(sink_decisions, settings)))

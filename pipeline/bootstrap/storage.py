@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from erasestream.pipeline.bootstrap.keyring import open_keyring
 from erasestream.pipeline.settings import Settings, StorageSettings
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.sealing.envelope import MAX_SEALED_BYTES
@@ -12,7 +13,6 @@ from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.buckets.gcs_client import GOOGLE, GcsSettings
 from erasestream.sinks.images.image_reader import RetainedReader
 from erasestream.sinks.keys.key_vault import KeyVaultReader
-from erasestream.sinks.keys.local_keyring import LocalKeyring
 from erasestream.topics.catalog.roles import READER, Role
 
 
@@ -67,7 +67,6 @@ def retained_reader(settings: Settings) -> Iterator[RetainedReader]:
     with ExitStack() as opened:
         images = opened.enter_context(open_images(storage, READER))
         vault = opened.enter_context(open_vault(storage, READER))
-        keys = KeyVaultReader(
-            store=vault, keyring=LocalKeyring(storage.keyring), clock=time.monotonic
-        )
+        keyring = opened.enter_context(open_keyring(storage, READER))
+        keys = KeyVaultReader(store=vault, keyring=keyring, clock=time.monotonic)
         yield RetainedReader(store=images, vault=keys, clock=time.monotonic)

@@ -6,7 +6,7 @@ names of objects, and the bucket's answer leaves them out.  Nothing is created, 
 
 from typing import assert_never
 
-from google.cloud import storage
+from google.cloud.storage import Bucket
 
 from erasestream.schemas.errors import AlreadyExists, NotFound
 from erasestream.sinks.buckets.access_policy import Action
@@ -24,7 +24,7 @@ Permissions are checked before both, and to one who may not list, an absent obje
 """
 
 
-def attempt(bucket: storage.Bucket, action: Action, prefix: str, **request: object) -> None:
+def attempt(bucket: Bucket, action: Action, prefix: str, **request: object) -> None:
     """Attempt an action on a name below the prefix.  Raises the client's errors."""
     blob = bucket.blob(prefix + NAME)
     match action:

@@ -14,7 +14,7 @@ and objects that were soft-deleted under an earlier policy.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from google.cloud import storage
+from google.cloud.storage import Bucket
 
 POLICY_VERSION = 3
 """A policy with conditions, as ours is, cannot be read as an earlier version."""
@@ -49,7 +49,7 @@ class BucketConfiguration(NamedTuple):
     has_object_retention: bool
 
 
-def read_configuration(bucket: storage.Bucket, **request: object) -> BucketConfiguration:
+def read_configuration(bucket: Bucket, **request: object) -> BucketConfiguration:
     """Read a bucket's configuration and IAM policy.  Raises the client's errors."""
     bucket.reload(**request)
     policy = bucket.get_iam_policy(requested_policy_version=POLICY_VERSION, **request)

@@ -9,7 +9,7 @@ import google.auth
 from google.auth.credentials import Credentials
 from google.auth.exceptions import DefaultCredentialsError
 from google.auth.transport.requests import AuthorizedSession
-from google.cloud import storage
+from google.cloud.storage import Client
 
 from erasestream.schemas.errors import NotAuthenticated, Refused
 from erasestream.sinks.buckets.http_transport import OperationDeadline, mount
@@ -54,7 +54,7 @@ class _TokenFile(Credentials):
 
 def open_client(
     settings: GcsSettings, deadline: OperationDeadline
-) -> tuple[AuthorizedSession, storage.Client]:
+) -> tuple[AuthorizedSession, Client]:
     """Open a client with the project's transport, and return its session, too.
 
     Raises `Refused` for settings that cannot work.
@@ -62,11 +62,11 @@ def open_client(
     if not settings.endpoint.startswith("https://"):
         raise Refused("the bucket's endpoint must begin with https://")
     with ExitStack() as opened:
-        credentials = _credentials(settings.token_file)
+        credentials = credentials_of(settings.token_file, SCOPES)
         session = AuthorizedSession(credentials, max_refresh_attempts=1)  # type: ignore[no-untyped-call]
         opened.callback(session.close)
         mount(session, settings.ca_file, deadline)
-        client = storage.Client(
+        client = Client(
             project=None,
             credentials=credentials,
             _http=session,
@@ -79,13 +79,17 @@ def open_client(
     return session, client
 
 
-def _credentials(token_file: Path | None) -> Credentials:
+def credentials_of(token_file: Path | None, scopes: tuple[str, ...]) -> Credentials:
+    """Return the credentials in a file; without one, Application Default Credentials.
+
+    Raises `Refused` if the file cannot be used, `NotAuthenticated` if there are none.
+    """
     if token_file:
         token = _TokenFile(token_file)
         token.refresh(None)
         return token
     try:
-        found, _ = google.auth.default(scopes=SCOPES)
+        found, _ = google.auth.default(scopes=scopes)
     except DefaultCredentialsError as error:
         raise NotAuthenticated("no credentials for Google Cloud") from error
     return found

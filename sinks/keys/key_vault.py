@@ -1,6 +1,6 @@
 """One key per grant of consent, wrapped by the keyring; destroying it is the erasure.
 
-    keys/<grant>/<master version>    the grant's key, wrapped under that version
+    keys/<grant>/<master version>    the grant's key, or keys, wrapped under that version
     erased/<grant>                   the marker: nothing is ever kept under this grant again
 
 Rules, all of them:
@@ -13,18 +13,26 @@ Rules, all of them:
 * Of racing creators one wins, and the others read the winner's key.  Every master version is
   searched for a key before one is created, since rotation moves keys: it creates the new name
   before it deletes the old one, so a second search finds the key.
+* Creators that know different versions may create two keys: both open what they sealed, and
+  rotation joins them (`key_rewrap.py`).
 """
 
 import os
-import threading
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from erasestream.schemas.clocks import Clock
-from erasestream.schemas.errors import AlreadyExists, Erased, InvariantBroken, NotFound, Unavailable
+from erasestream.schemas.errors import (
+    AlreadyExists,
+    Erased,
+    InvariantBroken,
+    NotFound,
+    SealBroken,
+    Unavailable,
+)
 from erasestream.schemas.ids import GrantId, is_uuid
 from erasestream.sinks.buckets.object_store import ObjectReader, ObjectStore
-from erasestream.sinks.keys.keyring import KEY_BYTES, Keyring
+from erasestream.sinks.keys.key_cache import KeyCache
+from erasestream.sinks.keys.keyring import KEY_BYTES, Keyring, VersionState, split_keys
 
 CACHE_LIMIT_S = 5.0
 """Longest time until the sink notices an erasure marker; deleting objects waits for it."""
@@ -58,11 +66,6 @@ def _checked(grant: GrantId) -> GrantId:
     return grant
 
 
-class _CachedKeys(NamedTuple):
-    keys: tuple[bytes, ...]
-    since_s: float
-
-
 class KeyVaultReader:
     """Read access to the vault: keys of grants that are not erased, and markers.
 
@@ -73,8 +76,7 @@ class KeyVaultReader:
         self._reader = store
         self._keyring = keyring
         self._clock = clock
-        self._cache: dict[GrantId, _CachedKeys] = {}
-        self._lock = threading.Lock()
+        self._cache = KeyCache(limit_s=CACHE_LIMIT_S, clock=clock)
 
     def keys(self, grant: GrantId) -> tuple[bytes, ...]:
         """Return the grant's keys: one, or two where creators raced across a rotation.
@@ -82,7 +84,7 @@ class KeyVaultReader:
         Reads the marker during every call, also if the keys are cached: one request.
         Raises `Erased` if the marker exists, `NotFound` if there is no key.
         """
-        if keys := self._lookup(grant):
+        if keys := self._cache.get(grant):
             self.assert_not_erased(grant)
             return keys
         return self._fetch(grant, self._find)
@@ -94,16 +96,8 @@ class KeyVaultReader:
     def assert_not_erased(self, grant: GrantId) -> None:
         """Read the marker now.  If it exists, evict the grant's keys and raise `Erased`."""
         if self.is_erased(grant):
-            with self._lock:
-                self._cache.pop(grant, None)
+            self._cache.evict(grant)
             raise Erased(f"grant {grant}")
-
-    def _lookup(self, grant: GrantId) -> tuple[bytes, ...]:
-        """Return the keys that were requested less than 5 s ago; none if they were not."""
-        with self._lock:
-            cached = self._cache.get(grant)
-        is_valid = cached and self._clock() - cached.since_s < CACHE_LIMIT_S
-        return cached.keys if cached and is_valid else ()
 
     def _fetch(
         self, grant: GrantId, fetch: Callable[[GrantId], tuple[bytes, ...]]
@@ -114,10 +108,8 @@ class KeyVaultReader:
         self.assert_not_erased(grant)
         if self._clock() - now_s >= CACHE_LIMIT_S:
             raise Unavailable("the vault answers too slowly: its answer is already out of date")
-        with self._lock:
-            valid = {g: k for g, k in self._cache.items() if now_s - k.since_s < CACHE_LIMIT_S}
-            # Valid from before the marker was requested, not from when the answer arrived.
-            self._cache = valid | {grant: _CachedKeys(keys, now_s)}
+        # Valid from before the marker was requested, not from when the answer arrived.
+        self._cache.put(grant, keys, now_s)
         return keys
 
     def _find(self, grant: GrantId) -> tuple[bytes, ...]:
@@ -131,9 +123,14 @@ class KeyVaultReader:
         for version in self._keyring.versions():
             try:
                 wrapped = self._reader.read(key_prefix(grant) + version, MAX_WRAPPED_BYTES)
+                keys = self._keyring.unwrap(version, wrapped, grant.encode())
             except NotFound:
                 continue
-            yield self._keyring.unwrap(version, wrapped, grant.encode())
+            except SealBroken:
+                if self._keyring.state(version) is VersionState.ENABLED:
+                    raise
+                continue  # rotation moved the key since, and destroyed the version
+            yield from split_keys(keys)
 
 
 class KeyVault(KeyVaultReader):
@@ -160,13 +157,12 @@ class KeyVault(KeyVaultReader):
 
         Raises `Erased` if the marker exists.  The caller checks the grant's consent.
         """
-        return (self._lookup(grant) or self._fetch(grant, self._find_or_create))[0]
+        return (self._cache.get(grant) or self._fetch(grant, self._find_or_create))[0]
 
     def mark_erased(self, grant: GrantId) -> None:
         """Create the erasure marker and evict the grant's keys."""
         mark_erased(self._store, grant)
-        with self._lock:
-            self._cache.pop(grant, None)
+        self._cache.evict(grant)
 
     def _find_or_create(self, grant: GrantId) -> tuple[bytes, ...]:
         try:

@@ -6,7 +6,7 @@ master key may wrap any number of keys.
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -15,29 +15,33 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from erasestream.schemas.errors import Code, Refused, SealBroken, Unavailable
-from erasestream.sinks.keys.keyring import KEY_BYTES
+from erasestream.sinks.keys.keyring import KEY_BYTES, MAX_KEYS, check_keys
 from erasestream.sinks.secret_file import MODES, is_exposed
 
 SUFFIX = ".key"
 SALT_BYTES = 32
-WRAPPED_BYTES = SALT_BYTES + KEY_BYTES + 16
+TAG_BYTES = 16
+WRAPPED_BYTES = SALT_BYTES + KEY_BYTES + TAG_BYTES
+"""Length of one wrapped key."""
+MAX_WRAPPED_BYTES = WRAPPED_BYTES + (MAX_KEYS - 1) * KEY_BYTES
 ZERO_NONCE = bytes(12)
 
 
 def wrap_key(
     path: Path, key: bytes, context: bytes, *, info: bytes, random: Callable[[int], bytes]
 ) -> bytes:
-    """Wrap a key of 32 bytes for this context; `random` is called once, for the salt.
+    """Wrap keys of 32 bytes for this context; `random` is called once, for the salt.
 
     Raises `SealBroken` if there is no such file, `Refused` if it is exposed or too short.
     """
+    check_keys(key)
     salt = random(SALT_BYTES)
     return salt + _cipher(path, salt, info).encrypt(ZERO_NONCE, key, context)
 
 
 def unwrap_key(path: Path, wrapped: bytes, context: bytes, *, info: bytes) -> bytes:
-    """Return the key that was wrapped for this context.  Raises as `wrap_key`."""
-    if len(wrapped) != WRAPPED_BYTES:
+    """Return the keys that were wrapped for this context.  Raises as `wrap_key`."""
+    if not WRAPPED_BYTES <= len(wrapped) <= MAX_WRAPPED_BYTES:
         raise SealBroken
     salt, sealed = wrapped[:SALT_BYTES], wrapped[SALT_BYTES:]
     try:
@@ -73,13 +77,28 @@ def write_master(path: Path) -> None:
         os.link(draft, path)
     finally:
         draft.unlink()
+    flush_folder(path.parent)
 
 
 def destroy_master(path: Path) -> None:
     """Delete a key file, and what a killed writer left of it; flush the folder.  Idempotent."""
-    for found in (path, *path.parent.glob(f".{path.name}.*")):
+    for found in (*_drafts(path), path):
         found.unlink(missing_ok=True)
-    descriptor = os.open(path.parent, os.O_RDONLY)
+    flush_folder(path.parent)
+
+
+def is_destroyed(path: Path) -> bool:
+    """Return whether neither a key file is there nor what a killed writer left of it."""
+    return not path.exists() and not any(_drafts(path))
+
+
+def _drafts(path: Path) -> Iterator[Path]:
+    return path.parent.glob(f".{path.name}.*")
+
+
+def flush_folder(folder: Path) -> None:
+    """Make what was created or deleted in a folder outlive a crash of the machine."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -71,7 +71,7 @@ def test_no_public_path_leads_to_them() -> None:
 
 def test_every_master_key_has_an_explicit_time_until_it_is_destroyed() -> None:
     keys = of_type("google_kms_crypto_key")
-    assert set(keys) == {"grants", "epochs", "storage"}
+    assert set(keys) == {"grants", "storage"}
     for key in keys.values():
         assert key["destroy_scheduled_duration"] == '"86400s"'
         assert key["lifecycle"][0]["prevent_destroy"] is True
@@ -82,19 +82,40 @@ def test_every_master_key_has_an_explicit_time_until_it_is_destroyed() -> None:
     [
         ("grants", "roles/cloudkms.cryptoKeyEncrypterDecrypter", {"sink", "rotator"}),
         ("grants", "roles/cloudkms.cryptoKeyDecrypter", {"reader"}),
-        ("epochs", "roles/cloudkms.cryptoKeyEncrypterDecrypter", {"keys"}),
+        ("grants", "roles/cloudkms.viewer", {"auditor"}),
+        ("grants", "versions", {"sink", "reader", "rotator"}),
+        ("grants", "rotation", {"rotator"}),
     ],
 )
 def test_a_master_key_is_used_by_its_roles_only(key: str, role: str, members: set[str]) -> None:
+    if "/" not in role:
+        role = f"${{google_project_iam_custom_role.{role}.id}}"
     found = [
         binding["members"]
         for binding in of_type("google_kms_crypto_key_iam_binding").values()
-        if binding["role"] == f'"{role}"'
+        if binding["role"].strip('"') == role
         and binding["crypto_key_id"] == f"${{google_kms_crypto_key.{key}.id}}"
     ]
     assert [set(re.findall(r'local\.member\["(\w+)"\]', " ".join(each))) for each in found] == [
         members
     ]
+
+
+def test_no_role_restores_a_version_or_enables_one() -> None:
+    """No stage brings back a version that the rotator destroyed."""
+    roles = of_type("google_project_iam_custom_role")
+    keys = {
+        permission.strip('"').removeprefix("cloudkms.")
+        for role in ("rotation", "versions")
+        for permission in roles[role]["permissions"]
+    }
+    assert keys == {
+        "cryptoKeyVersions.create",
+        "cryptoKeyVersions.destroy",
+        "cryptoKeyVersions.get",
+        "cryptoKeyVersions.list",
+        "cryptoKeys.get",
+    }
 
 
 def test_every_role_is_a_service_account_of_its_own() -> None:

@@ -62,7 +62,11 @@ FORBIDDEN = {
         "cryptography",
     ),
     "google: buckets and keys": ("sinks.images.image_writer", "google"),
-    "google_crc32c: buckets and their emulator": ("sinks.images.image_writer", "google_crc32c"),
+    "google_crc32c: buckets, keys, and the buckets' emulator": (
+        "sinks.images.image_writer",
+        "google_crc32c",
+    ),
+    "grpc: Cloud KMS": ("sinks.buckets.gcs", "grpc"),
     "starlette and uvicorn: the bucket emulator": ("pipeline.devstack.stack", "uvicorn"),
     "jinja2: the demo's report": ("pipeline.cli.images", "jinja2"),
     "typer: the commands": ("pipeline.bootstrap.storage", "typer"),

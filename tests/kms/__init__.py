@@ -1,0 +1,1 @@
+"""A local Cloud KMS, as test equipment."""
