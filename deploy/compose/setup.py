@@ -35,7 +35,7 @@ OF_SERVICE: dict[str, tuple[str, ...]] = {
     "route": pair("router"),
     "sink": (*pair("sink"), "tokens/sink.token", "keyring", "name.key"),
     "purge": pair("purger"),
-    "erase": (*pair("eraser"), "tokens/eraser.token"),
+    "erase": (*pair("eraser"), "tokens/eraser.token", "name.key"),
     "keys-1": (*pair("keys"), "tokens/keys.token"),
     "keys-2": (*pair("keys"), "tokens/keys.token"),
     "consent": pair("operator"),

@@ -1,17 +1,23 @@
-"""Open the eraser: its first step as a process."""
+"""Open the eraser as a process."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from threading import Event
 
-from erasestream.pipeline.bootstrap.storage import open_vault, storage_of
+from erasestream.pipeline.bootstrap.storage import open_images, open_vault, storage_of
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.settings import Settings
+from erasestream.pipeline.stages.erasure.deletions import Deletions
+from erasestream.pipeline.stages.erasure.grant_entries import GrantEntries
 from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
 from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries
 from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.schemas.ids import Lane
-from erasestream.sinks.keys.key_vault import mark_erased
+from erasestream.sinks.buckets.gcs import PUT_DEADLINE_S
+from erasestream.sinks.images.deletion import GrantDeletion
+from erasestream.sinks.images.object_names import NAME_KEY_BYTES, ObjectNamer
+from erasestream.sinks.keys.key_vault import CACHE_LIMIT_S, mark_erased
+from erasestream.sinks.secret_file import read_secret
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.roles import ERASER
 from erasestream.topics.catalog.topic_names import (
@@ -49,6 +55,8 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
     }
     with ExitStack() as opened:
         vault = opened.enter_context(open_vault(storage, ERASER))
+        images = opened.enter_context(open_images(storage, ERASER))
+        namer = ObjectNamer(read_secret(storage.name_key, size=NAME_KEY_BYTES))
         writer = AcknowledgedWriter(connection=connection, timeout_s=LEDGER_TIMEOUT_S)
         opened.enter_context(closing(writer))
         beats = AcknowledgedWriter(connection=connection, timeout_s=BEAT_TIMEOUT_S)
@@ -62,6 +70,16 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
             outage=outage,
         )
         opened.enter_context(closing(eraser))
+        deletion = GrantDeletion(vault=vault, images=images, stopping=stopping)
+        opened.enter_context(closing(deletion))
+        deletions = Deletions(
+            deletion=deletion,
+            owner_of=namer.owner,
+            entries=GrantEntries(writes=writer, partitions=ledger, outage=outage),
+            settle_s=CACHE_LIMIT_S + PUT_DEADLINE_S,
+            outage=outage,
+        )
+        opened.enter_context(closing(deletions))
         view = opened.enter_context(closing(LedgerView(connection=connection, partitions=ledger)))
         queue = WorkQueue(connection=connection, topics=topics, instance=settings.stage.instance)
         opened.enter_context(closing(queue))
@@ -70,6 +88,7 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
             ledger=view,
             eraser=eraser,
             missing=MissingEntries(writes=writer, complete_to=view.complete_to, outage=outage),
+            deletions=deletions,
             outage=outage,
             beat=CompactionHeartbeat(writes=beats, partitions=consent).beat,
             beat_every_s=catalog.policy.heartbeat_s,

@@ -51,7 +51,7 @@ def purge() -> None:
 
 
 def erase() -> None:
-    """Mark revoked grants as erased, in the vault, `ledger.L` and `erasures.L` (extra sink)."""
+    """Mark revoked grants as erased, and delete their keys and objects (extra sink)."""
     from erasestream.pipeline.bootstrap.erasure import eraser_stage
 
     _run("erase", eraser_stage, ERASER, _load())

@@ -69,6 +69,14 @@ class QuarantiningStage(Protocol):
         """Return the partitions that the stage does not read."""
 
 
+@runtime_checkable
+class MeasuredStage(Protocol):
+    """A stage with metrics of its own."""
+
+    def metrics(self) -> str:
+        """Return them in the text format of Prometheus."""
+
+
 Build = Callable[[threading.Event], AbstractContextManager[Stage]]
 """Opens a stage with all its parts; the event is set once the stage is to stop.
 
@@ -100,7 +108,11 @@ def run(
         signal.signal(number, lambda *_: runner.stop())
     BoundedEnd(name, within_s=end_within_s)
     health = Health(
-        port=health_port, ready=runner.is_ready, stage=name, quarantined=runner.quarantined
+        port=health_port,
+        ready=runner.is_ready,
+        stage=name,
+        quarantined=runner.quarantined,
+        metrics=runner.metrics,
     )
     log.info("starting", extra={"stage": name, "port": health.port})
     try:
@@ -139,6 +151,11 @@ class StageRunner:
         """Return the partitions that the open stage does not read."""
         stage: object = self._stage
         return stage.quarantined() if isinstance(stage, QuarantiningStage) else []
+
+    def metrics(self) -> str:
+        """Return the metrics of the open stage, if it has any."""
+        stage: object = self._stage
+        return stage.metrics() if isinstance(stage, MeasuredStage) else ""
 
     def run(self) -> int:
         """Run until `stop` is called or an error ends the stage; return the exit status."""

@@ -118,7 +118,7 @@ def _value(event: Event) -> bytes:
     if event.body is None:
         data: bytes = getattr(event, "data")  # noqa: B009 (only image events have the field)
         return data
-    return event.model_dump_json(include=set(event.body)).encode()
+    return event.model_dump_json(include=set(event.body), exclude_none=True).encode()
 
 
 def _oversize(event: type[Event]) -> Code:

@@ -105,7 +105,7 @@ def _value(event: type[Event], members: Schema) -> Schema:
     return {
         "type": "object",
         "properties": {name: members["properties"][name] for name in sorted(event.body)},
-        "required": sorted(event.body),
+        "required": [each for each in sorted(event.body) if event.model_fields[each].is_required()],
         "additionalProperties": True,
     }
 

@@ -39,11 +39,15 @@ class ErasureEntry(TimedEvent):
     """The vault holds the erasure marker of this grant: nothing is retained under it any more."""
 
     type: ClassVar[str] = "com.backgrounderase.ledger.erasure.v1"
-    body: ClassVar[frozenset[str] | None] = frozenset({"grant"})
+    body: ClassVar[frozenset[str] | None] = frozenset({"grant", "decision", "recorded"})
 
     lane: LaneField
     account: AccountField
     grant: GrantIdField
+    decision: Annotated[str, StringConstraints(pattern=UUID_PATTERN)] | None = None
+    """The decision that ended the grant; earlier versions did not name it."""
+    recorded: AwareDatetime | None = None
+    """When the brokers had the decision."""
 
 
 class FindingKind(StrEnum):
@@ -132,7 +136,7 @@ class GrantErased(TimedEvent):
     """When the vault had the erasure marker."""
     objects: Annotated[int, Field(ge=0)]
     objects_root: Sha256
-    """Merkle root (RFC 6962) of the SHA-256 of each object's name, in the order of the names."""
+    """Merkle root (RFC 6962) over the SHA-256 of each object's name, in ascending order."""
     keys: Annotated[tuple[MasterName, ...], Field(max_length=64)]
     """Versions of the master key under which the grant's keys were wrapped."""
     state: KeyState

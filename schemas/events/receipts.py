@@ -91,7 +91,7 @@ class ErasureLeaf(_Leaf):
     """Receipt of the decision that ended the grant."""
     objects: Count
     objects_root: Sha256
-    """Merkle root (RFC 6962) of the SHA-256 of each object's name, in the order of the names."""
+    """Merkle root (RFC 6962) over the SHA-256 of each object's name, in ascending order."""
     keys: tuple[Text, ...]
     """Master keys under which the grant's deleted keys were wrapped."""
     recorded: Time

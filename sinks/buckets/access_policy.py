@@ -77,7 +77,7 @@ VAULT: tuple[Rule, ...] = (
     _rule(Role.READER, Action.READ, prefix=KEYS),
     _rule(Role.READER, Action.READ, prefix=ERASED),
     _rule(Role.READER, Action.LIST),
-    _rule(Role.ERASER, Action.CREATE, prefix=ERASED),
+    _rule(Role.ERASER, Action.CREATE, Action.READ, prefix=ERASED),
     _rule(Role.ERASER, Action.DELETE, prefix=KEYS),
     _rule(Role.ERASER, Action.CREATE, Action.READ, prefix=LOG),
     _rule(Role.ERASER, Action.LIST, *VERIFY),

@@ -165,15 +165,19 @@ class KeyVault(KeyVaultReader):
         self._cache.evict(grant)
 
     def _find_or_create(self, grant: GrantId) -> tuple[bytes, ...]:
+        asked_s = self._clock()
         try:
             return self._find(grant)
         except NotFound:
-            self._create(grant)
+            self._create(grant, asked_s)
         # Read back, whichever process created it: pictures are sealed with the key readers find.
         return self._find(grant)
 
-    def _create(self, grant: GrantId) -> None:
+    def _create(self, grant: GrantId, asked_s: float) -> None:
+        """Create a key; the marker was absent at `asked_s` or later."""
         wrapped = self._keyring.wrap(self._random(KEY_BYTES), grant.encode())
+        if self._clock() - asked_s >= CACHE_LIMIT_S:
+            raise Unavailable("the marker was read too long ago to create a key")
         try:
             self._store.create(key_prefix(grant) + wrapped.version, wrapped.raw, OCTETS)
         except AlreadyExists:

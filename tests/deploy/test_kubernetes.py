@@ -36,6 +36,11 @@ MANIFESTS: list[Manifest] = [
     for path in sorted(FOLDER.glob("*.yaml"))
     for manifest in yaml.safe_load_all(path.read_text())
 ]
+KEYS = {
+    "sink": {"erasestream-keyring", "erasestream-name-key"},
+    "erase": {"erasestream-name-key"},
+}
+"""Secrets of the stages that need more than their identity."""
 PODS = {
     m["metadata"]["name"]: m["spec"]["template"]
     for m in MANIFESTS
@@ -139,8 +144,12 @@ def test_settings_load_with_the_environment_of_each_stage(
     assert str(settings.kafka.identities) in mounted
     assert settings.storage is not None
     assert settings.inference is not None
-    keys = {str(settings.storage.keyring), str(settings.storage.name_key.parent)}
-    assert keys & mounted == (keys if stage == "sink" else set())
+    keys = {
+        "erasestream-keyring": str(settings.storage.keyring),
+        "erasestream-name-key": str(settings.storage.name_key.parent),
+    }
+    expected = {keys[each] for each in KEYS.get(stage, ())}
+    assert set(keys.values()) & mounted == expected
     assert (str(settings.inference.models) in mounted) == (stage == "infer")
     assert settings.keys is not None
     assert (str(settings.keys.masters) in mounted) == (stage == "keys")
@@ -152,7 +161,7 @@ def test_every_pod_mounts_its_own_identity_read_only() -> None:
     for name in PODS:
         pod = PODS[name]["spec"]
         secrets = {v["name"]: v["secret"] for v in pod["volumes"] if "secret" in v}
-        keys = {"erasestream-keyring", "erasestream-name-key"} if name == "sink" else set()
+        keys = KEYS.get(name, set())
         identity = set() if name == "model" else {f"erasestream-{name}"}
         assert {secret["secretName"] for secret in secrets.values()} == keys | identity
         assert all(secret["defaultMode"] == 0o440 for secret in secrets.values())

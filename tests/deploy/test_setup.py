@@ -37,7 +37,7 @@ SECRETS = {
     "route": {"identities/router.key"},
     "sink": {"identities/sink.key", "tokens/sink.token", "keyring/1.key", "name.key"},
     "purge": {"identities/purger.key"},
-    "erase": {"identities/eraser.key", "tokens/eraser.token"},
+    "erase": {"identities/eraser.key", "tokens/eraser.token", "name.key"},
     "keys-1": {"identities/keys.key", "tokens/keys.token"},
     "keys-2": {"identities/keys.key", "tokens/keys.token"},
     "consent": {"identities/operator.key"},

@@ -61,6 +61,11 @@ class DecisionRows:
             index[bytes(rows[begin : begin + len(wanted)])] = number
         return index.get(wanted)
 
+    def row(self, key: bytes, number: int) -> tuple[str, int]:
+        """Return the id of a row's decision, and when its entry was appended, in ms since 1970."""
+        id_, appended_ms, _ = _ROW.unpack_from(self._of(key), number * _ROW.size)
+        return str(UUID(bytes=id_)), appended_ms
+
     def last_revocation(self, key: bytes, end: int) -> int:
         """Return the number of the last row before `end` that revokes; 0 if there is none.
 

@@ -19,6 +19,7 @@ from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id
 from erasestream.topics.catalog.topic_names import erasures_of, ledger_of
 from erasestream.topics.consent.decision_rows import MANY, DecisionRows
 from erasestream.topics.consent.ledger_place import belongs, ledger_key
+from erasestream.topics.consent.unfinished_erasures import UnfinishedErasures
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView
 from erasestream.topics.kafka.records import Partition, Record
@@ -156,6 +157,20 @@ class GrantHistory:
         end = self._decisions.last_revocation(key, appended)
         return self._unerased.before(lane, account, end, most)
 
+    def last_revocation(
+        self, lane: Lane, account: AccountId, *, before: str, until_ms: int
+    ) -> tuple[str, int] | None:
+        """Return the id of a revocation, and when its entry was appended, in ms since 1970.
+
+        The last one before this decision, or if the ledger does not have it, until then.
+        """
+        key = ledger_key(lane, account)
+        end = self._decisions.number(key, before) if before else None
+        if end is None:
+            end = self._decisions.appended_until(key, until_ms)
+        number = self._decisions.last_revocation(key, end)
+        return self._decisions.row(key, number) if number else None
+
     def appended_until(
         self, lane: Lane, account: AccountId, until_ms: int, *, most: int | None = None
     ) -> list[GrantId]:
@@ -205,7 +220,11 @@ class LedgerView:
     def __init__(self, *, connection: Connection, partitions: Mapping[str, int]) -> None:
         """Read these ledgers and confirmed erasures; `partitions` are their partition counts."""
         self.grants: GrantHistory = GrantHistory(partitions)
+        self.unfinished: UnfinishedErasures = UnfinishedErasures(partitions)
         self._complete: Counter[Partition] = Counter()
+        self.partitions: tuple[Partition, ...] = tuple(
+            Partition(topic, n) for topic, count in partitions.items() for n in range(count)
+        )
         self._view = CompactedView(connection=connection, topics=partitions, apply=self._apply)
 
     def catch_up(self, partitions: Iterable[Partition], *, deadline_s: float) -> set[Partition]:
@@ -225,6 +244,7 @@ class LedgerView:
 
     def _apply(self, record: Record) -> None:
         self.grants.apply(record)
+        self.unfinished.apply(record)
         if record.offset == self._complete[record.at]:
             self._complete[record.at] += 1
 

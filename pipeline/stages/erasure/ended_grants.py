@@ -64,6 +64,13 @@ class EndedGrant(NamedTuple):
     grant: GrantId
 
 
+class Cause(NamedTuple):
+    """The decision because of which grants end, and when the brokers had it."""
+
+    decision: str
+    appended_ms: int
+
+
 class Content(Enum):
     """Effect of a record on its account."""
 
@@ -153,3 +160,20 @@ def _grants(
     revoked = history.revoked_until(lane, account, until_ms, most=most)
     own = grant_id(lane, account, decision_id)
     return revoked if history.is_erased(own) else [own, *revoked][:most]
+
+
+def cause(history: GrantHistory, decision: DecisionRecord) -> Cause:
+    """Return because of which decision grants end that `ended_grants` has returned.
+
+    A record that only shows that a revocation was replaced is not that decision: the last
+    revocation is that the ledger lists before it.
+    """
+    lane, account, appended_ms, content, id_, _ = decision
+    own = Cause(id_, appended_ms)
+    if content in {Content.REVOCATION, Content.REVOCATION_BY_OPERATOR}:
+        return own
+    if content is Content.GRANT and not history.has(lane, account, id_):
+        return own
+    until_ms = appended_ms + MAX_CLOCK_SKEW_MS
+    found = history.last_revocation(lane, account, before=id_, until_ms=until_ms)
+    return Cause(*found) if found else own

@@ -6,15 +6,16 @@ one fails.  A step that fails is retried by a later call of `erase`.
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from erasestream.pipeline.runtime.retry import OutageLog
-from erasestream.pipeline.stages.erasure.ended_grants import EndedGrant
+from erasestream.pipeline.stages.erasure.ended_grants import Cause, EndedGrant
 from erasestream.pipeline.stages.erasure.grant_entries import GrantEntries
 from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import Unavailable
+from erasestream.schemas.events.base import utc
 from erasestream.schemas.events.ledger import ErasureEntry
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.topics.catalog.topic_names import erasures_of, ledger_of
@@ -59,14 +60,13 @@ class GrantEraser:
         """Number of grants that were erased."""
 
     def erase(
-        self, ended: Iterable[EndedGrant], *, history: GrantHistory, shown: set[Partition]
+        self, ended: Mapping[EndedGrant, Cause], *, history: GrantHistory, shown: set[Partition]
     ) -> set[EndedGrant]:
         """Erase these grants; return those that are erased now, and note them in `history`.
 
         `shown` are the partitions whose leaders answer.
         """
-        ended = list(dict.fromkeys(ended))
-        self._mark_all([each for each in ended if each not in self._marked])
+        self._mark_all({each: why for each, why in ended.items() if each not in self._marked})
         marked = [each for each in ended if each in self._marked]
         unrecorded = [each for each in marked if each not in self._in_ledger]
         self._in_ledger.update(self._write(ledger_of, unrecorded, shown))
@@ -89,12 +89,12 @@ class GrantEraser:
         """Stop the threads."""
         self._pool.shutdown()
 
-    def _mark_all(self, ended: list[EndedGrant]) -> None:
+    def _mark_all(self, ended: Mapping[EndedGrant, Cause]) -> None:
         self._is_vault_unavailable = False
         marked = self._pool.map(self._is_marked, ended)
-        for each, is_marked in zip(ended, marked, strict=True):
+        for (each, why), is_marked in zip(ended.items(), marked, strict=True):
             if is_marked:
-                self._marked[each] = self._entry(each)
+                self._marked[each] = self._entry(each, why)
 
     def _is_marked(self, ended: EndedGrant) -> bool:
         if self._is_vault_unavailable or self._stopping.is_set():
@@ -112,7 +112,7 @@ class GrantEraser:
     ) -> list[EndedGrant]:
         return self._entries.write(topic_of, {each: self._marked[each] for each in grants}, shown)
 
-    def _entry(self, ended: EndedGrant) -> Wire:
+    def _entry(self, ended: EndedGrant, why: Cause) -> Wire:
         now = self._now()
         entry = ErasureEntry(
             id=new_upload_id(int(now.timestamp() * 1000), os.urandom(10)),
@@ -120,5 +120,7 @@ class GrantEraser:
             lane=ended.lane,
             account=ended.account,
             grant=ended.grant,
+            decision=why.decision,
+            recorded=utc(why.appended_ms),
         )
         return to_wire(entry, source="/eraser")

@@ -15,9 +15,11 @@ from typing import NamedTuple
 
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.stages.erasure.ended_grants import (
+    Cause,
     Content,
     DecisionRecord,
     EndedGrant,
+    cause,
     ended_grants,
 )
 from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries, Report
@@ -53,13 +55,13 @@ class PendingDecision(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """A decision and the first grants that it ends; None as long as they are unknown.
+    """A decision and the first grants that it ends, with their cause; None if they are unknown.
 
     It is done once they are erased, unless they are more than `GRANTS_PER_TURN`.
     """
 
     pending: PendingDecision
-    ended: list[EndedGrant] | None
+    ended: dict[EndedGrant, Cause] | None
 
 
 class DecisionEvaluator:
@@ -89,7 +91,9 @@ class DecisionEvaluator:
         ended = ended_grants(
             self._history, pending.decision, most=GRANTS_PER_TURN + 1, is_unlisted=is_unlisted
         )
-        return Evaluation(self._await_entry(pending, entries) if ended is None else pending, ended)
+        if ended is None:
+            return Evaluation(self._await_entry(pending, entries), None)
+        return Evaluation(pending, dict.fromkeys(ended, cause(self._history, pending.decision)))
 
     def _await_entry(self, pending: PendingDecision, entries: Partition) -> PendingDecision:
         if pending.decision.content is Content.REVOCATION_BY_OPERATOR:
@@ -109,15 +113,15 @@ class DecisionEvaluator:
         return pending._replace(report=entry)
 
 
-def share_of_each_lane(evaluated: Iterable[Evaluation]) -> list[EndedGrant]:
-    """Return the grants to erase in this turn: up to `GRANTS_PER_TURN` of each lane."""
-    shares: dict[Lane, dict[EndedGrant, None]] = {}
+def share_of_each_lane(evaluated: Iterable[Evaluation]) -> dict[EndedGrant, Cause]:
+    """Return the grants to erase in this turn, and why: up to `GRANTS_PER_TURN` of each lane."""
+    shares: dict[Lane, dict[EndedGrant, Cause]] = {}
     for evaluation in evaluated:
         share = shares.setdefault(evaluation.pending.decision.lane, {})
-        for each in evaluation.ended or ():
+        for each, why in (evaluation.ended or {}).items():
             if len(share) < GRANTS_PER_TURN:
-                share[each] = None
-    return [each for share in shares.values() for each in share]
+                share.setdefault(each, why)
+    return {each: why for share in shares.values() for each, why in share.items()}
 
 
 class OffsetTracker:

@@ -1,4 +1,4 @@
-"""The eraser's first step as a stage: turn a revocation into a marker in the vault.
+"""The eraser as a stage: turn a revocation into a marker in the vault, and delete what is held.
 
 For every decision, in this order:
 
@@ -19,12 +19,15 @@ Operators' revocations are read from `revocations.L`, and are decisions as those
 Lanes share nothing but turns.  A turn evaluates up to `DECISIONS_PER_TURN` of each lane and erases
 up to `GRANTS_PER_TURN` of each; of a lane with `MAX_PENDING` decisions no more are read.
 
+Keys and objects of marked grants are deleted meanwhile, in threads (`deletions.py`).
+
 The stage also writes the heartbeats of the consent topics (`heartbeat_schedule.py`).
 """
 
 import time
 from collections.abc import Callable
 from itertools import chain
+from typing import Protocol
 
 from erasestream.pipeline.runtime.retry import RETRY_S, OutageLog
 from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
@@ -37,11 +40,12 @@ from erasestream.pipeline.stages.erasure.pending_decisions import (
     PendingDecision,
     share_of_each_lane,
 )
-from erasestream.schemas.clocks import Clock
-from erasestream.topics.catalog.topic_names import consent_of, revocations_of
+from erasestream.schemas.clocks import Clock, Deadline
+from erasestream.topics.catalog.topic_names import consent_of, erasures_of, lane_of, revocations_of
 from erasestream.topics.consent.ledger_view import LedgerView
+from erasestream.topics.consent.unfinished_erasures import UnfinishedErasures
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
-from erasestream.topics.kafka.records import Record
+from erasestream.topics.kafka.records import Partition, Record
 
 BATCH = 500
 """Records of one read."""
@@ -50,6 +54,18 @@ DECISIONS_PER_TURN = 100
 MAX_PENDING = 1_000
 """Decisions of one lane that may be pending; beyond that no more are read of this lane."""
 CATCH_UP_S = 5.0
+LOOK_S = 0.5
+"""Interval at which `erasures.L` is read for grants to delete, this eraser's and others'."""
+
+
+class DeletionRound(Protocol):
+    """Deletes what is retained under marked grants (`Deletions`)."""
+
+    def run_once(self, unfinished: UnfinishedErasures, shown: set[Partition]) -> None:
+        """Go on with the unfinished erasures."""
+
+    def metrics(self) -> str:
+        """Return metrics in the text format of Prometheus."""
 
 
 class EraserStage:
@@ -62,6 +78,7 @@ class EraserStage:
         ledger: LedgerView,
         eraser: GrantEraser,
         missing: MissingEntries,
+        deletions: DeletionRound,
         outage: OutageLog,
         beat: Callable[[], None],
         beat_every_s: float,
@@ -71,13 +88,19 @@ class EraserStage:
         self._ledger = ledger
         self._eraser = eraser
         self._missing = missing
+        self._deletions = deletions
         self._outage = outage
+        self._clock = clock
         self._heartbeats = HeartbeatSchedule(beat=beat, every_s=beat_every_s, clock=clock)
         self._evaluator = DecisionEvaluator(
             history=ledger.grants, missing=missing, outage=outage, clock=clock
         )
         self._offsets = OffsetTracker()
         self._pending = LaneQueues(limit=MAX_PENDING)
+        self._erasures = [
+            at for at in ledger.partitions if at.topic == erasures_of(lane_of(at.topic))
+        ]
+        self._look = Deadline(0, clock)
         self._wait_s = 0.0
         """How long the next turn waits for records: not at all if this one completed anything."""
 
@@ -91,6 +114,7 @@ class EraserStage:
         remaining = self._process(turn) if turn else []
         self._pending.add(remaining)
         self._queue.commit_below(self._offsets.advance(records, self._pending))
+        self._delete()
         is_unavailable = self._outage.end_round()
         if len(remaining) < len(turn):
             self._wait_s = 0.0
@@ -103,6 +127,10 @@ class EraserStage:
 
     def close(self) -> None:
         """Do nothing: decisions that are not committed are redelivered."""
+
+    def metrics(self) -> str:
+        """Return how many grants are left to be deleted."""
+        return self._deletions.metrics()
 
     @property
     def pending(self) -> list[PendingDecision]:
@@ -118,6 +146,12 @@ class EraserStage:
         full = self._pending.full()
         self._queue.pause([name(lane) for name in (consent_of, revocations_of) for lane in full])
         return self._queue.read(timeout_s=timeout_s, most=BATCH)
+
+    def _delete(self) -> None:
+        if self._look.has_passed:
+            shown = self._ledger.catch_up(self._erasures, deadline_s=CATCH_UP_S)
+            self._deletions.run_once(self._ledger.unfinished, shown)
+            self._look = Deadline(LOOK_S, self._clock)
 
     def _process(self, turn: list[PendingDecision]) -> list[PendingDecision]:
         """Evaluate decisions and erase what they end; return those that are not done."""

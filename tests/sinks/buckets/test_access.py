@@ -26,7 +26,7 @@ RIGHTS = {
     ("vault", Role.READER, "keys/g/1"): "read list",
     ("vault", Role.READER, "erased/g"): "read list",
     ("vault", Role.ERASER, "keys/g/1"): "list delete see",
-    ("vault", Role.ERASER, "erased/g"): "list create see",
+    ("vault", Role.ERASER, "erased/g"): "list create read see",
     ("vault", Role.ROTATOR, "keys/g/1"): "create overwrite read list delete see",
     ("vault", Role.ROTATOR, "erased/g"): "read list see",
     ("vault", Role.AUDITOR, "keys/g/1"): "list see",

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
 from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries
-from erasestream.pipeline.stages.erasure.stage import EraserStage
+from erasestream.pipeline.stages.erasure.stage import DeletionRound, EraserStage
 from erasestream.schemas.clocks import Clock, WallClock
 from erasestream.schemas.codec.cloudevents import Wire, from_wire, to_wire
 from erasestream.schemas.errors import Unavailable
@@ -25,6 +25,7 @@ from erasestream.topics.catalog.topic_names import (
     revocations_of,
 )
 from erasestream.topics.consent.ledger_view import LedgerView
+from erasestream.topics.consent.unfinished_erasures import UnfinishedErasures
 from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
@@ -70,6 +71,16 @@ class FakeVault:
         self.marked.add(grant)
 
 
+class NothingRetained:
+    """Deletions of an installation that retains nothing, for tests of markers."""
+
+    def run_once(self, unfinished: UnfinishedErasures, shown: set[Partition]) -> None:
+        """Delete nothing."""
+
+    def metrics(self) -> str:
+        return ""
+
+
 @contextmanager
 def eraser(
     kafka: KafkaFixture,
@@ -82,6 +93,7 @@ def eraser(
     beat: Callable[[], None] = lambda: None,
     clock: Clock = time.monotonic,
     others: Sequence[Lane] = (),
+    deletions: DeletionRound | None = None,
 ) -> Iterator[EraserStage]:
     """Open the eraser of this lane alone, or with others."""
     connection = kafka.connection(ERASER)
@@ -108,6 +120,7 @@ def eraser(
             ledger=view,
             eraser=grants,
             missing=MissingEntries(writes=writes, complete_to=view.complete_to, outage=outage),
+            deletions=deletions or NothingRetained(),
             outage=outage,
             beat=beat,
             beat_every_s=60,

@@ -1,6 +1,11 @@
 """Offsets are committed up to the first decision that is pending; lanes get equal shares."""
 
-from erasestream.pipeline.stages.erasure.ended_grants import Content, DecisionRecord, EndedGrant
+from erasestream.pipeline.stages.erasure.ended_grants import (
+    Cause,
+    Content,
+    DecisionRecord,
+    EndedGrant,
+)
 from erasestream.pipeline.stages.erasure.lane_queues import LaneQueues
 from erasestream.pipeline.stages.erasure.pending_decisions import (
     GRANTS_PER_TURN,
@@ -75,14 +80,17 @@ def test_a_full_lane_is_read_again_once_half_of_it_is_done() -> None:
 
 
 def test_a_turn_erases_equally_many_grants_of_each_lane() -> None:
-    """A grant that several decisions end counts once."""
+    """A grant that several decisions end counts once, and ends because of the first."""
     many = [EndedGrant(SHOP, ACCOUNT, GrantId(f"shop-{n}")) for n in range(GRANTS_PER_TURN + 1)]
     few = [EndedGrant(BULK, ACCOUNT, GrantId(f"bulk-{n}")) for n in range(3)]
     (shop,), (bulk,) = decisions(SHOP, 1), decisions(BULK, 1)
+    first, second = Cause("first", 1), Cause("second", 2)
     evaluated = [
-        Evaluation(shop, many[:2]),
+        Evaluation(shop, dict.fromkeys(many[:2], first)),
         Evaluation(shop, None),
-        Evaluation(shop, many),
-        Evaluation(bulk, few),
+        Evaluation(shop, dict.fromkeys(many, second)),
+        Evaluation(bulk, dict.fromkeys(few, first)),
     ]
-    assert share_of_each_lane(evaluated) == [*many[:GRANTS_PER_TURN], *few]
+    share = share_of_each_lane(evaluated)
+    assert list(share) == [*many[:GRANTS_PER_TURN], *few]
+    assert [share[each] for each in many[:3]] == [first, first, second]

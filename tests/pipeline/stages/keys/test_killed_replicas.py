@@ -1,63 +1,22 @@
 """A replica that is killed at any point of its work: another finishes it, with the same outcome."""
 
-from collections.abc import Iterator
 from contextlib import closing, suppress
 
 from erasestream.schemas.events.ledger import KeyDestroyed, KeyState
-from erasestream.sinks.buckets.object_store import ObjectInfo, ObjectStore
+from erasestream.sinks.buckets.object_store import ObjectStore
 from erasestream.sinks.keys.epoch_vault import KeyName
 from erasestream.topics.catalog.purposes import purposes
 from tests.pipeline.stages.keys.key_harness import CERTAIN, TIMES, KeyHarness
+from tests.sinks.mortal_store import Killed, Lives, MortalStore
 
 SINK = {"sink": purposes(())["sink"]}
-
-
-class Killed(BaseException):
-    """The end of a process, which no code of its handles."""
-
-
-class MortalStore:
-    """A vault whose user is killed right after a number of operations."""
-
-    def __init__(self, store: ObjectStore, lives: int) -> None:
-        self._store = store
-        self._lives = lives
-
-    def _spend(self) -> None:
-        self._lives -= 1
-        if self._lives <= 0:
-            raise Killed
-
-    def read(self, name: str, max_bytes: int) -> bytes:
-        try:
-            return self._store.read(name, max_bytes)
-        finally:
-            self._spend()
-
-    def exists(self, name: str) -> bool:
-        found = self._store.exists(name)
-        self._spend()
-        return found
-
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        found = [*self._store.list(prefix)]
-        self._spend()
-        return iter(found)
-
-    def create(self, name: str, data: bytes, content_type: str) -> None:
-        self._store.create(name, data, content_type)
-        self._spend()
-
-    def delete(self, name: str) -> None:
-        self._store.delete(name)
-        self._spend()
 
 
 def run_until_killed(
     harness: KeyHarness, store: ObjectStore, lives: int
 ) -> tuple[bool, list[KeyDestroyed]]:
     """Return whether a replica was killed in its round, and its entries in the ledger."""
-    replica = harness.start(table=SINK, store=MortalStore(store, lives))
+    replica = harness.start(table=SINK, store=MortalStore(store, Lives(lives)))
     harness.replicas.remove(replica)
     with closing(replica.stage), suppress(Killed):
         replica.do_round()

@@ -1,0 +1,75 @@
+"""An erasure from the revocation to the receipt: a real broker, real buckets, the real client."""
+
+import threading
+from contextlib import closing
+
+import pytest
+
+from erasestream.pipeline.bootstrap import erasure
+from erasestream.pipeline.bootstrap.erasure import eraser_stage
+from erasestream.pipeline.bootstrap.receipts import attested_about, cosigner, receipt_stage
+from erasestream.pipeline.bootstrap.storage import open_images, open_vault, storage_of
+from erasestream.pipeline.settings import Settings
+from erasestream.schemas.events.receipts import ConsentLeaf, ErasureLeaf
+from erasestream.schemas.ids import Lane
+from erasestream.sinks.images.object_names import NAME_KEY_BYTES, ObjectNamer
+from erasestream.sinks.keys.key_vault import key_prefix
+from erasestream.sinks.secret_file import read_secret
+from erasestream.topics.catalog.roles import AUDITOR, SINK
+from tests.flow.waiting import eventually
+from tests.kafka_fixture import KafkaFixture
+from tests.pipeline.bootstrap.test_receipts import with_log  # noqa: F401 (a fixture)
+from tests.topics.consent.consent_harness import ACCOUNT, OWNER, writer
+
+OBJECTS = 3
+
+
+def test_a_revocation_deletes_what_is_held_and_leaves_a_receipt(
+    kafka: KafkaFixture,
+    lane: Lane,
+    with_log: Settings,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The auditor, who looks into both buckets, cosigns it."""
+    monkeypatch.setattr(erasure, "PUT_DEADLINE_S", -4.0)  # no sink runs here
+    settings, storage = with_log, storage_of(with_log)
+    writes = writer(kafka, lane)
+    grant = writes.grant(ACCOUNT, **OWNER).grant
+    assert grant is not None
+    owner = ObjectNamer(read_secret(storage.name_key, size=NAME_KEY_BYTES)).owner(lane, ACCOUNT)
+    with closing(open_vault(storage, SINK)) as vault, closing(open_images(storage, SINK)) as images:
+        vault.create(f"{key_prefix(grant)}1", b"wrapped", "application/octet-stream")
+        for number in range(OBJECTS):
+            images.create(f"{owner}/{grant}/{number}", b"sealed", "application/octet-stream")
+    revoked = writes.revoke(ACCOUNT, **OWNER)
+
+    def receipts() -> list[ErasureLeaf]:
+        found = [each.leaf for each in attested_about(settings, lane, ACCOUNT)]
+        return [leaf for leaf in found if isinstance(leaf, ErasureLeaf)]
+
+    stopping = threading.Event()
+    with eraser_stage(settings, stopping) as eraser:
+
+        def has_ended() -> bool:
+            eraser.run_once()
+            return " 0\n" in eraser.metrics()
+
+        eventually("the erasure has ended", has_ended, poll_s=0)
+    writes.await_confirmed(ACCOUNT, revoked, timeout_s=0)
+    with closing(open_vault(storage, AUDITOR)) as vault:
+        assert not list(vault.list(key_prefix(grant)))
+    with closing(open_images(storage, AUDITOR)) as images:
+        assert not list(images.list(f"{owner}/{grant}/"))
+    (leaf,) = receipts()
+    assert (leaf.grant, leaf.objects, leaf.keys) == (grant, OBJECTS, ("1",))
+    decisions = [each.leaf for each in attested_about(settings, lane, ACCOUNT)]
+    assert leaf.decision in {each.id for each in decisions if isinstance(each, ConsentLeaf)}
+    with receipt_stage(settings, stopping) as attest:
+
+        def is_attested() -> bool:
+            attest.run_once()
+            return attest.size >= len(decisions)
+
+        eventually("the log has it", is_attested, poll_s=0)
+    with cosigner(settings) as auditor:
+        assert auditor.cosign() is not None

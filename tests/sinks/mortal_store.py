@@ -1,0 +1,57 @@
+"""Stores whose user is killed right after a number of operations."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from erasestream.sinks.buckets.object_store import ObjectInfo, ObjectStore
+
+T = TypeVar("T")
+
+
+class Killed(BaseException):
+    """The end of a process, which no code of its handles."""
+
+
+class Lives:
+    """Operations that are left, in all stores of one process and in all of its threads."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._lock = threading.Lock()
+
+    def spend(self, operation: Callable[[], T]) -> T:
+        """Do an operation; raise `Killed` after the last one, and do none after it."""
+        with self._lock:
+            if self._count <= 0:
+                raise Killed
+            self._count -= 1
+            is_last = self._count == 0
+        try:
+            return operation()
+        finally:
+            if is_last:
+                raise Killed
+
+
+class MortalStore:
+    """One of the stores."""
+
+    def __init__(self, store: ObjectStore, lives: Lives) -> None:
+        self._store = store
+        self._lives = lives
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        return self._lives.spend(lambda: self._store.read(name, max_bytes))
+
+    def exists(self, name: str) -> bool:
+        return self._lives.spend(lambda: self._store.exists(name))
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        return iter(self._lives.spend(lambda: [*self._store.list(prefix)]))
+
+    def create(self, name: str, data: bytes, content_type: str) -> None:
+        self._lives.spend(lambda: self._store.create(name, data, content_type))
+
+    def delete(self, name: str) -> None:
+        self._lives.spend(lambda: self._store.delete(name))
