@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from erasestream.pipeline.settings_sections import (
+    GatewaySettings,
     InferenceSettings,
     KafkaSettings,
     KeySettings,
@@ -49,6 +50,7 @@ __all__ = [
     "DEFAULT_FILE",
     "PREFIX",
     "SETTINGS_VARIABLE",
+    "GatewaySettings",
     "InferenceSettings",
     "KafkaSettings",
     "KeySettings",
@@ -89,6 +91,7 @@ class Settings(BaseSettings):
     receipts: ReceiptSettings | None = None
     rotation: RotationSettings = RotationSettings()
     inference: InferenceSettings | None = None
+    gateway: GatewaySettings | None = None
     stage: StageSettings = StageSettings()
 
     @classmethod
@@ -180,7 +183,12 @@ def _lane(name: Lane, lane: LaneSettings) -> LaneSpec:
         request_percent=lane.request_percent,
     )
     return LaneSpec(
-        name=name, partitions=lane.partitions, times=times, quota=quota, sealing=lane.sealing
+        name=name,
+        partitions=lane.partitions,
+        times=times,
+        quota=quota,
+        sealing=lane.sealing,
+        gateway=lane.gateway,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, MAX_PIXELS, MAX_UPLOAD_BYTES
+from erasestream.schemas.ids import LaneField
 from erasestream.topics.catalog.epochs import EpochTimes
 from erasestream.topics.catalog.lane_spec import Sealing
 from erasestream.topics.kafka.admin import REQUEST_TIMEOUT_S
@@ -84,6 +85,8 @@ class LaneSettings(Section):
     sealing: Sealing = Sealing.REQUIRED
     """`required`, or `accepted`: uploads that are not sealed are taken as well, for clients that
     cannot seal; brokers then hold those and their results in clear."""
+    gateway: bool = False
+    """Whether customers reach the lane through a gateway, with API keys."""
 
 
 class LifetimeSettings(Section):
@@ -181,6 +184,24 @@ class ReceiptSettings(Section):
     """File with 32 bytes, never changed, from which ids and salts of receipts derive."""
     folder: Path | None = None
     """Folder with the log, instead of the vault."""
+
+
+class GatewaySettings(Section):
+    """HTTPS for customers without a Kafka client; several gateways may serve one lane."""
+
+    lane: LaneField
+    """Its lane, whose section has `gateway = true`."""
+    listen_host: str
+    listen_port: Annotated[int, Field(ge=0, le=65535)] = 8443
+    certificate: Path
+    """Certificate for the customers' clients, with its chain; read again once it is replaced."""
+    certificate_key: Path
+    result_wait: PositiveTime = timedelta(seconds=60)
+    """Longest wait of a request for its cut-out."""
+    max_memory_bytes: Annotated[int, Field(ge=200_000_000)] = 512_000_000
+    """Images and cut-outs in memory; requests beyond are answered 503."""
+    plan: dict[str, str] = {}
+    """Fields about the customer's plan that the answer about an account has as well."""
 
 
 class InferenceSettings(Section):

@@ -5,6 +5,7 @@ import typer
 from erasestream.pipeline.cli import (
     cluster,
     consent,
+    credentials,
     demo,
     devstack,
     images,
@@ -30,6 +31,7 @@ app.command(rich_help_panel="Stages")(stages.purge)
 app.command(rich_help_panel="Stages")(stages.erase)
 app.command(rich_help_panel="Stages")(stages.attest)
 app.command(rich_help_panel="Stages")(stages.keys)
+app.command(rich_help_panel="Stages")(stages.gateway)
 app.command(rich_help_panel="Stages")(probe.probe)
 app.command(rich_help_panel="Images")(images.upload)
 app.command(rich_help_panel="Images")(images.results)
@@ -40,6 +42,7 @@ app.command(rich_help_panel="Set-up")(reference.schemas)
 app.command(rich_help_panel="Set-up")(reference.codes)
 app.add_typer(models.model, name="model", rich_help_panel="Set-up")
 app.add_typer(consent.consent, name="consent", rich_help_panel="Owners")
+app.add_typer(credentials.key, name="key", rich_help_panel="Owners")
 app.add_typer(retained.retained, name="retained", rich_help_panel="Owners")
 app.add_typer(receipts.receipt, name="receipt", rich_help_panel="Owners")
 app.add_typer(receipts.log, name="log", rich_help_panel="Owners")

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from erasestream.schemas.errors import Code, InvalidEvent
 from erasestream.schemas.events.base import Event, as_attributes
 from erasestream.schemas.events.consent import ConsentDecision
+from erasestream.schemas.events.credentials import CredentialSet, CredentialUsed
 from erasestream.schemas.events.images import (
     MAX_CUTOUT_BYTES,
     MAX_UPLOAD_BYTES,
@@ -68,6 +69,8 @@ EVENTS: tuple[type[Event], ...] = (
     GrantErased,
     MasterDestroyed,
     InstallationMarked,
+    CredentialSet,
+    CredentialUsed,
 )
 _BY_TYPE: Mapping[str, type[Event]] = {event.type: event for event in EVENTS}
 JSON = "application/json"

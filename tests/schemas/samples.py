@@ -5,6 +5,11 @@ from datetime import UTC, datetime
 from erasestream.schemas.codec.result_headers import ResultHeaders
 from erasestream.schemas.events.base import Event, Position
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
+from erasestream.schemas.events.credentials import (
+    CredentialKind,
+    CredentialSet,
+    CredentialUsed,
+)
 from erasestream.schemas.events.images import Cutout, Failure, Part, Retained, Upload
 from erasestream.schemas.events.installation import Environment, InstallationMarked
 from erasestream.schemas.events.ledger import (
@@ -115,6 +120,18 @@ SAMPLES: tuple[Event, ...] = (
     ),
     MasterDestroyed(id=ID, time=AT, master="1"),
     InstallationMarked(id=ID, time=AT, environment=Environment.PRODUCTION),
+    CredentialSet(
+        id=ID,
+        time=AT,
+        account=ACCOUNT,
+        key_id="0123456789ab",
+        kind=CredentialKind.IMAGE,
+        token_sha256="ab" * 32,
+        label="shop",
+        created_at=AT,
+        expires_at=AT,
+    ),
+    CredentialUsed(id=ID, time=AT, key_id="0123456789ab", day=AT.date()),
 )
 
 

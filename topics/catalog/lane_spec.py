@@ -25,3 +25,5 @@ class LaneSpec:
     times: LaneTimes = field(default_factory=LaneTimes)
     quota: LaneQuota = field(default_factory=LaneQuota)
     sealing: Sealing = Sealing.REQUIRED
+    gateway: bool = False
+    """Whether customers reach the lane through a gateway, with API keys."""

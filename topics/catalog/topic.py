@@ -19,6 +19,7 @@ class Key(StrEnum):
     LANE_AND_ACCOUNT = "lane/account"
     LANE = "lane"
     UPLOAD_ID = "upload id"
+    KEY_ID = "key id"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,6 +57,11 @@ def revocations_of(lane: Lane) -> str:
     return f"revocations.{lane}"
 
 
+def credentials_of(lane: Lane) -> str:
+    """Return the topic of the API keys with which customers call the lane's gateway."""
+    return f"credentials.{lane}"
+
+
 def lane_of(topic: str) -> Lane:
     """Return the lane of a topic: the topic's name proves the lane."""
     return Lane(topic.partition(".")[2])

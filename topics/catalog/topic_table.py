@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from erasestream.schemas.events.consent import ConsentDecision
+from erasestream.schemas.events.credentials import CredentialSet, CredentialUsed
 from erasestream.schemas.events.images import Cutout, Failure, Retained, Upload
 from erasestream.schemas.events.installation import InstallationMarked
 from erasestream.schemas.events.ledger import (
@@ -39,6 +40,7 @@ from erasestream.topics.catalog.topic_names import (
     LEDGER,
     RETAINED,
     consent_of,
+    credentials_of,
     cutouts_of,
     ephemeral_of,
     erasures_of,
@@ -69,6 +71,8 @@ def topics_of(
         yield from _image_topics(spec, policy)
         yield _consent_topic(spec.name, policy, counts.consent, granting)
         yield from _history_topics(spec.name, counts.history, granting)
+        if spec.gateway:
+            yield _credentials_topic(spec.name, policy)
     yield Topic(
         name=RETAINED,
         events=(Retained,),
@@ -156,6 +160,19 @@ def _consent_topic(lane: Lane, policy: Policy, placed: int, granting: tuple[Role
         partitions=placed,
         writers=(account, *granting, ERASER),  # the eraser writes heartbeats
         readers=(account, OPERATOR, ROUTER, SINK, ERASER),
+        superseded=retention_budget.superseded(policy),
+    )
+
+
+def _credentials_topic(lane: Lane, policy: Policy) -> Topic:
+    account = lane_role(lane, LaneRole.ACCOUNT)  # as for consent: no operator can act as an owner
+    return Topic(
+        name=credentials_of(lane),
+        events=(CredentialSet, CredentialUsed),
+        key=Key.KEY_ID,
+        partitions=1,
+        writers=(account,),
+        readers=(account,),
         superseded=retention_budget.superseded(policy),
     )
 

@@ -26,6 +26,7 @@ from erasestream.topics.catalog.topic_names import (
     LEDGER,
     RETAINED,
     consent_of,
+    credentials_of,
     cutouts_of,
     ephemeral_of,
     erasures_of,
@@ -133,6 +134,15 @@ def test_auditor_reads_no_image() -> None:
         *(name(lane) for name in HISTORY for lane in (SHOP, BULK)),
     }
     assert not {r for r in its if r.operation in {Operation.WRITE, Operation.DELETE}}
+
+
+def test_api_keys_are_the_accounts_own() -> None:
+    """No operator can issue an owner's key, and no lane without a gateway has the topic."""
+    catalog = Catalog.build((LaneSpec(name=SHOP), LaneSpec(name=BULK, gateway=True)))
+    assert credentials_of(SHOP) not in {topic.name for topic in catalog.topics}
+    topic = catalog[credentials_of(BULK)]
+    assert {*topic.writers, *topic.readers} == {lane_role(BULK, LaneRole.ACCOUNT)}
+    assert topic.compacted
 
 
 def test_only_the_eraser_writes_erasures() -> None:

@@ -1,0 +1,92 @@
+"""The API keys of a lane as of the records that were applied.  Pure.
+
+* The last record of a key counts.  One that cannot be read, or that is stored under another id,
+  makes the key invalid.
+* A key is valid for the digest that its record has, until it expires or is revoked.
+"""
+
+import hmac
+from collections.abc import Iterator
+from datetime import date, datetime
+from typing import NamedTuple
+
+from erasestream.schemas.codec.cloudevents import one_from_wire
+from erasestream.schemas.errors import InvalidEvent
+from erasestream.schemas.events.base import TimedEvent
+from erasestream.schemas.events.credentials import CredentialSet, CredentialUsed
+from erasestream.schemas.ids import AccountId
+from erasestream.topics.credentials.token import Token
+from erasestream.topics.kafka.records import Record
+
+_EVENTS: tuple[type[TimedEvent], ...] = (CredentialSet, CredentialUsed)
+_USED = b"/used"
+
+
+def state_key(key_id: str) -> bytes:
+    """Return the key of the record with the state of an API key."""
+    return key_id.encode()
+
+
+def use_key(key_id: str) -> bytes:
+    """Return the key of the record with the last use of an API key."""
+    return key_id.encode() + _USED
+
+
+class Credential(NamedTuple):
+    """An API key: its state, and the day of its last use."""
+
+    state: CredentialSet
+    used_on: date | None
+
+    def is_valid(self, now: datetime) -> bool:
+        """Return whether callers may use it."""
+        expires_at = self.state.expires_at
+        return self.state.revoked_at is None and (expires_at is None or now < expires_at)
+
+
+class CredentialTable:
+    """All keys of a lane, about 1 KB each.  Written by one thread, read by any."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, CredentialSet] = {}
+        self._used: dict[str, date] = {}
+
+    def apply(self, record: Record) -> None:
+        """Apply one record of the topic."""
+        key = record.key or b""
+        key_id = key.removesuffix(_USED).decode(errors="replace")
+        try:
+            event = one_from_wire(_EVENTS, record.headers, record.value)
+        except InvalidEvent:
+            event = None
+        match event:
+            case CredentialSet() if key == state_key(event.key_id):
+                self._states[key_id] = event
+            case CredentialUsed() if key == use_key(event.key_id):
+                self._used[key_id] = event.day
+            case _ if not key.endswith(_USED):
+                self._states.pop(key_id, None)
+
+    def authenticate(self, token: Token, now: datetime) -> Credential | None:
+        """Return the key that this text is, if it is valid now."""
+        credential = self.get(token.key_id)
+        if credential is None or credential.state.kind is not token.kind:
+            return None
+        is_same = hmac.compare_digest(credential.state.token_sha256, token.sha256)
+        return credential if is_same and credential.is_valid(now) else None
+
+    def get(self, key_id: str) -> Credential | None:
+        """Return the key with this id, valid or not."""
+        state = self._states.get(key_id)
+        return None if state is None else Credential(state, self._used.get(key_id))
+
+    def of_account(self, account: AccountId) -> list[Credential]:
+        """Return the keys of an account, oldest first."""
+        return sorted(
+            (each for each in self if each.state.account == account),
+            key=lambda each: each.state.created_at,
+        )
+
+    def __iter__(self) -> Iterator[Credential]:
+        for key_id, state in list(self._states.items()):
+            yield Credential(state, self._used.get(key_id))
