@@ -163,5 +163,5 @@ def test_settings_example_is_accepted(tmp_path: Path) -> None:
     (example,) = blocks("toml")
     (tmp_path / "erasestream.toml").write_text(example)
     settings = load(tmp_path / "erasestream.toml")
-    assert settings.catalog().lane_names == ("shop", "bulk")
+    assert settings.catalog().lane_names == ("shop", "bulk", "web")
     assert settings.storage is not None

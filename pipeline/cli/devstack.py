@@ -30,7 +30,7 @@ dev = typer.Typer(no_args_is_help=True, help="Run a whole stack on this machine 
 
 DirectoryOption = Annotated[Path, typer.Option(help="Folder of the stack.")]
 DIRECTORY = Path(".cache/stack")
-STAGES = ("infer", "route", "sink", "purge", "erase", "attest")
+STAGES = ("infer", "route", "sink", "purge", "erase", "attest", "gateway")
 
 
 def _stack(directory: Path, cache: Path) -> "Stack":
@@ -65,6 +65,8 @@ def up(
     for stage in STAGES:
         if stage not in running:
             stack.start_stage(stage)
+    authority = stack.files.identities / "ca.crt"
+    print_line(f"Gateway: {stack.gateway_url}, for curl with --cacert {authority}")
     print_line(f"Running. Now: export {SETTINGS_VARIABLE}={stack.files.settings}")
 
 

@@ -72,6 +72,14 @@ def keys() -> None:
     _run("keys", key_service_stage, None, _load())
 
 
+def gateway() -> None:
+    """Serve customers without a Kafka client by HTTPS (extra gateway)."""
+    from erasestream.pipeline.bootstrap.gateway import gateway_stage
+
+    # The stage and its clients renew their certificates themselves, without dropping connections.
+    _run("gateway", gateway_stage, None, _load())
+
+
 def _load() -> Settings:
     log_to_stderr()
     return load()

@@ -29,6 +29,7 @@ from erasestream.topics.catalog.roles import ADMIN, KEYS
 DEFAULT_LANES: Mapping[Lane, LaneSettings] = {
     Lane("shop"): LaneSettings(),
     Lane("bulk"): LaneSettings(),
+    Lane("web"): LaneSettings(gateway=True),
 }
 
 
@@ -83,6 +84,7 @@ class Stack(StackView):
                     **key_times,
                 }
             ),
+            gateway_port=plan.gateway_port,
             lanes=lanes,
             lifetimes=lifetimes,
             models=models or self._cache / "models",

@@ -42,6 +42,9 @@ BUCKET_HOST = "127.0.0.2"
 """The bucket's own address on the loopback interface: its certificate names no broker's."""
 KEYS_HOST = "127.0.0.3"
 """The key service's own address, likewise."""
+GATEWAY = "gateway"
+GATEWAY_HOST = "127.0.0.4"
+"""The gateway's own address, likewise."""
 ONE_COPY = Durability(replication=1, min_insync=1)
 LOG_NAME = "localhost/erasestream"
 AUDITOR_NAME = "localhost/auditor"
@@ -77,15 +80,17 @@ class StackFiles:
         broker_hosts: tuple[str, ...] = LOCAL_HOSTS,
         bucket_hosts: tuple[str, ...] = (BUCKET_HOST,),
         key_hosts: tuple[str, ...] = (KEYS_HOST,),
+        gateway_hosts: tuple[str, ...] = (GATEWAY_HOST,),
     ) -> None:
         """Issue certificates for all roles, and for the servers under hosts of their own.
 
         Raises `Refused` if two share one: either could pass for the other.
         """
-        named = [host for hosts in (broker_hosts, bucket_hosts, key_hosts) for host in {*hosts}]
+        servers = broker_hosts, bucket_hosts, key_hosts, gateway_hosts
+        named = [host for hosts in servers for host in {*hosts}]
         if shared := {host for host in named if named.count(host) > 1}:
             raise Refused(
-                "broker, bucket and key service need names of their own, "
+                "broker, bucket, key service and gateway need names of their own, "
                 f"two of them have {min(shared)}"
             )
         make_private(self.directory)
@@ -94,6 +99,7 @@ class StackFiles:
         authority.issue_broker(BROKER, self.identities, hosts=broker_hosts)
         authority.issue_server(BUCKET, self.identities, hosts=bucket_hosts)
         authority.issue_stage_server(KEYS, self.identities, hosts=key_hosts)
+        authority.issue_server(GATEWAY, self.identities, hosts=gateway_hosts)
         catalog = Catalog.build(tuple(LaneSpec(name=lane) for lane in lanes))
         for role in catalog.roles:
             if role != KEYS:
@@ -132,6 +138,7 @@ class StackFiles:
         durability: Durability = ONE_COPY,
         endpoint: str,
         keys: KeySettings,
+        gateway_port: int | None = None,
         lanes: Mapping[Lane, LaneSettings],
         lifetimes: LifetimeSettings,
         models: Path,
@@ -164,6 +171,15 @@ class StackFiles:
             "receipts": settings_of(self.receipts, log=LOG_NAME, auditor=AUDITOR_NAME),
             "inference": {"models": str(models.resolve()), "model": model},
         }
+        served = [lane for lane, settings in lanes.items() if settings.gateway]
+        if gateway_port is not None and served:
+            sections["gateway"] = {
+                "lane": served[0],
+                "listen_host": GATEWAY_HOST,
+                "listen_port": gateway_port,
+                "certificate": str(self.identities / f"{GATEWAY}.crt"),
+                "certificate_key": str(self.identities / f"{GATEWAY}.key"),
+            }
         for lane, settings in lanes.items():
             sections[f"lanes.{lane}"] = settings.model_dump(mode="json", exclude_none=True)
         self.settings.write_text(_toml(sections))

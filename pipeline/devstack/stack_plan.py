@@ -13,7 +13,7 @@ from erasestream.pipeline.devstack.kafka.broker_config import (
     ProxiedListener,
     cluster,
 )
-from erasestream.pipeline.devstack.stack_files import KEYS_HOST
+from erasestream.pipeline.devstack.stack_files import GATEWAY_HOST, KEYS_HOST
 from erasestream.pipeline.settings import LifetimeSettings
 from erasestream.topics.catalog.retention_budget import BrokerTimes
 
@@ -37,6 +37,7 @@ class StackPlan:
     bucket_port: int
     key_ports: tuple[int, ...]
     """Ports of the replicas of the key service."""
+    gateway_port: int
     random: str
     """16 random bytes in hex, from which the cluster's ids derive."""
     check_interval_s: float
@@ -53,7 +54,7 @@ class StackPlan:
         lifetimes: LifetimeSettings,
     ) -> Self:
         """Choose free ports and random ids."""
-        bucket_port, *ports = free_ports(1 + key_replicas + 4 * nodes)
+        bucket_port, gateway_port, *ports = free_ports(2 + key_replicas + 4 * nodes)
         key_ports, ports = ports[:key_replicas], ports[key_replicas:]
         return cls(
             nodes=tuple(NodePorts(*ports[n : n + 4]) for n in range(0, len(ports), 4)),
@@ -61,6 +62,7 @@ class StackPlan:
             java_options=tuple(java_options),
             bucket_port=bucket_port,
             key_ports=tuple(key_ports),
+            gateway_port=gateway_port,
             random=os.urandom(16).hex(),
             check_interval_s=lifetimes.check_interval.total_seconds(),
             delete_delay_s=lifetimes.delete_delay.total_seconds(),
@@ -78,6 +80,11 @@ class StackPlan:
     def key_endpoints(self) -> tuple[str, ...]:
         """Addresses of the replicas of the key service."""
         return tuple(f"https://{KEYS_HOST}:{port}" for port in self.key_ports)
+
+    @property
+    def gateway_url(self) -> str:
+        """Address of the gateway."""
+        return f"https://{GATEWAY_HOST}:{self.gateway_port}"
 
     def save(self, path: Path) -> None:
         """Write the plan."""

@@ -65,6 +65,11 @@ class StackView:
         )
 
     @property
+    def gateway_url(self) -> str:
+        """Address of the gateway, running or not."""
+        return self._plan().gateway_url
+
+    @property
     def broker(self) -> Broker:
         """The broker, or the first of several, running or not."""
         return self.brokers[0]

@@ -23,7 +23,7 @@ FORBIDDEN = {
     "schemas <- topics <- sinks <- pipeline": ("schemas.ids", "topics.kafka.tls"),
     "No folder and no module imports in a cycle": ("topics.kafka.tls", "topics.kafka.connection"),
     "schemas do no I/O and read no clock": ("schemas.ids", "os"),
-    "topics: catalog <- kafka <- consent, keys <- client, admin": (
+    "topics: catalog <- kafka <- consent, keys <- credentials <- client, admin": (
         "topics.catalog.catalog",
         "topics.kafka.connection",
     ),
@@ -67,7 +67,15 @@ FORBIDDEN = {
         "google_crc32c",
     ),
     "grpc: Cloud KMS": ("sinks.buckets.gcs", "grpc"),
-    "starlette and uvicorn: the bucket emulator": ("pipeline.devstack.stack", "uvicorn"),
+    "starlette and uvicorn: the gateway and the bucket emulator": (
+        "pipeline.devstack.stack",
+        "uvicorn",
+    ),
+    "multipart: the gateway's bodies": ("pipeline.gateway.app", "multipart"),
+    "The gateway reaches no key, model or bucket: it is an upstream service": (
+        "pipeline.gateway.core",
+        "sinks.buckets.object_store",
+    ),
     "jinja2: the demo's report": ("pipeline.cli.images", "jinja2"),
     "typer: the commands": ("pipeline.bootstrap.storage", "typer"),
     "rich: the commands and the demo": ("pipeline.runtime.json_logging", "rich"),

@@ -24,7 +24,7 @@ SHOP = Lane("shop")
 BULK = Lane("bulk")
 PARTITIONS: Mapping[Lane, int] = {SHOP: 2, BULK: 1}
 SEALING: Mapping[Lane, Sealing] = {SHOP: Sealing.ACCEPTED, BULK: Sealing.REQUIRED}
-"""Clients that cannot seal send to the first lane only."""
+"""Clients that cannot seal send to the first lane only; the gateway serves the second."""
 STAGES = ("infer", "route", "sink")
 
 
@@ -45,7 +45,12 @@ class StackHarness:
         build_tiny_model(directory / "models")
         lanes = {
             lane: LaneSettings.model_validate(
-                {"partitions": count, "sealing": SEALING[lane], **lane_settings}
+                {
+                    "partitions": count,
+                    "sealing": SEALING[lane],
+                    "gateway": lane == BULK,
+                    **lane_settings,
+                }
             )
             for lane, count in PARTITIONS.items()
         }

@@ -1,0 +1,103 @@
+"""Open a gateway."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from threading import Event
+
+from erasestream.pipeline.bootstrap.consent import consent_reader
+from erasestream.pipeline.bootstrap.credentials import account_connection
+from erasestream.pipeline.gateway.adapter import Services
+from erasestream.pipeline.gateway.app import application
+from erasestream.pipeline.gateway.callers import Callers
+from erasestream.pipeline.gateway.core import ImageCore
+from erasestream.pipeline.gateway.https_server import HttpsServer
+from erasestream.pipeline.gateway.loop_thread import LoopThread
+from erasestream.pipeline.gateway.memory_budget import MemoryBudget
+from erasestream.pipeline.gateway.routes import v2
+from erasestream.pipeline.gateway.stage import GatewayStage, UsedKeys
+from erasestream.pipeline.gateway.tls_context import ServerTls
+from erasestream.pipeline.settings import GatewaySettings, Settings
+from erasestream.schemas.clocks import WallClock, utc_now
+from erasestream.schemas.errors import Refused
+from erasestream.schemas.ids import AccountId
+from erasestream.topics.catalog.roles import LaneRole, lane_role
+from erasestream.topics.client.async_result_subscription import AsyncResultSubscription
+from erasestream.topics.client.async_upload_producer import AsyncUploadProducer
+from erasestream.topics.consent.reader import ConsentReader
+from erasestream.topics.credentials.view import credential_view
+from erasestream.topics.credentials.writer import credential_writer
+
+
+@contextmanager
+def gateway_stage(
+    settings: Settings, _stopping: Event, *, now: WallClock = utc_now
+) -> Iterator[GatewayStage]:
+    """Open a gateway.  Its Kafka clients and its server follow renewed certificates."""
+    section = gateway_of(settings)
+    account = account_connection(settings, section.lane)
+    with ExitStack() as opened:
+        tls = ServerTls(section.certificate, section.certificate_key)
+        keys = opened.enter_context(credential_view(account, section.lane))
+        writer = opened.enter_context(credential_writer(account, section.lane))
+        role = lane_role(section.lane, LaneRole.ACCOUNT)
+        reader = opened.enter_context(consent_reader(settings, section.lane, role=role))
+        loop = opened.enter_context(LoopThread("gateway"))
+        core = image_core(settings, section, now=now)
+        opened.callback(lambda: loop.call(core.close()))
+        loop.call(core.open())
+        used = UsedKeys()
+        server = opened.enter_context(
+            closing(HttpsServer(section.listen_host, section.listen_port, tls))
+        )
+        services = Services(
+            core=core,
+            callers=Callers(keys, now=now, note_use=used.note),
+            memory=MemoryBudget(section.max_memory_bytes),
+            has_opted_in=_OptIn(reader),
+            is_ready=lambda: keys.is_fresh,
+            plan=section.plan,
+        )
+        app = application([v2.adapter(services)])
+        serving = loop.begin(server.serve(app, give_up=core.give_up))
+        stage = GatewayStage(
+            server=server,
+            serving=serving,
+            core=core,
+            keys=keys,
+            writer=writer,
+            used=used,
+            tls=tls,
+        )
+        yield opened.enter_context(closing(stage))
+
+
+def gateway_of(settings: Settings) -> GatewaySettings:
+    """Return the section `gateway`.  Raises `Refused` if there is none."""
+    if settings.gateway is None:
+        raise Refused("settings: the section gateway is missing")
+    return settings.gateway
+
+
+def image_core(settings: Settings, section: GatewaySettings, *, now: WallClock) -> ImageCore:
+    """Return the core with its Kafka clients, which are not opened yet."""
+    cluster, lane = settings.cluster, section.lane
+    return ImageCore(
+        lane=lane,
+        producer=AsyncUploadProducer(cluster, lane, sealed=settings.seals(lane), now=now),
+        results=AsyncResultSubscription(
+            cluster, lane, group=f"gateway-{settings.stage.instance}", now=now
+        ),
+        wait_s=section.result_wait.total_seconds(),
+        now=now,
+    )
+
+
+class _OptIn:
+    """Reads whether an account has opted in, at the freshness mark, without blocking the loop."""
+
+    def __init__(self, reader: ConsentReader) -> None:
+        self._reader = reader
+
+    async def __call__(self, account: AccountId) -> bool:
+        return await asyncio.to_thread(self._reader.active_grant, account) is not None

@@ -1,0 +1,1 @@
+"""HTTPS for customers without a Kafka client: a lane like any other."""

@@ -1,0 +1,36 @@
+"""Adapters of the gateway, and the services that they share."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from starlette.responses import Response
+from starlette.routing import BaseRoute
+
+from erasestream.pipeline.gateway.callers import Callers
+from erasestream.pipeline.gateway.core import ImageCore
+from erasestream.pipeline.gateway.memory_budget import MemoryBudget
+from erasestream.pipeline.gateway.problems import Problem
+from erasestream.schemas.ids import AccountId
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """Services of all adapters."""
+
+    core: ImageCore
+    callers: Callers
+    memory: MemoryBudget
+    has_opted_in: Callable[[AccountId], Awaitable[bool]]
+    """Reads the decision at its freshness mark."""
+    is_ready: Callable[[], bool]
+    plan: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """One contract: its routes, and the shape of its errors for all paths below the prefix."""
+
+    prefix: str
+    routes: Sequence[BaseRoute]
+    render: Callable[[Problem, str], Response]
+    """Makes the answer of a problem; the text is the request's id."""

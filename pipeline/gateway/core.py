@@ -1,0 +1,119 @@
+"""The core of the gateway: cut out an image for an account, and wait for the result.
+
+An upstream service like any other: it sends with `AsyncUploadProducer`, and one
+`AsyncResultSubscription` gives it all results of its lane.  Each gateway has a consumer group of
+its own, because any of them may wait for any result.
+
+Adapters call this and know nothing of Kafka; this knows nothing of HTTP but `Problem`.
+"""
+
+import asyncio
+import os
+from http import HTTPStatus
+
+from erasestream.pipeline.gateway.problems import HttpCode, of_error, of_failure, problem
+from erasestream.pipeline.gateway.waiting_results import Result, WaitingResults
+from erasestream.schemas.clocks import WallClock, utc_now
+from erasestream.schemas.errors import Code, ErasestreamError, Unavailable
+from erasestream.schemas.events.images import Cutout, Failure
+from erasestream.schemas.ids import AccountId, Lane
+from erasestream.schemas.options import CutoutOptions
+from erasestream.topics.client.async_result_subscription import AsyncResultSubscription
+from erasestream.topics.client.async_upload_producer import AsyncUploadProducer
+from erasestream.topics.client.upload_builder import idempotent_id
+
+CLOSE_S = 8.0
+"""Time for requests in flight at the end; those that still wait then are answered 503."""
+
+
+class ImageCore:
+    """Sends images and waits for their cut-outs, in one event loop."""
+
+    def __init__(
+        self,
+        *,
+        lane: Lane,
+        producer: AsyncUploadProducer,
+        results: AsyncResultSubscription,
+        wait_s: float,
+        now: WallClock = utc_now,
+    ) -> None:
+        self._lane = lane
+        self._producer = producer
+        self._results = results
+        self._wait_s = wait_s
+        self._now = now
+        self._reading: asyncio.Task[None] | None = None
+        self.waiting = WaitingResults()
+
+    async def open(self) -> None:
+        """Connect, and begin to read results.  Raises `Refused` or `Unavailable`."""
+        await self._producer.open()
+        await self._results.open()
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        async for delivery in self._results:
+            self.waiting.resolve(delivery.event)
+            delivery.ack()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """The error that ended the reading of results; None while it goes on."""
+        reading = self._reading
+        if reading is None or not reading.done() or reading.cancelled():
+            return None
+        return reading.exception()
+
+    async def cut_out(
+        self,
+        image: bytes,
+        *,
+        account: AccountId,
+        options: CutoutOptions,
+    ) -> Cutout:
+        """Return the cut-out of an image.
+
+        Raises `Problem`: that of a failed result, or of the way to it.
+        """
+        # A key of its own: the id must be known, and waited for, before the upload is sent.
+        key, time = os.urandom(16).hex(), self._now()
+        upload_id = idempotent_id(self._lane, account, key, time)
+        with self.waiting.expecting(account, upload_id) as result:
+            try:
+                await self._producer.send(
+                    image,
+                    account=account,
+                    options=options,
+                    idempotency_key=key,
+                    idempotency_time=time,
+                )
+                async with asyncio.timeout(self._wait_s):
+                    return _cutout(await result)
+            except TimeoutError:
+                pending = problem(HTTPStatus.GATEWAY_TIMEOUT, HttpCode.RESULT_PENDING)
+                raise pending from None
+            except ErasestreamError as error:
+                raise of_error(error) from error
+
+    async def close(self) -> None:
+        """Disconnect; what is sent is acknowledged first."""
+        try:
+            if self._reading is not None:
+                await self._results.close()
+                await asyncio.gather(self._reading, return_exceptions=True)
+        finally:
+            await self._producer.close()
+
+    def give_up(self) -> None:
+        """End all waits: the gateway is about to close."""
+        self.waiting.fail_all(Unavailable("closing"))
+
+
+def _cutout(result: Result) -> Cutout:
+    match result:
+        case Cutout():
+            return result
+        case Failure():
+            raise of_failure(result.code, result.sentence)
+    raise of_failure(Code.EXPIRED, result.sentence)

@@ -1,0 +1,127 @@
+"""Errors of the gateway: an HTTP status, a stable code and a sentence for a person.
+
+Each adapter writes them in the shape of its own contract.  Codes beside those of the pipeline
+(`schemas/error_codes.py`) are of HTTP only.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from http import HTTPStatus
+from types import MappingProxyType
+
+from erasestream.schemas.error_codes import SENTENCES, Code
+from erasestream.schemas.errors import ErasestreamError, InvalidInput, Unavailable
+
+
+class HttpCode(StrEnum):
+    """Stable codes of answers that no failed result has."""
+
+    MISSING_KEY = "missing_api_key"
+    INVALID_KEY = "invalid_api_key"
+    FORBIDDEN = "forbidden"
+    NO_ROUTE = "no_such_path"
+    WRONG_METHOD = "method_not_allowed"
+    MISSING_IMAGE = "missing_image"
+    SEVERAL_IMAGES = "several_images"
+    MALFORMED_BODY = "malformed_body"
+    UNSUPPORTED_BODY = "unsupported_body"
+    URL_FETCH_DISABLED = "url_fetch_disabled"
+    BODY_TIMEOUT = "body_timeout"
+    OVERLOADED = "overloaded"
+    RESULT_PENDING = "result_pending"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal_error"
+
+
+HTTP_SENTENCES: Mapping[HttpCode, str] = MappingProxyType(
+    {
+        HttpCode.MISSING_KEY: "Send your API key in the header x-api-key.",
+        HttpCode.INVALID_KEY: "This API key is unknown, expired or revoked.",
+        HttpCode.FORBIDDEN: "This API key is not for this: sign in at /account.",
+        HttpCode.NO_ROUTE: "There is nothing at this path.",
+        HttpCode.WRONG_METHOD: "This path does not take this method.",
+        HttpCode.MISSING_IMAGE: "Send an image in one of the fields that the API describes.",
+        HttpCode.SEVERAL_IMAGES: "Send one image, in one field.",
+        HttpCode.MALFORMED_BODY: "The body of the request cannot be read.",
+        HttpCode.UNSUPPORTED_BODY: "Send multipart/form-data or application/json, not compressed.",
+        HttpCode.URL_FETCH_DISABLED: "Images are not fetched from URLs: send the image itself.",
+        HttpCode.BODY_TIMEOUT: "The body of the request took too long.",
+        HttpCode.OVERLOADED: "Too many images are being processed: try again later.",
+        HttpCode.RESULT_PENDING: (
+            "The cut-out is not ready yet: ask again, with the same Idempotency-Key."
+        ),
+        HttpCode.UNAVAILABLE: "The service cannot process images now: try again later.",
+        HttpCode.INTERNAL: "Something is wrong on our side.",
+    }
+)
+
+RETRY_AFTER_S = 2
+_STATUS_OF_FAILURE: Mapping[str, HTTPStatus] = {
+    Code.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Code.UNSUPPORTED_FORMAT: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    Code.PROCESSING_CRASHED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.PROCESSING_TIMEOUT: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.ENCODING_FAILED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.RESULT_TOO_LARGE: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Code.EXPIRED: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+class Problem(Exception):
+    """Ends a request with this answer."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        code: str,
+        message: str,
+        *,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(code)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = headers
+
+
+def problem(status: HTTPStatus, code: HttpCode, detail: str = "") -> Problem:
+    """Return the problem of a code of HTTP."""
+    sentence = HTTP_SENTENCES[code]
+    return Problem(status, code, f"{sentence} ({detail})" if detail else sentence)
+
+
+def try_later(code: HttpCode = HttpCode.UNAVAILABLE, *, after_s: int = RETRY_AFTER_S) -> Problem:
+    """Return the problem of a request that may succeed later (503)."""
+    return Problem(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        code,
+        HTTP_SENTENCES[code],
+        headers={"Retry-After": f"{after_s}"},
+    )
+
+
+def of_failure(code: str, sentence: str) -> Problem:
+    """Return the problem of a failed result."""
+    status = _STATUS_OF_FAILURE.get(code, HTTPStatus.BAD_REQUEST)
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        return Problem(status, code, sentence, headers={"Retry-After": f"{RETRY_AFTER_S}"})
+    return Problem(status, code, sentence)
+
+
+def of_error(error: ErasestreamError) -> Problem:
+    """Return the problem of one of our errors; none tells of the installation."""
+    match error:
+        case InvalidInput():
+            return of_failure(error.code, error.sentence)
+        case Unavailable(code=Code.QUEUE_FULL):
+            return try_later(HttpCode.OVERLOADED)
+        case Unavailable():
+            return try_later()
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, HttpCode.INTERNAL)
+
+
+def invalid_option(detail: str) -> Problem:
+    """Return the problem of an option that is unknown or has no valid value."""
+    message = f"{SENTENCES[Code.INVALID_OPTIONS]} ({detail})"
+    return Problem(HTTPStatus.BAD_REQUEST, Code.INVALID_OPTIONS, message)

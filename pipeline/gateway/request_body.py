@@ -1,0 +1,235 @@
+"""Read the fields of a request straight into bounded memory, never into a file.
+
+* The length is refused as soon as it is known: from `Content-Length`, or once more has arrived.
+* Names of fields are case-insensitive; a field that comes twice is refused.
+* A field of text has at most `MAX_TEXT_BYTES`; only the fields of images are larger.
+* The whole body arrives within `BODY_TIMEOUT_S`, so that a slow sender holds no memory for long.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from http import HTTPStatus
+from urllib.parse import parse_qsl
+
+from multipart import (
+    MultipartError,
+    MultipartSegment,
+    ParserLimitReached,
+    PushMultipartParser,
+    parse_options_header,
+)
+from starlette.requests import Request
+
+from erasestream.pipeline.gateway.problems import HttpCode, Problem, of_failure, problem
+from erasestream.schemas.error_codes import SENTENCES, Code
+
+MAX_TEXT_BYTES = 8192
+MAX_FIELDS = 64
+FRAMING_BYTES = MAX_FIELDS * 1024
+"""Of the body besides its image: the names of fields, options, boundaries."""
+BODY_TIMEOUT_S = 60.0
+DRAINED = 4
+"""A body up to this many times the limit is read and dropped, so that the sender gets its answer;
+the connection of a longer one is closed."""
+
+
+class BodyKind(Enum):
+    """How the fields were sent."""
+
+    MULTIPART = auto()
+    JSON = auto()
+    FORM = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """The fields by name, in lower case: text or JSON values, and the bytes of uploaded files."""
+
+    kind: BodyKind
+    values: Mapping[str, object]
+    files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BodyRules:
+    """Rules of an adapter: the largest image, and the fields of images (files or Base64)."""
+
+    max_image_bytes: int
+    file_fields: Collection[str]
+    base64_fields: Collection[str]
+
+    @property
+    def max_bytes(self) -> int:
+        """Largest body: an image in Base64, and all else."""
+        return (self.max_image_bytes + 2) // 3 * 4 + FRAMING_BYTES
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the largest body takes while it is read: itself, and its image."""
+        return self.max_bytes + self.max_image_bytes
+
+
+def declared_length(request: Request) -> int | None:
+    """Return the length that the request declares, None if it is chunked."""
+    text = request.headers.get("content-length", "")
+    return int(text) if text.isdecimal() else None
+
+
+def memory_for(request: Request, rules: BodyRules) -> int:
+    """Return the memory that reading this request takes at most.  Raises `Problem` (too_large)."""
+    length = declared_length(request)
+    if length is None:
+        return rules.memory_bytes
+    if length > rules.max_bytes:
+        raise _too_large(rules, close=length > DRAINED * rules.max_bytes)
+    return 2 * length
+
+
+async def read_body(request: Request, rules: BodyRules) -> Body:
+    """Return the fields.
+
+    Raises `Problem` (too_large, unsupported_body, malformed_body, body_timeout).
+    """
+    content_type, parameters = parse_options_header(request.headers.get("content-type", ""))
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HttpCode.UNSUPPORTED_BODY)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            match content_type.lower():
+                case "multipart/form-data":
+                    return await _multipart(request, rules, parameters.get("boundary", ""))
+                case "application/json":
+                    return _json(await _whole(request, rules))
+                case "application/x-www-form-urlencoded":
+                    return _form(await _whole(request, rules))
+    except TimeoutError:
+        raise _closing(problem(HTTPStatus.REQUEST_TIMEOUT, HttpCode.BODY_TIMEOUT)) from None
+    raise problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HttpCode.UNSUPPORTED_BODY)
+
+
+async def _whole(request: Request, rules: BodyRules) -> bytes:
+    return b"".join([chunk async for chunk in _chunks(request, rules)])
+
+
+async def _chunks(request: Request, rules: BodyRules) -> AsyncIterator[bytes]:
+    """Yield the body; one that is too large is read on and dropped, so that its sender listens."""
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= rules.max_bytes:
+            yield chunk
+        elif size > DRAINED * rules.max_bytes:
+            raise _too_large(rules, close=True)
+    if size > rules.max_bytes:
+        raise _too_large(rules, close=False)
+
+
+def _json(raw: bytes) -> Body:
+    try:
+        read = json.loads(raw.decode())
+    except (ValueError, RecursionError):
+        raise _malformed("not JSON") from None
+    if not isinstance(read, dict):
+        raise _malformed("not a JSON object")
+    return Body(kind=BodyKind.JSON, values=_named(list(read.items())), files={})
+
+
+def _form(raw: bytes) -> Body:
+    try:
+        pairs = parse_qsl(
+            raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
+        )
+    except ValueError:
+        raise _malformed("not a form") from None
+    return Body(kind=BodyKind.FORM, values=_named(list(pairs)), files={})
+
+
+def _named(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the values by name in lower case; null is as if it were absent."""
+    values: dict[str, object] = {}
+    for name, value in pairs:
+        if name.lower() in values:
+            raise _malformed("a field that comes twice")
+        values[name.lower()] = value
+    return {name: value for name, value in values.items() if value is not None}
+
+
+async def _multipart(request: Request, rules: BodyRules, boundary: str) -> Body:
+    parts = _Parts(rules)
+    try:
+        with PushMultipartParser(boundary, max_segment_count=MAX_FIELDS) as parser:
+            async for chunk in _chunks(request, rules):
+                if not chunk or parser.closed:  # what follows the last boundary is ignored
+                    continue
+                for event in parser.parse(chunk):
+                    parts.take(event)
+    except ParserLimitReached:
+        raise _malformed("too many fields") from None
+    except MultipartError:
+        raise _malformed("not multipart/form-data") from None
+    return parts.body()
+
+
+class _Parts:
+    """Collects the parts of a multipart body."""
+
+    def __init__(self, rules: BodyRules) -> None:
+        self._rules = rules
+        self._data: dict[str, bytes] = {}
+        self._name = ""
+        self._chunks: list[bytes] = []
+        self._left = 0
+
+    def take(self, event: MultipartSegment | bytes | bytearray | None) -> None:
+        """Take the begin of a part, a piece of it, or its end."""
+        match event:
+            case None:
+                self._data[self._name] = b"".join(self._chunks)
+                self._chunks = []
+            case MultipartSegment():
+                self._name = (event.name or "").lower()
+                if self._name in self._data:
+                    raise _malformed("a field that comes twice")
+                self._left = self._most(self._name)
+            case piece:
+                self._left -= len(piece)
+                if self._left < 0:
+                    raise self._refusal()
+                self._chunks.append(bytes(piece))
+
+    def _most(self, name: str) -> int:
+        if name in self._rules.file_fields:
+            return self._rules.max_image_bytes
+        return self._rules.max_bytes if name in self._rules.base64_fields else MAX_TEXT_BYTES
+
+    def _refusal(self) -> Problem:
+        if self._name in self._rules.file_fields or self._name in self._rules.base64_fields:
+            return _too_large(self._rules, close=False)
+        return _malformed("a field that is too long")
+
+    def body(self) -> Body:
+        """Return all fields."""
+        files = {name: self._data[name] for name in self._data if name in self._rules.file_fields}
+        try:
+            values = {name: data.decode() for name, data in self._data.items() if name not in files}
+        except UnicodeDecodeError:
+            raise _malformed("a field that is not UTF-8") from None
+        return Body(kind=BodyKind.MULTIPART, values=values, files=files)
+
+
+def _malformed(detail: str) -> Problem:
+    return problem(HTTPStatus.BAD_REQUEST, HttpCode.MALFORMED_BODY, detail)
+
+
+def _too_large(rules: BodyRules, *, close: bool) -> Problem:
+    sentence = f"{SENTENCES[Code.TOO_LARGE]} (at most {rules.max_image_bytes / 1e6:g} MB)"
+    refusal = of_failure(Code.TOO_LARGE, sentence)
+    return _closing(refusal) if close else refusal
+
+
+def _closing(refusal: Problem) -> Problem:
+    refusal.headers = {**refusal.headers, "Connection": "close"}
+    return refusal

@@ -1,0 +1,1 @@
+"""Adapters: each has the routes and the shape of errors of one contract."""
