@@ -28,6 +28,7 @@ from pydantic import (
 from erasestream.schemas.ids import UUID_PATTERN
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = (datetime(9999, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 Text = Annotated[str, StringConstraints(max_length=255)]
 Reference = Annotated[str, StringConstraints(max_length=128, min_length=1)]
@@ -141,5 +142,11 @@ def as_attributes(event: Event) -> dict[str, Any]:
 
 
 def utc(timestamp_ms: int) -> datetime:
-    """Convert a broker's timestamp (milliseconds since 1970) exactly."""
+    """Convert a broker's timestamp (milliseconds since 1970) exactly.
+
+    One before 1970 or after 9998 is forged, and is replaced by the nearest: dates end in 9999, and
+    callers add to it.
+    """
+    if not 0 <= timestamp_ms <= _LAST_MS:
+        timestamp_ms = min(max(timestamp_ms, 0), _LAST_MS)
     return _EPOCH + timedelta(0, 0, 0, timestamp_ms)  # by name it would take twice as long

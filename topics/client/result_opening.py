@@ -35,7 +35,7 @@ ANSWER_S = 5.0
 """Longest wait for an answer of the key service, before those who ask hear that it is
 unavailable."""
 MAX_WAIT = timedelta(minutes=15)
-"""Time after its append for which a result waits for a key that the service does not have."""
+"""Time around its append in which a result waits for a key that the service does not have."""
 
 
 class ResultOpener:
@@ -105,7 +105,7 @@ class ResultOpener:
         self._openers.pop(epoch.number, None)
         if key is NoKey.EXPIRED:
             return None
-        if self._now() > appended + MAX_WAIT:
+        if abs(self._now() - appended) > MAX_WAIT:
             raise SealBroken
         raise Unavailable(f"{self._purpose}: {key}", Code.KEYS_UNAVAILABLE)
 

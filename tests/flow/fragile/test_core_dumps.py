@@ -9,7 +9,7 @@ import psutil
 
 from tests.flow.pipeline_harness import PipelineHarness
 
-EVERY_STAGE = ("infer", "route", "sink", "purge", "erase")
+EVERY_STAGE = ("infer", "route", "sink", "purge", "erase", "keys")
 
 
 def core_limits(pid: int) -> set[tuple[int, int]]:

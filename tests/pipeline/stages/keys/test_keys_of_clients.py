@@ -7,7 +7,7 @@ import pytest
 
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import Code, Unavailable
-from erasestream.schemas.events.images import Cutout, Part
+from erasestream.schemas.events.images import Cutout, Failure, Part
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
 from erasestream.schemas.sealing.envelope import Context, seal, upload_digest
 from erasestream.schemas.sealing.recipients import Epoch, EpochRecipient
@@ -44,6 +44,40 @@ def test_a_certificate_that_is_being_replaced_is_waited_for(
     assert isinstance(client.opening_key("sink", epoch, timeout_s=WAIT_S), bytes)
 
 
+def sealed_result(
+    harness: KeyHarness, epoch: int, *, key_of: int | None = None, appended_ms: int | None = None
+) -> Record:
+    """Return a result that is sealed for an epoch, with the key of this or another one."""
+    client = harness.client("inference")
+    public = client.public_key("results.shop", key_of or epoch, timeout_s=WAIT_S)
+    assert isinstance(public, bytes)
+    recipient = EpochRecipient.of(Epoch("results.shop", epoch), public)
+    upload = upload_digest(LANES[0], cutout(1).account, upload_id(1))
+    context = Context(upload, Part.CUTOUT, "image/png")
+    sealed = {
+        "content_type": SEALED_CONTENT_TYPE,
+        "data": seal(b"cut", context=context, recipients=[recipient]),
+    }
+    headers, value = to_wire(cutout(1).model_copy(update=sealed), source="/test")
+    now_ms = int(harness.clock().timestamp() * 1000)
+    appended_ms = now_ms if appended_ms is None else appended_ms
+    return Record(Partition("ephemeral.shop", 0), 0, appended_ms, None, headers, value)
+
+
+@pytest.mark.parametrize("appended_ms", [-(1 << 63), 0, (1 << 63) - 1])
+def test_a_forged_time_of_append_holds_nothing_back(harness: KeyHarness, appended_ms: int) -> None:
+    """A result whose key there will be is opened, one of a forged epoch is a failure at once."""
+    harness.start().do_round()
+    opener = ResultOpener(LANES[0], harness.client("shop.consumer"), now=harness.clock)
+    epoch = TIMES.number(harness.clock())
+    alive = sealed_result(harness, epoch, appended_ms=appended_ms)
+    assert isinstance(opener.result_of(alive), Cutout)
+    forged = sealed_result(harness, epoch + 9, key_of=epoch, appended_ms=appended_ms)
+    failure = opener.result_of(forged)
+    assert isinstance(failure, Failure)
+    assert failure.code == Code.SEAL_BROKEN
+
+
 def test_a_consumer_keeps_no_dead_key_while_it_waits_for_another(
     harness: KeyHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,21 +87,8 @@ def test_a_consumer_keeps_no_dead_key_while_it_waits_for_another(
     opener = ResultOpener(LANES[0], consumer, now=harness.clock)
     epoch = TIMES.number(harness.clock())
 
-    def result(number: int) -> Record:
-        public = harness.client("inference").public_key("results.shop", epoch, timeout_s=WAIT_S)
-        assert isinstance(public, bytes)
-        recipient = EpochRecipient.of(Epoch("results.shop", number), public)
-        upload = upload_digest(LANES[0], cutout(1).account, upload_id(1))
-        context = Context(upload, Part.CUTOUT, "image/png")
-        sealed = {
-            "content_type": SEALED_CONTENT_TYPE,
-            "data": seal(b"cut", context=context, recipients=[recipient]),
-        }
-        headers, value = to_wire(cutout(1).model_copy(update=sealed), source="/test")
-        appended_ms = int(harness.clock().timestamp() * 1000)
-        return Record(Partition("ephemeral.shop", 0), 0, appended_ms, None, headers, value)
-
-    alive, later = result(epoch), result(epoch + 1)
+    alive = sealed_result(harness, epoch)
+    later = sealed_result(harness, epoch + 1, key_of=epoch)
     assert isinstance(opener.result_of(alive), Cutout)
     assert opener._openers
     harness.replicas.pop().stage.close()

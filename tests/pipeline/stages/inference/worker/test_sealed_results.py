@@ -141,6 +141,13 @@ async def test_an_expired_upload_needs_no_keys() -> None:
     assert await worker.refusal_of(upload) == Code.EXPIRED
 
 
+async def test_a_forged_time_of_append_ends_no_worker() -> None:
+    """Outside of all dates: one far ahead is now for all keys, one far behind is expired."""
+    upload = record(sealed())
+    assert await Worker().cutout_of(upload._replace(appended_ms=1 << 62))
+    assert await Worker().refusal_of(upload._replace(appended_ms=-(1 << 62))) == Code.EXPIRED
+
+
 @pytest.mark.parametrize("spelling", [SEALED_CONTENT_TYPE.upper(), f"{SEALED_CONTENT_TYPE}; a=b"])
 async def test_the_content_type_is_read_as_it_is_elsewhere(spelling: str) -> None:
     """An upload waits for its keys by the same rule by which it is opened."""
