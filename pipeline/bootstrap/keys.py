@@ -1,5 +1,6 @@
 """Open a replica of the key service."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from threading import Event
@@ -9,9 +10,12 @@ from erasestream.pipeline.settings import KeySettings, Settings
 from erasestream.pipeline.stages.keys.https_server import KeyServer
 from erasestream.pipeline.stages.keys.key_answers import KeyAnswers
 from erasestream.pipeline.stages.keys.key_ledger import KeyLedger
+from erasestream.pipeline.stages.keys.self_check import SelfCheck
 from erasestream.pipeline.stages.keys.stage import KeyServiceStage
 from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.errors import CertificateRefused, Refused
+from erasestream.sinks.buckets.access_policy import EPOCHS
+from erasestream.sinks.buckets.bucket_clock import BucketClock
 from erasestream.sinks.keys.epoch_masters import LocalEpochMasters
 from erasestream.sinks.keys.epoch_vault import EpochVault
 from erasestream.topics.catalog.purposes import purposes
@@ -23,11 +27,16 @@ from erasestream.topics.kafka.tls import Identity
 
 @contextmanager
 def key_service_stage(
-    settings: Settings, stopping: Event, *, now: WallClock = utc_now
+    settings: Settings,
+    stopping: Event,
+    *,
+    now: WallClock = utc_now,
+    witness: WallClock | None = None,
 ) -> Iterator[KeyServiceStage]:
-    """Open a replica.  `now` is its only clock for epochs.
+    """Open a replica.  `now` is its only clock for epochs; `witness` vouches for it.
 
-    Brokers are not needed for this, nor for giving out keys.
+    The witness is the vault's clock unless one is given.  Brokers are not needed for this, nor for
+    giving out keys.
     """
     times, storage = settings.epochs(), storage_of(settings)
     keys = _section(settings)
@@ -41,7 +50,16 @@ def key_service_stage(
         vault = EpochVault(store=store, masters=masters, times=times)
         ledger = opened.enter_context(closing(KeyLedger(connection, times)))
         table = purposes(settings.catalog().lane_names)
-        answers = KeyAnswers(vault=vault, times=times, purposes=table, now=now)
+        check = SelfCheck(
+            now=now,
+            witness=witness or BucketClock(store, f"{EPOCHS}clock-"),
+            clock=time.monotonic,
+            clock_error_s=times.clock_error_s,
+            verify_masters=vault.verify_masters,
+        )
+        answers = KeyAnswers(
+            vault=vault, times=times, purposes=table, now=now, is_trusted=check.is_passed
+        )
         server = KeyServer(
             host=keys.listen_host, port=keys.listen_port, identity=identity, answer=answers.answer
         )
@@ -52,6 +70,7 @@ def key_service_stage(
             times=times,
             purposes=table,
             ledger=ledger,
+            check=check,
             renew=_renewal(server, identity),
             stopping=stopping,
             now=now,

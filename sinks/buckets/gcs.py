@@ -13,6 +13,7 @@ Rules, all of them:
 
 import time
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Self
 
 from google.api_core.exceptions import GoogleAPICallError
@@ -89,12 +90,12 @@ class GcsObjectStore:
         if wrong := list(deviations(self._bucket.name, found)):
             raise UnsafeBucket("; ".join(wrong))
 
-    def create(self, name: str, data: bytes, content_type: str) -> None:
+    def create(self, name: str, data: bytes, content_type: str) -> datetime | None:
         """Create the object, or raise `AlreadyExists`; completed or abandoned within 20 s."""
         if len(data) > self._max_object_bytes:
             raise InvariantBroken("the object exceeds the size limit")
         with self._operations.run(PUT_DEADLINE_S, absent=self._operations.missing):
-            create_object(
+            return create_object(
                 self._session,
                 self._upload_url,
                 data,

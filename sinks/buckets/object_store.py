@@ -5,6 +5,7 @@ Objects are written once and never overwritten.  An error determines what happen
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 
@@ -35,8 +36,8 @@ class ObjectReader(Protocol):
 class ObjectStore(ObjectReader, Protocol):
     """A private bucket."""
 
-    def create(self, name: str, data: bytes, content_type: str) -> None:
-        """Create the object: all of it, durably, or nothing.
+    def create(self, name: str, data: bytes, content_type: str) -> datetime | None:
+        """Create the object: all of it, durably, or nothing; return when, by the bucket's clock.
 
         Of any number of creators of one name exactly one returns; the others raise
         `AlreadyExists` and change nothing.

@@ -11,6 +11,7 @@ nothing.
 import base64
 import json
 import secrets
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import google_crc32c
@@ -31,8 +32,8 @@ def create_object(
     name: str,
     content_type: str,
     timeout: tuple[float, float],
-) -> None:
-    """Create an object; `url` is that of uploads to its bucket.
+) -> datetime | None:
+    """Create an object, and return when, by the bucket; `url` is that of uploads to it.
 
     Raises the client's `GoogleAPICallError` for a status, `requests.RequestException` otherwise.
     """
@@ -55,6 +56,10 @@ def create_object(
     created = response.json()
     if (created.get("crc32c"), created.get("size")) != (checksum, str(len(data))):
         raise InvariantBroken("the bucket stored other bytes than were sent")
+    try:
+        return datetime.fromisoformat(created["timeCreated"]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def upload_url(endpoint: str, bucket: str) -> str:

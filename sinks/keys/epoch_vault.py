@@ -3,6 +3,7 @@
     epochs/<purpose>/<epoch>       public key, and the private key under the epoch's master key
     destroyed/<purpose>/<epoch>    SHA-256 of the public key, until all of its end is in the ledger
     destroyed/<purpose>/<epoch>/reported    its deletion is in the ledger
+    epochs/folder-id               the id of the folder of master keys
 
 Rules, all of them:
 
@@ -37,6 +38,7 @@ OCTETS = "application/octet-stream"
 PAIR_BYTES = KEY_BYTES + WRAPPED_BYTES
 DIGEST_BYTES = 32
 REPORTED = "/reported"
+FOLDER_ID = f"{EPOCHS}folder-id"
 _NAME = re.compile(rf"[a-z]+/([a-z][a-z0-9.-]{{0,63}})/(0|[1-9][0-9]{{0,17}})({REPORTED})?")
 
 
@@ -90,6 +92,19 @@ class EpochVault:
         self._times = times
         self._lock = threading.Lock()
         self._cache: dict[KeyName, KeyPair] = {}
+
+    def verify_masters(self) -> None:
+        """Verify that the folder of master keys is this vault's; new ones are joined for good.
+
+        Afterwards no other folder is used.  Raises `Refused` if it is another's.
+        """
+        try:
+            known = self._store.read(FOLDER_ID, DIGEST_BYTES)
+        except NotFound:
+            with suppress(AlreadyExists):
+                self._store.create(FOLDER_ID, self._masters.identity(), OCTETS)
+            known = self._store.read(FOLDER_ID, DIGEST_BYTES)
+        self._masters.require(known)
 
     def find(self, name: KeyName, at: datetime) -> KeyPair:
         """Return the pair.  Raises `NotFound` if it is dead or was never created."""

@@ -50,7 +50,8 @@ def unwrap_key(path: Path, wrapped: bytes, context: bytes, *, info: bytes) -> by
         raise SealBroken from None
 
 
-def _cipher(path: Path, salt: bytes, info: bytes) -> AESGCM:
+def read_master(path: Path) -> bytes:
+    """Return a master key.  Raises as `wrap_key`."""
     try:
         with path.open("rb") as file:
             exposed = is_exposed(os.fstat(file.fileno()))
@@ -61,8 +62,12 @@ def _cipher(path: Path, salt: bytes, info: bytes) -> AESGCM:
         raise Unavailable(code=Code.KEYRING_UNAVAILABLE) from error
     if exposed or len(master) != KEY_BYTES:
         raise Refused(f"key file {path.name} must hold {KEY_BYTES} bytes and be {MODES}")
+    return master
+
+
+def _cipher(path: Path, salt: bytes, info: bytes) -> AESGCM:
     hkdf = HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=info)
-    return AESGCM(hkdf.derive(master))
+    return AESGCM(hkdf.derive(read_master(path)))
 
 
 def write_master(path: Path) -> None:

@@ -1,7 +1,9 @@
 """Stores whose user is killed right after a number of operations."""
 
+import math
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import TypeVar
 
 from erasestream.sinks.buckets.object_store import ObjectInfo, ObjectStore
@@ -16,17 +18,17 @@ class Killed(BaseException):
 class Lives:
     """Operations that are left, in all stores of one process and in all of its threads."""
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: float = math.inf) -> None:
+        self.count = count
         self._lock = threading.Lock()
 
     def spend(self, operation: Callable[[], T]) -> T:
         """Do an operation; raise `Killed` after the last one, and do none after it."""
         with self._lock:
-            if self._count <= 0:
+            if self.count <= 0:
                 raise Killed
-            self._count -= 1
-            is_last = self._count == 0
+            self.count -= 1
+            is_last = self.count == 0
         try:
             return operation()
         finally:
@@ -50,8 +52,8 @@ class MortalStore:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         return iter(self._lives.spend(lambda: [*self._store.list(prefix)]))
 
-    def create(self, name: str, data: bytes, content_type: str) -> None:
-        self._lives.spend(lambda: self._store.create(name, data, content_type))
+    def create(self, name: str, data: bytes, content_type: str) -> datetime | None:
+        return self._lives.spend(lambda: self._store.create(name, data, content_type))
 
     def delete(self, name: str) -> None:
         self._lives.spend(lambda: self._store.delete(name))

@@ -6,14 +6,16 @@ Rules, all of them:
 * Time is this replica's own.  A private key is refused while its epoch is ahead by more than the
   clock error, a public one until it is published; both are expired once the pair is dead.
 * What the vault cannot answer now is unavailable (503): the client asks again, or another replica.
+  So is everything while this replica does not believe itself (`self_check.py`), and a key whose
+  master key cannot be used.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
 from erasestream.schemas.clocks import WallClock
-from erasestream.schemas.errors import NotFound, SealBroken, Unavailable
+from erasestream.schemas.errors import NotFound, Refused, SealBroken, Unavailable
 from erasestream.sinks.keys.epoch_vault import EpochVault, KeyName
 from erasestream.topics.catalog.epochs import EpochTimes
 from erasestream.topics.catalog.purposes import Purpose
@@ -45,11 +47,14 @@ class KeyAnswers:
         times: EpochTimes,
         purposes: Mapping[str, Purpose],
         now: WallClock,
+        is_trusted: Callable[[], bool],
     ) -> None:
+        """`is_trusted`: whether this replica may answer."""
         self._vault = vault
         self._times = times
         self._purposes = purposes
         self._now = now
+        self._is_trusted = is_trusted
 
     def answer(self, role: str, path: str) -> Answer:
         """Return the answer to a role's request."""
@@ -57,16 +62,21 @@ class KeyAnswers:
         purpose = self._purposes.get(request.purpose) if request else None
         if request is None or purpose is None:
             return _no(NoKey.UNKNOWN)
+        if not self._is_trusted():
+            return Answer(HTTPStatus.SERVICE_UNAVAILABLE)
         try:
-            if request.epoch is None:
-                return self._offered(role, purpose)
-            if request.half is KeyHalf.PUBLIC:
-                return self._public(role, purpose, request.epoch)
-            return self._private(role, purpose, request.epoch)
+            return self._answer(role, purpose, request)
         except NotFound:
             return _no(NoKey.UNKNOWN)
-        except (Unavailable, SealBroken):
+        except (Unavailable, SealBroken, Refused):
             return Answer(HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def _answer(self, role: str, purpose: Purpose, request: KeyRequest) -> Answer:
+        if request.epoch is None:
+            return self._offered(role, purpose)
+        if request.half is KeyHalf.PUBLIC:
+            return self._public(role, purpose, request.epoch)
+        return self._private(role, purpose, request.epoch)
 
     def _offered(self, role: str, purpose: Purpose) -> Answer:
         if role not in purpose.sealers:

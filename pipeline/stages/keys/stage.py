@@ -2,8 +2,9 @@
 
 Requests are answered in the server's threads; `run_once` does the upkeep.  In every round:
 
+* check its own clock and folder (`self_check.py`): with a wrong clock it does nothing more;
+* destroy the dead pairs, and the master keys of dead epochs, each by itself;
 * create the pairs of this epoch and the next, each by itself;
-* destroy the dead pairs, and the master keys of dead epochs;
 * write to the ledger which pairs are unreachable, and which unrecoverable: their master is gone.
   Not before every clock has passed their death: until then another replica may give them out.
 
@@ -11,7 +12,8 @@ It is ready once it has any of these, whatever the brokers do: without its ledge
 and a pair that cannot be read concerns its own purpose and epoch only.
 
 Replicas do the same work, without knowing each other; every step is idempotent.  A step that
-fails is tried again in the next round, and does not keep the others from their steps.
+fails is tried again in the next round, and does not keep the others from their steps.  One that an
+operator has to repair, such as a master key that others can read, is logged as critical each time.
 """
 
 import hashlib
@@ -25,8 +27,9 @@ from typing import Protocol
 
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.stages.keys.https_server import KeyServer
+from erasestream.pipeline.stages.keys.self_check import SelfCheck
 from erasestream.schemas.clocks import Clock, Deadline, WallClock
-from erasestream.schemas.errors import SealBroken, Unavailable
+from erasestream.schemas.errors import Refused, SealBroken, Unavailable
 from erasestream.schemas.events.ledger import KeyDestroyed, KeyState
 from erasestream.schemas.ids import derived_uuid
 from erasestream.sinks.keys.epoch_masters import EpochMasters
@@ -60,6 +63,7 @@ class KeyServiceStage:
         times: EpochTimes,
         purposes: Iterable[str],
         ledger: Ledger,
+        check: SelfCheck,
         renew: Callable[[], None],
         stopping: threading.Event,
         now: WallClock,
@@ -72,6 +76,7 @@ class KeyServiceStage:
         self._times = times
         self._purposes = tuple(purposes)
         self._ledger = ledger
+        self._check = check
         self._renew = renew
         self._stopping = stopping
         self._now = now
@@ -103,10 +108,10 @@ class KeyServiceStage:
             self._stopping.wait(self._due.slice_s(timeout_s))
             return
         self._due = Deadline(self._interval_s, self._clock)
-        self._is_ready = self._create_pairs()
-        self._attempt(self._destroy_pairs)
-        self._attempt(self._destroy_masters)
-        self._has_to_report = True
+        self._is_ready = False
+        if self._attempt(self._check.check_clock):
+            self._do_upkeep()
+            self._has_to_report = True
 
     def is_ready(self) -> bool:
         """Return whether the last round found or created any key of this epoch or the next."""
@@ -116,14 +121,22 @@ class KeyServiceStage:
         """Stop listening."""
         self._server.close()
 
+    def _do_upkeep(self) -> None:
+        self._attempt(self._check.check_masters)
+        self._attempt(self._destroy_pairs)
+        self._attempt(self._destroy_masters)
+        if self._check.is_passed():
+            self._is_ready = self._create_pairs()
+            self._attempt(self._check_masters)
+
     def _attempt(self, step: Callable[[], object]) -> bool:
         try:
             step()
         except Unavailable as error:
             self._outage.report(error)
             return False
-        except SealBroken:
-            log.critical("key_unreadable")
+        except (SealBroken, Refused) as error:
+            log.critical("key_unusable", extra={"code": error.code, "reason": error.detail})
             return False
         return True
 
@@ -140,17 +153,22 @@ class KeyServiceStage:
     def _destroy_masters(self) -> None:
         for epoch in self._masters.epochs():
             if self._times.is_due(epoch, self._now()):
-                self._masters.destroy(epoch)
+                self._attempt(partial(self._masters.destroy, epoch))
+
+    def _check_masters(self) -> None:
+        for epoch in self._masters.epochs():
+            self._attempt(partial(self._masters.check, epoch))
 
     def _report(self) -> None:
         self._ledger.open()
-        with_master = set(self._masters.epochs())
-        for pair in self._vault.destroyed():
-            if not self._times.is_due(pair.name.epoch, self._now() - self._until_certain):
-                continue
+        certain = self._now() - self._until_certain
+        dead = [p for p in self._vault.destroyed() if self._times.is_due(p.name.epoch, certain)]
+        for pair in dead:
             if not pair.is_reported:
                 self._ledger.record(self._entry(pair, KeyState.UNREACHABLE))
                 self._vault.mark_reported(pair.name)
+        with_master = set(self._masters.epochs())  # raises if that folder is not the vault's
+        for pair in dead:
             if pair.name.epoch not in with_master:
                 self._ledger.record(self._entry(pair, KeyState.UNRECOVERABLE))
                 self._vault.forget(pair.name)

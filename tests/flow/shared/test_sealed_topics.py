@@ -127,7 +127,9 @@ def let_keys_die(flow: PipelineHarness, disks: Path, secrets: Path, now: datetim
     changed = settings.model_copy(update={"storage": storage, "keys": keys})
     times, dead = settings.epochs(), f"{now.timestamp():.0f}"
     try:
-        with key_service_stage(changed, threading.Event(), now=lambda: now) as stage:
+        with key_service_stage(
+            changed, threading.Event(), now=lambda: now, witness=lambda: now
+        ) as stage:
             eventually(
                 f"the keys that are dead at {dead} are destroyed",
                 lambda: stage.run_once(0) or not _dead(masters, times, now),

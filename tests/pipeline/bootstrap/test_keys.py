@@ -59,7 +59,12 @@ def test_a_replica_gives_out_a_key_destroys_it_and_reports_it(
     purpose, role = results_of(lane), lane_role(lane, LaneRole.CONSUMER)
     times, now = settings.epochs(), [datetime.now(UTC)]
     epoch = times.number(now[0])
-    with no_leak(), key_service_stage(settings, threading.Event(), now=lambda: now[0]) as stage:
+    with (
+        no_leak(),
+        key_service_stage(
+            settings, threading.Event(), now=lambda: now[0], witness=lambda: now[0]
+        ) as stage,
+    ):
         client = KeyClient(
             endpoints=[f"https://{HOST}:{stage.port}"],
             identity=Identity.load(kafka.identities, role),
@@ -69,7 +74,12 @@ def test_a_replica_gives_out_a_key_destroys_it_and_reports_it(
         assert stage.is_ready()
         assert isinstance(client.opening_key(purpose, epoch, timeout_s=20), bytes)
     now[0] += timedelta(days=3)
-    with no_leak(), key_service_stage(settings, threading.Event(), now=lambda: now[0]) as stage:
+    with (
+        no_leak(),
+        key_service_stage(
+            settings, threading.Event(), now=lambda: now[0], witness=lambda: now[0]
+        ) as stage,
+    ):
         client = KeyClient(
             endpoints=[f"https://{HOST}:{stage.port}"],
             identity=Identity.load(kafka.identities, role),

@@ -61,7 +61,11 @@ class LaneKeys:
         self.masters.mkdir(mode=0o700, exist_ok=True)
         vault = EpochVault(store=store, masters=LocalEpochMasters(self.masters), times=TIMES)
         answers = KeyAnswers(
-            vault=vault, times=TIMES, purposes=purposes((self.lane,)), now=self.clock
+            vault=vault,
+            times=TIMES,
+            purposes=purposes((self.lane,)),
+            now=self.clock,
+            is_trusted=lambda: True,
         )
         identity = Identity.load(self.kafka.identities, KEYS)
         self.server = KeyServer(host=HOST, port=self.port, identity=identity, answer=answers.answer)

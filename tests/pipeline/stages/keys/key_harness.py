@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.pipeline.stages.keys.https_server import KeyServer
 from erasestream.pipeline.stages.keys.key_answers import KeyAnswers
+from erasestream.pipeline.stages.keys.self_check import SelfCheck
 from erasestream.pipeline.stages.keys.stage import KeyServiceStage
+from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.events.ledger import KeyDestroyed
 from erasestream.schemas.ids import Lane
 from erasestream.sinks.buckets.access_policy import Role as BucketRole
@@ -130,14 +133,27 @@ class KeyHarness:
         table: Mapping[str, Purpose] = purposes(LANES),
         masters: EpochMasters | None = None,
         store: ObjectStore | None = None,
+        witness: Callable[[], datetime] | None = None,
     ) -> Replica:
-        """Start a replica; it has the harness's clock, vault and masters, or some of its own."""
+        """Start a replica; it has the harness's clock, vault and masters, or some of its own.
+
+        Its clock vouches for itself unless there is a witness: time passes faster than the vault's.
+        """
         now, masters = clock or self.clock, masters or self.masters()
         vault = EpochVault(store=store or self.store(), masters=masters, times=TIMES)
-        answers = KeyAnswers(vault=vault, times=TIMES, purposes=table, now=now)
+        monotonic = [0.0]
+        check = SelfCheck(
+            now=now,
+            witness=witness or now,
+            clock=lambda: monotonic[0],
+            clock_error_s=TIMES.clock_error_s,
+            verify_masters=vault.verify_masters,
+        )
+        answers = KeyAnswers(
+            vault=vault, times=TIMES, purposes=table, now=now, is_trusted=check.is_passed
+        )
         identity = Identity.load(self.identities, KEYS)
         server = KeyServer(host=HOST, port=0, identity=identity, answer=answers.answer)
-        monotonic = [0.0]
         ledger = CollectingLedger()
         stage = KeyServiceStage(
             server=server,
@@ -146,11 +162,15 @@ class KeyHarness:
             times=TIMES,
             purposes=table,
             ledger=ledger,
+            check=check,
             renew=lambda: None,
             stopping=threading.Event(),
             now=now,
             clock=lambda: monotonic[0],
         )
+        with suppress(ErasestreamError):
+            check.check_clock()
+            check.check_masters()
         self.replicas.append(Replica(stage, vault, now, monotonic, ledger))
         return self.replicas[-1]
 

@@ -16,8 +16,10 @@ def run_until_killed(
     harness: KeyHarness, store: ObjectStore, lives: int
 ) -> tuple[bool, list[KeyDestroyed]]:
     """Return whether a replica was killed in its round, and its entries in the ledger."""
-    replica = harness.start(table=SINK, store=MortalStore(store, Lives(lives)))
+    left = Lives()
+    replica = harness.start(table=SINK, store=MortalStore(store, left))
     harness.replicas.remove(replica)
+    left.count = lives
     with closing(replica.stage), suppress(Killed):
         replica.do_round()
         return False, replica.ledger.entries
