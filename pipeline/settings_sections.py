@@ -198,6 +198,12 @@ class GatewaySettings(Section):
     certificate_key: Path
     result_wait: PositiveTime = timedelta(seconds=60)
     """Longest wait of a request for its cut-out."""
+    max_waiting: PositiveInt = 64
+    """Uploads whose cut-outs are waited for; requests beyond are answered 503."""
+    rate_per_minute: PositiveInt = 500
+    """Images of each API key in a minute at this gateway; one counts once for each megapixel."""
+    images_at_once: PositiveInt = 32
+    """Images of each API key that are processed at once at this gateway."""
     max_memory_bytes: Annotated[int, Field(ge=200_000_000)] = 512_000_000
     """Images and cut-outs in memory; requests beyond are answered 503."""
     plan: dict[str, str] = {}

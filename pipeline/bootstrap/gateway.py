@@ -1,6 +1,7 @@
 """Open a gateway."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from threading import Event
@@ -14,6 +15,7 @@ from erasestream.pipeline.gateway.core import ImageCore
 from erasestream.pipeline.gateway.https_server import HttpsServer
 from erasestream.pipeline.gateway.loop_thread import LoopThread
 from erasestream.pipeline.gateway.memory_budget import MemoryBudget
+from erasestream.pipeline.gateway.rate_limits import RateLimits
 from erasestream.pipeline.gateway.routes import v2
 from erasestream.pipeline.gateway.stage import GatewayStage, UsedKeys
 from erasestream.pipeline.gateway.tls_context import ServerTls
@@ -54,6 +56,12 @@ def gateway_stage(
             core=core,
             callers=Callers(keys, now=now, note_use=used.note),
             memory=MemoryBudget(section.max_memory_bytes),
+            limits=RateLimits(
+                per_minute=section.rate_per_minute,
+                at_once=section.images_at_once,
+                clock=time.monotonic,
+                now=now,
+            ),
             has_opted_in=_OptIn(reader),
             is_ready=lambda: keys.is_fresh,
             plan=section.plan,
@@ -89,6 +97,7 @@ def image_core(settings: Settings, section: GatewaySettings, *, now: WallClock) 
             cluster, lane, group=f"gateway-{settings.stage.instance}", now=now
         ),
         wait_s=section.result_wait.total_seconds(),
+        most=section.max_waiting,
         now=now,
     )
 

@@ -1,8 +1,10 @@
 """Adapters of the gateway, and the services that they share."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
@@ -10,6 +12,8 @@ from erasestream.pipeline.gateway.callers import Callers
 from erasestream.pipeline.gateway.core import ImageCore
 from erasestream.pipeline.gateway.memory_budget import MemoryBudget
 from erasestream.pipeline.gateway.problems import Problem
+from erasestream.pipeline.gateway.rate_limits import Allowance, RateLimits
+from erasestream.schemas.events.credentials import CredentialSet
 from erasestream.schemas.ids import AccountId
 
 
@@ -20,10 +24,24 @@ class Services:
     core: ImageCore
     callers: Callers
     memory: MemoryBudget
+    limits: RateLimits
     has_opted_in: Callable[[AccountId], Awaitable[bool]]
     """Reads the decision at its freshness mark."""
     is_ready: Callable[[], bool]
     plan: Mapping[str, str]
+
+    @contextmanager
+    def admit(self, request: Request, caller: CredentialSet) -> Iterator[Allowance]:
+        """Count an image of this caller until the block ends; the answer tells what is left.
+
+        Raises `Problem` (too_many_at_once, rate_limited, overloaded).
+        """
+        self.core.check_room()
+        with self.limits.admit(caller.key_id) as allowance:
+            try:
+                yield allowance
+            finally:
+                request.state.headers = allowance.headers
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,12 +70,13 @@ class _WithHeaders:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = secrets.token_hex(16)
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update({**HEADERS, REQUEST_ID: request_id})
+                headers.update({**state.get("headers", {}), **HEADERS, REQUEST_ID: request_id})
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

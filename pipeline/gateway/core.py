@@ -11,7 +11,7 @@ import asyncio
 import os
 from http import HTTPStatus
 
-from erasestream.pipeline.gateway.problems import HttpCode, of_error, of_failure, problem
+from erasestream.pipeline.gateway.problems import HttpCode, of_error, of_failure, problem, try_later
 from erasestream.pipeline.gateway.waiting_results import Result, WaitingResults
 from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.errors import Code, ErasestreamError, Unavailable
@@ -36,12 +36,15 @@ class ImageCore:
         producer: AsyncUploadProducer,
         results: AsyncResultSubscription,
         wait_s: float,
+        most: int,
         now: WallClock = utc_now,
     ) -> None:
+        """Wait for `most` uploads at once, `wait_s` for each."""
         self._lane = lane
         self._producer = producer
         self._results = results
         self._wait_s = wait_s
+        self._most = most
         self._now = now
         self._reading: asyncio.Task[None] | None = None
         self.waiting = WaitingResults()
@@ -64,6 +67,14 @@ class ImageCore:
         if reading is None or not reading.done() or reading.cancelled():
             return None
         return reading.exception()
+
+    def check_room(self) -> None:
+        """Raise `Problem` (overloaded) if as many uploads are waited for as may be.
+
+        More would only wait longer: the accepted ones are answered in time.
+        """
+        if len(self.waiting) >= self._most:
+            raise try_later(HttpCode.OVERLOADED)
 
     async def cut_out(
         self,

@@ -1,4 +1,6 @@
-"""Read width and height from the header of a cut-out, which our own encoders wrote.  Pure.
+"""Read width and height from the header of an image, without decoding anything.  Pure.
+
+The header of an upload may say anything; the decoders believe the same.
 
 Source: PNG specification, third edition, 11.2.1; ITU-T T.81, B.2.2; RFC 9649, sections 2.7 and
 3.4; RFC 6386, section 9.1.
@@ -6,9 +8,14 @@ Source: PNG specification, third edition, 11.2.1; ITU-T T.81, B.2.2; RFC 9649, s
 
 from typing import NamedTuple
 
-from erasestream.schemas.image_formats import JPEG, PNG, sniff_content_type
+from erasestream.schemas.image_formats import JPEG, PNG, WEBP, sniff_content_type
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_FILL = 0xFF
+_WITHOUT_LENGTH = frozenset({0x00, 0x01, _FILL, *range(0xD0, 0xD9)})
+_MAX_SEGMENTS = 1000
+"""Before the frame of a JPEG.  Profiles and previews are the longest: 480 segments have 30 MB."""
+_WEBP_HEADER = 30
 
 
 class ImageSize(NamedTuple):
@@ -17,24 +24,41 @@ class ImageSize(NamedTuple):
     width: int
     height: int
 
+    @property
+    def pixels(self) -> int:
+        """Number of pixels."""
+        return self.width * self.height
+
+
+NO_SIZE = ImageSize(0, 0)
+
 
 def size_of(data: bytes) -> ImageSize:
-    """Return the size of a PNG, JPEG or WebP."""
+    """Return the size that a PNG, JPEG or WebP declares; 0 x 0 if it declares none."""
     match sniff_content_type(data):
         case found if found == PNG:
             return ImageSize(int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
         case found if found == JPEG:
             return _of_jpeg(data)
-    return _of_webp(data[:30])
+        case found if found == WEBP:
+            return _of_webp(data[:_WEBP_HEADER].ljust(_WEBP_HEADER, b"\0"))
+    return NO_SIZE
 
 
 def _of_jpeg(data: bytes) -> ImageSize:
     at = 2
-    while data[at + 1] not in _FRAMES:
-        at += 2 + int.from_bytes(data[at + 2 : at + 4])
-    return ImageSize(
-        width=int.from_bytes(data[at + 7 : at + 9]), height=int.from_bytes(data[at + 5 : at + 7])
-    )
+    for _ in range(_MAX_SEGMENTS):
+        at = data.find(b"\xff", at)
+        if at < 0:
+            return NO_SIZE
+        marker = int.from_bytes(data[at + 1 : at + 2])
+        if marker in _FRAMES:
+            width, height = data[at + 7 : at + 9], data[at + 5 : at + 7]
+            return ImageSize(int.from_bytes(width), int.from_bytes(height))
+        at += 1 if marker == _FILL else 2  # a fill byte, or a marker
+        if marker not in _WITHOUT_LENGTH:
+            at += int.from_bytes(data[at : at + 2])
+    return NO_SIZE
 
 
 def _of_webp(head: bytes) -> ImageSize:
@@ -47,4 +71,6 @@ def _of_webp(head: bytes) -> ImageSize:
         case b"VP8L":
             bits = number(21, 25)
             return ImageSize((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
-    return ImageSize(number(26, 28) & 0x3FFF, number(28, 30) & 0x3FFF)
+        case b"VP8 ":
+            return ImageSize(number(26, 28) & 0x3FFF, number(28, 30) & 0x3FFF)
+    return NO_SIZE

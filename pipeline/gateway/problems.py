@@ -27,6 +27,8 @@ class HttpCode(StrEnum):
     UNSUPPORTED_BODY = "unsupported_body"
     URL_FETCH_DISABLED = "url_fetch_disabled"
     BODY_TIMEOUT = "body_timeout"
+    RATE_LIMITED = "rate_limited"
+    TOO_MANY_AT_ONCE = "too_many_at_once"
     OVERLOADED = "overloaded"
     RESULT_PENDING = "result_pending"
     UNAVAILABLE = "unavailable"
@@ -46,6 +48,8 @@ HTTP_SENTENCES: Mapping[HttpCode, str] = MappingProxyType(
         HttpCode.UNSUPPORTED_BODY: "Send multipart/form-data or application/json, not compressed.",
         HttpCode.URL_FETCH_DISABLED: "Images are not fetched from URLs: send the image itself.",
         HttpCode.BODY_TIMEOUT: "The body of the request took too long.",
+        HttpCode.RATE_LIMITED: "This API key has sent too many images: wait as Retry-After asks.",
+        HttpCode.TOO_MANY_AT_ONCE: "Too many images of this API key are being processed.",
         HttpCode.OVERLOADED: "Too many images are being processed: try again later.",
         HttpCode.RESULT_PENDING: (
             "The cut-out is not ready yet: ask again, with the same Idempotency-Key."

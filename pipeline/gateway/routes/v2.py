@@ -84,8 +84,12 @@ class V2Routes:
     async def cut_out(self, request: Request) -> Response:
         """Cut out the image of the request."""
         caller = self._services.callers.for_images(request)
-        with self._services.memory.admit(memory_for(request, RULES)) as share:
+        with (
+            self._services.admit(request, caller) as allowance,
+            self._services.memory.admit(memory_for(request, RULES)) as share,
+        ):
             order = order_of(await read_body(request, RULES))
+            allowance.charge(size_of(order.image).pixels)
             share.resize(len(order.image))
             cutout = await self._services.core.cut_out(
                 order.image, account=caller.account, options=order.options

@@ -81,6 +81,8 @@ def test_a_file_is_answered_with_the_bytes_of_its_cutout(client: Client) -> None
     assert response.headers["Content-Type"] == "image/webp"
     assert response.headers["Strict-Transport-Security"].startswith("max-age=31536000")
     assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["X-RateLimit-Limit"] == "500"
+    assert 0 < int(response.headers["X-RateLimit-Remaining"]) <= 500
     assert opened(response.content).size == opened(photo()).size
 
 
