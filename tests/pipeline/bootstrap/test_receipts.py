@@ -201,9 +201,11 @@ def test_two_stages_at_once_and_restarts_write_each_receipt_once(log: Log, lane:
     stopping = threading.Event()
 
     def run() -> None:
+        """Run a stage until the log has grown, then the next one."""
         while not stopping.is_set():
             with receipt_stage(log.settings, stopping) as stage:
-                for _ in range(20):
+                size = stage.size
+                while stage.size == size and not stopping.is_set():
                     stage.run_once(0.05)
 
     threads = [threading.Thread(target=run) for _ in range(2)]
