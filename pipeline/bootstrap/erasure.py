@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from threading import Event
 
 from erasestream.pipeline.bootstrap.storage import open_images, open_vault, storage_of
@@ -11,6 +12,7 @@ from erasestream.pipeline.stages.erasure.deletions import Deletions
 from erasestream.pipeline.stages.erasure.grant_entries import GrantEntries
 from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
 from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries
+from erasestream.pipeline.stages.erasure.progress_reports import ProgressReports
 from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.schemas.ids import Lane
 from erasestream.sinks.buckets.gcs import PUT_DEADLINE_S
@@ -70,12 +72,14 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
             outage=outage,
         )
         opened.enter_context(closing(eraser))
+        entries = partial(GrantEntries, writes=writer, partitions=ledger, outage=outage)
         deletion = GrantDeletion(vault=vault, images=images, stopping=stopping)
         opened.enter_context(closing(deletion))
         deletions = Deletions(
             deletion=deletion,
             owner_of=namer.owner,
-            entries=GrantEntries(writes=writer, partitions=ledger, outage=outage),
+            entries=entries(),
+            reports=ProgressReports(entries=entries()),
             settle_s=CACHE_LIMIT_S + PUT_DEADLINE_S,
             outage=outage,
         )

@@ -16,6 +16,7 @@ from erasestream.pipeline.cli.tables import print_rows
 from erasestream.pipeline.settings import load
 from erasestream.schemas.events.consent import Channel
 from erasestream.schemas.ids import Lane
+from erasestream.topics.consent.account_erasures import AccountErasures
 from erasestream.topics.consent.writer import RecordedDecision
 
 consent = typer.Typer(no_args_is_help=True, help="Show and change owners' decisions.")
@@ -70,4 +71,24 @@ def show(account: AccountArgument, lane: LaneOption) -> None:
     print_rows(
         ("when", "decision", "by", "through"),
         [(entry.at.isoformat(), entry.decision, entry.actor, entry.channel) for entry in history],
+    )
+
+
+@consent.command()
+def erasures(account: AccountArgument, lane: LaneOption) -> None:
+    """Show how far the erasure of what was kept of an account is, for each grant that ended."""
+    with consent_reader(load(), Lane(lane)) as reader:
+        states = AccountErasures(reader, Lane(lane), account).now()
+    print_rows(
+        ("grant", "recorded", "confirmed", "keys deleted", "objects left", "gone"),
+        [
+            (
+                each.grant,
+                each.recorded.isoformat(),
+                *(time.isoformat() if time else "" for time in (each.confirmed, each.keys_deleted)),
+                "" if each.objects is None else f"{each.objects_left} of {each.objects}",
+                each.gone.isoformat() if each.gone else "",
+            )
+            for each in states
+        ],
     )

@@ -32,6 +32,7 @@ from erasestream.schemas.events.installation import InstallationMarked
 from erasestream.schemas.events.ledger import (
     DecisionEntry,
     ErasureEntry,
+    ErasureProgress,
     Finding,
     GrantErased,
     KeyDestroyed,
@@ -66,6 +67,7 @@ EVENTS: tuple[type[Event], ...] = (
     Finding,
     Repair,
     KeyDestroyed,
+    ErasureProgress,
     GrantErased,
     MasterDestroyed,
     InstallationMarked,

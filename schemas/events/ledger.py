@@ -142,6 +142,24 @@ class GrantErased(TimedEvent):
     state: KeyState
 
 
+class ErasureProgress(TimedEvent):
+    """The keys of a grant, and some of its objects, are deleted; `GrantErased` follows the last.
+
+    Written now and then.  A sink that is still storing may add objects to both numbers.
+    """
+
+    type: ClassVar[str] = "com.backgrounderase.ledger.erasure-progress.v1"
+    body: ClassVar[frozenset[str] | None] = frozenset({"grant", "deleted", "left"})
+
+    lane: LaneField
+    account: AccountField
+    grant: GrantIdField
+    deleted: Annotated[int, Field(ge=0)]
+    """Number of objects that are deleted."""
+    left: Annotated[int, Field(ge=0)]
+    """Number of objects that are not deleted yet."""
+
+
 class MasterDestroyed(TimedEvent):
     """A version of the grants' master key was seen destroyed, at `time`."""
 

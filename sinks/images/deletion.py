@@ -74,6 +74,10 @@ class GrantDeletion:
         """
         return Found(self._delete_keys(grant), self._delete_objects(grant, owner))
 
+    def count(self, grant: GrantId, owner: str) -> int:
+        """Return how many objects there are.  Raises `Unavailable`."""
+        return sum(1 for _ in self._images.list(f"{owner}/{grant}/"))
+
     def deleted(self, grant: GrantId) -> Deleted:
         """Return what the notes say."""
         return read_notes(self._vault, grant)

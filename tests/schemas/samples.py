@@ -15,6 +15,7 @@ from erasestream.schemas.events.installation import Environment, InstallationMar
 from erasestream.schemas.events.ledger import (
     DecisionEntry,
     ErasureEntry,
+    ErasureProgress,
     Finding,
     FindingKind,
     GrantErased,
@@ -117,6 +118,9 @@ SAMPLES: tuple[Event, ...] = (
         objects_root="ab" * 32,
         keys=("1",),
         state=KeyState.UNREACHABLE,
+    ),
+    ErasureProgress(
+        id=ID, time=AT, lane=LANE, account=ACCOUNT, grant=GRANT, deleted=1000, left=9000
     ),
     MasterDestroyed(id=ID, time=AT, master="1"),
     InstallationMarked(id=ID, time=AT, environment=Environment.PRODUCTION),

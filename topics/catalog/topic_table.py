@@ -10,6 +10,7 @@ from erasestream.schemas.events.installation import InstallationMarked
 from erasestream.schemas.events.ledger import (
     DecisionEntry,
     ErasureEntry,
+    ErasureProgress,
     Finding,
     GrantErased,
     KeyDestroyed,
@@ -189,7 +190,7 @@ def _history_topics(lane: Lane, placed: int, granting: tuple[Role, ...]) -> Iter
     )
     yield Topic(
         name=erasures_of(lane),
-        events=(ErasureEntry, GrantErased),
+        events=(ErasureEntry, ErasureProgress, GrantErased),
         key=Key.LANE_AND_ACCOUNT,
         partitions=placed,
         writers=(ERASER,),

@@ -17,6 +17,7 @@ from erasestream.topics.catalog.topic_names import (
     ledger_of,
     revocations_of,
 )
+from erasestream.topics.consent.account_records import AccountRecords
 from erasestream.topics.consent.installation import MARKS, InstallationMark
 from erasestream.topics.consent.ledger_place import Place, place
 from erasestream.topics.consent.ledger_view import Erasures, GrantHistory
@@ -187,9 +188,12 @@ class AccountGrants:
     """Grants and erasures of one account.  Repeated queries read new records only."""
 
     def __init__(self, reader: ConsentReader, lane: Lane, account: AccountId) -> None:
-        self._reader, self._lane, self._account = reader, lane, account
+        self._lane, self._account = lane, account
         self._grants = GrantHistory(reader.partitions)
-        self._reached: dict[str, Mark] = {}
+        self._sources = [
+            AccountRecords(reader, reader.place(topic, account), apply=self._grants.apply)
+            for topic in (ledger_of(lane), erasures_of(lane))
+        ]
 
     def unerased(self) -> list[GrantId]:
         """Return the grants whose erasure the eraser has not confirmed."""
@@ -215,16 +219,8 @@ class AccountGrants:
         return self._grants.unerased_by_operator(self._lane, self._account, decision_id, until_ms)
 
     def _catch_up(self) -> None:
-        """Apply all new records of a topic, or none."""
-        for topic in (ledger_of(self._lane), erasures_of(self._lane)):
-            begin, records = self._reached.get(topic), list[Record]()
-            entries = self._reader.place(topic, self._account)
-            reached = self._reader.read(entries, apply=records.append, begin=begin)
-            for record in records:
-                # A deposed leader has fewer records; then they are read from the beginning.
-                if begin is None or record.offset >= begin[record.at]:
-                    self._grants.apply(record)
-            self._reached[topic] = reached
+        for each in self._sources:
+            each.catch_up()
 
 
 def _decisions(reader: ConsentReader, lane: Lane, account: AccountId) -> Iterator[HistoryEntry]:

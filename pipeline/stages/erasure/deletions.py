@@ -21,13 +21,14 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol
 
 from erasestream.pipeline.runtime.retry import RETRY_S, OutageLog
 from erasestream.pipeline.stages.erasure.ended_grants import EndedGrant
 from erasestream.pipeline.stages.erasure.grant_entries import GrantEntries
-from erasestream.schemas.clocks import Clock, Deadline, WallClock
+from erasestream.pipeline.stages.erasure.progress_reports import Progress, ProgressReports
+from erasestream.schemas.clocks import Clock, Deadline, WallClock, utc_now
 from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.ledger import ErasureEntry, GrantErased, KeyState
@@ -50,6 +51,9 @@ class Deletion(Protocol):
     def delete(self, grant: GrantId, owner: str) -> Found:
         """Delete keys and a page of objects.  Raises `Unavailable`."""
 
+    def count(self, grant: GrantId, owner: str) -> int:
+        """Return how many objects there are.  Raises `Unavailable`."""
+
     def deleted(self, grant: GrantId) -> Deleted:
         """Return all that was ever deleted.  Raises `Unavailable`."""
 
@@ -65,6 +69,7 @@ class _Work:
     next: Deadline
     running: Future[None] | None = None
     passes: int = 0
+    progress: Progress | None = None
     wire: Wire | None = None
     """The entry to write, once keys and objects are gone."""
     objects: int = 0
@@ -72,6 +77,42 @@ class _Work:
     @property
     def ended(self) -> EndedGrant:
         return EndedGrant(self.entry.lane, self.entry.account, self.entry.grant)
+
+
+class _Passes:
+    """Deletes, counts and looks, in threads."""
+
+    def __init__(
+        self, deletion: Deletion, owner_of: Callable[[Lane, AccountId], str], now: WallClock
+    ) -> None:
+        self._deletion = deletion
+        self._owner_of = owner_of
+        self._now = now
+
+    def run(self, work: _Work) -> None:
+        """Delete the keys and a page of objects; end the work once a late look finds nothing."""
+        is_settled = work.settled.has_passed
+        entry = work.entry
+        work.passes += 1
+        owner = self._owner_of(entry.lane, entry.account)
+        found = self._deletion.delete(entry.grant, owner)
+        work.progress = self._progress(work, found, owner)
+        if found.objects < MAX_OBJECTS and not is_settled:
+            work.next = work.settled
+        elif found == (0, 0):
+            seen = self._now()
+            deleted = self._deletion.deleted(entry.grant)
+            work.objects = deleted.objects
+            work.wire = to_wire(_end(entry, deleted, seen), source="/eraser")
+
+    def _progress(self, work: _Work, found: Found, owner: str) -> Progress:
+        """Count all objects once, and then down."""
+        if work.progress is None:
+            grant = work.entry.grant
+            left = self._deletion.count(grant, owner) if found.objects == MAX_OBJECTS else 0
+            return Progress(self._deletion.deleted(grant).objects, left)
+        deleted, left = work.progress
+        return Progress(deleted + found.objects, max(0, left - found.objects))
 
 
 class Deletions:
@@ -84,18 +125,18 @@ class Deletions:
         owner_of: Callable[[Lane, AccountId], str],
         entries: GrantEntries,
         settle_s: float,
+        reports: ProgressReports,
         outage: OutageLog,
         clock: Clock = time.monotonic,
-        now: WallClock = lambda: datetime.now(UTC),
+        now: WallClock = utc_now,
     ) -> None:
         """`settle_s`: cache limit and put deadline of the sinks."""
-        self._deletion = deletion
-        self._owner_of = owner_of
+        self._passes = _Passes(deletion, owner_of, now)
         self._entries = entries
+        self._reports = reports
         self._settle_s = settle_s
         self._outage = outage
         self._clock = clock
-        self._now = now
         self._works: dict[GrantId, _Work] = {}
         self._pool = ThreadPoolExecutor(MAX_GRANTS, thread_name_prefix="erase")
         self._lock = threading.Lock()
@@ -113,6 +154,7 @@ class Deletions:
         for work in self._works.values():
             self._take_result(work)
         self._write(unfinished, shown)
+        self._report(shown)
         self._begin()
         with self._lock:
             self._unfinished = Counter(dict.fromkeys(self._unfinished, 0))
@@ -155,6 +197,10 @@ class Deletions:
             self._outage.report(error)
             work.next = Deadline(RETRY_S, self._clock)
 
+    def _report(self, shown: set[Partition]) -> None:
+        progress = {work.ended: work.progress for work in self._works.values()}
+        self._reports.write({each: p for each, p in progress.items() if p is not None}, shown)
+
     def _begin(self) -> None:
         """Begin passes: of each lane in turn, and of its grants those with the fewest passes."""
         works = self._works.values()
@@ -166,20 +212,7 @@ class Deletions:
             work = min(ready, key=lambda work: begun[work.entry.lane])
             ready.remove(work)
             begun[work.entry.lane] += 1
-            work.running = self._pool.submit(self._do_pass, work)
-
-    def _do_pass(self, work: _Work) -> None:
-        is_settled = work.settled.has_passed
-        entry = work.entry
-        work.passes += 1
-        found = self._deletion.delete(entry.grant, self._owner_of(entry.lane, entry.account))
-        if found.objects < MAX_OBJECTS and not is_settled:
-            work.next = work.settled
-        elif found == (0, 0):
-            seen = self._now()
-            deleted = self._deletion.deleted(entry.grant)
-            work.objects = deleted.objects
-            work.wire = to_wire(_end(entry, deleted, seen), source="/eraser")
+            work.running = self._pool.submit(self._passes.run, work)
 
     def _write(self, unfinished: UnfinishedErasures, shown: set[Partition]) -> None:
         done = {work.ended: work for work in self._works.values() if work.wire is not None}

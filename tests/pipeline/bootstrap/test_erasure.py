@@ -16,6 +16,7 @@ from erasestream.sinks.images.object_names import NAME_KEY_BYTES, ObjectNamer
 from erasestream.sinks.keys.key_vault import key_prefix
 from erasestream.sinks.secret_file import read_secret
 from erasestream.topics.catalog.roles import AUDITOR, SINK
+from erasestream.topics.consent.account_erasures import AccountErasures
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.pipeline.bootstrap.test_receipts import with_log  # noqa: F401 (a fixture)
@@ -41,7 +42,11 @@ def test_a_revocation_deletes_what_is_held_and_leaves_a_receipt(
         vault.create(f"{key_prefix(grant)}1", b"wrapped", "application/octet-stream")
         for number in range(OBJECTS):
             images.create(f"{owner}/{grant}/{number}", b"sealed", "application/octet-stream")
+    page = AccountErasures(writes.reader, lane, ACCOUNT)
+    assert page.now() == []
     revoked = writes.revoke(ACCOUNT, **OWNER)
+    (shown,) = page.now()
+    assert (shown.grant, shown.confirmed) == (grant, None)
 
     def receipts() -> list[ErasureLeaf]:
         found = [each.leaf for each in attested_about(settings, lane, ACCOUNT)]
@@ -60,7 +65,12 @@ def test_a_revocation_deletes_what_is_held_and_leaves_a_receipt(
         assert not list(vault.list(key_prefix(grant)))
     with closing(open_images(storage, AUDITOR)) as images:
         assert not list(images.list(f"{owner}/{grant}/"))
+    (shown,) = page.now()
+    steps = [shown.recorded, shown.confirmed, shown.keys_deleted, shown.gone]
+    assert steps == sorted(filter(None, steps))
+    assert (shown.objects, shown.objects_left) == (OBJECTS, 0)
     (leaf,) = receipts()
+    assert (leaf.recorded, leaf.confirmed, leaf.unreachable) == (*steps[:2], shown.gone)
     assert (leaf.grant, leaf.objects, leaf.keys) == (grant, OBJECTS, ("1",))
     decisions = [each.leaf for each in attested_about(settings, lane, ACCOUNT)]
     assert leaf.decision in {each.id for each in decisions if isinstance(each, ConsentLeaf)}

@@ -15,6 +15,7 @@ from erasestream.schemas.events.images import Cutout, Failure, Part, Retained, U
 from erasestream.schemas.events.ledger import (
     DecisionEntry,
     ErasureEntry,
+    ErasureProgress,
     Finding,
     FindingKind,
     GrantErased,
@@ -44,7 +45,6 @@ POSITIONS = st.builds(
     partition=st.integers(0, 10_000),
     offset=COUNTS,
 )
-FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 EVENT = {"id": UUIDS, "time": TIMES}
 OF_ACCOUNT = EVENT | {"account": ACCOUNTS}
@@ -62,7 +62,7 @@ CUTOUTS = st.builds(
     model=TEXT,
     model_sha256=st.from_regex(r"\A[0-9a-f]{64}\Z"),
     model_version=TEXT,
-    steps_ms=st.dictionaries(TEXT, FINITE, max_size=3),
+    steps_ms=st.dictionaries(TEXT, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
 )
 FAILURES = st.builds(Failure, **RESULT, code=st.sampled_from(FAILURE_CODES).map(str), sentence=TEXT)
 ANY: tuple[st.SearchStrategy[Event], ...] = (
@@ -107,6 +107,7 @@ ANY: tuple[st.SearchStrategy[Event], ...] = (
         keys=st.lists(ACTORS, max_size=3).map(tuple),
         state=st.sampled_from(KeyState),
     ),
+    st.builds(ErasureProgress, **OF_ACCOUNT, lane=LANES, grant=UUIDS, deleted=COUNTS, left=COUNTS),
     st.builds(MasterDestroyed, **EVENT, master=ACTORS),
 )
 

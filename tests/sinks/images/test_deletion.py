@@ -174,6 +174,7 @@ def test_a_page_at_a_time(
     names = store(harness, grant, 3)
     mark_erased(harness.eraser(), grant)
     with closing(deletion(harness)) as eraser:
+        assert eraser.count(grant, owner(grant)) == 3
         assert eraser.delete(grant, owner(grant)).objects == 2
         assert eraser.delete(grant, owner(grant)).objects == 1
         assert eraser.deleted(grant) == expected(names)

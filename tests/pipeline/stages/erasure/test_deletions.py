@@ -2,19 +2,21 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
 from erasestream.pipeline.runtime.retry import RETRY_S, OutageLog
 from erasestream.pipeline.stages.erasure.deletions import MAX_GRANTS, Deletions
 from erasestream.pipeline.stages.erasure.grant_entries import GrantEntries
+from erasestream.pipeline.stages.erasure.progress_reports import ProgressReports
 from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire, type_of
 from erasestream.schemas.errors import Unavailable
-from erasestream.schemas.events.ledger import ErasureEntry, GrantErased
+from erasestream.schemas.events.ledger import ErasureEntry, ErasureProgress, GrantErased
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
 from erasestream.sinks.images.deletion import MAX_OBJECTS, Deleted, Found
 from erasestream.topics.catalog.roles import ERASER
@@ -62,6 +64,10 @@ class HeldObjects:
         self.gone[grant] += page
         return Found(0, page)
 
+    def count(self, grant: GrantId, owner: str) -> int:
+        assert owner
+        return self.objects[grant]
+
     def deleted(self, grant: GrantId) -> Deleted:
         return Deleted(("1",), self.gone[grant], "ab" * 32)
 
@@ -70,14 +76,17 @@ class Round:
     """Deletions of one eraser."""
 
     def __init__(
-        self, kafka: KafkaFixture, lane: Lane, held: HeldObjects, clock: ManualClock
+        self, kafka: KafkaFixture, lanes: Sequence[Lane], held: HeldObjects, clock: ManualClock
     ) -> None:
         self._writes = AcknowledgedWriter(connection=kafka.connection(ERASER), timeout_s=20)
-        partitions, outage = ledger_partitions(kafka, lane), OutageLog()
+        counts, outage = [ledger_partitions(kafka, lane) for lane in lanes], OutageLog()
+        partitions = {topic: count for each in counts for topic, count in each.items()}
+        entries = partial(GrantEntries, writes=self._writes, partitions=partitions, outage=outage)
         self.deletions = Deletions(
             deletion=held,
             owner_of=lambda lane, account: f"{lane}-{account}",
-            entries=GrantEntries(writes=self._writes, partitions=partitions, outage=outage),
+            entries=entries(),
+            reports=ProgressReports(entries=entries(), clock=clock),
             settle_s=SETTLE_S,
             outage=outage,
             clock=clock,
@@ -94,7 +103,7 @@ def deleting(
 ) -> Iterator[EraserStage]:
     """Open an eraser of the lane that deletes what is held."""
     with (
-        closing(Round(kafka, lane, held, clock)) as own,
+        closing(Round(kafka, [lane], held, clock)) as own,
         eraser(
             kafka, lane, vault, threading.Event(), clock=clock, deletions=own.deletions
         ) as stage,
@@ -109,6 +118,16 @@ def ends(kafka: KafkaFixture, lane: Lane) -> list[GrantErased]:
         for each in read_all(kafka, erasures_of(lane))
         if type_of(each.headers) is GrantErased
     ]
+
+
+def reports(kafka: KafkaFixture, lane: Lane) -> list[tuple[int, int]]:
+    """Return the numbers of deleted objects, and of those left, as reported in the lane."""
+    found = [
+        from_wire(ErasureProgress, each.headers, each.value)
+        for each in read_all(kafka, erasures_of(lane))
+        if type_of(each.headers) is ErasureProgress
+    ]
+    return [(each.deleted, each.left) for each in found]
 
 
 def is_finished(stage: EraserStage, clock: ManualClock) -> bool:
@@ -166,7 +185,7 @@ def test_the_next_eraser_goes_on(
     writes = writer(kafka, lane)
     grant = writes.grant("acct", **OWNER).grant
     assert grant is not None
-    held.put(grant, 1)
+    held.put(grant, 2 * MAX_OBJECTS + 1)
     revoked = writes.revoke("acct", **OWNER)
     held.is_unavailable = True
 
@@ -181,7 +200,10 @@ def test_the_next_eraser_goes_on(
     with deleting(kafka, lane, vault, held, clock) as second:
         run_until("the second one finishes", second, lambda: is_finished(second, clock))
         assert second.count == 0
-    assert [each.objects for each in ends(kafka, lane)] == [1]
+    assert [each.objects for each in ends(kafka, lane)] == [2 * MAX_OBJECTS + 1]
+    shown = reports(kafka, lane)
+    assert (shown[0], shown[-1][1]) == ((MAX_OBJECTS, MAX_OBJECTS + 1), 0)
+    assert {sum(numbers) for numbers in shown} == {2 * MAX_OBJECTS + 1}
     partitions = ledger_partitions(kafka, lane)
     unfinished = UnfinishedErasures(partitions)
     for record in read_all(kafka, erasures_of(lane)):
@@ -202,7 +224,7 @@ def test_a_lane_with_many_objects_delays_no_other(kafka: KafkaFixture, lane: Lan
         unfinished.apply(marked(kafka, lane, each))
     unfinished.apply(marked(kafka, other, single))
     shown = {Partition(topic, n) for topic, count in partitions.items() for n in range(count)}
-    with closing(Round(kafka, lane, held, clock)) as own:
+    with closing(Round(kafka, [lane, other], held, clock)) as own:
 
         def has_looked() -> bool:
             own.deletions.run_once(unfinished, shown)
@@ -222,7 +244,7 @@ def test_only_entries_in_their_place_open_an_erasure(kafka: KafkaFixture, lane: 
     unfinished.apply(entry._replace(key=b"another"))
     assert unfinished.all() == []
     unfinished.apply(entry)
-    with closing(Round(kafka, lane, held, ManualClock())) as own:
+    with closing(Round(kafka, [lane], held, ManualClock())) as own:
         own.deletions.run_once(unfinished, set())
         own.deletions.run_once(unfinished, set())
     assert held.looks == []
