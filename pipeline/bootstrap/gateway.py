@@ -12,6 +12,7 @@ from erasestream.pipeline.gateway.adapter import Services
 from erasestream.pipeline.gateway.app import application
 from erasestream.pipeline.gateway.callers import Callers
 from erasestream.pipeline.gateway.core import ImageCore
+from erasestream.pipeline.gateway.fetching import Fetching
 from erasestream.pipeline.gateway.https_server import HttpsServer
 from erasestream.pipeline.gateway.loop_thread import LoopThread
 from erasestream.pipeline.gateway.memory_budget import MemoryBudget
@@ -26,6 +27,7 @@ from erasestream.schemas.ids import AccountId
 from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.client.async_result_subscription import AsyncResultSubscription
 from erasestream.topics.client.async_upload_producer import AsyncUploadProducer
+from erasestream.topics.client.result_fetcher import ResultFetcher
 from erasestream.topics.consent.reader import ConsentReader
 from erasestream.topics.credentials.view import credential_view
 from erasestream.topics.credentials.writer import credential_writer
@@ -96,6 +98,7 @@ def image_core(settings: Settings, section: GatewaySettings, *, now: WallClock) 
         results=AsyncResultSubscription(
             cluster, lane, group=f"gateway-{settings.stage.instance}", now=now
         ),
+        fetching=Fetching(ResultFetcher(cluster, lane, now=now)),
         wait_s=section.result_wait.total_seconds(),
         most=section.max_waiting,
         now=now,

@@ -9,17 +9,27 @@ Adapters call this and know nothing of Kafka; this knows nothing of HTTP but `Pr
 
 import asyncio
 import os
+from datetime import datetime
 from http import HTTPStatus
+from typing import NamedTuple
 
+from erasestream.pipeline.gateway.fetching import Fetching
+from erasestream.pipeline.gateway.known_uploads import (
+    KnownUploads,
+    Place,
+    digest_of,
+    expired_key,
+)
 from erasestream.pipeline.gateway.problems import HttpCode, of_error, of_failure, problem, try_later
 from erasestream.pipeline.gateway.waiting_results import Result, WaitingResults
 from erasestream.schemas.clocks import WallClock, utc_now
-from erasestream.schemas.errors import Code, ErasestreamError, Unavailable
+from erasestream.schemas.errors import Code, ErasestreamError, InvalidInput, Unavailable
 from erasestream.schemas.events.images import Cutout, Failure
-from erasestream.schemas.ids import AccountId, Lane
+from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.schemas.options import CutoutOptions
 from erasestream.topics.client.async_result_subscription import AsyncResultSubscription
 from erasestream.topics.client.async_upload_producer import AsyncUploadProducer
+from erasestream.topics.client.expired import Expired
 from erasestream.topics.client.upload_builder import idempotent_id
 
 CLOSE_S = 8.0
@@ -35,6 +45,7 @@ class ImageCore:
         lane: Lane,
         producer: AsyncUploadProducer,
         results: AsyncResultSubscription,
+        fetching: Fetching,
         wait_s: float,
         most: int,
         now: WallClock = utc_now,
@@ -47,6 +58,8 @@ class ImageCore:
         self._most = most
         self._now = now
         self._reading: asyncio.Task[None] | None = None
+        self._known = KnownUploads()
+        self._fetching = fetching
         self.waiting = WaitingResults()
 
     async def open(self) -> None:
@@ -54,10 +67,14 @@ class ImageCore:
         await self._producer.open()
         await self._results.open()
         self._reading = asyncio.create_task(self._read())
+        self._fetching.open()
 
     async def _read(self) -> None:
         async for delivery in self._results:
-            self.waiting.resolve(delivery.event)
+            result = delivery.event
+            place = Place(delivery.partition, delivery.offset)
+            self._known.finish(result, place)
+            self.waiting.resolve(result)
             delivery.ack()
 
     @property
@@ -82,30 +99,56 @@ class ImageCore:
         *,
         account: AccountId,
         options: CutoutOptions,
+        idempotency_key: str | None = None,
     ) -> Cutout:
-        """Return the cut-out of an image.
+        """Return the cut-out of an image; the same again for the same key.
 
         Raises `Problem`: that of a failed result, or of the way to it.
         """
-        # A key of its own: the id must be known, and waited for, before the upload is sent.
-        key, time = os.urandom(16).hex(), self._now()
-        upload_id = idempotent_id(self._lane, account, key, time)
-        with self.waiting.expecting(account, upload_id) as result:
+        if idempotency_key is None:
+            # A key of its own: the id must be known, and waited for, before the upload is sent.
+            upload = _Upload(account, options, os.urandom(16).hex(), self._now(), None)
+            return await self._send(image, upload)
+        digest = await asyncio.to_thread(digest_of, image, options)
+        upload = _Upload(account, options, idempotency_key, None, digest)
+        upload_id = upload.id(self._lane)
+        place = self._known.begin(account, upload_id, digest, self._now())
+        if place is None:
+            return await self._send(image, upload)
+        return await self._fetch_again(place, account, upload_id)
+
+    async def _send(self, image: bytes, upload: "_Upload") -> Cutout:
+        upload_id = upload.id(self._lane)
+        with self.waiting.expecting(upload.account, upload_id) as result:
             try:
                 await self._producer.send(
                     image,
-                    account=account,
-                    options=options,
-                    idempotency_key=key,
-                    idempotency_time=time,
+                    account=upload.account,
+                    reference=upload.digest,
+                    options=upload.options,
+                    idempotency_key=upload.key,
+                    idempotency_time=upload.time,
                 )
+            except ErasestreamError as error:
+                undo = (
+                    self._known.forget if isinstance(error, InvalidInput) else self._known.release
+                )
+                undo(upload.account, upload_id)
+                raise of_error(error) from error
+            try:
                 async with asyncio.timeout(self._wait_s):
-                    return _cutout(await result)
+                    return cutout_in(await result)
             except TimeoutError:
                 pending = problem(HTTPStatus.GATEWAY_TIMEOUT, HttpCode.RESULT_PENDING)
                 raise pending from None
             except ErasestreamError as error:
                 raise of_error(error) from error
+
+    async def _fetch_again(self, place: Place, account: AccountId, upload_id: UploadId) -> Cutout:
+        result = await self._fetching.fetch(place, account, upload_id)
+        if result is None or isinstance(result, Expired):
+            raise expired_key()
+        return cutout_in(result)
 
     async def close(self) -> None:
         """Disconnect; what is sent is acknowledged first."""
@@ -114,6 +157,7 @@ class ImageCore:
                 await self._results.close()
                 await asyncio.gather(self._reading, return_exceptions=True)
         finally:
+            self._fetching.close()
             await self._producer.close()
 
     def give_up(self) -> None:
@@ -121,7 +165,19 @@ class ImageCore:
         self.waiting.fail_all(Unavailable("closing"))
 
 
-def _cutout(result: Result) -> Cutout:
+class _Upload(NamedTuple):
+    account: AccountId
+    options: CutoutOptions
+    key: str
+    time: datetime | None
+    digest: str | None
+
+    def id(self, lane: Lane) -> UploadId:
+        return idempotent_id(lane, self.account, self.key, self.time)
+
+
+def cutout_in(result: Result) -> Cutout:
+    """Return a result that is a cut-out.  Raises the `Problem` of any other."""
     match result:
         case Cutout():
             return result

@@ -26,6 +26,10 @@ class HttpCode(StrEnum):
     MALFORMED_BODY = "malformed_body"
     UNSUPPORTED_BODY = "unsupported_body"
     URL_FETCH_DISABLED = "url_fetch_disabled"
+    INVALID_IDEMPOTENCY_KEY = "invalid_idempotency_key"
+    KEY_REUSED = "idempotency_key_reused"
+    IN_PROGRESS = "in_progress"
+    KEY_EXPIRED = "key_expired"
     BODY_TIMEOUT = "body_timeout"
     RATE_LIMITED = "rate_limited"
     TOO_MANY_AT_ONCE = "too_many_at_once"
@@ -47,6 +51,14 @@ HTTP_SENTENCES: Mapping[HttpCode, str] = MappingProxyType(
         HttpCode.MALFORMED_BODY: "The body of the request cannot be read.",
         HttpCode.UNSUPPORTED_BODY: "Send multipart/form-data or application/json, not compressed.",
         HttpCode.URL_FETCH_DISABLED: "Images are not fetched from URLs: send the image itself.",
+        HttpCode.INVALID_IDEMPOTENCY_KEY: (
+            "An Idempotency-Key has 1 to 255 printable characters of ASCII."
+        ),
+        HttpCode.KEY_REUSED: "This Idempotency-Key was used for another image or other options.",
+        HttpCode.IN_PROGRESS: "The upload with this Idempotency-Key is being processed: ask again.",
+        HttpCode.KEY_EXPIRED: (
+            "The day of this Idempotency-Key is over, and with it the cut-out: use another key."
+        ),
         HttpCode.BODY_TIMEOUT: "The body of the request took too long.",
         HttpCode.RATE_LIMITED: "This API key has sent too many images: wait as Retry-After asks.",
         HttpCode.TOO_MANY_AT_ONCE: "Too many images of this API key are being processed.",

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from erasestream.pipeline.gateway.adapter import Adapter, Services
+from erasestream.pipeline.gateway.idempotency_header import idempotency_key
 from erasestream.pipeline.gateway.image_size import size_of
 from erasestream.pipeline.gateway.problems import HttpCode, Problem, problem
 from erasestream.pipeline.gateway.request_body import (
@@ -84,6 +85,7 @@ class V2Routes:
     async def cut_out(self, request: Request) -> Response:
         """Cut out the image of the request."""
         caller = self._services.callers.for_images(request)
+        key = idempotency_key(request)
         with (
             self._services.admit(request, caller) as allowance,
             self._services.memory.admit(memory_for(request, RULES)) as share,
@@ -92,7 +94,10 @@ class V2Routes:
             allowance.charge(size_of(order.image).pixels)
             share.resize(len(order.image))
             cutout = await self._services.core.cut_out(
-                order.image, account=caller.account, options=order.options
+                order.image,
+                account=caller.account,
+                options=order.options,
+                idempotency_key=key,
             )
             share.resize(len(cutout.data))
             return answer(cutout, order)

@@ -97,6 +97,21 @@ def test_json_is_answered_with_base64(client: Client) -> None:
     assert legacy["mask"] == answer["mask"]
 
 
+def test_a_retry_gets_the_result_of_the_first_try(client: Client) -> None:
+    headers = {"Idempotency-Key": '"order-4711"'}
+    files = {"image_file": photo()}
+    first = client.post(files=files, headers=headers, data={"format": "webp"})
+    assert first.ok, first.text
+    again = client.post(
+        files=files, headers={"Idempotency-Key": "order-4711"}, data={"format": "webp"}
+    )
+    assert (again.content, again.headers["Content-Type"]) == (first.content, "image/webp")
+    assert error_of(client.post(files=files, headers=headers)) == (422, "idempotency_key_reused")
+    for invalid in ("", '"', '""', "k" * 256):
+        other = client.post(files=files, headers={"Idempotency-Key": invalid})
+        assert error_of(other) == (400, "invalid_idempotency_key")
+
+
 @pytest.mark.parametrize(
     ("options", "status", "code"),
     [

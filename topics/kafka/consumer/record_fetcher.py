@@ -80,10 +80,11 @@ class RecordFetcher:
         self,
         *,
         connection: Connection,
+        group: str | None = None,
         max_wait_s: float = math.inf,
         clock: Clock = time.monotonic,
     ) -> None:
-        """`max_wait_s`: longest wait of one call."""
+        """`max_wait_s`: longest wait of one call; `group`: one that the role may read."""
         self._clock = clock
         self._max_wait_s = max_wait_s
         self.received: int = 0
@@ -94,7 +95,7 @@ class RecordFetcher:
         self._questions: dict[Partition, _Question] = {}
         self._settings = connection.settings(
             self._errors,
-            group_id=connection.role,  # never joined: partitions are assigned
+            group_id=group or connection.role,  # never joined: partitions are assigned
             enable_auto_commit=False,
             enable_auto_offset_store=False,
             auto_offset_reset="error",
