@@ -1,7 +1,7 @@
 # One image for each extra of pyproject.toml, so that no process has code that it does not need:
 #
 #     cli     route, purge, provision, repair, and all clients: Kafka and nothing else
-#     sink    sink, erase, keys, retained: keys and buckets
+#     sink    sink, erase, rotate, keys, retained: keys and buckets
 #     worker  infer: models and images
 #     model   model install: what builds a model, npm and pip
 #     local   setup and the local bucket, for docker-compose.yml: not for production
@@ -56,7 +56,8 @@ FROM ${PYTHON_IMAGE} AS base
 RUN groupadd --gid 1000 erasestream \
     && useradd --uid 1000 --gid 1000 --home-dir /tmp --shell /usr/sbin/nologin erasestream \
     && install --directory --owner=1000 --group=1000 --mode=0700 \
-        /stack /var/lib/erasestream/models /var/lib/erasestream/masters
+        /stack /var/lib/erasestream/models /var/lib/erasestream/masters \
+        /var/lib/erasestream/keyring
 # PYTHONSAFEPATH: files in the working directory are never imported by accident.
 ENV PATH=/opt/erasestream/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONPATH=/app PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
@@ -95,6 +96,7 @@ RUN for folder in \
         /authority \
         /hand-out/kafka /hand-out/bucket /hand-out/provision \
         /hand-out/infer /hand-out/route /hand-out/sink /hand-out/purge /hand-out/erase \
+        /hand-out/rotate /hand-out/keyring \
         /hand-out/keys-1 /hand-out/keys-2 \
         /hand-out/consent /hand-out/retained \
         /hand-out/shop-upload /hand-out/shop-results \

@@ -21,7 +21,7 @@ Python packages: those of requirements/image, with hashes, through pip's setting
 
 STAGES = {
     "cli": ("route", "purge"),
-    "sink": ("sink", "erase", "keys"),
+    "sink": ("sink", "erase", "rotate", "keys"),
     "worker": ("infer",),
     "model": (),
     "local": (),

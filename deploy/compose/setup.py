@@ -33,15 +33,20 @@ OF_SERVICE: dict[str, tuple[str, ...]] = {
     "provision": pair("admin"),
     "infer": pair("inference"),
     "route": pair("router"),
-    "sink": (*pair("sink"), "tokens/sink.token", "keyring", "name.key"),
+    "sink": (*pair("sink"), "tokens/sink.token", "name.key"),
     "purge": pair("purger"),
     "erase": (*pair("eraser"), "tokens/eraser.token", "name.key"),
+    "rotate": (*pair("rotator"), "tokens/rotator.token"),
     "keys-1": (*pair("keys"), "tokens/keys.token"),
     "keys-2": (*pair("keys"), "tokens/keys.token"),
     "consent": pair("operator"),
-    "retained": (CA, "tokens/reader.token", "keyring"),
+    "retained": (CA, "tokens/reader.token"),
 }
 """Files of each service, as paths below the folder that `erasestream dev files` writes."""
+
+KEYRING = "keyring"
+"""The grants' master keys, which `sink`, `retained` and `rotate` share.  They are moved there, so
+that no copy is left of one that `rotate` destroys."""
 
 OF_LANE: dict[str, str] = {"upload": "producer", "results": "consumer"}
 """Per lane: service `<lane>-<key>` gets the certificate of `<lane>.<value>`."""
@@ -90,6 +95,16 @@ def hand_out(issued: Path, target: Path, names: tuple[str, ...]) -> None:
                 draft.rename(copy)
 
 
+def move_keyring(issued: Path, target: Path) -> None:
+    """Move the master keys to the volume that services share, unless that was done before."""
+    for source in sorted((issued / KEYRING).glob("*.key")):
+        if not (target / source.name).exists():
+            draft = target / f".{source.name}"
+            shutil.copy(source, draft)
+            draft.rename(target / source.name)
+        source.unlink()
+
+
 def main() -> None:
     """Create the files, and hand them out."""
     parser = argparse.ArgumentParser(prog="setup", description=__doc__.partition("\n")[0])
@@ -101,6 +116,9 @@ def main() -> None:
     issued = create_files(settings, arguments.authority)
     for service, names in files_of(list(settings["lanes"])).items():
         hand_out(issued, arguments.hand_out / service, names)
+    keyring = arguments.hand_out / KEYRING
+    keyring.mkdir(mode=0o700, exist_ok=True)
+    move_keyring(issued, keyring)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ dev = typer.Typer(no_args_is_help=True, help="Run a whole stack on this machine 
 
 DirectoryOption = Annotated[Path, typer.Option(help="Folder of the stack.")]
 DIRECTORY = Path(".cache/stack")
-STAGES = ("infer", "route", "sink", "purge", "erase", "attest", "gateway")
+STAGES = ("infer", "route", "sink", "purge", "erase", "attest", "rotate", "gateway")
 
 
 def _stack(directory: Path, cache: Path) -> "Stack":

@@ -12,7 +12,7 @@ from erasestream.pipeline.runtime.json_logging import log_to_stderr
 from erasestream.pipeline.runtime.kept import Kept
 from erasestream.pipeline.runtime.runner import Stage, run
 from erasestream.pipeline.settings import Settings, load
-from erasestream.topics.catalog.roles import ERASER, PURGER, ROUTER, SINK, Role
+from erasestream.topics.catalog.roles import ERASER, PURGER, ROTATOR, ROUTER, SINK, Role
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Connection
 
@@ -62,6 +62,13 @@ def attest() -> None:
     from erasestream.pipeline.bootstrap.receipts import receipt_stage
 
     _run("attest", receipt_stage, ERASER, _load())
+
+
+def rotate() -> None:
+    """Rotate the grants' master key, and destroy its older versions (extra sink)."""
+    from erasestream.pipeline.bootstrap.rotation import rotation_stage
+
+    _run("rotate", rotation_stage, ROTATOR, _load())
 
 
 def keys() -> None:

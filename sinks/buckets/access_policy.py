@@ -20,6 +20,7 @@ KEYS = "keys/"
 ERASED = "erased/"
 EPOCHS = "epochs/"
 DESTROYED = "destroyed/"
+MASTERS = "masters/"
 LOG = "log/"
 COSIGNATURES = "log/cosignatures/"
 
@@ -83,6 +84,7 @@ VAULT: tuple[Rule, ...] = (
     _rule(Role.ERASER, Action.LIST, *VERIFY),
     _rule(Role.ROTATOR, Action.READ, Action.CREATE, Action.DELETE, prefix=KEYS),
     _rule(Role.ROTATOR, Action.READ, prefix=ERASED),
+    _rule(Role.ROTATOR, Action.CREATE, prefix=MASTERS),
     _rule(Role.ROTATOR, Action.LIST, *VERIFY),
     _rule(Role.AUDITOR, Action.LIST, *VERIFY),
     _rule(Role.AUDITOR, Action.READ, prefix=LOG),
@@ -92,7 +94,8 @@ VAULT: tuple[Rule, ...] = (
     _rule(Role.KEYS, Action.LIST, *VERIFY),
 )
 """The vault: one wrapped key per grant below `keys/`, one marker per erased grant, and below
-`epochs/` one wrapped key for each epoch and purpose.  Below `log/` is the transparency log."""
+`epochs/` one wrapped key for each epoch and purpose.  Below `masters/` is a note for each version
+of the grants' master key that was destroyed, and below `log/` the transparency log."""
 
 
 def allows(rules: Iterable[Rule], role: str, action: Action, name: str = "") -> bool:

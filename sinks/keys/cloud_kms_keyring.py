@@ -49,6 +49,8 @@ STATES = {
     _State.EXTERNAL_DESTRUCTION_FAILED: VersionState.SCHEDULED,
 }
 """All other states: it unwraps nothing now, and may later."""
+EMPTY = {_State.IMPORT_FAILED, _State.GENERATION_FAILED}
+"""Versions that never had any material."""
 
 
 class CloudKmsKeyring:
@@ -132,7 +134,8 @@ class CloudKmsKeyring:
                     {"parent": self._key, "page_size": PAGE}, timeout=TIMEOUT_S, retry=None
                 )
             )
-        numbered = sorted(found, key=lambda each: int(each.name.rpartition("/")[2]))
+        made = (each for each in found if each.state not in EMPTY)
+        numbered = sorted(made, key=lambda each: int(each.name.rpartition("/")[2]))
         return tuple(map(self._version, numbered))
 
     def state(self, version: str) -> VersionState:
@@ -170,17 +173,20 @@ class CloudKmsKeyring:
             self._outdated = Deadline(0, self._clock)
 
     def _version(self, found: Any) -> MasterVersion:
-        state = STATES.get(found.state, VersionState.DISABLED)
-        if state is VersionState.DESTROYED and found.reimport_eligible:
-            state = VersionState.SCHEDULED
         name = self._prefix + found.name.rpartition("/")[2]
-        return MasterVersion(name, state, found.create_time)
+        return MasterVersion(name, _state_of(found), found.create_time)
 
     def _path(self, version: str) -> str:
         number = version.removeprefix(self._prefix)
         if number == version or _NUMBER.fullmatch(number) is None:
             raise SealBroken
         return f"{self._key}/cryptoKeyVersions/{number}"
+
+
+def _state_of(found: Any) -> VersionState:
+    state = STATES.get(found.state, VersionState.DISABLED)
+    can_return = state is VersionState.DESTROYED and found.reimport_eligible
+    return VersionState.SCHEDULED if can_return else state
 
 
 def _bound(version: str, context: bytes) -> bytes:

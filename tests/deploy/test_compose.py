@@ -27,7 +27,7 @@ ADDRESSES_AND_PATHS = {
     "ssl.keystore.location",
     "ssl.truststore.location",
 }
-STAGES = {name: name for name in ("infer", "route", "sink", "purge", "erase")}
+STAGES = {name: name for name in ("infer", "route", "sink", "purge", "erase", "rotate")}
 KEY_SERVICE = ("keys-1", "keys-2")
 SETTINGS_FILE = COMPOSE / "erasestream.toml"
 
@@ -169,7 +169,7 @@ def test_the_settings_match_the_compose_file(services: dict[str, Service]) -> No
     for name in KEY_SERVICE:
         assert mounts(services[name])["masters"] == str(settings.keys.masters)
         assert services[name]["command"] == ["keys"]
-    paths = [settings.kafka.identities, settings.storage.keyring, settings.storage.name_key]
+    paths = [settings.kafka.identities, settings.storage.name_key]
     assert all(path.parent == Path("/stack") for path in paths)
     assert mounts(services["infer"])["models"] == f"{settings.inference.models}:ro"
     assert mounts(services["model"])["models"] == str(settings.inference.models)
@@ -195,6 +195,18 @@ def test_only_the_key_service_has_the_master_keys_of_epochs(services: dict[str, 
         assert services[name]["build"]["target"] == "sink"
 
 
+def test_the_rotator_alone_changes_the_master_keys_of_grants(services: dict[str, Service]) -> None:
+    """Sink and reader see the versions that it adds and destroys; `setup` puts the first there."""
+    folder = load(SETTINGS_FILE).storage.keyring  # type: ignore[union-attr]
+    found = {name: mounts(s)["keyring"] for name, s in services.items() if "keyring" in mounts(s)}
+    assert found == {
+        "setup": "/hand-out/keyring",
+        "sink": f"{folder}:ro",
+        "retained": f"{folder}:ro",
+        "rotate": f"{folder}",
+    }
+
+
 def test_stages_run_from_the_image_with_what_they_need(services: dict[str, Service]) -> None:
     """No stage has code that it does not need; only set-up and the local bucket have the stack."""
     targets = {
@@ -206,6 +218,7 @@ def test_stages_run_from_the_image_with_what_they_need(services: dict[str, Servi
         "sink": "sink",
         "purge": "cli",
         "erase": "sink",
+        "rotate": "sink",
     }
     assert {name for name, target in targets.items() if target == "local"} == {"setup", "bucket"}
 

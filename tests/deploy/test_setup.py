@@ -16,6 +16,7 @@ from erasestream.pipeline.devstack.kafka.readiness import brokers_in_service
 from erasestream.pipeline.devstack.polling import poll_until
 from erasestream.pipeline.settings import load
 from erasestream.schemas.errors import Unavailable
+from erasestream.sinks.keys.local_keyring import LocalKeyring
 from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Cluster, Connection
@@ -35,13 +36,15 @@ SECRETS = {
     "provision": {"identities/admin.key"},
     "infer": {"identities/inference.key"},
     "route": {"identities/router.key"},
-    "sink": {"identities/sink.key", "tokens/sink.token", "keyring/1.key", "name.key"},
+    "sink": {"identities/sink.key", "tokens/sink.token", "name.key"},
     "purge": {"identities/purger.key"},
     "erase": {"identities/eraser.key", "tokens/eraser.token", "name.key"},
+    "rotate": {"identities/rotator.key", "tokens/rotator.token"},
+    "keyring": {"1.key"},
     "keys-1": {"identities/keys.key", "tokens/keys.token"},
     "keys-2": {"identities/keys.key", "tokens/keys.token"},
     "consent": {"identities/operator.key"},
-    "retained": {"tokens/reader.token", "keyring/1.key"},
+    "retained": {"tokens/reader.token"},
     "shop-upload": {"identities/shop.producer.key"},
     "shop-results": {"identities/shop.consumer.key"},
     "bulk-upload": {"identities/bulk.producer.key"},
@@ -91,6 +94,18 @@ def test_a_second_run_changes_nothing(set_up: Path) -> None:
     before = files(set_up)
     run_setup(set_up)
     assert files(set_up) == before
+
+
+def test_a_master_key_that_is_destroyed_does_not_come_back(tmp_path: Path) -> None:
+    """Neither from a copy nor by another run; one that was interrupted is finished."""
+    run_setup(tmp_path)
+    assert [*tmp_path.rglob("*.key")].count(tmp_path / "hand-out/keyring/1.key") == 1
+    assert [path.name for path in (tmp_path / "authority").rglob("1.key*")] == []
+    keyring = LocalKeyring(tmp_path / "hand-out/keyring")
+    keyring.rotate()
+    keyring.destroy("1")
+    run_setup(tmp_path)
+    assert keyring.versions() == ("2",)
 
 
 def test_files_of_an_interrupted_run_are_not_handed_out(tmp_path: Path) -> None:

@@ -21,7 +21,20 @@ AUDITOR = Role("auditor")
 OPERATOR = Role("operator")
 ADMIN = Role("admin")
 KEYS = Role("keys")
-STAGE_ROLES = (INFERENCE, ROUTER, SINK, PURGER, READER, ERASER, AUDITOR, OPERATOR, ADMIN, KEYS)
+ROTATOR = Role("rotator")
+STAGE_ROLES = (
+    INFERENCE,
+    ROUTER,
+    SINK,
+    PURGER,
+    READER,
+    ERASER,
+    AUDITOR,
+    OPERATOR,
+    ADMIN,
+    KEYS,
+    ROTATOR,
+)
 
 
 class LaneRole(StrEnum):

@@ -29,6 +29,7 @@ from erasestream.topics.catalog.roles import (
     KEYS,
     OPERATOR,
     PURGER,
+    ROTATOR,
     ROUTER,
     SINK,
     LaneRole,
@@ -90,7 +91,7 @@ def topics_of(
         events=(Finding, Repair, KeyDestroyed, MasterDestroyed),
         key=Key.LANE,
         partitions=counts.history,
-        writers=(ROUTER, SINK, ERASER, ADMIN, KEYS),
+        writers=(ROUTER, SINK, ERASER, ADMIN, KEYS, ROTATOR),
         readers=(OPERATOR, ERASER, AUDITOR),
     )
     yield Topic(

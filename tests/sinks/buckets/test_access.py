@@ -42,6 +42,13 @@ RIGHTS = {
         for prefix in ("epochs", "destroyed")
     },
     **{
+        ("vault", role, "masters/7"): {
+            Role.ROTATOR: "create list see",
+            Role.READER: "list",
+        }.get(role, "list see")
+        for role in Role
+    },
+    **{
         ("vault", role, "elsewhere/x"): "list" if role is Role.READER else "list see"
         for role in Role
     },

@@ -61,6 +61,7 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "admin": {"write": "ledger installation"},
     "keys": {"write": "ledger"},
+    "rotator": {"write": "ledger"},
 } | {
     f"{lane}.{service}": table
     for lane in ("shop", "shops")

@@ -15,6 +15,7 @@ from erasestream.topics.catalog.roles import (
     KEYS,
     OPERATOR,
     PURGER,
+    ROTATOR,
     ROUTER,
     SINK,
     LaneRole,
@@ -158,7 +159,14 @@ def test_history_is_read_by_its_own_lane() -> None:
         account = lane_role(lane, LaneRole.ACCOUNT)
         assert roles_with(Operation.READ, ledger_of(lane)) == {account, OPERATOR, ERASER, AUDITOR}
     assert roles_with(Operation.READ, LEDGER) == {OPERATOR, ERASER, AUDITOR}
-    assert roles_with(Operation.WRITE, LEDGER) == {ROUTER, SINK, ERASER, ADMIN, KEYS}
+    assert roles_with(Operation.WRITE, LEDGER) == {
+        ROUTER,
+        SINK,
+        ERASER,
+        ADMIN,
+        KEYS,
+        ROTATOR,
+    }
 
 
 def test_no_lane_has_rights_in_another() -> None:
