@@ -1,5 +1,6 @@
 """A Kafka broker for each test worker, and a lane for each test that asks for one."""
 
+import gc
 from collections.abc import Callable, Iterator
 
 import hypothesis
@@ -18,6 +19,15 @@ hypothesis.settings.register_profile(
     "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("busy")
+
+
+def pytest_collection_finish() -> None:
+    """Leave modules and collected tests out of every later search for garbage.
+
+    A search takes 70 ms with them and 5 ms without, and tests of leaks search hundreds of times.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
