@@ -30,7 +30,7 @@ from erasestream.topics.kafka.group_offsets import GroupOffsets
 from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
-from tests.group_members import leave_group
+from tests.group_members import evict_static_members
 
 COORDINATOR_S = 300.0
 """Longest time until a started broker has loaded its coordinators."""
@@ -123,12 +123,8 @@ class AdministeredBroker:
 
     def evict_static_members(self) -> None:
         """Evict them, so that the next member of each group waits for no session to expire."""
-        with self.admin as admin:
-            for group in GROUPS:
-                instances = retry_until_loaded(partial(_static_members, admin, group))
-                if instances:
-                    tls = self.connection(ADMIN).identity.ssl_context()
-                    leave_group(self.broker.bootstrap, tls, group, instances)
+        tls = self.connection(ADMIN).identity.ssl_context()
+        retry_until_loaded(partial(evict_static_members, self.broker.bootstrap, tls, GROUPS))
 
 
 def rights_in_effect(admin: Admin) -> set[Right | None]:
@@ -144,10 +140,3 @@ def retry_until_loaded(attempt: Callable[[], T]) -> T:
     """Retry while a broker that has just started is not ready."""
     deadline = Deadline(COORDINATOR_S, time.monotonic)
     return retry(attempt, deadline=deadline, max_pause_s=0.2)
-
-
-def _static_members(admin: Admin, group: str) -> list[str]:
-    with admin.use() as client:
-        described = client.describe_consumer_groups([group])[group]
-        members = admin.ask(f"group {group}", described).members
-    return [member.group_instance_id for member in members if member.group_instance_id]
