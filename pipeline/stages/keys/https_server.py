@@ -2,31 +2,28 @@
 
 Rules, all of them:
 
-* The handshake is made in the connection's thread, with a time limit; without a certificate of
-  the installation's authority no request is read.
-* At most `MAX_CONNECTIONS` at once; others wait in the kernel's queue.  Half of them at most are of
-  one lane, or one stage, whose others are closed: no lane keeps the keys from the others.
+* The handshake is made in the connection's thread; without a certificate of the installation's
+  authority no request is read.
+* Connections are bounded in number and time, before and after the handshake (`connections.py`): no
+  address and no lane keeps the keys from the others.
 * A renewed certificate is used for new connections; open ones go on.
 * Nothing of a request is logged, and nothing of an answer.
 """
 
 import ssl
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from erasestream.pipeline.stages.keys.connections import POLL_S, Connections
 from erasestream.pipeline.stages.keys.key_answers import Answer
 from erasestream.schemas.errors import Refused
 from erasestream.topics.kafka.tls import Identity
 from erasestream.topics.keys.endpoints import common_name
 
-MAX_CONNECTIONS = 256
-MAX_OF_ONE = MAX_CONNECTIONS // 2
 IDLE_TIMEOUT_S = 10.0
-POLL_S = 0.1
 
 AnswerTo = Callable[[str, str], Answer]
 """Returns the answer to a role and a path."""
@@ -54,6 +51,7 @@ class KeyServer:
 
     def close(self) -> None:
         """Stop listening; requests in flight are answered, idle connections dropped."""
+        self._server.connections.close()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -76,43 +74,29 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], context: ssl.SSLContext, answer: AnswerTo) -> None:
         self.context = context
         self.answer = answer
-        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._lock = threading.Lock()
-        self._connected: Counter[str] = Counter()
+        self.connections = Connections(time.monotonic)
         super().__init__(address, _Handler)
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._free.acquire()
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._free.release()
-            raise
+    def get_request(self) -> tuple[Any, Any]:
+        request, client_address = super().get_request()
+        request.settimeout(IDLE_TIMEOUT_S)
+        secured = self.context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        return secured, client_address
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return self.connections.admit(request, client_address[0])
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        request.settimeout(IDLE_TIMEOUT_S)
-        with self.context.wrap_socket(request, server_side=True) as secured:
-            peer = common_name(secured.getpeercert()).partition(".")[0]
-            with self._counting(peer) as connections:
-                if connections <= MAX_OF_ONE:
-                    super().finish_request(secured, client_address)
+        request.do_handshake()
+        if self.connections.prove(request, common_name(request.getpeercert()).partition(".")[0]):
+            super().finish_request(request, client_address)
 
-    @contextmanager
-    def _counting(self, peer: str) -> Iterator[int]:
-        with self._lock:
-            self._connected[peer] += 1
-            connections = self._connected[peer]
-        try:
-            yield connections
-        finally:
-            with self._lock:
-                self._connected[peer] -= 1
+    def shutdown_request(self, request: Any) -> None:
+        self.connections.remove(request)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        self.connections.end_overdue()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log nothing: a client that breaks off, or has no certificate, is no event."""

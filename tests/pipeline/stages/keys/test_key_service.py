@@ -12,7 +12,7 @@ import pytest
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
-from erasestream.pipeline.stages.keys.https_server import MAX_CONNECTIONS
+from erasestream.pipeline.stages.keys.connections import MAX_CONNECTIONS
 from erasestream.schemas.errors import NotAuthorized, Refused, Unavailable
 from erasestream.sinks.keys.epoch_vault import KeyName
 from erasestream.topics.catalog.purposes import purposes

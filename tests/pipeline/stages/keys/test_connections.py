@@ -1,0 +1,76 @@
+"""Connections that do nothing, or as little as possible, take no key from the others."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from erasestream.pipeline.stages.keys import connections
+from erasestream.pipeline.stages.keys.connections import MAX_CONNECTIONS
+from erasestream.topics.catalog.roles import Role
+from erasestream.topics.kafka.tls import Identity
+from tests.flow.waiting import eventually
+from tests.pipeline.stages.keys.key_harness import HOST, KeyHarness
+
+BRIEF_S = 0.3
+SILENT = "127.0.0.9"
+
+
+def test_silent_connections_of_one_address_leave_some_to_the_others(harness: KeyHarness) -> None:
+    """They have shown no certificate yet; more of them than there are connections at all."""
+    replica = harness.start()
+    replica.do_round()
+    with ExitStack() as opened:
+        for _ in range(MAX_CONNECTIONS + 8):
+            address = (HOST, replica.stage.port)
+            opened.enter_context(socket.create_connection(address, source_address=(SILENT, 0)))
+        assert harness.client("shop.producer").sealing_key("inference.shop", timeout_s=4)
+
+
+def before_the_handshake(address: tuple[str, int], _: Identity) -> tuple[socket.socket, bytes]:
+    """Begin a record of TLS."""
+    return socket.create_connection(address), b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03"
+
+
+def in_a_request(address: tuple[str, int], identity: Identity) -> tuple[socket.socket, bytes]:
+    """Begin a request, with a certificate."""
+    raw = socket.create_connection(address)
+    secured = identity.ssl_context().wrap_socket(raw, server_hostname=HOST)
+    return secured, b"GET /v1/public/inference.shop HTTP/1.1\r\nx: "
+
+
+@pytest.mark.parametrize("begin", [before_the_handshake, in_a_request])
+def test_a_connection_ends_however_slowly_it_sends(
+    harness: KeyHarness,
+    monkeypatch: pytest.MonkeyPatch,
+    begin: Callable[[tuple[str, int], Identity], tuple[socket.socket, bytes]],
+) -> None:
+    """Each byte comes in time, and the whole never."""
+    replica = harness.start()
+    replica.do_round()
+    limit = "HANDSHAKE_S" if begin is before_the_handshake else "LIFE_S"
+    monkeypatch.setattr(connections, limit, BRIEF_S)
+    identity = Identity.load(harness.identities, Role("shop.producer"))
+    sock, start = begin((HOST, replica.stage.port), identity)
+
+    def slowly() -> Iterator[bytes]:
+        yield from (bytes([each]) for each in start)
+        while True:
+            yield b"a"
+
+    pieces = slowly()
+    sock.settimeout(0.02)
+
+    def has_ended() -> bool:
+        try:
+            sock.sendall(next(pieces))
+            return sock.recv(1) == b""
+        except TimeoutError:
+            return False
+        except OSError:
+            return True
+
+    with sock:
+        eventually("the server has ended it", has_ended, deadline_s=60)
+    assert harness.client("shop.producer").sealing_key("inference.shop", timeout_s=20)
