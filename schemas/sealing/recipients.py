@@ -45,6 +45,19 @@ GRANT_INFO = b"erasestream/v2/grant"
 EPOCH_INFO = b"erasestream/v2/epoch"
 
 Random = Callable[[int], bytes]
+_ANY_KEY = X25519PrivateKey.from_private_bytes(bytes(31) + b"\1")
+
+
+def is_public_key(raw: bytes) -> bool:
+    """Return whether this is a raw public key, and none of low order.
+
+    For one of those the shared secret is zero: the library refuses to seal.
+    """
+    try:
+        _ANY_KEY.exchange(X25519PublicKey.from_public_bytes(raw))
+    except ValueError:
+        return False
+    return True
 
 
 class Block(NamedTuple):

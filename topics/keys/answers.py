@@ -1,14 +1,15 @@
 """Requests to the key service and its answers: HTTP paths, JSON values.  Pure.
 
-    GET /v1/public/<purpose>            200  {"keys": [{"epoch", "public", "ends_s"}, ...]}
-    GET /v1/public/<purpose>/<epoch>    200  {"epoch", "key", "dies_s"}
-    GET /v1/private/<purpose>/<epoch>   200  {"epoch", "key", "dies_s"}
+    GET /v1/public/<purpose>            200  {"purpose", "keys": [{"epoch", "public", "ends_s"}]}
+    GET /v1/public/<purpose>/<epoch>    200  {"purpose", "epoch", "key", "dies_s"}
+    GET /v1/private/<purpose>/<epoch>   200  {"purpose", "epoch", "key", "dies_s"}
     with an epoch                       410  expired: the key is dead
                                         425  future: its epoch is ahead
-                                        404  unknown: no such purpose, or never created
-    all                                 403  not this role; 503 unavailable
+                                        404  unknown: never created
+    all                                 403  not this role; 421 no such purpose; 503 unavailable
 
-Keys are Base64 of 32 bytes; times are seconds since 1970.
+Keys are Base64 of 32 bytes; times are seconds since 1970.  An answer to another request than the
+one that was made, a public key of low order and a time that no key can have are no answers.
 """
 
 import re
@@ -21,11 +22,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     PlainSerializer,
-    ValidationError,
 )
 
 from erasestream.schemas.errors import Code, Unavailable
+from erasestream.schemas.sealing.recipients import is_public_key
 
 RAW_BYTES = 32
 
@@ -82,37 +84,70 @@ _PATH = re.compile(
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
+
+class _ToRequest(_Answer):
     @classmethod
-    def parse(cls, body: bytes) -> Self:
-        """Parse the body of an answer.  Raises `Unavailable`: no key service wrote this."""
+    def parse(cls, body: bytes, request: KeyRequest) -> Self:
+        """Parse the answer to a request.  Raises `Unavailable`: no key service wrote this."""
         try:
-            return cls.model_validate_json(body)
-        except ValidationError:
+            answer = cls.model_validate_json(body)
+            answer.assert_answers(request)
+        except ValueError:
             raise Unavailable("a malformed answer", Code.KEYS_UNAVAILABLE) from None
+        return answer
+
+    def assert_answers(self, request: KeyRequest) -> None:
+        """Raise `ValueError` unless this answers the request."""
+        raise NotImplementedError
+
+
+Number = Annotated[int, Field(ge=0, lt=10**18, strict=True)]
+Time = Annotated[FiniteFloat, Field(gt=0, lt=1e11)]
+"""Before the year 5138: what is computed with it stays a date."""
 
 
 class SealingKey(_Answer):
     """The public key of one epoch."""
 
-    epoch: int
+    epoch: Number
     public: RawKey
-    ends_s: float
+    ends_s: Time
     """When the epoch ends."""
 
 
-class SealingKeys(_Answer):
+class SealingKeys(_ToRequest):
     """The public keys of this epoch and of the next."""
 
+    purpose: str
     keys: Annotated[tuple[SealingKey, ...], Field(min_length=1, max_length=8)]
 
+    def assert_answers(self, request: KeyRequest) -> None:
+        """Raise `ValueError` unless this answers the request."""
+        if self.purpose != request.purpose:
+            raise ValueError("another purpose")
+        if not all(is_public_key(each.public) for each in self.keys):
+            raise ValueError("no public key")
 
-class EpochKey(_Answer):
+
+class EpochKey(_ToRequest):
     """One half of an epoch's pair; the epoch may have ended."""
 
-    epoch: int
+    purpose: str
+    epoch: Number
     key: RawKey
-    dies_s: float
+    dies_s: Time
     """When every holder drops it."""
+
+    def until(self, latest_s: float) -> Self:
+        """Return the key as one that dies no later than this."""
+        return self if self.dies_s <= latest_s else self.model_copy(update={"dies_s": latest_s})
+
+    def assert_answers(self, request: KeyRequest) -> None:
+        """Raise `ValueError` unless this answers the request."""
+        if (self.purpose, self.epoch) != (request.purpose, request.epoch):
+            raise ValueError("another purpose or epoch")
+        if request.half is KeyHalf.PUBLIC and not is_public_key(self.key):
+            raise ValueError("no public key")
 
 
 class NoKey(StrEnum):
@@ -123,4 +158,6 @@ class NoKey(StrEnum):
     UNKNOWN = "unknown"
 
 
+NO_PURPOSE = 421
+"""Status of a replica that was started without the lane: no answer about the key."""
 STATUS = {NoKey.EXPIRED: 410, NoKey.FUTURE: 425, NoKey.UNKNOWN: 404}

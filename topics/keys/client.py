@@ -4,7 +4,8 @@ Rules, all of them:
 
 * A public key is used until its epoch ends, by the client's own clock.  The next epoch's key is
   fetched with it, and used while the service is unavailable (`sealing_keys.py`).
-* The key of a given epoch is dropped when it dies, by the client's own clock.  A dead key is an
+* The key of a given epoch is dropped when it dies, by the client's own clock, and never later than
+  24 hours from now, whatever the service answers.  A dead key is an
   answer, `NoKey.EXPIRED`, not an error; it is remembered, as it stays dead.
 """
 
@@ -14,7 +15,8 @@ from collections.abc import Sequence
 from typing import Self
 
 from erasestream.schemas.clocks import Clock, Deadline, WallClock, utc_now
-from erasestream.schemas.errors import Code, Refused, Unavailable
+from erasestream.schemas.errors import Code, Unavailable
+from erasestream.topics.catalog.retention_budget import PROMISE_S
 from erasestream.topics.catalog.roles import Role
 from erasestream.topics.kafka.connection import Cluster
 from erasestream.topics.kafka.tls import Identity
@@ -84,7 +86,7 @@ class KeyClient:
         deadline = Deadline(timeout_s, self._clock)
         answer = self._endpoints.ask(request, deadline, SealingKeys.parse)
         if isinstance(answer, NoKey):
-            raise Refused(f"keys: there is no purpose {purpose}")
+            raise Unavailable("no keys of this epoch", Code.KEYS_UNAVAILABLE)
         with self._lock:
             self._sealing[purpose] = answer.keys
         keys = self.known_sealing_keys(purpose)
@@ -106,7 +108,8 @@ class KeyClient:
         """Return the raw private key of an epoch, or why there is none.
 
         Raises `Unavailable` (keys_unavailable) if the service has not answered at the deadline,
-        and `NotAuthorized` if the catalog names another role for the purpose.
+        `NotAuthorized` if the catalog names another role for the purpose, and `Refused` if there is
+        no such purpose.
         """
         return self._of_epoch(KeyRequest(KeyHalf.PRIVATE, purpose, epoch), timeout_s)
 
@@ -123,6 +126,8 @@ class KeyClient:
             if cached := self._of_epochs.get(request):
                 return cached.key
         answer = self._endpoints.ask(request, Deadline(timeout_s, self._clock), EpochKey.parse)
+        if isinstance(answer, EpochKey):
+            answer = answer.until(self._now().timestamp() + PROMISE_S)
         with self._lock:
             if isinstance(answer, EpochKey) and answer.dies_s > self._now().timestamp():
                 self._of_epochs[request] = answer

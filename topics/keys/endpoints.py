@@ -6,8 +6,9 @@ Rules, all of them:
 * Endpoints are tried in turn, first in an order drawn by chance, so that clients spread over them,
   then from the one that answered last; once all have failed, again after a pause, until the
   deadline.
-* A key is unknown or denied once every replica that answers agrees: one that was not restarted yet
-  does not know a new lane.
+* A key is denied, or of no purpose, once every replica that answers agrees: one that was not
+  restarted yet does not know a new lane.
+* A key is unknown once every replica has answered so: those who ask may remember that.
 """
 
 import http.client
@@ -29,7 +30,7 @@ from erasestream.topics.catalog.roles import KEYS
 from erasestream.topics.kafka.backoff import retry
 from erasestream.topics.kafka.connection import parse_key_endpoint
 from erasestream.topics.kafka.tls import Identity
-from erasestream.topics.keys.answers import STATUS, KeyRequest, NoKey
+from erasestream.topics.keys.answers import NO_PURPOSE, STATUS, KeyRequest, NoKey
 
 ATTEMPT_S = 5.0
 """Longest wait for one endpoint."""
@@ -55,9 +56,9 @@ class KeyEndpoints:
         self._lock = threading.Lock()
 
     def ask(
-        self, request: KeyRequest, deadline: Deadline, parse: Callable[[bytes], T]
+        self, request: KeyRequest, deadline: Deadline, parse: Callable[[bytes, KeyRequest], T]
     ) -> T | NoKey:
-        """Return the parsed answer.  Raises `Unavailable` at the deadline, or `NotAuthorized`."""
+        """Return the parsed answer.  Raises `Unavailable` at the deadline, or `Refused`."""
         return retry(
             lambda: self._ask_all(request, deadline, parse),
             deadline=deadline,
@@ -65,44 +66,49 @@ class KeyEndpoints:
         )
 
     def _ask_all(
-        self, request: KeyRequest, deadline: Deadline, parse: Callable[[bytes], T]
+        self, request: KeyRequest, deadline: Deadline, parse: Callable[[bytes, KeyRequest], T]
     ) -> T | NoKey:
         with self._lock:
             endpoints = list(self._endpoints)
-        refusal: NoKey | NotAuthorized | None = None
+        refusal: Refused | None = None
         failure = ""
+        unknown = 0
         for endpoint in endpoints:
             try:
                 answer = self._ask_one(endpoint, request, deadline, parse)
             except Unavailable as error:
                 failure = error.detail
                 continue
-            except NotAuthorized as error:
+            except Refused as error:
                 refusal = error
                 continue
             if answer is NoKey.UNKNOWN:
-                refusal = refusal or NoKey.UNKNOWN
+                unknown += 1
                 continue
             with self._lock:
                 self._endpoints.sort(key=endpoint.__ne__)
             return answer
-        if isinstance(refusal, NoKey):
-            return refusal
-        raise refusal or Unavailable(failure, Code.KEYS_UNAVAILABLE)
+        if unknown == len(endpoints):
+            return NoKey.UNKNOWN
+        if refusal and not unknown:
+            raise refusal
+        raise Unavailable(failure or "replicas disagree", Code.KEYS_UNAVAILABLE)
 
     def _ask_one(
         self,
         endpoint: _Endpoint,
         request: KeyRequest,
         deadline: Deadline,
-        parse: Callable[[bytes], T],
+        parse: Callable[[bytes, KeyRequest], T],
     ) -> T | NoKey:
         timeout_s = max(MIN_ATTEMPT_S, deadline.slice_s(self._attempt_s))
         status, body = self._get(endpoint, request.path, timeout_s)
         if status == http.client.OK:
-            return parse(body)
+            return parse(body, request)
         if status == http.client.FORBIDDEN:
             raise NotAuthorized(f"{self._identity.role} gets no such key of {request.purpose}")
+        if status == NO_PURPOSE:
+            raise Refused(f"keys: there is no purpose {request.purpose}; restart the key service")
         for answer, code in STATUS.items():
             if status == code:
                 return answer

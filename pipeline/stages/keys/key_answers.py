@@ -20,6 +20,7 @@ from erasestream.sinks.keys.epoch_vault import EpochVault, KeyName
 from erasestream.topics.catalog.epochs import EpochTimes
 from erasestream.topics.catalog.purposes import Purpose
 from erasestream.topics.keys.answers import (
+    NO_PURPOSE,
     STATUS,
     EpochKey,
     KeyHalf,
@@ -60,8 +61,10 @@ class KeyAnswers:
         """Return the answer to a role's request."""
         request = KeyRequest.parse(path)
         purpose = self._purposes.get(request.purpose) if request else None
-        if request is None or purpose is None:
+        if request is None:
             return _no(NoKey.UNKNOWN)
+        if purpose is None:
+            return Answer(NO_PURPOSE)
         if not self._is_trusted():
             return Answer(HTTPStatus.SERVICE_UNAVAILABLE)
         try:
@@ -90,7 +93,7 @@ class KeyAnswers:
             )
             for number in self._times.offered(now)
         )
-        return Answer(HTTPStatus.OK, SealingKeys(keys=keys).model_dump_json())
+        return Answer(HTTPStatus.OK, SealingKeys(purpose=purpose.name, keys=keys).model_dump_json())
 
     def _public(self, role: str, purpose: Purpose, epoch: int) -> Answer:
         if role not in purpose.sealers:
@@ -101,7 +104,7 @@ class KeyAnswers:
         if self._times.is_dead(epoch, now):
             return _no(NoKey.EXPIRED)
         public = self._vault.find_or_create(KeyName(purpose.name, epoch), now).public
-        return self._key(epoch, public)
+        return self._key(purpose, epoch, public)
 
     def _private(self, role: str, purpose: Purpose, epoch: int) -> Answer:
         if role != purpose.opener:
@@ -114,10 +117,11 @@ class KeyAnswers:
         if self._times.is_dead(epoch, now):
             return _no(NoKey.EXPIRED)
         private = self._vault.find(KeyName(purpose.name, epoch), now).private
-        return self._key(epoch, private)
+        return self._key(purpose, epoch, private)
 
-    def _key(self, epoch: int, raw: bytes) -> Answer:
-        key = EpochKey(epoch=epoch, key=raw, dies_s=self._times.dies(epoch).timestamp())
+    def _key(self, purpose: Purpose, epoch: int, raw: bytes) -> Answer:
+        dies_s = self._times.dies(epoch).timestamp()
+        key = EpochKey(purpose=purpose.name, epoch=epoch, key=raw, dies_s=dies_s)
         return Answer(HTTPStatus.OK, key.model_dump_json())
 
 

@@ -16,39 +16,26 @@ fails is tried again in the next round, and does not keep the others from their 
 operator has to repair, such as a master key that others can read, is logged as critical each time.
 """
 
-import hashlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
-from typing import Protocol
 
 from erasestream.pipeline.runtime.retry import OutageLog
+from erasestream.pipeline.stages.keys.death_reports import DeathReports, Ledger
 from erasestream.pipeline.stages.keys.https_server import KeyServer
 from erasestream.pipeline.stages.keys.self_check import SelfCheck
 from erasestream.schemas.clocks import Clock, Deadline, WallClock
 from erasestream.schemas.errors import Refused, SealBroken, Unavailable
-from erasestream.schemas.events.ledger import KeyDestroyed, KeyState
-from erasestream.schemas.ids import derived_uuid
 from erasestream.sinks.keys.epoch_masters import EpochMasters
-from erasestream.sinks.keys.epoch_vault import DestroyedPair, EpochVault, KeyName
+from erasestream.sinks.keys.epoch_vault import EpochVault, KeyName
 from erasestream.topics.catalog.epochs import EpochTimes
 
 log = logging.getLogger(__name__)
 
 MAX_INTERVAL_S = 60.0
-
-
-class Ledger(Protocol):
-    """Where the deaths of keys are written."""
-
-    def open(self) -> object:
-        """Check that entries can be written.  Raises `Unavailable`."""
-
-    def record(self, entry: KeyDestroyed, /) -> None:
-        """Write an entry.  Raises `Unavailable`; it may then have been written or not."""
 
 
 class KeyServiceStage:
@@ -75,7 +62,6 @@ class KeyServiceStage:
         self._masters = masters
         self._times = times
         self._purposes = tuple(purposes)
-        self._ledger = ledger
         self._check = check
         self._renew = renew
         self._stopping = stopping
@@ -84,7 +70,15 @@ class KeyServiceStage:
         # Often enough that a dead key is gone well within its time to be destroyed.
         self._interval_s = min(MAX_INTERVAL_S, times.destruction_s / 4)
         # By then every replica has passed the death, and dropped the key from its memory.
-        self._until_certain = timedelta(seconds=times.clock_error_s + self._interval_s)
+        until_certain = timedelta(seconds=times.clock_error_s + self._interval_s)
+        self._reports = DeathReports(
+            vault=vault,
+            masters=masters,
+            times=times,
+            ledger=ledger,
+            until_certain=until_certain,
+            now=now,
+        )
         self._due = Deadline(0, clock)
         self._outage = OutageLog()
         self._is_ready = False
@@ -101,7 +95,7 @@ class KeyServiceStage:
         if self._has_to_report:
             # Apart, so that the stage is ready, and may end, before brokers have answered.
             self._has_to_report = False
-            self._attempt(self._report)
+            self._attempt(self._reports.write)
             self._outage.end_round()
             return
         if not self._due.has_passed:
@@ -158,28 +152,3 @@ class KeyServiceStage:
     def _check_masters(self) -> None:
         for epoch in self._masters.epochs():
             self._attempt(partial(self._masters.check, epoch))
-
-    def _report(self) -> None:
-        self._ledger.open()
-        certain = self._now() - self._until_certain
-        dead = [p for p in self._vault.destroyed() if self._times.is_due(p.name.epoch, certain)]
-        for pair in dead:
-            if not pair.is_reported:
-                self._ledger.record(self._entry(pair, KeyState.UNREACHABLE))
-                self._vault.mark_reported(pair.name)
-        with_master = set(self._masters.epochs())  # raises if that folder is not the vault's
-        for pair in dead:
-            if pair.name.epoch not in with_master:
-                self._ledger.record(self._entry(pair, KeyState.UNRECOVERABLE))
-                self._vault.forget(pair.name)
-
-    def _entry(self, pair: DestroyedPair, state: KeyState) -> KeyDestroyed:
-        digest = hashlib.sha256(f"key\0{pair.name}\0{pair.public_key_sha256}\0{state}".encode())
-        return KeyDestroyed(
-            id=derived_uuid(digest.digest()),
-            time=self._now(),
-            purpose=pair.name.purpose,
-            epoch=pair.name.epoch,
-            public_key_sha256=pair.public_key_sha256,
-            state=state,
-        )

@@ -41,7 +41,8 @@ def test_dead_future_and_unknown_keys_are_answers(harness: KeyHarness) -> None:
     assert ask(epoch + 1) is NoKey.FUTURE
     assert ask(10**18 - 1) is NoKey.FUTURE
     assert ask(epoch - 1) is NoKey.UNKNOWN
-    assert client.opening_key("results.absent", epoch, timeout_s=WAIT_S) is NoKey.UNKNOWN
+    with pytest.raises(Refused, match="no purpose"):
+        client.opening_key("results.absent", epoch, timeout_s=WAIT_S)
     with pytest.raises(Refused, match="no purpose"):
         client.sealing_key("results.absent", timeout_s=WAIT_S)
 
@@ -89,7 +90,24 @@ def test_a_lane_added_within_an_epoch_has_its_keys(harness: KeyHarness) -> None:
     for _ in range(4):  # whichever of the two it asks first
         worker = harness.client("inference")
         assert isinstance(worker.public_key("results.new", epoch, timeout_s=WAIT_S), bytes)
-        assert worker.public_key("results.none", epoch, timeout_s=WAIT_S) is NoKey.UNKNOWN
+        with pytest.raises(Refused, match="no purpose"):
+            worker.public_key("results.none", epoch, timeout_s=WAIT_S)
+
+
+def test_a_key_is_unknown_only_if_every_replica_has_answered_so(harness: KeyHarness) -> None:
+    """A worker remembers that: neither an outdated replica nor the only one left may decide it."""
+    old, other = harness.start(), harness.start(table=purposes((*LANES, Lane("new"))))
+    for replica in (old, other):
+        replica.do_round()
+    epoch = TIMES.number(harness.clock())
+    worker = harness.client("inference")
+    assert worker.public_key("sink", epoch - 1, timeout_s=WAIT_S) is NoKey.UNKNOWN
+    other.stage.close()
+    harness.replicas.remove(other)
+    with pytest.raises(Unavailable):
+        worker.public_key("sink", epoch - 1, timeout_s=0)
+    with pytest.raises(Refused, match="no purpose"):
+        worker.public_key("results.new", epoch, timeout_s=0)
 
 
 def test_a_cached_key_is_dropped_when_it_dies(harness: KeyHarness) -> None:
