@@ -96,9 +96,9 @@ RUN for folder in \
         /authority \
         /hand-out/kafka /hand-out/bucket /hand-out/provision \
         /hand-out/infer /hand-out/route /hand-out/sink /hand-out/purge /hand-out/erase \
-        /hand-out/rotate /hand-out/keyring \
+        /hand-out/attest /hand-out/rotate /hand-out/keyring \
         /hand-out/keys-1 /hand-out/keys-2 \
-        /hand-out/consent /hand-out/retained \
+        /hand-out/consent /hand-out/log /hand-out/receipt /hand-out/retained \
         /hand-out/shop-upload /hand-out/shop-results \
         /hand-out/bulk-upload /hand-out/bulk-results \
         /var/lib/erasestream/objects \

@@ -173,9 +173,9 @@ class ReceiptSettings(Section):
     """The transparency log, and who signs it."""
 
     log_key: str
-    """Public key of the log, `<name>+<id>+<base64>`: its name is that of the log."""
+    """Public key of the log, `<name>+<id>+<base64>`, or a file with it: its name is the log's."""
     auditor_key: str
-    """Public key of the auditor, which cosigns the log."""
+    """Public key of the auditor, which cosigns the log, or a file with it."""
     signing_key: Path | None = None
     """File with the 32 bytes of the log's private key; only `erasestream attest` reads it."""
     auditor_signing_key: Path | None = None

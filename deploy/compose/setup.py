@@ -27,6 +27,11 @@ def pair(name: str) -> tuple[str, ...]:
     return (CA, f"identities/{name}.crt", f"identities/{name}.key")
 
 
+def receipts(*names: str) -> tuple[str, ...]:
+    """Return files of the transparency log."""
+    return tuple(f"receipts/{name}" for name in names)
+
+
 OF_SERVICE: dict[str, tuple[str, ...]] = {
     "kafka": (CA, "identities/broker.pem"),
     "bucket": (*pair("bucket"), "tokens"),
@@ -37,9 +42,16 @@ OF_SERVICE: dict[str, tuple[str, ...]] = {
     "purge": pair("purger"),
     "erase": (*pair("eraser"), "tokens/eraser.token", "name.key"),
     "rotate": (*pair("rotator"), "tokens/rotator.token"),
+    "attest": (*pair("eraser"), "tokens/eraser.token", *receipts("log.pub", "log.key", "secret")),
     "keys-1": (*pair("keys"), "tokens/keys.token"),
     "keys-2": (*pair("keys"), "tokens/keys.token"),
     "consent": pair("operator"),
+    "log": (CA, "tokens/auditor.token", *receipts("log.pub", "auditor.pub", "auditor.key")),
+    "receipt": (
+        *pair("operator"),
+        "tokens/auditor.token",
+        *receipts("log.pub", "auditor.pub", "secret"),
+    ),
     "retained": (CA, "tokens/reader.token"),
 }
 """Files of each service, as paths below the folder that `erasestream dev files` writes."""

@@ -20,6 +20,7 @@ from erasestream.schemas.ids import Lane
 from erasestream.sinks.buckets.folder_store import FolderStore
 from erasestream.sinks.buckets.object_store import ObjectStore
 from erasestream.sinks.log.cosigner import AbsenceCheck, Cosigner
+from erasestream.sinks.log.key_files import public_key
 from erasestream.sinks.log.log_reader import LogReader
 from erasestream.sinks.log.log_writer import LogWriter
 from erasestream.sinks.log.signed_note import KEY_BYTES, PublicKey, SigningKey
@@ -39,7 +40,7 @@ from erasestream.topics.kafka.records import Partition, Record
 def receipt_stage(settings: Settings, stopping: Event) -> Iterator[ReceiptStage]:
     """Open the stage that writes receipts, as the eraser."""
     section = receipts_of(settings)
-    log_key = PublicKey.parse(section.log_key)
+    log_key = public_key(section.log_key)
     key = signing_key(log_key, section.signing_key, "signing_key")
     connection = Connection(cluster=settings.cluster, role=ERASER)
     lanes = settings.catalog().lane_names
@@ -100,21 +101,21 @@ def _secret(file: Path | None, name: str) -> bytes:
 def log_reader(settings: Settings) -> Iterator[LogReader]:
     """Open the log to read it, as the auditor."""
     with open_log(settings, AUDITOR) as store:
-        yield LogReader(store, PublicKey.parse(receipts_of(settings).log_key))
+        yield LogReader(store, public_key(receipts_of(settings).log_key))
 
 
 @contextmanager
 def cosigner(settings: Settings) -> Iterator[Cosigner]:
     """Open the auditor of the log, and the buckets in whose names it looks."""
     section, storage = receipts_of(settings), storage_of(settings)
-    public = PublicKey.parse(section.auditor_key)
+    public = public_key(section.auditor_key)
     key = signing_key(public, section.auditor_signing_key, "auditor_signing_key")
     with ExitStack() as opened:
         vault = opened.enter_context(open_vault(storage, AUDITOR))
         images = opened.enter_context(open_images(storage, AUDITOR))
         yield Cosigner(
             store=FolderStore(section.folder) if section.folder else vault,
-            log=PublicKey.parse(section.log_key),
+            log=public_key(section.log_key),
             key=key,
             look=AbsenceCheck(vault=vault, images=images),
             now_s=time.time,
@@ -128,8 +129,8 @@ def receipt_issuer(settings: Settings) -> Iterator[ReceiptIssuer]:
     with log_reader(settings) as reader:
         yield ReceiptIssuer(
             reader=reader,
-            log=PublicKey.parse(section.log_key),
-            cosigner=PublicKey.parse(section.auditor_key),
+            log=public_key(section.log_key),
+            cosigner=public_key(section.auditor_key),
             receipts=_receipts(section),
         )
 

@@ -69,11 +69,11 @@ def receipt_verify(
 ) -> None:
     """Verify a receipt offline, and print what it proves."""
     from erasestream.sinks.log.checkpoint import open_checkpoint
+    from erasestream.sinks.log.key_files import public_key
     from erasestream.sinks.log.proof_file import checkpoint_in
     from erasestream.sinks.log.receipt import verify_receipt
-    from erasestream.sinks.log.signed_note import PublicKey
 
-    key, auditor = PublicKey.parse(_text(log_key)), PublicKey.parse(_text(auditor_key))
+    key, auditor = public_key(log_key), public_key(auditor_key)
     before = open_checkpoint(checkpoint_in(_read(seen)), key).checkpoint if seen else None
     verified = verify_receipt(_read(file), key, auditor, seen=before)
     for name, value in verified.leaf.model_dump(mode="json", exclude_none=True).items():
@@ -91,11 +91,6 @@ def receipt_verify(
 def _read(file: Path) -> bytes:
     with file.open("rb") as opened:
         return opened.read(MAX_FILE_BYTES)
-
-
-def _text(key: str) -> str:
-    """Return a key that is given as text or as a file."""
-    return key if "+" in key else _read(Path(key)).decode(errors="replace")
 
 
 @log.command("keys")
@@ -125,16 +120,16 @@ def log_cosign() -> None:
 def log_copy(folder: Annotated[Path, typer.Argument(help="Folder, for anyone to read.")]) -> None:
     """Copy what was cosigned of the log into a folder, or what was added since the last copy."""
     from erasestream.pipeline.bootstrap.receipts import log_reader, receipts_of
+    from erasestream.sinks.log.key_files import public_key
     from erasestream.sinks.log.log_folder import copy_log
-    from erasestream.sinks.log.signed_note import PublicKey
 
     settings = load()
     keys = receipts_of(settings)
     with log_reader(settings) as reader:
-        newest = reader.newest(PublicKey.parse(keys.auditor_key))
+        newest = reader.newest(public_key(keys.auditor_key))
         if newest is None:
             raise NotFound("the auditor has not cosigned the log yet")
-        copy_log(newest, reader.read, folder, PublicKey.parse(keys.log_key))
+        copy_log(newest, reader.read, folder, public_key(keys.log_key))
     print_line(f"{newest.checkpoint.size} leaves in {folder}")
 
 
@@ -150,13 +145,13 @@ def log_verify(
 ) -> None:
     """Verify a copy of the log, offline: all its leaves, and that it has only grown."""
     from erasestream.sinks.log.checkpoint import open_checkpoint
+    from erasestream.sinks.log.key_files import public_key
     from erasestream.sinks.log.log_folder import open_folder, verify_leaves
     from erasestream.sinks.log.log_reader import verify_growth
     from erasestream.sinks.log.proof_file import checkpoint_in
-    from erasestream.sinks.log.signed_note import PublicKey
 
-    key = PublicKey.parse(_text(log_key))
-    copy = open_folder(folder, key, PublicKey.parse(_text(auditor_key)))
+    key = public_key(log_key)
+    copy = open_folder(folder, key, public_key(auditor_key))
     if copy is None:
         raise NotFound(f"no checkpoint in {folder}")
     verify_leaves(copy)

@@ -1,14 +1,16 @@
-"""The private files of a log and its auditor, and the settings that name them."""
+"""The files of a log and its auditor, and the settings that name them."""
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from erasestream.schemas.errors import Refused
-from erasestream.sinks.log.signed_note import KEY_BYTES, Kind, SigningKey
+from erasestream.sinks.log.signed_note import KEY_BYTES, Kind, PublicKey, SigningKey
 from erasestream.sinks.secret_file import read_secret
 
 LOG_KEY, AUDITOR_KEY, SECRET = "log.key", "auditor.key", "secret"
+LOG_PUBLIC, AUDITOR_PUBLIC = "log.pub", "auditor.pub"
+MAX_FILE_BYTES = 1_000
 
 
 def make_keys(folder: Path, *, log: str, auditor: str) -> Mapping[str, str]:
@@ -21,10 +23,28 @@ def make_keys(folder: Path, *, log: str, auditor: str) -> Mapping[str, str]:
     if any(path.exists() for path in paths):
         raise Refused(f"{folder} has keys of a log, which never change")
     for path in paths:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(KEY_BYTES))
-    return settings_of(folder, log=log, auditor=auditor)
+        _create(path, os.urandom(KEY_BYTES))
+    settings = settings_of(folder, log=log, auditor=auditor)
+    for name, setting in ((LOG_PUBLIC, "log_key"), (AUDITOR_PUBLIC, "auditor_key")):
+        _create(folder / name, f"{settings[setting]}\n".encode())
+    return settings
+
+
+def _create(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def public_key(text: str) -> PublicKey:
+    """Return a public key that is given as text, or as the path of a file with it.
+
+    Raises `ProofRefused` if it is none, and `OSError` if the file cannot be read.
+    """
+    if "+" not in text:
+        with Path(text).open(errors="replace") as file:
+            text = file.read(MAX_FILE_BYTES)
+    return PublicKey.parse(text)
 
 
 def settings_of(folder: Path, *, log: str, auditor: str) -> Mapping[str, str]:

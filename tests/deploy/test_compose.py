@@ -27,7 +27,7 @@ ADDRESSES_AND_PATHS = {
     "ssl.keystore.location",
     "ssl.truststore.location",
 }
-STAGES = {name: name for name in ("infer", "route", "sink", "purge", "erase", "rotate")}
+STAGES = {name: name for name in ("infer", "route", "sink", "purge", "erase", "attest", "rotate")}
 KEY_SERVICE = ("keys-1", "keys-2")
 SETTINGS_FILE = COMPOSE / "erasestream.toml"
 
@@ -171,6 +171,9 @@ def test_the_settings_match_the_compose_file(services: dict[str, Service]) -> No
         assert services[name]["command"] == ["keys"]
     paths = [settings.kafka.identities, settings.storage.name_key]
     assert all(path.parent == Path("/stack") for path in paths)
+    assert settings.receipts is not None
+    keys = settings.receipts.model_dump(exclude_none=True).values()
+    assert all(Path(key).parent == Path("/stack/receipts") for key in keys)
     assert mounts(services["infer"])["models"] == f"{settings.inference.models}:ro"
     assert mounts(services["model"])["models"] == str(settings.inference.models)
 
@@ -218,6 +221,7 @@ def test_stages_run_from_the_image_with_what_they_need(services: dict[str, Servi
         "sink": "sink",
         "purge": "cli",
         "erase": "sink",
+        "attest": "sink",
         "rotate": "sink",
     }
     assert {name for name, target in targets.items() if target == "local"} == {"setup", "bucket"}

@@ -39,6 +39,7 @@ MANIFESTS: list[Manifest] = [
 KEYS = {
     "sink": {"erasestream-name-key"},
     "erase": {"erasestream-name-key"},
+    "attest": {"erasestream-receipts"},
 }
 """Secrets of the stages that need more than their identity."""
 PODS = {
@@ -147,6 +148,9 @@ def test_settings_load_with_the_environment_of_each_stage(
     assert settings.storage.kms_key  # a folder would need a volume that several nodes mount
     has_name_key = "erasestream-name-key" in KEYS.get(stage, ())
     assert (str(settings.storage.name_key.parent) in mounted) == has_name_key
+    assert settings.receipts is not None
+    assert settings.receipts.secret is not None
+    assert (str(settings.receipts.secret.parent) in mounted) == (stage == "attest")
     assert (str(settings.inference.models) in mounted) == (stage == "infer")
     assert settings.keys is not None
     assert (str(settings.keys.masters) in mounted) == (stage == "keys")
@@ -204,6 +208,7 @@ def test_only_those_that_use_buckets_reach_more_than_the_brokers(settings_file: 
     assert {name for name in PODS if labels[name].get("storage")} == {
         "sink",
         "erase",
+        "attest",
         "rotate",
         "keys",
     }

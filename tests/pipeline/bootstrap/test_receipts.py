@@ -32,10 +32,9 @@ from erasestream.schemas.events.ledger import (
 from erasestream.schemas.events.receipts import Leaf, decode_leaf
 from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id, new_upload_id
 from erasestream.sinks.keys.key_vault import key_prefix, mark_erased
-from erasestream.sinks.log.key_files import make_keys
+from erasestream.sinks.log.key_files import make_keys, public_key
 from erasestream.sinks.log.log_reader import new_leaves
 from erasestream.sinks.log.receipt import verify_receipt
-from erasestream.sinks.log.signed_note import PublicKey
 from erasestream.topics.catalog.roles import ERASER, KEYS, SINK, LaneRole, Role, lane_role
 from erasestream.topics.catalog.topic_names import LEDGER, erasures_of, ledger_of
 from erasestream.topics.consent.ledger_place import place
@@ -56,7 +55,8 @@ def new_id() -> str:
 def with_log(settings: Settings, tmp_path: Path) -> Settings:
     """Return settings of a log of this test's own, in a folder."""
     made = make_keys(tmp_path / "keys", log="log.test", auditor="auditor.test")
-    section = ReceiptSettings.model_validate({**made, "folder": tmp_path / "log"})
+    own = {"folder": tmp_path / "log", "log_key": str(tmp_path / "keys" / "log.pub")}
+    section = ReceiptSettings.model_validate({**made, **own})
     return settings.model_copy(update={"receipts": section})
 
 
@@ -171,7 +171,7 @@ def test_a_decision_and_an_erasure_have_receipts_once_the_auditor_has_looked(
     assert size == len(log.ids())
     assert log.cosign() is None
     assert log.kinds() == ["consent", "consent", "erasure"]
-    keys = [PublicKey.parse(key) for key in (log.section.log_key, log.section.auditor_key)]
+    keys = [public_key(key) for key in (log.section.log_key, log.section.auditor_key)]
     with receipt_issuer(log.settings) as issuer:
         for each in attested_about(log.settings, lane, ACCOUNT):
             raw = issuer.issue(each)
