@@ -3,13 +3,14 @@
 A process that gets nothing but a `BodyCipher` can decrypt or encrypt this one picture.
 """
 
+import io
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from erasestream.schemas.errors import SealBroken
-from erasestream.schemas.sealing.recipients import ZERO_NONCE
+from erasestream.schemas.sealing.recipients import TAG_BYTES, ZERO_NONCE
 
 
 @dataclass(frozen=True)
@@ -19,9 +20,15 @@ class BodyCipher:
     key: bytes = field(repr=False)
     context: bytes
 
-    def encrypt(self, plaintext: bytes) -> bytes:
-        """Return the body.  A key encrypts one plaintext only, since the nonce is zero."""
-        return AESGCM(self.key).encrypt(ZERO_NONCE, plaintext, self.context)
+    def encrypt(self, plaintext: bytes, *, head: bytes = b"") -> bytes:
+        """Return the body, after `head`.  A key encrypts one plaintext only: the nonce is zero."""
+        whole = io.BytesIO()  # joining them takes as long as encrypting, for the memory of a copy
+        whole.write(head)
+        whole.seek(len(head) + len(plaintext) + TAG_BYTES - 1)
+        whole.write(b"\0")
+        with whole.getbuffer() as view:
+            self.encrypt_into(plaintext, view[len(head) :])
+        return whole.getvalue()
 
     def encrypt_into(self, plaintext: bytes, body: memoryview) -> None:
         """Write the body into memory of exactly its size, which never holds the plaintext."""

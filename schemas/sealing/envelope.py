@@ -99,13 +99,9 @@ class Header(NamedTuple):
     """The header of an envelope: its context and recipients, canonical but not authenticated."""
 
     context: Context
+    bound: bytes  # the context's canonical bytes
     blocks: tuple[Block, ...]
-
-    @property
-    def raw(self) -> bytes:
-        """The header's canonical bytes: context, number of blocks, blocks in ascending order."""
-        blocks = b"".join(block.raw for block in self.blocks)
-        return self.context.raw + bytes([len(self.blocks)]) + blocks
+    raw: bytes  # canonical: context, number of blocks, blocks in ascending order
 
     @classmethod
     def parse(cls, sealed: bytes, upload: UploadDigest | None, part: Part) -> Self:
@@ -127,7 +123,8 @@ class Header(NamedTuple):
         # These values have one canonical context: every other spelling of them differs from it.
         if not hmac.compare_digest(expected, sealed[:end]):
             raise SealBroken
-        return cls(context, _blocks(sealed, end))
+        blocks, end = _blocks(sealed, end)
+        return cls(context, expected, blocks, sealed[:end])
 
 
 MIN_SEALED_BYTES = PREFIX_BYTES + 2 + COMMITMENT_BYTES + TAG_BYTES
@@ -155,8 +152,8 @@ def seal(
     data_key = random(KEY_BYTES)
     if len(plaintext) > MAX_PLAINTEXT_BYTES or len(data_key) != KEY_BYTES:
         raise InvariantBroken("the picture is too large, or the source of random bytes is broken")
-    cipher = _keys(data_key, context).body
-    return b"".join((head_of(context, data_key, recipients), cipher.encrypt(plaintext)))
+    keys = _keys(data_key, context.raw)
+    return keys.body.encrypt(plaintext, head=_head(keys, data_key, recipients))
 
 
 def head_of(context: Context, data_key: bytes, recipients: Sequence[Recipient]) -> bytes:
@@ -164,16 +161,12 @@ def head_of(context: Context, data_key: bytes, recipients: Sequence[Recipient]) 
 
     Raises `InvariantBroken` if a value is outside the bounds of the format.
     """
-    blocks = sorted(each.encrypt(data_key, context.raw) for each in recipients)
-    if not 1 <= len({each[:2] for each in blocks}) == len(blocks) <= MAX_RECIPIENTS:
-        raise InvariantBroken("no recipients, too many, or one of them twice")
-    raw = Header(context, tuple(blocks)).raw
-    return raw + hmac.digest(_keys(data_key, context).commitment, raw, "sha256")
+    return _head(_keys(data_key, context.raw), data_key, recipients)
 
 
 def cipher_of(context: Context, data_key: bytes) -> BodyCipher:
     """Return the cipher of the body of a picture, which knows no recipient."""
-    return _keys(data_key, context).body
+    return _keys(data_key, context.raw).body
 
 
 def body_of(
@@ -243,17 +236,24 @@ class _Keys(NamedTuple):
     commitment: bytes
 
 
+def _head(keys: _Keys, data_key: bytes, to: Sequence[Recipient]) -> bytes:
+    blocks = sorted(each.encrypt(data_key, keys.body.context) for each in to)
+    if not 1 <= len({each[:2] for each in blocks}) == len(blocks) <= MAX_RECIPIENTS:
+        raise InvariantBroken("no recipients, too many, or one of them twice")
+    raw = keys.body.context + bytes([len(blocks)]) + b"".join(each.raw for each in blocks)
+    return raw + hmac.digest(keys.commitment, raw, "sha256")
+
+
 def _decrypt_data_key(header: Header, opener: Opener) -> bytes:
     for block in header.blocks:
         if (block.kind, block.identity) == (opener.kind, opener.identity):
-            return opener.decrypt(block, header.context.raw)
+            return opener.decrypt(block, header.bound)
     raise SealBroken
 
 
 def _open(sealed: bytes, header: Header, data_key: bytes) -> Opened:
     keys, body_at = _authenticate(sealed, header, data_key)
-    plaintext = keys.body.decrypt(memoryview(sealed)[body_at:])
-    return Opened(header.context.content_type, plaintext)
+    return Opened(header.context.content_type, keys.body.decrypt(memoryview(sealed)[body_at:]))
 
 
 def _authenticate(sealed: bytes, header: Header, data_key: bytes) -> tuple[_Keys, int]:
@@ -261,17 +261,16 @@ def _authenticate(sealed: bytes, header: Header, data_key: bytes) -> tuple[_Keys
 
     Raises `SealBroken`.
     """
-    raw = header.raw
-    keys = _keys(data_key, header.context)
-    commitment = hmac.digest(keys.commitment, raw, "sha256")
-    body_at = len(raw) + COMMITMENT_BYTES
-    if not hmac.compare_digest(commitment, sealed[len(raw) : body_at]):
+    keys = _keys(data_key, header.bound)
+    commitment = hmac.digest(keys.commitment, header.raw, "sha256")
+    body_at = len(header.raw) + COMMITMENT_BYTES
+    if not hmac.compare_digest(commitment, sealed[len(header.raw) : body_at]):
         raise SealBroken
     return keys, body_at
 
 
-def _blocks(sealed: bytes, at: int) -> tuple[Block, ...]:
-    """Parse the blocks.  Raises `SealBroken` unless they are canonical."""
+def _blocks(sealed: bytes, at: int) -> tuple[tuple[Block, ...], int]:
+    """Return the blocks and where they end.  Raises `SealBroken` unless they are canonical."""
     count, at = sealed[at], at + 1
     if not 1 <= count <= MAX_RECIPIENTS:
         raise SealBroken
@@ -284,15 +283,13 @@ def _blocks(sealed: bytes, at: int) -> tuple[Block, ...]:
         if len(blocks) > 1 and blocks[-2][:2] >= blocks[-1][:2]:
             raise SealBroken
         at = end
-    return tuple(blocks)
+    return tuple(blocks), at
 
 
-def _keys(data_key: bytes, context: Context) -> _Keys:
-    """Return the keys of body and commitment."""
+def _keys(data_key: bytes, bound: bytes) -> _Keys:
+    """Return the keys of body and commitment for a context's canonical bytes."""
     if len(data_key) != KEY_BYTES:
         raise SealBroken
-    bound = context.raw
     info = BODY_INFO + hashlib.sha256(bound).digest()
-    hkdf = HKDF(algorithm=SHA256(), length=2 * KEY_BYTES, salt=None, info=info)
-    both = hkdf.derive(data_key)
+    both = HKDF(SHA256(), 2 * KEY_BYTES, salt=None, info=info).derive(data_key)
     return _Keys(BodyCipher(both[:KEY_BYTES], bound), both[KEY_BYTES:])

@@ -14,6 +14,7 @@ import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, NamedTuple, Protocol, Self
 from uuid import UUID
 
@@ -78,8 +79,7 @@ class Block(NamedTuple):
         """The epoch whose key opens the block; None for a grant."""
         if self.kind != EpochRecipient.KIND:
             return None
-        purpose, number = self.identity[1:-EPOCH_BYTES], self.identity[-EPOCH_BYTES:]
-        return Epoch(purpose.decode(), int.from_bytes(number, "big"))
+        return _epoch_of(self.identity)
 
     @classmethod
     def parse(cls, kind: int, value: bytes) -> Self:
@@ -192,6 +192,12 @@ class Epoch:
     def info(self, context: bytes) -> bytes:
         """Return the HPKE info that binds purpose, epoch and context."""
         return EPOCH_INFO + self.identity + hashlib.sha256(context).digest()
+
+
+@lru_cache(maxsize=64)  # records of few epochs follow each other
+def _epoch_of(identity: bytes) -> Epoch:
+    purpose, number = identity[1:-EPOCH_BYTES], identity[-EPOCH_BYTES:]
+    return Epoch(purpose.decode(), int.from_bytes(number, "big"))
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ class UploadEncoder:
         self._lane = lane
         self._source = f"/lanes/{lane}/uploads"
         self._keys = keys
+        self._recipient: tuple[SealingKey, EpochRecipient] | None = None
+        """The last key and its recipient."""
 
     @classmethod
     def open(
@@ -80,9 +82,23 @@ class UploadEncoder:
 
     def encode(self, upload: Upload, key: SealingKey | None) -> PreparedUpload:
         """Seal an upload, if there is a key, and encode it."""
-        sealed = upload if key is None else _sealed(upload, self._lane, key)
+        sealed = upload if key is None else self._sealed(upload, key)
         wire = to_wire(sealed, source=self._source)
         return PreparedUpload(upload_id=upload.id, wire=wire, size=size_of(upload))
+
+    def _sealed(self, upload: Upload, key: SealingKey) -> Upload:
+        """Return the upload with its envelope in place of its image."""
+        digest = upload_digest(self._lane, upload.account, upload.id)
+        context = Context(digest, Part.ORIGINAL, upload.content_type)
+        sealed = seal(upload.data, context=context, recipients=[self._recipient_of(key)])
+        return upload.model_copy(update={"content_type": SEALED_CONTENT_TYPE, "data": sealed})
+
+    def _recipient_of(self, key: SealingKey) -> EpochRecipient:
+        if (last := self._recipient) is not None and last[0] is key:
+            return last[1]
+        recipient = EpochRecipient.of(Epoch(uploads_for(self._lane), key.epoch), key.public)
+        self._recipient = key, recipient
+        return recipient
 
     async def encode_async(self, upload: Upload, key: SealingKey | None) -> PreparedUpload:
         """Do the same without blocking the event loop."""
@@ -94,12 +110,3 @@ class UploadEncoder:
         """Fetch no more keys, and wake those who wait for one.  From anywhere; idempotent."""
         if self._keys is not None:
             self._keys.close()
-
-
-def _sealed(upload: Upload, lane: Lane, key: SealingKey) -> Upload:
-    """Return the upload with its envelope in place of its image."""
-    digest = upload_digest(lane, upload.account, upload.id)
-    context = Context(digest, Part.ORIGINAL, upload.content_type)
-    recipient = EpochRecipient.of(Epoch(uploads_for(lane), key.epoch), key.public)
-    sealed = seal(upload.data, context=context, recipients=[recipient])
-    return upload.model_copy(update={"content_type": SEALED_CONTENT_TYPE, "data": sealed})
