@@ -91,6 +91,8 @@ class AsyncResultSubscription(SubscriptionControls):
         """
         reader = self._connected()
         reader.check_usable()
+        if (delivery := reader.take()) is not None:
+            return delivery
         deadline = Deadline(timeout_s, asyncio.get_running_loop().time)
         with reader.waiting():
             while not self._is_closed:

@@ -3,7 +3,7 @@
 Rules:
 
 * What was fetched is decoded and tracked when it is taken, in the order of each partition; what is
-  sealed is decoded when it is opened (`opening_thread.py`).
+  sealed is decoded when it is opened (`result_opening.py`).
 * A result is a `Cutout`, a `Failure` or an `Expired`; a record that this release cannot decode is
   counted, logged and skipped.
 * A result that was delivered in this session is not delivered again (`ack_tracker.py`).
@@ -29,7 +29,7 @@ from erasestream.topics.client.ack_tracker import DeliveryTracker, ResultState
 from erasestream.topics.client.delivered_results import ResultKey
 from erasestream.topics.client.delivery import Delivery
 from erasestream.topics.client.expired import Expired
-from erasestream.topics.client.fetched_results import FetchedResults, SealedRecord
+from erasestream.topics.client.fetched_results import Fetched, FetchedResults, SealedRecord
 from erasestream.topics.kafka.consumer.offset_committer import Commits
 from erasestream.topics.kafka.consumer.reported_end import ReadToEnd
 from erasestream.topics.kafka.records import Partition, Record
@@ -100,7 +100,7 @@ class DeliveryQueue:
         """Whether the next result is still to be opened."""
         return self._fetched.is_opening
 
-    def put(self, item: Record | ReadToEnd) -> None:
+    def put(self, item: Fetched) -> None:
         """Add what was fetched."""
         if item.at not in self._seeks:
             self._fetched.put(item)

@@ -7,6 +7,8 @@ callers wait for that thread, no longer than they want.  Rules:
 * The thread holds the only reference to the consumer, and closes it, whatever ends the reading: to
   collect an open consumer would freeze the process.  Nothing in the thread refers to the object
   that users hold, so that dropping that ends the thread.
+* Sealed results whose key is known are opened here, before they are queued: a thread of their own
+  for that would take turns with this one at the interpreter's lock, for each of them.
 * It fetches while callers wait, and ahead of them into a bounded queue.  Without calls for
   `max_processing_s` the partitions go to another member, except while the reading is paused.
 * An error that does not pass is raised to the next caller; the thread goes on.
@@ -14,17 +16,18 @@ callers wait for that thread, no longer than they want.  Rules:
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import Unavailable
 from erasestream.topics.client.delivery_queue import DeliveryQueue
-from erasestream.topics.client.fetched_results import Outcome, SealedRecord
+from erasestream.topics.client.fetched_results import Fetched, Outcome, SealedRecord
+from erasestream.topics.client.result_opening import ResultOpener
 from erasestream.topics.kafka.consumer.group_consumer import GroupConsumer
 from erasestream.topics.kafka.consumer.offset_committer import Commits
-from erasestream.topics.kafka.consumer.reported_end import ReadToEnd
-from erasestream.topics.kafka.records import Partition, Record
+from erasestream.topics.kafka.records import Partition
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,9 @@ POLL_S = 0.2
 """Longest single wait inside librdkafka: bounds how late `close` is noticed."""
 FIRST_POLL_S = 0.01
 """First wait after a record; each next one is twice as long.  A busy reader closes at once."""
+WAKE_EVERY_S = 0.001
+"""Interval at which callers are woken while more is fetched: waking one takes as long as reading a
+result.  Callers look on their own, too, in case a call to librdkafka waits for the brokers."""
 POLL_EVERY_S = 1.0
 """Interval at which librdkafka is called for callers who take from a full queue, or while paused:
 well below `max_processing_s`."""
@@ -69,14 +75,15 @@ class FetchSession:
         """Wake the threads and all callers."""
         with self.changed:
             self.changed.notify_all()
-            self._sealed.notify_all()
+            if self.is_closing:
+                self._sealed.notify_all()
         for tell in list(self.on_news):
             tell()
 
     def want(self) -> None:
         """Ask the thread to fetch ahead."""
-        if self.queue.has_room(0.5) or self._next_poll.has_passed:
-            with self.changed:
+        with self.changed:
+            if not self._is_wanted and (self.queue.has_room(0.5) or self._next_poll.has_passed):
                 self._is_wanted = True
                 self.changed.notify_all()
 
@@ -115,14 +122,14 @@ class FetchSession:
             self._patience_s = min(2 * patience_s, POLL_S)
             return patience_s
 
-    def put(self, item: Record | ReadToEnd) -> bool:
-        """Queue what was fetched; return whether there is room for more."""
+    def put(self, item: Fetched) -> bool:
+        """Queue what was fetched; return whether there is room for more.  Then `notify`."""
         with self.changed:
             self.queue.put(item)
+            if isinstance(item, SealedRecord) and item.outcome is None:
+                self._sealed.notify_all()
             self._patience_s = FIRST_POLL_S
-            has_room = self.queue.has_room() and not self.is_closing
-        self.notify()
-        return has_room
+            return self.queue.has_room() and not self.is_closing
 
     def await_sealed(self, timeout_s: float) -> SealedRecord | None:
         """Return the next record to open, or None if none came in time."""
@@ -154,6 +161,11 @@ class FetchSession:
             self.failure = error
         self.notify()
 
+    @property
+    def uncommitted(self) -> int:
+        """Number of acknowledgements that are not committed."""
+        return self.queue.tracker.uncommitted if self.unsaved is None else self.unsaved
+
     def end(self, unsaved: int) -> None:
         """Note that the group is left, and how many acknowledgements were not committed."""
         with self.changed:
@@ -181,9 +193,11 @@ class LockedAcknowledgements:
             return self._session.queue.revoke(partitions)
 
 
-def start_fetching(session: FetchSession, member: GroupConsumer, name: str) -> None:
+def start_fetching(
+    session: FetchSession, member: GroupConsumer, opener: ResultOpener, name: str
+) -> None:
     """Read in a thread of its own until the session is closing; then leave the group."""
-    thread = threading.Thread(target=_run, args=(session, member), name=name, daemon=True)
+    thread = threading.Thread(target=_run, args=(session, member, opener), name=name, daemon=True)
     try:
         thread.start()
     except BaseException:
@@ -191,18 +205,18 @@ def start_fetching(session: FetchSession, member: GroupConsumer, name: str) -> N
         raise
 
 
-def _run(session: FetchSession, member: GroupConsumer) -> None:
+def _run(session: FetchSession, member: GroupConsumer, opener: ResultOpener) -> None:
     try:
         while session.await_work():
             try:
-                _fetch(session, member)
+                _fetch(session, member, opener)
             except Exception as error:  # noqa: BLE001 (raised to the next caller)
                 session.fail(error)
     finally:
         _leave(session, member)
 
 
-def _fetch(session: FetchSession, member: GroupConsumer) -> None:
+def _fetch(session: FetchSession, member: GroupConsumer, opener: ResultOpener) -> None:
     """Fetch until the queue is full or nothing is left."""
     member.pause(is_paused=session.is_held)
     _seek(session, member)
@@ -210,8 +224,13 @@ def _fetch(session: FetchSession, member: GroupConsumer) -> None:
     item = member.poll(patience_s)
     if item is None and patience_s == POLL_S:
         session.queue.tracker.nothing_left()
-    while item is not None and session.put(item):
+    wake = Deadline(WAKE_EVERY_S, time.monotonic)
+    while item is not None and session.put(opener.prepare(item)):
+        if wake.has_passed:
+            session.notify()
+            wake = Deadline(WAKE_EVERY_S, time.monotonic)
         item = member.poll(0)
+    session.notify()
 
 
 def _seek(session: FetchSession, member: GroupConsumer) -> None:

@@ -1,7 +1,7 @@
 """Records that were fetched and are not taken yet, in the order of each partition.
 
-Sealed ones are opened in another thread, in the order in which they were fetched, and taken once
-they are.  Not thread-safe: the owner holds its lock.
+Sealed ones that are not opened before they are queued are opened by another thread, in the order in
+which they were fetched, and taken once they are.  Not thread-safe: the owner holds its lock.
 """
 
 from collections import deque
@@ -51,14 +51,12 @@ class FetchedResults:
         self._sealed: deque[SealedRecord] = deque()
         self._bytes = 0
 
-    def put(self, item: Record | ReadToEnd) -> None:
+    def put(self, item: Fetched) -> None:
         """Add what was fetched."""
-        added: Fetched = item
-        if isinstance(item, Record) and _may_be_sealed(item.headers):
-            added = SealedRecord(item)
-            self._sealed.append(added)
-        self._items.append(added)
-        self._bytes += _size(added)
+        if isinstance(item, SealedRecord) and item.outcome is None:
+            self._sealed.append(item)
+        self._items.append(item)
+        self._bytes += _size(item)
 
     def has_room(self, share: float = 1.0) -> bool:
         """Return whether less than this share of the queue is used."""
@@ -95,7 +93,8 @@ class FetchedResults:
         self._bytes = sum(map(_size, self._items))
 
 
-def _may_be_sealed(headers: Headers) -> bool:
+def may_be_sealed(headers: Headers) -> bool:
+    """Return whether a record with these headers may hold a sealed result."""
     return any(name == "content-type" and _SEALED in value.lower() for name, value in headers)
 
 

@@ -1,4 +1,4 @@
-"""The thread that opens sealed results, and waits for their keys.
+"""The thread that opens the sealed results whose keys are not known yet, and waits for these.
 
 The thread that reads (`fetch_thread.py`) must go on to call librdkafka, or the partitions go to
 another member; and a call of a user returns at its timeout.  So neither waits for a key.  Rules:

@@ -11,12 +11,14 @@ Rules, all of them:
 * Keys are dropped by this client's own clock.
 """
 
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Self
 
 from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.codec.cloudevents import one_from_wire
-from erasestream.schemas.errors import Code, Refused, SealBroken, Unavailable
+from erasestream.schemas.errors import Code, InvalidEvent, Refused, SealBroken, Unavailable
 from erasestream.schemas.events.base import utc
 from erasestream.schemas.events.images import RESULTS, Cutout, Failure, Part
 from erasestream.schemas.ids import Lane
@@ -26,7 +28,14 @@ from erasestream.schemas.sealing.recipients import Epoch, EpochOpener
 from erasestream.topics.catalog.purposes import results_of
 from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.client.expired import Expired
+from erasestream.topics.client.fetched_results import (
+    Fetched,
+    Outcome,
+    SealedRecord,
+    may_be_sealed,
+)
 from erasestream.topics.kafka.connection import Cluster
+from erasestream.topics.kafka.consumer.reported_end import ReadToEnd
 from erasestream.topics.kafka.records import Record
 from erasestream.topics.keys.answers import NoKey
 from erasestream.topics.keys.client import KeyClient
@@ -38,8 +47,12 @@ MAX_WAIT = timedelta(minutes=15)
 """Time around its append in which a result waits for a key that the service does not have."""
 
 
+_Opener = Callable[[Epoch, datetime], EpochOpener | None]
+"""Returns what opens results of an epoch, for one appended then; None if its key is dead."""
+
+
 class ResultOpener:
-    """Opens results.  One thread."""
+    """Opens results.  Thread-safe."""
 
     def __init__(self, lane: Lane, keys: KeyClient | None, *, now: WallClock) -> None:
         """Without `keys`, sealed results are refused."""
@@ -65,13 +78,38 @@ class ResultOpener:
         opened now, and `Refused` without endpoints of the key service, or without the right to its
         keys.
         """
+        return self._result_of(record, self._asked_opener)
+
+    def prepare(self, item: Record | ReadToEnd) -> Fetched:
+        """Return what to queue: a sealed result, opened if its key is known; or the item."""
+        if not (isinstance(item, Record) and may_be_sealed(item.headers)):
+            return item
+        sealed = SealedRecord(item)
+        with suppress(Exception):  # the other thread meets it again, and callers hear of it
+            if (outcome := self.known_result_of(item)) is not None:
+                sealed.complete(outcome)
+        return sealed
+
+    def known_result_of(self, record: Record) -> Outcome | None:
+        """Return the result in a record, or what is wrong with it, without asking for a key.
+
+        None if a key must be asked for.
+        """
+        try:
+            return self._result_of(record, self._known_opener)
+        except InvalidEvent as invalid:
+            return invalid
+        except Unavailable:
+            return None
+
+    def _result_of(self, record: Record, opener_of: _Opener) -> Cutout | Failure | Expired:
         result = one_from_wire(RESULTS, record.headers, record.value)
         if not (isinstance(result, Cutout) and is_sealed(result.content_type)):
             return result
         try:
             upload = upload_digest(self._lane, result.account, result.id)
             header = Header.parse(result.data, upload, Part.CUTOUT)
-            opener = self._opener(self._epoch(header), utc(record.appended_ms))
+            opener = opener_of(self._epoch(header), utc(record.appended_ms))
             if opener is None:
                 return Expired.of(result)
             opened = open_parsed(result.data, header, opener)
@@ -87,8 +125,15 @@ class ResultOpener:
         if self._keys is not None:
             self._keys.drop_dead()
 
-    def _opener(self, epoch: Epoch, appended: datetime) -> EpochOpener | None:
-        """Return what opens results of an epoch; None if its key is dead.  Raises `SealBroken`."""
+    def _known_opener(self, epoch: Epoch, _: datetime) -> EpochOpener | None:
+        """Raise `Unavailable` if the key is not known."""
+        key = self._keys and self._keys.known_opening_key(self._purpose, epoch.number)
+        if key is None:
+            raise Unavailable(self._purpose, Code.KEYS_UNAVAILABLE)
+        return self._opener(epoch, key) if isinstance(key, bytes) else None
+
+    def _asked_opener(self, epoch: Epoch, appended: datetime) -> EpochOpener | None:
+        """Raise `Unavailable` if the key is not known now, `SealBroken` if there is none."""
         if self._keys is None:
             raise Refused("key_endpoints: missing, and the results of this lane are sealed")
         try:
@@ -97,17 +142,20 @@ class ResultOpener:
             self._openers.clear()  # it may be for hours, in which others die
             raise
         if isinstance(key, bytes):
-            raw, opener = self._openers.get(epoch.number, (b"", None))
-            if opener is None or raw is not key:
-                opener = EpochOpener.of(epoch, key)
-                self._openers[epoch.number] = (key, opener)
-            return opener
+            return self._opener(epoch, key)
         self._openers.pop(epoch.number, None)
         if key is NoKey.EXPIRED:
             return None
         if abs(self._now() - appended) > MAX_WAIT:
             raise SealBroken
         raise Unavailable(f"{self._purpose}: {key}", Code.KEYS_UNAVAILABLE)
+
+    def _opener(self, epoch: Epoch, key: bytes) -> EpochOpener:
+        raw, opener = self._openers.get(epoch.number, (b"", None))
+        if opener is None or raw is not key:
+            opener = EpochOpener.of(epoch, key)
+            self._openers[epoch.number] = (key, opener)
+        return opener
 
     def _epoch(self, header: Header) -> Epoch:
         epochs = [block.epoch for block in header.blocks]

@@ -62,8 +62,8 @@ class ReceivingLimits:
         return self.max_queued_bytes // 4
 
 
-SLICE_S = 3600.0
-"""Longest single wait of a caller: no lock waits for infinity."""
+SLICE_S = 1.0
+"""Longest wait of a caller between two looks at the queue (`fetch_thread.py`)."""
 
 
 UNCOMMITTED = (
@@ -93,7 +93,7 @@ class ResultReader:
         opener = ResultOpener.of(cluster, lane, now=now)
         role = lane_role(lane, LaneRole.CONSUMER)
         member = _member(cluster, role, self._topic, group, self._session, limits, clock)
-        start_fetching(self._session, member, role)
+        start_fetching(self._session, member, opener, role)
         start_opening(self._session, opener, role)
         open_readers.opened(self)
 
@@ -106,6 +106,8 @@ class ResultReader:
     def poll(self, timeout_s: float, is_stopped: Callable[[], bool]) -> Delivery | None:
         """Return the next result, or None at the timeout, when stopped or when closed meanwhile."""
         self.check_usable()
+        if (delivery := self.take()) is not None:
+            return delivery
         deadline = Deadline(timeout_s, self._clock)
         with self.waiting(), self._session.changed:
             while not self._session.is_closing:
@@ -118,15 +120,14 @@ class ResultReader:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Let results be fetched during the block."""
-        session = self._session
-        with session.changed:
-            session.waiting += 1
-            session.changed.notify_all()
+        with self._session.changed:
+            self._session.waiting += 1
+            self._session.changed.notify_all()
         try:
             yield
         finally:
-            with session.changed:
-                session.waiting -= 1
+            with self._session.changed:
+                self._session.waiting -= 1
 
     def take(self) -> Delivery | None:
         """Return a result that was fetched; raise the error that ended the fetching."""
@@ -197,8 +198,7 @@ class ResultReader:
         """Raise `Unavailable`, once, if acknowledgements could not be committed in time."""
         open_readers.closed(self)
         was_closed, self._is_closed = self._is_closed, True
-        unsaved = self._session.unsaved
-        count = self.queue.tracker.uncommitted if unsaved is None else unsaved
+        count = self._session.uncommitted
         if count and not was_closed:
             raise Unavailable(UNCOMMITTED.format(count=count, topic=self._topic))
 

@@ -9,6 +9,7 @@ Rules, all of them:
   answer, `NoKey.EXPIRED`, not an error; it is remembered, as it stays dead.
 """
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -53,6 +54,8 @@ class KeyClient:
         self._lock = threading.Lock()
         self._sealing: dict[str, tuple[SealingKey, ...]] = {}
         self._of_epochs: dict[KeyRequest, EpochKey] = {}
+        self._next_death_s = math.inf
+        """When the first of them dies."""
         self._expired: set[KeyRequest] = set()
 
     @classmethod
@@ -113,29 +116,37 @@ class KeyClient:
         """
         return self._of_epoch(KeyRequest(KeyHalf.PRIVATE, purpose, epoch), timeout_s)
 
+    def known_opening_key(self, purpose: str, epoch: int) -> bytes | NoKey | None:
+        """Return what `opening_key` returns, without asking; None if it would have to ask."""
+        return self._known(KeyRequest(KeyHalf.PRIVATE, purpose, epoch))
+
     def drop_dead(self) -> None:
         """Drop every private key that has died.  Call it regularly where no key is asked for."""
         with self._lock:
             self._drop_dead()
 
     def _of_epoch(self, request: KeyRequest, timeout_s: float) -> bytes | NoKey:
-        with self._lock:
-            self._drop_dead()
-            if request in self._expired:
-                return NoKey.EXPIRED
-            if cached := self._of_epochs.get(request):
-                return cached.key
+        if (known := self._known(request)) is not None:
+            return known
         answer = self._endpoints.ask(request, Deadline(timeout_s, self._clock), EpochKey.parse)
         if isinstance(answer, EpochKey):
             answer = answer.until(self._now().timestamp() + PROMISE_S)
         with self._lock:
             if isinstance(answer, EpochKey) and answer.dies_s > self._now().timestamp():
                 self._of_epochs[request] = answer
+                self._next_death_s = min(self._next_death_s, answer.dies_s)
                 return answer.key
             if isinstance(answer, EpochKey) or answer is NoKey.EXPIRED:
                 self._remember_expired(request)
                 return NoKey.EXPIRED
         return answer
+
+    def _known(self, request: KeyRequest) -> bytes | NoKey | None:
+        with self._lock:
+            self._drop_dead()
+            if (cached := self._of_epochs.get(request)) is not None:
+                return cached.key
+            return NoKey.EXPIRED if request in self._expired else None
 
     def _remember_expired(self, request: KeyRequest) -> None:
         if len(self._expired) >= MAX_EXPIRED:
@@ -144,4 +155,7 @@ class KeyClient:
 
     def _drop_dead(self) -> None:
         now_s = self._now().timestamp()
-        self._of_epochs = {r: key for r, key in self._of_epochs.items() if key.dies_s > now_s}
+        if now_s >= self._next_death_s:
+            alive = {r: key for r, key in self._of_epochs.items() if key.dies_s > now_s}
+            self._of_epochs = alive
+            self._next_death_s = min((key.dies_s for key in alive.values()), default=math.inf)

@@ -89,11 +89,15 @@ def test_a_consumer_keeps_no_dead_key_while_it_waits_for_another(
 
     alive = sealed_result(harness, epoch)
     later = sealed_result(harness, epoch + 1, key_of=epoch)
+    assert opener.known_result_of(alive) is None
     assert isinstance(opener.result_of(alive), Cutout)
+    assert isinstance(opener.known_result_of(alive), Cutout)
+    assert opener.known_result_of(later) is None
     assert opener._openers
     harness.replicas.pop().stage.close()
     monkeypatch.setattr(result_opening, "ANSWER_S", 0)
     harness.clock.at = TIMES.dies(epoch)
+    assert opener.known_result_of(alive) is None
     with pytest.raises(Unavailable):
         opener.result_of(later)
     assert not opener._openers
