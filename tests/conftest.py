@@ -7,6 +7,8 @@ import hypothesis
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 
+from erasestream.pipeline.devstack.kafka.broker import free_ports
+from erasestream.pipeline.devstack.kafka.broker_config import ProxiedListener
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.kafka.errors import ClientErrorState
@@ -32,8 +34,13 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaFixture]:
-    """Run one broker for all tests of a worker; they leave it running."""
-    with opened_kafka(tmp_path_factory.mktemp("kafka")) as kafka:
+    """Run one broker for all tests of a worker; they leave it running.
+
+    It has a second listener, for clients that come through a proxy.
+    """
+    port, advertised_port = free_ports(2)
+    listener = ProxiedListener(port=port, advertised_port=advertised_port)
+    with opened_kafka(tmp_path_factory.mktemp("kafka"), proxied_listener=listener) as kafka:
         yield kafka
 
 

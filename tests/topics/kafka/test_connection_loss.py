@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
-from erasestream.pipeline.devstack.kafka.broker import free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import ProxiedListener
 from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.schemas.errors import Fenced, Unavailable
+from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import ROUTER
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.client.upload_producer import SendingLimits, UploadProducer
@@ -33,7 +33,7 @@ from erasestream.topics.kafka.transaction.start_offsets import Found
 from tests.faults.proxy import HOST, Proxy
 from tests.flow.pictures import photo
 from tests.flow.waiting import eventually
-from tests.kafka_fixture import PARTITIONS, KafkaFixture, opened_kafka
+from tests.kafka_fixture import PARTITIONS, KafkaFixture
 from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness
 from tests.topics.client.uploads import upload_until_acknowledged
 from tests.topics.kafka.transaction.copy_handler import CopyHandler
@@ -88,24 +88,15 @@ def close(closed: Callable[[], None]) -> None:
         raise_unless_of_a_cut(error)
 
 
-@pytest.fixture(scope="module")
-def listener() -> ProxiedListener:
-    """Choose the ports of a second listener and of the proxy in front of it."""
-    port, advertised_port = free_ports(2)
-    return ProxiedListener(port=port, advertised_port=advertised_port)
+@pytest.fixture
+def listener(kafka: KafkaFixture) -> ProxiedListener:
+    """Return the listener that is reached through the proxy."""
+    listener = kafka.broker.config.proxied_listener
+    assert listener
+    return listener
 
 
-@pytest.fixture(scope="module")
-def kafka(
-    tmp_path_factory: pytest.TempPathFactory, listener: ProxiedListener
-) -> Iterator[KafkaFixture]:
-    """Run a broker with two listeners."""
-    folder = tmp_path_factory.mktemp("cut-off")
-    with opened_kafka(folder, proxied_listener=listener, spare_lanes=4) as kafka:
-        yield kafka
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def proxy(listener: ProxiedListener) -> Iterator[Proxy]:
     """Run the proxy in front of the second listener."""
     proxy = Proxy(port=listener.advertised_port, target=listener.port)
@@ -125,10 +116,10 @@ def proxied(kafka: KafkaFixture, listener: ProxiedListener) -> Cluster:
     "at_commit", [True, False], ids=["at a commit", "before the start offsets"]
 )
 def test_a_loop_without_connections_recovers(
-    kafka: KafkaFixture, proxy: Proxy, proxied: Cluster, at_commit: bool
+    kafka: KafkaFixture, lane: Lane, proxy: Proxy, proxied: Cluster, at_commit: bool
 ) -> None:
     """The loop or its successor continues, and every record is written once."""
-    harness = KafkaRouterHarness(kafka, kafka.open_lane())
+    harness = KafkaRouterHarness(kafka, lane)
     copy = CuttingHandler(ephemeral_of(harness.lane), proxy, at_commit=at_commit)
 
     def start() -> TransactionalLoop:
@@ -188,7 +179,11 @@ def test_a_loop_without_connections_recovers(
 
 
 def test_an_appended_upload_is_not_resent_when_another_is_given_up(
-    kafka: KafkaFixture, proxy: Proxy, proxied: Cluster, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaFixture,
+    lane: Lane,
+    proxy: Proxy,
+    proxied: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The broker has appended both, and its answers are lost; the older is given up first."""
 
@@ -197,7 +192,6 @@ def test_an_appended_upload_is_not_resent_when_another_is_given_up(
         return Producer(settings | {"max.in.flight": 5})
 
     monkeypatch.setattr(producer_pool, "Producer", several_in_flight)
-    lane = kafka.open_lane()
     offsets = kafka.offsets
 
     def appended() -> int:
