@@ -1,7 +1,7 @@
 """Pack the tests for several workers, and estimate how long they take.
 
 A worker takes a unit at a time: the tests of one file, or of a folder whose tests share a running
-pipeline or broker, which would otherwise be started once in each worker.  `tests/durations.json`
+pipeline, which would otherwise be started once in each worker.  `tests/durations.json`
 holds seconds per unit, as `make durations` measured them with four workers on two cores.  It
 decides the order and the estimate and nothing else.  Rules:
 
@@ -28,9 +28,8 @@ SHARED_FIXTURES = (
     "tests/flow/shared",
     "tests/flow/fragile",
     "tests/flow/bare",
-    "tests/pipeline/devstack/kafka",
 )
-"""Folders whose tests share a pipeline or a broker that no other test uses."""
+"""Folders whose tests share a pipeline that no other test uses."""
 BUSY = frozenset(
     {
         *SHARED_FIXTURES,
@@ -38,6 +37,7 @@ BUSY = frozenset(
         "tests/flow/test_storm.py",
         "tests/flow/test_workers.py",
         "tests/pipeline/demo/test_demo.py",
+        "tests/pipeline/devstack/kafka/test_broker.py",
         "tests/pipeline/stages/inference/isolation/test_hostile.py",
         "tests/pipeline/stages/routing/test_join.py",
         "tests/test_package.py",

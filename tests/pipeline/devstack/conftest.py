@@ -1,7 +1,7 @@
 """Certificates, jars and brokers for the tests of the embedded stack."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,16 +60,3 @@ def new_broker(libs: Path) -> NewBroker:
         return Broker(folder, identities, libs, config=config, java_options=SHORT_LIVED)
 
     return make
-
-
-@pytest.fixture(scope="package")
-def broker(
-    identities: Path, new_broker: NewBroker, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Broker]:
-    """Run a broker that all tests share and leave running."""
-    started = new_broker(tmp_path_factory.mktemp("broker"), identities)
-    try:
-        started.start()
-        yield started
-    finally:
-        started.stop()
