@@ -10,6 +10,7 @@ from confluent_kafka import Message
 from erasestream.schemas.codec.cloudevents import from_wire
 from erasestream.schemas.errors import ClientClosed, Code, Refused, Unavailable
 from erasestream.schemas.events.images import MAX_UPLOAD_BYTES, Part, Upload
+from erasestream.schemas.ids import UploadId
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
 from erasestream.schemas.sealing.envelope import Opened, open_sealed, upload_digest
 from erasestream.topics.catalog.purposes import uploads_for
@@ -20,6 +21,7 @@ from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.leaks import no_leak
 from tests.topics.client.lane_keys import WAIT_S, LaneKeys
+from tests.topics.client.programs import finish, start
 from tests.topics.client.uploads import PNG, TIMEOUT_S, upload_until_acknowledged
 
 IMPATIENT = SendingLimits(max_wait_s=0.5, readiness_s=1.0)
@@ -144,3 +146,41 @@ def test_images_of_a_lane_that_accepts_that_are_sent_unsealed(
     with UploadProducer(keys.cluster, keys.lane, sealed=False) as producer:
         receipt = producer.send(PNG, account="a").result(TIMEOUT_S)
     assert (reader.upload(receipt).content_type, reader.upload(receipt).data) == ("image/png", PNG)
+
+
+def test_a_sealing_producer_cannot_be_used_after_a_fork(
+    kafka: KafkaFixture, keys: LaneKeys, reader: UploadReader
+) -> None:
+    """In the child, which lacks the thread that fetches keys, it raises; the parent goes on."""
+    program = f"""
+        from datetime import datetime
+        from erasestream.schemas.errors import Refused
+        sealed = Cluster(bootstrap_servers=cluster.bootstrap_servers,
+                         identities=cluster.identities,
+                         key_endpoints={keys.cluster.key_endpoints!r})
+        now = datetime.fromisoformat({keys.clock().isoformat()!r})
+        producer = UploadProducer(sealed, LANE, now=lambda: now)
+        child = os.fork()
+        if child == 0:
+            for use in (lambda: producer.send(PNG, account="a"), producer.flush, producer.close):
+                try:
+                    use()
+                except Refused as error:
+                    print(error.code, flush=True)
+            sys.exit(0)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        receipt = producer.send(PNG, account="a").result(60)
+        print(receipt.upload_id, receipt.partition, receipt.offset)
+        producer.close()
+    """
+    code, printed, errors = finish(start(kafka, keys.lane, program))
+    assert code == 0, errors
+    *of_child, upload, partition, offset = printed.split()
+    assert of_child == ["used_after_fork"] * 3 + ["0"]
+    receipt = Receipt(
+        upload_id=UploadId(upload),
+        partition=int(partition),
+        offset=int(offset),
+        appended_at=keys.clock(),
+    )
+    assert reader.opened(receipt, keys.epoch) == ("image/png", PNG)
