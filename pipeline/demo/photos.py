@@ -35,7 +35,7 @@ def photos_of(folder: Path, log: Log) -> list[Photo]:
         raise Refused(f"there is no folder {folder}")
     found = [photo for path in sorted(folder.iterdir()) if (photo := _read_photo(path, log))]
     if not found:
-        raise Refused(f"no JPEG, PNG or WebP image up to 25 MB in {folder}")
+        raise Refused(f"no JPEG, PNG or WebP image up to 30 MB in {folder}")
     if len(found) > MAX_PHOTOS:
         log(f"{len(found)} photos found, the first {MAX_PHOTOS} are used")
     return found[:MAX_PHOTOS]
@@ -67,6 +67,6 @@ def _read_photo(path: Path, log: Log) -> Photo | None:
         return None
     content_type = sniff_content_type(data)
     if content_type is None:
-        log(f"skipped: {path.name} is not a JPEG, PNG or WebP image up to 25 MB")
+        log(f"skipped: {path.name} is not a JPEG, PNG or WebP image up to 30 MB")
         return None
     return Photo(path.name, content_type, data)

@@ -38,14 +38,17 @@ from erasestream.schemas.ids import (
 )
 from erasestream.schemas.options import CutoutOptions
 
-MAX_UPLOAD_BYTES = 25_000_000
+MAX_UPLOAD_BYTES = 30_000_000
 """Largest upload, in bytes."""
 
 MAX_CUTOUT_BYTES = 64_000_000
 """Largest cut-out, in bytes."""
 
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 100_000_000
 """Largest image, in pixels: more than cameras for product photos have."""
+
+MAX_CUTOUT_PIXELS = 50_000_000
+"""Largest cut-out, in pixels: that of a larger image is scaled down."""
 
 
 def _from_json(value: object) -> object:

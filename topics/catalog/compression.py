@@ -7,7 +7,7 @@ compressed batch it checks the numbers (measured on Kafka 4.4).
 
 IMAGES = "uncompressed"
 """Images are compressed already.  The broker decompresses a client's compressed batch once, and
-refuses it above the limit; stored compressed, its 25 MB could become 25 GB in every stage that
+refuses it above the limit; stored compressed, its 30 MB could become 30 GB in every stage that
 reads it, on every read.  So inference numbers uploads itself (`record_parser.py`)."""
 JSON = "lz4"
 """LZ4 compresses 255 to 1 at best, so that no batch becomes more than 255 times

@@ -53,7 +53,7 @@ CASES = {
     "no value": Case(lambda: good().with_value(None), Code.EMPTY),
     "truncated": Case(lambda: upload_record(noise()[:-2000], ACCOUNT), Code.TRUNCATED),
     "damaged": Case(lambda: upload_record(_damaged(noise()), ACCOUNT), Code.CORRUPT),
-    "above 25 MB": Case(
+    "above 30 MB": Case(
         lambda: good().with_value(photo() + bytes(MAX_UPLOAD_BYTES)), Code.TOO_LARGE
     ),
     "no headers": Case(lambda: RawRecord(photo(), {}), Code.INVALID_EVENT, account=INVALID_ACCOUNT),

@@ -50,7 +50,7 @@ def test_a_producer_refuses_what_the_brokers_would() -> None:
 
 @pytest.mark.parametrize(
     ("upload", "cutout"),
-    [(0, 1), (25_000_001, 64_000_000), (8_000_000, 7_000_000), (1_000_000, 64_000_001)],
+    [(0, 1), (30_000_001, 64_000_000), (8_000_000, 7_000_000), (1_000_000, 64_000_001)],
 )
 def test_limits_that_cannot_work_are_refused(upload: int, cutout: int) -> None:
     with pytest.raises(Refused, match="_bytes: from"):

@@ -53,7 +53,7 @@ def test_the_record_is_the_image_with_its_attributes(
 
 
 def test_the_largest_image_is_accepted(kafka: KafkaFixture, lane: Lane) -> None:
-    """25 MB pass the producer and the broker."""
+    """30 MB pass the producer and the broker."""
     with UploadProducer(kafka.cluster, lane, sealed=False) as producer:
         image = PNG + bytes(MAX_UPLOAD_BYTES - len(PNG))
         assert producer.send(image, account="a").result(TIMEOUT_S).offset == 0

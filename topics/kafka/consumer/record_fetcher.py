@@ -41,7 +41,7 @@ from erasestream.topics.kafka.records import Partition, Record
 
 MIN_QUEUED_RECORDS = 2
 """librdkafka fetches no more of a partition while it has as many.  It does not count the bytes of
-headers: a client can write 25 MB of them into each record."""
+headers: a client can write 30 MB of them into each record."""
 MAX_SKIP_BYTES = 4_000_000
 """After reading so much on the way to an offset, it is sought after all: uploads can be large."""
 ANSWER_TIMEOUT_S = 10.0

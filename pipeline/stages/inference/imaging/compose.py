@@ -83,7 +83,7 @@ def arrange(cutout: Picture, options: CutoutOptions, *, limits: Limits = LIMITS)
     width, height = frame[2] - frame[0], frame[3] - frame[1]
     factor = _factor(width, height, options)
     adjusted: Adjusted | None = None
-    most = max(limits.max_pixels, cutout.width * cutout.height)
+    most = max(limits.max_cutout_pixels, cutout.width * cutout.height)
     if width * height * factor * factor > most:
         if options.format is not OutputFormat.AUTO:
             raise InvalidImage("with its margins", code=Code.RESULT_TOO_LARGE)

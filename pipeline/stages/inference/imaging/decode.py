@@ -4,6 +4,7 @@ Rules, all of them:
 
 * The format is determined by the content, never by a name: JPEG, PNG or WebP, nothing else.
 * Every limit is checked on the header, before any pixel is decoded.
+* A picture of more pixels than a cut-out may have is scaled down.
 * The result is upright, 8-bit and sRGB, and has nothing but pixels: no EXIF, position, comment,
   profile or text of the photo gets into a cut-out.
 """
@@ -33,6 +34,7 @@ from erasestream.pipeline.stages.inference.imaging.colour_spaces import SRGB, Co
 from erasestream.pipeline.stages.inference.imaging.jpeg_segments import END as END_OF_JPEG
 from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
 from erasestream.pipeline.stages.inference.imaging.png_chunks import END as END_OF_PNG
+from erasestream.pipeline.stages.inference.imaging.scaling import scaled_to, size_within
 from erasestream.schemas.errors import Code, InvalidImage
 from erasestream.schemas.events.images import Adjusted
 from erasestream.schemas.image_formats import JPEG, PNG, WEBP, sniff_content_type
@@ -61,6 +63,8 @@ _TRANSPOSITIONS = {
 }
 _SWAPS_SIDES = {5, 6, 7, 8}
 
+_SCALABLE = {"L", "LA", "RGB", "RGBA", "CMYK"}
+"""Modes whose pixels can be mixed before they are converted, which takes less memory."""
 _BITS = 8
 """Bits of each value in Pillow."""
 
@@ -117,8 +121,15 @@ def decode(data: bytes, *, limits: Limits = LIMITS, draft: int | None = None) ->
     except _DAMAGED as error:
         raise InvalidImage(code=_failure_code(file, error)) from error
     orientation = _orientation(file.exif or image.info.get("exif"))
-    upright = _transpose(_to_srgb(image, file, limits), orientation)
+    most = limits.max_cutout_pixels
+    raw: Image.Image = image
+    del image  # a large one is not kept while a smaller one is converted
+    if raw.mode in _SCALABLE and "transparency" not in raw.info:
+        raw = scaled_to(raw, most)
+    colours = scaled_to(_to_srgb(raw, file, limits), most)
+    size = size_within(size, most)
     is_turned = orientation in _SWAPS_SIDES
+    upright = _transpose(colours, orientation)
     return Picture(image=upright, full_size=size[::-1] if is_turned else size)
 
 

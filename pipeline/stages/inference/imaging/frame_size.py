@@ -16,7 +16,7 @@ _MARKER = re.compile(rb"\xff([^\x00\xff])")
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _MAX_SEGMENTS = 1000
-"""Before the frame.  Profiles and previews are the longest: 400 segments have 25 MB."""
+"""Before the frame.  Profiles and previews are the longest: 480 segments have 30 MB."""
 
 
 def pixels(data: bytes) -> int:

@@ -30,7 +30,7 @@ _MARKER = re.compile(rb"\xff([^\x00\xff])")
 _CANDIDATE = re.compile(rb"\xff(?:\xd8\xff|[\xc0-\xc2\xc4\xda\xdb\xdd\xe0-\xef\xfe])")
 _FOLLOWING = re.compile(rb"\xff[\xc0-\xff]")
 _MAX_SEGMENTS = 10_000
-"""A file of 25 MB has 400 of the longest."""
+"""A file of 30 MB has 480 of the longest."""
 _MAX_SEARCHES = 8
 _MAX_CANDIDATES = 1000
 """Of segments in one search.  A file with more of them, or more wrong lengths, is noise."""

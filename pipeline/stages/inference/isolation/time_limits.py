@@ -2,7 +2,8 @@
 
 The time follows from the declared size (`frame_size`): an image of the largest accepted size has
 three times that of a small one, which is more than the steps take in proportion (with IS-Net on
-one core: a second for two megapixels, 10 s for 50).
+one core: a second for two megapixels, 10 s for 50).  One of more than 50 megapixels is scaled down
+to so many, and has no more time.
 
 The parent does not see the size of a sealed image: it allows the time of the largest, and the
 child, which opens the image, limits itself.
@@ -13,7 +14,7 @@ import signal
 import threading
 
 from erasestream.pipeline.stages.inference.imaging import frame_size
-from erasestream.schemas.events.images import MAX_PIXELS
+from erasestream.schemas.events.images import MAX_CUTOUT_PIXELS
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ COUNTER = "erasestream_slow_images_total"
 
 def deadline_of(image: bytes, deadline_s: float) -> float:
     """Return the seconds that this image may take, where a small one has `deadline_s`."""
-    share = min(1.0, frame_size.pixels(image) / MAX_PIXELS)
+    share = min(1.0, frame_size.pixels(image) / MAX_CUTOUT_PIXELS)
     return deadline_s * (1 + _MORE_FOR_LARGEST * share)
 
 

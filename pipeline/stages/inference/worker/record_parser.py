@@ -41,7 +41,7 @@ _INT32_BYTES, _INT64_BYTES = 5, 10
 """Most bytes of an encoded number."""
 
 MAX_RECORDS = 20_000
-"""All records of a batch of more are refused unread.  25 MB of uploads of 1 KB are as many.  A
+"""All records of a batch of more are refused unread.  30 MB of uploads of 1 KB are as many.  A
 batch can have millions of empty ones, and reading them would take so long that the worker loses
 its membership in the group."""
 MAX_HEADERS_BYTES = 2 * MAX_HEADER_BYTES
@@ -124,8 +124,8 @@ class Batch:
         batch = self._batch
         first, count = batch.base_offset, batch.next_offset - batch.base_offset
         kind, time_ms = batch.timestamp_type, batch.max_timestamp
-        # Brokers store no compressed batch in our topics (topics/catalog/catalog.py): 25 MB may
-        # become 25 GB.
+        # Brokers store no compressed batch in our topics (topics/catalog/catalog.py): 30 MB may
+        # become 30 GB.
         is_readable = not batch.compression_type and count <= MAX_RECORDS
         parsed = _parsed(data, count) if is_readable else None
         is_numbered = parsed is not None and all(

@@ -3,6 +3,7 @@
 import os
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from erasestream.pipeline.stages.inference.imaging.decode import decode
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
+from erasestream.pipeline.stages.inference.imaging.scaling import size_within
 from erasestream.schemas.errors import Code, InvalidImage
 from tests.pipeline.stages.inference.pictures import (
     gradient,
@@ -192,3 +194,53 @@ def test_mutated_files_are_decoded_or_refused(kind: str, data: st.DataObject) ->
     except InvalidImage:
         return
     assert picture.image.mode in {"RGB", "RGBA"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "options"),
+    [
+        ("JPEG", "RGB", {}),
+        ("JPEG", "CMYK", {}),
+        ("JPEG", "L", {}),
+        ("PNG", "RGB", {}),
+        ("PNG", "RGBA", {}),
+        ("PNG", "P", {"transparency": 0}),
+        ("WEBP", "RGB", {"lossless": True}),
+    ],
+)
+def test_more_pixels_than_a_cutout_may_have_are_scaled_down(
+    kind: str, mode: str, options: dict[str, Any]
+) -> None:
+    """To the same picture, as far as its pixels go; upright."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data = saved(gradient(96, 64).convert(mode), kind, exif=exif, **options)
+    whole, small = decode(data), decode(data, limits=Limits(max_cutout_pixels=1536))
+    assert (whole.size, small.size, small.image.size) == ((64, 96), (32, 48), (32, 48))
+    assert small.image.mode == whole.image.mode
+    expected = np.asarray(whole.image.resize((32, 48), Image.Resampling.LANCZOS)).astype(int)
+    assert np.abs(np.asarray(small.image) - expected).mean() < 3
+
+
+def test_hidden_colours_are_not_mixed_in_when_a_picture_is_scaled_down() -> None:
+    picture = Image.new("RGBA", (40, 40), (255, 0, 0, 0))
+    picture.paste((0, 0, 255, 255), (0, 0, 21, 40))
+    small = decode(saved(picture), limits=Limits(max_cutout_pixels=400)).image
+    visible = np.asarray(small)[np.asarray(small)[..., 3] > 0]
+    assert (visible[:, 0] <= 1).all()
+
+
+def test_a_mask_has_no_more_pixels_than_a_cutout_may_have() -> None:
+    data = saved(gradient(96, 64), "JPEG")
+    picture = decode(data, limits=Limits(max_cutout_pixels=1536), draft=8)
+    assert picture.size == (48, 32)
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "expected"),
+    [((10, 10), 100, (10, 10)), ((10_000, 1), 100, (100, 1)), ((3, 1000), 100, (1, 100))],
+)
+def test_the_shape_is_kept_as_far_as_pixels_go(
+    size: tuple[int, int], most: int, expected: tuple[int, int]
+) -> None:
+    assert size_within(size, most) == expected

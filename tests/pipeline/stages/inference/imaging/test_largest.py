@@ -58,7 +58,9 @@ async def by_the_pool(pool: ProcessPool, data: bytes, options: CutoutOptions) ->
 def test_a_noisy_photo_gives_a_result_or_is_too_large(options: CutoutOptions) -> None:
     """A tenth of the largest, with a tenth of the limits; `auto` and `jpg` always have a result."""
     data = noisy(LARGEST[0] // 4, LARGEST[1] * 4 // SCALE)
-    limits = Limits(max_pixels=50_000_000 // SCALE, max_result_bytes=MAX_CUTOUT_BYTES // SCALE)
+    limits = Limits(
+        max_cutout_pixels=50_000_000 // SCALE, max_result_bytes=MAX_CUTOUT_BYTES // SCALE
+    )
     done = encoded(data, options, limits)
     if isinstance(done, EncodedImage):
         assert len(done.data) <= limits.max_result_bytes

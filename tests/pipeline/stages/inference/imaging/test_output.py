@@ -192,7 +192,7 @@ def test_margins_are_scaled_like_the_product(margin: str, most: int) -> None:
     """However far they reach beyond the photo; limits apply to the result."""
     options = CutoutOptions(crop=True, crop_margin=margin, max_dimension=most)
     whole = cut(decode(saved(gradient())), np.ones((8, 8), np.float32), options)
-    done = arrange(whole, options, limits=Limits(max_pixels=most * most))
+    done = arrange(whole, options, limits=Limits(max_cutout_pixels=most * most))
     margins = options.margins(96, 64)
     width, height = margins.left + 96 + margins.right, margins.top + 64 + margins.bottom
     factor = min(1, most / max(width, height))
@@ -206,7 +206,7 @@ def test_margins_are_scaled_like_the_product(margin: str, most: int) -> None:
 
 def test_auto_is_scaled_down_to_fit_with_its_margins() -> None:
     options = CutoutOptions(format=OutputFormat.AUTO, crop=True, crop_margin="50%")
-    limits = Limits(max_pixels=100 * 80)
+    limits = Limits(max_cutout_pixels=100 * 80)
     photo = decode(saved(gradient(100, 80)), limits=limits)
     arranged = arrange(cut(photo, np.ones((8, 8), np.float32), options), options, limits=limits)
     done = encode(arranged, options, limits=limits)
@@ -220,7 +220,7 @@ def test_margins_that_make_too_many_pixels_are_refused() -> None:
     options = CutoutOptions(crop=True, crop_margin="500px")
     whole = cut(decode(saved(gradient())), np.ones((8, 8), np.float32), options)
     with pytest.raises(InvalidImage) as refused:
-        arrange(whole, options, limits=Limits(max_pixels=100_000))
+        arrange(whole, options, limits=Limits(max_cutout_pixels=100_000))
     assert refused.value.code is Code.RESULT_TOO_LARGE
 
 

@@ -62,7 +62,7 @@ async def test_an_invalid_image_is_refused_with_its_code(pool: ProcessPool) -> N
     assert await refusal(pool, b"no image") is Code.UNSUPPORTED_FORMAT
     assert await refusal(pool, PHOTO[:3000]) is Code.TRUNCATED
     assert await refusal(pool, png_bomb(20_000, 20_000)) is Code.TOO_MANY_PIXELS
-    assert await refusal(pool, PHOTO + bytes(25_000_000)) is Code.TOO_LARGE
+    assert await refusal(pool, PHOTO + bytes(30_000_000)) is Code.TOO_LARGE
     assert pool.pids == pids
 
 
