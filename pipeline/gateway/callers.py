@@ -5,8 +5,9 @@ account's owner alone: an image key, which many programs hold, cannot touch them
 """
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime
 from http import HTTPStatus
+from typing import Protocol
 
 from starlette.requests import Request
 
@@ -14,16 +15,23 @@ from erasestream.pipeline.gateway.problems import HttpCode, problem, try_later
 from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.credentials import CredentialKind, CredentialSet
-from erasestream.topics.credentials.view import CredentialView
+from erasestream.topics.credentials.table import Credential
 
 KEY_HEADER = "x-api-key"
+
+
+class ApiKeys(Protocol):
+    """The keys of a lane."""
+
+    def authenticate(self, text: str, now: datetime, /) -> Credential | None:
+        """Return the valid key that a caller presents.  Raises `Unavailable`."""
 
 
 class Callers:
     """Finds the API key of a request.  `note_use` takes each first use on a day."""
 
     def __init__(
-        self, keys: CredentialView, *, now: WallClock, note_use: Callable[[str, date], None]
+        self, keys: ApiKeys, *, now: WallClock, note_use: Callable[[str, date], None]
     ) -> None:
         self._keys = keys
         self._now = now

@@ -1,0 +1,173 @@
+"""The listening server: TLS, renewed certificates, connections without requests."""
+
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from http.client import HTTPResponse
+from pathlib import Path
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
+from erasestream.pipeline.gateway import https_server
+from erasestream.pipeline.gateway.adapter import Adapter
+from erasestream.pipeline.gateway.app import application
+from erasestream.pipeline.gateway.https_server import HttpsServer
+from erasestream.pipeline.gateway.loop_thread import LoopThread
+from erasestream.pipeline.gateway.problems import Problem
+from erasestream.pipeline.gateway.tls_context import ServerTls
+from erasestream.schemas.errors import CertificateRefused, MissingCertificate
+from tests.flow.waiting import eventually
+
+HOST = "127.0.0.1"
+REQUEST = b"GET /path HTTP/1.1\r\nHost: gateway\r\n\r\n"
+TIMEOUT_S = 30
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def render(found: Problem, request_id: str) -> Response:
+    return JSONResponse({"code": found.code, "id": request_id}, found.status)
+
+
+async def hello(request: Request) -> Response:
+    return Response(b"hello")
+
+
+class Served:
+    """A server with a certificate that can be replaced."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.authority = CertificateAuthority.create(folder / "authority", now=now)
+        self.issue()
+        self.tls = ServerTls(folder / "gateway.crt", folder / "gateway.key")
+        self.server = HttpsServer(HOST, 0, self.tls)
+
+    def issue(self) -> None:
+        self.authority.issue_server("gateway", self.folder, hosts=(HOST, "localhost"))
+
+    @contextmanager
+    def connected(self, *, host: str = HOST, **options: object) -> Iterator[ssl.SSLSocket]:
+        context = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
+        for name, value in options.items():
+            setattr(context, name, value)
+        with (
+            socket.create_connection((HOST, self.server.port), TIMEOUT_S) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secured,
+        ):
+            yield secured
+
+
+def serial(secured: ssl.SSLSocket) -> object:
+    certificate = secured.getpeercert()
+    assert certificate is not None
+    return certificate["serialNumber"]
+
+
+def ask(secured: ssl.SSLSocket, request: bytes = REQUEST) -> tuple[HTTPResponse, bytes]:
+    secured.sendall(request)
+    response = HTTPResponse(secured)
+    response.begin()
+    return response, response.read()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    served = Served(tmp_path)
+    app = application([Adapter(prefix="/", routes=[Route("/path", hello)], render=render)])
+    with LoopThread("gateway") as loop, closing(served.server):
+        serving = loop.begin(served.server.serve(app, give_up=lambda: None))
+        eventually("it serves", lambda: served.server.is_serving or serving.done())
+        yield served
+        served.server.stop()
+        serving.result(TIMEOUT_S)
+
+
+def test_a_renewed_certificate_is_used_and_connections_go_on(served: Served) -> None:
+    """Whether a client names the host, or its address, of which TLS sends no name."""
+    with served.connected() as before:
+        first = serial(before)
+        assert ask(before)[1] == b"hello"
+        assert not served.tls.renew()
+        served.issue()
+        (served.folder / "gateway.key").rename(served.folder / "kept.key")
+        (served.folder / "gateway.key").write_text("of another certificate")
+        assert not served.tls.renew()
+        with served.connected() as meanwhile:
+            assert serial(meanwhile) == first
+        (served.folder / "kept.key").rename(served.folder / "gateway.key")
+        assert served.tls.renew()
+        for host in (HOST, "localhost"):
+            with served.connected(host=host) as after:
+                assert serial(after) != first
+                assert ask(after)[1] == b"hello"
+        assert ask(before)[1] == b"hello"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_is_1_2_or_newer_with_aead_and_forward_secrecy(
+    served: Served, version: ssl.TLSVersion
+) -> None:
+    with served.connected(minimum_version=version, maximum_version=version) as secured:
+        suite = secured.cipher()
+        assert suite is not None
+        assert suite[0].startswith(("ECDHE", "TLS_"))
+        assert suite[0].endswith(("GCM_SHA384", "GCM-SHA384", "GCM-SHA256", "POLY1305"))
+        response, _ = ask(secured)
+        assert response.headers["Strict-Transport-Security"].startswith("max-age=")
+
+
+@pytest.mark.parametrize("suites", ["AES256-GCM-SHA384", "ECDHE-ECDSA-AES256-SHA384"])
+def test_other_suites_are_refused(served: Served, suites: str) -> None:
+    context = ssl.create_default_context(cafile=str(served.folder / "ca.crt"))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(f"{suites}:@SECLEVEL=0")
+    with (
+        socket.create_connection((HOST, served.server.port), TIMEOUT_S) as plain,
+        pytest.raises(ssl.SSLError),
+    ):
+        context.wrap_socket(plain, server_hostname=HOST)
+
+
+def test_plaintext_gets_no_answer(served: Served) -> None:
+    with socket.create_connection((HOST, served.server.port), TIMEOUT_S) as plain:
+        plain.sendall(REQUEST)
+        assert b"HTTP" not in plain.recv(65_536)
+
+
+def test_connections_without_a_request_are_closed(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has sent a part of a request, too."""
+    monkeypatch.setattr(https_server, "HEAD_TIMEOUT_S", 0.2)
+    with served.connected() as idle:
+        assert idle.recv(1) == b""
+    with served.connected() as slow, suppress(OSError):  # it may be closed before it sends
+        slow.sendall(REQUEST[:10])
+        assert slow.recv(1) == b""
+
+
+def test_errors_have_the_shape_of_their_adapter(served: Served) -> None:
+    with served.connected() as secured:
+        response, body = ask(secured, REQUEST.replace(b"/path", b"/other"))
+        assert response.status == 404
+        assert json.loads(body) == {"code": "no_such_path", "id": response.headers["X-Request-Id"]}
+
+
+def test_files_that_are_no_certificate_are_refused(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "a.crt", tmp_path / "a.key"
+    with pytest.raises(MissingCertificate):
+        ServerTls(certificate, key)
+    for path in (certificate, key):
+        path.write_text("nothing")
+    with pytest.raises(CertificateRefused):
+        ServerTls(certificate, key)
