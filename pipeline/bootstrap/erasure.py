@@ -14,11 +14,12 @@ from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
 from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries
 from erasestream.pipeline.stages.erasure.progress_reports import ProgressReports
 from erasestream.pipeline.stages.erasure.stage import EraserStage
+from erasestream.pipeline.stages.erasure.unrecoverable_grants import UnrecoverableGrants
 from erasestream.schemas.ids import Lane
 from erasestream.sinks.buckets.gcs import PUT_DEADLINE_S
 from erasestream.sinks.images.deletion import GrantDeletion
 from erasestream.sinks.images.object_names import NAME_KEY_BYTES, ObjectNamer
-from erasestream.sinks.keys.key_vault import CACHE_LIMIT_S, mark_erased
+from erasestream.sinks.keys.key_vault import CACHE_LIMIT_S, destroyed_masters, mark_erased
 from erasestream.sinks.secret_file import read_secret
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.roles import ERASER
@@ -93,6 +94,9 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
             eraser=eraser,
             missing=MissingEntries(writes=writer, complete_to=view.complete_to, outage=outage),
             deletions=deletions,
+            unrecoverable=UnrecoverableGrants(
+                destroyed=partial(destroyed_masters, vault), entries=entries(), outage=outage
+            ),
             outage=outage,
             beat=CompactionHeartbeat(writes=beats, partitions=consent).beat,
             beat_every_s=catalog.policy.heartbeat_s,

@@ -30,6 +30,7 @@ from erasestream.schemas.errors import (
     Unavailable,
 )
 from erasestream.schemas.ids import GrantId, is_uuid
+from erasestream.sinks.buckets.access_policy import MASTERS
 from erasestream.sinks.buckets.object_store import ObjectReader, ObjectStore
 from erasestream.sinks.keys.key_cache import KeyCache
 from erasestream.sinks.keys.keyring import KEY_BYTES, Keyring, VersionState, split_keys
@@ -58,6 +59,14 @@ def mark_erased(store: ObjectStore, grant: GrantId) -> None:
         store.create(marker_name(grant), b"", OCTETS)
     except AlreadyExists:
         return
+
+
+def destroyed_masters(store: ObjectReader) -> frozenset[str]:
+    """Return the versions of the master key that the rotator noted as destroyed.
+
+    It notes each after all before it.
+    """
+    return frozenset(info.name.removeprefix(MASTERS) for info in store.list(MASTERS))
 
 
 def _checked(grant: GrantId) -> GrantId:

@@ -2,6 +2,9 @@
 
 Read from `erasures.L`, where only the eraser writes: an `ErasureEntry` opens an erasure, and a
 `GrantErased` ends it.  So the topic is the list of what is left to do, for the next eraser as well.
+
+Of the same grants, those are *recoverable* whose deleted keys a copy of the vault would still open:
+a second `GrantErased` states that the master keys are destroyed, too.
 """
 
 from collections.abc import Mapping
@@ -9,7 +12,7 @@ from typing import NamedTuple
 
 from erasestream.schemas.codec.cloudevents import one_from_wire
 from erasestream.schemas.errors import InvalidEvent
-from erasestream.schemas.events.ledger import ErasureEntry, GrantErased
+from erasestream.schemas.events.ledger import ErasureEntry, GrantErased, KeyState
 from erasestream.schemas.ids import GrantId
 from erasestream.topics.catalog.topic_names import erasures_of, lane_of
 from erasestream.topics.consent.ledger_place import belongs
@@ -25,6 +28,13 @@ class UnfinishedErasure(NamedTuple):
     entry: ErasureEntry
 
 
+class DeletedGrant(NamedTuple):
+    """The entry of a grant whose keys and objects are deleted, and its partition."""
+
+    at: Partition
+    entry: GrantErased
+
+
 class UnfinishedErasures:
     """The grants that are left.  Pure."""
 
@@ -33,6 +43,7 @@ class UnfinishedErasures:
         self._partitions = partitions
         self._topics = {topic for topic in partitions if topic == erasures_of(lane_of(topic))}
         self._open: dict[GrantId, UnfinishedErasure] = {}
+        self._recoverable: dict[GrantId, DeletedGrant] = {}
 
     def apply(self, record: Record) -> None:
         """Apply one record; those of other topics, and those elsewhere, are ignored."""
@@ -47,12 +58,23 @@ class UnfinishedErasures:
         match entry:
             case ErasureEntry():
                 self._open.setdefault(entry.grant, UnfinishedErasure(record.at, entry))
-            case GrantErased():
+            case GrantErased() if entry.state is KeyState.UNREACHABLE:
                 self.finish(entry.grant)
+                self._recoverable.setdefault(entry.grant, DeletedGrant(record.at, entry))
+            case GrantErased():
+                self.forget(entry.grant)
 
     def finish(self, grant: GrantId) -> None:
         """Note that the end of an erasure was acknowledged."""
         self._open.pop(grant, None)
+
+    def forget(self, grant: GrantId) -> None:
+        """Note that the ledger has a grant's master keys as destroyed."""
+        self._recoverable.pop(grant, None)
+
+    def recoverable(self) -> list[DeletedGrant]:
+        """Return the deleted grants whose master keys are not known to be destroyed."""
+        return list(self._recoverable.values())
 
     def all(self) -> list[UnfinishedErasure]:
         """Return those that are left, the oldest first."""

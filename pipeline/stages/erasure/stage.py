@@ -19,7 +19,8 @@ Operators' revocations are read from `revocations.L`, and are decisions as those
 Lanes share nothing but turns.  A turn evaluates up to `DECISIONS_PER_TURN` of each lane and erases
 up to `GRANTS_PER_TURN` of each; of a lane with `MAX_PENDING` decisions no more are read.
 
-Keys and objects of marked grants are deleted meanwhile, in threads (`deletions.py`).
+Keys and objects of marked grants are deleted meanwhile, in threads (`deletions.py`).  Once the
+master keys that wrapped the keys are destroyed, too, that is written (`unrecoverable_grants.py`).
 
 The stage also writes the heartbeats of the consent topics (`heartbeat_schedule.py`).
 """
@@ -68,6 +69,13 @@ class DeletionRound(Protocol):
         """Return metrics in the text format of Prometheus."""
 
 
+class UnrecoverableRound(Protocol):
+    """Writes that grants are unrecoverable (`UnrecoverableGrants`)."""
+
+    def run_once(self, unfinished: UnfinishedErasures, shown: set[Partition]) -> None:
+        """Write those that have become so."""
+
+
 class EraserStage:
     """Erases revoked grants, in turns."""
 
@@ -79,6 +87,7 @@ class EraserStage:
         eraser: GrantEraser,
         missing: MissingEntries,
         deletions: DeletionRound,
+        unrecoverable: UnrecoverableRound,
         outage: OutageLog,
         beat: Callable[[], None],
         beat_every_s: float,
@@ -89,6 +98,7 @@ class EraserStage:
         self._eraser = eraser
         self._missing = missing
         self._deletions = deletions
+        self._unrecoverable = unrecoverable
         self._outage = outage
         self._clock = clock
         self._heartbeats = HeartbeatSchedule(beat=beat, every_s=beat_every_s, clock=clock)
@@ -151,6 +161,7 @@ class EraserStage:
         if self._look.has_passed:
             shown = self._ledger.catch_up(self._erasures, deadline_s=CATCH_UP_S)
             self._deletions.run_once(self._ledger.unfinished, shown)
+            self._unrecoverable.run_once(self._ledger.unfinished, shown)
             self._look = Deadline(LOOK_S, self._clock)
 
     def _process(self, turn: list[PendingDecision]) -> list[PendingDecision]:

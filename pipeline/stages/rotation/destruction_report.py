@@ -21,7 +21,7 @@ from erasestream.schemas.events.ledger import MasterDestroyed
 from erasestream.schemas.ids import derived_uuid
 from erasestream.sinks.buckets.access_policy import MASTERS
 from erasestream.sinks.buckets.object_store import ObjectStore
-from erasestream.sinks.keys.key_vault import OCTETS
+from erasestream.sinks.keys.key_vault import OCTETS, destroyed_masters
 from erasestream.sinks.keys.keyring import MasterVersion, VersionState
 
 
@@ -38,7 +38,7 @@ class DestructionReport:
 
     def report(self, history: Iterable[MasterVersion]) -> list[str]:
         """Report what can be; return the versions that were.  Raises `Unavailable`."""
-        noted = {info.name.removeprefix(MASTERS) for info in self._store.list(MASTERS)}
+        noted = destroyed_masters(self._store)
         reported = list[str]()
         for version in history:
             if version.state is not VersionState.DESTROYED:

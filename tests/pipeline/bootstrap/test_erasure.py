@@ -1,7 +1,9 @@
 """An erasure from the revocation to the receipt: a real broker, real buckets, the real client."""
 
 import threading
+from collections.abc import Callable
 from contextlib import closing
+from itertools import count
 
 import pytest
 
@@ -10,16 +12,18 @@ from erasestream.pipeline.bootstrap.erasure import eraser_stage
 from erasestream.pipeline.bootstrap.receipts import attested_about, cosigner, receipt_stage
 from erasestream.pipeline.bootstrap.storage import open_images, open_vault, storage_of
 from erasestream.pipeline.settings import Settings
-from erasestream.schemas.events.receipts import ConsentLeaf, ErasureLeaf
+from erasestream.schemas.events.receipts import ConsentLeaf, ErasureLeaf, UnrecoverableLeaf
 from erasestream.schemas.ids import Lane
+from erasestream.sinks.buckets.access_policy import MASTERS
 from erasestream.sinks.images.object_names import NAME_KEY_BYTES, ObjectNamer
 from erasestream.sinks.keys.key_vault import key_prefix
 from erasestream.sinks.secret_file import read_secret
-from erasestream.topics.catalog.roles import AUDITOR, SINK
+from erasestream.topics.catalog.roles import AUDITOR, ROTATOR, SINK
 from erasestream.topics.consent.account_erasures import AccountErasures
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
-from tests.pipeline.bootstrap.test_receipts import with_log  # noqa: F401 (a fixture)
+from tests.pipeline.bootstrap import test_receipts
+from tests.pipeline.bootstrap.test_receipts import Log, with_log  # noqa: F401 (a fixture)
 from tests.topics.consent.consent_harness import ACCOUNT, OWNER, writer
 
 OBJECTS = 3
@@ -83,3 +87,35 @@ def test_a_revocation_deletes_what_is_held_and_leaves_a_receipt(
         eventually("the log has it", is_attested, poll_s=0)
     with cosigner(settings) as auditor:
         assert auditor.cosign() is not None
+
+
+def test_a_grant_is_unrecoverable_once_its_master_key_was_seen_destroyed(
+    kafka: KafkaFixture,
+    lane: Lane,
+    with_log: Settings,  # noqa: F811
+) -> None:
+    """Not before, and once, however often the eraser starts."""
+    log = Log(with_log, kafka, lane)
+    (grant,) = log.decide()
+    log.write_erased(grant)
+
+    def leaves() -> list[UnrecoverableLeaf]:
+        found = [each.leaf for each in attested_about(with_log, lane, test_receipts.ACCOUNT)]
+        return [each for each in found if isinstance(each, UnrecoverableLeaf)]
+
+    def run_eraser(until: Callable[[], object]) -> None:
+        with eraser_stage(with_log, threading.Event()) as eraser:
+            eventually("the eraser is done", lambda: eraser.run_once() or until(), poll_s=0)
+
+    def reads_ends() -> Callable[[], bool]:
+        turns = count()
+        return lambda: next(turns) > 3
+
+    run_eraser(reads_ends())
+    assert leaves() == []
+    with closing(open_vault(storage_of(with_log), ROTATOR)) as vault:
+        vault.create(f"{MASTERS}1", b"", "application/octet-stream")
+    run_eraser(leaves)
+    run_eraser(reads_ends())
+    (leaf,) = leaves()
+    assert (leaf.grant, leaf.keys) == (grant, ("1",))

@@ -121,6 +121,7 @@ def eraser(
             eraser=grants,
             missing=MissingEntries(writes=writes, complete_to=view.complete_to, outage=outage),
             deletions=deletions or NothingRetained(),
+            unrecoverable=NothingRetained(),
             outage=outage,
             beat=beat,
             beat_every_s=60,
