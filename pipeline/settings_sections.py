@@ -122,6 +122,11 @@ class StorageSettings(Section):
     ca: Path | None = None
     tokens: Path | None = None
     """Folder with `<role>.token`; if absent, Application Default Credentials are used."""
+    uploads_in_flight: Annotated[int, Field(ge=1, le=64)] = 32
+    """Images that the sink uploads at the same time."""
+    bytes_in_flight: Annotated[int, Field(gt=0)] = 64_000_000
+    """Bytes of images that the sink has read and not stored; each takes memory twice, and one is
+    always admitted, however large."""
 
     @model_validator(mode="after")
     def _have_one_master_key(self) -> Self:

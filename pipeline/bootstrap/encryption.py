@@ -47,6 +47,8 @@ from erasestream.topics.kafka.tls import Identity
 from erasestream.topics.keys.client import KeyClient
 
 FINDING_TIMEOUT_S = 5.0
+QUEUE_KBYTES = 32_000
+"""Images that are fetched before there is room for them; one is fetched however large it is."""
 
 
 @contextmanager
@@ -78,7 +80,10 @@ def encryption_stage(
         )
         view = decisions.get()
         queue = WorkQueue(
-            connection=connection, topics=[RETAINED], instance=settings.stage.instance
+            connection=connection,
+            topics=[RETAINED],
+            instance=settings.stage.instance,
+            queue_kbytes=QUEUE_KBYTES,
         )
         opened.enter_context(closing(queue))
         records = opened.enter_context(closing(RecordFetcher(connection=connection)))
@@ -92,7 +97,13 @@ def encryption_stage(
             queue=queue,
             records=records,
             view=view,
-            store=PictureStore(view=view, sink=sink, stopping=stopping),
+            store=PictureStore(
+                view=view,
+                sink=sink,
+                stopping=stopping,
+                max_parallel=storage.uploads_in_flight,
+                max_bytes=storage.bytes_in_flight,
+            ),
             losses=LossReport(_ledger(opened, connection, catalog=settings.catalog())),
             quarantine=QuarantineRegistry(),
             stopping=stopping,

@@ -3,12 +3,15 @@
 The only place in `pipeline` that knows how to wait and try again.  Rules, all of them:
 
 * Only `Unavailable` is retried; every other error goes to the caller at once.
+* Pauses double, from the first one to `MAX_RETRY_S`, and are shortened at random by up to half:
+  threads and processes that failed at the same time do not all come back at the same time.
 * Retrying ends when an attempt succeeds, when the stage is to stop, or when the deadline has
   passed; in the last two cases the error of the last attempt is raised.
 * An outage is logged once, however many attempts fail and however many threads wait for it.
 """
 
 import logging
+import random
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -19,6 +22,8 @@ from erasestream.schemas.errors import Unavailable
 log: logging.Logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
+MAX_RETRY_S = 5.0
+"""Longest pause, unless the first one is longer."""
 
 T = TypeVar("T")
 
@@ -61,13 +66,21 @@ class RetryUntilStopped:
                 self._waiting -= 1
 
     def _retry(self, attempt: Callable[[], T], deadline: Deadline | None) -> T:
+        failures = 0
         while True:
-            self._stopping.wait(deadline.slice_s(self._retry_s) if deadline else self._retry_s)
+            failures += 1
+            wait_s = self._pause_s(failures)
+            self._stopping.wait(deadline.slice_s(wait_s) if deadline else wait_s)
             try:
                 return attempt()
             except Unavailable:
                 if self._is_over(deadline):
                     raise
+
+    def _pause_s(self, failures: int) -> float:
+        longest_s = max(self._retry_s, MAX_RETRY_S)
+        pause_s = min(longest_s, self._retry_s * 2.0 ** min(failures - 1, 10))
+        return pause_s * random.uniform(0.5, 1)  # noqa: S311 (nothing is secret)
 
     def _is_over(self, deadline: Deadline | None) -> bool:
         return self._stopping.is_set() or (deadline is not None and deadline.has_passed)

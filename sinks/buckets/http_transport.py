@@ -28,7 +28,8 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 BLOCK_BYTES = 256 * 1024
 """Bytes sent between two checks of the deadline."""
 
-CONNECTIONS = 16
+CONNECTIONS = 64
+"""Connections that are kept: as many as the sink may upload at the same time."""
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:

@@ -5,6 +5,8 @@ is opened, the recipients are replaced by the grant, and the object is created, 
 """
 
 import secrets
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +22,6 @@ from google.oauth2.credentials import Credentials
 
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
-from erasestream.pipeline.stages.encryption.picture_store import MAX_PARALLEL
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.images import Part, Retained
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
@@ -44,6 +45,7 @@ from tests.bucket_settings import OPEN, settings_in
 SIZES = {"100KB": 100_000, "1MB": 1_000_000}
 ROUND_BYTES = 50_000_000
 ROUNDS = 7
+THREADS = 8
 TIMES = EpochTimes()
 LANE, ACCOUNT = Lane("shop"), AccountId("bench")
 GRANT = GrantId("018f3c4e-0000-7000-8000-00000000000f")
@@ -73,16 +75,25 @@ class Contenders(NamedTuple):
 
 
 def measure() -> Iterator[Figure]:
-    """Yield one ratio for each size."""
+    """Yield one ratio for each size, then the memory of processes of their own."""
     source = OneKey()
-    with _contenders(source) as contenders, ThreadPoolExecutor(MAX_PARALLEL) as pool:
+    with contenders_of(source) as contenders, ThreadPoolExecutor(THREADS) as pool:
         for name, size in SIZES.items():
             ratios = [_ratio(contenders, pool, source, size) for _ in range(ROUNDS + 1)][1:]
             yield figure(f"sink.ratio_to_bare_client.{name}", ratios, "ratio", at_least=0.9)
+    yield figure("sink.rss_mb", [_peak_mb(1_000_000, 200) for _ in range(3)], "MB", at_most=250)
+    yield figure("sink.rss_mb.60MB", [_peak_mb(60_000_000, 6)], "MB")
+
+
+def _peak_mb(size: int, count: int) -> float:
+    """Return the peak memory of a process that stores so many pictures."""
+    command = [sys.executable, "-m", "tests.bench.sink_memory", str(size), str(count)]
+    ended = subprocess.run(command, capture_output=True, check=True, text=True)
+    return float(ended.stdout)
 
 
 def _ratio(contenders: Contenders, pool: ThreadPoolExecutor, source: OneKey, size: int) -> float:
-    events = [_event(source, size) for _ in range(ROUND_BYTES // size)]
+    events = [sealed_picture(source, size) for _ in range(ROUND_BYTES // size)]
 
     def upload(event: Retained) -> None:
         contenders.bare.blob(f"{PREFIX}{secrets.token_hex(32)}").upload_from_string(
@@ -102,7 +113,7 @@ def _seconds(
     return time.perf_counter() - begun_s
 
 
-def _event(source: OneKey, size: int) -> Retained:
+def sealed_picture(source: OneKey, size: int) -> Retained:
     upload = UploadId(f"bench-{secrets.token_hex(16)}")
     now = datetime.now(UTC)
     number = TIMES.number(now)
@@ -139,7 +150,7 @@ def _event(source: OneKey, size: int) -> Retained:
 
 
 @contextmanager
-def _contenders(source: OneKey) -> Iterator[Contenders]:
+def contenders_of(source: OneKey) -> Iterator[Contenders]:
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as name:
         folder = Path(name)
         authority = CertificateAuthority.create(folder / "ca", now=lambda: datetime.now(UTC))

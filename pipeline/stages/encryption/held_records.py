@@ -57,6 +57,14 @@ class HeldRecords:
         """Yield the records that wait, those that were read first at the beginning."""
         yield from list(self._waiting.values())
 
+    def begin(self, at: Partition, offset: int) -> None:
+        """Let a held record wait no longer, since work on it begins."""
+        self._waiting.pop((at, offset), None)
+
+    def holds(self, at: Partition, offset: int) -> bool:
+        """Return whether a record is held."""
+        return offset in self._held.get(at, ())
+
     def leave(self, at: Partition, offset: int) -> None:
         """Hold a record that this process tries no more."""
         self._waiting.pop((at, offset), None)

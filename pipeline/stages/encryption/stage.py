@@ -1,13 +1,15 @@
 """The encryption sink as a stage: read retained pictures, store them, commit their offsets.
 
-Rules, in this order, for each batch:
+Rules, in this order:
 
-1. After reading, wait until the consent view is fresh for the lanes of the batch
+1. Read no more than there is room for; the group keeps the member while there is none.
+2. After reading, wait until the consent view is fresh for the lanes of the batch
    (`lane_freshness.py`).  Pictures of a lane that is behind wait, by their positions
    (`held_records.py`), and are read again once it is not; those of all others go on.
-2. Store pictures whose grants are in force, and drop the others (`picture_store.py`).
-3. Write to the ledger which were lost because their keys had died (`loss_report.py`).
-4. Commit up to the first record that is not done.
+3. Store pictures whose grants are in force, and drop the others (`picture_store.py`).
+4. Write to the ledger which were lost because their keys had died (`loss_report.py`).
+5. Commit up to the first record that is not done.  Pictures are stored in any order, and
+   committed in the order of their offsets.
 
 A record that cannot be read, or whose capsule does not open it, holds up no other: its partition is
 committed up to it, so that the next process, which may be a newer version, reads it again.
@@ -15,19 +17,20 @@ committed up to it, so that the next process, which may be a newer version, read
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from itertools import islice
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from erasestream.pipeline.runtime.quarantine import QuarantinedPartition, QuarantineRegistry
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
+from erasestream.pipeline.stages.encryption.bounded_reads import BoundedReads
 from erasestream.pipeline.stages.encryption.held_records import HeldRecords, WaitingRecord
 from erasestream.pipeline.stages.encryption.lane_freshness import LaneFreshness
 from erasestream.pipeline.stages.encryption.loss_report import LossReport, LostPicture
-from erasestream.pipeline.stages.encryption.picture_store import MAX_PARALLEL, Outcome, PictureStore
-from erasestream.schemas.clocks import Clock, Deadline
+from erasestream.pipeline.stages.encryption.picture_store import Outcome, Picture, PictureStore
+from erasestream.pipeline.stages.encryption.waiting_reads import RecordSource, WaitingReads
+from erasestream.schemas.clocks import Clock
 from erasestream.schemas.codec.cloudevents import from_wire
-from erasestream.schemas.errors import InvalidInput, Unavailable
+from erasestream.schemas.errors import InvalidInput
 from erasestream.schemas.events.images import Retained
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.topic_names import consent_of
@@ -39,18 +42,9 @@ from erasestream.topics.kafka.records import Partition, Record
 
 MAX_WAITING = 10_000
 """Pictures that may wait for their lanes; beyond that no more are read, of any lane."""
-RETRY_S = 1.0
-"""Interval at which lanes that are behind are looked at."""
 
 
-class RecordSource(Protocol):
-    """Records by their position (`RecordFetcher`)."""
-
-    def read(self, at: Partition, offset: int) -> Record | None:
-        """Return the record at this offset; None if it was deleted.  Raises `Unavailable`."""
-
-
-class _Picture(NamedTuple):
+class _Read(NamedTuple):
     at: Partition
     offset: int
     event: Retained
@@ -73,26 +67,29 @@ class EncryptionStage:
     ) -> None:
         """Store what `queue` delivers; `records` reads pictures again that had to wait."""
         self._queue = queue
-        self._records = records
         self._view = view
         self._store = store
         self._losses = losses
         self._retry = RetryUntilStopped(stopping)
         self._quarantine = quarantine
-        self._stopping = stopping
         self._clock = clock
+        self._reads = BoundedReads(queue, wait=store.wait, clock=clock)
         self._freshness = LaneFreshness(view)
+        self._waiting = WaitingReads(records, self._freshness, clock=clock)
         self._held = HeldRecords()
         self._assignments = queue.assignments
-        self._look_again = Deadline(RETRY_S, clock)
 
     def run_once(self, timeout_s: float = 0.2) -> None:
-        """Store one batch.  Raises `Unavailable` only if the stage is to stop."""
+        """Begin to store what is read, and commit what is stored.
+
+        Raises `Unavailable` only if the stage is to stop.
+        """
         self._store.drop_dead_keys()
         pictures = [picture for record in self._read(timeout_s) if (picture := self._parse(record))]
-        pictures += self._ready_again()
+        pictures += self._read_again()
         if pictures:
-            self._process(pictures)
+            self._begin(pictures)
+        self._finish()
         self._queue.commit_below(self._held.to_commit())
 
     def is_ready(self) -> bool:
@@ -108,10 +105,8 @@ class EncryptionStage:
         self._store.close()
 
     def _read(self, timeout_s: float) -> list[Record]:
-        if len(self._held) >= MAX_WAITING:
-            self._stopping.wait(timeout_s)
-            return []
-        records = self._queue.read(timeout_s=timeout_s, most=MAX_PARALLEL)
+        room_bytes = self._store.room_bytes if len(self._held) < MAX_WAITING else 0
+        records = self._reads.read(timeout_s, room_bytes=room_bytes)
         if self._assignments != self._queue.assignments:
             self._begin_assignment()
         for at, end in self._queue.take_ends().items():
@@ -125,67 +120,54 @@ class EncryptionStage:
         self._held = HeldRecords()
         self._assignments = self._queue.assignments
 
-    def _parse(self, record: Record) -> _Picture | None:
+    def _parse(self, record: Record) -> _Read | None:
         """Hold a record, and return its picture; None if it cannot be read."""
         at, offset = record.at, record.offset
         self._held.hold(at, offset)
         try:
-            return _Picture(at, offset, from_wire(Retained, record.headers, record.value))
+            return _Read(at, offset, from_wire(Retained, record.headers, record.value))
         except InvalidInput:
             self._quarantine_at(at, offset)
             return None
 
-    def _ready_again(self) -> list[_Picture]:
+    def _read_again(self) -> list[_Read]:
         """Return pictures that have waited, and whose lanes are not behind any more."""
-        if not len(self._held) or not self._look_again.has_passed:
-            return []
-        first = {each.lane: each.routed for each in reversed(list(self._held.waiting()))}
-        self._freshness.fresh(first)
-        behind = self._freshness.behind
-        ready = [each for each in self._held.waiting() if each.lane not in behind]
-        pictures = [self._read_again(each) for each in islice(ready, MAX_PARALLEL)]
-        if len(ready) <= MAX_PARALLEL:
-            self._look_again = Deadline(RETRY_S, self._clock)
-        return [each for each in pictures if each]
-
-    def _read_again(self, waiting: WaitingRecord) -> _Picture | None:
-        at, offset = waiting.at, waiting.offset
-        try:
-            record = self._records.read(at, offset)
-        except Unavailable:
-            return None
-        if record is None:
-            self._held.done(at, offset)  # its lifetime has ended
+        again = self._waiting.read(self._held, room_bytes=self._store.room_bytes)
+        for each in again.purged:
+            self._held.done(each.at, each.offset)
             self._store.counts["dropped"] += 1
-            return None
-        return self._parse(record)
+        return [picture for record in again.records if (picture := self._parse(record))]
 
-    def _process(self, pictures: list[_Picture]) -> None:
+    def _begin(self, pictures: list[_Read]) -> None:
         fresh = self._freshness.fresh(_routed(each.event for each in pictures))
-        ready = [each for each in pictures if each.event.lane in fresh]
         for at, offset, event in pictures:
-            if event.lane not in fresh:
+            if event.lane in fresh:
+                self._held.begin(at, offset)
+                self._store.begin(Picture.of(at, offset, event), event)
+            else:
                 routed = _routed([event])[event.lane]
                 self._held.wait(WaitingRecord(at, offset, event.lane, routed))
-        outcomes = self._store.store([each.event for each in ready])
-        lost = list(_lost(ready, outcomes))
+
+    def _finish(self) -> None:
+        finished = self._store.finished()
+        lost = [
+            LostPicture(picture.lane, picture.at, picture.offset)
+            for picture, outcome in finished
+            if outcome is Outcome.EXPIRED
+        ]
         self._retry.call(lambda: self._losses.report(lost))
-        for (at, offset, _), outcome in zip(ready, outcomes, strict=True):
+        for picture, outcome in finished:
+            if not self._held.holds(picture.at, picture.offset):
+                continue  # of an assignment that has ended
             if outcome is Outcome.UNREADABLE:
-                self._quarantine_at(at, offset)
+                self._quarantine_at(picture.at, picture.offset)
             else:
-                self._held.done(at, offset)
+                self._held.done(picture.at, picture.offset)
 
     def _quarantine_at(self, at: Partition, offset: int) -> None:
         self._held.leave(at, offset)
         broken = PartitionBroken(at, Defect.UNDECIDABLE_RECORD, offset=offset)
         self._quarantine.quarantined(broken)
-
-
-def _lost(pictures: list[_Picture], outcomes: list[Outcome]) -> Iterator[LostPicture]:
-    for (at, offset, event), outcome in zip(pictures, outcomes, strict=True):
-        if outcome is Outcome.EXPIRED:
-            yield LostPicture(event.lane, at, offset)
 
 
 def _routed(events: Iterable[Retained]) -> dict[Lane, Mark]:

@@ -93,6 +93,30 @@ def test_the_stopping_event_ends_a_pause(stopping: threading.Event) -> None:
         assert isinstance(answer.exception(60), Unavailable)
 
 
+def test_pauses_grow_and_no_two_callers_wait_equally_long() -> None:
+    """Each is between half and all of 1, 2, 4, then 5 s."""
+    stopping = RecordedPauses()
+    for _ in range(20):
+        RetryUntilStopped(stopping).call(Dependency(failures=5))
+    rounds = [stopping.waits_s[at : at + 5] for at in range(0, 100, 5)]
+    for number, longest_s in enumerate((1, 2, 4, 5, 5)):
+        pauses = [each[number] for each in rounds]
+        assert all(longest_s / 2 <= pause_s <= longest_s for pause_s in pauses)
+        assert len(set(pauses)) == len(pauses)
+
+
+class RecordedPauses(threading.Event):
+    """An event for which nobody waits, however long the pause."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits_s: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits_s.append(timeout or 0)
+        return self.is_set()
+
+
 def test_raises_once_the_deadline_has_passed(stopping: threading.Event) -> None:
     clock = iter([0.0, 1.0, 1.0, 9.0])
     deadline = Deadline(5, lambda: next(clock))

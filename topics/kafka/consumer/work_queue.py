@@ -7,7 +7,7 @@ The queue also tells which partitions it has read to their ends (`reported_end.p
 has done all records commits the end, so that its group has no lag.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
@@ -27,7 +27,14 @@ METADATA_S = 10.0
 class WorkQueue:
     """One member of a group that shares the records of some topics."""
 
-    def __init__(self, *, connection: Connection, topics: list[str], instance: str) -> None:
+    def __init__(
+        self,
+        *,
+        connection: Connection,
+        topics: list[str],
+        instance: str,
+        queue_kbytes: int = QUEUE_KBYTES,
+    ) -> None:
         self._topics = topics
         self._errors = ClientErrorState()
         self._broker_loss = BrokerLossDetector(connection, self._errors)
@@ -47,7 +54,7 @@ class WorkQueue:
             auto_offset_reset="earliest",
             enable_partition_eof=True,
             topic_metadata_refresh_interval_ms=int(METADATA_S * 1000),
-            queued_max_messages_kbytes=QUEUE_KBYTES,
+            queued_max_messages_kbytes=queue_kbytes,
         )
         self._consumer = Consumer(settings | {"on_commit": self._commits.on_commit})
         try:
@@ -61,16 +68,29 @@ class WorkQueue:
             self._consumer.close()
             raise
 
-    def read(self, *, timeout_s: float, most: int) -> list[Record]:
-        """Return up to so many records; the caller bounds their bytes by this number."""
+    def read(self, *, timeout_s: float, most: int, max_bytes: int | None = None) -> list[Record]:
+        """Return up to so many records; the last one is the first that reaches `max_bytes`.
+
+        Without `max_bytes`, the caller bounds the bytes by the number of records.
+        """
         self._commits.send(self._consumer)
         first = self._consumer.poll(timeout_s)
         self._errors.raise_if_fatal()
         self._broker_loss.check(self._consumer)
         if first is None:
             return []
-        rest = self._consumer.consume(most - 1, 0) if most > 1 else []
+        if max_bytes is None:
+            rest = self._consumer.consume(most - 1, 0) if most > 1 else []
+        else:
+            rest = list(self._more(most - 1, max_bytes - len(first)))
         return [Record.of(message) for message in (first, *rest) if self._is_record(message)]
+
+    def _more(self, most: int, max_bytes: int) -> Iterator[Message]:
+        for _ in range(most):
+            if max_bytes <= 0 or (message := self._consumer.poll(0)) is None:
+                return
+            max_bytes -= len(message)
+            yield message
 
     def take_ends(self) -> dict[Partition, int]:
         """Return the partitions that were read to their ends since the last call, and these ends.

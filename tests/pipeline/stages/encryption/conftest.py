@@ -57,7 +57,7 @@ def stopping() -> threading.Event:
 
 @pytest.fixture
 def store(view: OutdatedView, sink: RecordingSink, stopping: threading.Event) -> PictureStore:
-    return PictureStore(view=view, sink=sink, stopping=stopping)
+    return PictureStore(view=view, sink=sink, stopping=stopping, max_parallel=8, max_bytes=10**6)
 
 
 @pytest.fixture
@@ -67,19 +67,25 @@ def losses() -> list[tuple[Lane, str]]:
 
 
 @pytest.fixture
+def queue(kafka: KafkaFixture, lane: Lane) -> Iterator[WorkQueue]:
+    """Join the sink's group, with an empty topic `retained`."""
+    delete_retained(kafka)
+    queue = WorkQueue(connection=kafka.connection(SINK), topics=[RETAINED], instance=lane)
+    yield queue
+    queue.close()
+
+
+@pytest.fixture
 def stage(
     kafka: KafkaFixture,
-    lane: Lane,
+    queue: WorkQueue,
     view: OutdatedView,
     store: PictureStore,
     losses: list[tuple[Lane, str]],
     stopping: threading.Event,
 ) -> Iterator[EncryptionStage]:
     """Open the stage with an outdated view, on an empty topic `retained`."""
-    delete_retained(kafka)
-    connection = kafka.connection(SINK)
-    queue = WorkQueue(connection=connection, topics=[RETAINED], instance=lane)
-    originals = RecordFetcher(connection=connection)
+    originals = RecordFetcher(connection=kafka.connection(SINK))
     stage = EncryptionStage(
         queue=queue,
         records=originals,
@@ -92,7 +98,6 @@ def stage(
     yield stage
     stage.close()
     originals.close()
-    queue.close()
 
 
 @pytest.fixture

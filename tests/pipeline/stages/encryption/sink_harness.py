@@ -1,5 +1,6 @@
 """Parts of an encryption stage on a real broker, whose consent view gets an outdated mark."""
 
+import threading
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
@@ -36,11 +37,16 @@ class RecordingSink(EncryptionSink):
         self.grants: list[GrantId] = []
         self.failure: ErasestreamError | None = None
         """Raised once, instead of storing a picture."""
+        self.gates: list[threading.Event] = []
+        """The first calls wait for one each."""
 
     def store(self, event: Retained) -> None:  # type: ignore[override]
         failure, self.failure = self.failure, None
         if failure:
             raise failure
+        gate = self.gates.pop(0) if self.gates else None
+        if gate:
+            assert gate.wait(60)
         self.grants.append(event.grant)
 
     def assert_not_erased(self, grant: GrantId) -> None:

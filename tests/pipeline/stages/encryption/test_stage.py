@@ -1,19 +1,22 @@
 """The encryption stage on a real broker, whose consent view gets an outdated mark."""
 
+import threading
 from contextlib import closing
 
 from confluent_kafka import Producer
 
+from erasestream.pipeline.stages.encryption.bounded_reads import BoundedReads
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
 from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import transactional_prefix
 from erasestream.topics.catalog.roles import ROUTER, SINK
 from erasestream.topics.catalog.topic_names import RETAINED
+from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.partition_broken import Defect
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
-from erasestream.topics.kafka.records import Partition
+from erasestream.topics.kafka.records import Partition, Record
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.pipeline.stages.encryption.sink_harness import (
@@ -23,6 +26,7 @@ from tests.pipeline.stages.encryption.sink_harness import (
     granted,
     picture,
 )
+from tests.sinks.retention_harness import ManualClock
 
 
 def test_a_picture_waits_for_the_offset_that_the_router_had_applied(
@@ -98,6 +102,52 @@ def test_a_record_that_cannot_be_read_holds_up_no_other(
         return found.offset if found else None
 
     eventually("the offset is committed", lambda: committed() == unreadable, poll_s=0)
+
+
+def test_offsets_are_committed_in_order(
+    kafka: KafkaFixture, lane: Lane, stage: EncryptionStage, sink: RecordingSink, retain: Retain
+) -> None:
+    """A picture that was stored before an earlier one is not committed before it."""
+    at = Partition(RETAINED, 0)
+    first = kafka.offsets.log_end(at)
+    gate = threading.Event()
+    sink.gates = [gate]
+    grant, mark = granted(kafka, lane)
+    for _ in range(3):
+        retain(lane, grant, mark)
+
+    def committed() -> int | None:
+        stage.run_once()
+        found = kafka.groups.committed(SINK, [at]).get(at)
+        return found.offset if found else None
+
+    eventually("the later ones are stored", lambda: stage.run_once() or len(sink.grants) == 2)
+    for _ in range(3):
+        assert committed() in (None, first)
+    gate.set()
+    eventually("all are committed", lambda: committed() == first + 3, poll_s=0)
+
+
+def test_reads_are_bounded_and_the_group_keeps_a_member_without_room(
+    kafka: KafkaFixture, lane: Lane, queue: WorkQueue, retain: Retain
+) -> None:
+    """Without room it polls once a minute; nothing that it has fetched by then is lost."""
+    grant, mark = granted(kafka, lane)
+    for _ in range(3):
+        retain(lane, grant, mark)
+    clock = ManualClock()
+    reads = BoundedReads(queue, wait=lambda _: None, clock=clock)
+    (first,) = eventually("it joins", lambda: reads.read(0.2, room_bytes=1), poll_s=0)
+    for _ in range(5):
+        clock.now += 61
+        assert reads.read(0, room_bytes=0) == []
+    rest = list[Record]()
+    eventually(
+        "the rest is read",
+        lambda: rest.extend(reads.read(0.2, room_bytes=10**9)) or len(rest) == 2,
+        poll_s=0,
+    )
+    assert [each.offset - first.offset for each in rest] == [1, 2]
 
 
 def test_no_lag_is_left_behind_the_markers_of_transactions(
