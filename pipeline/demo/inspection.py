@@ -28,8 +28,9 @@ from erasestream.schemas.events.images import Failure, Part, Retained
 from erasestream.schemas.ids import UploadId
 from erasestream.schemas.sealing.envelope import COMMITMENT_BYTES, MAX_SEALED_BYTES, Header
 from erasestream.sinks.buckets.object_store import ObjectReader
-from erasestream.sinks.images.image_reader import RetainedObject, RetainedReader
+from erasestream.sinks.images.image_reader import RetainedReader
 from erasestream.sinks.images.object_names import StoredName
+from erasestream.sinks.images.retained_pictures import RetainedObject
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ADMIN, AUDITOR, SINK, LaneRole, lane_role

@@ -6,6 +6,7 @@ For the transparency log, which anyone may be given; not for images, nor for key
 import os
 import secrets
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from erasestream.schemas.errors import (
@@ -72,7 +73,8 @@ class FolderStore:
         )
         for name in names:
             if name.startswith(prefix) and not name.startswith(DRAFTS):
-                yield ObjectInfo(name, self._path(name).stat().st_size)
+                found = self._path(name).stat()
+                yield ObjectInfo(name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
     def delete(self, name: str) -> None:
         """Delete the object."""

@@ -2,9 +2,8 @@
 
 Rules, all of them:
 
-* An object is uploaded in one request and created once (`single_upload.py`), or `AlreadyExists`.
-* Checksums both ways: the bucket verifies ours on the way in and we verify its answer; bytes
-  that are read must have the CRC32C that the bucket reports, and it must report one.
+* An object is created once, or `AlreadyExists`; it is sent and read in one request, with checksums
+  both ways (`object_transfer.py`).
 * Every operation has a deadline.  No byte of a put is sent after its deadline has passed, so
   an erasure knows when the last put that began before it has ended.
 * No retries of the library's own: the caller retries, after deciding again.
@@ -21,10 +20,8 @@ from google.api_core.exceptions import GoogleAPICallError
 from erasestream.schemas.clocks import Clock
 from erasestream.schemas.errors import (
     BucketAccessDenied,
-    Code,
     InvariantBroken,
     NotFound,
-    Unavailable,
     UnsafeBucket,
 )
 from erasestream.sinks.buckets.access_policy import Action, Rule
@@ -33,11 +30,10 @@ from erasestream.sinks.buckets.bucket_operations import BucketOperations, is_mis
 from erasestream.sinks.buckets.bucket_privacy import deviations, read_configuration
 from erasestream.sinks.buckets.gcs_client import GcsSettings, open_client
 from erasestream.sinks.buckets.http_transport import (
-    BoundedBuffer,
     OperationDeadline,
 )
 from erasestream.sinks.buckets.object_store import ObjectInfo
-from erasestream.sinks.buckets.single_upload import crc32c, create_object, upload_url
+from erasestream.sinks.buckets.object_transfer import ObjectTransfer
 
 PUT_DEADLINE_S = 20.0
 """A put sends nothing after this.  An erasure waits for it (design, section 6)."""
@@ -58,8 +54,14 @@ class GcsObjectStore:
         """
         self._max_object_bytes = settings.max_object_bytes
         self._deadline = OperationDeadline(clock)
-        self._session, self._client = open_client(settings, self._deadline)
-        self._upload_url = upload_url(settings.endpoint, settings.bucket)
+        session, self._client = open_client(settings, self._deadline)
+        self._transfer = ObjectTransfer(
+            session,
+            endpoint=settings.endpoint,
+            bucket=settings.bucket,
+            deadline=self._deadline,
+            timeout=TIMEOUT_S,
+        )
         self._bucket = self._client.bucket(settings.bucket)
         self._operations = BucketOperations(settings.bucket, self._deadline)
 
@@ -95,27 +97,12 @@ class GcsObjectStore:
         if len(data) > self._max_object_bytes:
             raise InvariantBroken("the object exceeds the size limit")
         with self._operations.run(PUT_DEADLINE_S, absent=self._operations.missing):
-            return create_object(
-                self._session,
-                self._upload_url,
-                data,
-                name=name,
-                content_type=content_type,
-                timeout=TIMEOUT_S,
-            )
+            return self._transfer.create(name, data, content_type)
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """Return all bytes of an object, or raise `NotFound`."""
-        blob = self._bucket.blob(name)
         with self._operations.run(OPERATION_DEADLINE_S, absent=NotFound):
-            buffer = BoundedBuffer(max_bytes, self._deadline)
-            blob.download_to_file(
-                buffer, raw_download=True, checksum="crc32c", timeout=TIMEOUT_S, retry=None
-            )
-        data = buffer.getvalue()
-        if blob.crc32c != crc32c(data):
-            raise Unavailable("checksum of the bytes read", code=Code.BUCKET_UNAVAILABLE)
-        return data
+            return self._transfer.read(name, max_bytes)
 
     def exists(self, name: str) -> bool:
         """Return whether the object exists, as of now."""
@@ -134,7 +121,7 @@ class GcsObjectStore:
         pages = self._client.list_blobs(
             self._bucket,
             prefix=prefix,
-            fields="items(name,size),nextPageToken",
+            fields="items(name,size,timeCreated),nextPageToken",
             page_size=PAGE,
             timeout=TIMEOUT_S,
             retry=None,
@@ -145,7 +132,7 @@ class GcsObjectStore:
             if page is None:
                 return
             for blob in page:
-                yield ObjectInfo(blob.name, blob.size)
+                yield ObjectInfo(blob.name, blob.size, blob.time_created)
 
     def delete(self, name: str) -> None:
         """Delete the object, or raise `NotFound`."""

@@ -9,7 +9,6 @@ Knows nothing of buckets.
   with every block.
 """
 
-import io
 import ssl
 import threading
 from collections.abc import Iterable, Iterator
@@ -20,13 +19,13 @@ import requests
 import requests.adapters
 
 from erasestream.schemas.clocks import Clock, Deadline
-from erasestream.schemas.errors import CertificateRefused, MissingCertificate, SealBroken
+from erasestream.schemas.errors import CertificateRefused, MissingCertificate
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2; TLS 1.3 has no others."""
 
 BLOCK_BYTES = 256 * 1024
-"""Bytes sent between two checks of the deadline."""
+"""Bytes sent, or received, between two checks of the deadline."""
 
 CONNECTIONS = 64
 """Connections that are kept: as many as the sink may upload at the same time."""
@@ -94,22 +93,6 @@ def _blocks(parts: Iterable[bytes], deadline: OperationDeadline) -> Iterator[mem
         for at in range(0, len(view), BLOCK_BYTES):
             deadline.check()
             yield view[at : at + BLOCK_BYTES]
-
-
-class BoundedBuffer(io.BytesIO):
-    """Received bytes, up to a limit and until the deadline."""
-
-    def __init__(self, max_bytes: int, deadline: OperationDeadline) -> None:
-        super().__init__()
-        self._max_bytes = max_bytes
-        self._deadline = deadline
-
-    def write(self, data: Any, /) -> int:
-        """Append.  Raises `SealBroken` above the limit, `requests.Timeout` after the deadline."""
-        if self.tell() + len(data) > self._max_bytes:
-            raise SealBroken
-        self._deadline.check()
-        return super().write(data)
 
 
 class DeadlineAdapter(requests.adapters.HTTPAdapter):

@@ -14,6 +14,7 @@ class ObjectInfo(NamedTuple):
 
     name: str
     size: int  # bytes
+    created: datetime
 
 
 class ObjectReader(Protocol):

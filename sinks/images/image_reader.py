@@ -7,33 +7,27 @@ Once the marker of a grant exists, whether its objects are deleted yet or not:
 * No picture of it is opened.  `open` reads the marker after the picture has arrived, and
   decrypts at once; it raises `Erased` even if it was called before the marker was created.
 * No listing that begins then contains it; one that began before omits it after 5 s.
+* Iterating over `pictures` hands out none of it after 5 s (`retained_pictures.py`).
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
 
 from erasestream.schemas.clocks import Clock
 from erasestream.schemas.errors import NotFound, SealBroken
-from erasestream.schemas.events.images import Part
-from erasestream.schemas.ids import GrantId, UploadId
+from erasestream.schemas.ids import GrantId
 from erasestream.schemas.image_formats import sniff_content_type
 from erasestream.schemas.sealing.envelope import MAX_SEALED_BYTES, Opened, open_sealed
 from erasestream.schemas.sealing.recipients import GrantRecipient
-from erasestream.sinks.buckets.object_store import ObjectReader
+from erasestream.sinks.buckets.object_store import ObjectInfo, ObjectReader
 from erasestream.sinks.images.object_names import StoredName
+from erasestream.sinks.images.retained_pictures import RetainedObject, RetainedPictures, Selection
 from erasestream.sinks.keys.key_vault import CACHE_LIMIT_S, KeyVaultReader
 
 UNKNOWN_TYPE = "application/octet-stream"
 
 
-class RetainedObject(NamedTuple):
-    """A retained picture in a listing; `size` is that of the sealed object, in bytes."""
-
-    name: str
-    grant: GrantId
-    upload_id: UploadId
-    part: Part
-    size: int
+THREADS = 8
+MAX_BYTES = 64_000_000
 
 
 class RetainedReader:
@@ -43,6 +37,22 @@ class RetainedReader:
         self._store = store
         self._vault = vault
         self._clock = clock
+
+    def pictures(
+        self,
+        selection: Selection = Selection(),  # noqa: B008 (immutable)
+        *,
+        threads: int = THREADS,
+        max_bytes: int = MAX_BYTES,
+    ) -> RetainedPictures:
+        """Return the selected pictures, to iterate over once.
+
+        They are fetched by so many threads, at most `max_bytes` ahead.  A picture that is erased
+        is skipped within 5 s, also if it was fetched before.
+        """
+        return RetainedPictures(
+            self._selected(selection), self, threads=threads, max_bytes=max_bytes, clock=self._clock
+        )
 
     def list(self, owner: str = "") -> Iterator[RetainedObject]:
         """Yield the pictures of grants that are not erased, in the order of their names.
@@ -59,7 +69,7 @@ class RetainedReader:
             if name.grant != current or now_s - since_s >= CACHE_LIMIT_S:
                 current, erased, since_s = name.grant, self._vault.is_erased(name.grant), now_s
             if not erased:
-                yield RetainedObject(info.name, name.grant, name.upload_id, name.part, info.size)
+                yield _object(info, name)
 
     def open(self, name: str) -> Opened:
         """Return content type and bytes of a picture.
@@ -75,13 +85,49 @@ class RetainedReader:
             self._vault.assert_not_erased(expected.grant)  # deleted because it is erased
             raise
         # After the picture: this reads the marker, and reading a picture can take a minute.
-        part = expected.part
-        for key in self._vault.keys(expected.grant):
-            grant = GrantRecipient(expected.grant, key, name)
+        return _opened(expected, sealed, self._vault.keys(expected.grant))
+
+    def fetch(self, found: RetainedObject) -> bytes:
+        """Return a sealed picture whose grant was not erased 5 s ago.  Raises as `open` does."""
+        self._vault.recent_keys(found.grant)
+        try:
+            return self._store.read(found.name, MAX_SEALED_BYTES)
+        except NotFound:
+            self._vault.assert_not_erased(found.grant)  # deleted because it is erased
+            raise
+
+    def verify_kept(self, found: RetainedObject) -> None:
+        """Raise `NotFound` unless the object exists, as of now; `Erased` if its grant is erased."""
+        if not self._store.exists(found.name):
+            self._vault.assert_not_erased(found.grant)
+            raise NotFound
+
+    def unseal(self, found: RetainedObject, sealed: bytes) -> Opened:
+        """Open a picture whose grant was not erased 5 s ago.  Raises as `open` does."""
+        name = StoredName.parse(found.name)
+        return _opened(name, sealed, self._vault.recent_keys(found.grant))
+
+    def _selected(self, selection: Selection) -> Iterator[RetainedObject]:
+        for info in self._store.list(""):
             try:
-                opened = open_sealed(sealed, upload=None, part=part, opener=grant)
+                found = _object(info, StoredName.parse(info.name))
             except SealBroken:
-                continue  # the other key of a raced creation: the block opens under one of them
-            kind = sniff_content_type(opened.plaintext) or UNKNOWN_TYPE
-            return Opened(kind, opened.plaintext)
-        raise SealBroken
+                continue
+            if selection.includes(found):
+                yield found
+
+
+def _object(info: ObjectInfo, name: StoredName) -> RetainedObject:
+    return RetainedObject(info.name, name.grant, name.upload_id, name.part, info.size, info.created)
+
+
+def _opened(name: StoredName, sealed: bytes, keys: Iterable[bytes]) -> Opened:
+    for key in keys:
+        grant = GrantRecipient(name.grant, key, str(name))
+        try:
+            opened = open_sealed(sealed, upload=None, part=name.part, opener=grant)
+        except SealBroken:
+            continue  # the other key of a raced creation: the block opens under one of them
+        kind = sniff_content_type(opened.plaintext) or UNKNOWN_TYPE
+        return Opened(kind, opened.plaintext)
+    raise SealBroken

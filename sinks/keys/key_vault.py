@@ -34,6 +34,7 @@ from erasestream.sinks.buckets.access_policy import MASTERS
 from erasestream.sinks.buckets.object_store import ObjectReader, ObjectStore
 from erasestream.sinks.keys.key_cache import KeyCache
 from erasestream.sinks.keys.keyring import KEY_BYTES, Keyring, VersionState, split_keys
+from erasestream.sinks.keys.shared_calls import SharedCalls
 
 CACHE_LIMIT_S = 5.0
 """Longest time until the sink notices an erasure marker; deleting objects waits for it."""
@@ -86,6 +87,7 @@ class KeyVaultReader:
         self._keyring = keyring
         self._clock = clock
         self._cache = KeyCache(limit_s=CACHE_LIMIT_S, clock=clock)
+        self._fetches = SharedCalls[GrantId, tuple[bytes, ...]]()
 
     def keys(self, grant: GrantId) -> tuple[bytes, ...]:
         """Return the grant's keys: one, or two where creators raced across a rotation.
@@ -97,6 +99,12 @@ class KeyVaultReader:
             self.assert_not_erased(grant)
             return keys
         return self._fetch(grant, self._find)
+
+    def recent_keys(self, grant: GrantId) -> tuple[bytes, ...]:
+        """Return the grant's keys, whose marker was absent at most 5 s ago.  Raises as `keys`."""
+        return self._cache.get(grant) or self._fetches.call(
+            grant, lambda: self._fetch(grant, self._find)
+        )
 
     def is_erased(self, grant: GrantId) -> bool:
         """Return whether the marker exists, as of now."""
@@ -166,7 +174,10 @@ class KeyVault(KeyVaultReader):
 
         Raises `Erased` if the marker exists.  The caller checks the grant's consent.
         """
-        return (self._cache.get(grant) or self._fetch(grant, self._find_or_create))[0]
+        keys = self._cache.get(grant) or self._fetches.call(
+            grant, lambda: self._fetch(grant, self._find_or_create)
+        )
+        return keys[0]
 
     def mark_erased(self, grant: GrantId) -> None:
         """Create the erasure marker and evict the grant's keys."""

@@ -12,6 +12,7 @@ from tests.bench import (
     join,
     keys,
     overhead,
+    reader,
     receipts,
     sealing,
     sink,
@@ -34,6 +35,7 @@ GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "receipts": receipts.measure,
     "keys": keys.measure,
     "sink": sink.measure,
+    "reader": reader.measure,
 }
 
 

@@ -33,8 +33,9 @@ from erasestream.sinks.buckets.access_policy import Role
 from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.buckets.gcs_client import GcsSettings
 from erasestream.sinks.images.capsule_keys import CapsuleKeys
+from erasestream.sinks.images.image_reader import RetainedReader
 from erasestream.sinks.images.image_writer import OCTETS, EncryptionSink
-from erasestream.sinks.keys.key_vault import KeyVault
+from erasestream.sinks.keys.key_vault import KeyVault, KeyVaultReader
 from erasestream.sinks.keys.local_keyring import LocalKeyring
 from erasestream.topics.catalog.epochs import EpochTimes
 from erasestream.topics.catalog.purposes import uploads_for
@@ -68,9 +69,10 @@ class OneKey:
 
 
 class Contenders(NamedTuple):
-    """The sink, and the bare client's bucket."""
+    """The sink, the reader of what it stored, and the bare client's bucket."""
 
     sink: EncryptionSink
+    reader: RetainedReader
     bare: storage.Bucket
 
 
@@ -158,26 +160,30 @@ def contenders_of(source: OneKey) -> Iterator[Contenders]:
         certificates = folder / "identities" / "ca.crt"
         with BucketProcess.start(settings, folder) as server:
 
-            def store(bucket: str) -> GcsObjectStore:
+            def store(bucket: str, role: Role = Role.SINK) -> GcsObjectStore:
                 return GcsObjectStore(
                     GcsSettings(
                         bucket=bucket,
                         max_object_bytes=MAX_SEALED_BYTES,
                         endpoint=server.endpoint,
                         ca_file=certificates,
-                        token_file=settings.tokens / f"{Role.SINK}.token",
+                        token_file=settings.tokens / f"{role}.token",
                     )
                 )
 
+            keyring = LocalKeyring.create(folder / "keyring")
             sink = EncryptionSink(
                 store=store("images"),
-                vault=KeyVault(
-                    store=store("vault"),
-                    keyring=LocalKeyring.create(folder / "keyring"),
-                    clock=time.monotonic,
-                ),
+                vault=KeyVault(store=store("vault"), keyring=keyring, clock=time.monotonic),
                 name_key=bytes(32),
                 capsules=CapsuleKeys(source, times=TIMES),
+            )
+            reader = RetainedReader(
+                store=store("images", Role.READER),
+                vault=KeyVaultReader(
+                    store=store("vault", Role.READER), keyring=keyring, clock=time.monotonic
+                ),
+                clock=time.monotonic,
             )
             token = (settings.tokens / f"{Role.ROTATOR}.token").read_text().strip()
             client = storage.Client(
@@ -187,4 +193,4 @@ def contenders_of(source: OneKey) -> Iterator[Contenders]:
             )
             client._http.trust_env = False  # or its certificates take precedence
             client._http.verify = str(certificates)
-            yield Contenders(sink, client.bucket(OPEN))
+            yield Contenders(sink, reader, client.bucket(OPEN))

@@ -52,7 +52,8 @@ FORBIDDEN = {
     "confluent_kafka: topics.kafka": ("topics.consent.writer", "confluent_kafka"),
     "faust and aiokafka: the inference worker": (f"{STAGES}.routing.router", "aiokafka"),
     "onnxruntime and onnx: the inference models": ("pipeline.bootstrap.inference", "onnxruntime"),
-    "PIL, isal and simplejpeg: the inference imaging; and the resize before the model": (
+    "PIL, isal and simplejpeg: the inference imaging; the resize before the model; "
+    "the images of the reader": (
         f"{STAGES}.inference.worker.record_parser",
         "PIL",
     ),

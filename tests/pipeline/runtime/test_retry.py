@@ -106,7 +106,7 @@ def test_pauses_grow_and_no_two_callers_wait_equally_long() -> None:
 
 
 class RecordedPauses(threading.Event):
-    """An event for which nobody waits, however long the pause."""
+    """An event that ends each pause at once, and keeps how long it was to be."""
 
     def __init__(self) -> None:
         super().__init__()

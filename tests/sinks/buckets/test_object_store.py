@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -46,7 +46,7 @@ class MemoryStore:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         for name in sorted(self._objects):
             if name.startswith(prefix):
-                yield ObjectInfo(name, len(self._objects[name]))
+                yield ObjectInfo(name, len(self._objects[name]), datetime.now(UTC))
 
     def delete(self, name: str) -> None:
         with self._lock:
@@ -136,8 +136,10 @@ def test_listing_is_ordered_and_complete(store: ObjectStore, name: str) -> None:
     for number in (3, 1, 2):
         store.create(f"{name}/{number}", bytes(number), OCTETS)
     store.create(f"{name}.other", b"", OCTETS)
-    expected = [ObjectInfo(f"{name}/{number}", number) for number in (1, 2, 3)]
-    assert list(store.list(f"{name}/")) == expected
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    listed = list(store.list(f"{name}/"))
+    assert [each[:2] for each in listed] == [(f"{name}/{number}", number) for number in (1, 2, 3)]
+    assert all(before < each.created < before + timedelta(hours=1) for each in listed)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ The queue also tells which partitions it has read to their ends (`reported_end.p
 has done all records commits the end, so that its group has no lag.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
@@ -69,28 +69,15 @@ class WorkQueue:
             raise
 
     def read(self, *, timeout_s: float, most: int, max_bytes: int | None = None) -> list[Record]:
-        """Return up to so many records; the last one is the first that reaches `max_bytes`.
-
-        Without `max_bytes`, the caller bounds the bytes by the number of records.
-        """
+        """Return up to so many records; the last one is the first that reaches `max_bytes`."""
         self._commits.send(self._consumer)
         first = self._consumer.poll(timeout_s)
         self._errors.raise_if_fatal()
         self._broker_loss.check(self._consumer)
         if first is None:
             return []
-        if max_bytes is None:
-            rest = self._consumer.consume(most - 1, 0) if most > 1 else []
-        else:
-            rest = list(self._more(most - 1, max_bytes - len(first)))
+        rest = _more(self._consumer, most - 1, max_bytes and max_bytes - len(first))
         return [Record.of(message) for message in (first, *rest) if self._is_record(message)]
-
-    def _more(self, most: int, max_bytes: int) -> Iterator[Message]:
-        for _ in range(most):
-            if max_bytes <= 0 or (message := self._consumer.poll(0)) is None:
-                return
-            max_bytes -= len(message)
-            yield message
 
     def take_ends(self) -> dict[Partition, int]:
         """Return the partitions that were read to their ends since the last call, and these ends.
@@ -124,7 +111,6 @@ class WorkQueue:
         """Commit all records before these offsets, of the partitions that are still assigned.
 
         Does not wait for the answer; a failed commit is retried with the next read.
-
         An offset beyond the end that the leader reported is not committed: a record claimed an
         offset that cannot be true, and those behind it would never be read.
         """
@@ -168,3 +154,14 @@ class WorkQueue:
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         self._assigned, self._paused = set(), set()
         self._commits.clear()
+
+
+def _more(consumer: Consumer, most: int, max_bytes: int | None) -> list[Message]:
+    """Return what has been fetched, up to so many messages and bytes."""
+    if max_bytes is None:
+        return consumer.consume(most, 0) if most else []
+    messages = list[Message]()
+    while len(messages) < most and max_bytes > 0 and (message := consumer.poll(0)) is not None:
+        max_bytes -= len(message)
+        messages.append(message)
+    return messages
