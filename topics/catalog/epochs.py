@@ -6,7 +6,7 @@ sealed for them can be opened once its upload is older than the promise:
 
     length + publishing ahead + usable + clock error + time to destroy = promise
 
-Every upload of the epoch can therefore be opened for `window_s` (about 22 hours).  Two
+Every upload of the epoch can therefore be opened for `window_s` (21 h 40 min).  Two
 inequalities must hold:
 
 * Short enough: the sum is within the promise.
