@@ -66,6 +66,8 @@ UploadDigest = NewType("UploadDigest", bytes)
 """Digest of lane, account and id: an id can be any text, and can say something about a customer."""
 PARTS = {Part.ORIGINAL: b"\x01", Part.CUTOUT: b"\x02"}
 
+_CONTENT_TYPE = re.compile(CONTENT_TYPE_PATTERN)
+
 
 class Context(NamedTuple):
     """A picture's own metadata, to which its body is bound."""
@@ -82,7 +84,7 @@ class Context(NamedTuple):
         """
         kind = self.content_type.encode()
         fits = len(self.upload) == UPLOAD_BYTES and len(kind) <= MAX_CONTENT_TYPE_BYTES
-        if not (fits and re.fullmatch(CONTENT_TYPE_PATTERN, self.content_type)):
+        if not (fits and _CONTENT_TYPE.fullmatch(self.content_type)):
             raise InvariantBroken("the content type cannot be sealed")
         head = MAGIC + bytes([SUITE]) + self.upload + PARTS[self.part]
         return head + bytes([len(kind)]) + kind
