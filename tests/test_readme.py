@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import skimage
+from PIL import Image
 
 from erasestream.pipeline.settings import load
 from tests.paths import ROOT
@@ -28,7 +29,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
-MAKE, DEBIAN, PLAY, MANIFEST, MODEL = blocks("sh")
+MAKE, DEBIAN, CURL, PLAY, MANIFEST, MODEL = blocks("sh")
 
 
 class Shell(NamedTuple):
@@ -119,6 +120,12 @@ def test_playing_shows_result_retained_images_and_revocation(shell: Shell) -> No
     assert shell.output.count(".cutout.") == 1
     assert "not opted in" in shell.output
     assert "ephemeral.shop" in shell.output
+
+
+def test_one_curl_fetches_a_cutout(shell: Shell) -> None:
+    shell.run(CURL)
+    with Image.open(shell.folder / "cutout.png") as cutout:
+        assert (cutout.format, cutout.mode) == ("PNG", "RGBA")
 
 
 def test_manifest_upload_counts_failures_and_resumes(shell: Shell) -> None:

@@ -65,6 +65,7 @@ def up(
     for stage in STAGES:
         if stage not in running:
             stack.start_stage(stage)
+    stack.wait_for_gateway()
     authority = stack.files.identities / "ca.crt"
     print_line(f"Gateway: {stack.gateway_url}, for curl with --cacert {authority}")
     print_line(f"Running. Now: export {SETTINGS_VARIABLE}={stack.files.settings}")
@@ -102,6 +103,12 @@ def status(*, directory: DirectoryOption = DIRECTORY, cache: CacheOption = CACHE
         print_line(f"{name:<8} {pid:>8}  {stack.log_of(name)}")
     if not running:
         print_line("nothing runs")
+
+
+@dev.command()
+def gateway(*, directory: DirectoryOption = DIRECTORY, cache: CacheOption = CACHE) -> None:
+    """Print the gateway's address."""
+    print_line(_stack(directory, cache).gateway_url)
 
 
 @dev.command()

@@ -18,7 +18,13 @@ from erasestream.pipeline.devstack.stack_brokers import (
     START_TIMEOUT_S,
     STOP_GRACE_S,
 )
-from erasestream.pipeline.devstack.stack_files import BUCKET, BUCKET_HOST, KEYS_HOST
+from erasestream.pipeline.devstack.stack_files import (
+    BUCKET,
+    BUCKET_HOST,
+    GATEWAY,
+    GATEWAY_HOST,
+    KEYS_HOST,
+)
 from erasestream.pipeline.devstack.stack_plan import StackPlan
 from erasestream.pipeline.devstack.stack_view import StackView
 from erasestream.pipeline.settings import KeySettings, LaneSettings, LifetimeSettings
@@ -123,6 +129,10 @@ class Stack(StackView):
     def _wait_for_keys(self, replica: int) -> None:
         port = self._plan().key_ports[replica - 1]
         self._wait_for_server(keys_name(replica), KEYS_HOST, port)
+
+    def wait_for_gateway(self) -> None:
+        """Return once the gateway answers."""
+        self._wait_for_server(GATEWAY, GATEWAY_HOST, self._plan().gateway_port)
 
     def _wait_for_server(self, name: str, host: str, port: int) -> None:
         context = client_context(self.files.identities, ADMIN)
