@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from erasestream.pipeline.settings import StorageSettings
 from erasestream.schemas.errors import Refused
 from erasestream.sinks.keys.keyring import Keyring
 from erasestream.sinks.keys.local_keyring import LocalKeyring
-from erasestream.topics.catalog.roles import Role
+from erasestream.topics.catalog.roles import ADMIN, Role
 
 if TYPE_CHECKING:
     from erasestream.sinks.keys.cloud_kms_client import KmsSettings
@@ -27,6 +28,21 @@ def open_keyring(storage: StorageSettings, role: Role) -> Iterator[Keyring]:
 
     with closing(CloudKmsKeyring(settings)) as keyring:
         yield keyring
+
+
+def create_keyring(storage: StorageSettings, *, destroyed_within: timedelta) -> str:
+    """Create the master key with its first version, as the administrator; return its name.
+
+    Raises `Refused` if there is one.
+    """
+    if storage.keyring is not None:
+        LocalKeyring.create(storage.keyring)
+        return str(storage.keyring)
+    settings = kms_settings(storage, ADMIN)
+    from erasestream.sinks.keys.cloud_kms_key import create_key  # noqa: PLC0415
+
+    create_key(settings, destroyed_within=destroyed_within)
+    return settings.key
 
 
 def kms_settings(storage: StorageSettings, role: Role) -> "KmsSettings":

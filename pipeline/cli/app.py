@@ -9,6 +9,7 @@ from erasestream.pipeline.cli import (
     demo,
     devstack,
     images,
+    keyring,
     models,
     probe,
     receipts,
@@ -42,6 +43,7 @@ app.command(rich_help_panel="Set-up")(reference.topics)
 app.command(rich_help_panel="Set-up")(reference.schemas)
 app.command(rich_help_panel="Set-up")(reference.codes)
 app.add_typer(models.model, name="model", rich_help_panel="Set-up")
+app.add_typer(keyring.keyring, name="keyring", rich_help_panel="Set-up")
 app.add_typer(consent.consent, name="consent", rich_help_panel="Owners")
 app.add_typer(credentials.key, name="key", rich_help_panel="Owners")
 app.add_typer(retained.retained, name="retained", rich_help_panel="Owners")

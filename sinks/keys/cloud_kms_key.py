@@ -18,7 +18,7 @@ _ENCRYPTS = kms_v1.CryptoKey.CryptoKeyPurpose.ENCRYPT_DECRYPT
 
 def create_key(settings: KmsSettings, *, destroyed_within: timedelta) -> None:
     """Create the key with its first version.  Raises `Refused` if there is one."""
-    ring, name = settings.key.split("/cryptoKeys/")
+    ring, _, name = settings.key.partition("/cryptoKeys/")
     with open_client(settings) as client, translated():
         wanted = {"purpose": _ENCRYPTS, "destroy_scheduled_duration": destroyed_within}
         request = {"parent": ring, "crypto_key_id": name, "crypto_key": wanted}

@@ -25,7 +25,7 @@ def events(log: IO[str]) -> Iterator[str]:
     return (json.loads(line)["event"] for line in log)
 
 
-@pytest.mark.parametrize("command", ["route", "sink", "purge", "erase"])
+@pytest.mark.parametrize("command", ["route", "sink", "purge", "erase", "rotate"])
 def test_a_stage_gets_ready_and_ends_at_sigterm(settings: Settings, command: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "erasestream.pipeline.cli.main", command],

@@ -250,8 +250,9 @@ def test_settings_that_cannot_work_are_refused(
     kms: LocalKms, kms_key: str, wrong: dict[str, str]
 ) -> None:
     settings = kms.settings(kms_key, "sink")._replace(**wrong)
-    with pytest.raises(Refused):
-        CloudKmsKeyring(settings)
+    for use in (CloudKmsKeyring, partial(create_key, destroyed_within=DAY)):
+        with pytest.raises(Refused):
+            use(settings)
 
 
 def test_a_server_without_our_certificate_is_not_asked(
