@@ -42,8 +42,7 @@ BUSY = frozenset(
         "tests/pipeline/stages/routing/test_join.py",
         "tests/test_package.py",
         "tests/test_readme.py",
-        "tests/topics/client/test_result_subscription_failures.py",
-        "tests/topics/kafka/test_broker_loss_detector.py",
+        "tests/topics/client/test_broker_restarts.py",
     }
 )
 """Units that keep a core busy: with a pipeline of their own, or brokers that they restart."""

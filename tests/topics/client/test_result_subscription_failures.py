@@ -1,4 +1,4 @@
-"""Subscriptions while brokers are unavailable or rights are missing, and after closing."""
+"""Subscriptions that are refused or misused, and after closing."""
 
 import shutil
 from pathlib import Path
@@ -14,37 +14,7 @@ from erasestream.topics.client.result_subscription import (
 )
 from erasestream.topics.kafka.connection import Cluster
 from tests.kafka_fixture import KafkaFixture
-from tests.topics.client.results import ResultWriter, committed, cutout, poll_until, take, upload_id
-
-
-def test_unavailable_brokers_are_waited_for(
-    kafka: KafkaFixture,
-    lane: Lane,
-    results: ResultSubscription,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """A restart of the broker ends nothing and is logged once; results are delivered afterwards.
-
-    Once per outage: a broker that has just started may be unavailable again.
-
-    """
-    ResultWriter(kafka, lane).write(cutout(1))
-    take(results, 1)[0].ack()
-    poll_until(results, lambda: committed(kafka, lane) == 1)
-    kafka.broker.stop()
-    try:
-        for _ in range(15):
-            assert results.poll(0.2) is None
-        assert [record.message for record in caplog.records].count("broker_trouble") <= 1
-    finally:
-        kafka.broker.start()
-    ResultWriter(kafka, lane).write(cutout(2))
-    (delivery,) = take(results, 1)
-    assert delivery.event.id == upload_id(2)
-    events = ("broker_trouble", "broker_back")
-    logged = [record.message for record in caplog.records if record.message in events]
-    assert logged
-    assert logged == [events[n % 2] for n in range(len(logged))]
+from tests.topics.client.results import ResultWriter, cutout, take
 
 
 def test_a_closed_subscription_is_refused(kafka: KafkaFixture, lane: Lane) -> None:
