@@ -28,10 +28,13 @@ RESTARTS = 3
 
 
 class FrequentMetadata(Connection):
-    """Its clients request metadata all the time, also while a broker stops or starts."""
+    """Its clients request metadata all the time, also while a broker stops or starts.
+
+    Several clients every 50 ms: each stop and each start takes a second or more.
+    """
 
     def settings(self, errors: ClientErrorState, **more: object) -> Settings:
-        return super().settings(errors, **more) | {"topic.metadata.refresh.interval.ms": 10}
+        return super().settings(errors, **more) | {"topic.metadata.refresh.interval.ms": 50}
 
 
 @pytest.fixture(scope="module")
