@@ -35,7 +35,8 @@ _SOURCE = re.compile(rb"[!-~]{1,255}")
 _BODY = re.compile(
     rb'\{"decision":"(granted|revoked)"'
     rb',"actor":"[A-Za-z0-9_.:-]{1,64}"'
-    rb',"channel":"(' + "|".join(Channel).encode() + rb')"\}'
+    rb',"channel":"(' + "|".join(Channel).encode() + rb')"'
+    rb'(?:,"notice":"[a-z0-9.-]{1,32}/[0-9a-f]{64}")?\}'
 )
 _MAX_CACHED_BYTES = 255
 """Longest value that a cache keeps: a lane can write others, as large as a record."""

@@ -44,16 +44,22 @@ class Channel(StrEnum):
     OPERATOR = "operator"
 
 
+NOTICE_PATTERN = r"^[a-z0-9.-]{1,32}/[0-9a-f]{64}$"
+NoticeField = Annotated[str, StringConstraints(pattern=NOTICE_PATTERN)]
+"""The text that an owner agreed to: its version and its SHA-256, as `version/sha256`."""
+
+
 class ConsentDecision(TimedEvent):
     """One decision of one account.  Its lane is that of its topic."""
 
     type: ClassVar[str] = "com.backgrounderase.consent.decided.v1"
-    body: ClassVar[frozenset[str] | None] = frozenset({"decision", "actor", "channel"})
+    body: ClassVar[frozenset[str] | None] = frozenset({"decision", "actor", "channel", "notice"})
 
     account: AccountField
     decision: Decision
     actor: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
     channel: Channel
+    notice: NoticeField | None = None
 
     def grant(self, lane: Lane) -> GrantId:
         """Return the id of the grant that this decision makes in this lane."""

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from erasestream.schemas.events.base import Sha256, Text, TimedEvent
-from erasestream.schemas.events.consent import Channel, Decision
+from erasestream.schemas.events.consent import Channel, Decision, NoticeField
 from erasestream.schemas.ids import UUID_PATTERN, AccountField, GrantIdField, LaneField
 
 
@@ -18,13 +18,14 @@ class DecisionEntry(TimedEvent):
     """A consent decision; `id` is the id of the decision."""
 
     type: ClassVar[str] = "com.backgrounderase.ledger.decision.v1"
-    body: ClassVar[frozenset[str] | None] = frozenset({"decision", "actor", "channel"})
+    body: ClassVar[frozenset[str] | None] = frozenset({"decision", "actor", "channel", "notice"})
 
     lane: LaneField
     account: AccountField
     decision: Decision
     actor: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
     channel: Channel
+    notice: NoticeField | None = None
 
     @property
     def is_operators_revocation(self) -> bool:

@@ -48,6 +48,9 @@ class HistoryEntry(NamedTuple):
     decision: Decision
     actor: str
     channel: Channel
+    id: str
+    notice: str | None = None
+    """The text that the owner agreed to (`NoticeField`)."""
 
 
 def validated(account: str) -> AccountId:
@@ -249,13 +252,22 @@ def _history(
         is_by_operator = entry.channel is Channel.OPERATOR
         if is_by_operator and not (has_operator_grants and entry.decision is Decision.GRANTED):
             continue  # an operator's revocation is shown from the topic that proves its writer
-        yield HistoryEntry(utc(record.appended_ms), entry.decision, entry.actor, entry.channel)
+        yield HistoryEntry(
+            utc(record.appended_ms),
+            entry.decision,
+            entry.actor,
+            entry.channel,
+            entry.id,
+            entry.notice,
+        )
 
 
 def _revocation(record: Record) -> HistoryEntry:
     """Return an operator's revocation; any record is one."""
+    actor, id_ = UNKNOWN_ACTOR, ""
     try:
-        actor = from_wire(ConsentDecision, record.headers, record.value).actor
+        decision = from_wire(ConsentDecision, record.headers, record.value)
+        actor, id_ = decision.actor, decision.id
     except InvalidEvent:
-        actor = UNKNOWN_ACTOR
-    return HistoryEntry(utc(record.appended_ms), Decision.REVOKED, actor, Channel.OPERATOR)
+        pass
+    return HistoryEntry(utc(record.appended_ms), Decision.REVOKED, actor, Channel.OPERATOR, id_)

@@ -97,8 +97,12 @@ class ConsentWriter:
         """Disconnect.  Idempotent."""
         self._opened.close()
 
-    def grant(self, account: str, *, actor: str, channel: Channel) -> RecordedDecision:
+    def grant(
+        self, account: str, *, actor: str, channel: Channel, notice: str | None = None
+    ) -> RecordedDecision:
         """Opt in; the grant counts when this returns.
+
+        `notice` names the text that the owner agreed to (`NoticeField`).
 
         Raises `Unavailable` if the brokers did not acknowledge it in time, or appended it too late
         to count, or if a revocation was written at the same time or, by an operator, shortly before
@@ -121,7 +125,9 @@ class ConsentWriter:
             )
         if self.reader.is_ended_by_operator(owner, self._now()):
             raise Unavailable("an operator has just revoked; grant again in some seconds")
-        recorded, is_contested = self._decide(owner, Decision.GRANTED, actor, channel, begin)
+        recorded, is_contested = self._decide(
+            _Wish(owner, Decision.GRANTED, actor, channel, notice), begin
+        )
         if is_contested:
             self.revoke(account, actor=actor, channel=channel)
             raise Unavailable("a revocation was made at the same time, and counts")
@@ -139,7 +145,9 @@ class ConsentWriter:
             return self._records.revoke_as_operator(owner, actor)
         while True:
             begin = self.reader.end_mark(owner)
-            recorded, is_contested = self._decide(owner, Decision.REVOKED, actor, channel, begin)
+            recorded, is_contested = self._decide(
+                _Wish(owner, Decision.REVOKED, actor, channel), begin
+            )
             if not is_contested:
                 return recorded
 
@@ -167,11 +175,10 @@ class ConsentWriter:
                 raise Unavailable(f"{len(left)} grants are not marked as erased yet")
             time.sleep(deadline.slice_s(POLL_S))
 
-    def _decide(
-        self, account: AccountId, decided: Decision, actor: str, channel: Channel, begin: Mark
-    ) -> tuple[RecordedDecision, bool]:
+    def _decide(self, wish: "_Wish", begin: Mark) -> tuple[RecordedDecision, bool]:
         """Write a decision, and return whether another writer decided otherwise since `begin`."""
-        decision = self._records.new(account, decided, actor, channel)
+        account, decided = wish.account, wish.decision
+        decision = self._records.new(wish)
         entry, state = self._records.write(decision)
         grant = decision.grant(self._lane) if decided is Decision.GRANTED else None
         recorded = RecordedDecision(decided, grant, state.at, written=True, decision_id=decision.id)
@@ -191,6 +198,16 @@ class ConsentWriter:
             raise Refused(
                 "operators decide through the channel operator, and owners through others"
             )
+
+
+class _Wish(NamedTuple):
+    """A decision that is to be made."""
+
+    account: AccountId
+    decision: Decision
+    actor: str
+    channel: Channel
+    notice: str | None = None
 
 
 class _DecisionRecords:
@@ -214,18 +231,13 @@ class _DecisionRecords:
         self._now = now
         self._random = random
 
-    def new(
-        self, account: AccountId, decided: Decision, actor: str, channel: Channel
-    ) -> ConsentDecision:
+    def new(self, wish: _Wish) -> ConsentDecision:
         """Return a decision of this moment, with a new id."""
         now_ms = int(self._now().timestamp() * 1000)
         return ConsentDecision(
             id=new_upload_id(now_ms, self._random(10)),
             time=datetime.fromtimestamp(now_ms / 1000, UTC),
-            account=account,
-            decision=decided,
-            actor=actor,
-            channel=channel,
+            **wish._asdict(),
         )
 
     def write(self, decision: ConsentDecision) -> tuple[Written, Written]:
@@ -248,7 +260,7 @@ class _DecisionRecords:
 
     def revoke_as_operator(self, account: AccountId, actor: str) -> RecordedDecision:
         """Write an operator's revocation."""
-        decision = self.new(account, Decision.REVOKED, actor, Channel.OPERATOR)
+        decision = self.new(_Wish(account, Decision.REVOKED, actor, Channel.OPERATOR))
         place = revocation_place(self._lane, account)
         source = f"/lanes/{self._lane}/operator"
         written = self._writes.write(*place, to_wire(decision, source=source))

@@ -31,6 +31,7 @@ DECISIONS = st.builds(
     decision=st.sampled_from(Decision),
     actor=st.from_regex(r"\A[A-Za-z0-9_.:-]{1,64}\Z"),
     channel=st.sampled_from(Channel),
+    notice=st.none() | st.from_regex(r"\A[a-z0-9.-]{1,32}/[0-9a-f]{64}\Z"),
 )
 MESSAGES = DECISIONS.map(lambda event: tuple(to_wire(event, source="/lanes/shop/consent")))
 LAST_MS = 253_402_300_799_000
