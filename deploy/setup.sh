@@ -55,6 +55,8 @@ if [ "$(cat "$STAMP" 2>/dev/null)" != "$WANTED" ]; then
 fi
 
 if [ "${1:-}" != venv ]; then
+    command -v chromium >/dev/null ||
+        echo "chromium is missing: tests of the account page need the Debian package chromium." >&2
     "$VENV/bin/erasestream" dev install
     [ -d "$CACHE/$MODEL_FOLDER" ] ||
         "$VENV/bin/erasestream" model install ${MODEL:+"$MODEL"}

@@ -211,6 +211,13 @@ class GatewaySettings(Section):
     """Images of each API key that are processed at once at this gateway."""
     max_memory_bytes: Annotated[int, Field(ge=200_000_000)] = 512_000_000
     """Images and cut-outs in memory; requests beyond are answered 503."""
+    service: Annotated[str, Field(min_length=1, max_length=64)] = "Erasestream"
+    """Name of the service on the account page, and of the data controller in consent receipts."""
+    session: PositiveTime = timedelta(minutes=30)
+    """Life of an owner's session on the account page."""
+    session_key: Path | None = None
+    """File with the 32 bytes that sign sessions, the same for all gateways of the lane; by default
+    random bytes, so that a session ends with the process and counts on one gateway only."""
     plan: dict[str, str] = {}
     """Fields about the customer's plan that the answer about an account has as well."""
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from threading import Event
 
-from erasestream.pipeline.bootstrap.consent import consent_reader
+from erasestream.pipeline.bootstrap.account_page import account_page
+from erasestream.pipeline.bootstrap.consent import consent_writer
 from erasestream.pipeline.bootstrap.credentials import account_connection
 from erasestream.pipeline.gateway.adapter import Services
 from erasestream.pipeline.gateway.app import application
@@ -45,7 +46,7 @@ def gateway_stage(
         keys = opened.enter_context(credential_view(account, section.lane))
         writer = opened.enter_context(credential_writer(account, section.lane))
         role = lane_role(section.lane, LaneRole.ACCOUNT)
-        reader = opened.enter_context(consent_reader(settings, section.lane, role=role))
+        consent = opened.enter_context(consent_writer(settings, section.lane, role=role))
         loop = opened.enter_context(LoopThread("gateway"))
         core = image_core(settings, section, now=now)
         opened.callback(lambda: loop.call(core.close()))
@@ -64,11 +65,14 @@ def gateway_stage(
                 clock=time.monotonic,
                 now=now,
             ),
-            has_opted_in=_OptIn(reader),
+            has_opted_in=_OptIn(consent.reader),
             is_ready=lambda: keys.is_fresh,
             plan=section.plan,
         )
-        app = application([v2.adapter(services)])
+        page = account_page(
+            section, services, keys=keys, key_writer=writer, consent=consent, now=now
+        )
+        app = application([v2.adapter(services), page])
         serving = loop.begin(server.serve(app, give_up=core.give_up))
         stage = GatewayStage(
             server=server,

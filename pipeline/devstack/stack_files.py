@@ -67,6 +67,7 @@ class StackFiles:
         self.keyring: Path = self.directory / "keyring"
         self.masters: Path = self.directory / "masters"
         self.name_key: Path = self.directory / "name.key"
+        self.session_key: Path = self.directory / "session.key"
         self.receipts: Path = self.directory / "receipts"
         self.settings: Path = self.directory / SETTINGS_FILE
         self.bucket_settings: Path = self.directory / "bucket.json"
@@ -111,9 +112,10 @@ class StackFiles:
             issue_token(self.tokens, role)
         LocalKeyring.create(self.keyring)
         make_private(self.masters)
-        descriptor = os.open(self.name_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(NAME_KEY_BYTES))
+        for path in (self.name_key, self.session_key):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(os.urandom(NAME_KEY_BYTES))
         make_keys(self.receipts, log=LOG_NAME, auditor=AUDITOR_NAME)
 
     def write_bucket_settings(self, *, host: str, port: int) -> None:
@@ -179,6 +181,7 @@ class StackFiles:
                 "listen_port": gateway_port,
                 "certificate": str(self.identities / f"{GATEWAY}.crt"),
                 "certificate_key": str(self.identities / f"{GATEWAY}.key"),
+                "session_key": str(self.session_key),
             }
         for lane, settings in lanes.items():
             sections[f"lanes.{lane}"] = settings.model_dump(mode="json", exclude_none=True)

@@ -37,6 +37,10 @@ class HttpCode(StrEnum):
     RESULT_PENDING = "result_pending"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal_error"
+    # Of the account page.
+    SESSION_ENDED = "session_ended"
+    FORM_REFUSED = "form_refused"
+    NOTICE_CHANGED = "notice_changed"
 
 
 HTTP_SENTENCES: Mapping[HttpCode, str] = MappingProxyType(
@@ -68,6 +72,9 @@ HTTP_SENTENCES: Mapping[HttpCode, str] = MappingProxyType(
         ),
         HttpCode.UNAVAILABLE: "The service cannot process images now: try again later.",
         HttpCode.INTERNAL: "Something is wrong on our side.",
+        HttpCode.SESSION_ENDED: "Your session has ended: sign in again.",
+        HttpCode.FORM_REFUSED: "This form is not from your session: open the page again.",
+        HttpCode.NOTICE_CHANGED: "The text has changed since you opened it: please read it again.",
     }
 )
 

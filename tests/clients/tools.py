@@ -1,9 +1,9 @@
 """Install other people's programs that tests run into the cache: `python -m tests.clients.tools`.
 
-kafkajs and @hpke/core are pinned by `package-lock.json`, through npm.  kcat is the Debian package
-of this version: the installed one, or else fetched and unpacked, which needs no root; apt checks
-its signature.  Java's client is one of the broker's jars.  `tlog` checks the transparency log with
-Go modules, pinned by `go.sum`.  A second call fetches nothing.
+The lock file pins what comes from npm.  kcat is the Debian package of this version: the installed
+one, or else fetched and unpacked, which needs no root; apt checks its signature.  Java's client is
+one of the broker's jars.  `tlog` checks the transparency log with Go modules, pinned by `go.sum`.
+A second call fetches nothing.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from erasestream.schemas.errors import Refused
 from tests.paths import CACHE
 
 FILES = Path(__file__).parent
-NODE_PACKAGES = CACHE.resolve() / "clients" / "kafkajs-2.2.4-hpke-1.9.0"
+NODE_FILES = ("package.json", "package-lock.json")
 KCAT_VERSION = "1.7.1"
 KCAT = CACHE.resolve() / "clients" / f"kcat-{KCAT_VERSION}"
 DEBS = ("kcat=1.7.1-2", "librdkafka1=2.0.2-1", "libyajl2")
@@ -28,9 +28,10 @@ TIMEOUT_S = 300
 
 
 def node_modules() -> Path:
-    """Return the folder with kafkajs and @hpke/core.  Raises `Refused` if it cannot be fetched."""
-    _install(NODE_PACKAGES, _fetch_node_packages)
-    return NODE_PACKAGES / "node_modules"
+    """Return the folder with npm's packages.  Raises `Refused` if it cannot be fetched."""
+    target = KCAT.parent / f"node-{_digest(*NODE_FILES)}"
+    _install(target, _fetch_node_packages)
+    return target / "node_modules"
 
 
 def kcat_environment() -> dict[str, str]:
@@ -44,10 +45,15 @@ def kcat_environment() -> dict[str, str]:
 
 def tlog_checker() -> Path:
     """Return the program that checks a log.  Raises `Refused` if it cannot be built."""
-    sources = b"".join((FILES / "tlog" / name).read_bytes() for name in TLOG_SOURCES)
-    target = KCAT.parent / f"tlog-{hashlib.sha256(sources).hexdigest()[:16]}"
+    target = KCAT.parent / f"tlog-{_digest(*(f'tlog/{name}' for name in TLOG_SOURCES))}"
     _install(target, _build_tlog_checker)
     return target / "tlog"
+
+
+def _digest(*names: str) -> str:
+    """Return a digest of these files, for the name of the folder with what they pin."""
+    contents = b"".join((FILES / name).read_bytes() for name in names)
+    return hashlib.sha256(contents).hexdigest()[:16]
 
 
 def _install(target: Path, fetch: Callable[[Path], None]) -> None:
@@ -68,10 +74,10 @@ def _install(target: Path, fetch: Callable[[Path], None]) -> None:
 
 
 def _fetch_node_packages(draft: Path) -> None:
-    for name in ("package.json", "package-lock.json"):
+    for name in NODE_FILES:
         shutil.copy(FILES / name, draft)
     options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    _run(["npm", "ci", *options], draft, "npm cannot fetch kafkajs and @hpke/core")
+    _run(["npm", "ci", *options], draft, "npm cannot fetch the packages of tests/clients")
 
 
 def _fetch_kcat(draft: Path) -> None:

@@ -77,7 +77,7 @@ FORBIDDEN = {
         "pipeline.gateway.core",
         "sinks.buckets.object_store",
     ),
-    "jinja2: the demo's report": ("pipeline.cli.images", "jinja2"),
+    "jinja2: the demo's report and the account page": ("pipeline.cli.images", "jinja2"),
     "typer: the commands": ("pipeline.bootstrap.storage", "typer"),
     "rich: the commands and the demo": ("pipeline.runtime.json_logging", "rich"),
     "pydantic_settings: the settings": ("pipeline.cli.app", "pydantic_settings"),

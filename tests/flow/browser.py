@@ -1,0 +1,80 @@
+"""A real browser: Debian's Chromium, one process, with a context of its own for each visitor."""
+
+import base64
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.clients.tools import node_modules
+
+DESKTOP = {"width": 1180, "height": 900}
+PHONE = {"width": 390, "height": 844}
+TIMEOUT_MS = 60_000
+
+
+@contextmanager
+def chromium(certificate: Path) -> Iterator[Browser]:
+    """Yield a browser that trusts the server with this certificate, and no other."""
+    program = shutil.which("chromium")
+    assert program is not None, "install the Debian package chromium"
+    public = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    raw = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    digest = base64.b64encode(hashlib.sha256(raw).digest()).decode()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, args=[f"--ignore-certificate-errors-spki-list={digest}"]
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Visitor:
+    """A person with a browser of their own, and a page in it."""
+
+    def __init__(self, browser: Browser, url: str, **options: Any) -> None:
+        self.url = f"{url}/account"
+        self.context: BrowserContext = browser.new_context(**{"viewport": DESKTOP, **options})
+        self.context.set_default_timeout(TIMEOUT_MS)
+        self.page = self.open()
+
+    def open(self) -> Page:
+        """Open another page, at the account."""
+        page = self.context.new_page()
+        page.goto(self.url)
+        return page
+
+    def sign_in(self, key: str) -> None:
+        """Sign in with a key."""
+        self.page.locator("#key").fill(key)
+        self.page.get_by_role("button", name="Sign in").click()
+
+    @property
+    def switch(self) -> Any:
+        """The opt-in."""
+        return self.page.get_by_role("switch", name="AI training data")
+
+    def switch_on(self) -> None:
+        """Opt in, with the confirmation."""
+        self.switch.click()
+        self.page.get_by_role("button", name="Agree and switch on").click()
+
+    def close(self) -> None:
+        """Close the browser's windows."""
+        self.context.close()
+
+
+def violations(page: Page) -> list[str]:
+    """Return what axe-core finds wrong, each with the first element concerned."""
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate((node_modules() / "axe-core" / "axe.min.js").read_text())
+    found = page.evaluate("() => axe.run().then(r => r.violations)")
+    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found]
