@@ -7,6 +7,7 @@ from tests.bench import (
     clients,
     consent,
     end_to_end,
+    erasure,
     fairness,
     inference,
     join,
@@ -36,6 +37,7 @@ GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "keys": keys.measure,
     "sink": sink.measure,
     "reader": reader.measure,
+    "erasure": erasure.measure,
 }
 
 
