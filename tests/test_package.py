@@ -48,6 +48,7 @@ MODULES = {
         "erasestream.pipeline.stages.encryption",
         "erasestream.pipeline.stages.erasure",
     ),
+    "gateway": ("erasestream.pipeline.gateway", "erasestream.pipeline.bootstrap.gateway"),
     "dev": ("erasestream.pipeline",),
 }
 """The packages of which each module must be importable with an extra, except for those with `-`."""
@@ -57,11 +58,12 @@ COMMANDS = {
     "worker": ("model list", "infer --help", "probe --help"),
     "model": ("model install --help",),
     "sink": ("retained --help", "sink --help"),
+    "gateway": ("gateway --help", "key --help"),
     "dev": ("dev status", "demo --help"),
 }
 WITHOUT = {
     "": {"topics": "cli", "upload --help": "cli"},
-    "cli": {"model install": "model", "dev status": "dev", "demo": "dev"},
+    "cli": {"model install": "model", "gateway": "gateway", "dev status": "dev", "demo": "dev"},
     "worker": {"model install": "model"},
 }
 """Commands that must name the extra that they lack."""

@@ -105,7 +105,9 @@ class V2Routes:
     async def account(self, request: Request) -> Response:
         """Describe the account of the key: the plan, and whether its owner has opted in."""
         caller = self._services.callers.for_images(request)
-        has_opted_in = await self._services.has_opted_in(caller.account)
+        with self._services.limits.admit(caller.key_id) as allowance:
+            allowance.charge(0)  # as much as a small image: brokers are asked
+            has_opted_in = await self._services.has_opted_in(caller.account)
         described = {
             **self._services.plan,
             "id": caller.account,
