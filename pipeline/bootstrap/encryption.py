@@ -13,11 +13,13 @@ from erasestream.pipeline.runtime.kept import Kept
 from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.encryption.loss_report import LossReport
+from erasestream.pipeline.stages.encryption.loss_watch import LossWatch
 from erasestream.pipeline.stages.encryption.picture_store import PictureStore
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
+from erasestream.pipeline.stages.encryption.unread_records import UnreadRecords
+from erasestream.pipeline.stages.encryption.unstored_alarm import UnstoredAlarm
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.events.ledger import Finding
-from erasestream.schemas.ids import Lane
 from erasestream.sinks.images.capsule_keys import CapsuleKeys
 from erasestream.sinks.images.image_writer import EncryptionSink
 from erasestream.sinks.images.object_names import NAME_KEY_BYTES
@@ -40,6 +42,7 @@ from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.group_offsets import GroupOffsets
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.partitioner import partition_of
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
@@ -68,7 +71,8 @@ def encryption_stage(
     """Open the encryption sink, a member of its group, with its own decisions unless given some."""
     storage = storage_of(settings)
     connection = Connection(cluster=settings.cluster, role=SINK)
-    capsules = _capsule_keys(settings, settings.catalog())
+    catalog = settings.catalog()
+    capsules = _capsule_keys(settings, catalog)
     with ExitStack() as opened:
         images = opened.enter_context(open_images(storage, SINK))
         vault = opened.enter_context(open_vault(storage, SINK))
@@ -104,11 +108,27 @@ def encryption_stage(
                 max_parallel=storage.uploads_in_flight,
                 max_bytes=storage.bytes_in_flight,
             ),
-            losses=LossReport(_ledger(opened, connection, catalog=settings.catalog())),
+            losses=LossWatch(
+                report=LossReport(_ledger(opened, connection, catalog=catalog)),
+                alarm=UnstoredAlarm(catalog.policy.sink_outage_s),
+                unread=_unread(opened, connection),
+                stopping=stopping,
+            ),
             quarantine=QuarantineRegistry(),
-            stopping=stopping,
         )
         yield opened.enter_context(closing(stage))
+
+
+def _unread(opened: ExitStack, connection: Connection) -> UnreadRecords:
+    """Return the comparison of what the group has committed with what there is."""
+    groups = GroupOffsets(connection)
+    offsets = OffsetQueries(opened.enter_context(Admin(connection)))
+
+    def committed(at: Partition) -> int | None:
+        found = groups.committed(SINK, [at]).get(at)
+        return found.offset if found else None
+
+    return UnreadRecords(committed=committed, log_start=offsets.log_start)
 
 
 def _capsule_keys(settings: Settings, catalog: Catalog) -> CapsuleKeys | None:
@@ -124,14 +144,14 @@ def _capsule_keys(settings: Settings, catalog: Catalog) -> CapsuleKeys | None:
 
 def _ledger(
     opened: ExitStack, connection: Connection, *, catalog: Catalog
-) -> Callable[[Lane, Finding], None]:
-    """Return a function that writes a finding about a lane to the ledger of all lanes."""
+) -> Callable[[str, Finding], None]:
+    """Return a function that writes a finding about a lane, or a topic, to the ledger."""
     writer = AcknowledgedWriter(connection=connection, timeout_s=FINDING_TIMEOUT_S)
     opened.enter_context(closing(writer))
     partitions = catalog[LEDGER].partitions
 
-    def write(lane: Lane, finding: Finding) -> None:
-        key = str(lane).encode()
+    def write(name: str, finding: Finding) -> None:
+        key = name.encode()
         at = Partition(LEDGER, partition_of(key, partitions))
         writer.write(at, key, to_wire(finding, source="/sink"))
 

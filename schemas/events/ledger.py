@@ -61,6 +61,7 @@ class FindingKind(StrEnum):
     UPLOADS_PURGED_UNPROCESSED = "uploads_purged_unprocessed"
     RESULTS_PURGED_UNROUTED = "results_purged_unrouted"
     RETAINED_IMAGES_EXPIRED = "retained_images_expired"
+    RETAINED_IMAGES_PURGED = "retained_images_purged"
     PARTITION_QUARANTINED = "partition_quarantined"
 
 

@@ -12,7 +12,7 @@ Rules, all of them:
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from erasestream.schemas.ids import Lane
+from erasestream.schemas.ids import Lane, UploadId
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.records import Partition
 
@@ -23,6 +23,7 @@ class WaitingRecord(NamedTuple):
     at: Partition
     offset: int
     lane: Lane
+    id: UploadId
     routed: Mark
 
 
@@ -31,7 +32,8 @@ class HeldRecords:
 
     def __init__(self) -> None:
         self._read_to: dict[Partition, int] = {}
-        self._held: dict[Partition, set[int]] = {}
+        self._held: dict[Partition, dict[int, int]] = {}
+        """When each was appended, by its offset."""
         self._committed: dict[Partition, int] = {}
         self._waiting: dict[tuple[Partition, int], WaitingRecord] = {}
 
@@ -39,10 +41,18 @@ class HeldRecords:
         """Return how many records wait for their lanes."""
         return len(self._waiting)
 
-    def hold(self, at: Partition, offset: int) -> None:
+    def hold(self, at: Partition, offset: int, appended_ms: int) -> None:
         """Hold a record that was read."""
         self.read_to(at, offset + 1)
-        self._held.setdefault(at, set()).add(offset)
+        self._held.setdefault(at, {})[offset] = appended_ms
+
+    def expected(self, at: Partition) -> int | None:
+        """Return the offset behind the last one that was read; None before the first."""
+        return self._read_to.get(at)
+
+    def oldest_ms(self) -> int | None:
+        """Return when the oldest held record was appended."""
+        return min((held[min(held)] for held in self._held.values() if held), default=None)
 
     def read_to(self, at: Partition, end: int) -> None:
         """Note that there is no record of a partition before its end that was not read."""
@@ -72,7 +82,7 @@ class HeldRecords:
     def done(self, at: Partition, offset: int) -> None:
         """Hold a record no longer: it is stored or dropped."""
         self._waiting.pop((at, offset), None)
-        self._held[at].discard(offset)
+        self._held[at].pop(offset, None)
 
     def to_commit(self) -> dict[Partition, int]:
         """Return the offsets to commit that have changed since the last call."""

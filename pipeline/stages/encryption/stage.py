@@ -7,25 +7,27 @@ Rules, in this order:
    (`lane_freshness.py`).  Pictures of a lane that is behind wait, by their positions
    (`held_records.py`), and are read again once it is not; those of all others go on.
 3. Store pictures whose grants are in force, and drop the others (`picture_store.py`).
-4. Write to the ledger which were lost because their keys had died (`loss_report.py`).
+4. Write to the ledger which were lost before they were stored (`loss_watch.py`).
 5. Commit up to the first record that is not done.  Pictures are stored in any order, and
    committed in the order of their offsets.
+
+While the alarm is raised (`unstored_alarm.py`) records are read on for which there is no room, and
+wait by their positions: those that are deleted before they are stored are named by their uploads.
 
 A record that cannot be read, or whose capsule does not open it, holds up no other: its partition is
 committed up to it, so that the next process, which may be a newer version, reads it again.
 """
 
-import threading
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from erasestream.pipeline.runtime.quarantine import QuarantinedPartition, QuarantineRegistry
-from erasestream.pipeline.runtime.retry import RetryUntilStopped
 from erasestream.pipeline.stages.encryption.bounded_reads import BoundedReads
 from erasestream.pipeline.stages.encryption.held_records import HeldRecords, WaitingRecord
 from erasestream.pipeline.stages.encryption.lane_freshness import LaneFreshness
-from erasestream.pipeline.stages.encryption.loss_report import LossReport, LostPicture
+from erasestream.pipeline.stages.encryption.loss_report import LostPicture
+from erasestream.pipeline.stages.encryption.loss_watch import LossWatch
 from erasestream.pipeline.stages.encryption.picture_store import Outcome, Picture, PictureStore
 from erasestream.pipeline.stages.encryption.waiting_reads import RecordSource, WaitingReads
 from erasestream.schemas.clocks import Clock
@@ -60,9 +62,8 @@ class EncryptionStage:
         records: RecordSource,
         view: ConsentView,
         store: PictureStore,
-        losses: LossReport,
+        losses: LossWatch,
         quarantine: QuarantineRegistry,
-        stopping: threading.Event,
         clock: Clock = time.monotonic,
     ) -> None:
         """Store what `queue` delivers; `records` reads pictures again that had to wait."""
@@ -70,7 +71,6 @@ class EncryptionStage:
         self._view = view
         self._store = store
         self._losses = losses
-        self._retry = RetryUntilStopped(stopping)
         self._quarantine = quarantine
         self._clock = clock
         self._reads = BoundedReads(queue, wait=store.wait, clock=clock)
@@ -90,6 +90,7 @@ class EncryptionStage:
         if pictures:
             self._begin(pictures)
         self._finish()
+        self._losses.update(self._held)
         self._queue.commit_below(self._held.to_commit())
 
     def is_ready(self) -> bool:
@@ -100,12 +101,23 @@ class EncryptionStage:
         """Return the partitions with a record that cannot be read."""
         return self._quarantine.partitions()
 
+    @property
+    def waiting(self) -> int:
+        """Number of pictures that were read, and wait by their positions."""
+        return len(self._held)
+
+    def metrics(self) -> str:
+        """Return the metrics of the alarm, in the text format of Prometheus."""
+        return self._losses.metrics()
+
     def close(self) -> None:
         """Stop storing; what is not committed is redelivered."""
         self._store.close()
 
     def _read(self, timeout_s: float) -> list[Record]:
-        room_bytes = self._store.room_bytes if len(self._held) < MAX_WAITING else 0
+        room_bytes = self._store.room_bytes or int(self._losses.is_alarmed)
+        if len(self._held) >= MAX_WAITING:
+            room_bytes = 0
         records = self._reads.read(timeout_s, room_bytes=room_bytes)
         if self._assignments != self._queue.assignments:
             self._begin_assignment()
@@ -123,7 +135,8 @@ class EncryptionStage:
     def _parse(self, record: Record) -> _Read | None:
         """Hold a record, and return its picture; None if it cannot be read."""
         at, offset = record.at, record.offset
-        self._held.hold(at, offset)
+        self._losses.read(self._held, at, offset)
+        self._held.hold(at, offset, record.appended_ms)
         try:
             return _Read(at, offset, from_wire(Retained, record.headers, record.value))
         except InvalidInput:
@@ -133,20 +146,21 @@ class EncryptionStage:
     def _read_again(self) -> list[_Read]:
         """Return pictures that have waited, and whose lanes are not behind any more."""
         again = self._waiting.read(self._held, room_bytes=self._store.room_bytes)
+        self._losses.purged(again.purged)
         for each in again.purged:
             self._held.done(each.at, each.offset)
-            self._store.counts["dropped"] += 1
         return [picture for record in again.records if (picture := self._parse(record))]
 
     def _begin(self, pictures: list[_Read]) -> None:
-        fresh = self._freshness.fresh(_routed(each.event for each in pictures))
+        has_room = self._store.room_bytes > 0
+        fresh = self._freshness.fresh(_routed(each.event for each in pictures)) if has_room else ()
         for at, offset, event in pictures:
             if event.lane in fresh:
                 self._held.begin(at, offset)
                 self._store.begin(Picture.of(at, offset, event), event)
             else:
                 routed = _routed([event])[event.lane]
-                self._held.wait(WaitingRecord(at, offset, event.lane, routed))
+                self._held.wait(WaitingRecord(at, offset, event.lane, event.id, routed))
 
     def _finish(self) -> None:
         finished = self._store.finished()
@@ -155,7 +169,7 @@ class EncryptionStage:
             for picture, outcome in finished
             if outcome is Outcome.EXPIRED
         ]
-        self._retry.call(lambda: self._losses.report(lost))
+        self._losses.expired(lost)
         for picture, outcome in finished:
             if not self._held.holds(picture.at, picture.offset):
                 continue  # of an assignment that has ended

@@ -7,10 +7,13 @@ import pytest
 
 from erasestream.pipeline.runtime.quarantine import QuarantineRegistry
 from erasestream.pipeline.stages.encryption.loss_report import LossReport
+from erasestream.pipeline.stages.encryption.loss_watch import LossWatch
 from erasestream.pipeline.stages.encryption.picture_store import PictureStore
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
+from erasestream.pipeline.stages.encryption.unread_records import UnreadRecords
+from erasestream.pipeline.stages.encryption.unstored_alarm import UnstoredAlarm
 from erasestream.schemas.codec.cloudevents import to_wire
-from erasestream.schemas.ids import GrantId, Lane
+from erasestream.schemas.ids import GrantId, Lane, UploadId
 from erasestream.topics.catalog.roles import ROUTER, SINK
 from erasestream.topics.catalog.topic_names import RETAINED
 from erasestream.topics.kafka.consumer.record_fetcher import RecordFetcher
@@ -61,9 +64,14 @@ def store(view: OutdatedView, sink: RecordingSink, stopping: threading.Event) ->
 
 
 @pytest.fixture
-def losses() -> list[tuple[Lane, str]]:
+def losses() -> list[tuple[str, str]]:
     """Return the findings that the stage has written: of which lane, and their details."""
     return []
+
+
+@pytest.fixture
+def alarm() -> UnstoredAlarm:
+    return UnstoredAlarm(life_s=3600)
 
 
 @pytest.fixture
@@ -81,7 +89,8 @@ def stage(
     queue: WorkQueue,
     view: OutdatedView,
     store: PictureStore,
-    losses: list[tuple[Lane, str]],
+    losses: list[tuple[str, str]],
+    alarm: UnstoredAlarm,
     stopping: threading.Event,
 ) -> Iterator[EncryptionStage]:
     """Open the stage with an outdated view, on an empty topic `retained`."""
@@ -91,9 +100,13 @@ def stage(
         records=originals,
         view=view,
         store=store,
-        losses=LossReport(lambda lane, finding: losses.append((lane, finding.detail))),
+        losses=LossWatch(
+            report=LossReport(lambda name, finding: losses.append((name, finding.detail))),
+            alarm=alarm,
+            unread=UnreadRecords(committed=lambda _: None, log_start=kafka.offsets.log_start),
+            stopping=stopping,
+        ),
         quarantine=QuarantineRegistry(),
-        stopping=stopping,
     )
     yield stage
     stage.close()
@@ -105,8 +118,9 @@ def retain(kafka: KafkaFixture) -> Retain:
     """Return a function that writes a picture for the sink, as the router does."""
     writes = AcknowledgedWriter(connection=kafka.connection(ROUTER), timeout_s=20)
 
-    def write(lane: Lane, grant: GrantId, mark: str) -> None:
-        wire = to_wire(picture(lane, grant, mark), source="/router")
-        writes.write(Partition(RETAINED, 0), b"key", wire)
+    def write(lane: Lane, grant: GrantId, mark: str, *, size: int = 6) -> UploadId:
+        event = picture(lane, grant, mark, size)
+        writes.write(Partition(RETAINED, 0), b"key", to_wire(event, source="/router"))
+        return event.id
 
     return write

@@ -1,13 +1,15 @@
 """Parts of an encryption stage on a real broker, whose consent view gets an outdated mark."""
 
+import secrets
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import UTC, datetime
+from typing import Protocol
 
 from erasestream.schemas.errors import ErasestreamError
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.images import Part, Retained
-from erasestream.schemas.ids import GrantId, Lane, new_upload_id
+from erasestream.schemas.ids import GrantId, Lane, UploadId, new_upload_id
 from erasestream.sinks.images.image_writer import EncryptionSink
 from erasestream.topics.catalog.topic_names import RETAINED
 from erasestream.topics.consent.view import ConsentView
@@ -16,7 +18,12 @@ from erasestream.topics.kafka.records import Partition
 from tests.kafka_fixture import KafkaFixture
 from tests.topics.consent.consent_harness import ACCOUNT, OWNER, writer
 
-Retain = Callable[[Lane, GrantId, str], None]
+
+class Retain(Protocol):
+    """Writes a picture for the sink, as the router does."""
+
+    def __call__(self, lane: Lane, grant: GrantId, mark: str, *, size: int = 6) -> UploadId:
+        """Return the id of its upload."""
 
 
 class OutdatedView(ConsentView):
@@ -56,10 +63,10 @@ class RecordingSink(EncryptionSink):
         pass
 
 
-def picture(lane: Lane, grant: GrantId, mark: str) -> Retained:
+def picture(lane: Lane, grant: GrantId, mark: str, size: int = 6) -> Retained:
     now = datetime.now(UTC)
     return Retained(
-        id=new_upload_id(1, bytes(10)),
+        id=new_upload_id(1, secrets.token_bytes(10)),
         time=now,
         lane=lane,
         account=ACCOUNT,
@@ -69,7 +76,7 @@ def picture(lane: Lane, grant: GrantId, mark: str) -> Retained:
         position=Position(topic_id="A" * 22, partition=0, offset=7),
         uploaded_at=now,
         content_type="image/png",
-        data=b"pixels",
+        data=bytes(size),
     )
 
 

@@ -28,7 +28,7 @@ def test_a_sealed_picture_that_is_not_opened_holds_up_no_other(
     kafka: KafkaFixture,
     lane: Lane,
     stage: EncryptionStage,
-    losses: list[tuple[Lane, str]],
+    losses: list[tuple[str, str]],
     sink: RecordingSink,
     retain: Retain,
     failure: ErasestreamError,

@@ -1,0 +1,68 @@
+"""Watch for pictures that are lost before they are stored, and report each of them.
+
+* Read, and waiting, when its record was deleted: named by its upload.
+* Deleted before it was read: counted.  The first record that a member reads of a partition is
+  compared with what the group has committed; later ones while the alarm is raised.
+* Its key has died: counted for each lane.
+
+A report is in the ledger before the offset is committed.
+"""
+
+import threading
+from collections.abc import Sequence
+
+from erasestream.pipeline.runtime.retry import RetryUntilStopped
+from erasestream.pipeline.stages.encryption.held_records import HeldRecords, WaitingRecord
+from erasestream.pipeline.stages.encryption.loss_report import LossReport, LostPicture
+from erasestream.pipeline.stages.encryption.unread_records import UnreadRecords
+from erasestream.pipeline.stages.encryption.unstored_alarm import UnstoredAlarm
+from erasestream.topics.kafka.records import Partition
+
+
+class LossWatch:
+    """The alarm and the reports of the sink.  Its methods raise `Unavailable` at the stop only."""
+
+    def __init__(
+        self,
+        *,
+        report: LossReport,
+        alarm: UnstoredAlarm,
+        unread: UnreadRecords,
+        stopping: threading.Event,
+    ) -> None:
+        self._report = report
+        self._alarm = alarm
+        self._unread = unread
+        self._retry = RetryUntilStopped(stopping)
+
+    @property
+    def is_alarmed(self) -> bool:
+        """Whether a picture has not been stored for half of its life."""
+        return self._alarm.is_raised
+
+    def update(self, held: HeldRecords) -> None:
+        """Raise the alarm, or end it."""
+        self._alarm.update(held.oldest_ms())
+
+    def read(self, held: HeldRecords, at: Partition, offset: int) -> None:
+        """Report records before this one that were deleted before they could be read."""
+        expected = held.expected(at)
+        if expected is not None and not self._alarm.is_raised:
+            return
+        lost = self._retry.call(lambda: self._unread.purged(at, expected=expected, found=offset))
+        if lost:
+            self._retry.call(lambda: self._report.report_unread(at, lost))
+            self._alarm.purged += len(lost)
+
+    def purged(self, records: Sequence[WaitingRecord]) -> None:
+        """Report pictures whose records were deleted while they waited."""
+        self._retry.call(lambda: self._report.report_purged(records))
+        self._alarm.purged += len(records)
+
+    def expired(self, pictures: Sequence[LostPicture]) -> None:
+        """Report pictures whose keys have died."""
+        self._retry.call(lambda: self._report.report(pictures))
+
+    def metrics(self) -> str:
+        """Return the metrics in the text format of Prometheus."""
+        return self._alarm.metrics()
