@@ -102,6 +102,28 @@ def test_killed_at_any_operation(harness: RetentionHarness, grant: GrantId) -> N
     assert lives > 6
 
 
+@pytest.mark.parametrize("lives", [4, 9, 1000])
+def test_two_erasers_at_once(harness: RetentionHarness, grant: GrantId, lives: int) -> None:
+    """Each deletes what it finds, one may be killed, and the notes have all of it once."""
+    names = store(harness, grant, 20)
+    mark_erased(harness.eraser(), grant)
+    left = Lives(lives)
+
+    def delete(eraser: GrantDeletion) -> None:
+        with suppress(Killed):
+            while eraser.delete(grant, owner(grant)) != EMPTY:
+                pass
+
+    with (
+        closing(deletion(harness, lambda s: MortalStore(s, left))) as mortal,
+        closing(deletion(harness)) as other,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        list(pool.map(delete, [mortal, other]))
+        assert other.deleted(grant) == expected(names)
+    assert is_gone(harness, grant)
+
+
 def test_a_stopping_eraser_deletes_no_more(harness: RetentionHarness, grant: GrantId) -> None:
     store(harness, grant, 1)
     stopping = threading.Event()
