@@ -43,6 +43,7 @@ def account_page(
         accounts=OwnerAccounts(
             lane=section.lane, consent=consent, keys=keys, key_writer=key_writer
         ),
+        recent=services.core.recent,
         pages=Pages(service=section.service),
         now=now,
     )

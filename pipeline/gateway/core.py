@@ -21,6 +21,7 @@ from erasestream.pipeline.gateway.known_uploads import (
     expired_key,
 )
 from erasestream.pipeline.gateway.problems import HttpCode, of_error, of_failure, problem, try_later
+from erasestream.pipeline.gateway.recent_uploads import RecentUploads
 from erasestream.pipeline.gateway.waiting_results import Result, WaitingResults
 from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.errors import Code, ErasestreamError, InvalidInput, Unavailable
@@ -61,6 +62,7 @@ class ImageCore:
         self._known = KnownUploads()
         self._fetching = fetching
         self.waiting = WaitingResults()
+        self.recent = RecentUploads()
 
     async def open(self) -> None:
         """Connect, and begin to read results.  Raises `Refused` or `Unavailable`."""
@@ -75,6 +77,7 @@ class ImageCore:
             place = Place(delivery.partition, delivery.offset)
             self._known.finish(result, place)
             self.waiting.resolve(result)
+            self.recent.note(result.account, result.uploaded_at)
             delivery.ack()
 
     @property

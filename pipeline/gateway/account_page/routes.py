@@ -3,7 +3,7 @@
 Every page works without its script, which adds progress without reloading, and Try it.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -24,6 +24,7 @@ from erasestream.pipeline.gateway.account_page.owner_account import OwnerAccount
 from erasestream.pipeline.gateway.account_page.pages import Pages
 from erasestream.pipeline.gateway.adapter import Adapter
 from erasestream.pipeline.gateway.problems import HttpCode, Problem, invalid_option, problem
+from erasestream.pipeline.gateway.recent_uploads import LIFE, RecentUploads
 from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.events.credentials import CredentialKind
 from erasestream.schemas.ids import Lane
@@ -31,8 +32,15 @@ from erasestream.topics.credentials.token import Token, prefix
 
 PREFIX = "/account"
 MAX_LABEL = 64
+MAX_KEYS = 50
+"""Valid keys of an account."""
+MAX_UPLOADS_SHOWN = 20
 MAX_DAYS = 3650
 _CONFIRMED = "yes"
+_AT_SIGN_IN: Mapping[str, str] = {
+    HttpCode.SESSION_ENDED: "",
+    HttpCode.FORBIDDEN: "This key sends images: sign in with an owner's key.",
+}
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -45,6 +53,7 @@ class AccountPageParts:
     """The name of the service, as its customers know it."""
     door: Door
     accounts: OwnerAccounts
+    recent: RecentUploads
     pages: Pages
     now: WallClock
 
@@ -87,7 +96,7 @@ class _Entrance:
     def render(self, found: Problem, request_id: str) -> Response:
         """Return the page of a problem: for most that concern a session, the one to sign in."""
         if found.status == HTTPStatus.UNAUTHORIZED or found.code == HttpCode.FORBIDDEN:
-            shown = "" if found.code == HttpCode.SESSION_ENDED else found.message
+            shown = _AT_SIGN_IN.get(found.code, found.message)
             page = self._parts.pages.page("sign_in.html", status=found.status, problem=shown)
         else:
             page = self._parts.pages.page(
@@ -141,6 +150,8 @@ class _Overview:
             keys=parts.accounts.keys(account, parts.now()),
             key_prefix=prefix,
             created=created,
+            uploads=[(each, each + LIFE) for each in parts.recent.of(account, parts.now())],
+            max_uploads=MAX_UPLOADS_SHOWN,
         )
 
 
@@ -238,9 +249,12 @@ class _Keys(_Overview):
             days and not (days.isdecimal() and 0 < int(days) <= MAX_DAYS)
         ):
             raise invalid_option("label and expiry of a key")
+        account = visitor.owner.account
+        if len(self._parts.accounts.keys(account, self._parts.now())) >= MAX_KEYS:
+            raise invalid_option(f"an account has at most {MAX_KEYS} keys")
         kind = CredentialKind.OWNER if fields.get("kind") == "owner" else CredentialKind.IMAGE
         created = await self._parts.accounts.create_key(
-            visitor.owner.account,
+            account,
             kind,
             label=fields.get("label", "").strip(),
             days=int(days) if days else None,

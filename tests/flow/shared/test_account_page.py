@@ -13,7 +13,7 @@ from erasestream.pipeline.bootstrap.credentials import credential_table
 from erasestream.pipeline.gateway.account_page.notice import CURRENT_NOTICE
 from erasestream.pipeline.gateway.account_page.session import COOKIE, Sessions
 from erasestream.pipeline.gateway.account_page.sign_in import Owner
-from erasestream.schemas.events.consent import Channel, Decision
+from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel, Decision
 from erasestream.schemas.events.credentials import CredentialKind
 from erasestream.schemas.ids import AccountId
 from tests.flow.account_site import Site
@@ -47,6 +47,10 @@ def revoked(opened: Site) -> str:
     owner = opened.owner(account)
     owner.switch_on()
     owner.page.get_by_text("On since").first.wait_for()
+    grant = opened.flow.consent(BULK).reader.active_grant(account)
+    assert grant is not None
+    counts_from = grant.appended_at + MAX_CLOCK_SKEW
+    eventually("an upload counts as after the grant", lambda: datetime.now(UTC) > counts_from)
     headers = {"x-api-key": opened.issue(account, CredentialKind.IMAGE).text}
     files = {"image_file": ("photo.jpg", photo())}
     assert opened.ask("POST", "/v2", files=files, headers=headers).ok
@@ -223,6 +227,9 @@ def test_a_photo_is_cut_out_in_the_page(site: Site, tmp_path: Path) -> None:
     assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
     owner.page.locator("#photo").set_input_files({**file, "buffer": b"GIF89a"})
     owner.page.get_by_text("not supported").or_(owner.page.locator(".try-status")).first.wait_for()
+    owner.page.reload()
+    owner.page.get_by_text("When each upload is gone").click()
+    assert owner.page.get_by_text("gone by").first.is_visible()
     forged = site.ask(
         "POST", "/account/try", files={"image_file": photo()}, cookies=cookies_of(owner)
     )
@@ -260,7 +267,7 @@ def test_everybody_can_use_it(site: Site, revoked: str, scheme: str) -> None:
 def test_an_erasure_is_followed_to_its_end(site: Site, revoked: str) -> None:
     owner = site.owner(revoked)
     owner.page.locator("[data-step=gone][data-done=yes]").wait_for()
-    assert owner.page.get_by_text("2 encrypted images erased").is_visible()
+    owner.page.get_by_text("2 encrypted images erased").wait_for()
     owner.page.reload()
     assert not is_on(owner)
     assert owner.page.get_by_text("All that was ever kept is erased").is_visible()

@@ -1,0 +1,67 @@
+"""Make the pictures of the account page: off, asking, on, erasing, and on a phone.
+
+PYTHONPATH=. .venv/bin/python docs/pictures/make_account.py photo.jpg
+"""  # noqa: INP001 (a script that runs by itself)
+
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from tests.flow.account_site import Site
+from tests.flow.browser import PHONE, Visitor, chromium
+from tests.flow.pipeline_harness import PipelineHarness
+
+HERE = Path(__file__).parent
+ACCOUNT = "acct-17"
+STAGES = ("gateway", "erase")
+COLOURS = 160
+HEIGHT = 1000
+
+
+def save(visitor: Visitor, name: str, height: int = HEIGHT) -> None:
+    """Write the upper part of a page, in few colours."""
+    picture = Image.open(io.BytesIO(visitor.page.screenshot(full_page=True))).convert("RGB")
+    upper = picture.crop((0, 0, picture.width, min(height, picture.height)))
+    upper.quantize(COLOURS).save(HERE / f"account-{name}.png", optimize=True)
+
+
+def make(site: Site, photo: Path) -> None:
+    """Do as an owner does, and write each picture."""
+    owner = site.owner(ACCOUNT)
+    save(owner, "off")
+    owner.switch.click()
+    owner.page.locator(".notice").wait_for()
+    save(owner, "opt-in")
+    owner.page.get_by_role("button", name="Agree and switch on").click()
+    owner.page.locator("#photo").set_input_files(photo)
+    owner.page.locator(".after").wait_for()
+    owner.page.wait_for_function("document.querySelector('.after').naturalWidth > 0")
+    save(owner, "on", 1300)
+    site.flow.wait_until_drained()
+    owner.switch.click()
+    owner.page.locator("[data-step=confirmed][data-done=yes]").wait_for()
+    save(owner, "erasing")
+    phone = site.owner(ACCOUNT, viewport=PHONE, device_scale_factor=2, color_scheme="dark")
+    save(phone, "phone", 2 * PHONE["height"])
+
+
+def main(photo: Path) -> None:
+    """Run a stack for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        flow = PipelineHarness(Path(folder))
+        try:
+            flow.start()
+            flow.start_stages(STAGES)
+            with chromium(flow.stack.files.identities / "gateway.crt") as browser:
+                site = Site(flow, browser)
+                make(site, photo)
+                site.leave()
+        finally:
+            flow.stop()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
