@@ -10,9 +10,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from erasestream.schemas.clocks import utc_now
+from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
 from tests.flow.account_site import Site
 from tests.flow.browser import PHONE, Visitor, chromium
 from tests.flow.pipeline_harness import PipelineHarness
+from tests.flow.waiting import eventually
 
 HERE = Path(__file__).parent
 ACCOUNT = "acct-17"
@@ -36,6 +39,9 @@ def make(site: Site, photo: Path) -> None:
     owner.page.locator(".notice").wait_for()
     save(owner, "opt-in")
     owner.page.get_by_role("button", name="Agree and switch on").click()
+    owner.page.get_by_text("On since").first.wait_for()
+    counts_from = utc_now() + MAX_CLOCK_SKEW
+    eventually("an upload counts as after the grant", lambda: utc_now() > counts_from)
     owner.page.locator("#photo").set_input_files(photo)
     owner.page.locator(".after").wait_for()
     owner.page.wait_for_function("document.querySelector('.after').naturalWidth > 0")

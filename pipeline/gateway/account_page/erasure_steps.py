@@ -23,6 +23,8 @@ def steps_of(state: ErasureState) -> list[Step]:
     left = ""
     if state.objects is not None:
         left = f"{state.objects - (state.objects_left or 0)} of {state.objects}"
+        if not state.objects_left:
+            left = "last look under way"
     rows = [
         ("recorded", "Recorded", "No further image is kept.", state.recorded, ""),
         ("confirmed", "Confirmed", "Nothing that was kept opens any more.", state.confirmed, ""),
