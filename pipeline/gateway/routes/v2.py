@@ -5,9 +5,6 @@ multipart and forms, JSON with Base64 for JSON.  The legacy field `image` asks f
 """
 
 import base64
-import binascii
-from collections.abc import Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 
 from starlette.requests import Request
@@ -15,19 +12,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from erasestream.pipeline.gateway.adapter import Adapter, Services
-from erasestream.pipeline.gateway.idempotency_header import idempotency_key
 from erasestream.pipeline.gateway.image_size import size_of
-from erasestream.pipeline.gateway.problems import HttpCode, Problem, problem
-from erasestream.pipeline.gateway.request_body import (
-    Body,
-    BodyKind,
-    BodyRules,
-    memory_for,
-    read_body,
+from erasestream.pipeline.gateway.problems import Problem
+from erasestream.pipeline.gateway.request_body import Body, BodyKind, BodyRules
+from erasestream.pipeline.gateway.routes.image_upload import (
+    Contract,
+    Order,
+    cut_out,
+    fields_of,
+    image_of,
 )
 from erasestream.pipeline.gateway.routes.v2_options import cutout_options
 from erasestream.schemas.events.images import MAX_UPLOAD_BYTES, Cutout
-from erasestream.schemas.options import Channels, CutoutOptions
+from erasestream.schemas.options import Channels
 
 PREFIX = "/v2"
 LEGACY = "image"
@@ -37,17 +34,6 @@ RULES = BodyRules(
     file_fields=frozenset({"image_file"}),
     base64_fields=frozenset({"image_base64", LEGACY}),
 )
-_URL = "image_url"
-_IMAGES = {*RULES.file_fields, *RULES.base64_fields, _URL}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """The wishes of a request."""
-
-    image: bytes
-    options: CutoutOptions
-    is_json: bool
 
 
 def adapter(services: Services) -> Adapter:
@@ -84,23 +70,7 @@ class V2Routes:
 
     async def cut_out(self, request: Request) -> Response:
         """Cut out the image of the request."""
-        caller = self._services.callers.for_images(request)
-        key = idempotency_key(request)
-        with (
-            self._services.admit(request, caller) as allowance,
-            self._services.memory.admit(memory_for(request, RULES)) as share,
-        ):
-            order = order_of(await read_body(request, RULES))
-            allowance.charge(size_of(order.image).pixels)
-            share.resize(len(order.image))
-            cutout = await self._services.core.cut_out(
-                order.image,
-                account=caller.account,
-                options=order.options,
-                idempotency_key=key,
-            )
-            share.resize(len(cutout.data))
-            return answer(cutout, order)
+        return await cut_out(self._services, request, CONTRACT)
 
     async def account(self, request: Request) -> Response:
         """Describe the account of the key: the plan, and whether its owner has opted in."""
@@ -124,44 +94,12 @@ class V2Routes:
 
 def order_of(body: Body) -> Order:
     """Return what a request asks for.  Raises `Problem`."""
-    fields = {name: value for name, value in body.values.items() if name not in _IMAGES}
-    image = _image_of(body)
-    options = cutout_options(fields, is_mask=LEGACY in body.values)
+    image = image_of(body, RULES)
+    options = cutout_options(fields_of(body, RULES), is_mask=LEGACY in body.values)
     return Order(image=image, options=options, is_json=body.kind is BodyKind.JSON)
 
 
-def _image_of(body: Body) -> bytes:
-    given = sorted(({*body.files} | {*body.values}) & _IMAGES)
-    match given:
-        case []:
-            raise problem(HTTPStatus.BAD_REQUEST, HttpCode.MISSING_IMAGE)
-        case [name]:
-            return _image_in(name, body)
-    raise problem(HTTPStatus.BAD_REQUEST, HttpCode.SEVERAL_IMAGES)
-
-
-def _image_in(name: str, body: Body) -> bytes:
-    if name == _URL:
-        raise problem(HTTPStatus.BAD_REQUEST, HttpCode.URL_FETCH_DISABLED)
-    if name in body.files:
-        return body.files[name]
-    return from_base64(name, body.values)
-
-
-def from_base64(name: str, values: Mapping[str, object]) -> bytes:
-    """Return the image in a field; a data URL's beginning is skipped.  Raises `Problem`."""
-    text = values[name]
-    if isinstance(text, str):
-        if text.startswith("data:"):
-            text = text.partition(",")[2]
-        try:
-            return base64.b64decode("".join(text.split()), validate=True)
-        except (binascii.Error, ValueError):
-            pass
-    raise problem(HTTPStatus.BAD_REQUEST, HttpCode.MALFORMED_BODY, f"{name} is not Base64")
-
-
-def answer(cutout: Cutout, order: Order) -> Response:
+def answer(_request: Request, order: Order, cutout: Cutout) -> Response:
     """Return the answer with a cut-out."""
     if not order.is_json:
         return Response(cutout.data, media_type=cutout.content_type)
@@ -175,3 +113,6 @@ def answer(cutout: Cutout, order: Order) -> Response:
             "height": size.height,
         }
     )
+
+
+CONTRACT = Contract(rules=RULES, order_of=order_of, answer=answer)

@@ -1,0 +1,95 @@
+"""One request with an image: the same for all contracts, which differ in fields and answers."""
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from erasestream.pipeline.gateway.adapter import Services
+from erasestream.pipeline.gateway.idempotency_header import idempotency_key
+from erasestream.pipeline.gateway.image_size import size_of
+from erasestream.pipeline.gateway.problems import HttpCode, problem
+from erasestream.pipeline.gateway.request_body import Body, BodyRules, memory_for, read_body
+from erasestream.schemas.events.images import Cutout
+from erasestream.schemas.options import CutoutOptions
+
+URL_FIELD = "image_url"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """The wishes of a request."""
+
+    image: bytes
+    options: CutoutOptions
+    is_json: bool
+    """Whether the body was JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """The part of a contract that is its own; `order_of` raises `Problem`."""
+
+    rules: BodyRules
+    order_of: Callable[[Body], Order]
+    answer: Callable[[Request, Order, Cutout], Response]
+
+
+async def cut_out(services: Services, request: Request, contract: Contract) -> Response:
+    """Cut out the image of a request.  Raises `Problem`."""
+    caller = services.callers.for_images(request)
+    key = idempotency_key(request)
+    with (
+        services.admit(request, caller) as allowance,
+        services.memory.admit(memory_for(request, contract.rules)) as share,
+    ):
+        order = contract.order_of(await read_body(request, contract.rules))
+        allowance.charge(size_of(order.image).pixels)
+        share.resize(len(order.image))
+        cutout = await services.core.cut_out(
+            order.image,
+            account=caller.account,
+            options=order.options,
+            idempotency_key=key,
+        )
+        share.resize(len(cutout.data))
+        return contract.answer(request, order, cutout)
+
+
+def image_of(body: Body, rules: BodyRules) -> bytes:
+    """Return the one image of a request.  Raises `Problem`."""
+    images = {*rules.file_fields, *rules.base64_fields, URL_FIELD}
+    given = sorted(({*body.files} | {*body.values}) & images)
+    match given:
+        case []:
+            raise problem(HTTPStatus.BAD_REQUEST, HttpCode.MISSING_IMAGE)
+        case [name] if name == URL_FIELD:
+            raise problem(HTTPStatus.BAD_REQUEST, HttpCode.URL_FETCH_DISABLED)
+        case [name] if name in body.files:
+            return body.files[name]
+        case [name]:
+            return from_base64(name, body.values)
+    raise problem(HTTPStatus.BAD_REQUEST, HttpCode.SEVERAL_IMAGES)
+
+
+def fields_of(body: Body, rules: BodyRules) -> dict[str, object]:
+    """Return all fields but those of images."""
+    images = {*rules.base64_fields, URL_FIELD}
+    return {name: value for name, value in body.values.items() if name not in images}
+
+
+def from_base64(name: str, values: Mapping[str, object]) -> bytes:
+    """Return the image in a field; a data URL's beginning is skipped.  Raises `Problem`."""
+    text = values[name]
+    if isinstance(text, str):
+        if text.startswith("data:"):
+            text = text.partition(",")[2]
+        try:
+            return base64.b64decode("".join(text.split()), validate=True)
+        except (binascii.Error, ValueError):
+            pass
+    raise problem(HTTPStatus.BAD_REQUEST, HttpCode.MALFORMED_BODY, f"{name} is not Base64")
