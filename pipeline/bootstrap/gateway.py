@@ -18,7 +18,7 @@ from erasestream.pipeline.gateway.https_server import HttpsServer
 from erasestream.pipeline.gateway.loop_thread import LoopThread
 from erasestream.pipeline.gateway.memory_budget import MemoryBudget
 from erasestream.pipeline.gateway.rate_limits import RateLimits
-from erasestream.pipeline.gateway.routes import v2
+from erasestream.pipeline.gateway.routes import removebg, v2
 from erasestream.pipeline.gateway.stage import GatewayStage, UsedKeys
 from erasestream.pipeline.gateway.tls_context import ServerTls
 from erasestream.pipeline.settings import GatewaySettings, Settings
@@ -72,7 +72,7 @@ def gateway_stage(
         page = account_page(
             section, services, keys=keys, key_writer=writer, consent=consent, now=now
         )
-        app = application([v2.adapter(services), page])
+        app = application([v2.adapter(services), removebg.adapter(services), page])
         serving = loop.begin(server.serve(app, give_up=core.give_up))
         stage = GatewayStage(
             server=server,

@@ -20,6 +20,8 @@ from tests.paths import CACHE
 
 FILES = Path(__file__).parent
 NODE_FILES = ("package.json", "package-lock.json")
+REQUIREMENTS = FILES / "requirements.txt"
+PYTHON_PACKAGES = CACHE.resolve() / "clients" / "removebg-0.04"
 KCAT_VERSION = "1.7.1"
 KCAT = CACHE.resolve() / "clients" / f"kcat-{KCAT_VERSION}"
 DEBS = ("kcat=1.7.1-2", "librdkafka1=2.0.2-1", "libyajl2")
@@ -32,6 +34,12 @@ def node_modules() -> Path:
     target = KCAT.parent / f"node-{_digest(*NODE_FILES)}"
     _install(target, _fetch_node_packages)
     return target / "node_modules"
+
+
+def python_packages() -> Path:
+    """Return the folder with the package removebg.  Raises `Refused` if it cannot be fetched."""
+    _install(PYTHON_PACKAGES, _fetch_python_packages)
+    return PYTHON_PACKAGES
 
 
 def kcat_environment() -> dict[str, str]:
@@ -80,6 +88,12 @@ def _fetch_node_packages(draft: Path) -> None:
     _run(["npm", "ci", *options], draft, "npm cannot fetch the packages of tests/clients")
 
 
+def _fetch_python_packages(draft: Path) -> None:
+    options = ["--no-deps", "--require-hashes", "--target", str(draft), "-r", str(REQUIREMENTS)]
+    command = [sys.executable, "-m", "uv", "pip", "install", *options]
+    _run(command, draft, "uv cannot fetch the package removebg")
+
+
 def _fetch_kcat(draft: Path) -> None:
     refusal = f"there is no kcat {KCAT_VERSION}, install the Debian package kcat"
     with tempfile.TemporaryDirectory(dir=draft.parent) as folder:
@@ -108,7 +122,7 @@ def _run(command: list[str], folder: Path, refusal: str) -> None:
 def main() -> None:
     """Install all, and name what cannot be installed."""
     failed = []
-    for install in (node_modules, kcat_environment, tlog_checker):
+    for install in (node_modules, python_packages, kcat_environment, tlog_checker):
         try:
             install()
         except Refused as error:

@@ -55,7 +55,7 @@ _STATUSES: Mapping[HTTPStatus, HTTPStatus] = {
     HTTPStatus.UNPROCESSABLE_ENTITY: HTTPStatus.BAD_REQUEST,
 }
 _IMPROVE = (
-    "Images are kept for training only if the account's owner says so, at /account: "
+    "Images are kept for training only if the account's owner opts in at /account: "
     "nothing is submitted here."
 )
 
