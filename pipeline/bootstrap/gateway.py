@@ -72,7 +72,8 @@ def gateway_stage(
         page = account_page(
             section, services, keys=keys, key_writer=writer, consent=consent, now=now
         )
-        app = application([v2.adapter(services), removebg.adapter(services), page])
+        adapters = [v2.adapter(services), removebg.adapter(services), page]
+        app = application(adapters, services.memory)
         serving = loop.begin(server.serve(app, give_up=core.give_up))
         stage = GatewayStage(
             server=server,

@@ -16,6 +16,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from erasestream.pipeline.gateway.adapter import Adapter
+from erasestream.pipeline.gateway.memory_budget import MemoryBudget
+from erasestream.pipeline.gateway.paced_answers import PacedAnswers
 from erasestream.pipeline.gateway.problems import HttpCode, Problem, of_error, problem
 from erasestream.schemas.errors import ErasestreamError
 
@@ -27,8 +29,11 @@ HEADERS = {
 REQUEST_ID = "X-Request-Id"
 
 
-def application(adapters: Sequence[Adapter]) -> ASGIApp:
-    """Return the application.  The first adapter answers for paths that belong to none."""
+def application(adapters: Sequence[Adapter], memory: MemoryBudget) -> ASGIApp:
+    """Return the application.  The first adapter answers for paths that belong to none.
+
+    Answers take room in `memory` until their clients have them.
+    """
 
     def answer(request: Request, found: Problem) -> Response:
         path = request.url.path
@@ -59,7 +64,7 @@ def application(adapters: Sequence[Adapter]) -> ASGIApp:
         exception_handlers=dict.fromkeys(kinds, handle),
     )
     app.router.redirect_slashes = False
-    return _WithHeaders(app)
+    return PacedAnswers(_WithHeaders(app), memory)
 
 
 class _WithHeaders:

@@ -1,6 +1,7 @@
 """The listening server: uvicorn in the gateway's event loop.
 
 * A connection whose request does not arrive within `HEAD_TIMEOUT_S` is closed, as is an idle one.
+* A client takes its answer within `ANSWER_TIMEOUT_S`, or gets no more of it.
 * At the end, no connection is accepted any more, and requests in flight have `CLOSE_S`.
 * Nothing of a request is logged, and nothing of an answer.
 """
@@ -14,11 +15,14 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from erasestream.pipeline.gateway.core import CLOSE_S
+from erasestream.pipeline.gateway.paced_answers import PIECE_BYTES
 from erasestream.pipeline.gateway.tls_context import ServerTls
 from erasestream.schemas.errors import Refused
 
 HEAD_TIMEOUT_S = 20.0
 """A connection is without a request for at most this time, and at least for half of it."""
+ANSWER_TIMEOUT_S = 120.0
+"""The largest answers need 5 Mbit/s."""
 MAX_HEAD_BYTES = 32_768
 BACKLOG = 1024
 
@@ -28,17 +32,25 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.loop.call_later(HEAD_TIMEOUT_S / 2, self._watch, self.cycle)
+        transport.set_write_buffer_limits(high=PIECE_BYTES)
+        self.loop.call_later(HEAD_TIMEOUT_S / 2, self._watch, self.cycle, 0.0)
 
-    def _watch(self, seen: object) -> None:
-        """Close the connection if no request was under way since the last look."""
+    def _watch(self, seen: object, answering_s: float) -> None:
+        """Close the connection if no request was under way since the last look.
+
+        `answering_s`: for how long the answer to the request of the last look had been taken.
+        """
         if self.transport.is_closing():
             return
+        interval_s = HEAD_TIMEOUT_S / 2
         cycle: RequestResponseCycle | None = self.cycle  # None before the first
-        if cycle is seen and (cycle is None or cycle.response_complete):
+        is_idle = cycle is None or cycle.response_complete
+        is_answering = cycle is seen and cycle is not None and cycle.response_started
+        answering_s = answering_s + interval_s if is_answering else 0.0
+        if (is_idle and cycle is seen) or answering_s > ANSWER_TIMEOUT_S:
             self.transport.abort()
         else:
-            self.loop.call_later(HEAD_TIMEOUT_S / 2, self._watch, cycle)
+            self.loop.call_later(interval_s, self._watch, cycle, answering_s)
 
 
 class HttpsServer:

@@ -65,7 +65,7 @@ def answer_to(secured: ssl.SSLSocket) -> HTTPResponse:
 def attacked(tmp_path: Path) -> Iterator[Attacked]:
     served = Attacked(tmp_path)
     route = Route("/image", served.take, methods=["POST"])
-    app = application([Adapter(prefix="/", routes=[route], render=render)])
+    app = application([Adapter(prefix="/", routes=[route], render=render)], served.memory)
     with LoopThread("gateway") as loop, closing(served.server):
         serving = loop.begin(served.server.serve(app, give_up=lambda: None))
         eventually("it serves", lambda: served.server.is_serving or serving.done())

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from http.client import HTTPResponse
+from http.client import HTTPResponse, IncompleteRead
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from erasestream.pipeline.gateway.adapter import Adapter
 from erasestream.pipeline.gateway.app import application
 from erasestream.pipeline.gateway.https_server import HttpsServer
 from erasestream.pipeline.gateway.loop_thread import LoopThread
+from erasestream.pipeline.gateway.memory_budget import MemoryBudget
 from erasestream.pipeline.gateway.problems import Problem
 from erasestream.pipeline.gateway.tls_context import ServerTls
 from erasestream.schemas.errors import CertificateRefused, MissingCertificate
@@ -28,6 +29,8 @@ from tests.flow.waiting import eventually
 HOST = "127.0.0.1"
 REQUEST = b"GET /path HTTP/1.1\r\nHost: gateway\r\n\r\n"
 TIMEOUT_S = 30
+LARGE = bytes(range(256)) * 100_000
+"""More than sockets hold on their way."""
 
 
 def now() -> datetime:
@@ -42,10 +45,15 @@ async def hello(request: Request) -> Response:
     return Response(b"hello")
 
 
+async def large(request: Request) -> Response:
+    return Response(LARGE)
+
+
 class Served:
     """A server with a certificate that can be replaced."""
 
     def __init__(self, folder: Path) -> None:
+        self.memory = MemoryBudget(10**9)
         self.folder = folder
         self.authority = CertificateAuthority.create(folder / "authority", now=now)
         self.issue()
@@ -83,7 +91,8 @@ def ask(secured: ssl.SSLSocket, request: bytes = REQUEST) -> tuple[HTTPResponse,
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
     served = Served(tmp_path)
-    app = application([Adapter(prefix="/", routes=[Route("/path", hello)], render=render)])
+    routes = [Route("/path", hello), Route("/large", large)]
+    app = application([Adapter(prefix="/", routes=routes, render=render)], served.memory)
     with LoopThread("gateway") as loop, closing(served.server):
         serving = loop.begin(served.server.serve(app, give_up=lambda: None))
         eventually("it serves", lambda: served.server.is_serving or serving.done())
@@ -154,6 +163,41 @@ def test_connections_without_a_request_are_closed(
     with served.connected() as slow, suppress(OSError):  # it may be closed before it sends
         slow.sendall(REQUEST[:10])
         assert slow.recv(1) == b""
+
+
+def test_an_answer_waits_for_a_slow_client(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For longer than a connection may be idle; it takes room in memory until then."""
+    looks = []
+    monkeypatch.setattr(https_server, "HEAD_TIMEOUT_S", 0.1)
+    watch = https_server._Protocol._watch
+    monkeypatch.setattr(
+        https_server._Protocol, "_watch", lambda *given: (looks.append(1), watch(*given))
+    )
+    with served.connected() as slow:
+        slow.sendall(REQUEST.replace(b"/path", b"/large"))
+        response = HTTPResponse(slow)
+        response.begin()
+        begun = len(looks)
+        eventually("the connection is looked at", lambda: len(looks) > begun + 1)
+        assert served.memory.used == len(LARGE)
+        assert response.read() == LARGE
+    eventually("the memory is free", lambda: served.memory.used == 0)
+
+
+def test_an_answer_that_is_not_taken_is_given_up(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(https_server, "HEAD_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(https_server, "ANSWER_TIMEOUT_S", 0.2)
+    with served.connected() as stuck:
+        stuck.sendall(REQUEST.replace(b"/path", b"/large"))
+        response = HTTPResponse(stuck)
+        response.begin()
+        eventually("the memory is free", lambda: served.memory.used == 0)
+        with pytest.raises((OSError, IncompleteRead)):
+            response.read()
 
 
 def test_errors_have_the_shape_of_their_adapter(served: Served) -> None:
