@@ -36,7 +36,7 @@ class Services:
 
         Raises `Problem` (too_many_at_once, rate_limited, overloaded).
         """
-        self.core.check_room()
+        self.core.waiting.check_room()
         with self.limits.admit(caller.key_id) as allowance:
             try:
                 yield allowance

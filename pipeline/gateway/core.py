@@ -20,7 +20,7 @@ from erasestream.pipeline.gateway.known_uploads import (
     digest_of,
     expired_key,
 )
-from erasestream.pipeline.gateway.problems import HttpCode, of_error, of_failure, problem, try_later
+from erasestream.pipeline.gateway.problems import HttpCode, of_error, of_failure, problem
 from erasestream.pipeline.gateway.recent_uploads import RecentUploads
 from erasestream.pipeline.gateway.waiting_results import Result, WaitingResults
 from erasestream.schemas.clocks import WallClock, utc_now
@@ -56,12 +56,11 @@ class ImageCore:
         self._producer = producer
         self._results = results
         self._wait_s = wait_s
-        self._most = most
         self._now = now
         self._reading: asyncio.Task[None] | None = None
         self._known = KnownUploads()
         self._fetching = fetching
-        self.waiting = WaitingResults()
+        self.waiting = WaitingResults(most)
         self.recent = RecentUploads()
 
     async def open(self) -> None:
@@ -88,14 +87,6 @@ class ImageCore:
             return None
         return reading.exception()
 
-    def check_room(self) -> None:
-        """Raise `Problem` (overloaded) if as many uploads are waited for as may be.
-
-        More would only wait longer: the accepted ones are answered in time.
-        """
-        if len(self.waiting) >= self._most:
-            raise try_later(HttpCode.OVERLOADED)
-
     async def cut_out(
         self,
         image: bytes,
@@ -106,46 +97,48 @@ class ImageCore:
     ) -> Cutout:
         """Return the cut-out of an image; the same again for the same key.
 
-        Raises `Problem`: that of a failed result, or of the way to it.
+        Raises `Problem`: overloaded, that of a failed result, or of the way to it.
         """
         if idempotency_key is None:
             # A key of its own: the id must be known, and waited for, before the upload is sent.
             upload = _Upload(account, options, os.urandom(16).hex(), self._now(), None)
-            return await self._send(image, upload)
-        digest = await asyncio.to_thread(digest_of, image, options)
-        upload = _Upload(account, options, idempotency_key, None, digest)
+        else:
+            digest = await asyncio.to_thread(digest_of, image, options)
+            upload = _Upload(account, options, idempotency_key, None, digest)
         upload_id = upload.id(self._lane)
-        place = self._known.begin(account, upload_id, digest, self._now())
-        if place is None:
-            return await self._send(image, upload)
-        return await self._fetch_again(place, account, upload_id)
+        with self.waiting.expecting(account, upload_id, upload.digest) as result:
+            if upload.digest is not None:
+                place = self._known.begin(account, upload_id, upload.digest, self._now())
+                if place is not None:
+                    return await self._fetch_again(place, account, upload_id)
+            await self._send(image, upload, upload_id)
+            return await self._cutout_in(result)
 
-    async def _send(self, image: bytes, upload: "_Upload") -> Cutout:
-        upload_id = upload.id(self._lane)
-        with self.waiting.expecting(upload.account, upload_id) as result:
-            try:
-                await self._producer.send(
-                    image,
-                    account=upload.account,
-                    reference=upload.digest,
-                    options=upload.options,
-                    idempotency_key=upload.key,
-                    idempotency_time=upload.time,
-                )
-            except ErasestreamError as error:
-                undo = (
-                    self._known.forget if isinstance(error, InvalidInput) else self._known.release
-                )
-                undo(upload.account, upload_id)
-                raise of_error(error) from error
-            try:
-                async with asyncio.timeout(self._wait_s):
-                    return cutout_in(await result)
-            except TimeoutError:
-                pending = problem(HTTPStatus.GATEWAY_TIMEOUT, HttpCode.RESULT_PENDING)
-                raise pending from None
-            except ErasestreamError as error:
-                raise of_error(error) from error
+    async def _send(self, image: bytes, upload: "_Upload", upload_id: UploadId) -> None:
+        try:
+            await self._producer.send(
+                image,
+                account=upload.account,
+                reference=upload.digest,
+                options=upload.options,
+                idempotency_key=upload.key,
+                idempotency_time=upload.time,
+            )
+        except ErasestreamError as error:
+            is_unsent = isinstance(error, InvalidInput)
+            undo = self._known.forget if is_unsent else self._known.release
+            undo(upload.account, upload_id)
+            raise of_error(error) from error
+
+    async def _cutout_in(self, result: asyncio.Future[Result]) -> Cutout:
+        try:
+            async with asyncio.timeout(self._wait_s):
+                return cutout_in(await result)
+        except TimeoutError:
+            pending = problem(HTTPStatus.GATEWAY_TIMEOUT, HttpCode.RESULT_PENDING)
+            raise pending from None
+        except ErasestreamError as error:
+            raise of_error(error) from error
 
     async def _fetch_again(self, place: Place, account: AccountId, upload_id: UploadId) -> Cutout:
         result = await self._fetching.fetch(place, account, upload_id)

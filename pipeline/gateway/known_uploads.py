@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import NamedTuple
 
-from erasestream.pipeline.gateway.problems import HttpCode, Problem, problem
+from erasestream.pipeline.gateway.problems import HttpCode, Problem, problem, reused_key
 from erasestream.pipeline.gateway.waiting_results import Result
 from erasestream.schemas.ids import AccountId, UploadId
 from erasestream.schemas.options import CutoutOptions
@@ -75,7 +75,7 @@ class KnownUploads:
             self._add(key, KnownUpload(digest, now, is_running=True))
             return None
         if known.digest != digest:
-            raise problem(HTTPStatus.UNPROCESSABLE_ENTITY, HttpCode.KEY_REUSED)
+            raise reused_key()
         if now >= known.began_at + DAY:
             raise expired_key()
         if known.place is None and known.is_running:
@@ -85,7 +85,10 @@ class KnownUploads:
         return known.place
 
     def finish(self, result: Result, place: Place) -> None:
-        """Remember where the result of an upload is, if it has a key; the first one counts."""
+        """Remember where the result of an upload is, if it has a key; the first one counts.
+
+        It may be that of another image, which another gateway has sent: then the key is of that.
+        """
         if result.reference is None or not result.reference.startswith(_PREFIX):
             return
         key = ResultKey.of(result.account, result.id)
@@ -94,7 +97,7 @@ class KnownUploads:
             known = KnownUpload(result.reference, result.uploaded_at, is_running=False)
             self._add(key, known)
         if known.place is None:
-            self._uploads[key] = known._replace(place=place)
+            self._uploads[key] = known._replace(digest=result.reference, place=place)
 
     def release(self, account: AccountId, upload_id: UploadId) -> None:
         """Note that an upload may have to be sent again: it was perhaps not appended."""

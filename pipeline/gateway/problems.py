@@ -148,3 +148,8 @@ def invalid_option(detail: str) -> Problem:
     """Return the problem of an option that is unknown or has no valid value."""
     message = f"{SENTENCES[Code.INVALID_OPTIONS]} ({detail})"
     return Problem(HTTPStatus.BAD_REQUEST, Code.INVALID_OPTIONS, message)
+
+
+def reused_key() -> Problem:
+    """Return the problem of an Idempotency-Key that was used for another upload."""
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, HttpCode.KEY_REUSED)

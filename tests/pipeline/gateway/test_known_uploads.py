@@ -94,3 +94,13 @@ def test_a_key_may_be_quoted(text: str, key: str) -> None:
 def test_other_keys_are_refused(text: str) -> None:
     with pytest.raises(Problem, match="invalid_idempotency_key"):
         parse_key(text)
+
+
+def test_a_result_of_another_image_is_not_that_of_the_one_that_runs() -> None:
+    """Both were sent under one key, at two gateways."""
+    uploads = KnownUploads()
+    other = digest_of(b"other", CutoutOptions())
+    assert uploads.begin(ALICE, ID, other, NOW) is None
+    uploads.finish(RESULT, PLACE)
+    assert refusal(uploads, other) == (422, "idempotency_key_reused")
+    assert uploads.begin(ALICE, ID, DIGEST, NOW) == PLACE
