@@ -3,6 +3,7 @@
 * The length is refused as soon as it is known: from `Content-Length`, or once more has arrived.
 * Names of fields are case-insensitive; a field that comes twice is refused.
 * A field of text has at most `MAX_TEXT_BYTES`; only the fields of images are larger.
+* JSON is counted before it is read: its values take up to 30 times the memory of their text.
 * The whole body arrives within `BODY_TIMEOUT_S`, so that a slow sender holds no memory for long.
 """
 
@@ -28,6 +29,8 @@ from erasestream.schemas.error_codes import SENTENCES, Code
 
 MAX_TEXT_BYTES = 8192
 MAX_FIELDS = 64
+MAX_JSON_MARKS = 16 * MAX_FIELDS
+"""Commas and brackets; an object of `MAX_FIELDS` has far fewer, and Base64 has none."""
 FRAMING_BYTES = MAX_FIELDS * 1024
 """Of the body besides its image: the names of fields, options, boundaries."""
 BODY_TIMEOUT_S = 60.0
@@ -128,6 +131,8 @@ async def _chunks(request: Request, rules: BodyRules) -> AsyncIterator[bytes]:
 
 
 def _json(raw: bytes) -> Body:
+    if sum(map(raw.count, (b",", b"[", b"{"))) > MAX_JSON_MARKS:
+        raise _malformed("too many values")
     try:
         read = json.loads(raw.decode())
     except (ValueError, RecursionError):

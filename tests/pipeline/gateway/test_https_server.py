@@ -165,9 +165,7 @@ def test_connections_without_a_request_are_closed(
         assert slow.recv(1) == b""
 
 
-def test_an_answer_waits_for_a_slow_client(
-    served: Served, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_waits_for_a_slow_client(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """For longer than a connection may be idle; it takes room in memory until then."""
     looks = []
     monkeypatch.setattr(https_server, "HEAD_TIMEOUT_S", 0.1)
