@@ -9,11 +9,11 @@ from erasestream.pipeline.bootstrap.credentials import credential_table, open_cr
 from erasestream.pipeline.cli.console import AccountArgument, LaneOption, print_error, print_line
 from erasestream.pipeline.cli.tables import print_rows
 from erasestream.pipeline.settings import load
-from erasestream.schemas.events.credentials import CredentialKind
+from erasestream.schemas.events.credentials import MAX_LABEL, CredentialKind
 from erasestream.schemas.ids import Lane
 from erasestream.topics.consent.reader import validated
 from erasestream.topics.credentials.table import Credential
-from erasestream.topics.credentials.token import prefix
+from erasestream.topics.credentials.token import parse_token, prefix
 
 key = typer.Typer(
     no_args_is_help=True, help="Issue, list and revoke API keys, as the lane's role `account`."
@@ -35,6 +35,8 @@ def create(
     ] = None,
 ) -> None:
     """Issue a key and print it, this once: only its digest is stored."""
+    if len(label) > MAX_LABEL:
+        raise typer.BadParameter(f"--label: at most {MAX_LABEL} characters")
     lifetime = None if days is None else timedelta(days=days)
     with open_credential_writer(load(), Lane(lane)) as writer:
         token = writer.create(account, kind, label=label, lifetime=lifetime)
@@ -53,17 +55,23 @@ def list_keys(account: AccountArgument, lane: LaneOption) -> None:
 @key.command()
 def revoke(
     key_id: Annotated[
-        str, typer.Argument(help="The beginning of the key, from `key list`, or its id.")
+        str, typer.Argument(help="The beginning of the key, from `key list`, its id, or all of it.")
     ],
     lane: LaneOption,
 ) -> None:
     """Revoke a key, for good: every gateway refuses it as soon as it has read so."""
-    settings, name = load(), key_id.split("_")[-1]
+    settings, name = load(), id_of(key_id)
     with credential_table(settings, Lane(lane)) as table:
         credential = table.get(name)
     with open_credential_writer(settings, Lane(lane)) as writer:
         writer.revoke(credential)
     print_line("revoked")
+
+
+def id_of(text: str) -> str:
+    """Return the id in a key, in its beginning, or alone."""
+    token = parse_token(text)
+    return text.rsplit("_", maxsplit=1)[-1] if token is None else token.key_id
 
 
 def _row(each: Credential) -> tuple[str, ...]:

@@ -1,6 +1,8 @@
 """Tables on the terminal and in pipes: no value is cut off, and a row is one line wherever it fits.
 
 * Piped or in a file, each row is one line, as wide as it is.
+* Values are shown as they are: brackets are no markup, and control characters are replaced, for
+  customers have written some of them.
 * A terminal that is too narrow for a table gets the narrower ones of the same rows, if there are
   any; values that are wider even than those continue on the next line.
 """
@@ -10,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from erasestream.pipeline.cli.console import console
 
@@ -42,5 +45,9 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     for name in columns:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(_cell, row))
     return table
+
+
+def _cell(value: str) -> Text:
+    return Text("".join(each if each.isprintable() or each == "\n" else "\ufffd" for each in value))

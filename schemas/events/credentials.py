@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, Field, StringConstraints
 from erasestream.schemas.events.base import Sha256, TimedEvent
 from erasestream.schemas.ids import AccountField
 
+MAX_LABEL = 64
 KEY_ID_PATTERN = r"^[0-9a-z]{12}$"
 
 KeyId = Annotated[str, StringConstraints(pattern=KEY_ID_PATTERN)]
@@ -40,7 +41,7 @@ class CredentialSet(TimedEvent):
     kind: CredentialKind
     token_sha256: Annotated[Sha256, Field(repr=False)]
     """Digest of the whole text that a caller presents: 192 random bits need no slow hash."""
-    label: Annotated[str, StringConstraints(max_length=64)] = ""
+    label: Annotated[str, StringConstraints(max_length=MAX_LABEL)] = ""
     """The owner's own name for it."""
     created_at: AwareDatetime
     expires_at: AwareDatetime | None = None

@@ -27,6 +27,7 @@ WRONG_USE = [
     "results --lane Shop!",
     "repair --lane Shop!",
     "consent show a --lane Bad_Lane",
+    f"key create a --lane shop --label {65 * 'x'}",
     f"{UPLOAD} --format gif",
     f"{UPLOAD} --format jpg --quality 0",
     f"{UPLOAD} --quality 90",
