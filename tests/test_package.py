@@ -44,10 +44,14 @@ MODULES = {
     ),
     "model": ("erasestream.pipeline.stages.inference",),
     "sink": (
+        "-erasestream.sinks.images.decoding",
+        "-erasestream.sinks.keys.cloud_kms",
         "erasestream.sinks",
         "erasestream.pipeline.stages.encryption",
         "erasestream.pipeline.stages.erasure",
     ),
+    "training": ("erasestream.sinks.images",),
+    "kms": ("erasestream.sinks.keys", "erasestream.pipeline.stages.rotation"),
     "gateway": ("erasestream.pipeline.gateway", "erasestream.pipeline.bootstrap.gateway"),
     "dev": ("erasestream.pipeline",),
 }
@@ -58,6 +62,8 @@ COMMANDS = {
     "worker": ("model list", "infer --help", "probe --help"),
     "model": ("model install --help",),
     "sink": ("retained --help", "sink --help"),
+    "training": ("retained --help",),
+    "kms": ("rotate --help",),
     "gateway": ("gateway --help", "key --help"),
     "dev": ("dev status", "demo --help"),
 }
