@@ -80,6 +80,7 @@ class DestroyedPair(NamedTuple):
 
     name: KeyName
     public_key_sha256: str
+    """Empty if the note is broken."""
     is_reported: bool
 
 
@@ -125,6 +126,11 @@ class EpochVault:
         # Read back, whichever replica created it.
         return self._keep(name, self._read(name))
 
+    def drop_keys(self) -> None:
+        """Drop all keys from memory."""
+        with self._lock:
+            self._cache.clear()
+
     def due(self, at: datetime) -> tuple[KeyName, ...]:
         """Return the pairs in the vault that are to be destroyed; drop dead ones from the cache."""
         with self._lock:
@@ -156,8 +162,13 @@ class EpochVault:
             if self._store.exists(f"{EPOCHS}{name}"):
                 continue
             with suppress(NotFound):  # another replica was faster
-                digest = self._store.read(f"{DESTROYED}{name}", DIGEST_BYTES).hex()
-                yield DestroyedPair(name, digest, name in reported)
+                yield DestroyedPair(name, self._noted(name), name in reported)
+
+    def _noted(self, name: KeyName) -> str:
+        digest = b""
+        with suppress(SealBroken):
+            digest = self._store.read(f"{DESTROYED}{name}", DIGEST_BYTES)
+        return digest.hex() if len(digest) == DIGEST_BYTES else ""
 
     def mark_reported(self, name: KeyName) -> None:
         """Note that the ledger has the pair's deletion.  Idempotent."""

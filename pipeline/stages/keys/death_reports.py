@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from erasestream.schemas.clocks import WallClock
+from erasestream.schemas.errors import SealBroken
 from erasestream.schemas.events.ledger import KeyDestroyed, KeyState
 from erasestream.schemas.ids import derived_uuid
 from erasestream.sinks.keys.epoch_masters import EpochMasters
@@ -44,10 +45,15 @@ class DeathReports:
         self._now = now
 
     def write(self) -> None:
-        """Write what is due.  Raises `Unavailable`, and `Refused` without the masters' folder."""
+        """Write what is due.
+
+        Raises `Unavailable`, `Refused` without the masters' folder, and `SealBroken`, after all
+        others, if a note does not say which key was destroyed.
+        """
         self._ledger.open()
         certain = self._now() - self._until_certain
-        dead = [p for p in self._vault.destroyed() if self._times.is_due(p.name.epoch, certain)]
+        found = [p for p in self._vault.destroyed() if self._times.is_due(p.name.epoch, certain)]
+        dead = [pair for pair in found if pair.public_key_sha256]
         for pair in dead:
             if not pair.is_reported:
                 self._ledger.record(self._entry(pair, KeyState.UNREACHABLE))
@@ -57,6 +63,8 @@ class DeathReports:
             if pair.name.epoch not in with_master:
                 self._ledger.record(self._entry(pair, KeyState.UNRECOVERABLE))
                 self._vault.forget(pair.name)
+        if broken := [str(pair.name) for pair in found if not pair.public_key_sha256]:
+            raise SealBroken(f"notes of destroyed keys: {', '.join(broken)}")
 
     def _entry(self, pair: DestroyedPair, state: KeyState) -> KeyDestroyed:
         digest = hashlib.sha256(f"key\0{pair.name}\0{pair.public_key_sha256}\0{state}".encode())

@@ -7,10 +7,12 @@ Rules, all of them:
   clock error, a public one until it is published; both are expired once the pair is dead.
 * What the vault cannot answer now is unavailable (503): the client asks again, or another replica.
   So is everything while this replica does not believe itself (`self_check.py`), and a key whose
-  master key cannot be used.
+  master key cannot be used.  Without the next epoch's public key, this one's goes out alone.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -85,15 +87,17 @@ class KeyAnswers:
         if role not in purpose.sealers:
             return Answer(HTTPStatus.FORBIDDEN)
         now = self._now()
-        keys = tuple(
-            SealingKey(
-                epoch=number,
-                public=self._vault.find_or_create(KeyName(purpose.name, number), now).public,
-                ends_s=self._times.begins(number + 1).timestamp(),
-            )
-            for number in self._times.offered(now)
-        )
-        return Answer(HTTPStatus.OK, SealingKeys(purpose=purpose.name, keys=keys).model_dump_json())
+        this, following = self._times.offered(now)
+        keys = [self._sealing_key(purpose, this, now)]
+        with suppress(Unavailable, SealBroken, Refused):  # it concerns its own epoch only
+            keys.append(self._sealing_key(purpose, following, now))
+        offered = SealingKeys(purpose=purpose.name, keys=tuple(keys))
+        return Answer(HTTPStatus.OK, offered.model_dump_json())
+
+    def _sealing_key(self, purpose: Purpose, epoch: int, now: datetime) -> SealingKey:
+        public = self._vault.find_or_create(KeyName(purpose.name, epoch), now).public
+        ends_s = self._times.begins(epoch + 1).timestamp()
+        return SealingKey(epoch=epoch, public=public, ends_s=ends_s)
 
     def _public(self, role: str, purpose: Purpose, epoch: int) -> Answer:
         if role not in purpose.sealers:

@@ -2,9 +2,9 @@
 
 Rules, all of them:
 
-* A replica destroys nothing, and gives nothing out, while its clock differs from the vault's by
-  more than the clock error: one that is a day ahead would destroy keys that others use, one that
-  is behind would give out dead keys.
+* A replica destroys nothing, gives nothing out and keeps no key in memory while its clock differs
+  from the vault's by more than the clock error: one that is a day ahead would destroy keys that
+  others use, one that is behind would give out dead keys.
 * While the vault is unavailable, its last time is continued by the monotonic clock.
 * The folder of master keys must have been that of the vault once before anything is given out.
 """

@@ -106,6 +106,8 @@ class KeyServiceStage:
         if self._attempt(self._check.check_clock):
             self._do_upkeep()
             self._has_to_report = True
+        else:
+            self._vault.drop_keys()  # by a wrong clock they would die too late
 
     def is_ready(self) -> bool:
         """Return whether the last round found or created any key of this epoch or the next."""

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from erasestream.schemas.errors import BucketAccessDenied, Unavailable
+from erasestream.schemas.errors import BucketAccessDenied, NotFound, Unavailable
 from erasestream.schemas.events.ledger import KeyState
 from erasestream.sinks.buckets.bucket_clock import BucketClock
 from erasestream.sinks.buckets.gcs import GcsObjectStore
 from erasestream.sinks.keys.epoch_masters import LocalEpochMasters
+from erasestream.sinks.keys.epoch_vault import KeyName
 from tests.pipeline.stages.keys.key_harness import CERTAIN, TIMES, KeyHarness, SettableClock
 
 WAIT_S = 20.0
@@ -45,12 +46,60 @@ def test_a_broken_master_key_concerns_its_epoch_only(
     sink = harness.client("sink", fresh)
     with pytest.raises(Unavailable):
         sink.opening_key("sink", epoch, timeout_s=0)
+    worker = harness.client("inference", fresh)
+    with pytest.raises(Unavailable):  # the next one's must not be used yet
+        worker.sealing_key("sink", timeout_s=0)
     harness.clock.advance(hours=1)
     fresh.do_round()
     assert isinstance(sink.opening_key("sink", epoch + 1, timeout_s=WAIT_S), bytes)
     harness.clock.at = TIMES.dies(epoch)
     fresh.do_round()
     assert epoch not in harness.masters().epochs()
+
+
+def test_a_broken_key_of_the_next_epoch_does_not_keep_this_ones(harness: KeyHarness) -> None:
+    """Those who begin to seal in this hour get its key; they ask again for the next."""
+    harness.start().do_round()
+    epoch = TIMES.number(harness.clock())
+    (harness.masters_folder / f"{epoch + 1}.key").chmod(0o644)
+    fresh = harness.start()
+    worker = harness.client("inference", fresh)
+    assert [k.epoch for k in worker.fetch_sealing_keys("sink", timeout_s=WAIT_S)] == [epoch]
+    (harness.masters_folder / f"{epoch + 1}.key").chmod(0o600)
+    both = worker.fetch_sealing_keys("sink", timeout_s=WAIT_S)
+    assert [key.epoch for key in both] == [epoch, epoch + 1]
+
+
+def test_a_broken_note_concerns_its_key_only(
+    harness: KeyHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other deaths are reported, and the replica goes on."""
+    replica = harness.start()
+    epoch = TIMES.number(harness.clock())
+    replica.do_round()
+    store = harness.store()
+    for number, size in enumerate((0, 31, 33)):
+        store.create(f"destroyed/sink/{epoch - number - 1}", bytes(size), "text/plain")
+    harness.clock.at = TIMES.dies(epoch) + CERTAIN
+    replica.do_round()
+    reported = [e.state for e in replica.ledger.entries if (e.purpose, e.epoch) == ("sink", epoch)]
+    assert reported == [KeyState.UNREACHABLE, KeyState.UNRECOVERABLE]
+    assert any(f"sink/{epoch - 1}" in reason for reason in critical(caplog))
+    assert replica.stage.is_ready()
+
+
+def test_a_replica_with_a_wrong_clock_keeps_no_key_in_memory(harness: KeyHarness) -> None:
+    """By a clock that is behind, the keys would not die in time."""
+    right = SettableClock(harness.clock())
+    replica = harness.start(clock=SettableClock(right()), witness=right)
+    replica.do_round()
+    name = KeyName("sink", TIMES.number(right()))
+    assert replica.vault.find(name, right())
+    replica.clock.advance(minutes=-10)
+    replica.do_round()
+    harness.store().delete(f"epochs/{name}")
+    with pytest.raises(NotFound):
+        replica.vault.find(name, right())
 
 
 class WithoutCreating(GcsObjectStore):
