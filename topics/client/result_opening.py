@@ -136,14 +136,14 @@ class ResultOpener:
         """Raise `Unavailable` if the key is not known now, `SealBroken` if there is none."""
         if self._keys is None:
             raise Refused("key_endpoints: missing, and the results of this lane are sealed")
+        key: bytes | NoKey | None = None
         try:
             key = self._keys.opening_key(self._purpose, epoch.number, timeout_s=ANSWER_S)
-        except Unavailable:
-            self._openers.clear()  # it may be for hours, in which others die
-            raise
+        finally:
+            if not isinstance(key, bytes):
+                self._openers.clear()  # it may be so for hours, in which others die
         if isinstance(key, bytes):
             return self._opener(epoch, key)
-        self._openers.pop(epoch.number, None)
         if key is NoKey.EXPIRED:
             return None
         if abs(self._now() - appended) > MAX_WAIT:

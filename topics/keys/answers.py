@@ -114,6 +114,10 @@ class SealingKey(_Answer):
     ends_s: Time
     """When the epoch ends."""
 
+    def until(self, latest_s: float) -> Self:
+        """Return the key as one that is used no later than this."""
+        return self if self.ends_s <= latest_s else self.model_copy(update={"ends_s": latest_s})
+
 
 class SealingKeys(_ToRequest):
     """The public keys of this epoch and of the next."""

@@ -4,9 +4,9 @@ Rules, all of them:
 
 * A public key is used until its epoch ends, by the client's own clock.  The next epoch's key is
   fetched with it, and used while the service is unavailable (`sealing_keys.py`).
-* The key of a given epoch is dropped when it dies, by the client's own clock, and never later than
-  24 hours from now, whatever the service answers.  A dead key is an
+* The key of a given epoch is dropped when it dies, by the client's own clock.  A dead key is an
   answer, `NoKey.EXPIRED`, not an error; it is remembered, as it stays dead.
+* No key is used later than 24 hours from now, whatever the service answers.
 """
 
 import math
@@ -90,8 +90,9 @@ class KeyClient:
         answer = self._endpoints.ask(request, deadline, SealingKeys.parse)
         if isinstance(answer, NoKey):
             raise Unavailable("no keys of this epoch", Code.KEYS_UNAVAILABLE)
+        latest_s = self._now().timestamp() + PROMISE_S
         with self._lock:
-            self._sealing[purpose] = answer.keys
+            self._sealing[purpose] = tuple(key.until(latest_s) for key in answer.keys)
         keys = self.known_sealing_keys(purpose)
         if not keys:
             raise Unavailable(

@@ -129,7 +129,7 @@ class KeyEndpoints:
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read(MAX_ANSWER_BYTES)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:  # no such host name
             raise Unavailable(f"{host}:{port}: {error}", Code.KEYS_UNAVAILABLE) from error
         finally:
             connection.close()

@@ -88,3 +88,21 @@ def test_a_key_is_kept_for_a_day_at_most(harness: KeyHarness) -> None:
         client.drop_dead()
     with pytest.raises(Unavailable):
         client.opening_key("sink", epoch, timeout_s=0)
+
+
+def test_a_public_key_is_used_for_a_day_at_most(harness: KeyHarness) -> None:
+    """By the client's own clock, whatever end of its epoch is answered."""
+    offered = {"epoch": TIMES.number(harness.clock()), "public": KEY, "ends_s": 9e10}
+    with answering(harness, {"purpose": "results.shop", "keys": [offered]}) as client:
+        assert client.sealing_key("results.shop", timeout_s=WAIT_S).public == KEY
+    harness.clock.advance(seconds=PROMISE_S)
+    with pytest.raises(Unavailable):
+        client.sealing_key("results.shop", timeout_s=0)
+
+
+def test_an_endpoint_whose_host_cannot_be_named_is_unavailable(harness: KeyHarness) -> None:
+    """An error of another kind would end the thread that fetches a producer's keys."""
+    identity = Identity.load(harness.identities, Role("inference"))
+    client = KeyClient(endpoints=["https://keys..internal:9443"], identity=identity)
+    with pytest.raises(Unavailable):
+        client.sealing_key("sink", timeout_s=0)

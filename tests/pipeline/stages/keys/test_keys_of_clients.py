@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from erasestream.schemas.codec.cloudevents import to_wire
-from erasestream.schemas.errors import Code, Unavailable
+from erasestream.schemas.errors import Code, NotAuthorized, Unavailable
 from erasestream.schemas.events.images import Cutout, Failure, Part
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
 from erasestream.schemas.sealing.envelope import Context, seal, upload_digest
 from erasestream.schemas.sealing.recipients import Epoch, EpochRecipient
-from erasestream.topics.catalog.roles import Role
+from erasestream.topics.catalog.purposes import Purpose, purposes
+from erasestream.topics.catalog.roles import SINK, Role
 from erasestream.topics.client import result_opening
 from erasestream.topics.client.result_opening import ResultOpener
 from erasestream.topics.kafka.records import Partition, Record
@@ -102,3 +103,20 @@ def test_a_consumer_keeps_no_dead_key_while_it_waits_for_another(
         opener.result_of(later)
     assert not opener._openers
     assert not consumer._of_epochs
+
+
+def test_a_consumer_keeps_no_dead_key_while_another_is_refused(harness: KeyHarness) -> None:
+    """It asks for that again and again, as long as its subscription runs."""
+    allowed = harness.start()
+    table = purposes(LANES) | {"results.shop": Purpose("results.shop", SINK, frozenset())}
+    harness.start(table=table)
+    opener = ResultOpener(LANES[0], harness.client("shop.consumer"), now=harness.clock)
+    epoch = TIMES.number(harness.clock())
+    alive = sealed_result(harness, epoch)
+    later = sealed_result(harness, epoch + 1, key_of=epoch)
+    assert isinstance(opener.result_of(alive), Cutout)
+    harness.replicas.remove(allowed)
+    allowed.stage.close()
+    with pytest.raises(NotAuthorized):
+        opener.result_of(later)
+    assert not opener._openers
