@@ -5,6 +5,7 @@ long other threads wait for a bucket.  Python cannot overwrite them: their memor
 hold them until something else is written there.
 """
 
+import math
 import threading
 import weakref
 from typing import NamedTuple
@@ -28,7 +29,9 @@ class KeyCache:
         self._clock = clock
         self._most = most
         self._held: dict[GrantId, _Held] = {}
-        self._is_watched = False
+        self._timer: threading.Timer | None = None
+        self._wakes_s = math.inf
+        """When the timer ends: no later than the time of any keys here."""
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -47,8 +50,7 @@ class KeyCache:
             self._held[grant] = _Held(keys, since_s)
             if len(self._held) > self._most:
                 del self._held[next(iter(self._held))]
-            if not self._is_watched:
-                self._is_watched = True
+            if since_s + self._limit_s < self._wakes_s:
                 self._watch()
 
     def evict(self, grant: GrantId) -> None:
@@ -60,19 +62,22 @@ class KeyCache:
         """Drop the keys whose time is over, and come back when the next one's is."""
         with self._lock:
             self._held = {g: held for g, held in self._held.items() if not self._is_over(held)}
-            self._is_watched = bool(self._held)
-            if self._is_watched:
+            self._wakes_s = math.inf
+            if self._held:
                 self._watch()
 
     def _is_over(self, held: _Held) -> bool:
         return self._clock() - held.since_s >= self._limit_s
 
     def _watch(self) -> None:
-        first_s = min(held.since_s for held in self._held.values())
-        left_s = max(0.0, first_s + self._limit_s - self._clock())
-        timer = threading.Timer(left_s, _drop_old, [weakref.ref(self)])
-        timer.daemon = True
-        timer.start()
+        if self._timer is not None:
+            self._timer.cancel()
+        wakes_s = min(held.since_s for held in self._held.values()) + self._limit_s
+        left_s = max(0.0, wakes_s - self._clock())
+        self._timer = threading.Timer(left_s, _drop_old, [weakref.ref(self)])
+        self._timer.daemon = True
+        self._timer.start()
+        self._wakes_s = wakes_s
 
 
 def _drop_old(cache: "weakref.ref[KeyCache]") -> None:

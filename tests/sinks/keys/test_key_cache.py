@@ -27,6 +27,18 @@ def test_keys_leave_without_being_asked_for() -> None:
     eventually("so are those that came after", lambda: len(cache) == 0)
 
 
+def test_keys_that_were_asked_for_earlier_leave_earlier() -> None:
+    """Their vault was slow: they come after others, and their time is over before."""
+    clock = ManualClock()
+    cache = KeyCache(limit_s=3600, clock=clock)
+    cache.put(new_grant(), KEYS, clock.now)
+    cache.put(new_grant(), KEYS, clock.now - 3600)
+    eventually("one is gone", lambda: len(cache) == 1)
+    clock.now += 3600
+    cache.drop_old()
+    assert len(cache) == 0
+
+
 def test_keys_are_valid_for_their_time_only() -> None:
     clock = ManualClock()
     cache = KeyCache(limit_s=5, clock=clock)
