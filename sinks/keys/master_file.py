@@ -7,6 +7,7 @@ master key may wrap any number of keys.
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -86,15 +87,26 @@ def write_master(path: Path) -> None:
 
 
 def destroy_master(path: Path) -> None:
-    """Delete a key file, and what a killed writer left of it; flush the folder.  Idempotent."""
+    """Delete a key file, and what a killed writer left of it; flush the folder.  Idempotent.
+
+    Raises `Refused` for a link: the key that it leads to would be left.
+    """
+    if path.is_symlink():
+        raise Refused(f"key file {path.name} is a link: delete what it leads to, then the link")
     for found in (*_drafts(path), path):
         found.unlink(missing_ok=True)
     flush_folder(path.parent)
 
 
 def is_destroyed(path: Path) -> bool:
-    """Return whether neither a key file is there nor what a killed writer left of it."""
-    return not path.exists() and not any(_drafts(path))
+    """Return whether neither a key file is there nor what a killed writer left of it.
+
+    A link that leads nowhere is there: its key may be on a disk that is not mounted.
+    """
+    with suppress(FileNotFoundError):
+        path.lstat()
+        return False
+    return not any(_drafts(path))
 
 
 def _drafts(path: Path) -> Iterator[Path]:

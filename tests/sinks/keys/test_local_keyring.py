@@ -58,3 +58,16 @@ def test_an_empty_folder_vouches_for_no_destruction(keyring: LocalKeyring, tmp_p
         keyring.history()
     with pytest.raises(Refused):
         keyring.state("1")
+
+
+def test_a_link_is_no_key_that_was_destroyed(keyring: LocalKeyring, tmp_path: Path) -> None:
+    """Neither one whose disk is not mounted, nor one that would leave its key behind."""
+    path, elsewhere = tmp_path / "master" / "1.key", tmp_path / "elsewhere.key"
+    keyring.rotate()
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    with pytest.raises(Refused, match="link"):
+        keyring.destroy("1")
+    elsewhere.rename(tmp_path / "unmounted.key")
+    assert keyring.state("1") is VersionState.ENABLED
+    assert [each.state for each in keyring.history()] == 2 * [VersionState.ENABLED]
