@@ -50,6 +50,8 @@ from erasestream.topics.kafka.tls import Identity
 from erasestream.topics.keys.client import KeyClient
 
 FINDING_TIMEOUT_S = 5.0
+FETCH_WAIT_S = 1.0
+"""Longest wait of one turn for a record that is read again."""
 QUEUE_KBYTES = 32_000
 """Images that are fetched before there is room for them; one is fetched however large it is."""
 
@@ -90,7 +92,9 @@ def encryption_stage(
             queue_kbytes=QUEUE_KBYTES,
         )
         opened.enter_context(closing(queue))
-        records = opened.enter_context(closing(RecordFetcher(connection=connection)))
+        records = opened.enter_context(
+            closing(RecordFetcher(connection=connection, max_wait_s=FETCH_WAIT_S))
+        )
         sink = EncryptionSink(
             store=images,
             vault=keys,

@@ -1,7 +1,7 @@
 """Read records again that have waited for their lanes, once these are not behind any more.
 
 As many as there is room for, those that were read first at the beginning.  Lanes that are behind
-are looked at every `RETRY_S`.
+are looked at every `RETRY_S`.  A partition that does not answer is asked once in a turn.
 """
 
 import time
@@ -25,7 +25,7 @@ class RecordSource(Protocol):
 
 
 class ReadAgain(NamedTuple):
-    """Records that have waited, and positions of those whose lifetime has ended meanwhile."""
+    """Records that have waited, and those whose lifetime has ended meanwhile."""
 
     records: list[Record]
     purged: list[WaitingRecord]
@@ -50,20 +50,22 @@ class WaitingReads:
         first = {each.lane: each.routed for each in reversed(list(held.waiting()))}
         self._freshness.fresh(first)
         ready = [each for each in held.waiting() if each.lane not in self._freshness.behind]
-        for each in ready[:MAX_BATCH]:
-            if room_bytes <= 0:
+        silent = set[Partition]()
+        for each in ready:
+            if room_bytes <= 0 or len(again.records) + len(again.purged) == MAX_BATCH:
                 return again
-            room_bytes -= self._read(each, again)
-        if len(ready) <= MAX_BATCH:
-            self._look_again = Deadline(RETRY_S, self._clock)
+            if each.at in silent:
+                continue
+            try:
+                room_bytes -= self._read(each, again)
+            except Unavailable:
+                silent.add(each.at)
+        self._look_again = Deadline(RETRY_S, self._clock)
         return again
 
     def _read(self, waiting: WaitingRecord, again: ReadAgain) -> int:
-        """Add a record, and return its size; it waits on if the brokers are unavailable."""
-        try:
-            record = self._records.read(waiting.at, waiting.offset)
-        except Unavailable:
-            return 0
+        """Add a record, and return its size.  Raises `Unavailable`."""
+        record = self._records.read(waiting.at, waiting.offset)
         if record is None:
             again.purged.append(waiting)
             return 0
