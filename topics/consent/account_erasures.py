@@ -107,6 +107,8 @@ class ErasureStates:
         self._lane, self._account, self._receipts = lane, account, receipts
         self._decisions: set[str] = set()
         self._granted: list[_Granted] = []
+        self._ended = 0
+        """Number of those that an entry in the ledger has ended: the first ones."""
         self._revoked_ms: list[int] = []
         """When operators revoked."""
         self._erasures: dict[GrantId, ErasureState] = {}
@@ -126,10 +128,9 @@ class ErasureStates:
             grant = grant_id(self._lane, self._account, entry.id)
             self._granted.append(_Granted(grant, record.appended_ms))
         else:
-            self._granted = [
-                each._replace(ended_ms=each.ended_ms or record.appended_ms)
-                for each in self._granted
-            ]
+            for n in range(self._ended, len(self._granted)):
+                self._granted[n] = self._granted[n]._replace(ended_ms=record.appended_ms)
+            self._ended = len(self._granted)
 
     def apply_revocation(self, record: Record) -> None:
         """Apply a record of `revocations.L` under the account's key: each one revokes."""
