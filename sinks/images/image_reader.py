@@ -12,16 +12,22 @@ Once the marker of a grant exists, whether its objects are deleted yet or not:
 
 from collections.abc import Iterable, Iterator
 
-from erasestream.schemas.clocks import Clock
-from erasestream.schemas.errors import NotFound, SealBroken
+from erasestream.schemas.clocks import Clock, Deadline
+from erasestream.schemas.errors import NotFound, SealBroken, Unavailable
 from erasestream.schemas.ids import GrantId
 from erasestream.schemas.image_formats import sniff_content_type
 from erasestream.schemas.sealing.envelope import MAX_SEALED_BYTES, Opened, open_sealed
 from erasestream.schemas.sealing.recipients import GrantRecipient
 from erasestream.sinks.buckets.object_store import ObjectInfo, ObjectReader
 from erasestream.sinks.images.object_names import StoredName
-from erasestream.sinks.images.retained_pictures import RetainedObject, RetainedPictures, Selection
+from erasestream.sinks.images.retained_pictures import (
+    PATIENCE_S,
+    RetainedObject,
+    RetainedPictures,
+    Selection,
+)
 from erasestream.sinks.keys.key_vault import CACHE_LIMIT_S, KeyVaultReader
+from erasestream.topics.kafka.backoff import Backoff
 
 UNKNOWN_TYPE = "application/octet-stream"
 
@@ -108,13 +114,31 @@ class RetainedReader:
         return _opened(name, sealed, self._vault.recent_keys(found.grant))
 
     def _selected(self, selection: Selection) -> Iterator[RetainedObject]:
-        for info in self._store.list(""):
+        for info in self._listed():
             try:
                 found = _object(info, StoredName.parse(info.name))
             except SealBroken:
                 continue
             if selection.includes(found):
                 yield found
+
+    def _listed(self) -> Iterator[ObjectInfo]:
+        """List all objects; after an outage from the beginning, without those that were listed."""
+        last, backoff, patience = "", Backoff(), Deadline(PATIENCE_S, self._clock)
+        while True:
+            try:
+                for info in self._store.list(""):
+                    if info.name > last:
+                        last = info.name
+                        yield info
+                        backoff.reset()
+                        patience = Deadline(PATIENCE_S, self._clock)
+            except Unavailable:
+                if patience.has_passed:
+                    raise
+            else:
+                return
+            backoff.pause(patience)
 
 
 def _object(info: ObjectInfo, name: StoredName) -> RetainedObject:

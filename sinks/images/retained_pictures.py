@@ -5,6 +5,7 @@ Pictures that were fetched ahead are sealed until they are handed out.  Rules, a
 * Nothing is fetched of a grant that is erased, and nothing is handed out on evidence older than
   5 s: neither that its grant is not erased, nor that its object still exists.  So a picture that is
   erased meanwhile is skipped, also if it was fetched before.
+* Photo and cut-out are opened together, once both have arrived.
 * A picture that cannot be opened is skipped, and logged: it ends no training.
 * Everything that is skipped is counted.
 * While the bucket is unavailable, fetching is retried for `PATIENCE_S`.
@@ -20,7 +21,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from erasestream.schemas.clocks import Clock, Deadline
-from erasestream.schemas.errors import Erased, NotFound, SealBroken
+from erasestream.schemas.errors import Erased, NotFound, SealBroken, Unavailable
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import GrantId, UploadId
 from erasestream.schemas.sealing.envelope import Opened
@@ -109,7 +110,7 @@ class Skipped(StrEnum):
     BROKEN = "broken"
     """The object is not the picture that its name denotes."""
     UNPAIRED = "unpaired"
-    """Of pairs: the other part of its upload is missing, or was skipped."""
+    """Of pairs: the other part of its upload is missing or was skipped, or there are several."""
 
 
 class Source(Protocol):
@@ -128,6 +129,9 @@ class Source(Protocol):
 class _Fetched(NamedTuple):
     sealed: bytes
     since_s: float
+
+
+_Answer = tuple[RetainedObject, _Fetched | Skipped]
 
 
 class RetainedPictures:
@@ -155,33 +159,44 @@ class RetainedPictures:
 
         Raises `Unavailable` if the buckets do not answer for `PATIENCE_S`.
         """
-        fetched = prefetched(
-            self._listed, self._fetch, threads=self._threads, max_bytes=self._max_bytes
-        )
-        for found, answer in fetched:
-            opened = answer if isinstance(answer, Skipped) else self._open(found, answer)
-            if isinstance(opened, Skipped):
-                self.counts[opened] += 1
-                continue
-            self.counts["opened"] += 1
-            yield RetainedPicture(
-                found.name,
-                found.grant,
-                found.upload_id,
-                found.part,
-                opened.content_type,
-                opened.plaintext,
-            )
+        for each in self._fetched():
+            yield from self._opened([each])
 
     def pairs(self) -> Iterator[RetainedPair]:
-        """Yield photo and cut-out of each upload that has both."""
-        for _, parts in groupby(self, key=lambda each: (each.grant, each.upload_id)):
-            of_upload = list(parts)
-            found = {each.part: each for each in reversed(of_upload)}
-            if len(found) < len(Part):
-                self.counts[Skipped.UNPAIRED] += len(of_upload)
-            else:
+        """Yield photo and cut-out of each upload that has both, and each once."""
+        for _, parts in groupby(self._fetched(), key=_upload_of):
+            opened = self._opened(list(parts))
+            found = {each.part: each for each in opened}
+            if len(opened) == len(found) == len(Part):
                 yield RetainedPair(found[Part.ORIGINAL], found[Part.CUTOUT])
+            else:
+                self.counts[Skipped.UNPAIRED] += len(opened)
+
+    def _fetched(self) -> Iterator[_Answer]:
+        return prefetched(
+            self._listed, self._fetch, threads=self._threads, max_bytes=self._max_bytes
+        )
+
+    def _opened(self, answers: list[_Answer]) -> list[RetainedPicture]:
+        """Open what was fetched, all of it on evidence of the last 5 s, and count it."""
+
+        def attempt() -> list[Opened | Skipped]:
+            begun_s = self._clock()
+            opened = [
+                answer if isinstance(answer, Skipped) else self._open(found, answer)
+                for found, answer in answers
+            ]
+            if self._clock() - begun_s >= CACHE_LIMIT_S:
+                raise Unavailable("the buckets answer too slowly: their answers are out of date")
+            return opened
+
+        opened = self._retry(attempt)
+        self.counts.update(each if isinstance(each, Skipped) else "opened" for each in opened)
+        return [
+            _picture(found, each)
+            for (found, _), each in zip(answers, opened, strict=True)
+            if not isinstance(each, Skipped)
+        ]
 
     def _fetch(self, found: RetainedObject) -> _Fetched | Skipped:
         def fetch() -> _Fetched:
@@ -200,7 +215,7 @@ class RetainedPictures:
 
     def _unless_skipped(self, found: RetainedObject, attempt: Callable[[], T]) -> T | Skipped:
         try:
-            return retry(attempt, deadline=Deadline(PATIENCE_S, self._clock), event="waiting")
+            return self._retry(attempt)
         except Erased:
             return Skipped.ERASED
         except NotFound:
@@ -209,3 +224,22 @@ class RetainedPictures:
             fields = {"code": error.code, "reason": f"upload {found.upload_id}"}
             log.error("retained_broken", extra=fields)  # noqa: TRY400 (its trace says nothing)
             return Skipped.BROKEN
+
+    def _retry(self, attempt: Callable[[], T]) -> T:
+        return retry(attempt, deadline=Deadline(PATIENCE_S, self._clock), event="waiting")
+
+
+def _upload_of(answer: _Answer) -> tuple[GrantId, UploadId]:
+    found, _ = answer
+    return found.grant, found.upload_id
+
+
+def _picture(found: RetainedObject, opened: Opened) -> RetainedPicture:
+    return RetainedPicture(
+        found.name,
+        found.grant,
+        found.upload_id,
+        found.part,
+        opened.content_type,
+        opened.plaintext,
+    )

@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from erasestream.pipeline.cli.retained import retained
+from erasestream.pipeline.devstack.gcs_emulator.faults import Fault, switch_faults
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import GrantId, UploadId
 from erasestream.sinks.buckets.access_policy import Role
@@ -99,6 +100,48 @@ def test_photo_and_cutout_of_an_upload_are_a_pair(
     assert pair.photo.content_type == "image/jpeg"
     assert pair.photo.image().size == pair.cutout.image().size == (4, 8)
     assert pictures.counts == {"opened": 3, "unpaired": 1}
+
+
+def test_no_picture_is_opened_before_its_pair_is_asked_for(
+    harness: RetentionHarness, grant: GrantId
+) -> None:
+    """It would be handed out later, on evidence of now."""
+    sink = harness.sink()
+    for each in upload_ids(2):
+        for part in Part:
+            sink.store(picture(grant, id=each, part=part))
+    pictures = pictures_of(harness, grant)
+    pairs = pictures.pairs()
+    next(pairs)
+    assert pictures.counts == {"opened": 2}
+    mark_erased(harness.eraser(), grant)
+    harness.clock.now += CACHE_LIMIT_S
+    assert not list(pairs)
+    assert pictures.counts == {"opened": 2, "erased": 2, "unpaired": 0}
+
+
+def test_two_photos_with_one_upload_id_are_no_pair(
+    harness: RetentionHarness, grant: GrantId
+) -> None:
+    """Nothing tells which cut-out is whose."""
+    sink = harness.sink()
+    for part in Part:
+        for data in (photo(orientation=1), cutout()):
+            sink.store(picture(grant, data, part=part))
+    pictures = pictures_of(harness, grant)
+    assert not list(pictures.pairs())
+    assert pictures.counts == {"opened": 4, "unpaired": 4}
+
+
+def test_iterating_goes_on_after_an_outage(harness: RetentionHarness, grant: GrantId) -> None:
+    """Also if it is the listing that the bucket does not answer."""
+    names = stored(harness, grant, 2)
+    faults = harness.stack.settings.faults
+    switch_faults(faults, [Fault(bucket="images", status=503, times=1)])
+    try:
+        assert [each.name for each in pictures_of(harness, grant)] == names
+    finally:
+        switch_faults(faults, [])
 
 
 def test_pictures_of_a_grant_that_is_erased_meanwhile_are_skipped(
