@@ -2,8 +2,8 @@
 
 Rules, all of them:
 
-1. A record is *held* while it is worked on, while its lane's decisions are behind, and for as long
-   as it cannot be read.  Its bytes are not kept: a waiting record is read again.
+1. A record is *held* while it is worked on, while its lane's decisions are behind, and while it
+   cannot be read, until its life ends.  Its bytes are not kept: a waiting record is read again.
 2. A partition can be committed up to its first held record, however many behind it are done; and
    up to its end, which is behind markers of transactions, if none is held.
 3. A new assignment begins without any: what is not committed is delivered again.
@@ -36,6 +36,7 @@ class HeldRecords:
         """When each was appended, by its offset."""
         self._committed: dict[Partition, int] = {}
         self._waiting: dict[tuple[Partition, int], WaitingRecord] = {}
+        self._left: set[tuple[Partition, int]] = set()
 
     def __len__(self) -> int:
         """Return how many records wait for their lanes."""
@@ -78,10 +79,16 @@ class HeldRecords:
     def leave(self, at: Partition, offset: int) -> None:
         """Hold a record that this process tries no more."""
         self._waiting.pop((at, offset), None)
+        self._left.add((at, offset))
+
+    def left_until(self, appended_ms: int) -> list[tuple[Partition, int]]:
+        """Return the records that are tried no more, of those that were appended until then."""
+        return [(at, n) for at, n in sorted(self._left) if self._held[at][n] <= appended_ms]
 
     def done(self, at: Partition, offset: int) -> None:
         """Hold a record no longer: it is stored or dropped."""
         self._waiting.pop((at, offset), None)
+        self._left.discard((at, offset))
         self._held[at].pop(offset, None)
 
     def to_commit(self) -> dict[Partition, int]:

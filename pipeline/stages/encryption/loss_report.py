@@ -52,6 +52,12 @@ class LossReport:
         detail = f"up to {len(offsets)} images of any lane, never read, from {at} at {first}"
         self._write(at.topic, self._entry(kind, at, first, detail))
 
+    def report_unreadable(self, at: Partition, offset: int) -> None:
+        """Name a record that could not be read before its life ended; see `report`."""
+        kind = FindingKind.RETAINED_IMAGES_PURGED
+        detail = f"{at} at {offset}, unreadable"
+        self._write(at.topic, self._entry(kind, at, offset, detail))
+
     def _finding(self, pictures: Iterator[LostPicture]) -> Finding:
         first, *others = pictures
         detail = f"{1 + len(others)} images of {first.lane}, from {first.at} at {first.offset}"

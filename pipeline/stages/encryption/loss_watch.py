@@ -1,15 +1,18 @@
 """Watch for pictures that are lost before they are stored, and report each of them.
 
 * Read, and waiting, when its record was deleted: named by its upload.
-* Deleted before it was read: counted.  The first record that a member reads of a partition is
-  compared with what the group has committed; later ones while the alarm is raised.
+* Deleted before it was read: counted.  The first record that a member reads of a partition, or its
+  end if it is empty, is compared with what the group has committed; later ones while the alarm is
+  raised.
+* Read, but unreadable until its life has ended: named by its position, and not held any longer.
 * Its key has died: counted for each lane.
 
 A report is in the ledger before the offset is committed.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
 from erasestream.pipeline.stages.encryption.held_records import HeldRecords, WaitingRecord
@@ -41,11 +44,15 @@ class LossWatch:
         return self._alarm.is_raised
 
     def update(self, held: HeldRecords) -> None:
-        """Raise the alarm, or end it."""
+        """Report unreadable records whose lives have ended; raise the alarm, or end it."""
+        for at, offset in held.left_until(self._alarm.ended_ms()):
+            self._retry.call(partial(self._report.report_unreadable, at, offset))
+            self._alarm.purged += 1
+            held.done(at, offset)
         self._alarm.update(held.oldest_ms())
 
     def read(self, held: HeldRecords, at: Partition, offset: int) -> None:
-        """Report records before this one that were deleted before they could be read."""
+        """Report records before this offset that were deleted before they could be read."""
         expected = held.expected(at)
         if expected is not None and not self._alarm.is_raised:
             return
@@ -53,6 +60,15 @@ class LossWatch:
         if lost:
             self._retry.call(lambda: self._report.report_unread(at, lost))
             self._alarm.purged += len(lost)
+
+    def read_to_ends(self, held: HeldRecords, ends: Mapping[Partition, int]) -> None:
+        """Note partitions that were read to these ends; all their records may have been deleted.
+
+        Call it once the records before the ends are held.
+        """
+        for at, end in ends.items():
+            self.read(held, at, end)
+            held.read_to(at, end)
 
     def purged(self, records: Sequence[WaitingRecord]) -> None:
         """Report pictures whose records were deleted while they waited."""

@@ -15,7 +15,8 @@ While the alarm is raised (`unstored_alarm.py`) records are read on for which th
 wait by their positions: those that are deleted before they are stored are named by their uploads.
 
 A record that cannot be read, or whose capsule does not open it, holds up no other: its partition is
-committed up to it, so that the next process, which may be a newer version, reads it again.
+committed up to it, so that the next process, which may be a newer version, reads it again until the
+record's life ends.
 """
 
 import time
@@ -86,6 +87,7 @@ class EncryptionStage:
         """
         self._store.drop_dead_keys()
         pictures = [picture for record in self._read(timeout_s) if (picture := self._parse(record))]
+        self._losses.read_to_ends(self._held, self._queue.take_ends())
         pictures += self._read_again()
         if pictures:
             self._begin(pictures)
@@ -121,8 +123,6 @@ class EncryptionStage:
         records = self._reads.read(timeout_s, room_bytes=room_bytes)
         if self._assignments != self._queue.assignments:
             self._begin_assignment()
-        for at, end in self._queue.take_ends().items():
-            self._held.read_to(at, end)
         return records
 
     def _begin_assignment(self) -> None:

@@ -12,10 +12,12 @@ from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.topics.kafka.records import Partition
 
 ASK_EVERY_S = 1.0
+MARKER = 1
+"""Offsets that the end of a transaction takes; more may be a segment that was deleted just now."""
 
 
 class UnreadRecords:
-    """Compares offsets with the log's start.  Asks the brokers at most once a second."""
+    """Compares offsets with the log's start.  Asks about markers once a second at most."""
 
     def __init__(
         self,
@@ -41,7 +43,7 @@ class UnreadRecords:
         if expected is None or found <= expected:
             return range(0)
         start, again = self._starts.get(at, (0, None))
-        if again is None or again.has_passed:
+        if again is None or again.has_passed or found - expected > MARKER:
             start = self._log_start(at)
             self._starts[at] = (start, Deadline(ASK_EVERY_S, self._clock))
         return range(expected, max(expected, min(start, found)))

@@ -20,7 +20,7 @@ class UnstoredAlarm:
 
     def __init__(self, life_s: float, *, now: WallClock = utc_now) -> None:
         """`life_s`: how long a record of `retained` lives."""
-        self._limit_s = life_s / 2
+        self._life_s = life_s
         self._now = now
         self._age_s = 0.0
         self.is_raised: bool = False
@@ -31,11 +31,15 @@ class UnstoredAlarm:
         """Compare the oldest picture's time of append; None if all are stored."""
         age_s = 0.0 if oldest_ms is None else self._now().timestamp() - oldest_ms / 1000
         self._age_s = max(0.0, age_s)
-        was_raised, self.is_raised = self.is_raised, age_s >= self._limit_s
+        was_raised, self.is_raised = self.is_raised, age_s >= self._life_s / 2
         if self.is_raised and not was_raised:
             log.error("retained_not_stored", extra={"seconds": round(age_s)})
         elif was_raised and not self.is_raised:
             log.warning("retained_stored_again", extra={"count": self.purged})
+
+    def ended_ms(self) -> int:
+        """Return when the records were appended whose lives end now."""
+        return round((self._now().timestamp() - self._life_s) * 1000)
 
     def metrics(self) -> str:
         """Return the metrics in the text format of Prometheus."""

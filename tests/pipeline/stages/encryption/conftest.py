@@ -75,6 +75,12 @@ def alarm() -> UnstoredAlarm:
 
 
 @pytest.fixture
+def committed() -> dict[Partition, int]:
+    """Return what the group has committed, for the stage's comparison with what there is."""
+    return {}
+
+
+@pytest.fixture
 def queue(kafka: KafkaFixture, lane: Lane) -> Iterator[WorkQueue]:
     """Join the sink's group, with an empty topic `retained`."""
     delete_retained(kafka)
@@ -91,6 +97,7 @@ def stage(
     store: PictureStore,
     losses: list[tuple[str, str]],
     alarm: UnstoredAlarm,
+    committed: dict[Partition, int],
     stopping: threading.Event,
 ) -> Iterator[EncryptionStage]:
     """Open the stage with an outdated view, on an empty topic `retained`."""
@@ -103,7 +110,7 @@ def stage(
         losses=LossWatch(
             report=LossReport(lambda name, finding: losses.append((name, finding.detail))),
             alarm=alarm,
-            unread=UnreadRecords(committed=lambda _: None, log_start=kafka.offsets.log_start),
+            unread=UnreadRecords(committed=committed.get, log_start=kafka.offsets.log_start),
             stopping=stopping,
         ),
         quarantine=QuarantineRegistry(),

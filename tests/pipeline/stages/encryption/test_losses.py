@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from erasestream.pipeline.stages.encryption.held_records import HeldRecords
+from erasestream.pipeline.stages.encryption.loss_report import LossReport
+from erasestream.pipeline.stages.encryption.loss_watch import LossWatch
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
 from erasestream.pipeline.stages.encryption.unread_records import UnreadRecords
 from erasestream.pipeline.stages.encryption.unstored_alarm import UnstoredAlarm
@@ -51,6 +54,29 @@ def test_the_alarm_is_raised_at_half_of_a_pictures_life(caplog: pytest.LogCaptur
     ]
 
 
+def test_an_unreadable_record_is_held_until_its_life_ends() -> None:
+    """Then it is reported; the alarm ends, and the group goes on behind it."""
+    written, held = list[tuple[str, str]](), HeldRecords()
+    alarm = UnstoredAlarm(life_s=8 * 3600, now=lambda: NOW)
+    losses = LossWatch(
+        report=LossReport(lambda name, finding: written.append((name, finding.detail))),
+        alarm=alarm,
+        unread=UnreadRecords(committed=lambda _: None, log_start=lambda _: 0),
+        stopping=threading.Event(),
+    )
+    for offset, hours in ((5, 8), (6, 7)):
+        held.hold(AT, offset, ago_ms(hours))
+        held.leave(AT, offset)
+    losses.update(held)
+    assert written == [(RETAINED, f"{AT} at 5, unreadable")]
+    assert held.to_commit() == {AT: 6}
+    assert (alarm.purged, alarm.is_raised) == (1, True)
+    held.done(AT, 6)
+    losses.update(held)
+    assert not alarm.is_raised
+    assert len(written) == 1
+
+
 @pytest.mark.parametrize(
     ("expected", "found", "start", "purged"),
     [
@@ -71,7 +97,7 @@ def test_skipped_offsets_are_lost_if_they_are_deleted(
 
 
 def test_brokers_are_asked_once_a_second() -> None:
-    """A marker, and so a skipped offset, is behind each transaction."""
+    """A marker, and so a skipped offset, is behind each transaction; about more, at once."""
     asked, clock = list[Partition](), ManualClock()
 
     def log_start(at: Partition) -> int:
@@ -84,6 +110,8 @@ def test_brokers_are_asked_once_a_second() -> None:
     clock.now += 1
     unread.purged(AT, expected=1, found=2)
     assert len(asked) == 2
+    unread.purged(AT, expected=1, found=3)
+    assert len(asked) == 3
 
 
 def test_pictures_that_are_deleted_before_they_are_stored_are_named(
@@ -109,6 +137,31 @@ def test_pictures_that_are_deleted_before_they_are_stored_are_named(
     assert losses == [(lane, f"{AT} at {offset}, upload {upload}")]
     assert alarm.purged == 1
     assert "erasestream_sink_purged_total 1" in stage.metrics()
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_pictures_that_were_deleted_while_the_sink_was_down_are_counted(
+    later: int,
+    kafka: KafkaFixture,
+    lane: Lane,
+    committed: dict[Partition, int],
+    stage: EncryptionStage,
+    losses: list[tuple[str, str]],
+    alarm: UnstoredAlarm,
+    retain: Retain,
+) -> None:
+    """Though the partition is empty by now, or its end is read together with the next record."""
+    committed[AT] = kafka.offsets.log_end(AT)
+    grant, mark = granted(kafka, lane)
+    for _ in range(2):
+        retain(lane, grant, mark)
+    delete_retained(kafka)
+    for _ in range(later):
+        retain(lane, grant, mark)
+    eventually("they are reported", lambda: stage.run_once() or losses, poll_s=0)
+    detail = f"up to 2 images of any lane, never read, from {AT} at {committed[AT]}"
+    assert losses == [(RETAINED, detail)]
+    assert alarm.purged == 2
 
 
 def test_records_are_read_on_for_their_names_while_the_alarm_is_raised(
