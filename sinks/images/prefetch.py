@@ -22,12 +22,18 @@ T = TypeVar("T")
 
 
 def prefetched(
-    listed: Iterable[S], fetch: Callable[[S], T], *, threads: int, max_bytes: int
+    listed: Iterable[S],
+    fetch: Callable[[S], T],
+    *,
+    threads: int,
+    max_bytes: int,
+    stop: Callable[[], None],
 ) -> Iterator[tuple[S, T]]:
     """Yield each listed thing with what `fetch` returned; raises what it raised.
 
     The bytes that are fetched and not yet asked for are at most `max_bytes`; one thing is always
-    fetched, however large.
+    fetched, however large.  `stop` is called at the end, also if that is early: `fetch` retries no
+    longer.
     """
     rest = iter(listed)
     following = next(rest, None)
@@ -50,4 +56,5 @@ def prefetched(
             del fetched
             yield found, answer
     finally:
+        stop()
         pool.shutdown(cancel_futures=True)

@@ -12,6 +12,7 @@ Pictures that were fetched ahead are sealed until they are handed out.  Rules, a
 """
 
 import logging
+import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -151,6 +152,8 @@ class RetainedPictures:
         self._threads = threads
         self._max_bytes = max_bytes
         self._clock = clock
+        self._stopping = threading.Event()
+        """Whether nothing more is fetched."""
         self.counts: Counter[str] = Counter()
         """Number of pictures that were `opened`, and of those skipped for each reason."""
 
@@ -174,7 +177,11 @@ class RetainedPictures:
 
     def _fetched(self) -> Iterator[_Answer]:
         return prefetched(
-            self._listed, self._fetch, threads=self._threads, max_bytes=self._max_bytes
+            self._listed,
+            self._fetch,
+            threads=self._threads,
+            max_bytes=self._max_bytes,
+            stop=self._stopping.set,
         )
 
     def _opened(self, answers: list[_Answer]) -> list[RetainedPicture]:
@@ -203,7 +210,7 @@ class RetainedPictures:
             since_s = self._clock()
             return _Fetched(self._source.fetch(found), since_s)
 
-        return self._unless_skipped(found, fetch)
+        return self._unless_skipped(found, fetch, stopping=self._stopping)
 
     def _open(self, found: RetainedObject, fetched: _Fetched) -> Opened | Skipped:
         def open_fetched() -> Opened:
@@ -213,9 +220,15 @@ class RetainedPictures:
 
         return self._unless_skipped(found, open_fetched)
 
-    def _unless_skipped(self, found: RetainedObject, attempt: Callable[[], T]) -> T | Skipped:
+    def _unless_skipped(
+        self,
+        found: RetainedObject,
+        attempt: Callable[[], T],
+        *,
+        stopping: threading.Event | None = None,
+    ) -> T | Skipped:
         try:
-            return self._retry(attempt)
+            return self._retry(attempt, stopping)
         except Erased:
             return Skipped.ERASED
         except NotFound:
@@ -225,8 +238,9 @@ class RetainedPictures:
             log.error("retained_broken", extra=fields)  # noqa: TRY400 (its trace says nothing)
             return Skipped.BROKEN
 
-    def _retry(self, attempt: Callable[[], T]) -> T:
-        return retry(attempt, deadline=Deadline(PATIENCE_S, self._clock), event="waiting")
+    def _retry(self, attempt: Callable[[], T], stopping: threading.Event | None = None) -> T:
+        deadline = Deadline(PATIENCE_S, self._clock)
+        return retry(attempt, deadline=deadline, stopping=stopping, event="waiting")
 
 
 def _upload_of(answer: _Answer) -> tuple[GrantId, UploadId]:
