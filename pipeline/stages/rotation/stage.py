@@ -129,7 +129,7 @@ class RotationStage:
         self._report(history)
 
     def _needs_version(self, history: Sequence[MasterVersion], newest: str) -> bool:
-        if self._conflict == newest:
+        if self._conflict == newest == history[-1].name:  # a later one may not be ready yet
             return True
         created = history[-1].created
         is_old = created is not None and self._now() - created >= self._interval

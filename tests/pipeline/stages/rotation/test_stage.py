@@ -114,6 +114,24 @@ def test_two_keys_of_one_grant_are_joined_under_another_version(harness: Rotatio
     assert harness.keys_of(grant) == {first, second}
 
 
+def test_a_version_that_does_not_wrap_yet_is_waited_for(
+    kms: LocalKms, cloud: RotationHarness
+) -> None:
+    """Two keys need it; no other one is added meanwhile."""
+    grant, first = cloud.create_key()
+    cloud.keyring.rotate()
+    _, second = cloud.create_key(grant)
+    with cloud.rotator() as stage:
+        cloud.run(stage, lambda: len(cloud.states()) == 3)
+        message = kms.server.version(path_of(kms, cloud.keyring.history()[-1].name))
+        message.state = State.PENDING_GENERATION
+        cloud.rest(stage)
+        assert len(cloud.states()) == 3
+        message.state = State.ENABLED
+        cloud.run(stage, has_asked(cloud))
+    assert cloud.keys_of(grant) == {first, second}
+
+
 def test_erased_grants_are_left_to_the_eraser(harness: RotationHarness) -> None:
     """No key of theirs is created, and none keeps a version from being destroyed."""
     grant, _ = harness.create_key()
