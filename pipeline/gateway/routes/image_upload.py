@@ -45,7 +45,7 @@ async def cut_out(services: Services, request: Request, contract: Contract) -> R
     key = idempotency_key(request)
     with (
         services.admit(request, caller) as allowance,
-        services.memory.admit(memory_for(request, contract.rules)) as share,
+        services.memory.admit(memory_for(request, contract.rules), caller.account) as share,
     ):
         order = contract.order_of(await read_body(request, contract.rules))
         allowance.charge(size_of(order.image).pixels)

@@ -20,6 +20,7 @@ from erasestream.pipeline.gateway.loop_thread import LoopThread
 from erasestream.pipeline.gateway.memory_budget import MemoryBudget
 from erasestream.pipeline.gateway.request_body import BodyRules, memory_for, read_body
 from erasestream.pipeline.gateway.routes.v2 import render
+from erasestream.schemas.ids import AccountId
 from tests.flow.waiting import eventually
 from tests.pipeline.gateway.test_https_server import HOST, TIMEOUT_S, Served
 
@@ -40,10 +41,10 @@ class Attacked(Served):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.memory = MemoryBudget(10 * RULES.memory_bytes)
+        self.memory = MemoryBudget(20 * RULES.memory_bytes)
 
     async def take(self, request: Request) -> Response:
-        with self.memory.admit(memory_for(request, RULES)):
+        with self.memory.admit(memory_for(request, RULES), AccountId("a")):
             body = await read_body(request, RULES)
             return Response(f"{len(body.values)}")
 
