@@ -8,10 +8,12 @@ import struct
 import zlib
 from collections.abc import Callable
 from functools import cache
+from math import isqrt
 
 from PIL import Image, ImageCms
 
 from erasestream.schemas.errors import Code
+from erasestream.schemas.events.images import MAX_PIXELS
 from tests.pipeline.stages.inference.pictures import (
     gradient,
     jpeg_bomb,
@@ -29,7 +31,8 @@ def declared_huge(dice: random.Random) -> bytes:
     """Return a few bytes that declare more pixels than are accepted."""
     bomb = dice.choice((png_bomb, jpeg_bomb, webp_bomb))
     most = 65_000 if bomb is jpeg_bomb else 16_000
-    return bomb(dice.randint(7_100, most), dice.randint(7_100, most))
+    least = isqrt(MAX_PIXELS) + 1
+    return bomb(dice.randint(least, most), dice.randint(least, most))
 
 
 def declared_absurd(dice: random.Random) -> bytes:

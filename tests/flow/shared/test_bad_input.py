@@ -18,7 +18,12 @@ from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel, ConsentD
 from erasestream.schemas.events.images import MAX_UPLOAD_BYTES, Cutout, Failure
 from erasestream.schemas.ids import INVALID_ACCOUNT, new_upload_id
 from erasestream.topics.catalog.roles import LaneRole, lane_role
-from erasestream.topics.catalog.topic_names import RETAINED, consent_of, uploads_of
+from erasestream.topics.catalog.topic_names import (
+    MAX_UPLOAD_RECORD_BYTES,
+    RETAINED,
+    consent_of,
+    uploads_of,
+)
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.kafka.partitioner import partition_of
 from tests.flow.pictures import loud_noise, noise, photo, strip
@@ -226,9 +231,8 @@ def test_record_above_the_limit_is_refused_by_the_broker(
 ) -> None:
     """Nothing is appended, and the next upload is processed."""
     before = send(client, good())
-    refusal = client.send(
-        uploads_of(SHOP), good().with_value(photo() + bytes(26_000_000)), partition=PARTITION
-    )
+    large = good().with_value(photo() + bytes(MAX_UPLOAD_RECORD_BYTES))
+    refusal = client.send(uploads_of(SHOP), large, partition=PARTITION)
     assert isinstance(refusal, KafkaError)
     assert refusal.code() == KafkaError.MSG_SIZE_TOO_LARGE
     fine = send(client, good())
