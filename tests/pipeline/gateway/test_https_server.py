@@ -168,7 +168,7 @@ def test_connections_without_a_request_are_closed(
 def test_an_answer_waits_for_a_slow_client(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """For longer than a connection may be idle; it takes room in memory until then."""
     looks = []
-    monkeypatch.setattr(https_server, "HEAD_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(https_server, "HEAD_TIMEOUT_S", 3.0)  # the end of the answer has as long
     watch = https_server._Protocol._watch
     monkeypatch.setattr(
         https_server._Protocol, "_watch", lambda *given: (looks.append(1), watch(*given))
@@ -193,6 +193,7 @@ def test_an_answer_that_is_not_taken_is_given_up(
         stuck.sendall(REQUEST.replace(b"/path", b"/large"))
         response = HTTPResponse(stuck)
         response.begin()
+        eventually("the answer takes room", lambda: served.memory.used > 0)
         eventually("the memory is free", lambda: served.memory.used == 0)
         with pytest.raises((OSError, IncompleteRead)):
             response.read()
