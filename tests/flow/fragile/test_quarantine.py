@@ -8,9 +8,11 @@ from confluent_kafka import Producer
 from erasestream.schemas.codec.cloudevents import from_wire, type_of
 from erasestream.schemas.events.ledger import Finding, FindingKind
 from erasestream.topics.admin.router_recovery import RouterRecovery
+from erasestream.topics.admin.routing_evidence import is_broken
 from erasestream.topics.catalog.topic_names import cutouts_of, ledger_of
 from erasestream.topics.client.upload_producer import Receipt
 from erasestream.topics.kafka.errors import ClientErrorState
+from erasestream.topics.kafka.records import Partition
 from tests.flow.pipeline_harness import BULK, SHOP, PipelineHarness
 from tests.flow.topic_reader import results_of
 from tests.flow.waiting import eventually
@@ -64,7 +66,10 @@ def test_a_broken_partition_disturbs_no_other_lane(fragile: PipelineHarness) -> 
     recovery = RouterRecovery(
         connection=flow.stack.admin(), catalog=flow.stack.catalog(), actor="operator:test"
     )
+    broken = Partition(cutouts_of(SHOP), 0)
     with closing(recovery):
+        # The finding is acknowledged before the flag is committed.
+        eventually("the flag", lambda: is_broken(recovery._committed(broken)))
         repaired, unchanged = recovery.recover(SHOP)
     assert "left unchanged" not in repaired
     assert "left unchanged" in unchanged
