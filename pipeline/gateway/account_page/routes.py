@@ -26,12 +26,11 @@ from erasestream.pipeline.gateway.adapter import Adapter
 from erasestream.pipeline.gateway.problems import HttpCode, Problem, invalid_option, problem
 from erasestream.pipeline.gateway.recent_uploads import LIFE, RecentUploads
 from erasestream.schemas.clocks import WallClock
-from erasestream.schemas.events.credentials import CredentialKind
+from erasestream.schemas.events.credentials import MAX_LABEL, CredentialKind
 from erasestream.schemas.ids import Lane
 from erasestream.topics.credentials.token import Token, prefix
 
 PREFIX = "/account"
-MAX_LABEL = 64
 MAX_KEYS = 50
 """Valid keys of an account."""
 MAX_UPLOADS_SHOWN = 20
