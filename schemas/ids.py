@@ -6,6 +6,7 @@ No clock and no randomness: callers pass both.
 import hashlib
 import hmac
 import re
+from datetime import datetime
 from typing import Annotated, NewType, TypeGuard
 
 from pydantic import StringConstraints
@@ -70,6 +71,11 @@ def _uuid(raw: bytes, version: int) -> str:
 def new_upload_id(now_ms: int, random: bytes) -> UploadId:
     """Return a UUIDv7 (RFC 9562, 5.7) of the time in milliseconds and ten random bytes."""
     return UploadId(_uuid(now_ms.to_bytes(6, "big") + random[:10], 7))
+
+
+def new_event_id(now: datetime, random: bytes) -> UploadId:
+    """Return the UUIDv7 of an event of this time, and ten random bytes."""
+    return new_upload_id(int(now.timestamp() * 1000), random)
 
 
 def idempotent_upload_id(lane: Lane, account: AccountId, key: str, time_ms: int | None) -> UploadId:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.events.installation import Environment, InstallationMarked
-from erasestream.schemas.ids import new_upload_id
+from erasestream.schemas.ids import new_event_id
 from erasestream.topics.catalog.topic_names import INSTALLATION
 from erasestream.topics.consent.installation import LOAD_DEADLINE_S, MARKS, InstallationMark
 from erasestream.topics.kafka.connection import Connection
@@ -39,7 +39,7 @@ def write_mark(connection: Connection, environment: Environment) -> None:
     """Write a mark, and wait until it is acknowledged."""
     now = datetime.now(UTC)
     event = InstallationMarked(
-        id=new_upload_id(int(now.timestamp() * 1000), os.urandom(10)),
+        id=new_event_id(now, os.urandom(10)),
         time=now,
         environment=environment,
     )

@@ -30,7 +30,7 @@ from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.codec.replay_mark import ReplayMark
 from erasestream.schemas.errors import Refused, Unavailable
 from erasestream.schemas.events.ledger import Repair
-from erasestream.schemas.ids import Lane, new_upload_id
+from erasestream.schemas.ids import Lane, new_event_id
 from erasestream.topics.admin.routing_evidence import RoutingEvidence, is_broken
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ROUTER
@@ -138,7 +138,7 @@ class RouterRecovery:
     def _record(self, lane: Lane, line: str) -> None:
         now = self._now()
         entry = Repair(
-            id=new_upload_id(int(now.timestamp() * 1000), os.urandom(10)),
+            id=new_event_id(now, os.urandom(10)),
             time=now,
             command="repair",
             detail=line,

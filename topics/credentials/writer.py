@@ -10,7 +10,7 @@ from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import NotFound
 from erasestream.schemas.events.base import TimedEvent
 from erasestream.schemas.events.credentials import CredentialKind, CredentialSet, CredentialUsed
-from erasestream.schemas.ids import Lane, new_upload_id
+from erasestream.schemas.ids import Lane, new_event_id
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.topic_names import credentials_of
 from erasestream.topics.consent.reader import validated
@@ -89,7 +89,7 @@ class CredentialWriter:
         self._writes.write(self._at, key, to_wire(event, source=self._source))
 
     def _id(self, now: datetime) -> str:
-        return new_upload_id(int(now.timestamp() * 1000), self._random(10))
+        return new_event_id(now, self._random(10))
 
 
 @contextmanager

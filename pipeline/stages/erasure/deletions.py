@@ -32,7 +32,7 @@ from erasestream.schemas.clocks import Clock, Deadline, WallClock, utc_now
 from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.ledger import ErasureEntry, GrantErased, KeyState
-from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
+from erasestream.schemas.ids import AccountId, GrantId, Lane, new_event_id
 from erasestream.sinks.images.deletion import MAX_OBJECTS, Deleted, Found
 from erasestream.topics.catalog.topic_names import erasures_of
 from erasestream.topics.consent.unfinished_erasures import UnfinishedErasure, UnfinishedErasures
@@ -230,7 +230,7 @@ class Deletions:
 
 def _end(entry: ErasureEntry, deleted: Deleted, seen: datetime) -> GrantErased:
     return GrantErased(
-        id=new_upload_id(int(seen.timestamp() * 1000), os.urandom(10)),
+        id=new_event_id(seen, os.urandom(10)),
         time=seen,
         lane=entry.lane,
         account=entry.account,

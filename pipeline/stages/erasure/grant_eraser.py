@@ -17,7 +17,7 @@ from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.base import utc
 from erasestream.schemas.events.ledger import ErasureEntry
-from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
+from erasestream.schemas.ids import AccountId, GrantId, Lane, new_event_id
 from erasestream.topics.catalog.topic_names import erasures_of, ledger_of
 from erasestream.topics.consent.ledger_place import place
 from erasestream.topics.consent.ledger_view import GrantHistory
@@ -115,7 +115,7 @@ class GrantEraser:
     def _entry(self, ended: EndedGrant, why: Cause) -> Wire:
         now = self._now()
         entry = ErasureEntry(
-            id=new_upload_id(int(now.timestamp() * 1000), os.urandom(10)),
+            id=new_event_id(now, os.urandom(10)),
             time=now,
             lane=ended.lane,
             account=ended.account,

@@ -13,7 +13,7 @@ from erasestream.pipeline.stages.erasure.grant_entries import GrantEntries
 from erasestream.schemas.clocks import Clock, Deadline, WallClock, utc_now
 from erasestream.schemas.codec.cloudevents import Wire, to_wire
 from erasestream.schemas.events.ledger import ErasureProgress
-from erasestream.schemas.ids import new_upload_id
+from erasestream.schemas.ids import new_event_id
 from erasestream.topics.catalog.topic_names import erasures_of
 from erasestream.topics.kafka.records import Partition
 
@@ -70,7 +70,7 @@ class ProgressReports:
     def _wire(self, ended: EndedGrant, progress: Progress) -> Wire:
         now = self._now()
         entry = ErasureProgress(
-            id=new_upload_id(int(now.timestamp() * 1000), os.urandom(10)),
+            id=new_event_id(now, os.urandom(10)),
             time=now,
             lane=ended.lane,
             account=ended.account,
