@@ -11,6 +11,7 @@ decides the order and the estimate and nothing else.  Rules:
   four times as long, and more of the processor.
 """
 
+import contextlib
 import json
 import os
 from collections import Counter
@@ -78,7 +79,8 @@ class UnitScheduling(LoadScopeScheduling):
             if (unit in BUSY) == wants_busy:
                 self.workqueue.move_to_end(unit, last=False)
                 break
-        super()._assign_work_unit(node)
+        with contextlib.suppress(OSError):  # it just crashed: `remove_node` takes the unit back
+            super()._assign_work_unit(node)
 
     def remove_node(self, node: WorkerController) -> str | None:
         """Forget a worker; return the test that it crashed in, and let others run what it had left.

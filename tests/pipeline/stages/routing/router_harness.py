@@ -31,12 +31,15 @@ from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.partition_broken import Defect
 from erasestream.topics.kafka.records import Partition, Record
+from erasestream.topics.kafka.transaction.calls import TRANSACTION_TIMEOUT_S
 from tests.flow.topic_reader import COMMITTED, TopicReader, event_of, ids_in
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.pipeline.stages.routing.running_router import INSTANCE, RunningRouter
 
 SETTLED_S = 3.0
+TIMED_OUT_S = TRANSACTION_TIMEOUT_S + 15.0
+"""When the broker, which looks every ten seconds, has surely aborted a transaction left open."""
 ACCOUNT = AccountId("acct")
 
 
@@ -165,8 +168,12 @@ class KafkaRouterHarness:
         return [event_of(record).position for record in records]
 
     def retained(self) -> list[UploadId]:
-        """Return the uploads of the lane's images for the encryption sink, once for each image."""
-        records = self.records(RETAINED, self.kafka.catalog()[RETAINED].partitions)
+        """Return the uploads of the lane's images for the encryption sink, once for each image.
+
+        The topic is shared: a test of another lane may have left a transaction open in it.
+        """
+        partitions = self.kafka.catalog()[RETAINED].partitions
+        records = self.records(RETAINED, partitions, settled_s=TIMED_OUT_S)
         lane = self.lane.encode()
         return ids_in(r for r in records if dict(r.headers)["ce_lane"] == lane)
 
@@ -177,9 +184,9 @@ class KafkaRouterHarness:
             from_wire(Finding, r.headers, r.value) for r in records if r.key == self.lane.encode()
         ]
 
-    def records(self, topic: str, partitions: int) -> list[Record]:
+    def records(self, topic: str, partitions: int, settled_s: float = SETTLED_S) -> list[Record]:
         """Return what a read-committed reader sees, once the brokers have written the markers."""
-        self._settle(topic, partitions)
+        self._settle(topic, partitions, settled_s)
         reader = TopicReader(self.kafka.cluster, ADMIN, topic, partitions, COMMITTED)
         try:
             return reader.read_to_end()
@@ -215,13 +222,13 @@ class KafkaRouterHarness:
         assert self._producer.flush(20) == 0
         return written[0]
 
-    def _settle(self, topic: str, partitions: int) -> None:
-        """Wait until no transaction is open, but not long: a test may have left one open.
+    def _settle(self, topic: str, partitions: int, settled_s: float) -> None:
+        """Wait until no transaction is open, but not for ever: a test may have left one open.
 
         A commit is answered before its markers are in the partitions.
         """
         ends = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(partitions)}
-        deadline = Deadline(SETTLED_S, time.monotonic)
+        deadline = Deadline(settled_s, time.monotonic)
         with self.kafka.admin_client() as client:
 
             def offsets(level: IsolationLevel) -> list[int]:
