@@ -223,7 +223,7 @@ class KafkaRouterHarness:
         return written[0]
 
     def _settle(self, topic: str, partitions: int, settled_s: float) -> None:
-        """Wait until no transaction is open, but not for ever: a test may have left one open.
+        """Wait until no transaction is open, within a bound: a test may have left one open.
 
         A commit is answered before its markers are in the partitions.
         """
