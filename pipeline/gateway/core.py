@@ -94,6 +94,7 @@ class ImageCore:
         account: AccountId,
         options: CutoutOptions,
         idempotency_key: str | None = None,
+        never_retain: bool = False,
     ) -> Cutout:
         """Return the cut-out of an image; the same again for the same key.
 
@@ -101,10 +102,11 @@ class ImageCore:
         """
         if idempotency_key is None:
             # A key of its own: the id must be known, and waited for, before the upload is sent.
-            upload = _Upload(account, options, os.urandom(16).hex(), self._now(), None)
+            key, time, digest = os.urandom(16).hex(), self._now(), None
         else:
-            digest = await asyncio.to_thread(digest_of, image, options)
-            upload = _Upload(account, options, idempotency_key, None, digest)
+            key, time = idempotency_key, None
+            digest = await asyncio.to_thread(digest_of, image, options, never_retain=never_retain)
+        upload = _Upload(account, options, key, time, digest, never_retain)
         upload_id = upload.id(self._lane)
         with self.waiting.expecting(account, upload_id, upload.digest) as result:
             if upload.digest is not None:
@@ -123,6 +125,7 @@ class ImageCore:
                 options=upload.options,
                 idempotency_key=upload.key,
                 idempotency_time=upload.time,
+                never_retain=upload.never_retain,
             )
         except ErasestreamError as error:
             is_unsent = isinstance(error, InvalidInput)
@@ -167,6 +170,7 @@ class _Upload(NamedTuple):
     key: str
     time: datetime | None
     digest: str | None
+    never_retain: bool
 
     def id(self, lane: Lane) -> UploadId:
         return idempotent_id(lane, self.account, self.key, self.time)

@@ -48,9 +48,10 @@ class KnownUpload(NamedTuple):
 _PREFIX = "sha256:"
 
 
-def digest_of(image: bytes, options: CutoutOptions) -> str:
-    """Return a digest of image and options, as the reference of their upload."""
-    digest = hashlib.sha256(options.to_json().encode() + b"\0")
+def digest_of(image: bytes, options: CutoutOptions, *, never_retain: bool = False) -> str:
+    """Return a digest of image, options and wish, as the reference of their upload."""
+    wish = b"never retain\0" if never_retain else b""
+    digest = hashlib.sha256(options.to_json().encode() + b"\0" + wish)
     digest.update(image)
     return f"{_PREFIX}{digest.hexdigest()}"
 

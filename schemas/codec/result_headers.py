@@ -21,7 +21,8 @@ _is_account = re.compile(ACCOUNT_PATTERN).fullmatch
 class ResultHeaders(NamedTuple):
     """Kind of a result, and account, position and append time of its upload.
 
-    `has_capsule`: whether keys for the encryption sink are beside it.
+    `has_capsule`: whether keys for the encryption sink are beside it.  `never_retain`: as in the
+    event.
     """
 
     is_cutout: bool
@@ -29,6 +30,7 @@ class ResultHeaders(NamedTuple):
     position: Position
     uploaded_at: datetime
     has_capsule: bool
+    never_retain: bool = False
 
 
 def _account(text: str) -> AccountId:
@@ -45,6 +47,7 @@ def _time(text: str) -> datetime:
 
 
 CAPSULE = header_of("capsule")
+_NEVER_RETAIN = header_of("never_retain")
 _IS_CUTOUT = {Cutout.type.encode(): True, Failure.type.encode(): False}
 _PARSERS: Sequence[tuple[str, Callable[[str], Any]]] = (
     (header_of("account"), _account),
@@ -72,4 +75,5 @@ def parse_result_headers(headers: Sequence[tuple[str, bytes | None]]) -> ResultH
         except ValueError:
             raise InvalidEvent(name) from None
     fields.append(CAPSULE in found)
+    fields.append(found.get(_NEVER_RETAIN, b"false") != b"false")
     return ResultHeaders(is_cutout, *fields)

@@ -44,6 +44,14 @@ ContentType = Annotated[
 ]
 """Type and subtype in lower case; parameters are ignored."""
 
+Wish = Annotated[
+    bool,
+    BeforeValidator(lambda v: v != "false" if isinstance(v, str) else v),
+    PlainSerializer(lambda v: "true" if v else "false", return_type=str),
+    WithJsonSchema({"type": "string", "enum": ["true", "false"]}),
+]
+"""A wish that only narrows what is done with an image: on the wire, any text but `false` is one."""
+
 MAX_CAPSULE_BYTES = 384
 CAPSULE_PATTERN = r"^[A-Za-z0-9_-]{2,512}$"
 

@@ -28,6 +28,7 @@ from erasestream.schemas.events.base import (
     Sha256,
     Text,
     TimedEvent,
+    Wish,
 )
 from erasestream.schemas.ids import (
     INVALID_ACCOUNT,
@@ -81,6 +82,8 @@ class Upload(Event):
             }
         ),
     ] = CutoutOptions()
+    never_retain: Wish | None = None
+    """Whether the image is not to be retained, whatever its owner has decided."""
     data: Annotated[bytes, Field(repr=False)]
 
     @model_validator(mode="after")
@@ -152,7 +155,10 @@ class Cutout(Result):
     adjusted: AdjustedField | None = None
     """One of `Adjusted`, as text, so that older readers accept newer values."""
     capsule: Annotated[CapsuleField | None, Field(repr=False)] = None
-    """The data keys of photo and cut-out, for the encryption sink alone, if they are sealed."""
+    """The data keys of photo and cut-out, for the encryption sink alone, if they are sealed and may
+    be retained."""
+    never_retain: Wish | None = None
+    """As in its upload."""
     data: Annotated[bytes, Field(repr=False)]
 
 

@@ -142,6 +142,12 @@ SAMPLES: tuple[Event, ...] = (
 def headers_of(result: Cutout | Failure) -> ResultHeaders:
     is_cutout = isinstance(result, Cutout)
     has_capsule = isinstance(result, Cutout) and result.capsule is not None
+    never_retain = isinstance(result, Cutout) and bool(result.never_retain)
     return ResultHeaders(
-        is_cutout, result.account, result.position, result.uploaded_at, has_capsule
+        is_cutout,
+        result.account,
+        result.position,
+        result.uploaded_at,
+        has_capsule,
+        never_retain=never_retain,
     )

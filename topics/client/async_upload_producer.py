@@ -91,6 +91,7 @@ class AsyncUploadProducer:
         options: Options = None,
         idempotency_key: str | None = None,
         idempotency_time: datetime | None = None,
+        never_retain: bool = False,
     ) -> Receipt:
         """Send an image and await its acknowledgement.  Raises as `UploadProducer.send`."""
         sender = self._sender
@@ -103,6 +104,7 @@ class AsyncUploadProducer:
             options=options,
             idempotency_key=idempotency_key,
             idempotency_time=idempotency_time,
+            never_retain=never_retain,
         )
         deadline = Deadline(self._limits.max_wait_s, time.monotonic)
         key = await sender.encoder.key_async(deadline)

@@ -73,6 +73,7 @@ class UploadFactory:
         options: Options = None,
         idempotency_key: str | None = None,
         idempotency_time: datetime | None = None,
+        never_retain: bool = False,
     ) -> Upload:
         """Return the upload.
 
@@ -90,6 +91,7 @@ class UploadFactory:
                 content_type=content_type,
                 reference=reference,
                 options=checked_options(options),
+                never_retain=never_retain or None,
                 data=image,
             )
         except ValidationError as error:

@@ -88,13 +88,15 @@ class UploadProducer:
         options: Options = None,
         idempotency_key: str | None = None,
         idempotency_time: datetime | None = None,
+        never_retain: bool = False,
     ) -> Future[Receipt]:
         """Send an image; the future is done once the brokers have acknowledged it.
 
         `image` is the image's own bytes, the path of its file, or a file that is open for reading
         bytes.  The same account and `idempotency_key` give the upload the same id on every retry;
         with an `idempotency_time`, the same three do.  `reference`, 1 to 128 characters of your
-        own, is returned with the result.
+        own, is returned with the result.  With `never_retain` the image is never retained, whatever
+        its owner has decided.
 
         Raises at once: `InvalidImage` (empty, too_large, unsupported_format, missing_file,
         unreadable_file), `InvalidEvent` (invalid_account, invalid_options, invalid_event),
@@ -111,6 +113,7 @@ class UploadProducer:
             options=options,
             idempotency_key=idempotency_key,
             idempotency_time=idempotency_time,
+            never_retain=never_retain,
         )
         deadline = Deadline(self._sender.limits.max_wait_s, time.monotonic)
         key = self._sender.encoder.key(deadline)

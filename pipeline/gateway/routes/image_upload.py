@@ -18,6 +18,9 @@ from erasestream.schemas.events.images import Cutout
 from erasestream.schemas.options import CutoutOptions
 
 URL_FIELD = "image_url"
+NEVER_RETAIN = "x-never-retain"
+"""A header that only narrows: any value but a plain no is one."""
+_NO = frozenset({"", "0", "false", "no"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +58,15 @@ async def cut_out(services: Services, request: Request, contract: Contract) -> R
             account=caller.account,
             options=order.options,
             idempotency_key=key,
+            never_retain=is_never_retained(request),
         )
         share.resize(len(cutout.data))
         return contract.answer(request, order, cutout)
+
+
+def is_never_retained(request: Request) -> bool:
+    """Return whether the image of a request is not to be retained, whatever the owner decided."""
+    return request.headers.get(NEVER_RETAIN, "").strip().lower() not in _NO
 
 
 def image_of(body: Body, rules: BodyRules) -> bytes:

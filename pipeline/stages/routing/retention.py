@@ -4,9 +4,11 @@ Rules, all of them:
 
 1. The original is read again from the cut-out's position in the uploads topic.
 2. If it was deleted, cannot be parsed, or is another upload's, nothing is retained.
-3. Nothing is retained that the sink could not open, or that is sealed in part: photo and cut-out
+3. Nothing is retained of an upload that asks never to be.  It is asked itself: a worker of an
+   earlier release does not pass the wish on.
+4. Nothing is retained that the sink could not open, or that is sealed in part: photo and cut-out
    are both sealed, and the cut-out has the capsule with their keys; or neither is, and it has none.
-4. While it is unavailable nothing is decided: the error reaches the loop, which retries.
+5. While it is unavailable nothing is decided: the error reaches the loop, which retries.
 """
 
 import logging
@@ -32,6 +34,7 @@ class Missing(StrEnum):
 
     ORIGINAL = "original_gone"
     KEYS = "capsule_missing"
+    LEAVE = "never_retained"
 
 
 class Retention:
@@ -47,6 +50,8 @@ class Retention:
         original = self._original(lane, cutout)
         if original is None:
             return _log(Missing.ORIGINAL, lane, cutout.position)
+        if not routing_rule.is_retainable(original):
+            return _log(Missing.LEAVE, lane, cutout.position)
         if not routing_rule.is_sealed_alike(original, cutout):
             return _log(Missing.KEYS, lane, cutout.position)
         mark = self._view.mark_of(lane, cutout.account)

@@ -6,10 +6,12 @@ Rules, in this order:
    cut-out.
 2. A cut-out whose upload is older than the lane's backlog limit becomes the failed result
    *expired*, so that nothing is delivered or retained beyond its time.
-3. A cut-out is retained only if the account's last decision is a grant in force, and the upload
+3. A cut-out is ephemeral if its upload, or it itself, asks never to be retained, whatever the
+   consent.
+4. A cut-out is retained only if the account's last decision is a grant in force, and the upload
    was appended after it by more than the clocks of two brokers may differ.
-4. It is retained only with its original: the upload with the cut-out's id and account.
-5. It is retained sealed or not sealed, as its original is; sealed, only with its capsule.
+5. It is retained only with its original: the upload with the cut-out's id and account.
+6. It is retained sealed or not sealed, as its original is; sealed, only with its capsule.
 
 There is no other case, and no default but ephemeral.
 """
@@ -47,6 +49,8 @@ def choose_route(
         return Route.EPHEMERAL
     if now - result.uploaded_at > backlog_limit:
         return Route.EXPIRED
+    if result.never_retain:
+        return Route.EPHEMERAL
     if granted_at is None or result.account == INVALID_ACCOUNT:
         return Route.EPHEMERAL
     if result.uploaded_at - granted_at <= MAX_CLOCK_SKEW:
@@ -57,6 +61,11 @@ def choose_route(
 def is_original(upload: Upload, cutout: Cutout) -> bool:
     """Return whether the upload at the cut-out's position is its original."""
     return (upload.id, upload.account) == (cutout.id, cutout.account)
+
+
+def is_retainable(upload: Upload) -> bool:
+    """Return whether an upload, as it was read again, does not forbid that it is retained."""
+    return not upload.never_retain
 
 
 def is_sealed_alike(upload: Upload, cutout: Cutout) -> bool:

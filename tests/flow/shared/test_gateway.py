@@ -13,6 +13,8 @@ from PIL import Image
 from erasestream.pipeline.bootstrap.credentials import credential_table, open_credential_writer
 from erasestream.schemas.error_codes import Code
 from erasestream.schemas.events.credentials import CredentialKind
+from erasestream.schemas.ids import AccountId
+from erasestream.topics.client.upload_builder import idempotent_id
 from erasestream.topics.credentials.token import Token
 from tests.flow.pictures import photo
 from tests.flow.pipeline_harness import BULK, PipelineHarness
@@ -84,6 +86,22 @@ def test_a_file_is_answered_with_the_bytes_of_its_cutout(client: Client) -> None
     assert response.headers["X-RateLimit-Limit"] == "500"
     assert 0 < int(response.headers["X-RateLimit-Remaining"]) <= 500
     assert opened(response.content).size == opened(photo()).size
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v1.0/removebg"])
+def test_the_wish_never_to_be_retained_reaches_the_result(
+    gateway: PipelineHarness, client: Client, path: str
+) -> None:
+    """The header becomes one of the upload and of its result, by any contract."""
+    headers = {"X-Never-Retain": "1", "Idempotency-Key": f"never{path}"}
+    files = {"image_file": photo()}
+    response = client.post(path, files=files, headers=headers)
+    assert response.ok, response.text
+    upload = idempotent_id(BULK, AccountId(ACCOUNT), f"never{path}")
+    assert gateway.cutout(upload, BULK).never_retain
+    del headers["X-Never-Retain"]
+    reused = client.post(path, files=files, headers=headers)
+    assert reused.status_code in (400, 422), "another wish is another upload"
 
 
 def test_json_is_answered_with_base64(client: Client) -> None:

@@ -11,7 +11,7 @@ from erasestream.schemas.ids import UploadId
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.consent.writer import RecordedDecision
 from tests.flow.byte_search import files_containing, sample_slices
-from tests.flow.pictures import noise
+from tests.flow.pictures import noise, photo
 from tests.flow.pipeline_harness import BULK, SHOP, PipelineHarness
 from tests.flow.upload_batch import counts_after, upload_after
 from tests.flow.waiting import eventually
@@ -132,6 +132,19 @@ def test_grant_applies_to_its_own_lane_only(flow: PipelineHarness) -> None:
     retained = flow.in_retained()
     assert inside.upload_id in retained
     assert outside.upload_id not in retained
+
+
+def test_what_is_never_to_be_retained_is_not(flow: PipelineHarness) -> None:
+    """Although its owner has opted in, and the upload before it is retained."""
+    account = "keeps-this-one"
+    before = upload_after(flow, account, flow.grant(account))
+    sent = flow.producer().send(photo(), account=account, never_retain=True)
+    wished = sent.result(30).upload_id
+    assert flow.cutout(before.upload_id).never_retain is None
+    assert flow.cutout(wished).never_retain
+    retained = flow.in_retained()
+    assert before.upload_id in retained
+    assert wished not in retained
 
 
 @pytest.fixture

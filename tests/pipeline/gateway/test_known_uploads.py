@@ -29,13 +29,14 @@ def refusal(uploads: KnownUploads, digest: str = DIGEST, now: datetime = NOW) ->
     return caught.value.status, caught.value.code
 
 
-def test_the_digest_is_of_image_and_options() -> None:
+def test_the_digest_is_of_image_options_and_wish() -> None:
     digests = {
-        digest_of(image, options)
+        digest_of(image, options, never_retain=never_retain)
         for image in (b"photo", b"other")
         for options in (CutoutOptions(), CutoutOptions(format="webp"))
+        for never_retain in (False, True)
     }
-    assert len(digests) == 4
+    assert len(digests) == 8
     assert all(len(digest) <= 128 for digest in digests)
 
 

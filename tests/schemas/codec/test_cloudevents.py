@@ -53,6 +53,19 @@ def test_unknown_headers_and_members_are_ignored(sample: Event) -> None:
     assert from_wire(type(sample), headers, value) == sample
 
 
+@pytest.mark.parametrize(
+    ("text", "wish"), [(None, None), (b"false", False), (b"true", True), (b"1", True), (b"", True)]
+)
+def test_a_wish_that_narrows_is_taken_however_it_is_written(
+    text: bytes | None, wish: bool | None
+) -> None:
+    """An image must not be retained because `true` was misspelt."""
+    headers = list(to_wire(UPLOAD, source="/test").headers)
+    if text is not None:
+        headers.append(("ce_neverretain", text))
+    assert from_wire(Upload, headers, b"pixels").never_retain is wish
+
+
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda event: type(event).__name__)
 def test_messages_fit_their_schema(sample: Event) -> None:
     headers, value = golden(type(sample))

@@ -14,6 +14,7 @@ from tests.schemas.samples import SAMPLES, headers_of
 HEADERS = ("ce_type", "ce_specversion", "ce_account", "ce_position", "ce_uploadedat")
 FOUND = [sample for sample in SAMPLES if isinstance(sample, Cutout | Failure)]
 FOUND += [each.model_copy(update={"capsule": b"keys"}) for each in FOUND if type(each) is Cutout]
+FOUND += [each.model_copy(update={"never_retain": True}) for each in FOUND if type(each) is Cutout]
 OTHERS = [sample for sample in SAMPLES if not isinstance(sample, Cutout | Failure)]
 
 

@@ -188,6 +188,7 @@ class ResultBuilder:
             model_version=model.version,
             steps_ms=image.steps_ms,
             adjusted=image.adjusted,
+            never_retain=upload.never_retain,
             data=image.data,
         )
 

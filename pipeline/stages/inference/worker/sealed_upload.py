@@ -42,9 +42,14 @@ class OpenedUpload:
     """That of the cut-out, of the same upload."""
     cutout_key: bytes = field(repr=False)
 
-    def seal(self, body: bytes) -> tuple[bytes, bytes]:
-        """Return the sealed cut-out with this body, and the capsule of both images."""
+    def seal(self, body: bytes) -> tuple[bytes, bytes | None]:
+        """Return the sealed cut-out with this body, and the capsule of both images.
+
+        There is no capsule, and so nothing that the sink could open, if they are never retained.
+        """
         value = head_of(self.context, self.cutout_key, [self.keys.results]) + body
+        if self.upload.never_retain:
+            return value, None
         capsule = seal_capsule(
             self.context.upload,
             self.keys.kept.epoch,

@@ -39,13 +39,20 @@ class RouterHarness:
         self.brokers.now_ms += 4 * SKEW_MS + 1
         self.process.view.apply_below(self.process.view.mark())
 
-    def upload(self, account: AccountId = ANN, content_type: str = "image/jpeg") -> Upload:
+    def upload(
+        self,
+        account: AccountId = ANN,
+        content_type: str = "image/jpeg",
+        *,
+        never_retain: bool | None = None,
+    ) -> Upload:
         """Append a photo to partition 0; with the content type of sealed ones, as such."""
         event = Upload(
             id=self.brokers.new_event_id(),
             time=self.brokers.time(),
             account=account,
             content_type=content_type,
+            never_retain=never_retain,
             data=PHOTO,
         )
         log = self.brokers.uploads[0]

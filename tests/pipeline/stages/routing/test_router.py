@@ -107,6 +107,16 @@ def test_a_cutout_without_its_original_is_not_retained(
     assert harness.router.counts["retained"] == 0
 
 
+def test_the_wish_of_an_upload_counts_without_that_of_its_result(harness: RouterHarness) -> None:
+    """A worker of an earlier release does not pass it on."""
+    harness.opt_in()
+    record = harness.result(harness.upload(never_retain=True), 0)
+    (delivered,) = harness.route(record)
+    assert delivered == Outgoing(ephemeral_of(LANE), 0, None, record.headers, record.value)
+    assert harness.router.counts["never_retained"] == harness.router.counts["ephemeral"] == 1
+    assert harness.router.counts["retained"] == 0
+
+
 def test_a_replay_is_dropped(harness: RouterHarness) -> None:
     """The mark stays."""
     record = harness.result(harness.upload(), 0)

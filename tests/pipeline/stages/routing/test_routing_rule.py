@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erasestream.pipeline.stages.routing.routing_rule import Route, choose_route, is_original
+from erasestream.pipeline.stages.routing.routing_rule import (
+    Route,
+    choose_route,
+    is_original,
+    is_retainable,
+)
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
 from erasestream.schemas.events.images import Cutout, Failure, Upload
@@ -61,6 +66,24 @@ def test_retained_only_if_uploaded_surely_after_the_grant(after: timedelta) -> N
     """By more than the clocks of two brokers may differ; at exactly that it is ephemeral."""
     found = route_at(cutout(), UPLOADED - after)
     assert found is (Route.RETAINED if after > MAX_CLOCK_SKEW else Route.EPHEMERAL)
+
+
+@given(after=SPAN, age=SPAN)
+def test_a_wish_never_to_be_retained_only_narrows(after: timedelta, age: timedelta) -> None:
+    """Whatever the consent; a result that is too old expires in any case."""
+    result = cutout().model_copy(update={"never_retain": True})
+    found = route_at(result, UPLOADED - after, age=age)
+    assert found is (Route.EXPIRED if age > LIMIT else Route.EPHEMERAL)
+
+
+@pytest.mark.parametrize(("wish", "retainable"), [(None, True), (False, True), (True, False)])
+def test_an_upload_that_was_read_again_is_asked_as_well(
+    wish: bool | None, retainable: bool
+) -> None:
+    upload = Upload(
+        id=ID, account=ACCOUNT, content_type="image/png", never_retain=wish, data=b"photo"
+    )
+    assert is_retainable(upload) is retainable
 
 
 @given(age=st.timedeltas(timedelta(hours=-1), LIMIT))

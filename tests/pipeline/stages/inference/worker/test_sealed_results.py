@@ -63,6 +63,12 @@ async def test_the_capsule_has_the_data_keys_of_both_images() -> None:
         assert opened.plaintext == plaintext
 
 
+async def test_what_is_never_retained_has_no_capsule() -> None:
+    """So that the sink could not open it, whatever a router does."""
+    result = await Worker().cutout_of(record(sealed(), never_retain=True))
+    assert (result.capsule, result.never_retain) == (None, True)
+
+
 async def test_every_cutout_has_a_data_key_of_its_own() -> None:
     """Also that of a replay."""
     worker, upload = Worker(), record(sealed())
