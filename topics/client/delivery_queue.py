@@ -2,8 +2,8 @@
 
 Rules:
 
-* What was fetched is decoded and tracked when it is taken, in the order of each partition; what is
-  sealed is decoded when it is opened (`result_opening.py`).
+* What was fetched is tracked when it is taken, in the order of each partition.  It was decoded
+  before it was queued, or when it was opened (`result_opening.py`).
 * A result is a `Cutout`, a `Failure` or an `Expired`; a record that this release cannot decode is
   counted, logged and skipped.
 * A result that was delivered in this session is not delivered again (`ack_tracker.py`).
@@ -21,15 +21,13 @@ from collections.abc import Iterable
 from operator import index
 
 from erasestream.schemas.clocks import Clock
-from erasestream.schemas.codec.cloudevents import one_from_wire
 from erasestream.schemas.errors import Code, InvalidEvent, InvariantBroken, Refused, UsedAfterFork
 from erasestream.schemas.events.base import utc
-from erasestream.schemas.events.images import RESULTS, Cutout, Failure
 from erasestream.topics.client.ack_tracker import DeliveryTracker, ResultState
 from erasestream.topics.client.delivered_results import ResultKey
 from erasestream.topics.client.delivery import Delivery
 from erasestream.topics.client.expired import Expired
-from erasestream.topics.client.fetched_results import Fetched, FetchedResults, SealedRecord
+from erasestream.topics.client.fetched_results import Fetched, FetchedRecord, FetchedResults
 from erasestream.topics.kafka.consumer.offset_committer import Commits
 from erasestream.topics.kafka.consumer.reported_end import ReadToEnd
 from erasestream.topics.kafka.records import Partition, Record
@@ -148,12 +146,12 @@ class DeliveryQueue:
         is_known = reason in self.rejected or len(self.rejected) < MAX_REASONS
         self.rejected[reason if is_known else OTHER_REASON] += 1
 
-    def _delivery(self, item: Record | SealedRecord) -> Delivery | None:
-        record = item.record if isinstance(item, SealedRecord) else item
-        try:
-            event = _decoded(item)
-        except InvalidEvent as invalid:
-            self._skip(record, invalid)
+    def _delivery(self, item: FetchedRecord) -> Delivery | None:
+        record, event = item.record, item.outcome
+        if event is None:
+            raise InvariantBroken("a result is taken before it is opened")
+        if isinstance(event, InvalidEvent):
+            self._skip(record, event)
             return None
         key = ResultKey.of(event.account, event.id)
         state = self.tracker.track(record.at, record.offset, key)
@@ -182,16 +180,3 @@ class DeliveryQueue:
                 "offset": record.offset,
             },
         )
-
-
-def _decoded(item: Record | SealedRecord) -> Cutout | Failure | Expired:
-    """Return the result in a record.  Raises `InvalidEvent`."""
-    if isinstance(item, Record):
-        return one_from_wire(RESULTS, item.headers, item.value)
-    match item.outcome:
-        case None:
-            raise InvariantBroken("a result is taken before it is opened")
-        case InvalidEvent() as invalid:
-            raise invalid
-        case result:
-            return result

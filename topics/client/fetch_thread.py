@@ -7,8 +7,8 @@ callers wait for that thread, no longer than they want.  Rules:
 * The thread holds the only reference to the consumer, and closes it, whatever ends the reading: to
   collect an open consumer would freeze the process.  Nothing in the thread refers to the object
   that users hold, so that dropping that ends the thread.
-* Sealed results whose key is known are opened here, before they are queued: a thread of their own
-  for that would take turns with this one at the interpreter's lock, for each of them.
+* Results are decoded here, and sealed ones whose key is known are opened, before they are queued: a
+  caller that did it would take turns with this thread at the interpreter's lock, for each of them.
 * It fetches while callers wait, and ahead of them into a bounded queue.  Without calls for
   `max_processing_s` the partitions go to another member, except while the reading is paused.
 * An error that does not pass is raised to the next caller; the thread goes on.
@@ -23,7 +23,7 @@ from contextlib import suppress
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import Unavailable
 from erasestream.topics.client.delivery_queue import DeliveryQueue
-from erasestream.topics.client.fetched_results import Fetched, Outcome, SealedRecord
+from erasestream.topics.client.fetched_results import Fetched, FetchedRecord, Outcome
 from erasestream.topics.client.result_opening import ResultOpener
 from erasestream.topics.kafka.consumer.group_consumer import GroupConsumer
 from erasestream.topics.kafka.consumer.offset_committer import Commits
@@ -126,12 +126,12 @@ class FetchSession:
         """Queue what was fetched; return whether there is room for more.  Then `notify`."""
         with self.changed:
             self.queue.put(item)
-            if isinstance(item, SealedRecord) and item.outcome is None:
+            if isinstance(item, FetchedRecord) and item.outcome is None:
                 self._sealed.notify_all()
             self._patience_s = FIRST_POLL_S
             return self.queue.has_room() and not self.is_closing
 
-    def await_sealed(self, timeout_s: float) -> SealedRecord | None:
+    def await_sealed(self, timeout_s: float) -> FetchedRecord | None:
         """Return the next record to open, or None if none came in time."""
         with self.changed:
             if (item := self.queue.next_sealed()) is None and not self.is_closing:
@@ -148,7 +148,7 @@ class FetchSession:
             while not (self.is_closing or deadline.has_passed):
                 self._sealed.wait(deadline.remaining_s)
 
-    def opened(self, item: SealedRecord, outcome: Outcome) -> None:
+    def opened(self, item: FetchedRecord, outcome: Outcome) -> None:
         """Take the outcome of a record that was opened."""
         with self.changed:
             item.complete(outcome)

@@ -1,7 +1,8 @@
 """Records that were fetched and are not taken yet, in the order of each partition.
 
-Sealed ones that are not opened before they are queued are opened by another thread, in the order in
-which they were fetched, and taken once they are.  Not thread-safe: the owner holds its lock.
+Each is decoded before it is queued.  Sealed ones whose key is not known are opened by another
+thread, in the order in which they were fetched, and taken once they are.  Not thread-safe: the
+owner holds its lock.
 """
 
 from collections import deque
@@ -9,10 +10,9 @@ from collections.abc import Iterable
 
 from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.events.images import Cutout, Failure
-from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
 from erasestream.topics.client.expired import Expired
 from erasestream.topics.kafka.consumer.reported_end import ReadToEnd
-from erasestream.topics.kafka.records import Headers, Partition, Record
+from erasestream.topics.kafka.records import Partition, Record
 
 MAX_RECORDS = 256
 """Most records that wait to be taken; small ones are bounded by this, large ones by their bytes."""
@@ -21,8 +21,8 @@ Outcome = Cutout | Failure | Expired | InvalidEvent
 """The result in a record, or what is wrong with the record."""
 
 
-class SealedRecord:
-    """A record with a sealed result; `outcome` is set once it is opened."""
+class FetchedRecord:
+    """A record with a result; `outcome` is set once it is decoded and, if it is sealed, opened."""
 
     __slots__ = ("at", "is_dropped", "outcome", "record", "size")
 
@@ -34,12 +34,12 @@ class SealedRecord:
         self.is_dropped = False
 
     def complete(self, outcome: Outcome) -> None:
-        """Set the outcome, in place of the envelope."""
+        """Set the outcome, in place of the record's value."""
         self.record = self.record._replace(value=b"")
         self.outcome = outcome
 
 
-Fetched = Record | SealedRecord | ReadToEnd
+Fetched = FetchedRecord | ReadToEnd
 
 
 class FetchedResults:
@@ -48,12 +48,12 @@ class FetchedResults:
     def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._items: deque[Fetched] = deque()
-        self._sealed: deque[SealedRecord] = deque()
+        self._sealed: deque[FetchedRecord] = deque()
         self._bytes = 0
 
     def put(self, item: Fetched) -> None:
         """Add what was fetched."""
-        if isinstance(item, SealedRecord) and item.outcome is None:
+        if isinstance(item, FetchedRecord) and item.outcome is None:
             self._sealed.append(item)
         self._items.append(item)
         self._bytes += _size(item)
@@ -65,10 +65,10 @@ class FetchedResults:
 
     @property
     def is_opening(self) -> bool:
-        """Whether the next record is sealed."""
+        """Whether the next record is still to be opened."""
         return bool(self._items) and _is_unopened(self._items[0])
 
-    def next_sealed(self) -> SealedRecord | None:
+    def next_sealed(self) -> FetchedRecord | None:
         """Return the next record to open, once."""
         return self._sealed.popleft() if self._sealed else None
 
@@ -86,26 +86,16 @@ class FetchedResults:
         if not dropped:
             return
         for each in self._items:
-            if isinstance(each, SealedRecord) and each.at in dropped:
+            if isinstance(each, FetchedRecord) and each.at in dropped:
                 each.is_dropped = True
         self._items = deque(each for each in self._items if each.at not in dropped)
         self._sealed = deque(each for each in self._sealed if not each.is_dropped)
         self._bytes = sum(map(_size, self._items))
 
 
-def may_be_sealed(headers: Headers) -> bool:
-    """Return whether a record with these headers may hold a sealed result."""
-    return any(name == "content-type" and _SEALED in value.lower() for name, value in headers)
-
-
-_SEALED = SEALED_CONTENT_TYPE.encode()
-
-
 def _is_unopened(item: Fetched) -> bool:
-    return isinstance(item, SealedRecord) and item.outcome is None
+    return isinstance(item, FetchedRecord) and item.outcome is None
 
 
 def _size(item: Fetched) -> int:
-    if isinstance(item, SealedRecord):
-        return item.size
-    return len(item.value) if isinstance(item, Record) else 0
+    return item.size if isinstance(item, FetchedRecord) else 0

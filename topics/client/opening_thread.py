@@ -17,7 +17,7 @@ import time
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import InvalidEvent, Unavailable
 from erasestream.topics.client.fetch_thread import FetchSession
-from erasestream.topics.client.fetched_results import SealedRecord
+from erasestream.topics.client.fetched_results import FetchedRecord
 from erasestream.topics.client.result_opening import ResultOpener
 from erasestream.topics.kafka.backoff import pause_s
 
@@ -49,7 +49,7 @@ def _run(session: FetchSession, opener: ResultOpener) -> None:
             _open(session, opener, item)
 
 
-def _open(session: FetchSession, opener: ResultOpener, item: SealedRecord) -> None:
+def _open(session: FetchSession, opener: ResultOpener, item: FetchedRecord) -> None:
     """Open a record, or try again until it is dropped or the session is closing."""
     failures = 0
     while not (item.is_dropped or session.is_closing):

@@ -30,9 +30,8 @@ from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.client.expired import Expired
 from erasestream.topics.client.fetched_results import (
     Fetched,
+    FetchedRecord,
     Outcome,
-    SealedRecord,
-    may_be_sealed,
 )
 from erasestream.topics.kafka.connection import Cluster
 from erasestream.topics.kafka.consumer.reported_end import ReadToEnd
@@ -81,14 +80,14 @@ class ResultOpener:
         return self._result_of(record, self._asked_opener)
 
     def prepare(self, item: Record | ReadToEnd) -> Fetched:
-        """Return what to queue: a sealed result, opened if its key is known; or the item."""
-        if not (isinstance(item, Record) and may_be_sealed(item.headers)):
+        """Return what to queue: a result, decoded and, if its key is known, opened; or the end."""
+        if isinstance(item, ReadToEnd):
             return item
-        sealed = SealedRecord(item)
+        fetched = FetchedRecord(item)
         with suppress(Exception):  # the other thread meets it again, and callers hear of it
             if (outcome := self.known_result_of(item)) is not None:
-                sealed.complete(outcome)
-        return sealed
+                fetched.complete(outcome)
+        return fetched
 
     def known_result_of(self, record: Record) -> Outcome | None:
         """Return the result in a record, or what is wrong with it, without asking for a key.

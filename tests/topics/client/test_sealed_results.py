@@ -16,7 +16,7 @@ from erasestream.topics.client.async_result_subscription import AsyncResultSubsc
 from erasestream.topics.client.delivery_queue import DeliveryQueue
 from erasestream.topics.client.expired import Expired
 from erasestream.topics.client.fetch_thread import FetchSession
-from erasestream.topics.client.fetched_results import MAX_RECORDS, SealedRecord
+from erasestream.topics.client.fetched_results import MAX_RECORDS, FetchedRecord
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.kafka.records import Partition, Record
 from tests.flow.waiting import eventually
@@ -212,8 +212,8 @@ def test_a_waiting_caller_does_not_fill_the_queue_beyond_its_bound() -> None:
     session.waiting = 1
     assert session.has_demand
     at = Partition("ephemeral.shop", 0)
-    assert session.put(SealedRecord(Record(at, 0, 0, None, headers, value)))
-    assert not session.put(SealedRecord(Record(at, 1, 0, None, headers, value)))
+    assert session.put(FetchedRecord(Record(at, 0, 0, None, headers, value)))
+    assert not session.put(FetchedRecord(Record(at, 1, 0, None, headers, value)))
     assert not session.has_demand
     item = session.await_sealed(0)
     assert item is not None
