@@ -38,6 +38,8 @@ from erasestream.schemas.events.ledger import (
     KeyDestroyed,
     MasterDestroyed,
     Repair,
+    UploadErased,
+    UploadErasureRequested,
 )
 from erasestream.schemas.sealing.content_type import SEALED_OVERHEAD_BYTES, is_sealed
 
@@ -70,6 +72,8 @@ EVENTS: tuple[type[Event], ...] = (
     ErasureProgress,
     GrantErased,
     MasterDestroyed,
+    UploadErasureRequested,
+    UploadErased,
     InstallationMarked,
     CredentialSet,
     CredentialUsed,

@@ -11,7 +11,15 @@ from pydantic import AwareDatetime, Field, StringConstraints
 
 from erasestream.schemas.events.base import Sha256, Text, TimedEvent
 from erasestream.schemas.events.consent import Channel, Decision, NoticeField
-from erasestream.schemas.ids import UUID_PATTERN, AccountField, GrantIdField, LaneField
+from erasestream.schemas.ids import (
+    UUID_PATTERN,
+    AccountField,
+    GrantIdField,
+    LaneField,
+    UploadIdField,
+)
+
+Actor = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 
 
 class DecisionEntry(TimedEvent):
@@ -23,7 +31,7 @@ class DecisionEntry(TimedEvent):
     lane: LaneField
     account: AccountField
     decision: Decision
-    actor: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+    actor: Actor
     channel: Channel
     notice: NoticeField | None = None
 
@@ -160,6 +168,53 @@ class ErasureProgress(TimedEvent):
     """Number of objects that are deleted."""
     left: Annotated[int, Field(ge=0)]
     """Number of objects that are not deleted yet."""
+
+
+class UploadErasureRequested(TimedEvent):
+    """An owner asks to erase what is kept of one upload; `id` is the id of the request."""
+
+    type: ClassVar[str] = "com.backgrounderase.ledger.upload-erasure-requested.v1"
+    body: ClassVar[frozenset[str] | None] = frozenset({"upload", "actor", "channel"})
+
+    lane: LaneField
+    account: AccountField
+    upload: UploadIdField
+    actor: Actor
+    channel: Channel
+
+
+class UploadErasureState(StrEnum):
+    """How far the erasure of an upload is."""
+
+    CONFIRMED = "confirmed"
+    """The vault has its tombstone: nothing of it is kept any more, and what was kept is deleted."""
+    GONE = "gone"
+    """A look after the last put that could begin before that found nothing."""
+
+
+class UploadErased(TimedEvent):
+    """All that was kept of an upload is deleted; one entry for each state, once it is true.
+
+    `time` is when the state was verified.  It follows the request, in `erasures.L`.
+    """
+
+    type: ClassVar[str] = "com.backgrounderase.ledger.upload-erased.v1"
+    body: ClassVar[frozenset[str] | None] = frozenset(
+        {"upload", "request", "recorded", "stored_as", "objects", "objects_root", "state"}
+    )
+
+    lane: LaneField
+    account: AccountField
+    upload: UploadIdField
+    request: Annotated[str, StringConstraints(pattern=UUID_PATTERN)]
+    recorded: AwareDatetime
+    """When the brokers had the request."""
+    stored_as: Sha256
+    """SHA-256 of the upload's tombstone's name: names no one, and the auditor can compare it."""
+    objects: Annotated[int, Field(ge=0)]
+    objects_root: Sha256
+    """Merkle root (RFC 6962) over the SHA-256 of each object's name, in ascending order."""
+    state: UploadErasureState
 
 
 class MasterDestroyed(TimedEvent):

@@ -101,6 +101,20 @@ class ErasureLeaf(_Leaf):
     """When the last copy in a topic could no longer be opened."""
 
 
+class UploadErasureLeaf(_Leaf):
+    """All that was kept of an upload was deleted, and its absence was seen."""
+
+    kind: Literal["upload_erasure"] = "upload_erasure"
+    subject: Sha256
+    stored_as: Sha256
+    """SHA-256 of the name of the upload's tombstone."""
+    objects: Count
+    objects_root: Sha256
+    """Merkle root (RFC 6962) over the SHA-256 of each object's name, in ascending order."""
+    recorded: Time
+    gone: Time
+
+
 class UnrecoverableLeaf(_Leaf):
     """The master keys are destroyed, too, under which the grant's keys were wrapped."""
 
@@ -131,7 +145,7 @@ class MasterLeaf(_Leaf):
     seen: Time
 
 
-Leaf = ConsentLeaf | ErasureLeaf | UnrecoverableLeaf | EpochKeyLeaf | MasterLeaf
+Leaf = ConsentLeaf | ErasureLeaf | UploadErasureLeaf | UnrecoverableLeaf | EpochKeyLeaf | MasterLeaf
 _LEAF: TypeAdapter[Leaf] = TypeAdapter(Annotated[Leaf, Field(discriminator="kind")])
 
 
@@ -149,7 +163,7 @@ def decode_leaf(raw: bytes) -> Leaf:
 
 
 class Subject(NamedTuple):
-    """Lane, account, and id of the decision or grant, that a leaf commits to."""
+    """Lane, account, and id of the decision, grant or request that a leaf commits to."""
 
     lane: Lane
     account: AccountId

@@ -23,6 +23,9 @@ from erasestream.schemas.events.ledger import (
     KeyState,
     MasterDestroyed,
     Repair,
+    UploadErased,
+    UploadErasureRequested,
+    UploadErasureState,
 )
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
 from erasestream.schemas.options import CutoutOptions, OutputFormat
@@ -123,6 +126,28 @@ SAMPLES: tuple[Event, ...] = (
         id=ID, time=AT, lane=LANE, account=ACCOUNT, grant=GRANT, deleted=1000, left=9000
     ),
     MasterDestroyed(id=ID, time=AT, master="1"),
+    UploadErasureRequested(
+        id=ID,
+        time=AT,
+        lane=LANE,
+        account=ACCOUNT,
+        upload=UploadId("listing-4711 \u00e9"),
+        actor="owner",
+        channel=Channel.ACCOUNT_PAGE,
+    ),
+    UploadErased(
+        id=ID,
+        time=AT,
+        lane=LANE,
+        account=ACCOUNT,
+        upload=UploadId("listing-4711 \u00e9"),
+        request=ID,
+        recorded=AT,
+        stored_as="ab" * 32,
+        objects=2,
+        objects_root="ab" * 32,
+        state=UploadErasureState.GONE,
+    ),
     InstallationMarked(id=ID, time=AT, environment=Environment.PRODUCTION),
     CredentialSet(
         id=ID,

@@ -16,6 +16,8 @@ from erasestream.schemas.events.ledger import (
     KeyDestroyed,
     MasterDestroyed,
     Repair,
+    UploadErased,
+    UploadErasureRequested,
 )
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog import retention_budget
@@ -183,7 +185,7 @@ def _history_topics(lane: Lane, placed: int, granting: tuple[Role, ...]) -> Iter
     account = lane_role(lane, LaneRole.ACCOUNT)
     yield Topic(
         name=ledger_of(lane),
-        events=(DecisionEntry, ErasureEntry, Finding),
+        events=(DecisionEntry, ErasureEntry, UploadErasureRequested, Finding),
         key=Key.LANE_AND_ACCOUNT,
         partitions=placed,
         writers=(account, *granting, ROUTER, ERASER),
@@ -191,7 +193,7 @@ def _history_topics(lane: Lane, placed: int, granting: tuple[Role, ...]) -> Iter
     )
     yield Topic(
         name=erasures_of(lane),
-        events=(ErasureEntry, ErasureProgress, GrantErased),
+        events=(ErasureEntry, ErasureProgress, GrantErased, UploadErased),
         key=Key.LANE_AND_ACCOUNT,
         partitions=placed,
         writers=(ERASER,),
