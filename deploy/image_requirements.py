@@ -22,6 +22,7 @@ IMAGES: dict[str, tuple[str, ...]] = {
     "cli": ("cli",),
     "sink": ("kms",),
     "worker": ("worker",),
+    "gateway": ("gateway",),
     "model": ("model",),
     "local": ("sink", "starlette", "uvicorn"),
 }

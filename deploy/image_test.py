@@ -21,8 +21,9 @@ Python packages: those of requirements/image, with hashes, through pip's setting
 
 STAGES = {
     "cli": ("route", "purge"),
-    "sink": ("sink", "erase", "rotate", "keys"),
+    "sink": ("sink", "erase", "attest", "rotate", "keys"),
     "worker": ("infer",),
+    "gateway": ("gateway",),
     "model": (),
     "local": (),
 }
@@ -31,6 +32,7 @@ LACKS = {
     "cli": ("onnxruntime", "PIL", "google_crc32c", "starlette", "pip"),
     "sink": ("onnxruntime", "PIL", "faust", "starlette", "pip"),
     "worker": ("onnx", "google_crc32c", "starlette", "pip"),
+    "gateway": ("onnxruntime", "PIL", "google_crc32c", "faust", "pip"),
     "model": ("google_crc32c", "starlette"),
     "local": ("onnxruntime", "PIL", "pip"),
 }

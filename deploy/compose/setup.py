@@ -27,6 +27,11 @@ def pair(name: str) -> tuple[str, ...]:
     return (CA, f"identities/{name}.crt", f"identities/{name}.key")
 
 
+def roles(lane: str, *names: str) -> tuple[str, ...]:
+    """Return the files of several roles of a lane."""
+    return tuple(dict.fromkeys(file for name in names for file in pair(f"{lane}.{name}")))
+
+
 def receipts(*names: str) -> tuple[str, ...]:
     """Return files of the transparency log."""
     return tuple(f"receipts/{name}" for name in names)
@@ -63,15 +68,21 @@ that no copy is left of one that `rotate` destroys."""
 OF_LANE: dict[str, str] = {"upload": "producer", "results": "consumer"}
 """Per lane: service `<lane>-<key>` gets the certificate of `<lane>.<value>`."""
 
+GATEWAY_ADDRESSES = ("gateway:8443", "127.0.0.4:8443")
+"""Under which other services and this machine reach the gateway."""
 
-def files_of(lanes: list[str]) -> dict[str, tuple[str, ...]]:
-    """Return the files of every service."""
+
+def files_of(settings: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return the files of every service.  The gateway is the client of its lane."""
+    web = settings["gateway"]["lane"]
     clients = {
         f"{lane}-{service}": pair(f"{lane}.{role}")
-        for lane in lanes
+        for lane in settings["lanes"]
+        if lane != web
         for service, role in OF_LANE.items()
     }
-    return OF_SERVICE | clients
+    gateway = (*pair("gateway"), *roles(web, "producer", "consumer", "account"), "session.key")
+    return OF_SERVICE | clients | {"gateway": gateway, "key": pair(f"{web}.account")}
 
 
 def create_files(settings: dict[str, Any], authority: Path) -> Path:
@@ -89,6 +100,9 @@ def create_files(settings: dict[str, Any], authority: Path) -> Path:
     command += ["--models", settings["inference"]["models"]]
     for lane in settings["lanes"]:
         command += ["--lane", lane]
+    command += ["--gateway-lane", settings["gateway"]["lane"]]
+    for address in GATEWAY_ADDRESSES:
+        command += ["--gateway", address]
     subprocess.run(command, check=True)
     draft.rename(issued)
     return issued
@@ -126,7 +140,7 @@ def main() -> None:
     os.umask(0o077)
     settings = tomllib.loads(arguments.settings.read_text())
     issued = create_files(settings, arguments.authority)
-    for service, names in files_of(list(settings["lanes"])).items():
+    for service, names in files_of(settings).items():
         hand_out(issued, arguments.hand_out / service, names)
     keyring = arguments.hand_out / KEYRING
     keyring.mkdir(mode=0o700, exist_ok=True)

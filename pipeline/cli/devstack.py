@@ -130,6 +130,10 @@ def files(
     keys: Annotated[
         list[str], typer.Option(help="A replica of the key service, host and port; repeated.")
     ],
+    gateway: Annotated[
+        list[str], typer.Option(help="The gateway, host and port, as clients see it; repeated.")
+    ],
+    gateway_lane: Annotated[str, typer.Option(help="The lane that the gateway serves.")],
     models: Annotated[Path, typer.Option(help="The folder of models, as stages see it.")],
 ) -> None:
     """Write certificates, tokens, keys and settings for servers that run elsewhere."""
@@ -137,15 +141,19 @@ def files(
     from erasestream.pipeline.devstack.stack_files import StackFiles
 
     names = [Lane(lane_name(name)) for name in lane]
+    if gateway_lane not in names:
+        raise typer.BadParameter("--gateway-lane: none of the lanes")
     broker_host, _ = host_and_port(bootstrap)
     host, port = host_and_port(bucket)
     key_servers = [host_and_port(address) for address in keys]
+    gateways = [host_and_port(address) for address in gateway]
     stack_files = StackFiles(directory)
     stack_files.create_identities(
         names,
         broker_hosts=tuple(dict.fromkeys((*LOCAL_HOSTS, broker_host))),
         bucket_hosts=(host,),
         key_hosts=tuple(host for host, _ in key_servers),
+        gateway_hosts=tuple(host for host, _ in gateways),
     )
     stack_files.create_secrets()
     stack_files.write_bucket_settings(host="0.0.0.0", port=port)  # noqa: S104 (TLS and tokens guard it)
@@ -157,7 +165,8 @@ def files(
             listen_host="0.0.0.0",  # noqa: S104 (mutual TLS guards it)
             listen_port=key_servers[0][1],
         ),
-        lanes={name: LaneSettings() for name in names},
+        gateway=("0.0.0.0", gateways[0][1]),  # noqa: S104 (TLS and API keys guard it)
+        lanes={name: LaneSettings(gateway=name == gateway_lane) for name in names},
         lifetimes=LifetimeSettings(),
         models=models,
         model="isnet",

@@ -27,7 +27,9 @@ class StageName(StrEnum):
     PURGE = "purge"
     ERASE = "erase"
     ATTEST = "attest"
+    ROTATE = "rotate"
     KEYS = "keys"
+    GATEWAY = "gateway"
 
 
 StageArgument = Annotated[StageName, typer.Argument(help="The stage that must answer.")]

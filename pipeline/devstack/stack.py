@@ -90,7 +90,7 @@ class Stack(StackView):
                     **key_times,
                 }
             ),
-            gateway_port=plan.gateway_port,
+            gateway=(GATEWAY_HOST, plan.gateway_port),
             lanes=lanes,
             lifetimes=lifetimes,
             models=models or self._cache / "models",

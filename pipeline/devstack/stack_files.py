@@ -140,13 +140,13 @@ class StackFiles:
         durability: Durability = ONE_COPY,
         endpoint: str,
         keys: KeySettings,
-        gateway_port: int | None = None,
+        gateway: tuple[str, int] | None = None,
         lanes: Mapping[Lane, LaneSettings],
         lifetimes: LifetimeSettings,
         models: Path,
         model: str,
     ) -> None:
-        """Write the settings of all stages and commands; `keys` without the masters' folder."""
+        """Write all settings; `keys` without the masters' folder, `gateway` with host and port."""
         keys = keys.model_copy(update={"masters": self.masters})
         sections: dict[str, Mapping[str, object]] = {
             "": {"environment": "development"},
@@ -174,11 +174,11 @@ class StackFiles:
             "inference": {"models": str(models.resolve()), "model": model},
         }
         served = [lane for lane, settings in lanes.items() if settings.gateway]
-        if gateway_port is not None and served:
+        if gateway is not None and served:
             sections["gateway"] = {
                 "lane": served[0],
-                "listen_host": GATEWAY_HOST,
-                "listen_port": gateway_port,
+                "listen_host": gateway[0],
+                "listen_port": gateway[1],
                 "certificate": str(self.identities / f"{GATEWAY}.crt"),
                 "certificate_key": str(self.identities / f"{GATEWAY}.key"),
                 "session_key": str(self.session_key),

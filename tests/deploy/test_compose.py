@@ -14,7 +14,7 @@ import pytest
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
 from erasestream.pipeline.devstack.kafka.broker_config import properties, single
 from erasestream.pipeline.devstack.kafka.java_launcher import DIRECT_MB, HEAP_MB
-from erasestream.pipeline.devstack.stack_files import IMAGE_BUCKET, VAULT_BUCKET
+from erasestream.pipeline.devstack.stack_files import GATEWAY_HOST, IMAGE_BUCKET, VAULT_BUCKET
 from erasestream.pipeline.settings import Settings, load
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT
 from tests.deploy.conftest import COMPOSE, ROOT, Service, mounts
@@ -27,8 +27,12 @@ ADDRESSES_AND_PATHS = {
     "ssl.keystore.location",
     "ssl.truststore.location",
 }
-STAGES = {name: name for name in ("infer", "route", "sink", "purge", "erase", "attest", "rotate")}
+STAGES = {
+    name: name
+    for name in ("infer", "route", "sink", "purge", "erase", "attest", "rotate", "gateway")
+}
 KEY_SERVICE = ("keys-1", "keys-2")
+MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 SETTINGS_FILE = COMPOSE / "erasestream.toml"
 
 
@@ -64,18 +68,26 @@ def test_every_service_is_confined(services: dict[str, Service]) -> None:
 def test_no_service_is_reachable_from_outside(
     document: dict[str, Any], services: dict[str, Service]
 ) -> None:
-    """No port is published, and no service with a key has a network that leaves the machine."""
+    """The gateway's port is, on loopback; no service with a key has a network to the internet."""
+    networks = document["networks"]
     for name, service in services.items():
-        assert not {"ports", "expose"} & service.keys(), name
-        outside = {n for n in service.get("networks", ()) if n != "download"}
-        assert all(document["networks"][network]["internal"] for network in outside), name
+        published = {"ports", "expose"} & service.keys()
+        assert published == ({"ports"} if name == "gateway" else set()), name
+        closed = set(service.get("networks", ())) - {"download", "customers"}
+        assert all(networks[network]["internal"] for network in closed), name
         has_network = "networks" in service or service.get("network_mode") == "none"
         assert has_network, name  # else it would join one that leads outside
     assert [n for n, s in services.items() if "download" in s.get("networks", ())] == ["model"]
+    assert [n for n, s in services.items() if "customers" in s.get("networks", ())] == ["gateway"]
+    assert networks["customers"]["driver_opts"] == {MASQUERADE: "false"}
+    settings = load(SETTINGS_FILE).gateway
+    assert settings is not None
+    port = settings.listen_port
+    assert services["gateway"]["ports"] == [f"{GATEWAY_HOST}:{port}:{port}"]
     assert list(mounts(services["model"])) == ["models"]
 
 
-OWN = re.compile(r"erasestream-(cli|sink|worker|model|local):\d+\.\d+\.\d+")
+OWN = re.compile(r"erasestream-(cli|sink|worker|gateway|model|local):\d+\.\d+\.\d+")
 PINNABLE = re.compile(r"\$\{(\w+):-([a-z/-]+:\d+\.?[\w.-]*)\}")
 """A variable of `.env`, and the image that is used without it: a tag with a version."""
 
@@ -151,7 +163,7 @@ def test_the_settings_load_with_the_environment_of_each_service(
             for name, value in variables.items():
                 patch.setenv(name, value)
             settings = load(SETTINGS_FILE)
-        assert settings.catalog().lane_names == ("shop", "bulk")
+        assert settings.catalog().lane_names == ("shop", "bulk", "web")
 
 
 def test_the_settings_match_the_compose_file(services: dict[str, Service]) -> None:
@@ -174,6 +186,10 @@ def test_the_settings_match_the_compose_file(services: dict[str, Service]) -> No
     assert settings.receipts is not None
     keys = settings.receipts.model_dump(exclude_none=True).values()
     assert all(Path(key).parent == Path("/stack/receipts") for key in keys)
+    assert settings.gateway is not None
+    assert settings.gateway.session_key == Path("/stack/session.key")
+    files = settings.gateway.certificate, settings.gateway.certificate_key
+    assert {path.parent for path in files} == {settings.kafka.identities}
     assert mounts(services["infer"])["models"] == f"{settings.inference.models}:ro"
     assert mounts(services["model"])["models"] == str(settings.inference.models)
 
@@ -223,6 +239,7 @@ def test_stages_run_from_the_image_with_what_they_need(services: dict[str, Servi
         "erase": "sink",
         "attest": "sink",
         "rotate": "sink",
+        "gateway": "gateway",
     }
     assert {name for name, target in targets.items() if target == "local"} == {"setup", "bucket"}
 

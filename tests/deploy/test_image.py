@@ -9,14 +9,15 @@ import pytest
 from tests.paths import ROOT
 
 FOLDER = ROOT / "requirements/image"
-IMAGES = ("cli", "sink", "worker", "model", "local")
-PRODUCTION = ("cli", "sink", "worker", "model")
+IMAGES = ("cli", "sink", "worker", "gateway", "model", "local")
+PRODUCTION = ("cli", "sink", "worker", "gateway", "model")
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 NEVER_IN: dict[str, set[str]] = {
     "cli": {"onnxruntime", "pillow", "google-cloud-storage", "starlette"},
     "sink": {"onnxruntime", "pillow", "faust-streaming", "starlette"},
     "worker": {"onnx", "google-cloud-storage", "starlette"},
+    "gateway": {"onnxruntime", "pillow", "faust-streaming", "google-cloud-storage"},
     "model": {"google-cloud-storage", "starlette"},
     "local": {"onnxruntime", "pillow"},
 }

@@ -30,6 +30,8 @@ CHILD_GB, WORKER_GB, AHEAD_GB = 1.6, 0.2, 1.2
 """Memory of `infer`: docs/isolation.md and docs/hostile.md."""
 STAGES = (*WITHOUT_KEYS, "keys")
 
+LAST_CONNECTIONS = {"preStop": {"sleep": {"seconds": 5}}}
+
 Manifest = dict[str, Any]
 MANIFESTS: list[Manifest] = [
     manifest
@@ -40,6 +42,7 @@ KEYS = {
     "sink": {"erasestream-name-key"},
     "erase": {"erasestream-name-key"},
     "attest": {"erasestream-receipts"},
+    "gateway": {"erasestream-gateway-tls", "erasestream-session-key"},
 }
 """Secrets of the stages that need more than their identity."""
 PODS = {
@@ -117,7 +120,9 @@ def test_stages_are_probed_from_inside_and_have_time_to_end(stage: str) -> None:
     assert own["startupProbe"]["exec"]["command"] == probe
     assert own["livenessProbe"]["exec"]["command"] == probe
     assert own["readinessProbe"]["exec"]["command"] == [*probe, "--ready"]
-    assert not {"ports", "lifecycle"} & own.keys()
+    assert "ports" not in own
+    # A stage ends within 20 s of SIGTERM, which the gateway gets 5 s later.
+    assert own.get("lifecycle") == (LAST_CONNECTIONS if stage == "gateway" else None)
     assert PODS[stage]["spec"]["terminationGracePeriodSeconds"] == 30
 
 
@@ -154,6 +159,11 @@ def test_settings_load_with_the_environment_of_each_stage(
     assert (str(settings.inference.models) in mounted) == (stage == "infer")
     assert settings.keys is not None
     assert (str(settings.keys.masters) in mounted) == (stage == "keys")
+    assert settings.gateway is not None
+    assert settings.gateway.session_key is not None
+    files = settings.gateway.certificate, settings.gateway.certificate_key
+    for file in (*files, settings.gateway.session_key):
+        assert (str(file.parent) in mounted) == (stage == "gateway")
     assert settings.epochs()
 
 
@@ -193,7 +203,10 @@ def test_drained_nodes_take_one_member_of_a_stage_at_a_time() -> None:
 
 
 def test_only_those_that_use_buckets_reach_more_than_the_brokers(settings_file: Path) -> None:
-    """No connection to a stage is allowed, but to the key service from those that need keys."""
+    """No connection to a stage is allowed, but to the key service from those that need keys.
+
+    And to the gateway's one port, from customers.
+    """
     policies = of_kind("NetworkPolicy")
     everyone = policies["erasestream"]["spec"]
     assert everyone["podSelector"] == {"matchLabels": {"app": "erasestream"}}
@@ -212,16 +225,22 @@ def test_only_those_that_use_buckets_reach_more_than_the_brokers(settings_file: 
         "rotate",
         "keys",
     }
-    assert {name for name in PODS if labels[name].get("keys")} == {"infer", "sink"}
-    keys = load(settings_file).keys
+    assert {name for name in PODS if labels[name].get("keys")} == {"infer", "sink", "gateway"}
+    settings = load(settings_file)
+    keys, gateway = settings.keys, settings.gateway
     assert keys is not None
+    assert gateway is not None
     own = of_kind("StatefulSet")["keys"]["spec"]
     pods = [f"keys-{number}.{own['serviceName']}" for number in range(own["replicas"])]
     assert keys.endpoints == tuple(f"https://{pod}:{keys.listen_port}" for pod in pods)
     listening = {name for name, policy in policies.items() if "ingress" in policy["spec"]}
-    assert listening == {"erasestream-keys"}
+    assert listening == {"erasestream-keys", "erasestream-gateway"}
     (rule,) = policies["erasestream-keys"]["spec"]["ingress"]
     assert rule["ports"] == [{"port": keys.listen_port, "protocol": "TCP"}]
+    open_port = {"port": gateway.listen_port, "protocol": "TCP"}
+    assert policies["erasestream-gateway"]["spec"]["ingress"] == [{"ports": [open_port]}]
+    (port,) = of_kind("Service")["erasestream-gateway"]["spec"]["ports"]
+    assert port["targetPort"] == gateway.listen_port
 
 
 def test_the_secrets_of_the_page_are_those_that_are_mounted() -> None:

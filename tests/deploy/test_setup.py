@@ -14,6 +14,7 @@ from erasestream.pipeline.devstack.kafka.broker import free_ports
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka
 from erasestream.pipeline.devstack.kafka.readiness import brokers_in_service
 from erasestream.pipeline.devstack.polling import poll_until
+from erasestream.pipeline.devstack.stack_files import GATEWAY_HOST
 from erasestream.pipeline.settings import load
 from erasestream.schemas.errors import Unavailable
 from erasestream.sinks.keys.local_keyring import LocalKeyring
@@ -50,6 +51,14 @@ SECRETS = {
     },
     "keys-1": {"identities/keys.key", "tokens/keys.token"},
     "keys-2": {"identities/keys.key", "tokens/keys.token"},
+    "gateway": {
+        "identities/gateway.key",
+        "identities/web.producer.key",
+        "identities/web.consumer.key",
+        "identities/web.account.key",
+        "session.key",
+    },
+    "key": {"identities/web.account.key"},
     "consent": {"identities/operator.key"},
     "log": {
         "tokens/auditor.token",
@@ -108,6 +117,7 @@ def test_servers_have_names_of_their_own(set_up: Path) -> None:
     broker = names_in(set_up / "authority/made/identities/broker.crt")
     assert broker == {"kafka", "localhost", "127.0.0.1"}
     assert names_in(handed / "keys-1/identities/keys.crt") == {"keys-1", "keys-2"}
+    assert names_in(handed / "gateway/identities/gateway.crt") == {"gateway", GATEWAY_HOST}
 
 
 def test_a_second_run_changes_nothing(set_up: Path) -> None:

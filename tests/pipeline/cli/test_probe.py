@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from erasestream.pipeline.cli.app import app
+from erasestream.pipeline.cli.probe import StageName
 from erasestream.pipeline.runtime.health import Health
 from erasestream.schemas.errors import Refused
 
@@ -50,6 +51,16 @@ def test_a_stage_that_answers_is_alive_before_it_is_ready(
     assert run("route", "--ready") == (1, "route is not ready.\n")
     readiness["ready"] = True
     assert run("route", "--ready") == (0, "")
+
+
+def test_every_stage_can_be_probed() -> None:
+    """A stage that the command does not know would be killed by its supervisor again and again."""
+    commands = {
+        command.callback.__name__
+        for command in app.registered_commands
+        if command.rich_help_panel == "Stages" and command.callback is not None
+    }
+    assert commands - {"probe"} == {*StageName}
 
 
 def test_another_stage_on_the_port_is_not_mistaken_for_it(health: Health) -> None:
