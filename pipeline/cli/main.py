@@ -34,7 +34,7 @@ EXTRAS = {
     "multipart": "gateway",
     "starlette": "gateway",
     "uvicorn": "gateway",
-    "jinja2": "dev",
+    "jinja2": "gateway",
     "psutil": "dev",
     "skimage": "dev",
 }

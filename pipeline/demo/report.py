@@ -17,22 +17,24 @@ from erasestream.pipeline.demo.report_rows import (
     key_bar,
     object_rows,
     photo_cards,
+    screenshot_rows,
     topic_rows,
 )
 from erasestream.pipeline.demo.scenario import OPTED_IN, SENDERS
+from erasestream.pipeline.demo.screenshots import NONE, Screenshots
 
 HERE = Path(__file__).parent
 TEMPLATE = "report.html"
 FLOW = "flow.svg"
 
 
-def write(path: Path, observed: Observations) -> Path:
+def write(path: Path, observed: Observations, account_pages: Screenshots) -> Path:
     """Write the report, and return its path."""
-    path.write_text(render(observed), encoding="utf-8")
+    path.write_text(render(observed, account_pages), encoding="utf-8")
     return path
 
 
-def render(observed: Observations) -> str:
+def render(observed: Observations, account_pages: Screenshots = NONE) -> str:
     """Return the page."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -50,6 +52,8 @@ def render(observed: Observations) -> str:
         objects=object_rows(observed),
         on_broker=broker_rows(observed),
         key_bar=key_bar(observed.keys),
+        screenshots=list(screenshot_rows(account_pages)),
+        no_screenshots=account_pages.missing,
         opted_in=OPTED_IN,
         others=[sender for sender in SENDERS if sender is not OPTED_IN],
         promise=format_hours(policy.promise_s),

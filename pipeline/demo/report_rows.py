@@ -14,6 +14,7 @@ from erasestream.pipeline.demo.observations import (
 )
 from erasestream.pipeline.demo.photos import Photo
 from erasestream.pipeline.demo.scenario import Sender
+from erasestream.pipeline.demo.screenshots import Screenshots
 from erasestream.pipeline.stages.inference.imaging.preview import preview
 from erasestream.schemas.errors import InvalidImage
 from erasestream.schemas.events.images import Failure, Part
@@ -206,6 +207,12 @@ def _object_row(stored: StoredPicture) -> ObjectRow:
         head=_hex_dump(stored.head, 0),
         body=_hex_dump(stored.body, stored.body_at),
     )
+
+
+def screenshot_rows(screenshots: Screenshots) -> Iterator[tuple[str, str]]:
+    """Yield the title and the picture of each screenshot."""
+    for title, png in screenshots.pictures:
+        yield title, f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def _data_uri(data: bytes, longest_px: int) -> str:

@@ -1,18 +1,18 @@
 """The demo: starts a stack, sends photos through it, inspects topics and buckets, and reports.
 
-It ends by itself.  Whatever ends it, everything that it started is stopped; see
+It ends by itself, or once the visitors of its gateway have left.  Whatever ends it, everything that it started is stopped; see
 `output_folder.py`.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 from erasestream.pipeline.bootstrap import storage
 from erasestream.pipeline.bootstrap.consent import consent_writer
-from erasestream.pipeline.demo import plaintext_search, report
+from erasestream.pipeline.demo import plaintext_search, report, visitors
 from erasestream.pipeline.demo.checks import Check, evaluate
 from erasestream.pipeline.demo.customers import ResultReceiver, SentUpload, now, send_all
 from erasestream.pipeline.demo.inspection import Inspector
@@ -25,20 +25,26 @@ from erasestream.pipeline.demo.observations import (
 from erasestream.pipeline.demo.output_folder import REPORT, save_pictures, temporary_stack
 from erasestream.pipeline.demo.photos import Photo
 from erasestream.pipeline.demo.progress import Counter, ProgressListener
-from erasestream.pipeline.demo.scenario import OPTED_IN, SENDERS, Order, orders
+from erasestream.pipeline.demo.scenario import BULK, OPTED_IN, SENDERS, SHOP, Order, orders
 from erasestream.pipeline.demo.stage_processes import POLL_S, check_stages, start_stages
+from erasestream.pipeline.demo.visitors import Invitation, Keys
 from erasestream.pipeline.devstack.kafka.java_launcher import SHORT_LIVED
 from erasestream.pipeline.devstack.polling import poll_until
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.devstack.stack_files import BROKER, BUCKET
-from erasestream.pipeline.settings import load
+from erasestream.pipeline.settings import LaneSettings, load
 from erasestream.pipeline.stages.inference.models.store import ModelStore
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel
 from erasestream.schemas.events.images import Part
+from erasestream.schemas.ids import Lane
 from erasestream.topics.admin.provisioning import provision
 from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.kafka.admin import Admin
 
+LANE_SETTINGS: Mapping[Lane, LaneSettings] = {
+    SHOP: LaneSettings(gateway=True),
+    BULK: LaneSettings(),
+}
 STORED_TIMEOUT_S = 60.0
 """Longest wait for the sink; an object that is missing then is missing in the report."""
 BEYOND_SKEW = MAX_CLOCK_SKEW + timedelta(seconds=0.5)
@@ -53,6 +59,15 @@ class Outcome(NamedTuple):
     total_s: float
 
 
+class Serving(NamedTuple):
+    """A demo whose gateway serves until the call to which this is given returns."""
+
+    outcome: Outcome
+    invitation: Invitation
+    check: Callable[[], None]
+    """Raises `Refused` if a stage has ended."""
+
+
 def run_demo(
     *,
     photos: Sequence[Photo],
@@ -61,24 +76,30 @@ def run_demo(
     model: str,
     models: Path,
     progress: ProgressListener,
+    serve: Callable[[Serving], None] = lambda _serving: None,
 ) -> Outcome:
     """Run the demo.  Raises `Refused` or `Unavailable` if that is not possible.
 
     `cache`: the folder with Kafka's jars; `models`: the store in which `model` is installed.
+    `serve` is called at the end, with everything running; once it returns, everything is stopped.
     """
     started_at, started = now(), time.monotonic()
     ModelStore(models).find(model)
     with temporary_stack(output, cache, progress.log) as stack:
-        _start(stack, progress, model=model, models=models)
+        keys = _start(stack, progress, model=model, models=models)
         observed = _Scenario(stack, progress, started_at, started).run(list(orders(photos)))
+        progress.log("Taking screenshots of the account page")
+        pictures = visitors.screenshots(stack, keys)
+        save_pictures(output, observed.uploads)
+        path = report.write(output / REPORT, observed, pictures)
+        outcome = Outcome(path, evaluate(observed), time.monotonic() - started)
+        serve(Serving(outcome, visitors.invitation(stack, keys), lambda: check_stages(stack)))
         progress.log("Stopping everything")
-    save_pictures(output, observed.uploads)
-    path = report.write(output / REPORT, observed)
-    return Outcome(path, evaluate(observed), time.monotonic() - started)
+    return outcome
 
 
-def _start(stack: Stack, progress: ProgressListener, *, model: str, models: Path) -> None:
-    stack.create(models=models, model=model, java_options=SHORT_LIVED)
+def _start(stack: Stack, progress: ProgressListener, *, model: str, models: Path) -> Keys:
+    stack.create(lanes=LANE_SETTINGS, models=models, model=model, java_options=SHORT_LIVED)
     progress.log("Starting Kafka with mutual TLS, and a private bucket")
     stack.start_servers()
     with Admin(stack.admin()) as admin:
@@ -89,7 +110,9 @@ def _start(stack: Stack, progress: ProgressListener, *, model: str, models: Path
                 f"Provisioning topics and rights: {len(plan.changes)} changes"
             ),
         )
+    keys = visitors.issue_keys(stack)
     start_stages(stack, progress)
+    return keys
 
 
 class _Scenario:

@@ -7,15 +7,15 @@ from erasestream.pipeline.devstack.polling import poll_until
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.schemas.errors import Refused, Unavailable
 
-STAGES = ("infer", "route", "sink")
-READY_TIMEOUT_S = 90.0
+STAGES = ("infer", "route", "sink", "erase", "gateway")
+READY_TIMEOUT_S = 240.0
 POLL_S = 0.2
 
 
 def start_stages(stack: Stack, progress: ProgressListener) -> None:
     """Start all stages, and return once each has logged that it is ready.
 
-    Raises `Refused` with the reason of a stage that ends, `Unavailable` after 90 s.
+    Raises `Refused` with the reason of a stage that ends, `Unavailable` after four minutes.
     """
     for name in STAGES:
         stack.start_stage(name)

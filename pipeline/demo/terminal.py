@@ -40,4 +40,8 @@ class Terminal:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.finish()
+
+    def finish(self) -> None:
+        """Leave the bars as they are: what follows takes as long as the person likes."""
         self._progress.stop()

@@ -17,6 +17,8 @@ Rules, all of them:
 EC P-256 with SHA-256 (RFC 5480), X.509 version 3 (RFC 5280).
 """
 
+import base64
+import hashlib
 import ipaddress
 import os
 import re
@@ -151,6 +153,15 @@ class CertificateAuthority:
         _write(identities / f"{name}.key", _pkcs8(key), mode=0o600)
         _write(identities / f"{name}.crt", chain, mode=0o644)
         return _pkcs8(key), chain
+
+
+def public_key_digest(certificate: Path) -> str:
+    """Return the SHA-256 of a certificate's public key in Base64, as browsers pin it (RFC 7469)."""
+    public = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+    raw = public.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return base64.b64encode(hashlib.sha256(raw).digest()).decode()
 
 
 def _subject(name: str) -> x509.Name:

@@ -1,17 +1,14 @@
 """A real browser: Debian's Chromium, one process, with a context of its own for each visitor."""
 
-import base64
-import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
+from erasestream.pipeline.demo import screenshots
 from tests.clients.tools import node_modules
 
 DESKTOP = {"width": 1180, "height": 900}
@@ -24,17 +21,8 @@ def chromium(certificate: Path) -> Iterator[Browser]:
     """Yield a browser that trusts the server with this certificate, and no other."""
     program = shutil.which("chromium")
     assert program is not None, "install the Debian package chromium"
-    public = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
-    raw = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    digest = base64.b64encode(hashlib.sha256(raw).digest()).decode()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program, args=[f"--ignore-certificate-errors-spki-list={digest}"]
-        )
-        try:
-            yield browser
-        finally:
-            browser.close()
+    with screenshots.chromium(program, certificate) as browser:
+        yield browser
 
 
 class Visitor:

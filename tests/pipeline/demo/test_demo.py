@@ -1,14 +1,16 @@
 """The whole demo with a small model: all checks hold, and nothing is left running."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
 from erasestream.pipeline.demo.output_folder import LOGS, RESULTS, STACK
 from erasestream.pipeline.demo.photos import Photo
 from erasestream.pipeline.demo.progress import Counter
-from erasestream.pipeline.demo.run import Outcome, run_demo
+from erasestream.pipeline.demo.run import Outcome, Serving, run_demo
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.schemas.errors import Code, Refused
 from tests.flow.pictures import noise, photo
@@ -50,10 +52,48 @@ def photos() -> list[Photo]:
     ]
 
 
-def run(output: Path, models: Path, listener: Recorder, model: str = MODEL) -> Outcome:
+def run(
+    output: Path,
+    models: Path,
+    listener: Recorder,
+    model: str = MODEL,
+    serve: Callable[[Serving], None] = lambda _serving: None,
+) -> Outcome:
     return run_demo(
-        photos=photos(), output=output, cache=CACHE, model=model, models=models, progress=listener
+        photos=photos(),
+        output=output,
+        cache=CACHE,
+        model=model,
+        models=models,
+        progress=listener,
+        serve=serve,
     )
+
+
+class Visit:
+    """A person who uses the gateway at the end of the demo."""
+
+    def __init__(self) -> None:
+        self.sent: requests.Response | None = None
+        self.account: requests.Response | None = None
+
+    def __call__(self, serving: Serving) -> None:
+        serving.check()
+        invitation = serving.invitation
+        with requests.Session() as session:
+            session.trust_env = False
+            session.verify = str(invitation.authority)
+            self.sent = session.post(
+                f"{invitation.url}/v2",
+                files={"image_file": photo(96, 64)},
+                headers={"x-api-key": invitation.image_key},
+                timeout=60,
+            )
+            self.account = session.get(
+                f"{invitation.url}/v2/account",
+                headers={"x-api-key": invitation.owner_key},
+                timeout=60,
+            )
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
@@ -78,12 +118,19 @@ def is_running(process: psutil.Process) -> bool:
 
 
 def test_all_checks_hold_and_only_the_output_is_left(tmp_path: Path, models: Path) -> None:
-    """Report, pictures and logs are left, processes and topics are not."""
-    output, listener = tmp_path / "demo", Recorder()
-    outcome = run(output, models, listener)
+    """Report, pictures and logs are left, processes and topics are not.
+
+    Before they are stopped, a visitor of the gateway gets a cut-out.
+    """
+    output, listener, visit = tmp_path / "demo", Recorder(), Visit()
+    outcome = run(output, models, listener, serve=visit)
+    assert visit.sent is not None
+    assert visit.sent.headers["Content-Type"] == "image/png", visit.sent.text
+    assert visit.account is not None
+    assert visit.account.json()["account"]["ai_training_data"] == "off"
     assert [check for check in outcome.checks if not check.holds] == []
     assert listener.counts == {
-        Counter.READY: (3, 3),
+        Counter.READY: (5, 5),
         Counter.SENT: (6, 6),
         Counter.RECEIVED: (6, 6),
         Counter.STORED: (4, 4),
@@ -92,6 +139,7 @@ def test_all_checks_hold_and_only_the_output_is_left(tmp_path: Path, models: Pat
     assert f"All {len(outcome.checks)} checks hold." in page
     assert page.count("also retained") == 2
     assert page.count("ephemeral only") == 4
+    assert page.count('alt="The account page.') == 2
     saved = sorted(path.name for path in (output / RESULTS).rglob("*.*"))
     assert saved == [
         "bright-0001.png", "bright-0003.png", "bright-0005.webp", "bright.png",
@@ -115,7 +163,7 @@ def test_an_interrupted_demo_stops_everything(tmp_path: Path, models: Path) -> N
 
     with pytest.raises(KeyboardInterrupt):
         run(output, models, Interrupting(interrupt_at="Sending"))
-    assert len(seen) >= 5  # broker, bucket and three stages
+    assert len(seen) >= 8  # broker, bucket, key service and five stages
     assert not any(is_running(process) for process in seen)
     assert [path.name for path in output.iterdir()] == [LOGS]
 

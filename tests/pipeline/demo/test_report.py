@@ -8,6 +8,7 @@ from dataclasses import replace
 from PIL import Image
 
 from erasestream.pipeline.demo import report
+from erasestream.pipeline.demo.screenshots import Screenshot, Screenshots
 from tests.paths import ROOT
 from tests.pipeline.demo.sample_observations import NAME, failed, observations
 
@@ -72,6 +73,16 @@ def test_each_topic_with_images_shows_its_sum_of_hours() -> None:
     assert "4:01 + 18:38 + 0:15 + 0:06 = <strong>23:00</strong>" in page
     # consent, revocations, the lane's ledger and erasures, the shared ledger, and the installation
     assert page.count("kept; holds no image") == 6
+
+
+def test_screenshots_of_the_account_page_are_embedded() -> None:
+    """Where there are none, the page has the reason."""
+    picture = Screenshot("Mine <now>", b"png")
+    page = report.render(observations(), Screenshots((picture,)))
+    assert 'src="data:image/png;base64,cG5n"' in page
+    assert page.count("Mine &lt;now&gt;") == 2
+    without = report.render(observations(), Screenshots(missing="None were taken."))
+    assert "<p>None were taken.</p>" in without
 
 
 def test_the_readme_and_the_report_show_the_same_picture() -> None:
