@@ -55,7 +55,7 @@ sys.exit(", ".join(name for name in sys.argv[1:] if importlib.util.find_spec(nam
 STACK = ("erasestream.pipeline.devstack", "erasestream.pipeline.demo")
 ISOLATION = """
 import sys
-from erasestream.pipeline.stages.inference.sandbox.restrictions import missing
+from erasestream.pipeline.runtime.sandbox.restrictions import missing
 sys.exit(", ".join(missing()) or 0)
 """
 EX_CONFIG = 78

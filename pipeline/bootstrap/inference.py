@@ -16,13 +16,13 @@ from erasestream.pipeline.runtime.cpu_quota import usable_processors
 from erasestream.pipeline.runtime.health import Health
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
 from erasestream.pipeline.runtime.runner import BUILD_RETRY_S, EX_OK, status_of
+from erasestream.pipeline.runtime.sandbox.restrictions import Enforcement, Isolation
 from erasestream.pipeline.settings import InferenceSettings, LaneSettings, Settings
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
 from erasestream.pipeline.stages.inference.isolation.pools import Pools
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.isolation.time_limits import SlowImages
 from erasestream.pipeline.stages.inference.models.store import Installed, ModelStore
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
 from erasestream.pipeline.stages.inference.stage import InferenceStage
 from erasestream.pipeline.stages.inference.worker.epoch_keys import EpochKeys
 from erasestream.pipeline.stages.inference.worker.process_exit import exit_process

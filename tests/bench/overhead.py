@@ -22,11 +22,11 @@ import psutil
 from PIL import Image
 
 from erasestream.pipeline.devstack.stack import Stack
+from erasestream.pipeline.runtime.sandbox.restrictions import Isolation
 from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
 from erasestream.pipeline.stages.inference.models.store import Installed, ModelStore
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.schemas.options import CutoutOptions
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_producer import UploadProducer

@@ -12,9 +12,9 @@ from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient
 
 from erasestream.pipeline.bootstrap.inference import enforcement_of, inference_stage
+from erasestream.pipeline.runtime.sandbox.restrictions import Enforcement, Isolation
 from erasestream.pipeline.settings import InferenceSettings, Settings
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
 from erasestream.pipeline.stages.inference.stage import InferenceStage
 from erasestream.pipeline.stages.inference.worker.result_builder import ResultBuilder
 from tests.leaks import ConstructionFault, check_each_construction_fails

@@ -7,9 +7,9 @@ from asyncio.subprocess import Process
 from dataclasses import dataclass
 from pathlib import Path
 
+from erasestream.pipeline.runtime.sandbox.restrictions import Enforcement, Isolation
 from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
 from erasestream.pipeline.stages.inference.isolation.launch_config import LaunchConfig
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
 
 PROGRAM = "erasestream.pipeline.stages.inference.isolation.zygote"
 _PASSED_ON = ("PYTHONPATH", "LD_LIBRARY_PATH")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from erasestream.pipeline.runtime.sandbox.restrictions import Enforcement, Isolation
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
 
 
 class LaunchConfig(BaseModel):

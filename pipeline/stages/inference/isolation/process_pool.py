@@ -12,6 +12,12 @@ are given to the next one, once.
 import contextlib
 import time
 
+from erasestream.pipeline.runtime.sandbox.restrictions import (
+    Enforcement,
+    Isolation,
+    missing,
+    refuse_unless_enforced,
+)
 from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage
 from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
 from erasestream.pipeline.stages.inference.isolation.ciphers import ImageCiphers
@@ -28,12 +34,6 @@ from erasestream.pipeline.stages.inference.isolation.time_limits import (
 )
 from erasestream.pipeline.stages.inference.isolation.worker_process import WorkerProcess
 from erasestream.pipeline.stages.inference.models.store import Installed
-from erasestream.pipeline.stages.inference.sandbox.restrictions import (
-    Enforcement,
-    Isolation,
-    missing,
-    refuse_unless_enforced,
-)
 from erasestream.schemas.clocks import Clock
 from erasestream.schemas.errors import (
     ClientClosed,

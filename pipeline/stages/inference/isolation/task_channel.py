@@ -13,13 +13,13 @@ import socket
 from collections.abc import Callable
 from itertools import count
 
+from erasestream.pipeline.runtime.sandbox.restrictions import Isolation
 from erasestream.pipeline.stages.inference.isolation import protocol
 from erasestream.pipeline.stages.inference.isolation.protocol import (
     Command,
     Outcome,
     ProtocolViolation,
 )
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 
 _REPORT_BYTES = protocol.REPORT.size + 256
 

@@ -17,6 +17,7 @@ import signal
 import socket
 from asyncio.subprocess import Process
 
+from erasestream.pipeline.runtime.sandbox.restrictions import Isolation
 from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage
 from erasestream.pipeline.stages.inference.isolation import protocol, shared_memory
 from erasestream.pipeline.stages.inference.isolation.launch import WorkerProcessSettings, launch
@@ -31,7 +32,6 @@ from erasestream.pipeline.stages.inference.isolation.task_channel import (
     TaskChannel,
     WorkerProcessGone,
 )
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.schemas.errors import Code, InvalidImage, InvariantBroken, Refused
 
 _GRACE_S = 5.0

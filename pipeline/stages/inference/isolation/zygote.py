@@ -23,6 +23,9 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
+from erasestream.pipeline.runtime.sandbox import restrictions
+from erasestream.pipeline.runtime.sandbox.restrictions import Isolation
+from erasestream.pipeline.runtime.sandbox.seccomp import Filter
 from erasestream.pipeline.stages.inference import heap
 from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
 from erasestream.pipeline.stages.inference.isolation.job import CutOut, JobBuffers, run_job
@@ -33,9 +36,6 @@ from erasestream.pipeline.stages.inference.isolation.time_limits import limit_ow
 from erasestream.pipeline.stages.inference.isolation.worker_channel import Task, WorkerChannel
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter, session_options
 from erasestream.pipeline.stages.inference.models.store import Installed
-from erasestream.pipeline.stages.inference.sandbox import restrictions
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
-from erasestream.pipeline.stages.inference.sandbox.seccomp import Filter
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import Refused
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import psutil
 
+from erasestream.pipeline.runtime.sandbox.restrictions import Isolation
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.store import Installed
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.schemas.errors import InvalidImage
 from erasestream.schemas.options import CutoutOptions
 from tests.paths import ROOT

@@ -8,12 +8,12 @@ import psutil
 import pytest
 from PIL import Image
 
+from erasestream.pipeline.runtime.sandbox.restrictions import Isolation
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.isolation.protocol import (
     Outcome,
 )
 from erasestream.pipeline.stages.inference.models.store import Installed
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.schemas.errors import Code, InvalidImage
 from tests.pipeline.stages.inference.conftest import is_alive, wait_until
 from tests.pipeline.stages.inference.isolation.pool_harness import (

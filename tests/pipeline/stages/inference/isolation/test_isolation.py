@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from PIL import Image, ImageCms
 
-from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
-from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
-from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
-from erasestream.pipeline.stages.inference.models.store import Installed
-from erasestream.pipeline.stages.inference.sandbox import restrictions
-from erasestream.pipeline.stages.inference.sandbox.restrictions import (
+from erasestream.pipeline.runtime.sandbox import restrictions
+from erasestream.pipeline.runtime.sandbox.restrictions import (
     LANDLOCK,
     SECCOMP,
     Enforcement,
     Isolation,
 )
+from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
+from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
+from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
+from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.options import CutoutOptions, OutputFormat
 from tests.pipeline.stages.inference.alphas import photos, products

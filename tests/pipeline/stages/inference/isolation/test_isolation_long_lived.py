@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from erasestream.pipeline.runtime.sandbox.restrictions import Isolation
 from erasestream.pipeline.stages.inference.models.store import Installed
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from tests.pipeline.stages.inference.isolation.escapes import USERS, report_of
 from tests.pipeline.stages.inference.isolation.hostile_zygote import ENDS, ESCAPES
 from tests.pipeline.stages.inference.isolation.test_isolation import EXPECTED_ENDS

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from erasestream.pipeline.runtime.sandbox.restrictions import Isolation
 from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
 from erasestream.pipeline.stages.inference.imaging.cutout_image import Step
 from erasestream.pipeline.stages.inference.imaging.limits import Limits
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
 from erasestream.pipeline.stages.inference.models.store import Installed
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.schemas.errors import Code, InvalidImage, Refused
 from erasestream.schemas.options import CutoutOptions, OutputFormat
 from tests.pipeline.stages.inference.conftest import is_alive, wait_until

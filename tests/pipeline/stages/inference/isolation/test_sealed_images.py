@@ -6,6 +6,7 @@ import io
 import pytest
 from PIL import Image
 
+from erasestream.pipeline.runtime.sandbox.restrictions import Isolation
 from erasestream.pipeline.stages.inference.cutout_pipeline import cut_out_once
 from erasestream.pipeline.stages.inference.isolation import time_limits
 from erasestream.pipeline.stages.inference.isolation.ciphers import ImageCiphers
@@ -13,7 +14,6 @@ from erasestream.pipeline.stages.inference.isolation.process_pool import Process
 from erasestream.pipeline.stages.inference.isolation.time_limits import SlowImages
 from erasestream.pipeline.stages.inference.models.segmenter import Segmenter
 from erasestream.pipeline.stages.inference.models.store import Installed
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.schemas.errors import Code, SealBroken
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.options import CutoutOptions, OutputFormat

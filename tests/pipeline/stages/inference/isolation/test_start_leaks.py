@@ -10,9 +10,9 @@ from typing import Any
 import psutil
 import pytest
 
+from erasestream.pipeline.runtime.sandbox.restrictions import Isolation
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.store import Installed
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Isolation
 from erasestream.schemas.errors import Refused
 from tests.leaks import no_leak
 from tests.pipeline.stages.inference.isolation.pool_harness import until

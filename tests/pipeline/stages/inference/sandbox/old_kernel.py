@@ -9,8 +9,7 @@ import os
 import struct
 import sys
 
-from erasestream.pipeline.stages.inference.isolation import zygote
-from erasestream.pipeline.stages.inference.sandbox.bpf import (
+from erasestream.pipeline.runtime.sandbox.bpf import (
     ALLOW,
     INSTRUCTION,
     JUMP_IF_EQUAL,
@@ -19,7 +18,8 @@ from erasestream.pipeline.stages.inference.sandbox.bpf import (
     RETURN,
     UNKNOWN_CALL,
 )
-from erasestream.pipeline.stages.inference.sandbox.syscalls import call, checked, prctl
+from erasestream.pipeline.runtime.sandbox.syscalls import call, checked, prctl
+from erasestream.pipeline.stages.inference.isolation import zygote
 
 LANDLOCK_CREATE_RULESET = (444, 444)
 SECCOMP = (317, 277)

@@ -2,9 +2,9 @@
 
 import pytest
 
+from erasestream.pipeline.runtime.sandbox.restrictions import Enforcement, Isolation
 from erasestream.pipeline.stages.inference.isolation.process_pool import ProcessPool
 from erasestream.pipeline.stages.inference.models.store import Installed
-from erasestream.pipeline.stages.inference.sandbox.restrictions import Enforcement, Isolation
 from erasestream.schemas.errors import Code, Refused
 from erasestream.schemas.options import CutoutOptions
 from tests.pipeline.stages.inference.isolation.escapes import status_of

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from erasestream.pipeline.stages.inference.sandbox import bpf, seccomp
-from erasestream.pipeline.stages.inference.sandbox.bpf import Architecture, Condition, Rule
-from erasestream.pipeline.stages.inference.sandbox.seccomp import Filter
+from erasestream.pipeline.runtime.sandbox import bpf, seccomp
+from erasestream.pipeline.runtime.sandbox.bpf import Architecture, Condition, Rule
+from erasestream.pipeline.runtime.sandbox.seccomp import Filter
 from tests.paths import ROOT
-from tests.pipeline.stages.inference.sandbox.cbpf import Instruction, checked, strictest, verdict
-from tests.pipeline.stages.inference.sandbox.system_calls import (
+from tests.pipeline.runtime.sandbox.cbpf import Instruction, checked, strictest, verdict
+from tests.pipeline.runtime.sandbox.system_calls import (
     CHILD,
     CLONE3,
     GUARDED,
@@ -231,7 +231,7 @@ EXEMPT = {335, 336}
 they do nothing, or end the process."""
 PROBE = """
 import ctypes, os, resource, sys
-from erasestream.pipeline.stages.inference.sandbox import seccomp, syscalls
+from erasestream.pipeline.runtime.sandbox import seccomp, syscalls
 which, denied, unknown, beyond = eval(sys.argv[1])
 syscalls.prctl(38, 1)
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

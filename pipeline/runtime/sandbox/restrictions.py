@@ -14,9 +14,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from erasestream.pipeline.runtime.memory_protection import forbid_core_dumps
-from erasestream.pipeline.stages.inference.sandbox import landlock, seccomp
-from erasestream.pipeline.stages.inference.sandbox.seccomp import Filter
-from erasestream.pipeline.stages.inference.sandbox.syscalls import drop_capabilities, prctl
+from erasestream.pipeline.runtime.sandbox import landlock, seccomp
+from erasestream.pipeline.runtime.sandbox.seccomp import Filter
+from erasestream.pipeline.runtime.sandbox.syscalls import drop_capabilities, prctl
 from erasestream.schemas.errors import IsolationMissing
 
 # linux/prctl.h
@@ -63,14 +63,19 @@ def end_with(parent: int) -> None:
         raise ProcessLookupError
 
 
-def restrict_worker_process(which: Filter, *, memory_bytes: int, lacks: tuple[str, ...]) -> None:
-    """Restrict this process and its children.  Raises `OSError` if the kernel does not do so."""
+def give_up_privileges(*, memory_bytes: int) -> None:
+    """Bound the memory; give up core dumps, new privileges and capabilities.  Raises `OSError`."""
     if len(list(Path("/proc/self/task").iterdir())) != 1:
         raise OSError("a second thread exists already, and would stay unrestricted")
     forbid_core_dumps()
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     drop_capabilities()
+
+
+def restrict_worker_process(which: Filter, *, memory_bytes: int, lacks: tuple[str, ...]) -> None:
+    """Restrict this process and its children.  Raises `OSError` if the kernel does not do so."""
+    give_up_privileges(memory_bytes=memory_bytes)
     if LANDLOCK not in lacks:
         landlock.forbid_everything()
     if SECCOMP not in lacks:

@@ -15,18 +15,18 @@ import struct
 from enum import Enum
 from types import MappingProxyType
 
-from erasestream.pipeline.stages.inference.sandbox.bpf import (
+from erasestream.pipeline.runtime.sandbox.bpf import (
     Architecture,
     Condition,
     Rule,
     assemble,
 )
-from erasestream.pipeline.stages.inference.sandbox.syscalls import call, checked
+from erasestream.pipeline.runtime.sandbox.syscalls import call, checked
 
 ARCHITECTURES = MappingProxyType({"x86_64": Architecture.X86_64, "aarch64": Architecture.ARM64})
 
 # Name, number on x86-64, number on arm64 (None: no such call).
-_CHILD = (
+CHILD = (
     ("brk", 12, 214),
     ("clock_getres", 229, 114),
     ("clock_gettime", 228, 113),
@@ -73,7 +73,9 @@ _ZYGOTE = (
     ("set_tid_address", 218, 96),
     ("wait4", 61, 260),
 )
-_CLONE, _CLONE3, _FCNTL, _KILL = (56, 220), (435, 435), (72, 25), (62, 129)
+CLONE3 = (435, 435)
+"""The C library then uses clone, whose flags a filter can check."""
+_CLONE, _FCNTL, _KILL = (56, 220), (72, 25), (62, 129)
 _NEWFSTATAT, _PRCTL, _PRLIMIT, _SECCOMP = (262, 79), (157, 167), (302, 261), (317, 277)
 
 _CLONE_CHILD_CLEARTID, _CLONE_CHILD_SETTID = 0x00200000, 0x01000000
@@ -96,8 +98,8 @@ class Filter(Enum):
 def program(architecture: Architecture, which: Filter) -> bytes:
     """Return the BPF program of a filter."""
     column = 0 if architecture is Architecture.X86_64 else 1
-    child, memory, zygote = (_rules(calls, column) for calls in (_CHILD, _CHILD_MEMORY, _ZYGOTE))
-    unknown = [_CLONE3[column]]  # the C library then uses clone, whose flags a filter can check
+    child, memory, zygote = (rules_of(calls, column) for calls in (CHILD, _CHILD_MEMORY, _ZYGOTE))
+    unknown = [CLONE3[column]]
     match which:
         case Filter.CHILD:
             without = (Condition(argument=2, without_bits=_PROT_EXEC),)
@@ -119,7 +121,11 @@ def is_available() -> bool:
 
 def install(which: Filter) -> None:
     """Restrict this thread irrevocably.  Raises `OSError`.  Needs no_new_privs."""
-    code = program(ARCHITECTURES[os.uname().machine], which)
+    install_program(program(ARCHITECTURES[os.uname().machine], which))
+
+
+def install_program(code: bytes) -> None:
+    """Restrict this thread by a program for this machine.  Raises `OSError`."""
     buffer = ctypes.create_string_buffer(code, len(code))
     description = struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(buffer))
     checked(call(_SECCOMP[_column()], _SET_MODE_FILTER, 0, description), "seccomp")
@@ -129,7 +135,8 @@ def _column() -> int:
     return 0 if os.uname().machine == "x86_64" else 1
 
 
-def _rules(calls: tuple[tuple[str, int, int | None], ...], column: int) -> list[Rule]:
+def rules_of(calls: tuple[tuple[str, int, int | None], ...], column: int) -> list[Rule]:
+    """Return rules that allow these calls; `column`: 0 for x86-64, 1 for arm64."""
     numbers = ((x86, arm)[column] for _, x86, arm in calls)
     return [Rule(number=number) for number in numbers if number is not None]
 
