@@ -211,6 +211,8 @@ class GatewaySettings(Section):
     """Images of each API key that are processed at once at this gateway."""
     max_memory_bytes: Annotated[int, Field(ge=200_000_000)] = 512_000_000
     """Images and cut-outs in memory; requests beyond are answered 503."""
+    fetch_urls: bool = False
+    """Fetch images from public https URLs (`image_url`), in confined processes of their own."""
     service: Annotated[str, Field(min_length=1, max_length=64)] = "Erasestream"
     """Name of the service on the account page, and of the data controller in consent receipts."""
     session: PositiveTime = timedelta(minutes=30)

@@ -13,6 +13,8 @@ from erasestream.pipeline.gateway.adapter import Services
 from erasestream.pipeline.gateway.app import application
 from erasestream.pipeline.gateway.callers import Callers
 from erasestream.pipeline.gateway.core import ImageCore
+from erasestream.pipeline.gateway.egress.fetcher import authorities_file
+from erasestream.pipeline.gateway.egress.fetchers import Fetchers
 from erasestream.pipeline.gateway.fetching import Fetching
 from erasestream.pipeline.gateway.https_server import HttpsServer
 from erasestream.pipeline.gateway.loop_thread import LoopThread
@@ -21,9 +23,10 @@ from erasestream.pipeline.gateway.rate_limits import RateLimits
 from erasestream.pipeline.gateway.routes import removebg, v2
 from erasestream.pipeline.gateway.stage import GatewayStage, UsedKeys
 from erasestream.pipeline.gateway.tls_context import ServerTls
+from erasestream.pipeline.runtime.sandbox.restrictions import missing
 from erasestream.pipeline.settings import GatewaySettings, Settings
 from erasestream.schemas.clocks import WallClock, utc_now
-from erasestream.schemas.errors import Refused
+from erasestream.schemas.errors import IsolationMissing, Refused
 from erasestream.schemas.ids import AccountId
 from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.client.async_result_subscription import AsyncResultSubscription
@@ -36,10 +39,19 @@ from erasestream.topics.credentials.writer import credential_writer
 
 @contextmanager
 def gateway_stage(
-    settings: Settings, _stopping: Event, *, now: WallClock = utc_now
+    settings: Settings,
+    _stopping: Event,
+    *,
+    now: WallClock = utc_now,
+    fetchers: Fetchers | None = None,
 ) -> Iterator[GatewayStage]:
-    """Open a gateway.  Its Kafka clients and its server follow renewed certificates."""
+    """Open a gateway.  Its Kafka clients and its server follow renewed certificates.
+
+    `fetchers`: instead of those that the settings ask for.
+    """
     section = gateway_of(settings)
+    if section.fetch_urls and fetchers is None:
+        fetchers = url_fetchers()
     account = account_connection(settings, section.lane)
     with ExitStack() as opened:
         tls = ServerTls(section.certificate, section.certificate_key)
@@ -68,6 +80,7 @@ def gateway_stage(
             has_opted_in=_OptIn(consent.reader),
             is_ready=lambda: keys.is_fresh,
             plan=section.plan,
+            fetchers=fetchers,
         )
         page = account_page(
             section, services, keys=keys, key_writer=writer, consent=consent, now=now
@@ -92,6 +105,19 @@ def gateway_of(settings: Settings) -> GatewaySettings:
     if settings.gateway is None:
         raise Refused("settings: the section gateway is missing")
     return settings.gateway
+
+
+def url_fetchers() -> Fetchers:
+    """Return what fetches images from URLs.
+
+    Raises `IsolationMissing`, and `Refused` if the system trusts no authority.
+    """
+    if lacks := missing():
+        raise IsolationMissing(f"{' and '.join(lacks)}, for gateway.fetch_urls")
+    authorities = authorities_file()
+    if authorities is None:
+        raise Refused("gateway.fetch_urls: this system has no certificates of authorities")
+    return Fetchers(authorities)
 
 
 def image_core(settings: Settings, section: GatewaySettings, *, now: WallClock) -> ImageCore:

@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 
 from erasestream.pipeline.gateway.callers import Callers
 from erasestream.pipeline.gateway.core import ImageCore
+from erasestream.pipeline.gateway.egress.fetchers import Fetchers
 from erasestream.pipeline.gateway.memory_budget import MemoryBudget
 from erasestream.pipeline.gateway.problems import Problem
 from erasestream.pipeline.gateway.rate_limits import Allowance, RateLimits
@@ -29,6 +30,8 @@ class Services:
     """Reads the decision at its freshness mark."""
     is_ready: Callable[[], bool]
     plan: Mapping[str, str]
+    fetchers: Fetchers | None = None
+    """None: images are not fetched from URLs."""
 
     @contextmanager
     def admit(self, request: Request, caller: CredentialSet) -> Iterator[Allowance]:

@@ -26,6 +26,8 @@ class HttpCode(StrEnum):
     MALFORMED_BODY = "malformed_body"
     UNSUPPORTED_BODY = "unsupported_body"
     URL_FETCH_DISABLED = "url_fetch_disabled"
+    INVALID_URL = "invalid_image_url"
+    URL_FAILED = "image_url_failed"
     INVALID_IDEMPOTENCY_KEY = "invalid_idempotency_key"
     KEY_REUSED = "idempotency_key_reused"
     IN_PROGRESS = "in_progress"
@@ -55,6 +57,10 @@ HTTP_SENTENCES: Mapping[HttpCode, str] = MappingProxyType(
         HttpCode.MALFORMED_BODY: "The body of the request cannot be read.",
         HttpCode.UNSUPPORTED_BODY: "Send multipart/form-data or application/json, not compressed.",
         HttpCode.URL_FETCH_DISABLED: "Images are not fetched from URLs: send the image itself.",
+        HttpCode.INVALID_URL: (
+            "The URL of an image has https, the name of a public host and no other port than 443."
+        ),
+        HttpCode.URL_FAILED: "The image could not be fetched from its URL.",
         HttpCode.INVALID_IDEMPOTENCY_KEY: (
             "An Idempotency-Key has 1 to 255 printable characters of ASCII."
         ),

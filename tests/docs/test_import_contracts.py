@@ -77,6 +77,10 @@ FORBIDDEN = {
         "pipeline.gateway.core",
         "sinks.buckets.object_store",
     ),
+    "A fetcher of URLs has nothing of the gateway: no Kafka client, server or setting": (
+        "pipeline.gateway.egress.protocol",
+        "pydantic",
+    ),
     "jinja2: the demo's report and the account page": ("pipeline.cli.images", "jinja2"),
     "typer: the commands": ("pipeline.bootstrap.storage", "typer"),
     "rich: the commands and the demo": ("pipeline.runtime.json_logging", "rich"),

@@ -20,6 +20,7 @@ def test_every_party_of_the_system_is_there() -> None:
         "Broker administrator",
         "Bucket",
         "Image",
+        "Image at a URL",
     ]
 
 

@@ -13,8 +13,10 @@ from erasestream.pipeline.gateway.adapter import Services
 from erasestream.pipeline.gateway.idempotency_header import idempotency_key
 from erasestream.pipeline.gateway.image_size import size_of
 from erasestream.pipeline.gateway.problems import HttpCode, problem
+from erasestream.pipeline.gateway.rate_limits import Allowance
 from erasestream.pipeline.gateway.request_body import Body, BodyRules, memory_for, read_body
-from erasestream.schemas.events.images import Cutout
+from erasestream.schemas.events.images import MAX_UPLOAD_BYTES, Cutout
+from erasestream.schemas.ids import AccountId
 from erasestream.schemas.options import CutoutOptions
 
 URL_FIELD = "image_url"
@@ -27,7 +29,8 @@ _NO = frozenset({"", "0", "false", "no"})
 class Order:
     """The wishes of a request."""
 
-    image: bytes
+    image: bytes | str
+    """The image, or the URL of it."""
     options: CutoutOptions
     is_json: bool
     """Whether the body was JSON."""
@@ -51,10 +54,11 @@ async def cut_out(services: Services, request: Request, contract: Contract) -> R
         services.memory.admit(memory_for(request, contract.rules), caller.account) as share,
     ):
         order = contract.order_of(await read_body(request, contract.rules))
-        allowance.charge(size_of(order.image).pixels)
-        share.resize(len(order.image))
+        image = await image_in(services, order, caller.account, allowance)
+        allowance.charge(size_of(image).pixels)
+        share.resize(len(image))
         cutout = await services.core.cut_out(
-            order.image,
+            image,
             account=caller.account,
             options=order.options,
             idempotency_key=key,
@@ -64,20 +68,36 @@ async def cut_out(services: Services, request: Request, contract: Contract) -> R
         return contract.answer(request, order, cutout)
 
 
+async def image_in(
+    services: Services, order: Order, account: AccountId, allowance: Allowance
+) -> bytes:
+    """Return the image of an order, fetched if it is at a URL.  Raises `Problem`.
+
+    Fetching costs as much as a small image, whether it succeeds or not.
+    """
+    if isinstance(order.image, bytes):
+        return order.image
+    if services.fetchers is None:
+        raise problem(HTTPStatus.BAD_REQUEST, HttpCode.URL_FETCH_DISABLED)
+    allowance.charge(0)
+    with services.memory.admit(MAX_UPLOAD_BYTES, account):
+        return await services.fetchers.fetch(order.image, account)
+
+
 def is_never_retained(request: Request) -> bool:
     """Return whether the image of a request is not to be retained, whatever the owner decided."""
     return request.headers.get(NEVER_RETAIN, "").strip().lower() not in _NO
 
 
-def image_of(body: Body, rules: BodyRules) -> bytes:
-    """Return the one image of a request.  Raises `Problem`."""
+def image_of(body: Body, rules: BodyRules) -> bytes | str:
+    """Return the one image of a request, or its URL.  Raises `Problem`."""
     images = {*rules.file_fields, *rules.base64_fields, URL_FIELD}
     given = sorted(({*body.files} | {*body.values}) & images)
     match given:
         case []:
             raise problem(HTTPStatus.BAD_REQUEST, HttpCode.MISSING_IMAGE)
         case [name] if name == URL_FIELD:
-            raise problem(HTTPStatus.BAD_REQUEST, HttpCode.URL_FETCH_DISABLED)
+            return f"{body.values[name]}"
         case [name] if name in body.files:
             return body.files[name]
         case [name]:
