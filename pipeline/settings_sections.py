@@ -209,10 +209,15 @@ class GatewaySettings(Section):
     """Images of each API key in a minute at this gateway; one counts once for each megapixel."""
     images_at_once: PositiveInt = 32
     """Images of each API key that are processed at once at this gateway."""
-    max_memory_bytes: Annotated[int, Field(ge=200_000_000)] = 512_000_000
-    """Images and cut-outs in memory; requests beyond are answered 503."""
     fetch_urls: bool = False
     """Fetch images from public https URLs (`image_url`), in confined processes of their own."""
+    max_memory_bytes: Annotated[int, Field(ge=300_000_000)] = 512_000_000
+    """Images and cut-outs in memory, Base64 included; requests beyond are answered 503."""
+    max_connections: PositiveInt = 2000
+    """Open connections; more are closed at once, as are more than half of the open files allow."""
+    connections_per_address: PositiveInt = 256
+    """Open connections from one address.  Behind a balancer that hides its clients' addresses, as
+    many as `max_connections`."""
     service: Annotated[str, Field(min_length=1, max_length=64)] = "Erasestream"
     """Name of the service on the account page, and of the data controller in consent receipts."""
     session: PositiveTime = timedelta(minutes=30)

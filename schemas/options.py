@@ -16,6 +16,9 @@ from erasestream.schemas.errors import Code, InvalidEvent
 
 MAX_MARGIN_PX = 500
 MAX_MARGIN_PERCENT = 50
+MIN_DIMENSION = 16
+MAX_DIMENSION = 50_000
+MAX_QUALITY = 100
 
 _LENGTH = re.compile(r"([0-9]{1,3})(px|%)")
 _HEX = re.compile(r"#?(?:[0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
@@ -144,7 +147,7 @@ class CutoutOptions(BaseModel):
     format: OutputFormat = OutputFormat.PNG
     channels: Channels = Channels.RGBA
     size: Size = Size.AUTO
-    max_dimension: Annotated[int, Field(ge=16, le=50_000)] | None = None
+    max_dimension: Annotated[int, Field(ge=MIN_DIMENSION, le=MAX_DIMENSION)] | None = None
     """Longest side in pixels, instead of a named size."""
     crop: bool = False
     """Crop the empty area around the product."""
@@ -153,7 +156,7 @@ class CutoutOptions(BaseModel):
     right, bottom, left), each up to 500px, or up to 50% of the product's height or width."""
     bg_color: Annotated[str, Field(max_length=16)] | None = None
     """`81d4fa`, `#81d4fa`, `#fff`, or one of the sixteen names of CSS 1."""
-    quality: Annotated[int, Field(ge=1, le=100)] | None = None
+    quality: Annotated[int, Field(ge=1, le=MAX_QUALITY)] | None = None
     """Quality of jpg (default 90) and of WebP, which is lossless without it."""
     edges: Edges = Edges.CLEAN
     own_alpha: OwnAlpha = OwnAlpha.AUTO

@@ -1,16 +1,19 @@
 """Open the account page of a gateway."""
 
 import os
+import time
 
 from erasestream.pipeline.gateway.account_page import routes
 from erasestream.pipeline.gateway.account_page.door import Door
 from erasestream.pipeline.gateway.account_page.owner_account import OwnerAccounts
+from erasestream.pipeline.gateway.account_page.page_limits import PageLimits
 from erasestream.pipeline.gateway.account_page.pages import Pages
 from erasestream.pipeline.gateway.account_page.routes import AccountPageParts
 from erasestream.pipeline.gateway.account_page.session import KEY_BYTES, Sessions
 from erasestream.pipeline.gateway.account_page.sign_in import KeySignIn
 from erasestream.pipeline.gateway.account_page.try_it import try_it
 from erasestream.pipeline.gateway.adapter import Adapter, Services
+from erasestream.pipeline.gateway.bounded_calls import BoundedCalls
 from erasestream.pipeline.settings_sections import GatewaySettings
 from erasestream.schemas.clocks import WallClock
 from erasestream.sinks.secret_file import read_secret
@@ -26,6 +29,7 @@ def account_page(
     keys: CredentialView,
     key_writer: CredentialWriter,
     consent: ConsentWriter,
+    calls: BoundedCalls,
     now: WallClock,
 ) -> Adapter:
     """Return the page.  Raises `Refused` if the file of the session key is unsafe."""
@@ -35,13 +39,15 @@ def account_page(
             _session_key(section), lifetime=section.session, now=now, random=os.urandom
         ),
         callers=services.callers,
+        memory=services.memory,
     )
     parts = AccountPageParts(
         lane=section.lane,
         service=section.service,
         door=door,
+        limits=PageLimits(door, clock=time.monotonic, now=now),
         accounts=OwnerAccounts(
-            lane=section.lane, consent=consent, keys=keys, key_writer=key_writer
+            lane=section.lane, consent=consent, keys=keys, key_writer=key_writer, calls=calls
         ),
         recent=services.core.recent,
         pages=Pages(service=section.service),

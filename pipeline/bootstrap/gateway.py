@@ -1,6 +1,5 @@
 """Open a gateway."""
 
-import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -9,8 +8,10 @@ from threading import Event
 from erasestream.pipeline.bootstrap.account_page import account_page
 from erasestream.pipeline.bootstrap.consent import consent_writer
 from erasestream.pipeline.bootstrap.credentials import account_connection
+from erasestream.pipeline.gateway.accepting import ConnectionLimits
 from erasestream.pipeline.gateway.adapter import Services
 from erasestream.pipeline.gateway.app import application
+from erasestream.pipeline.gateway.bounded_calls import BoundedCalls
 from erasestream.pipeline.gateway.callers import Callers
 from erasestream.pipeline.gateway.core import ImageCore
 from erasestream.pipeline.gateway.egress.fetcher import authorities_file
@@ -20,10 +21,13 @@ from erasestream.pipeline.gateway.https_server import HttpsServer
 from erasestream.pipeline.gateway.loop_thread import LoopThread
 from erasestream.pipeline.gateway.memory_budget import MemoryBudget
 from erasestream.pipeline.gateway.rate_limits import RateLimits
+from erasestream.pipeline.gateway.reference import routes as reference
 from erasestream.pipeline.gateway.routes import removebg, v2
+from erasestream.pipeline.gateway.routes.image_upload import CONVERTING_BYTES
 from erasestream.pipeline.gateway.stage import GatewayStage, UsedKeys
 from erasestream.pipeline.gateway.tls_context import ServerTls
 from erasestream.pipeline.runtime.sandbox.restrictions import missing
+from erasestream.pipeline.runtime.heartbeat_schedule import HeartbeatSchedule
 from erasestream.pipeline.settings import GatewaySettings, Settings
 from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.errors import IsolationMissing, Refused
@@ -59,33 +63,52 @@ def gateway_stage(
         writer = opened.enter_context(credential_writer(account, section.lane))
         role = lane_role(section.lane, LaneRole.ACCOUNT)
         consent = opened.enter_context(consent_writer(settings, section.lane, role=role))
+        calls = opened.enter_context(closing(BoundedCalls("account")))
         loop = opened.enter_context(LoopThread("gateway"))
         core = image_core(settings, section, now=now)
         opened.callback(lambda: loop.call(core.close()))
         loop.call(core.open())
         used = UsedKeys()
         server = opened.enter_context(
-            closing(HttpsServer(section.listen_host, section.listen_port, tls))
+            closing(
+                HttpsServer(
+                    section.listen_host,
+                    section.listen_port,
+                    tls,
+                    limits=ConnectionLimits(
+                        most=section.max_connections,
+                        of_address=section.connections_per_address,
+                    ),
+                )
+            )
         )
         services = Services(
             core=core,
             callers=Callers(keys, now=now, note_use=used.note),
-            memory=MemoryBudget(section.max_memory_bytes),
+            memory=MemoryBudget(section.max_memory_bytes - CONVERTING_BYTES),
             limits=RateLimits(
                 per_minute=section.rate_per_minute,
                 at_once=section.images_at_once,
                 clock=time.monotonic,
                 now=now,
             ),
-            has_opted_in=_OptIn(consent.reader),
+            has_opted_in=_OptIn(consent.reader, calls),
             is_ready=lambda: keys.is_fresh,
             plan=section.plan,
             fetchers=fetchers,
         )
         page = account_page(
-            section, services, keys=keys, key_writer=writer, consent=consent, now=now
+            section,
+            services,
+            keys=keys,
+            key_writer=writer,
+            consent=consent,
+            calls=calls,
+            now=now,
         )
-        adapters = [v2.adapter(services), removebg.adapter(services), page]
+        primary = v2.adapter(services)
+        described = reference.adapter(section.service, primary)
+        adapters = [primary, removebg.adapter(services), page, described]
         app = application(adapters, services.memory)
         serving = loop.begin(server.serve(app, give_up=core.give_up))
         stage = GatewayStage(
@@ -93,8 +116,13 @@ def gateway_stage(
             serving=serving,
             core=core,
             keys=keys,
-            writer=writer,
+            records=writer,
             used=used,
+            heartbeats=HeartbeatSchedule(
+                beat=writer.heartbeat().beat,
+                every_s=settings.catalog().policy.heartbeat_s,
+                clock=time.monotonic,
+            ),
             tls=tls,
         )
         yield opened.enter_context(closing(stage))
@@ -139,8 +167,9 @@ def image_core(settings: Settings, section: GatewaySettings, *, now: WallClock) 
 class _OptIn:
     """Reads whether an account has opted in, at the freshness mark, without blocking the loop."""
 
-    def __init__(self, reader: ConsentReader) -> None:
+    def __init__(self, reader: ConsentReader, calls: BoundedCalls) -> None:
         self._reader = reader
+        self._calls = calls
 
     async def __call__(self, account: AccountId) -> bool:
-        return await asyncio.to_thread(self._reader.active_grant, account) is not None
+        return await self._calls.run(self._reader.active_grant, account) is not None

@@ -21,9 +21,12 @@ class MemoryBudget:
         self.used = 0
         self._of_accounts = Counter[AccountId]()
 
-    def admit(self, size: int, account: AccountId) -> "Share":
-        """Return a share of this size.  Raises `Problem` (overloaded) if there is no room."""
-        own = self._of_accounts[account] + size
+    def admit(self, size: int, account: AccountId | None) -> "Share":
+        """Return a share of this size, of no account before it is known.
+
+        Raises `Problem` (overloaded) if there is no room.
+        """
+        own = size if account is None else self._of_accounts[account] + size
         if self.used + size > self._max_bytes or own > self._max_bytes // 2:
             raise try_later(HttpCode.OVERLOADED)
         return Share(self, size, account)

@@ -30,7 +30,7 @@ class PacedAnswers:
                 for begin in range(0, len(body), PIECE_BYTES):
                     end = begin + PIECE_BYTES
                     has_more = end < len(body) or message.get("more_body", False)
-                    piece = {"body": body[begin:end], "more_body": has_more}
+                    piece = {"body": bytes(body[begin:end]), "more_body": has_more}
                     await send({**message, **piece})
 
         await self._app(scope, receive, send_in_pieces)

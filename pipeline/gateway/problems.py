@@ -40,6 +40,7 @@ class HttpCode(StrEnum):
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal_error"
     # Of the account page.
+    TOO_MANY_REQUESTS = "too_many_requests"
     SESSION_ENDED = "session_ended"
     FORM_REFUSED = "form_refused"
     NOTICE_CHANGED = "notice_changed"
@@ -78,11 +79,45 @@ HTTP_SENTENCES: Mapping[HttpCode, str] = MappingProxyType(
         ),
         HttpCode.UNAVAILABLE: "The service cannot process images now: try again later.",
         HttpCode.INTERNAL: "Something is wrong on our side.",
+        HttpCode.TOO_MANY_REQUESTS: "Too many requests: wait as Retry-After asks.",
         HttpCode.SESSION_ENDED: "Your session has ended: sign in again.",
         HttpCode.FORM_REFUSED: "This form is not from your session: open the page again.",
         HttpCode.NOTICE_CHANGED: "The text has changed since you opened it: please read it again.",
     }
 )
+
+HTTP_STATUSES: Mapping[HttpCode, HTTPStatus] = MappingProxyType(
+    {
+        HttpCode.MISSING_KEY: HTTPStatus.UNAUTHORIZED,
+        HttpCode.INVALID_KEY: HTTPStatus.UNAUTHORIZED,
+        HttpCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
+        HttpCode.NO_ROUTE: HTTPStatus.NOT_FOUND,
+        HttpCode.WRONG_METHOD: HTTPStatus.METHOD_NOT_ALLOWED,
+        HttpCode.MISSING_IMAGE: HTTPStatus.BAD_REQUEST,
+        HttpCode.SEVERAL_IMAGES: HTTPStatus.BAD_REQUEST,
+        HttpCode.MALFORMED_BODY: HTTPStatus.BAD_REQUEST,
+        HttpCode.UNSUPPORTED_BODY: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        HttpCode.URL_FETCH_DISABLED: HTTPStatus.BAD_REQUEST,
+        HttpCode.INVALID_URL: HTTPStatus.BAD_REQUEST,
+        HttpCode.URL_FAILED: HTTPStatus.UNPROCESSABLE_ENTITY,
+        HttpCode.INVALID_IDEMPOTENCY_KEY: HTTPStatus.BAD_REQUEST,
+        HttpCode.KEY_REUSED: HTTPStatus.UNPROCESSABLE_ENTITY,
+        HttpCode.IN_PROGRESS: HTTPStatus.CONFLICT,
+        HttpCode.KEY_EXPIRED: HTTPStatus.CONFLICT,
+        HttpCode.BODY_TIMEOUT: HTTPStatus.REQUEST_TIMEOUT,
+        HttpCode.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+        HttpCode.TOO_MANY_AT_ONCE: HTTPStatus.TOO_MANY_REQUESTS,
+        HttpCode.OVERLOADED: HTTPStatus.SERVICE_UNAVAILABLE,
+        HttpCode.RESULT_PENDING: HTTPStatus.GATEWAY_TIMEOUT,
+        HttpCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+        HttpCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
+        HttpCode.TOO_MANY_REQUESTS: HTTPStatus.TOO_MANY_REQUESTS,
+        HttpCode.SESSION_ENDED: HTTPStatus.UNAUTHORIZED,
+        HttpCode.FORM_REFUSED: HTTPStatus.FORBIDDEN,
+        HttpCode.NOTICE_CHANGED: HTTPStatus.CONFLICT,
+    }
+)
+"""The status of each code, for the reference of the API; a test finds any other in the code."""
 
 RETRY_AFTER_S = 2
 _STATUS_OF_FAILURE: Mapping[str, HTTPStatus] = {
@@ -130,9 +165,16 @@ def try_later(code: HttpCode = HttpCode.UNAVAILABLE, *, after_s: int = RETRY_AFT
     )
 
 
+def status_of(code: str) -> HTTPStatus:
+    """Return the status of a code of HTTP, or of a failed result."""
+    if code in HTTP_STATUSES:
+        return HTTP_STATUSES[HttpCode(code)]
+    return _STATUS_OF_FAILURE.get(code, HTTPStatus.BAD_REQUEST)
+
+
 def of_failure(code: str, sentence: str) -> Problem:
     """Return the problem of a failed result."""
-    status = _STATUS_OF_FAILURE.get(code, HTTPStatus.BAD_REQUEST)
+    status = status_of(code)
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         return Problem(status, code, sentence, headers={"Retry-After": f"{RETRY_AFTER_S}"})
     return Problem(status, code, sentence)

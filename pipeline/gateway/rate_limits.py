@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
+from typing import NamedTuple
 
 from erasestream.pipeline.gateway.problems import HTTP_SENTENCES, HttpCode, Problem
 from erasestream.schemas.clocks import Clock, WallClock
@@ -20,6 +21,17 @@ WINDOW_S = 60.0
 MANY_KEYS = 10_000
 """Keys whose units are counted before those that have all of theirs are dropped."""
 RETRY_CONCURRENT_S = 1
+
+
+class LimitNames(NamedTuple):
+    """The unit that is counted, and the codes of refusals: too many in a minute, or at once."""
+
+    unit: str
+    rate: HttpCode
+    at_once: HttpCode
+
+
+IMAGES = LimitNames("images", HttpCode.RATE_LIMITED, HttpCode.TOO_MANY_AT_ONCE)
 
 
 class Allowance:
@@ -42,7 +54,16 @@ class Allowance:
 class RateLimits:
     """Limits of all keys."""
 
-    def __init__(self, *, per_minute: int, at_once: int, clock: Clock, now: WallClock) -> None:
+    def __init__(
+        self,
+        *,
+        per_minute: int,
+        at_once: int,
+        clock: Clock,
+        now: WallClock,
+        names: LimitNames = IMAGES,
+    ) -> None:
+        self._names = names
         self._per_minute = per_minute
         self._at_once = at_once
         self._unit_s = WINDOW_S / per_minute
@@ -59,7 +80,7 @@ class RateLimits:
         Raises `Problem` (too_many_at_once, rate_limited).
         """
         if self._in_flight[key_id] >= self._at_once:
-            raise self._refusal(key_id, HttpCode.TOO_MANY_AT_ONCE, RETRY_CONCURRENT_S)
+            raise self._refusal(key_id, self._names.at_once, RETRY_CONCURRENT_S)
         self._check(key_id, 1)
         self._in_flight[key_id] += 1
         try:
@@ -86,8 +107,8 @@ class RateLimits:
         left = max(0, math.floor((WINDOW_S - missing_s) / self._unit_s + 1e-6))
         full_in_s = math.ceil(missing_s)
         return {
-            "RateLimit-Policy": f'"images";q={self._per_minute};w={int(WINDOW_S)}',
-            "RateLimit": f'"images";r={left};t={full_in_s}',
+            "RateLimit-Policy": f'"{self._names.unit}";q={self._per_minute};w={int(WINDOW_S)}',
+            "RateLimit": f'"{self._names.unit}";r={left};t={full_in_s}',
             "X-RateLimit-Limit": f"{self._per_minute}",
             "X-RateLimit-Remaining": f"{left}",
             "X-RateLimit-Reset": f"{math.ceil(self._now().timestamp()) + full_in_s}",
@@ -102,7 +123,7 @@ class RateLimits:
         allowed_s = max(0.0, WINDOW_S - units * self._unit_s)
         if missing_s > allowed_s + self._unit_s * 1e-6:
             after_s = math.ceil(missing_s - allowed_s)
-            raise self._refusal(key_id, HttpCode.RATE_LIMITED, after_s)
+            raise self._refusal(key_id, self._names.rate, after_s)
 
     def _refusal(self, key_id: str, code: HttpCode, after_s: int) -> Problem:
         headers = {**self.headers(key_id), "Retry-After": f"{max(1, after_s)}"}

@@ -4,6 +4,9 @@
 * Names of fields are case-insensitive; a field that comes twice is refused.
 * A field of text has at most `MAX_TEXT_BYTES`; only the fields of images are larger.
 * JSON is counted before it is read: its values take up to 30 times the memory of their text.
+* Long texts are ASCII, as Base64 is: one other character makes four bytes of each.
+* A body takes its length while it arrives.  It is decoded in one step of the event loop, so that
+  one at a time takes more: at most `decoding_bytes`.
 * The whole body arrives within `BODY_TIMEOUT_S`, so that a slow sender holds no memory for long.
 """
 
@@ -13,7 +16,7 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 from multipart import (
     MultipartError,
@@ -33,6 +36,7 @@ MAX_JSON_MARKS = 16 * MAX_FIELDS
 """Commas and brackets; an object of `MAX_FIELDS` has far fewer, and Base64 has none."""
 FRAMING_BYTES = MAX_FIELDS * 1024
 """Of the body besides its image: the names of fields, options, boundaries."""
+_PIECE_BYTES = 8192
 BODY_TIMEOUT_S = 60.0
 DRAINED = 4
 """A body up to this many times the limit is read and dropped, so that the sender gets its answer;
@@ -70,9 +74,9 @@ class BodyRules:
         return (self.max_image_bytes + 2) // 3 * 4 + FRAMING_BYTES
 
     @property
-    def memory_bytes(self) -> int:
-        """Memory that the largest body takes while it is read: itself, and its image."""
-        return self.max_bytes + self.max_image_bytes
+    def decoding_bytes(self) -> int:
+        """Memory that decoding the largest body takes besides the body."""
+        return 2 * self.max_bytes
 
 
 def declared_length(request: Request) -> int | None:
@@ -82,13 +86,13 @@ def declared_length(request: Request) -> int | None:
 
 
 def memory_for(request: Request, rules: BodyRules) -> int:
-    """Return the memory that reading this request takes at most.  Raises `Problem` (too_large)."""
+    """Return the memory that this request takes while it arrives.  Raises `Problem` (too_large)."""
     length = declared_length(request)
     if length is None:
-        return rules.memory_bytes
+        return rules.max_bytes
     if length > rules.max_bytes:
         raise _too_large(rules, close=length > DRAINED * rules.max_bytes)
-    return 2 * length
+    return length
 
 
 async def read_body(request: Request, rules: BodyRules) -> Body:
@@ -113,8 +117,12 @@ async def read_body(request: Request, rules: BodyRules) -> Body:
     raise problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HttpCode.UNSUPPORTED_BODY)
 
 
-async def _whole(request: Request, rules: BodyRules) -> bytes:
-    return b"".join([chunk async for chunk in _chunks(request, rules)])
+async def _whole(request: Request, rules: BodyRules) -> bytearray:
+    """Return the body in one buffer: chunks may be so small that each takes more than it has."""
+    body = bytearray()
+    async for chunk in _chunks(request, rules):
+        body += chunk
+    return body
 
 
 async def _chunks(request: Request, rules: BodyRules) -> AsyncIterator[bytes]:
@@ -130,9 +138,12 @@ async def _chunks(request: Request, rules: BodyRules) -> AsyncIterator[bytes]:
         raise _too_large(rules, close=False)
 
 
-def _json(raw: bytes) -> Body:
+def _json(raw: bytearray) -> Body:
     if sum(map(raw.count, (b",", b"[", b"{"))) > MAX_JSON_MARKS:
         raise _malformed("too many values")
+    has_wide = not raw.isascii() or raw.count(b"\\u") != raw.count(b"\\u00")
+    if has_wide and len(raw) > FRAMING_BYTES:
+        raise _malformed("a long text that is not ASCII")
     try:
         read = json.loads(raw.decode())
     except (ValueError, RecursionError):
@@ -142,14 +153,46 @@ def _json(raw: bytes) -> Body:
     return Body(kind=BodyKind.JSON, values=_named(list(read.items())), files={})
 
 
-def _form(raw: bytes) -> Body:
+def _form(raw: bytearray) -> Body:
+    if raw.count(b"&") >= MAX_FIELDS:
+        raise _malformed("too many fields")
+    pairs = list[tuple[str, object]]()
+    begin = 0
+    while begin < len(raw):
+        end = _found(raw, b"&", begin, len(raw))
+        equals = _found(raw, b"=", begin, end)
+        if begin < end:
+            name = _text(_unquoted(raw, begin, equals))
+            pairs.append((name, _text(_unquoted(raw, equals + 1, end))))
+        begin = end + 1
+    return Body(kind=BodyKind.FORM, values=_named(pairs), files={})
+
+
+def _found(raw: bytearray, mark: bytes, begin: int, end: int) -> int:
+    at = raw.find(mark, begin, end)
+    return end if at < 0 else at
+
+
+def _unquoted(raw: bytearray, begin: int, end: int) -> bytes:
+    """Return a part of a form without its escapes; by pieces, since each escape takes 40 bytes."""
+    pieces = []
+    while begin < end:
+        to = min(begin + _PIECE_BYTES, end)
+        escape = raw.rfind(b"%", to - 2, to) if to < end else -1
+        to = to if escape < 0 else escape  # it may go on behind the piece
+        pieces.append(unquote_to_bytes(bytes(raw[begin:to]).replace(b"+", b" ")))
+        begin = to
+    return b"".join(pieces)
+
+
+def _text(raw: bytes) -> str:
+    """Return a field of text.  Raises `Problem` if it is not UTF-8, or long and not ASCII."""
+    if len(raw) > MAX_TEXT_BYTES and not raw.isascii():
+        raise _malformed("a long text that is not ASCII")
     try:
-        pairs = parse_qsl(
-            raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
-        )
-    except ValueError:
-        raise _malformed("not a form") from None
-    return Body(kind=BodyKind.FORM, values=_named(list(pairs)), files={})
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise _malformed("a field that is not UTF-8") from None
 
 
 def _named(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -185,15 +228,15 @@ class _Parts:
         self._rules = rules
         self._data: dict[str, bytes] = {}
         self._name = ""
-        self._chunks: list[bytes] = []
+        self._value = bytearray()
         self._left = 0
 
     def take(self, event: MultipartSegment | bytes | bytearray | None) -> None:
         """Take the begin of a part, a piece of it, or its end."""
         match event:
             case None:
-                self._data[self._name] = b"".join(self._chunks)
-                self._chunks = []
+                self._data[self._name] = bytes(self._value)
+                self._value = bytearray()
             case MultipartSegment():
                 self._name = (event.name or "").lower()
                 if self._name in self._data:
@@ -203,7 +246,7 @@ class _Parts:
                 self._left -= len(piece)
                 if self._left < 0:
                     raise self._refusal()
-                self._chunks.append(bytes(piece))
+                self._value += piece
 
     def _most(self, name: str) -> int:
         if name in self._rules.file_fields:
@@ -218,10 +261,7 @@ class _Parts:
     def body(self) -> Body:
         """Return all fields."""
         files = {name: self._data[name] for name in self._data if name in self._rules.file_fields}
-        try:
-            values = {name: data.decode() for name, data in self._data.items() if name not in files}
-        except UnicodeDecodeError:
-            raise _malformed("a field that is not UTF-8") from None
+        values = {name: _text(data) for name, data in self._data.items() if name not in files}
         return Body(kind=BodyKind.MULTIPART, values=values, files=files)
 
 

@@ -1,26 +1,42 @@
 """The gateway as a stage.
 
 Requests are answered in the event loop's thread; `run_once` follows the API keys, so that a
-revocation counts at once, records their use, and reads a renewed certificate.
+revocation counts at once, records their use, writes the heartbeat of their topic, and reads a
+renewed certificate.  None of that waits long for a broker: the keys must stay fresh.
 """
 
 import logging
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from datetime import date
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from erasestream.pipeline.gateway.core import ImageCore
 from erasestream.pipeline.gateway.https_server import HttpsServer
 from erasestream.pipeline.gateway.tls_context import ServerTls
+from erasestream.pipeline.runtime.heartbeat_schedule import HeartbeatSchedule
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import Unavailable
 from erasestream.topics.credentials.view import CredentialView
-from erasestream.topics.credentials.writer import CredentialWriter
+from erasestream.topics.kafka.producer.acknowledged_writer import Written
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 5.0
+MAX_RECORDING = 100
+"""Uses that are not acknowledged yet; further ones wait."""
+
+
+class UseRecords(Protocol):
+    """The records of when keys were used (`CredentialWriter`)."""
+
+    def begin_use(self, key_id: str, day: date, /) -> Future[Written]:
+        """Begin to record a use.  Raises `Unavailable`."""
+
+    def poll(self, answers: Sequence[Future[Written]], /) -> None:
+        """Take what the brokers have answered, without waiting."""
 
 
 class UsedKeys:
@@ -57,8 +73,9 @@ class GatewayStage:
         serving: Future[None],
         core: ImageCore,
         keys: CredentialView,
-        writer: CredentialWriter,
+        records: UseRecords,
         used: UsedKeys,
+        heartbeats: HeartbeatSchedule,
         tls: ServerTls,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -67,8 +84,10 @@ class GatewayStage:
         self._serving = serving
         self._core = core
         self._keys = keys
-        self._writer = writer
+        self._records = records
         self._used = used
+        self._recording: list[Future[Written]] = []
+        self._heartbeats = heartbeats
         self._tls = tls
         self._clock = clock
         self._look = Deadline(LOOK_EVERY_S, clock)
@@ -86,18 +105,33 @@ class GatewayStage:
         if (failure := self._core.failure) is not None:
             raise failure
         self._keys.follow(timeout_s)
-        if (used := self._used.take()) is not None:
-            self._record(*used)
+        self._record_uses()
+        self._heartbeats.run_if_due()
         if self._look.has_passed:
             self._look = Deadline(LOOK_EVERY_S, self._clock)
             if self._tls.renew():
                 log.info("certificate_renewed", extra={"port": self.port})
 
-    def _record(self, key_id: str, day: date) -> None:
+    def _record_uses(self) -> None:
+        """Hand over the uses that are known, and take the outcome of those before."""
         try:
-            self._writer.record_use(key_id, day)
-        except Unavailable as error:  # informational: the next day has another chance
-            log.warning("use_not_recorded", extra={"code": error.code})
+            while len(self._recording) < MAX_RECORDING and (used := self._used.take()):
+                self._recording.append(self._records.begin_use(*used))
+        except Unavailable as error:
+            self._miss(error)
+        self._records.poll(self._recording)
+        for answer in [each for each in self._recording if each.done()]:
+            self._recording.remove(answer)
+            failure = answer.exception()
+            if isinstance(failure, Unavailable):
+                self._miss(failure)
+            elif failure is not None:
+                raise failure
+
+    @staticmethod
+    def _miss(error: Unavailable) -> None:
+        """Go on: the next day has another chance."""
+        log.warning("use_not_recorded", extra={"code": error.code})
 
     def is_ready(self) -> bool:
         """Return whether requests can be answered."""

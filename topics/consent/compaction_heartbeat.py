@@ -1,9 +1,9 @@
-"""Heartbeat records that keep the compaction of the consent topics going.
+"""Heartbeat records that keep the compaction of topics without images going.
 
 Kafka compacts closed segments only, and a segment rolls with the first record after its time.  In
-a partition without new decisions it would never roll, and a superseded decision would stay on
-disk.  So every partition regularly gets a heartbeat record, under a key that no account can have;
-all readers skip it.
+a partition without new decisions, or API keys, it would never roll, and a superseded one would
+stay on disk.  So every partition regularly gets a heartbeat record, under a key that no account and
+no API key can have; all readers skip it.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,8 @@
 """Issue and revoke API keys."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from datetime import date, datetime, timedelta
 
@@ -13,12 +14,13 @@ from erasestream.schemas.events.credentials import CredentialKind, CredentialSet
 from erasestream.schemas.ids import Lane, new_event_id
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.topic_names import credentials_of
+from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
 from erasestream.topics.consent.reader import validated
 from erasestream.topics.credentials.table import Credential, state_key, use_key
 from erasestream.topics.credentials.token import Token, new_token
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
-from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
 from erasestream.topics.kafka.records import Partition
 
 WRITE_TIMEOUT_S = 20.0
@@ -79,11 +81,24 @@ class CredentialWriter:
         state = credential.state.model_copy(update=changed)
         self._write(state_key(state.key_id), state)
 
-    def record_use(self, key_id: str, day: date) -> None:
-        """Record that a key was used on this day."""
+    def begin_use(self, key_id: str, day: date) -> Future[Written]:
+        """Begin to record that a key was used on this day; the future is done during later `poll`.
+
+        Raises `Unavailable` or `Refused`, as the future does.
+        """
         now = self._now()
         used = CredentialUsed(id=self._id(now), time=now, key_id=key_id, day=day)
-        self._write(use_key(key_id), used)
+        wire = to_wire(used, source=self._source)
+        (answer,) = self._writes.begin([(self._at, use_key(key_id), wire)])
+        return answer
+
+    def poll(self, answers: Sequence[Future[Written]]) -> None:
+        """Take what the brokers have answered, without waiting."""
+        self._writes.wait(answers, timeout_s=0)
+
+    def heartbeat(self) -> CompactionHeartbeat:
+        """Return the heartbeat of the topic: only its writers may write it."""
+        return CompactionHeartbeat(writes=self._writes, partitions={self._at.topic: 1})
 
     def _write(self, key: bytes, event: TimedEvent) -> None:
         self._writes.write(self._at, key, to_wire(event, source=self._source))

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from erasestream.pipeline.gateway.account_page.session import COOKIE, Session, Sessions
 from erasestream.pipeline.gateway.account_page.sign_in import Owner, SignIn
 from erasestream.pipeline.gateway.callers import KEY_HEADER, Callers
+from erasestream.pipeline.gateway.memory_budget import MemoryBudget
 from erasestream.pipeline.gateway.problems import HttpCode, problem
 from erasestream.pipeline.gateway.request_body import BodyRules, memory_for, read_body
 from erasestream.schemas.events.credentials import CredentialSet
@@ -34,10 +35,13 @@ class Visitor(NamedTuple):
 class Door:
     """Lets owners in."""
 
-    def __init__(self, *, sign_in: SignIn, sessions: Sessions, callers: Callers) -> None:
+    def __init__(
+        self, *, sign_in: SignIn, sessions: Sessions, callers: Callers, memory: MemoryBudget
+    ) -> None:
         self.sign_in = sign_in
         self.sessions = sessions
         self._callers = callers
+        self._memory = memory
 
     def visitor(self, request: Request) -> Visitor:
         """Return who is signed in.
@@ -55,9 +59,15 @@ class Door:
         """Return who has sent a form, and its fields.  Raises `Problem` (form_refused), too."""
         visitor = self.visitor(request)
         check_origin(request)
-        fields = await read_form(request)
+        fields = await self.read_form(request)
         check_token(visitor, fields.get(CSRF_FIELD, ""))
         return visitor, fields
+
+    async def read_form(self, request: Request) -> Mapping[str, str]:
+        """Return the fields of a form.  Raises `Problem`."""
+        with self._memory.admit(memory_for(request, FORM), None):
+            body = await read_body(request, FORM)
+            return {name: str(value) for name, value in body.values.items()}
 
 
 def check_origin(request: Request) -> None:
@@ -71,10 +81,3 @@ def check_token(visitor: Visitor, token: str) -> None:
     """Raise `Problem` (form_refused) unless this is the session's token."""
     if not hmac.compare_digest(token.encode(), visitor.session.csrf.encode()):
         raise problem(HTTPStatus.FORBIDDEN, HttpCode.FORM_REFUSED)
-
-
-async def read_form(request: Request) -> Mapping[str, str]:
-    """Return the fields of a form."""
-    memory_for(request, FORM)
-    body = await read_body(request, FORM)
-    return {name: str(value) for name, value in body.values.items()}

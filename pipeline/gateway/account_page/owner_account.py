@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from erasestream.pipeline.gateway.account_page.notice import CURRENT_NOTICE
 from erasestream.pipeline.gateway.account_page.sign_in import Owner
-from erasestream.pipeline.gateway.problems import HttpCode, problem
+from erasestream.pipeline.gateway.bounded_calls import BoundedCalls
+from erasestream.pipeline.gateway.problems import HttpCode, invalid_option, problem
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.events.consent import Channel
 from erasestream.schemas.events.credentials import CredentialKind
@@ -30,6 +31,11 @@ from erasestream.topics.credentials.writer import CredentialWriter
 
 MAX_FOLLOWED = 256
 """Accounts whose erasures are read on from where the last look ended; others from the beginning."""
+MAX_KEYS = 50
+"""Valid keys of an account."""
+MAX_CREATED = 100
+"""Keys of an account that are made in 24 hours."""
+DAY = timedelta(hours=24)
 SHOWN_WITHIN_S = 5.0
 """Longest wait until this gateway has read its own change of a key."""
 _POLL_S = 0.05
@@ -56,20 +62,22 @@ class OwnerAccounts:
         consent: ConsentWriter,
         keys: CredentialView,
         key_writer: CredentialWriter,
+        calls: BoundedCalls,
     ) -> None:
         self._lane = lane
         self._consent = consent
         self._keys = keys
         self._key_writer = key_writer
+        self._calls = calls
         self._erasures = _Followed(lane, consent)
 
     async def is_on(self, account: AccountId) -> bool:
         """Return whether the account is opted in."""
-        return await asyncio.to_thread(self._consent.reader.active_grant, account) is not None
+        return await self._calls.run(self._consent.reader.active_grant, account) is not None
 
     async def state(self, account: AccountId) -> AccountState:
         """Return the whole state.  Raises `Unavailable`."""
-        return await asyncio.to_thread(self._state, account)
+        return await self._calls.run(self._state, account)
 
     def _state(self, account: AccountId) -> AccountState:
         reader = self._consent.reader
@@ -82,11 +90,11 @@ class OwnerAccounts:
 
     async def erasures(self, account: AccountId) -> Sequence[ErasureState]:
         """Return the erasures alone, newest first."""
-        return (await asyncio.to_thread(self._erasures.of, account))[::-1]
+        return (await self._calls.run(self._erasures.of, account))[::-1]
 
     async def decision(self, account: AccountId, decision_id: str) -> HistoryEntry:
         """Return a decision of the account.  Raises `Problem` (no_such_path)."""
-        for entry in await asyncio.to_thread(self._consent.reader.history, account):
+        for entry in await self._calls.run(self._consent.reader.history, account):
             if entry.id == decision_id:
                 return entry
         raise problem(HTTPStatus.NOT_FOUND, HttpCode.NO_ROUTE)
@@ -95,7 +103,7 @@ class OwnerAccounts:
         """Opt in to the text that was shown.  Raises `Problem` if that is not the current one."""
         if notice != CURRENT_NOTICE.reference:
             raise problem(HTTPStatus.CONFLICT, HttpCode.NOTICE_CHANGED)
-        await asyncio.to_thread(
+        await self._calls.run(
             self._consent.grant,
             owner.account,
             actor=_actor(owner),
@@ -105,7 +113,7 @@ class OwnerAccounts:
 
     async def opt_out(self, owner: Owner) -> None:
         """Opt out; recorded when this returns, and the erasure of all that is kept has begun."""
-        await asyncio.to_thread(
+        await self._calls.run(
             self._consent.revoke,
             owner.account,
             actor=_actor(owner),
@@ -116,12 +124,23 @@ class OwnerAccounts:
         """Return the valid keys, newest first."""
         return [each for each in self._keys.table.of_account(account) if each.is_valid(now)][::-1]
 
+    def check_room_for_key(self, account: AccountId, now: datetime) -> None:
+        """Raise `Problem` (invalid_options) if the account cannot have another key now.
+
+        Revoked keys count, too: each stays in the memory of all gateways.
+        """
+        of_account = self._keys.table.of_account(account)
+        if sum(each.is_valid(now) for each in of_account) >= MAX_KEYS:
+            raise invalid_option(f"an account has at most {MAX_KEYS} keys")
+        if sum(each.state.created_at > now - DAY for each in of_account) >= MAX_CREATED:
+            raise invalid_option(f"at most {MAX_CREATED} keys are made in 24 hours")
+
     async def create_key(
         self, account: AccountId, kind: CredentialKind, *, label: str, days: int | None
     ) -> Token:
         """Issue a key."""
         lifetime = None if days is None else timedelta(days=days)
-        token = await asyncio.to_thread(
+        token = await self._calls.run(
             self._key_writer.create, account, kind, label=label, lifetime=lifetime
         )
         await self._until_read(token.key_id, is_revoked=False)
@@ -132,7 +151,7 @@ class OwnerAccounts:
         found = self._keys.table.get(key_id)
         if found is None or found.state.account != account:
             raise problem(HTTPStatus.NOT_FOUND, HttpCode.NO_ROUTE)
-        await asyncio.to_thread(self._key_writer.revoke, found)
+        await self._calls.run(self._key_writer.revoke, found)
         await self._until_read(key_id, is_revoked=True)
 
     async def close(self, owner: Owner, now: datetime) -> None:

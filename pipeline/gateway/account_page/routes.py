@@ -3,7 +3,7 @@
 Every page works without its script, which adds progress without reloading, and Try it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -16,11 +16,11 @@ from erasestream.pipeline.gateway.account_page.door import (
     Door,
     Visitor,
     check_origin,
-    read_form,
 )
 from erasestream.pipeline.gateway.account_page.erasure_steps import is_finished, steps_of
 from erasestream.pipeline.gateway.account_page.notice import CURRENT_NOTICE, NOTICES
 from erasestream.pipeline.gateway.account_page.owner_account import OwnerAccounts
+from erasestream.pipeline.gateway.account_page.page_limits import Handler, PageLimits
 from erasestream.pipeline.gateway.account_page.pages import Pages
 from erasestream.pipeline.gateway.adapter import Adapter
 from erasestream.pipeline.gateway.problems import HttpCode, Problem, invalid_option, problem
@@ -31,8 +31,6 @@ from erasestream.schemas.ids import Lane
 from erasestream.topics.credentials.token import Token, prefix
 
 PREFIX = "/account"
-MAX_KEYS = 50
-"""Valid keys of an account."""
 MAX_UPLOADS_SHOWN = 20
 MAX_DAYS = 3650
 _CONFIRMED = "yes"
@@ -40,7 +38,6 @@ _AT_SIGN_IN: Mapping[str, str] = {
     HttpCode.SESSION_ENDED: "",
     HttpCode.FORBIDDEN: "This key sends images: sign in with an owner's key.",
 }
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +48,7 @@ class AccountPageParts:
     service: str
     """The name of the service, as its customers know it."""
     door: Door
+    limits: PageLimits
     accounts: OwnerAccounts
     recent: RecentUploads
     pages: Pages
@@ -60,23 +58,26 @@ class AccountPageParts:
 def adapter(parts: AccountPageParts, try_it: Handler) -> Adapter:
     """Return the routes of the page."""
     entrance, consent, keys = _Entrance(parts), _Consent(parts), _Keys(parts)
+    owner = parts.limits.of_owner
     return Adapter(
         prefix=PREFIX,
         render=entrance.render,
         routes=(
-            Route(PREFIX, consent.overview, methods=["GET"]),
+            Route(PREFIX, owner(consent.overview), methods=["GET"]),
             Route(f"{PREFIX}/assets/{{name}}", entrance.asset, methods=["GET"]),
             Route(f"{PREFIX}/sign-in", entrance.sign_in, methods=["POST"]),
-            Route(f"{PREFIX}/sign-out", entrance.sign_out, methods=["POST"]),
-            Route(f"{PREFIX}/status", consent.status, methods=["GET"]),
-            Route(f"{PREFIX}/opt-in", consent.ask, methods=["GET"]),
-            Route(f"{PREFIX}/opt-in", consent.opt_in, methods=["POST"]),
-            Route(f"{PREFIX}/opt-out", consent.opt_out, methods=["POST"]),
-            Route(f"{PREFIX}/close", consent.ask_to_close, methods=["GET"]),
-            Route(f"{PREFIX}/close", consent.close, methods=["POST"]),
-            Route(f"{PREFIX}/receipts/{{decision}}.jsonld", consent.receipt, methods=["GET"]),
-            Route(f"{PREFIX}/keys", keys.create, methods=["POST"]),
-            Route(f"{PREFIX}/keys/{{key_id}}/revoke", keys.revoke, methods=["POST"]),
+            Route(f"{PREFIX}/sign-out", owner(entrance.sign_out), methods=["POST"]),
+            Route(f"{PREFIX}/status", owner(consent.status), methods=["GET"]),
+            Route(f"{PREFIX}/opt-in", owner(consent.ask), methods=["GET"]),
+            Route(f"{PREFIX}/opt-in", owner(consent.opt_in), methods=["POST"]),
+            Route(f"{PREFIX}/opt-out", owner(consent.opt_out), methods=["POST"]),
+            Route(f"{PREFIX}/close", owner(consent.ask_to_close), methods=["GET"]),
+            Route(f"{PREFIX}/close", owner(consent.close), methods=["POST"]),
+            Route(
+                f"{PREFIX}/receipts/{{decision}}.jsonld", owner(consent.receipt), methods=["GET"]
+            ),
+            Route(f"{PREFIX}/keys", owner(keys.create), methods=["POST"]),
+            Route(f"{PREFIX}/keys/{{key_id}}/revoke", owner(keys.revoke), methods=["POST"]),
             Route(f"{PREFIX}/try", try_it, methods=["POST"]),
         ),
     )
@@ -114,7 +115,8 @@ class _Entrance:
     async def sign_in(self, request: Request) -> Response:
         """Exchange an owner's key for a session."""
         check_origin(request)
-        owner = self._parts.door.sign_in.identify((await read_form(request)).get("key", ""))
+        fields = await self._parts.door.read_form(request)
+        owner = self._parts.limits.identify(request, fields.get("key", ""))
         answer = _to_page()
         answer.headers["Set-Cookie"] = self._parts.door.sessions.begin(owner)
         return answer
@@ -249,8 +251,7 @@ class _Keys(_Overview):
         ):
             raise invalid_option("label and expiry of a key")
         account = visitor.owner.account
-        if len(self._parts.accounts.keys(account, self._parts.now())) >= MAX_KEYS:
-            raise invalid_option(f"an account has at most {MAX_KEYS} keys")
+        self._parts.accounts.check_room_for_key(account, self._parts.now())
         kind = CredentialKind.OWNER if fields.get("kind") == "owner" else CredentialKind.IMAGE
         created = await self._parts.accounts.create_key(
             account,

@@ -1,6 +1,5 @@
 """One request with an image: the same for all contracts, which differ in fields and answers."""
 
-import base64
 import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,14 +14,18 @@ from erasestream.pipeline.gateway.image_size import size_of
 from erasestream.pipeline.gateway.problems import HttpCode, problem
 from erasestream.pipeline.gateway.rate_limits import Allowance
 from erasestream.pipeline.gateway.request_body import Body, BodyRules, memory_for, read_body
-from erasestream.schemas.events.images import MAX_UPLOAD_BYTES, Cutout
+from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, MAX_UPLOAD_BYTES, Cutout
 from erasestream.schemas.ids import AccountId
 from erasestream.schemas.options import CutoutOptions
 
+_LARGEST = BodyRules(max_image_bytes=MAX_UPLOAD_BYTES, file_fields=(), base64_fields=())
+CONVERTING_BYTES = max(_LARGEST.decoding_bytes, MAX_CUTOUT_BYTES * 4 // 3 + 1024)
+"""Memory for Base64: one image at a time is decoded or encoded, in one step of the event loop."""
 URL_FIELD = "image_url"
 NEVER_RETAIN = "x-never-retain"
 """A header that only narrows: any value but a plain no is one."""
 _NO = frozenset({"", "0", "false", "no"})
+_SPACE = b" \t\r\n\v\f"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,10 +118,12 @@ def from_base64(name: str, values: Mapping[str, object]) -> bytes:
     """Return the image in a field; a data URL's beginning is skipped.  Raises `Problem`."""
     text = values[name]
     if isinstance(text, str):
-        if text.startswith("data:"):
-            text = text.partition(",")[2]
+        begin = text.find(",") + 1 if text.startswith("data:") else 0
         try:
-            return base64.b64decode("".join(text.split()), validate=True)
-        except (binascii.Error, ValueError):
+            # Step by step: two copies of the text at most, besides the one in `values`.
+            raw = text.encode("ascii")
+            raw = raw[begin:].translate(None, _SPACE)
+            return binascii.a2b_base64(raw, strict_mode=True)
+        except ValueError:  # as that of the text's encoding, and of Base64
             pass
     raise problem(HTTPStatus.BAD_REQUEST, HttpCode.MALFORMED_BODY, f"{name} is not Base64")

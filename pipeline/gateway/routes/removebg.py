@@ -6,7 +6,6 @@ four statuses of refusals: 400, 402 (never here), 403 and 429.
 Source: remove.bg's API documentation, version 1.0.
 """
 
-import base64
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -15,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from erasestream.pipeline.gateway.adapter import Adapter, Services
+from erasestream.pipeline.gateway.base64_json import IMAGE, base64_json
 from erasestream.pipeline.gateway.image_size import size_of
 from erasestream.pipeline.gateway.problems import HttpCode, Problem, invalid_option
 from erasestream.pipeline.gateway.request_body import Body, BodyKind, BodyRules
@@ -78,11 +78,22 @@ def render(found: Problem, request_id: str) -> Response:
     """Return the answer of a problem, in the shape of this contract."""
     error = {
         "title": found.message,
-        "code": _CODES.get(found.code, found.code),
+        "code": shown_code(found.code),
         "detail": f"Request {request_id}",
     }
-    status = _STATUSES.get(found.status, found.status)
-    return JSONResponse({"errors": [error]}, status, headers=dict(found.headers))
+    return JSONResponse(
+        {"errors": [error]}, shown_status(found.status), headers=dict(found.headers)
+    )
+
+
+def shown_code(code: str) -> str:
+    """Return a code as the contract has it."""
+    return _CODES.get(code, code)
+
+
+def shown_status(status: HTTPStatus) -> HTTPStatus:
+    """Return a status as the contract has it."""
+    return _STATUSES.get(status, status)
 
 
 async def _refuse_to_improve(_request: Request) -> Response:
@@ -129,8 +140,8 @@ def answer(request: Request, _order: Order, cutout: Cutout) -> Response:
     }
     if not _wants_json(request):
         return Response(cutout.data, media_type=cutout.content_type, headers=headers)
-    text = base64.b64encode(cutout.data).decode()
-    return JSONResponse({"data": {"result_b64": text}}, headers=headers)
+    text = base64_json({"data": {"result_b64": IMAGE}}, cutout.data)
+    return Response(text, media_type="application/json", headers=headers)
 
 
 def _wants_json(request: Request) -> bool:

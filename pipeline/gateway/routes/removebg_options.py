@@ -8,11 +8,13 @@ from collections.abc import Mapping
 
 from erasestream.pipeline.gateway.problems import invalid_option
 from erasestream.pipeline.gateway.routes.v2_options import boolean, cutout_options, word
-from erasestream.schemas.options import CutoutOptions
+from erasestream.schemas.options import CutoutOptions, Size
 
-_SIZES = {"4k": "full", "50mp": "full", "": "preview"}
+_ALIASES = {"4k": "full", "50mp": "full", "": "preview"}
 """Further names of sizes, and the default."""
-_WITHOUT_EFFECT: Mapping[str, frozenset[str]] = {
+SIZES = (*(size.value for size in Size), *filter(None, _ALIASES))
+FORMATS = ("auto", "png", "jpg", "jpeg", "webp")
+WITHOUT_EFFECT: Mapping[str, frozenset[str]] = {
     "roi": frozenset({"0% 0% 100% 100%", "0 0 100% 100%"}),
     "scale": frozenset({"original", "100%"}),
     "position": frozenset({"original"}),
@@ -22,7 +24,7 @@ _WITHOUT_EFFECT: Mapping[str, frozenset[str]] = {
     "semitransparency": frozenset({"true", "1", "yes"}),
 }
 """Fields that cannot be honoured, with the values that change nothing."""
-_TYPES: Mapping[str, frozenset[str]] = {
+TYPES: Mapping[str, frozenset[str]] = {
     "type": frozenset(
         {"auto", "person", "product", "animal", "car", "car_interior", "car_part"}
         | {"transportation", "graphics", "other"}
@@ -34,17 +36,17 @@ _TYPES: Mapping[str, frozenset[str]] = {
 def removebg_options(fields: Mapping[str, object]) -> CutoutOptions:
     """Return the options in these fields.  Raises `Problem` (invalid_options) with the name."""
     given = {name: value for name, value in fields.items() if value != ""}
-    for name, harmless in _WITHOUT_EFFECT.items():
+    for name, harmless in WITHOUT_EFFECT.items():
         if name in given and str(given.pop(name)).strip().lower() not in harmless:
             raise invalid_option(f"{name} is not supported")
-    for name, known in _TYPES.items():
+    for name, known in TYPES.items():
         if name in given and str(given.pop(name)).strip().lower() not in known:
             raise invalid_option(f"{name} has an unknown value")
     size = word("size", given.get("size", ""))
     if not boolean("crop", given.get("crop", "false")):
         given.pop("crop_margin", None)
     return cutout_options(
-        {**given, "size": _SIZES.get(size, size), "format": _format(given)},
+        {**given, "size": _ALIASES.get(size, size), "format": _format(given)},
     )
 
 

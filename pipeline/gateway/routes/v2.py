@@ -4,7 +4,6 @@
 multipart and forms, JSON with Base64 for JSON.  The legacy field `image` asks for the mask.
 """
 
-import base64
 from http import HTTPStatus
 
 from starlette.requests import Request
@@ -12,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from erasestream.pipeline.gateway.adapter import Adapter, Services
+from erasestream.pipeline.gateway.base64_json import IMAGE, base64_json
 from erasestream.pipeline.gateway.image_size import size_of
 from erasestream.pipeline.gateway.problems import Problem
 from erasestream.pipeline.gateway.request_body import Body, BodyKind, BodyRules
@@ -105,14 +105,13 @@ def answer(_request: Request, order: Order, cutout: Cutout) -> Response:
         return Response(cutout.data, media_type=cutout.content_type)
     size = size_of(cutout.data)
     name = "mask" if order.options.channels is Channels.ALPHA else "image_base64"
-    return JSONResponse(
-        {
-            name: base64.b64encode(cutout.data).decode(),
-            "content_type": cutout.content_type,
-            "width": size.width,
-            "height": size.height,
-        }
-    )
+    values = {
+        name: IMAGE,
+        "content_type": cutout.content_type,
+        "width": size.width,
+        "height": size.height,
+    }
+    return Response(base64_json(values, cutout.data), media_type="application/json")
 
 
 CONTRACT = Contract(rules=RULES, order_of=order_of, answer=answer)

@@ -36,7 +36,7 @@ def word(name: str, value: object) -> str:
 
 
 _Reader = Callable[[str, object], object]
-_READERS: Mapping[str, _Reader] = {
+READERS: Mapping[str, _Reader] = {
     "format": word,
     "channels": word,
     "size": word,
@@ -55,9 +55,9 @@ def cutout_options(fields: Mapping[str, object], *, is_mask: bool = False) -> Cu
     A mask is always a PNG.  Raises `Problem` (invalid_options) that names the field.
     """
     given = {name: value for name, value in fields.items() if value != ""}
-    if unknown := sorted(given.keys() - _READERS.keys()):
+    if unknown := sorted(given.keys() - READERS.keys()):
         raise invalid_option(f"there is no option {unknown[0][:32]!r}")
-    read = {name: _READERS[name](name, value) for name, value in given.items()}
+    read = {name: READERS[name](name, value) for name, value in given.items()}
     if read.get("format") == "jpeg":
         read["format"] = OutputFormat.JPG
     if "despill" in read:

@@ -22,7 +22,7 @@ up to `GRANTS_PER_TURN` of each; of a lane with `MAX_PENDING` decisions no more 
 Keys and objects of marked grants are deleted meanwhile, in threads (`deletions.py`).  Once the
 master keys that wrapped the keys are destroyed, too, that is written (`unrecoverable_grants.py`).
 
-The stage also writes the heartbeats of the consent topics (`heartbeat_schedule.py`).
+The stage also writes the heartbeats of the consent topics (`runtime/heartbeat_schedule.py`).
 """
 
 import time
@@ -30,9 +30,9 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Protocol
 
+from erasestream.pipeline.runtime.heartbeat_schedule import HeartbeatSchedule
 from erasestream.pipeline.runtime.retry import RETRY_S, OutageLog
 from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
-from erasestream.pipeline.stages.erasure.heartbeat_schedule import HeartbeatSchedule
 from erasestream.pipeline.stages.erasure.lane_queues import LaneQueues
 from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries
 from erasestream.pipeline.stages.erasure.pending_decisions import (

@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -12,12 +12,16 @@ from PIL import Image
 
 from erasestream.pipeline.bootstrap.credentials import credential_table, open_credential_writer
 from erasestream.schemas.error_codes import Code
+from erasestream.schemas.events.consent import HEARTBEAT_KEY
 from erasestream.schemas.events.credentials import CredentialKind
 from erasestream.schemas.ids import AccountId
+from erasestream.topics.catalog.roles import LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import credentials_of
 from erasestream.topics.client.upload_builder import idempotent_id
 from erasestream.topics.credentials.token import Token
 from tests.flow.pictures import photo
 from tests.flow.pipeline_harness import BULK, PipelineHarness
+from tests.flow.topic_reader import TopicReader
 from tests.flow.waiting import eventually
 
 ACCOUNT = "gateway-caller"
@@ -200,6 +204,16 @@ def test_the_last_use_of_a_key_is_recorded(gateway: PipelineHarness, client: Cli
         return credential is not None and credential.used_on is not None
 
     eventually("the use is recorded", is_recorded)
+
+
+def test_the_topic_of_keys_is_compacted_while_no_key_changes(gateway: PipelineHarness) -> None:
+    """A segment rolls with the next record only: the gateway writes heartbeats."""
+    role = lane_role(BULK, LaneRole.ACCOUNT)
+    reader = TopicReader(gateway.stack.cluster, role, credentials_of(BULK), 1)
+    with closing(reader):
+        eventually(
+            "a heartbeat", lambda: any(each.key == HEARTBEAT_KEY for each in reader.read_to_end())
+        )
 
 
 def test_no_image_reaches_a_file(gateway: PipelineHarness, client: Client) -> None:

@@ -41,7 +41,7 @@ class Attacked(Served):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.memory = MemoryBudget(20 * RULES.memory_bytes)
+        self.memory = MemoryBudget(20 * RULES.max_bytes)
 
     async def take(self, request: Request) -> Response:
         with self.memory.admit(memory_for(request, RULES), AccountId("a")):
@@ -76,15 +76,15 @@ def attacked(tmp_path: Path) -> Iterator[Attacked]:
 
 
 def test_a_thousand_idle_connections(attacked: Attacked) -> None:
-    """Some have sent nothing at all, some a part of a request."""
+    """From one address.  Some have sent nothing at all, some a part of a request."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 3 * IDLE)), hard))
     address = HOST, attacked.server.port
     with ExitStack() as opened:
         for _ in range(IDLE):
-            opened.enter_context(socket.create_connection(address, TIMEOUT_S))
+            opened.enter_context(socket.create_connection(address, TIMEOUT_S, ("127.0.0.2", 0)))
         for _ in range(20):
-            opened.enter_context(attacked.connected()).sendall(HEAD)
+            opened.enter_context(attacked.connected(source="127.0.0.3")).sendall(HEAD)
         assert attacked.goes_on()
 
 

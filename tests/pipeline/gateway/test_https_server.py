@@ -31,6 +31,7 @@ REQUEST = b"GET /path HTTP/1.1\r\nHost: gateway\r\n\r\n"
 TIMEOUT_S = 30
 LARGE = bytes(range(256)) * 100_000
 """More than sockets hold on their way."""
+MEDIUM = LARGE[:1_000_000]
 
 
 def now() -> datetime:
@@ -49,6 +50,10 @@ async def large(request: Request) -> Response:
     return Response(LARGE)
 
 
+async def medium(request: Request) -> Response:
+    return Response(MEDIUM)
+
+
 class Served:
     """A server with a certificate that can be replaced."""
 
@@ -64,12 +69,14 @@ class Served:
         self.authority.issue_server("gateway", self.folder, hosts=(HOST, "localhost"))
 
     @contextmanager
-    def connected(self, *, host: str = HOST, **options: object) -> Iterator[ssl.SSLSocket]:
+    def connected(
+        self, *, host: str = HOST, source: str = HOST, **options: object
+    ) -> Iterator[ssl.SSLSocket]:
         context = ssl.create_default_context(cafile=str(self.folder / "ca.crt"))
         for name, value in options.items():
             setattr(context, name, value)
         with (
-            socket.create_connection((HOST, self.server.port), TIMEOUT_S) as plain,
+            socket.create_connection((HOST, self.server.port), TIMEOUT_S, (source, 0)) as plain,
             context.wrap_socket(plain, server_hostname=host) as secured,
         ):
             yield secured
@@ -91,7 +98,7 @@ def ask(secured: ssl.SSLSocket, request: bytes = REQUEST) -> tuple[HTTPResponse,
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
     served = Served(tmp_path)
-    routes = [Route("/path", hello), Route("/large", large)]
+    routes = [Route("/path", hello), Route("/large", large), Route("/medium", medium)]
     app = application([Adapter(prefix="/", routes=routes, render=render)], served.memory)
     with LoopThread("gateway") as loop, closing(served.server):
         serving = loop.begin(served.server.serve(app, give_up=lambda: None))
@@ -167,12 +174,7 @@ def test_connections_without_a_request_are_closed(
 
 def test_an_answer_waits_for_a_slow_client(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """For longer than a connection may be idle; it takes room in memory until then."""
-    looks = []
-    monkeypatch.setattr(https_server, "HEAD_TIMEOUT_S", 3.0)  # the end of the answer has as long
-    watch = https_server._Protocol._watch
-    monkeypatch.setattr(
-        https_server._Protocol, "_watch", lambda *given: (looks.append(1), watch(*given))
-    )
+    looks = looks_at(monkeypatch)
     with served.connected() as slow:
         slow.sendall(REQUEST.replace(b"/path", b"/large"))
         response = HTTPResponse(slow)
@@ -182,6 +184,41 @@ def test_an_answer_waits_for_a_slow_client(served: Served, monkeypatch: pytest.M
         assert served.memory.used == len(LARGE)
         assert response.read() == LARGE
     eventually("the memory is free", lambda: served.memory.used == 0)
+
+
+def test_the_end_of_an_answer_waits_as_well(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is: what is still in our buffers once all of it was written."""
+    served.server._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+    looks = looks_at(monkeypatch)
+    with served.connected() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        slow.sendall(REQUEST.replace(b"/path", b"/medium"))
+        response = HTTPResponse(slow)
+        response.begin()
+        eventually("the answer takes room", lambda: served.memory.used > 0)
+        read = b""
+        while served.memory.used:
+            read += response.read(4096)
+        begun = len(looks)
+        monkeypatch.setattr(https_server, "HEAD_TIMEOUT_S", 0.4)
+        eventually("the connection is looked at", lambda: len(looks) > begun + 3)
+        monkeypatch.setattr(https_server, "HEAD_TIMEOUT_S", 20.0)
+        assert len(read) < len(MEDIUM) - 65_536
+        assert read + response.read() == MEDIUM
+        assert ask(slow)[1] == b"hello"
+
+
+def looks_at(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Have connections looked at soon, and return the looks at them."""
+    looks = list[None]()
+    monkeypatch.setattr(https_server, "HEAD_TIMEOUT_S", 3.0)
+    watch = https_server._Protocol._watch
+    monkeypatch.setattr(
+        https_server._Protocol, "_watch", lambda *given: (looks.append(None), watch(*given))
+    )
+    return looks
 
 
 def test_an_answer_that_is_not_taken_is_given_up(

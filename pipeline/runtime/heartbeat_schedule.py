@@ -1,4 +1,4 @@
-"""Schedule of the consent topics' heartbeats (`topics/consent/compaction_heartbeat.py`)."""
+"""Schedule of the heartbeats of compacted topics (`topics/consent/compaction_heartbeat.py`)."""
 
 import logging
 from collections.abc import Callable
@@ -15,8 +15,8 @@ MISSED_RETRY_S = 60.0
 class HeartbeatSchedule:
     """Writes heartbeats when they are due.
 
-    One that cannot be written is missed and due again soon: an unavailable consent partition
-    must not hold up the decisions in the others.
+    One that cannot be written is missed and due again soon: an unavailable partition
+    must not hold up the stage.
     """
 
     def __init__(self, *, beat: Callable[[], None], every_s: float, clock: Clock) -> None:
