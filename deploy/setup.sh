@@ -57,6 +57,8 @@ fi
 if [ "${1:-}" != venv ]; then
     command -v chromium >/dev/null ||
         echo "chromium is missing: tests of the account page need the Debian package chromium." >&2
+    command -v sslscan >/dev/null ||
+        echo "sslscan is missing: a test of the gateway needs the Debian package sslscan." >&2
     "$VENV/bin/erasestream" dev install
     [ -d "$CACHE/$MODEL_FOLDER" ] ||
         "$VENV/bin/erasestream" model install ${MODEL:+"$MODEL"}

@@ -26,8 +26,8 @@ from erasestream.pipeline.gateway.routes import removebg, v2
 from erasestream.pipeline.gateway.routes.image_upload import CONVERTING_BYTES
 from erasestream.pipeline.gateway.stage import GatewayStage, UsedKeys
 from erasestream.pipeline.gateway.tls_context import ServerTls
-from erasestream.pipeline.runtime.sandbox.restrictions import missing
 from erasestream.pipeline.runtime.heartbeat_schedule import HeartbeatSchedule
+from erasestream.pipeline.runtime.sandbox.restrictions import missing
 from erasestream.pipeline.settings import GatewaySettings, Settings
 from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.errors import IsolationMissing, Refused

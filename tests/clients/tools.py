@@ -2,7 +2,8 @@
 
 The lock file pins what comes from npm.  kcat is the Debian package of this version: the installed
 one, or else fetched and unpacked, which needs no root; apt checks its signature.  Java's client is
-one of the broker's jars.  `tlog` checks the transparency log with Go modules, pinned by `go.sum`.
+one of the broker's jars.  `tlog` checks the transparency log with Go modules, pinned by `go.sum`;
+a client needs Go's standard library only.
 A second call fetches nothing.
 """
 
@@ -26,6 +27,7 @@ KCAT_VERSION = "1.7.1"
 KCAT = CACHE.resolve() / "clients" / f"kcat-{KCAT_VERSION}"
 DEBS = ("kcat=1.7.1-2", "librdkafka1=2.0.2-1", "libyajl2")
 TLOG_SOURCES = ("go.mod", "go.sum", "main.go")
+GO_CLIENT = "upload.go"
 TIMEOUT_S = 300
 
 
@@ -56,6 +58,13 @@ def tlog_checker() -> Path:
     target = KCAT.parent / f"tlog-{_digest(*(f'tlog/{name}' for name in TLOG_SOURCES))}"
     _install(target, _build_tlog_checker)
     return target / "tlog"
+
+
+def go_client() -> Path:
+    """Return the program that uploads a photo.  Raises `Refused` if it cannot be built."""
+    target = KCAT.parent / f"go-client-{_digest(GO_CLIENT)}"
+    _install(target, _build_go_client)
+    return target / "upload"
 
 
 def _digest(*names: str) -> str:
@@ -109,6 +118,11 @@ def _build_tlog_checker(draft: Path) -> None:
     _run(command, draft, "Go 1.25 or newer cannot build tlog")
 
 
+def _build_go_client(draft: Path) -> None:
+    source = shutil.copy(FILES / GO_CLIENT, draft)
+    _run(["go", "build", "-o", "upload", source], draft, "Go cannot build the client")
+
+
 def _run(command: list[str], folder: Path, refusal: str) -> None:
     try:
         subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=TIMEOUT_S)
@@ -122,7 +136,7 @@ def _run(command: list[str], folder: Path, refusal: str) -> None:
 def main() -> None:
     """Install all, and name what cannot be installed."""
     failed = []
-    for install in (node_modules, python_packages, kcat_environment, tlog_checker):
+    for install in (node_modules, python_packages, kcat_environment, tlog_checker, go_client):
         try:
             install()
         except Refused as error:

@@ -1,4 +1,4 @@
-"""Faults: `python -m tests.faults [storm|hostile|batches]`, and options for each (`--help`).
+"""Faults: `python -m tests.faults [storm|hostile|batches|overload]`, and options (`--help`).
 
 Faults, checks and figures: `docs/faults.md`, `docs/hostile.md`.
 """
@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.bench.figures import Figure, publish
-from tests.faults import hostile, hostile_batches
+from tests.faults import hostile, hostile_batches, overload
 from tests.faults.storm import Outcome, Size, storm
 from tests.faults.verdict import GRANTED, MISSED, REVOKED, Verdict
 
@@ -21,7 +21,7 @@ SECONDS = 5400.0
 def main() -> int:
     """Run the storm, the hostile images and batches, or one; return 0 if nothing is wrong."""
     parser = argparse.ArgumentParser(prog="faults")
-    parser.add_argument("only", nargs="?", choices=("storm", "hostile", "batches"))
+    parser.add_argument("only", nargs="?", choices=("storm", "hostile", "batches", "overload"))
     parser.add_argument("--uploads", type=int, default=UPLOADS)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
@@ -32,6 +32,8 @@ def main() -> int:
         return hostile.run(given.seed)
     if given.only == "batches":
         return hostile_batches.run(given.seed)
+    if given.only == "overload":
+        return overload.run()
     outcome = storm(Size(uploads=given.uploads, seconds=given.seconds), given.seed, given.keep)
     for name, count in outcome.faults.items():
         sys.stderr.write(f"{count:6} {name}\n")
@@ -50,7 +52,7 @@ def main() -> int:
     wrong = int(any(outcome.wrong.values()))
     if given.only:
         return wrong
-    return wrong | hostile.run(given.seed) | hostile_batches.run(given.seed)
+    return wrong | hostile.run(given.seed) | hostile_batches.run(given.seed) | overload.run()
 
 
 def _figures(outcome: Outcome, seed: int) -> list[Figure]:

@@ -41,7 +41,9 @@ from erasestream.pipeline.gateway.routes.removebg_options import (
 
 _IMAGE_TEXTS = (
     Field(name="image_file_b64", schema=BASE64, description="The image in Base64."),
-    Field(name="image_url", schema=TEXT, description="Its https URL, where the operator allows that."),
+    Field(
+        name="image_url", schema=TEXT, description="Its https URL, where the operator allows that."
+    ),
 )
 _BACKGROUND = Field(name=BACKGROUND_FILE, schema=BINARY, description="Refused.")
 

@@ -21,7 +21,7 @@ from erasestream.pipeline.devstack.stack_files import GATEWAY, GATEWAY_HOST
 from erasestream.schemas.events.credentials import CredentialKind
 from erasestream.schemas.image_formats import JPEG, PNG, sniff_content_type
 from tests.clients.renamed_host import run_for_host
-from tests.clients.tools import node_modules, python_packages
+from tests.clients.tools import go_client, node_modules, python_packages
 from tests.flow.pictures import photo
 from tests.flow.pipeline_harness import PipelineHarness
 from tests.flow.shared.test_gateway import Client, issue, opened
@@ -29,7 +29,6 @@ from tests.flow.waiting import eventually
 from tests.paths import ROOT
 
 HOST = "api.remove.bg"
-URL = f"https://{HOST}/v1.0/removebg"
 PROGRAMS = ROOT / "tests" / "clients"
 DEADLINE_S = 300
 
@@ -63,6 +62,7 @@ class Program:
             "NODE_EXTRA_CA_CERTS": authority,
             "REQUESTS_CA_BUNDLE": authority,
             "CURL_CA_BUNDLE": authority,
+            "SSL_CERT_FILE": authority,
             "PYTHONPATH": str(python_packages()),
             "no_proxy": HOST,
             "NO_PROXY": HOST,
@@ -113,13 +113,26 @@ def test_the_package_of_pypi_works_unchanged(program: Program) -> None:
     assert sniff_content_type(program.written("base64.png")) == PNG
 
 
-def test_curl_and_fetch_work_as_the_contract_shows(program: Program) -> None:
-    file = f"image_file=@{program.photo}"
-    options = ["-H", f"X-API-Key: {program.key}", "-F", file, "-F", "size=auto", "-f", "-sS"]
-    program.run("curl", *options, "-o", "curl.png", URL)
+@pytest.mark.parametrize("path", ["/v1.0/removebg", "/v2"])
+def test_programs_without_a_package_work_in_four_languages(program: Program, path: str) -> None:
+    url, photo_of = f"https://{HOST}{path}", str(program.photo)
+    options = [
+        "-H",
+        f"X-API-Key: {program.key}",
+        "-F",
+        f"image_file=@{photo_of}",
+        "-F",
+        "size=auto",
+    ]
+    program.run("curl", *options, "-f", "-sS", "-o", "curl.png", url)
     assert sniff_content_type(program.written("curl.png")) == PNG
-    program.run("node", str(PROGRAMS / "removebg_fetch.mjs"), program.key, str(program.photo))
-    assert opened(program.written("fetch.png")).size == opened(program.written("curl.png")).size
+    for name, command in {
+        "requests": [sys.executable, str(PROGRAMS / "upload_requests.py")],
+        "fetch": ["node", str(PROGRAMS / "upload_fetch.mjs")],
+        "go": [str(go_client())],
+    }.items():
+        program.run(*command, url, program.key, photo_of, f"{name}.png")
+        assert program.written(f"{name}.png") == program.written("curl.png"), name
 
 
 def error_of(response: requests.Response) -> tuple[int, str]:
