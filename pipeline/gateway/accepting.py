@@ -10,6 +10,7 @@ import ipaddress
 import resource
 import socket
 import ssl
+import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,10 +47,9 @@ class ServedProtocol(asyncio.Protocol):
 class ConnectionRoom:
     """Counts open connections.  For one event loop."""
 
-    def __init__(self, limits: ConnectionLimits) -> None:
-        """Leave half of the process's descriptors to everything else."""
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._limits = limits._replace(most=min(limits.most, descriptors // 2))
+    def __init__(self, limits: ConnectionLimits, files: int) -> None:
+        """Leave half of the `files` that may be open to everything else."""
+        self._limits = limits._replace(most=min(limits.most, files // 2))
         self._open = Counter[str]()
         self._total = 0
 
@@ -69,6 +69,12 @@ class ConnectionRoom:
         self._open[network] -= 1
         if not self._open[network]:
             del self._open[network]
+
+
+def open_files() -> int:
+    """Return how many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 def network_of(address: str) -> str:

@@ -26,6 +26,7 @@ from erasestream.pipeline.gateway.accepting import (
     ConnectionRoom,
     ServedProtocol,
     Timeouts,
+    open_files,
 )
 from erasestream.pipeline.gateway.core import CLOSE_S
 from erasestream.pipeline.gateway.paced_answers import PIECE_BYTES
@@ -116,7 +117,7 @@ class HttpsServer:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self._socket.getsockname()[1]
         self._tls = tls
-        self._room = ConnectionRoom(limits)
+        self._room = ConnectionRoom(limits, open_files())
         self._server: uvicorn.Server | None = None
 
     async def serve(self, app: ASGIApp, *, give_up: Callable[[], None]) -> None:

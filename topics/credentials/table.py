@@ -50,6 +50,8 @@ class CredentialTable:
     def __init__(self) -> None:
         self._states: dict[str, CredentialSet] = {}
         self._used: dict[str, date] = {}
+        self._of_accounts: dict[AccountId, dict[str, None]] = {}
+        """Ids of keys, so that looking at one account does not take longer the more others have."""
 
     def apply(self, record: Record) -> None:
         """Apply one record of the topic."""
@@ -61,11 +63,22 @@ class CredentialTable:
             event = None
         match event:
             case CredentialSet() if key == state_key(event.key_id):
+                self._leave_account(key_id)
                 self._states[key_id] = event
+                self._of_accounts.setdefault(event.account, {})[key_id] = None
             case CredentialUsed() if key == use_key(event.key_id):
                 self._used[key_id] = event.day
             case _ if not key.endswith(_USED):
+                self._leave_account(key_id)
                 self._states.pop(key_id, None)
+
+    def _leave_account(self, key_id: str) -> None:
+        state = self._states.get(key_id)
+        if state is not None:
+            ids = self._of_accounts[state.account]
+            del ids[key_id]
+            if not ids:
+                del self._of_accounts[state.account]
 
     def authenticate(self, token: Token, now: datetime) -> Credential | None:
         """Return the key that this text is, if it is valid now."""
@@ -82,10 +95,9 @@ class CredentialTable:
 
     def of_account(self, account: AccountId) -> list[Credential]:
         """Return the keys of an account, oldest first."""
-        return sorted(
-            (each for each in self if each.state.account == account),
-            key=lambda each: each.state.created_at,
-        )
+        found = [self.get(key_id) for key_id in list(self._of_accounts.get(account, ()))]
+        known = [each for each in found if each is not None]
+        return sorted(known, key=lambda each: each.state.created_at)
 
     def __iter__(self) -> Iterator[Credential]:
         for key_id, state in list(self._states.items()):

@@ -1,6 +1,5 @@
 """Room for connections: in total, and from each address."""
 
-import resource
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -10,7 +9,12 @@ import pytest
 from starlette.routing import Route
 
 from erasestream.pipeline.gateway import https_server
-from erasestream.pipeline.gateway.accepting import ConnectionLimits, ConnectionRoom, network_of
+from erasestream.pipeline.gateway.accepting import (
+    ConnectionLimits,
+    ConnectionRoom,
+    network_of,
+    open_files,
+)
 from erasestream.pipeline.gateway.adapter import Adapter
 from erasestream.pipeline.gateway.app import application
 from erasestream.pipeline.gateway.https_server import HttpsServer
@@ -89,15 +93,15 @@ def _short_handshakes(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
         monkeypatch.setattr(https_server, "HEAD_TIMEOUT_S", 1.0)
 
 
-def test_half_of_the_descriptors_are_left_to_everything_else() -> None:
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room = ConnectionRoom(ConnectionLimits(most=10**9, of_address=10**9))
-    for _ in range(descriptors // 2):
+def test_half_of_the_files_are_left_to_everything_else() -> None:
+    room = ConnectionRoom(ConnectionLimits(most=10**9, of_address=10**9), files=20)
+    for _ in range(10):
         assert room.has("a")
         room.take("a")
     assert not room.has("a")
     room.give_back("a")
     assert room.has("a")
+    assert open_files() > 0
 
 
 @pytest.mark.parametrize(

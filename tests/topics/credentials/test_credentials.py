@@ -117,3 +117,15 @@ def test_a_use_changes_nothing_but_the_last_use() -> None:
     assert found.used_on == day
     assert keys.of_account(ALICE) == [found]
     assert keys.of_account(BOB) == []
+
+
+def test_the_keys_of_an_account_follow_their_records() -> None:
+    one, other = token(), token()
+    keys = table(state(one), state(other, created_at=NOW - timedelta(days=1)))
+    assert [each.state.key_id for each in keys.of_account(ALICE)] == [other.key_id, one.key_id]
+    keys.apply(record(state_key(one.key_id), state(one, BOB)))
+    assert [each.state.key_id for each in keys.of_account(ALICE)] == [other.key_id]
+    assert [each.state.key_id for each in keys.of_account(BOB)] == [one.key_id]
+    unreadable = record(state_key(one.key_id), state(one))._replace(value=b"", headers=[])
+    keys.apply(unreadable)
+    assert keys.of_account(BOB) == []
