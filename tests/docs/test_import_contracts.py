@@ -85,6 +85,7 @@ FORBIDDEN = {
     "typer: the commands": ("pipeline.bootstrap.storage", "typer"),
     "rich: the commands and the demo": ("pipeline.runtime.json_logging", "rich"),
     "pydantic_settings: the settings": ("pipeline.cli.app", "pydantic_settings"),
+    "playwright: the demo's screenshots": ("pipeline.cli.demo", "playwright"),
     "psutil: the development stack": ("pipeline.demo.run", "psutil"),
     "requests: the buckets": ("sinks.images.image_writer", "requests"),
 }
