@@ -32,6 +32,13 @@ def _log_outage(event: str, error: Unavailable) -> None:
     log.warning(event, extra={"code": error.code, "reason": error.detail})
 
 
+def pause_s(failures: int, *, first_s: float = RETRY_S) -> float:
+    """Return the pause after so many failures, one at least, in a row."""
+    longest_s = max(first_s, MAX_RETRY_S)
+    pause = min(longest_s, first_s * 2.0 ** min(failures - 1, 10))
+    return pause * random.uniform(0.5, 1)  # noqa: S311 (nothing is secret)
+
+
 class RetryUntilStopped:
     """Retries calls until they succeed or the stage is to stop.  Thread-safe.
 
@@ -69,18 +76,13 @@ class RetryUntilStopped:
         failures = 0
         while True:
             failures += 1
-            wait_s = self._pause_s(failures)
+            wait_s = pause_s(failures, first_s=self._retry_s)
             self._stopping.wait(deadline.slice_s(wait_s) if deadline else wait_s)
             try:
                 return attempt()
             except Unavailable:
                 if self._is_over(deadline):
                     raise
-
-    def _pause_s(self, failures: int) -> float:
-        longest_s = max(self._retry_s, MAX_RETRY_S)
-        pause_s = min(longest_s, self._retry_s * 2.0 ** min(failures - 1, 10))
-        return pause_s * random.uniform(0.5, 1)  # noqa: S311 (nothing is secret)
 
     def _is_over(self, deadline: Deadline | None) -> bool:
         return self._stopping.is_set() or (deadline is not None and deadline.has_passed)

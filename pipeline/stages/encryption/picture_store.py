@@ -3,7 +3,8 @@
 Rules, in this order:
 
 1. Drop a picture whose grant is not the one in force: consent was withdrawn meanwhile.
-2. Seal and create.  While the bucket or the key service is unavailable, retry the same picture.
+2. Seal and create.  While the bucket or the key service is unavailable, hand the picture back
+   after a pause: its next attempt begins with rule 1, and a view that is fresh again.
 3. Drop a sealed picture whose key is dead: nothing opens it any more.
 4. Leave a sealed picture that its capsule does not open.
 5. Check the erasure markers once more: the eraser deletes what was stored after its marker.
@@ -13,13 +14,15 @@ flight are bounded in bytes and in number; one is always admitted, however large
 """
 
 import threading
+import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from enum import StrEnum
 from typing import NamedTuple
 
-from erasestream.pipeline.runtime.retry import RetryUntilStopped
-from erasestream.schemas.errors import Erased
+from erasestream.pipeline.runtime.retry import OutageLog, RetryUntilStopped, pause_s
+from erasestream.schemas.clocks import Clock, Deadline
+from erasestream.schemas.errors import Erased, Unavailable
 from erasestream.schemas.events.images import Retained
 from erasestream.schemas.ids import GrantId, Lane, UploadId
 from erasestream.sinks.images.capsule_keys import KeyDead, PictureBroken
@@ -57,11 +60,53 @@ class Picture(NamedTuple):
 Finished = list[tuple[Picture, Outcome]]
 
 
+class Attempt(NamedTuple):
+    """A picture with its bytes, which is to be stored."""
+
+    picture: Picture
+    event: Retained
+
+
 class _Check(NamedTuple):
     """A check of the markers of the grants of finished pictures."""
 
     pictures: Finished
     answers: list[Future[bool]]
+
+
+class _FailedAttempts:
+    """Pictures that wait for their next attempt."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._outage = OutageLog()
+        self._waiting: list[tuple[Deadline, Attempt]] = []
+        self._failures = 0
+        """Attempts that failed since one did not."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, attempt: Attempt, error: Unavailable) -> None:
+        """Let a picture wait, the longer the more attempts have failed."""
+        self._outage.report(error)
+        self._failures += 1
+        self._waiting.append((Deadline(pause_s(self._failures), self._clock), attempt))
+
+    def end(self) -> None:
+        """Note an attempt that did not fail."""
+        self._outage.end_round()
+        self._failures = 0
+
+    def take_due(self) -> list[Attempt]:
+        """Remove and return those that have waited."""
+        due, waiting, self._waiting = list[Attempt](), self._waiting, []
+        for pause, attempt in waiting:
+            if pause.has_passed:
+                due.append(attempt)
+            else:
+                self._waiting.append((pause, attempt))
+        return due
 
 
 class PictureStore:
@@ -75,6 +120,7 @@ class PictureStore:
         stopping: threading.Event,
         max_parallel: int,
         max_bytes: int,
+        clock: Clock = time.monotonic,
     ) -> None:
         """`max_parallel` pictures are uploaded at the same time, and as many wait for a thread.
 
@@ -87,7 +133,8 @@ class PictureStore:
         self._max_parallel = max_parallel
         self._max_bytes = max_bytes
         self._pool = ThreadPoolExecutor(max_parallel, thread_name_prefix="sink")
-        self._uploads: dict[Future[Outcome], tuple[Picture, int]] = {}
+        self._uploads: dict[Future[Outcome], Attempt] = {}
+        self._failed = _FailedAttempts(clock)
         self._bytes = 0
         self._unchecked: Finished = []
         self._check: _Check | None = None
@@ -97,7 +144,7 @@ class PictureStore:
     @property
     def room_bytes(self) -> int:
         """Bytes that may be added; 0 also if there are too many pictures."""
-        if len(self._uploads) >= 2 * self._max_parallel:
+        if len(self._uploads) + len(self._failed) >= 2 * self._max_parallel:
             return 0
         return max(self._max_bytes - self._bytes, 0)
 
@@ -106,10 +153,15 @@ class PictureStore:
         if not self._is_in_force(event):
             self._unchecked.append((picture, Outcome.DROPPED))
             return
-        size = len(event.data)
-        future = self._pool.submit(self._store, event)
-        self._uploads[future] = (picture, size)
-        self._bytes += size
+        future = self._pool.submit(self._create, event)
+        self._uploads[future] = Attempt(picture, event)
+        self._bytes += len(event.data)
+
+    def take_failed(self) -> list[Attempt]:
+        """Return the pictures whose next attempt is due, and forget them: begin them again."""
+        due = self._failed.take_due()
+        self._bytes -= sum(len(each.event.data) for each in due)
+        return due
 
     def finished(self) -> Finished:
         """Return the pictures that have an outcome, each once; waits for none.
@@ -117,9 +169,7 @@ class PictureStore:
         Raises what storing one of them raised, `Unavailable` only if the stage is to stop.
         """
         for future in [each for each in self._uploads if each.done()]:
-            picture, size = self._uploads.pop(future)
-            self._bytes -= size
-            self._unchecked.append((picture, future.result()))
+            self._take_answer(future, self._uploads.pop(future))
         if self._check is None and self._unchecked:
             stored = (each for each, outcome in self._unchecked if outcome is Outcome.STORED)
             answers = [
@@ -157,8 +207,15 @@ class PictureStore:
         standing = self._view.active_grant(event.lane, event.account)
         return standing is not None and standing.grant == event.grant
 
-    def _store(self, event: Retained) -> Outcome:
-        return self._retry.call(lambda: self._create(event))
+    def _take_answer(self, future: Future[Outcome], attempt: Attempt) -> None:
+        try:
+            outcome = future.result()
+        except Unavailable as error:
+            self._failed.add(attempt, error)
+            return
+        self._failed.end()
+        self._bytes -= len(attempt.event.data)
+        self._unchecked.append((attempt.picture, outcome))
 
     def _create(self, event: Retained) -> Outcome:
         try:

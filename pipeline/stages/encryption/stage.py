@@ -6,7 +6,8 @@ Rules, in this order:
 2. After reading, wait until the consent view is fresh for the lanes of the batch
    (`lane_freshness.py`).  Pictures of a lane that is behind wait, by their positions
    (`held_records.py`), and are read again once it is not; those of all others go on.
-3. Store pictures whose grants are in force, and drop the others (`picture_store.py`).
+3. Store pictures whose grants are in force, and drop the others (`picture_store.py`).  Each further
+   attempt to store a picture begins with rule 2 again.
 4. Write to the ledger which were lost before they were stored (`loss_watch.py`).
 5. Commit up to the first record that is not done.  Pictures are stored in any order, and
    committed in the order of their offsets.
@@ -29,7 +30,12 @@ from erasestream.pipeline.stages.encryption.held_records import HeldRecords, Wai
 from erasestream.pipeline.stages.encryption.lane_freshness import LaneFreshness
 from erasestream.pipeline.stages.encryption.loss_report import LostPicture
 from erasestream.pipeline.stages.encryption.loss_watch import LossWatch
-from erasestream.pipeline.stages.encryption.picture_store import Outcome, Picture, PictureStore
+from erasestream.pipeline.stages.encryption.picture_store import (
+    Attempt,
+    Outcome,
+    Picture,
+    PictureStore,
+)
 from erasestream.pipeline.stages.encryption.waiting_reads import RecordSource, WaitingReads
 from erasestream.schemas.clocks import Clock
 from erasestream.schemas.codec.cloudevents import from_wire
@@ -89,6 +95,7 @@ class EncryptionStage:
         pictures = [picture for record in self._read(timeout_s) if (picture := self._parse(record))]
         self._losses.read_to_ends(self._held, self._queue.take_ends())
         pictures += self._read_again()
+        pictures += _still_held(self._store.take_failed(), self._held)
         if pictures:
             self._begin(pictures)
         self._finish()
@@ -182,6 +189,15 @@ class EncryptionStage:
         self._held.leave(at, offset)
         broken = PartitionBroken(at, Defect.UNDECIDABLE_RECORD, offset=offset)
         self._quarantine.quarantined(broken)
+
+
+def _still_held(failed: Iterable[Attempt], held: HeldRecords) -> list[_Read]:
+    """Return pictures whose last attempt failed, if their assignment has not ended."""
+    return [
+        _Read(picture.at, picture.offset, event)
+        for picture, event in failed
+        if held.holds(picture.at, picture.offset)
+    ]
 
 
 def _routed(events: Iterable[Retained]) -> dict[Lane, Mark]:

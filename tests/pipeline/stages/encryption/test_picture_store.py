@@ -26,10 +26,12 @@ class Active(NamedTuple):
 
 
 class OneGrant:
-    """A view in which one grant is in force."""
+    """A view in which one grant is in force, until it is revoked."""
 
-    def active_grant(self, *_: object) -> Active:
-        return Active(GRANT)
+    is_revoked = False
+
+    def active_grant(self, *_: object) -> Active | None:
+        return None if self.is_revoked else Active(GRANT)
 
 
 @pytest.fixture
@@ -38,9 +40,14 @@ def sink() -> RecordingSink:
 
 
 @pytest.fixture
-def store(sink: RecordingSink) -> Iterator[PictureStore]:
+def grants() -> OneGrant:
+    return OneGrant()
+
+
+@pytest.fixture
+def store(sink: RecordingSink, grants: OneGrant) -> Iterator[PictureStore]:
     stopping = threading.Event()
-    view = cast("ConsentView", OneGrant())
+    view = cast("ConsentView", grants)
     store = PictureStore(view=view, sink=sink, stopping=stopping, max_parallel=2, max_bytes=100)
     yield store
     stopping.set()
@@ -57,6 +64,8 @@ def finished(store: PictureStore, count: int) -> list[tuple[int, Outcome]]:
     found = list[tuple[int, Outcome]]()
 
     def some() -> bool:
+        for each in store.take_failed():
+            store.begin(*each)
         found.extend((each.offset, outcome) for each, outcome in store.finished())
         return len(found) == count
 
@@ -113,3 +122,18 @@ def test_an_unavailable_bucket_is_tried_again_and_a_denial_ends_the_stage(
     begin(store, 1)
     with pytest.raises(BucketAccessDenied):
         finished(store, 1)
+
+
+def test_a_retried_picture_is_dropped_if_its_grant_ended_meanwhile(
+    store: PictureStore, sink: RecordingSink, grants: OneGrant
+) -> None:
+    """Whether or not the eraser has marked the grant; until then its bytes take room."""
+    sink.failure = Unavailable("on purpose")
+    begin(store, 0)
+    eventually("the attempt fails", lambda: not sink.failure)
+    grants.is_revoked = True
+    assert store.finished() == []
+    assert store.room_bytes == 90
+    assert finished(store, 1) == [(0, Outcome.DROPPED)]
+    assert store.room_bytes == 100
+    assert sink.grants == []

@@ -3,15 +3,18 @@
 import threading
 from contextlib import closing
 
+import pytest
 from confluent_kafka import Producer
 
 from erasestream.pipeline.stages.encryption.bounded_reads import BoundedReads
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
 from erasestream.schemas.codec.cloudevents import Wire, to_wire
+from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import transactional_prefix
 from erasestream.topics.catalog.roles import ROUTER, SINK
 from erasestream.topics.catalog.topic_names import RETAINED
+from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.partition_broken import Defect
@@ -27,6 +30,7 @@ from tests.pipeline.stages.encryption.sink_harness import (
     picture,
 )
 from tests.sinks.retention_harness import ManualClock
+from tests.topics.consent.consent_harness import ACCOUNT, OWNER, writer
 
 
 def test_a_picture_waits_for_the_offset_that_the_router_had_applied(
@@ -126,6 +130,32 @@ def test_offsets_are_committed_in_order(
         assert committed() in (None, first)
     gate.set()
     eventually("all are committed", lambda: committed() == first + 3, poll_s=0)
+
+
+def test_a_retried_picture_is_dropped_once_its_grant_has_ended(
+    kafka: KafkaFixture,
+    lane: Lane,
+    stage: EncryptionStage,
+    sink: RecordingSink,
+    retain: Retain,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second attempt begins with decisions that are fresh again; no eraser runs here."""
+    monkeypatch.setattr(OutdatedView, "marks", ConsentView.marks)
+    at = Partition(RETAINED, 0)
+    first = kafka.offsets.log_end(at)
+    sink.failure = Unavailable("on purpose")
+    retain(lane, *granted(kafka, lane))
+    eventually("the attempt fails", lambda: stage.run_once() or not sink.failure, poll_s=0)
+    writer(kafka, lane).revoke(ACCOUNT, **OWNER)
+
+    def is_committed() -> bool:
+        stage.run_once()
+        found = kafka.groups.committed(SINK, [at]).get(at)
+        return found is not None and found.offset == first + 1
+
+    eventually("the picture is done", is_committed, poll_s=0)
+    assert sink.grants == []
 
 
 def test_reads_are_bounded_and_the_group_keeps_a_member_without_room(
