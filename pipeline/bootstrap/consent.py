@@ -8,8 +8,9 @@ from erasestream.schemas.errors import Refused
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
-from erasestream.topics.catalog.roles import OPERATOR, Role
+from erasestream.topics.catalog.roles import OPERATOR, LaneRole, Role, lane_role
 from erasestream.topics.catalog.topic_names import consent_of, revocations_of
+from erasestream.topics.consent.erasure_requests import ErasureRequests
 from erasestream.topics.consent.reader import ConsentReader
 from erasestream.topics.consent.view import ConsentView, ReportFinding, ignore_finding
 from erasestream.topics.consent.writer import ConsentWriter
@@ -64,3 +65,13 @@ def consent_reader(
     connection = Connection(cluster=settings.cluster, role=role)
     with closing(ConsentReader(connection=connection, lane=lane)) as reader:
         yield reader
+
+
+@contextmanager
+def erasure_requests(settings: Settings, lane: Lane) -> Iterator[ErasureRequests]:
+    """Open a writer of owners' requests to erase single uploads, as the lane's account service."""
+    settings.catalog().lane(lane)
+    role = lane_role(lane, LaneRole.ACCOUNT)
+    connection = Connection(cluster=settings.cluster, role=role)
+    with closing(ErasureRequests(connection=connection, lane=lane)) as requests:
+        yield requests

@@ -9,16 +9,18 @@ from erasestream.pipeline.bootstrap.storage import open_images, open_vault, stor
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.erasure.deletions import Deletions
-from erasestream.pipeline.stages.erasure.grant_entries import GrantEntries
+from erasestream.pipeline.stages.erasure.grant_entries import GrantEntries, OwnedEntries
 from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
 from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries
 from erasestream.pipeline.stages.erasure.progress_reports import ProgressReports
 from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.pipeline.stages.erasure.unrecoverable_grants import UnrecoverableGrants
-from erasestream.schemas.ids import Lane
-from erasestream.sinks.buckets.gcs import PUT_DEADLINE_S
+from erasestream.pipeline.stages.erasure.upload_eraser import UploadEraser
+from erasestream.schemas.ids import AccountId, Lane, UploadId
+from erasestream.sinks.buckets.gcs import PUT_ENDS_S
 from erasestream.sinks.images.deletion import GrantDeletion
 from erasestream.sinks.images.object_names import NAME_KEY_BYTES, ObjectNamer
+from erasestream.sinks.images.upload_deletion import KeptUpload, UploadDeletion
 from erasestream.sinks.keys.key_vault import CACHE_LIMIT_S, destroyed_masters, mark_erased
 from erasestream.sinks.secret_file import read_secret
 from erasestream.topics.catalog.acl import Operation
@@ -48,7 +50,7 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
     catalog, storage = settings.catalog(), storage_of(settings)
     connection = Connection(cluster=settings.cluster, role=ERASER)
     lanes = catalog.lane_names
-    topics = [name(lane) for name in (consent_of, revocations_of) for lane in lanes]
+    topics = [name(lane) for name in (consent_of, revocations_of, ledger_of) for lane in lanes]
     partitions = _check(connection, lanes)
     consent = {name: partitions[name] for name in map(consent_of, lanes)}
     ledger = {
@@ -74,6 +76,7 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
         )
         opened.enter_context(closing(eraser))
         entries = partial(GrantEntries, writes=writer, partitions=ledger, outage=outage)
+        settle_s = CACHE_LIMIT_S + PUT_ENDS_S
         deletion = GrantDeletion(vault=vault, images=images, stopping=stopping)
         opened.enter_context(closing(deletion))
         deletions = Deletions(
@@ -81,10 +84,19 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
             owner_of=namer.owner,
             entries=entries(),
             reports=ProgressReports(entries=entries()),
-            settle_s=CACHE_LIMIT_S + PUT_DEADLINE_S,
+            settle_s=settle_s,
             outage=outage,
         )
         opened.enter_context(closing(deletions))
+        uploads = UploadEraser(
+            deletion=UploadDeletion(vault=vault, images=images, stopping=stopping),
+            kept_as=partial(_kept_as, namer),
+            entries=OwnedEntries(writes=writer, partitions=ledger, outage=outage),
+            partitions=ledger,
+            settle_s=settle_s,
+            outage=outage,
+        )
+        opened.enter_context(closing(uploads))
         view = opened.enter_context(closing(LedgerView(connection=connection, partitions=ledger)))
         queue = WorkQueue(connection=connection, topics=topics, instance=settings.stage.instance)
         opened.enter_context(closing(queue))
@@ -97,11 +109,16 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
             unrecoverable=UnrecoverableGrants(
                 destroyed=partial(destroyed_masters, vault), entries=entries(), outage=outage
             ),
+            uploads=uploads,
             outage=outage,
             beat=CompactionHeartbeat(writes=beats, partitions=consent).beat,
             beat_every_s=catalog.policy.heartbeat_s,
         )
         yield opened.enter_context(closing(stage))
+
+
+def _kept_as(namer: ObjectNamer, lane: Lane, account: AccountId, upload: UploadId) -> KeptUpload:
+    return KeptUpload(namer.owner(lane, account), namer.upload_id(lane, account, upload))
 
 
 def _check(connection: Connection, lanes: Iterable[Lane]) -> dict[str, int]:

@@ -13,7 +13,7 @@ from erasestream.pipeline.stages.rotation.stage import RotationStage
 from erasestream.schemas.clocks import Clock, WallClock, utc_now
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.events.ledger import MasterDestroyed
-from erasestream.sinks.buckets.gcs import PUT_DEADLINE_S
+from erasestream.sinks.buckets.gcs import PUT_ENDS_S
 from erasestream.sinks.keys.key_rewrap import KeyRewrapper
 from erasestream.sinks.keys.key_vault import CACHE_LIMIT_S
 from erasestream.sinks.keys.keyring import KEY_BYTES, VERSIONS_AGE_S, Keyring
@@ -27,7 +27,7 @@ from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWr
 from erasestream.topics.kafka.records import Partition
 
 LEDGER_TIMEOUT_S = 20.0
-SETTLE_S = VERSIONS_AGE_S + CACHE_LIMIT_S + PUT_DEADLINE_S + 5.0
+SETTLE_S = VERSIONS_AGE_S + CACHE_LIMIT_S + PUT_ENDS_S + 5.0
 """A sink knows a version at the latest after the first; a key that it began to create under an
 older one is there after the next two.  The rest is for threads that are not scheduled at once."""
 

@@ -4,7 +4,11 @@ from typing import Annotated
 
 import typer
 
-from erasestream.pipeline.bootstrap.consent import consent_reader, consent_writer
+from erasestream.pipeline.bootstrap.consent import (
+    consent_reader,
+    consent_writer,
+    erasure_requests,
+)
 from erasestream.pipeline.cli.console import (
     AccountArgument,
     LaneOption,
@@ -17,6 +21,7 @@ from erasestream.pipeline.settings import load
 from erasestream.schemas.events.consent import Channel
 from erasestream.schemas.ids import Lane
 from erasestream.topics.consent.account_erasures import AccountErasures
+from erasestream.topics.consent.upload_erasures import UploadErasures
 from erasestream.topics.consent.writer import RecordedDecision
 
 consent = typer.Typer(no_args_is_help=True, help="Show and change owners' decisions.")
@@ -57,6 +62,21 @@ def revoke(
 
 
 @consent.command()
+def erase(
+    account: AccountArgument,
+    upload: Annotated[str, typer.Argument(help="The upload's id, as in its result.")],
+    lane: LaneOption,
+) -> None:
+    """Erase what is kept of one upload of an account, as its owner, who stays opted in.
+
+    Needs the certificate of the lane's account service.  To erase everything, use `revoke`.
+    """
+    with erasure_requests(load(), Lane(lane)) as requests:
+        recorded = requests.request(account, upload, actor="owner", channel=Channel.LIBRARY)
+    print_line(f"request {recorded.id}, recorded at {recorded.at.isoformat()}")
+
+
+@consent.command()
 def show(account: AccountArgument, lane: LaneOption) -> None:
     """Show the grant in force of an account, and the history of its decisions."""
     with consent_reader(load(), Lane(lane)) as reader:
@@ -76,9 +96,10 @@ def show(account: AccountArgument, lane: LaneOption) -> None:
 
 @consent.command()
 def erasures(account: AccountArgument, lane: LaneOption) -> None:
-    """Show how far the erasure of what was kept of an account is, for each grant that ended."""
+    """Show how far erasures of an account are: of each grant that ended, and of single uploads."""
     with consent_reader(load(), Lane(lane)) as reader:
         states = AccountErasures(reader, Lane(lane), account).now()
+        uploads = UploadErasures(reader, Lane(lane), account).now()
     print_rows(
         ("grant", "recorded", "confirmed", "keys deleted", "objects left", "gone"),
         [
@@ -92,3 +113,17 @@ def erasures(account: AccountArgument, lane: LaneOption) -> None:
             for each in states
         ],
     )
+    if uploads:
+        print_rows(
+            ("upload", "recorded", "confirmed", "objects", "gone"),
+            [
+                (
+                    each.upload,
+                    each.recorded.isoformat(),
+                    each.confirmed.isoformat() if each.confirmed else "",
+                    "" if each.objects is None else str(each.objects),
+                    each.gone.isoformat() if each.gone else "",
+                )
+                for each in uploads
+            ],
+        )

@@ -36,11 +36,17 @@ from erasestream.sinks.buckets.object_store import ObjectInfo
 from erasestream.sinks.buckets.object_transfer import ObjectTransfer
 
 PUT_DEADLINE_S = 20.0
-"""A put sends nothing after this.  An erasure waits for it (design, section 6)."""
+"""A put begins no block after this."""
 OPERATION_DEADLINE_S = 60.0
 """Deadline of any other operation, and of each page of a listing."""
 TIMEOUT_S = (5.0, 20.0)
 """Longest silence of the bucket: while it connects or takes bytes, and while it answers."""
+PUT_ENDS_S = PUT_DEADLINE_S + sum(TIMEOUT_S)
+"""A put has ended in the bucket, too: its last block was taken, and the answer was due.
+
+The client closes the connection then, and a bucket that has decided nothing by then does not any
+more.  An erasure waits for it (design, section 6).
+"""
 PAGE = 1000
 
 
@@ -133,6 +139,24 @@ class GcsObjectStore:
                 return
             for blob in page:
                 yield ObjectInfo(blob.name, blob.size, blob.time_created)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield once each text between `prefix` and the next slash, in their order."""
+        pages = self._client.list_blobs(
+            self._bucket,
+            prefix=prefix,
+            delimiter="/",
+            fields="prefixes,nextPageToken",
+            page_size=PAGE,
+            timeout=TIMEOUT_S,
+            retry=None,
+        ).pages
+        while True:
+            with self._operations.run(OPERATION_DEADLINE_S, absent=self._operations.missing):
+                page = next(pages, None)
+            if page is None:
+                return
+            yield from (name[len(prefix) : -1] for name in sorted(page.prefixes))
 
     def delete(self, name: str) -> None:
         """Delete the object, or raise `NotFound`."""

@@ -46,3 +46,13 @@ class ObjectStore(ObjectReader, Protocol):
 
     def delete(self, name: str) -> None:
         """Delete the object.  Raises `NotFound` if there is none."""
+
+
+class FolderedStore(ObjectStore, Protocol):
+    """A private bucket whose names have folders."""
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield once each text between `prefix` and the next slash, in their order.
+
+        However many objects a folder has, it takes part of one request.
+        """

@@ -14,7 +14,7 @@ Rules, all of them:
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
@@ -125,7 +125,16 @@ def read_notes(vault: ObjectReader, grant: GrantId) -> Deleted:
             keys.append(kind.removeprefix(KEYS))
         elif kind.startswith(OBJECTS):
             note = vault.read(found.name, MAX_OBJECTS * DIGEST_BYTES)
-            parts = range(0, len(note), DIGEST_BYTES)
-            digests.update(note[begin : begin + DIGEST_BYTES] for begin in parts)
+            digests |= split_digests(note)
+    return Deleted(tuple(keys), len(digests), objects_root(digests))
+
+
+def objects_root(digests: Collection[bytes]) -> str:
+    """Return the Merkle root over hashes of objects' names, which a receipt states."""
     root = fold([leaf_hash(each) for each in sorted(digests)]) if digests else EMPTY_ROOT
-    return Deleted(tuple(keys), len(digests), root.hex())
+    return root.hex()
+
+
+def split_digests(note: bytes) -> set[bytes]:
+    """Return the hashes that a note has."""
+    return {note[at : at + DIGEST_BYTES] for at in range(0, len(note), DIGEST_BYTES)}

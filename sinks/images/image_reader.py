@@ -8,12 +8,14 @@ Once the marker of a grant exists, whether its objects are deleted yet or not:
   decrypts at once; it raises `Erased` even if it was called before the marker was created.
 * No listing that begins then contains it; one that began before omits it after 5 s.
 * Iterating over `pictures` hands out none of it after 5 s (`retained_pictures.py`).
+
+The same holds for the tombstone of an upload, which is noticed within 5 s.
 """
 
 from collections.abc import Iterable, Iterator
 
 from erasestream.schemas.clocks import Clock, Deadline
-from erasestream.schemas.errors import NotFound, SealBroken, Unavailable
+from erasestream.schemas.errors import Erased, NotFound, SealBroken, Unavailable
 from erasestream.schemas.ids import GrantId
 from erasestream.schemas.image_formats import sniff_content_type
 from erasestream.schemas.sealing.envelope import MAX_SEALED_BYTES, Opened, open_sealed
@@ -74,44 +76,58 @@ class RetainedReader:
             now_s = self._clock()
             if name.grant != current or now_s - since_s >= CACHE_LIMIT_S:
                 current, erased, since_s = name.grant, self._vault.is_erased(name.grant), now_s
-            if not erased:
+            if not erased and self._is_kept(name):
                 yield _object(info, name)
 
     def open(self, name: str) -> Opened:
         """Return content type and bytes of a picture.
 
         The type is that of the bytes: an uploader wrote the one in the envelope.
-        Raises `Erased` if its grant is erased, `NotFound` if object or key does not exist,
-        `SealBroken` if the object is not the picture that its name denotes.
+        Raises `Erased` if its grant or its upload is erased, `NotFound` if object or key does not
+        exist, `SealBroken` if the object is not the picture that its name denotes.
         """
         expected = StoredName.parse(name)
         try:
             sealed = self._store.read(name, MAX_SEALED_BYTES)
         except NotFound:
-            self._vault.assert_not_erased(expected.grant)  # deleted because it is erased
+            self._assert_kept(expected)  # deleted because it is erased
             raise
         # After the picture: this reads the marker, and reading a picture can take a minute.
+        self._vault.uploads.assert_kept(expected.owner, expected.upload_id)
         return _opened(expected, sealed, self._vault.keys(expected.grant))
 
     def fetch(self, found: RetainedObject) -> bytes:
-        """Return a sealed picture whose grant was not erased 5 s ago.  Raises as `open` does."""
+        """Return a sealed picture that was not erased 5 s ago.  Raises as `open` does."""
         self._vault.recent_keys(found.grant)
         try:
             return self._store.read(found.name, MAX_SEALED_BYTES)
         except NotFound:
-            self._vault.assert_not_erased(found.grant)  # deleted because it is erased
+            self._assert_kept(StoredName.parse(found.name))  # deleted because it is erased
             raise
 
     def verify_kept(self, found: RetainedObject) -> None:
-        """Raise `NotFound` unless the object exists, as of now; `Erased` if its grant is erased."""
+        """Raise `NotFound` unless the object exists, as of now; `Erased` if it is erased."""
         if not self._store.exists(found.name):
-            self._vault.assert_not_erased(found.grant)
+            self._assert_kept(StoredName.parse(found.name))
             raise NotFound
 
     def unseal(self, found: RetainedObject, sealed: bytes) -> Opened:
-        """Open a picture whose grant was not erased 5 s ago.  Raises as `open` does."""
+        """Open a picture that was not erased 5 s ago.  Raises as `open` does."""
         name = StoredName.parse(found.name)
+        self._vault.uploads.assert_kept(name.owner, name.upload_id)
         return _opened(name, sealed, self._vault.recent_keys(found.grant))
+
+    def _assert_kept(self, name: StoredName) -> None:
+        """Raise `Erased` if the grant, or the upload, of this name is erased."""
+        self._vault.assert_not_erased(name.grant)
+        self._vault.uploads.assert_kept(name.owner, name.upload_id)
+
+    def _is_kept(self, name: StoredName) -> bool:
+        try:
+            self._vault.uploads.assert_kept(name.owner, name.upload_id)
+        except Erased:
+            return False
+        return True
 
     def _selected(self, selection: Selection) -> Iterator[RetainedObject]:
         for info in self._listed():

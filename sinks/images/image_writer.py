@@ -1,7 +1,7 @@
 """Encryption sink: stores each retained picture as one sealed object.
 
-    check consent (the stage) -> key of the grant -> seal, or replace the recipients -> create
-    -> check the marker -> commit
+    check consent (the stage) -> key of the grant -> seal, or replace the recipients
+    -> check the upload's tombstone -> create -> check the marker -> commit
 
 A picture that arrives sealed is never opened: the grant replaces its recipients, and its body stays
 as it is (`capsule_keys.py` has its data key).  Any other is sealed before it is written.  A
@@ -69,9 +69,9 @@ class EncryptionSink:
         """Seal the picture under its grant's key and create its object.  Idempotent.
 
         The caller has checked that the grant is in force, and calls `assert_not_erased`
-        before it commits.  Raises `Erased` if the grant is erased, `KeyDead` if the key of the
-        picture's hour is: drop the record.  Raises `PictureBroken` for a sealed picture that
-        its capsule does not open.
+        before it commits.  Raises `Erased` if the grant or the upload is erased, `KeyDead` if the
+        key of the picture's hour is: drop the record.  Raises `PictureBroken` for a sealed picture
+        that its capsule does not open.
         """
         self.drop_dead_keys()  # also while bucket or vault are unavailable, and this is tried again
         sha256 = hashlib.sha256(event.data).digest()
@@ -79,7 +79,9 @@ class EncryptionSink:
         key = self._vault.key(event.grant)
         sealed = self._sealed(event, sha256, GrantRecipient(event.grant, key, str(name)))
         # The put must begin within the cache limit, however long sealing took (a stopped process).
+        since_s = self._vault.uploads.assert_kept(name.owner, name.upload_id)
         self._vault.key(event.grant)
+        self._vault.uploads.assert_recent(since_s)
         try:
             self._store.create(str(name), sealed, OCTETS)
         except AlreadyExists:

@@ -62,13 +62,15 @@ class ObjectNamer:
     def name(self, event: Retained, sha256: bytes) -> StoredName:
         """Return the name of a picture, whose bytes have this SHA-256."""
         owner = self.owner(event.lane, event.account)
-        name = StoredName(owner, event.grant, self._upload_id(event), event.part, content="")
+        upload = self.upload_id(event.lane, event.account, event.id)
+        name = StoredName(owner, event.grant, upload, event.part, content="")
         return name._replace(content=self._digest(CONTENT_LABEL, str(name).encode(), sha256))
 
-    def _upload_id(self, event: Retained) -> UploadId:
-        if is_uuid(event.id):
-            return event.id
-        text = f"{event.lane}\0{event.account}\0{event.id}".encode()
+    def upload_id(self, lane: Lane, account: AccountId, upload: UploadId) -> UploadId:
+        """Return the id of an upload as its pictures' names have it."""
+        if is_uuid(upload):
+            return upload
+        text = f"{lane}\0{account}\0{upload}".encode()
         return UploadId(derived_uuid(bytes.fromhex(self._digest(UPLOAD_LABEL, text))))
 
     def _digest(self, label: bytes, *parts: bytes) -> str:

@@ -105,9 +105,9 @@ class Skipped(StrEnum):
     """Why a picture is skipped; also the name of a count."""
 
     ERASED = "erased"
-    """Its grant is."""
+    """Its grant, or its upload, is."""
     GONE = "gone"
-    """Its object was deleted, and its grant is not erased."""
+    """Its object was deleted, and neither its grant nor its upload is erased."""
     BROKEN = "broken"
     """The object is not the picture that its name denotes."""
     UNPAIRED = "unpaired"

@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from erasestream.schemas.clocks import Clock
-from erasestream.schemas.errors import AlreadyExists, Code, NotFound, SealBroken, Unavailable
+from erasestream.schemas.errors import AlreadyExists, NotFound, SealBroken, Unavailable
 from erasestream.schemas.ids import GrantId, is_uuid
 from erasestream.sinks.buckets.access_policy import KEYS
 from erasestream.sinks.buckets.object_store import ObjectStore
@@ -44,6 +44,8 @@ class Outcome(StrEnum):
     """The newest version has another key of it: another version is needed."""
     LATER = "later"
     """The master key has a newer version since."""
+    DISABLED = "disabled"
+    """A person disabled a version under which it has a key: nothing of it can be moved."""
 
 
 class GrantKeys(NamedTuple):
@@ -51,6 +53,10 @@ class GrantKeys(NamedTuple):
 
     grant: GrantId
     versions: tuple[str, ...]
+
+
+class _VersionDisabled(Exception):
+    """A version exists, and unwraps nothing until a person enables it."""
 
 
 class KeyRewrapper:
@@ -74,6 +80,12 @@ class KeyRewrapper:
 
         Raises `Unavailable`: repeat it; `SealBroken` if a key does not unwrap.
         """
+        try:
+            return self._move(found, old, newest)
+        except _VersionDisabled:
+            return Outcome.DISABLED
+
+    def _move(self, found: GrantKeys, old: frozenset[str], newest: str) -> Outcome:
         asked_s = self._clock()
         if self._is_erased(found.grant):
             return Outcome.ERASED
@@ -113,9 +125,7 @@ class KeyRewrapper:
                 case VersionState.ENABLED:
                     raise
                 case VersionState.DISABLED:
-                    raise Unavailable(
-                        f"version {version} is disabled", Code.KEYRING_UNAVAILABLE
-                    ) from None
+                    raise _VersionDisabled from None
                 case _:  # since another process moved all keys from it
                     raise NotFound from None
 

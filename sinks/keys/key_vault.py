@@ -2,6 +2,7 @@
 
     keys/<grant>/<master version>    the grant's key, or keys, wrapped under that version
     erased/<grant>                   the marker: nothing is ever kept under this grant again
+    erased/uploads/...               tombstones of single uploads (`erased_uploads.py`)
 
 Rules, all of them:
 
@@ -15,6 +16,8 @@ Rules, all of them:
   before it deletes the old one, so a second search finds the key.
 * Creators that know different versions may create two keys: both open what they sealed, and
   rotation joins them (`key_rewrap.py`).
+* A grant whose key is under a version that a person disabled gets no second one: it waits, and no
+  other grant does.
 """
 
 import os
@@ -23,6 +26,7 @@ from collections.abc import Callable, Iterator
 from erasestream.schemas.clocks import Clock
 from erasestream.schemas.errors import (
     AlreadyExists,
+    Code,
     Erased,
     InvariantBroken,
     NotFound,
@@ -32,6 +36,7 @@ from erasestream.schemas.errors import (
 from erasestream.schemas.ids import GrantId, is_uuid
 from erasestream.sinks.buckets.access_policy import MASTERS
 from erasestream.sinks.buckets.object_store import ObjectReader, ObjectStore
+from erasestream.sinks.keys.erased_uploads import ErasedUploads
 from erasestream.sinks.keys.key_cache import KeyCache
 from erasestream.sinks.keys.keyring import KEY_BYTES, Keyring, VersionState, split_keys
 from erasestream.sinks.keys.shared_calls import SharedCalls
@@ -88,6 +93,7 @@ class KeyVaultReader:
         self._clock = clock
         self._cache = KeyCache(limit_s=CACHE_LIMIT_S, clock=clock)
         self._fetches = SharedCalls[GrantId, tuple[bytes, ...]]()
+        self.uploads: ErasedUploads = ErasedUploads(store=store, limit_s=CACHE_LIMIT_S, clock=clock)
 
     def keys(self, grant: GrantId) -> tuple[bytes, ...]:
         """Return the grant's keys: one, or two where creators raced across a rotation.
@@ -189,9 +195,22 @@ class KeyVault(KeyVaultReader):
         try:
             return self._find(grant)
         except NotFound:
+            self._assert_no_disabled_key(grant)
             self._create(grant, asked_s)
         # Read back, whichever process created it: pictures are sealed with the key readers find.
         return self._find(grant)
+
+    def _assert_no_disabled_key(self, grant: GrantId) -> None:
+        """Raise `Unavailable` if the grant has a key that may be unwrapped again."""
+        prefix = key_prefix(grant)
+        for info in self._store.list(prefix):
+            version = info.name.removeprefix(prefix)
+            try:
+                state = self._keyring.state(version)
+            except SealBroken:
+                continue  # no version of this master key
+            if state in {VersionState.DISABLED, VersionState.SCHEDULED}:
+                raise Unavailable(f"grant {grant}: version {version}", Code.KEYRING_UNAVAILABLE)
 
     def _create(self, grant: GrantId, asked_s: float) -> None:
         """Create a key; the marker was absent at `asked_s` or later."""

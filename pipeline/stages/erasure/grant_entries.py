@@ -1,4 +1,4 @@
-"""Write the entries of erased grants, and await their acknowledgements.
+"""Write the entries of erased grants and uploads, and await their acknowledgements.
 
 An entry whose acknowledgement takes longer than `WRITE_WAIT_S` is awaited by later calls, and holds
 up no other.
@@ -6,12 +6,13 @@ up no other.
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from typing import Generic, Protocol, TypeVar
 
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.stages.erasure.ended_grants import EndedGrant
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.schemas.errors import Unavailable
-from erasestream.schemas.ids import Lane
+from erasestream.schemas.ids import AccountId, Lane
 from erasestream.topics.consent.ledger_place import place
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
 from erasestream.topics.kafka.records import Partition
@@ -19,11 +20,23 @@ from erasestream.topics.kafka.records import Partition
 WRITE_WAIT_S = 1.0
 """Longest wait of one turn for the acknowledgements of new entries."""
 
-_Write = tuple[str, EndedGrant]
-"""The entry of a grant in a topic."""
+
+class Owned(Protocol):
+    """Anything of an account, such as a grant; hashable."""
+
+    @property
+    def lane(self) -> Lane:
+        """The lane of its account."""
+
+    @property
+    def account(self) -> AccountId:
+        """Its account."""
 
 
-class GrantEntries:
+T = TypeVar("T", bound=Owned)
+
+
+class OwnedEntries(Generic[T]):
     """Entries that are being written; `partitions` are the partition counts of their topics."""
 
     def __init__(
@@ -32,19 +45,19 @@ class GrantEntries:
         self._writes = writes
         self._partitions = partitions
         self._outage = outage
-        self._writing: dict[_Write, Future[Written]] = {}
+        self._writing: dict[tuple[str, T], Future[Written]] = {}
 
     def write(
         self,
         topic_of: Callable[[Lane], str],
-        entries: Mapping[EndedGrant, Wire],
+        entries: Mapping[T, Wire],
         shown: set[Partition],
-    ) -> list[EndedGrant]:
-        """Write these grants' entries, each once; return those that are acknowledged.
+    ) -> list[T]:
+        """Write these entries, each once; return what is acknowledged.
 
         `shown` are the partitions whose leaders answer.  Call again for the others.
         """
-        begun: list[_Write] = []
+        begun: list[tuple[str, T]] = []
         records = []
         for each, entry in entries.items():
             topic = topic_of(each.lane)
@@ -63,7 +76,7 @@ class GrantEntries:
         self._writes.wait(answers, timeout_s=WRITE_WAIT_S)
         return [each for each in entries if self._is_acknowledged(topic_of(each.lane), each)]
 
-    def _is_acknowledged(self, topic: str, ended: EndedGrant) -> bool:
+    def _is_acknowledged(self, topic: str, ended: T) -> bool:
         answer = self._writing.get((topic, ended))
         if answer is None:
             return False
@@ -77,3 +90,6 @@ class GrantEntries:
             self._outage.report(error)
             return False
         return True
+
+
+GrantEntries = OwnedEntries[EndedGrant]

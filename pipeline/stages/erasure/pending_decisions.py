@@ -11,7 +11,7 @@
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.stages.erasure.ended_grants import (
@@ -124,14 +124,26 @@ def share_of_each_lane(evaluated: Iterable[Evaluation]) -> dict[EndedGrant, Caus
     return {each: why for share in shares.values() for each, why in share.items()}
 
 
+class Pending(Protocol):
+    """A record that is read and not done."""
+
+    @property
+    def at(self) -> Partition:
+        """Its partition."""
+
+    @property
+    def offset(self) -> int:
+        """Its offset."""
+
+
 class OffsetTracker:
-    """Tracks up to which offset each partition is done: the first decision that is pending."""
+    """Tracks up to which offset each partition is done: the first record that is pending."""
 
     def __init__(self) -> None:
         self._read_to: dict[Partition, int] = {}
 
     def advance(
-        self, read: Iterable[Record], pending: Iterable[PendingDecision]
+        self, read: Iterable[Record], pending: Iterable[Pending]
     ) -> Mapping[Partition, int]:
         """Return the offsets to commit, given what was just read and what is pending."""
         for record in read:

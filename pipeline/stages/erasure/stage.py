@@ -21,12 +21,13 @@ up to `GRANTS_PER_TURN` of each; of a lane with `MAX_PENDING` decisions no more 
 
 Keys and objects of marked grants are deleted meanwhile, in threads (`deletions.py`).  Once the
 master keys that wrapped the keys are destroyed, too, that is written (`unrecoverable_grants.py`).
+Owners' requests to erase single uploads are read from `ledger.L` (`upload_eraser.py`).
 
 The stage also writes the heartbeats of the consent topics (`runtime/heartbeat_schedule.py`).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Protocol
 
@@ -38,11 +39,19 @@ from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries
 from erasestream.pipeline.stages.erasure.pending_decisions import (
     DecisionEvaluator,
     OffsetTracker,
+    Pending,
     PendingDecision,
     share_of_each_lane,
 )
+from erasestream.pipeline.stages.erasure.upload_eraser import UploadEraser
 from erasestream.schemas.clocks import Clock, Deadline
-from erasestream.topics.catalog.topic_names import consent_of, erasures_of, lane_of, revocations_of
+from erasestream.topics.catalog.topic_names import (
+    consent_of,
+    erasures_of,
+    lane_of,
+    ledger_of,
+    revocations_of,
+)
 from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.consent.unfinished_erasures import UnfinishedErasures
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
@@ -88,6 +97,7 @@ class EraserStage:
         missing: MissingEntries,
         deletions: DeletionRound,
         unrecoverable: UnrecoverableRound,
+        uploads: UploadEraser,
         outage: OutageLog,
         beat: Callable[[], None],
         beat_every_s: float,
@@ -99,6 +109,7 @@ class EraserStage:
         self._missing = missing
         self._deletions = deletions
         self._unrecoverable = unrecoverable
+        self.uploads: UploadEraser = uploads
         self._outage = outage
         self._clock = clock
         self._heartbeats = HeartbeatSchedule(beat=beat, every_s=beat_every_s, clock=clock)
@@ -118,13 +129,15 @@ class EraserStage:
         """Do one turn."""
         self._heartbeats.run_if_due()
         records = self._read(self._wait_s)
-        read = map(PendingDecision.of, records)
+        decisions = [each for each in records if not self.uploads.add(each)]
+        read = map(PendingDecision.of, decisions)
         self._pending.add(each for each in read if each is not None)
         turn = self._pending.take(DECISIONS_PER_TURN)
         remaining = self._process(turn) if turn else []
         self._pending.add(remaining)
-        self._queue.commit_below(self._offsets.advance(records, self._pending))
         self._delete()
+        undone: Iterator[Pending] = chain(self._pending, self.uploads.pending)
+        self._queue.commit_below(self._offsets.advance(records, undone))
         is_unavailable = self._outage.end_round()
         if len(remaining) < len(turn):
             self._wait_s = 0.0
@@ -154,7 +167,8 @@ class EraserStage:
 
     def _read(self, timeout_s: float) -> list[Record]:
         full = self._pending.full()
-        self._queue.pause([name(lane) for name in (consent_of, revocations_of) for lane in full])
+        paused = [name(lane) for name in (consent_of, revocations_of) for lane in full]
+        self._queue.pause([*paused, *map(ledger_of, self.uploads.full())])
         return self._queue.read(timeout_s=timeout_s, most=BATCH)
 
     def _delete(self) -> None:
@@ -162,6 +176,7 @@ class EraserStage:
             shown = self._ledger.catch_up(self._erasures, deadline_s=CATCH_UP_S)
             self._deletions.run_once(self._ledger.unfinished, shown)
             self._unrecoverable.run_once(self._ledger.unfinished, shown)
+            self.uploads.run_once(shown)
             self._look = Deadline(LOOK_S, self._clock)
 
     def _process(self, turn: list[PendingDecision]) -> list[PendingDecision]:

@@ -6,6 +6,7 @@ entry                  believed in                 leaf
 decision               `ledger.L`, in its place    consent: recorded when the brokers appended it
 grant erased           `erasures.L`, in its place  erasure, and unrecoverable: the eraser alone can
                                                    write there
+upload erased          `erasures.L`, in its place  upload_erasure, once it is gone
 key destroyed          `ledger`                    epoch_key; a lane cannot write there
 master destroyed       `ledger`                    master
 =====================  ==========================  ================================================
@@ -27,6 +28,8 @@ from erasestream.schemas.events.ledger import (
     KeyDestroyed,
     KeyState,
     MasterDestroyed,
+    UploadErased,
+    UploadErasureState,
 )
 from erasestream.schemas.events.receipts import (
     ConsentLeaf,
@@ -37,13 +40,14 @@ from erasestream.schemas.events.receipts import (
     Receipts,
     Subject,
     UnrecoverableLeaf,
+    UploadErasureLeaf,
 )
 from erasestream.schemas.ids import AccountId, grant_id
 from erasestream.topics.catalog.topic_names import LEDGER, erasures_of, ledger_of
 from erasestream.topics.consent.ledger_place import belongs
 from erasestream.topics.kafka.records import Record
 
-_EVENTS = (DecisionEntry, GrantErased, KeyDestroyed, MasterDestroyed)
+_EVENTS = (DecisionEntry, GrantErased, UploadErased, KeyDestroyed, MasterDestroyed)
 
 
 class Attested(NamedTuple):
@@ -70,8 +74,10 @@ class LeafBuilder:
         match entry:
             case DecisionEntry() if self._is_placed(record, ledger_of(entry.lane), entry.account):
                 return self._consent(entry, record)
-            case GrantErased() if self._is_placed(record, erasures_of(entry.lane), entry.account):
-                return self._erased(entry)
+            case GrantErased() | UploadErased() if self._is_placed(
+                record, erasures_of(entry.lane), entry.account
+            ):
+                return self._in_erasures(entry)
             case KeyDestroyed() if record.at.topic == LEDGER:
                 return Attested(self._key(entry))
             case MasterDestroyed() if record.at.topic == LEDGER:
@@ -81,6 +87,11 @@ class LeafBuilder:
 
     def _is_placed(self, record: Record, topic: str, account: AccountId) -> bool:
         return topic in self._partitions and belongs(record, topic, account, self._partitions)
+
+    def _in_erasures(self, entry: GrantErased | UploadErased) -> Attested | None:
+        if isinstance(entry, UploadErased):
+            return self._upload_erased(entry)
+        return self._erased(entry)
 
     def _consent(self, entry: DecisionEntry, record: Record) -> Attested:
         subject = Subject(entry.lane, entry.account, entry.id)
@@ -126,6 +137,23 @@ class LeafBuilder:
             unrecoverable=entry.time,
         )
         return Attested(later, subject)
+
+    def _upload_erased(self, entry: UploadErased) -> Attested | None:
+        if entry.state is not UploadErasureState.GONE:
+            return None
+        subject = Subject(entry.lane, entry.account, entry.request)
+        receipt_id = self._receipts.id("upload_erasure", subject)
+        leaf = UploadErasureLeaf(
+            id=receipt_id,
+            software=self._software,
+            subject=self._receipts.commitment(receipt_id, subject),
+            stored_as=entry.stored_as,
+            objects=entry.objects,
+            objects_root=entry.objects_root,
+            recorded=entry.recorded,
+            gone=entry.time,
+        )
+        return Attested(leaf, subject)
 
     def _key(self, entry: KeyDestroyed) -> EpochKeyLeaf:
         return EpochKeyLeaf(

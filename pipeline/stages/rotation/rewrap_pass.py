@@ -37,6 +37,8 @@ class RewrapPass:
         self._again: list[GrantKeys] = []
         self.counts: Counter[str] = Counter()
         """Number of grants of each outcome, and of those with a key that does not unwrap."""
+        self.needed: set[str] = set()
+        """Versions under which a living grant had a key."""
 
     def run_once(self) -> bool:
         """Give up to 64 grants their turns; return whether there may be more.
@@ -49,6 +51,9 @@ class RewrapPass:
         outcomes = list(self._pool.map(self._attempt, batch))
         self._again += [each for each, done in zip(batch, outcomes, strict=True) if done is None]
         self.counts.update(done for done in outcomes if done is not None)
+        for each, done in zip(batch, outcomes, strict=True):
+            if done != Outcome.ERASED:
+                self.needed.update(each.versions)
         return bool(batch)
 
     def _attempt(self, found: GrantKeys) -> str | None:
@@ -61,8 +66,3 @@ class RewrapPass:
         except SealBroken:
             log.critical("key_unreadable", extra={"reason": f"grant {found.grant}"})
             return UNREADABLE
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether no living grant had a key under an older version."""
-        return not self.counts.keys() - {Outcome.ERASED}

@@ -7,12 +7,13 @@ In every round, as the keyring reports its versions:
    under an older one has ended.  This begins again in each process.
 3. Move the keys of living grants to the newest version, a few at a time, and look again, until a
    look at all keys finds none under an older one.  No image is touched.
-4. Destroy the older versions.
+4. Destroy each older version of which such a look found no key.
 5. Report those that are seen destroyed (`destruction_report.py`).
 
 Nothing is remembered but in keyring and vault, so that the stage may be killed at any point, and
-several may run: the next one finds what is left.  A key that does not unwrap keeps its version from
-being destroyed, and no other key from being moved.
+several may run: the next one finds what is left.  A key that does not unwrap, or whose version a
+person disabled, keeps that version from being destroyed, no other version, and no other key from
+being moved.
 """
 
 import logging
@@ -144,12 +145,15 @@ class RotationStage:
             log.info("keys_rewrapped", extra={"count": moved})
         if counts[Outcome.CONFLICT]:
             self._conflict = self._newest
-        if current.is_clean:
-            for version in sorted(self._old):
-                self._keyring.destroy(version)
-            log.info("masters_destroyed", extra={"count": len(self._old)})
+        if disabled := counts[Outcome.DISABLED]:
+            log.error("master_disabled", extra={"count": disabled})
+        unneeded = self._old - current.needed
+        for version in sorted(unneeded):
+            self._keyring.destroy(version)
+        if unneeded:
+            log.info("masters_destroyed", extra={"count": len(unneeded)})
         # At once, unless only a person can help.
-        again_s = ROUND_S if counts[UNREADABLE] else 0
+        again_s = ROUND_S if counts[UNREADABLE] or disabled else 0
         self._due = Deadline(again_s, self._clock)
 
     def _report(self, history: Sequence[MasterVersion]) -> None:

@@ -8,18 +8,25 @@ from itertools import count
 import pytest
 
 from erasestream.pipeline.bootstrap import erasure
+from erasestream.pipeline.bootstrap.consent import erasure_requests
 from erasestream.pipeline.bootstrap.erasure import eraser_stage
 from erasestream.pipeline.bootstrap.receipts import attested_about, cosigner, receipt_stage
 from erasestream.pipeline.bootstrap.storage import open_images, open_vault, storage_of
 from erasestream.pipeline.settings import Settings
-from erasestream.schemas.events.receipts import ConsentLeaf, ErasureLeaf, UnrecoverableLeaf
-from erasestream.schemas.ids import Lane
+from erasestream.schemas.events.receipts import (
+    ConsentLeaf,
+    ErasureLeaf,
+    UnrecoverableLeaf,
+    UploadErasureLeaf,
+)
+from erasestream.schemas.ids import Lane, UploadId
 from erasestream.sinks.buckets.access_policy import MASTERS
 from erasestream.sinks.images.object_names import NAME_KEY_BYTES, ObjectNamer
 from erasestream.sinks.keys.key_vault import key_prefix
 from erasestream.sinks.secret_file import read_secret
 from erasestream.topics.catalog.roles import AUDITOR, ROTATOR, SINK
 from erasestream.topics.consent.account_erasures import AccountErasures
+from erasestream.topics.consent.upload_erasures import UploadErasures
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.pipeline.bootstrap import test_receipts
@@ -27,6 +34,9 @@ from tests.pipeline.bootstrap.test_receipts import Log, with_log  # noqa: F401 (
 from tests.topics.consent.consent_harness import ACCOUNT, OWNER, writer
 
 OBJECTS = 3
+OTHER_GRANT = "018f3c4e-0000-7000-8000-0000000000aa"
+"""A grant that the ledger does not have."""
+UPLOAD = UploadId("018f3c4e-0000-7000-8000-0000000000bb")
 
 
 def test_a_revocation_deletes_what_is_held_and_leaves_a_receipt(
@@ -36,7 +46,7 @@ def test_a_revocation_deletes_what_is_held_and_leaves_a_receipt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The auditor, who looks into both buckets, cosigns it."""
-    monkeypatch.setattr(erasure, "PUT_DEADLINE_S", -4.0)  # no sink runs here
+    monkeypatch.setattr(erasure, "PUT_ENDS_S", -4.0)  # no sink runs here
     settings, storage = with_log, storage_of(with_log)
     writes = writer(kafka, lane)
     grant = writes.grant(ACCOUNT, **OWNER).grant
@@ -46,8 +56,13 @@ def test_a_revocation_deletes_what_is_held_and_leaves_a_receipt(
         vault.create(f"{key_prefix(grant)}1", b"wrapped", "application/octet-stream")
         for number in range(OBJECTS):
             images.create(f"{owner}/{grant}/{number}", b"sealed", "application/octet-stream")
+            name = f"{owner}/{OTHER_GRANT}/{UPLOAD}.{number}"
+            images.create(name, b"sealed", "application/octet-stream")
     page = AccountErasures(writes.reader, lane, ACCOUNT)
     assert page.now() == []
+    uploads = UploadErasures(writes.reader, lane, ACCOUNT)
+    with erasure_requests(settings, lane) as requests:
+        requests.request(ACCOUNT, UPLOAD, **OWNER)
     revoked = writes.revoke(ACCOUNT, **OWNER)
     (shown,) = page.now()
     assert (shown.grant, shown.confirmed) == (grant, None)
@@ -61,14 +76,14 @@ def test_a_revocation_deletes_what_is_held_and_leaves_a_receipt(
 
         def has_ended() -> bool:
             eraser.run_once()
-            return " 0\n" in eraser.metrics()
+            return " 0\n" in eraser.metrics() and uploads.now()[0].gone
 
         eventually("the erasure has ended", has_ended, poll_s=0)
     writes.await_confirmed(ACCOUNT, revoked, timeout_s=0)
     with closing(open_vault(storage, AUDITOR)) as vault:
         assert not list(vault.list(key_prefix(grant)))
     with closing(open_images(storage, AUDITOR)) as images:
-        assert not list(images.list(f"{owner}/{grant}/"))
+        assert not list(images.list(f"{owner}/"))
     (shown,) = page.now()
     steps = [shown.recorded, shown.confirmed, shown.keys_deleted, shown.gone]
     assert steps == sorted(filter(None, steps))
@@ -78,6 +93,8 @@ def test_a_revocation_deletes_what_is_held_and_leaves_a_receipt(
     assert (leaf.grant, leaf.objects, leaf.keys) == (grant, OBJECTS, ("1",))
     decisions = [each.leaf for each in attested_about(settings, lane, ACCOUNT)]
     assert leaf.decision in {each.id for each in decisions if isinstance(each, ConsentLeaf)}
+    assert uploads.now()[0].objects == OBJECTS
+    assert [each.objects for each in decisions if isinstance(each, UploadErasureLeaf)] == [OBJECTS]
     with receipt_stage(settings, stopping) as attest:
 
         def is_attested() -> bool:

@@ -3,20 +3,24 @@
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 from erasestream.pipeline.runtime.retry import OutageLog
+from erasestream.pipeline.stages.erasure.grant_entries import OwnedEntries
 from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
 from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries
 from erasestream.pipeline.stages.erasure.stage import DeletionRound, EraserStage
+from erasestream.pipeline.stages.erasure.upload_eraser import UploadEraser
 from erasestream.schemas.clocks import Clock, WallClock
 from erasestream.schemas.codec.cloudevents import Wire, from_wire, to_wire
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
 from erasestream.schemas.events.ledger import Finding
-from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
+from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId, new_upload_id
+from erasestream.sinks.images.upload_deletion import DeletedUpload, KeptUpload
 from erasestream.topics.catalog.roles import ADMIN, ERASER, OPERATOR, LaneRole, Role, lane_role
 from erasestream.topics.catalog.topic_names import (
     consent_of,
@@ -33,6 +37,7 @@ from erasestream.topics.kafka.records import Partition
 from tests.flow.topic_reader import TopicReader
 from tests.kafka_fixture import KafkaFixture
 
+SETTLE_S = 25.0
 ACCOUNT = AccountId("acct")
 OWNER = {"actor": "owner", "channel": Channel.ACCOUNT_PAGE}
 ANN = {"actor": "operator:ann", "channel": Channel.OPERATOR}
@@ -81,6 +86,35 @@ class NothingRetained:
         return ""
 
 
+class HeldUploads:
+    """Objects of uploads, in memory; none at first."""
+
+    def __init__(self) -> None:
+        self.objects: Counter[KeptUpload] = Counter()
+        self.gone: Counter[KeptUpload] = Counter()
+        self.marked: list[KeptUpload] = []
+        self.is_unavailable = False
+
+    def mark(self, kept: KeptUpload) -> None:
+        if self.is_unavailable:
+            raise Unavailable("the vault")
+        self.marked.append(kept)
+
+    def delete(self, kept: KeptUpload) -> int:
+        assert kept in self.marked
+        found = self.objects.pop(kept, 0)
+        self.gone[kept] += found
+        return found
+
+    def deleted(self, kept: KeptUpload) -> DeletedUpload:
+        return DeletedUpload(self.gone[kept], "ab" * 32)
+
+
+def kept_as(lane: Lane, account: AccountId, upload: UploadId) -> KeptUpload:
+    """Return how the objects of an upload are named here."""
+    return KeptUpload(f"{lane}-{account}", upload)
+
+
 @contextmanager
 def eraser(
     kafka: KafkaFixture,
@@ -94,6 +128,7 @@ def eraser(
     clock: Clock = time.monotonic,
     others: Sequence[Lane] = (),
     deletions: DeletionRound | None = None,
+    held: HeldUploads | None = None,
 ) -> Iterator[EraserStage]:
     """Open the eraser of this lane alone, or with others."""
     connection = kafka.connection(ERASER)
@@ -105,11 +140,24 @@ def eraser(
         writes=writes, partitions=ledger, mark=vault.mark, stopping=stopping, outage=outage
     )
     with (
+        closing(
+            UploadEraser(
+                deletion=held or HeldUploads(),
+                kept_as=kept_as,
+                entries=OwnedEntries(writes=writes, partitions=ledger, outage=outage),
+                partitions=ledger,
+                settle_s=SETTLE_S,
+                outage=outage,
+                clock=clock,
+            )
+        ) as uploads,
         closing(view_of(connection=connection, partitions=ledger)) as view,
         closing(
             WorkQueue(
                 connection=connection,
-                topics=[name(each) for name in (consent_of, revocations_of) for each in lanes],
+                topics=[
+                    name(each) for name in (consent_of, revocations_of, ledger_of) for each in lanes
+                ],
                 instance="test",
             )
         ) as queue,
@@ -122,6 +170,7 @@ def eraser(
             missing=MissingEntries(writes=writes, complete_to=view.complete_to, outage=outage),
             deletions=deletions or NothingRetained(),
             unrecoverable=NothingRetained(),
+            uploads=uploads,
             outage=outage,
             beat=beat,
             beat_every_s=60,

@@ -2,22 +2,26 @@
 
 import hashlib
 import logging
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
-from erasestream.sinks.keys.key_vault import OCTETS, key_prefix
+from erasestream.schemas.errors import Unavailable
+from erasestream.schemas.ids import GrantId
+from erasestream.sinks.keys.key_vault import OCTETS, KeyVault, key_prefix
 from erasestream.sinks.keys.keyring import VersionState
 from tests.kms.server import DAY, LocalKms, State
 from tests.pipeline.stages.rotation.rotation_harness import SETTLE_S, WEEK, RotationHarness
 
 ENABLED, DESTROYED = VersionState.ENABLED, VersionState.DESTROYED
+ASKED = {VersionState.SCHEDULED, DESTROYED}
 
 
 def has_asked(harness: RotationHarness) -> Callable[[], bool]:
     """Return whether the destruction of all versions but the newest was asked for."""
-    return lambda: set(harness.states()[:-1]) <= {VersionState.SCHEDULED, DESTROYED}
+    return lambda: set(harness.states()[:-1]) <= ASKED
 
 
 def path_of(kms: LocalKms, version: str) -> str:
@@ -214,6 +218,50 @@ def test_a_version_that_a_person_restored_is_destroyed_again(
         message.state = State.DISABLED
         cloud.run(stage, has_asked(cloud))
     assert cloud.keys_of(grant) == {key}
+
+
+def test_a_disabled_version_concerns_its_own_keys_only(
+    kms: LocalKms, cloud: RotationHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other keys are moved, their versions are destroyed, and new ones are added."""
+    waiting, key = cloud.create_key()
+    (disabled,) = cloud.keyring.versions()
+    message = kms.server.version(path_of(kms, disabled))
+    cloud.keyring.rotate()
+    moved, other = cloud.create_key()
+    message.state = State.DISABLED
+    with cloud.rotator() as stage, caplog.at_level(logging.ERROR):
+        for versions in (3, 4):
+            cloud.advance(WEEK)
+            cloud.run(stage, lambda versions=versions: len(cloud.states()) == versions)
+            cloud.run(stage, lambda: {*cloud.states()[1:-1]} <= ASKED)
+            assert cloud.states()[0] is VersionState.DISABLED
+            assert cloud.keys_of(moved) == {other}
+            assert cloud.names_of(waiting) == [disabled]
+        assert "master_disabled" in {record.msg for record in caplog.records}
+        message.state = State.ENABLED
+        cloud.run(stage, has_asked(cloud))
+    assert cloud.keys_of(waiting) == {key}
+
+
+def test_a_sink_creates_no_second_key_while_a_version_is_disabled(
+    kms: LocalKms, cloud: RotationHarness
+) -> None:
+    """Its grant waits; one without a key gets its own."""
+    waiting, key = cloud.create_key()
+    (disabled,) = cloud.keyring.versions()
+    message = kms.server.version(path_of(kms, disabled))
+    cloud.keyring.rotate()
+    message.state = State.DISABLED
+    cloud.advance(timedelta(minutes=2))
+    sink = KeyVault(store=cloud.store, keyring=cloud.keyring, clock=cloud.clock)
+    with pytest.raises(Unavailable):
+        sink.key(waiting)
+    assert sink.key(GrantId(str(uuid.uuid4())))
+    assert cloud.names_of(waiting) == [disabled]
+    message.state = State.ENABLED
+    cloud.advance(timedelta(minutes=2))
+    assert sink.key(waiting) == key
 
 
 def test_a_wrong_clock_adds_no_version_after_the_other(files: RotationHarness) -> None:
