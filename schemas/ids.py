@@ -97,6 +97,17 @@ def upload_id_of_position(topic_id: str, partition: int, offset: int) -> UploadI
     return UploadId(derived_uuid(digest))
 
 
+def image_key(lane: Lane, account: AccountId, upload_id: UploadId) -> str:
+    """Return the name of an upload where neither account nor id may stand: a UUIDv8 of both."""
+    digest = hashlib.sha256(f"image\0{lane}\0{account}\0{upload_id}".encode()).digest()
+    return derived_uuid(digest)
+
+
+def owner_key(lane: Lane, account: AccountId) -> str:
+    """Return the name of an account where its id may not stand: a UUIDv8 of lane and account."""
+    return derived_uuid(hashlib.sha256(f"owner\0{lane}\0{account}".encode()).digest())
+
+
 def grant_id(lane: Lane, account: AccountId, decision_id: str) -> GrantId:
     """Return the id of the grant that a decision makes: a UUIDv8 of lane, account and decision.
 

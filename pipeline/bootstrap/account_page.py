@@ -49,7 +49,7 @@ def account_page(
         accounts=OwnerAccounts(
             lane=section.lane, consent=consent, keys=keys, key_writer=key_writer, calls=calls
         ),
-        recent=services.core.recent,
+        uploads_of=services.core.index.recent,
         pages=Pages(service=section.service),
         now=now,
     )

@@ -18,11 +18,13 @@ from erasestream.pipeline.gateway.egress.fetcher import authorities_file
 from erasestream.pipeline.gateway.egress.fetchers import Fetchers
 from erasestream.pipeline.gateway.fetching import Fetching
 from erasestream.pipeline.gateway.https_server import HttpsServer
+from erasestream.pipeline.gateway.image_index import ImageIndex
 from erasestream.pipeline.gateway.loop_thread import LoopThread
 from erasestream.pipeline.gateway.memory_budget import MemoryBudget
 from erasestream.pipeline.gateway.rate_limits import RateLimits
 from erasestream.pipeline.gateway.reference import routes as reference
-from erasestream.pipeline.gateway.routes import removebg, v2
+from erasestream.pipeline.gateway.retention_deadline import RetentionDeadlines
+from erasestream.pipeline.gateway.routes import images, removebg, v2
 from erasestream.pipeline.gateway.routes.image_upload import CONVERTING_BYTES
 from erasestream.pipeline.gateway.stage import GatewayStage, UsedKeys
 from erasestream.pipeline.gateway.tls_context import ServerTls
@@ -31,14 +33,21 @@ from erasestream.pipeline.runtime.sandbox.restrictions import missing
 from erasestream.pipeline.settings import GatewaySettings, Settings
 from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.errors import IsolationMissing, Refused
-from erasestream.schemas.ids import AccountId
+from erasestream.schemas.events.consent import Channel
+from erasestream.schemas.events.image_index import ImageState
+from erasestream.schemas.ids import AccountId, UploadId
 from erasestream.topics.catalog.roles import LaneRole, lane_role
-from erasestream.topics.client.async_result_subscription import AsyncResultSubscription
 from erasestream.topics.client.async_upload_producer import AsyncUploadProducer
 from erasestream.topics.client.result_fetcher import ResultFetcher
+from erasestream.topics.consent.erasure_requests import ErasureRequests
 from erasestream.topics.consent.reader import ConsentReader
 from erasestream.topics.credentials.view import credential_view
 from erasestream.topics.credentials.writer import credential_writer
+from erasestream.topics.index.marks import ImageMarks, image_marks
+from erasestream.topics.index.view import ImageIndexView, image_index_view
+
+FETCHERS = 4
+"""Results that are fetched at once."""
 
 
 @contextmanager
@@ -65,7 +74,11 @@ def gateway_stage(
         consent = opened.enter_context(consent_writer(settings, section.lane, role=role))
         calls = opened.enter_context(closing(BoundedCalls("account")))
         loop = opened.enter_context(LoopThread("gateway"))
-        core = image_core(settings, section, now=now)
+        view = opened.enter_context(image_index_view(account, section.lane, now=now))
+        marks = opened.enter_context(image_marks(account, section.lane))
+        erasures = ErasureRequests(connection=account, lane=section.lane, now=now)
+        opened.enter_context(closing(erasures))
+        core = image_core(settings, section, view, now=now)
         opened.callback(lambda: loop.call(core.close()))
         loop.call(core.open())
         used = UsedKeys()
@@ -92,8 +105,12 @@ def gateway_stage(
                 clock=time.monotonic,
                 now=now,
             ),
+            deadlines=_deadlines(settings, section),
+            mark=_Marks(marks, calls),
+            erase=_Erasures(erasures, calls),
+            now=now,
             has_opted_in=_OptIn(consent.reader, calls),
-            is_ready=lambda: keys.is_fresh,
+            is_ready=lambda: keys.is_fresh and core.index.is_loaded,
             plan=section.plan,
             fetchers=fetchers,
         )
@@ -108,7 +125,13 @@ def gateway_stage(
         )
         primary = v2.adapter(services)
         described = reference.adapter(section.service, primary)
-        adapters = [primary, removebg.adapter(services), page, described]
+        adapters = [
+            primary,
+            images.adapter(services),
+            removebg.adapter(services),
+            page,
+            described,
+        ]
         app = application(adapters, services.memory)
         serving = loop.begin(server.serve(app, give_up=core.give_up))
         stage = GatewayStage(
@@ -148,20 +171,60 @@ def url_fetchers() -> Fetchers:
     return Fetchers(authorities)
 
 
-def image_core(settings: Settings, section: GatewaySettings, *, now: WallClock) -> ImageCore:
+def image_core(
+    settings: Settings, section: GatewaySettings, view: ImageIndexView, *, now: WallClock
+) -> ImageCore:
     """Return the core with its Kafka clients, which are not opened yet."""
     cluster, lane = settings.cluster, section.lane
     return ImageCore(
         lane=lane,
         producer=AsyncUploadProducer(cluster, lane, sealed=settings.seals(lane), now=now),
-        results=AsyncResultSubscription(
-            cluster, lane, group=f"gateway-{settings.stage.instance}", now=now
-        ),
-        fetching=Fetching(ResultFetcher(cluster, lane, now=now)),
+        index=ImageIndex(lane, view, now=now),
+        fetching=Fetching([ResultFetcher(cluster, lane, now=now) for _ in range(FETCHERS)]),
         wait_s=section.result_wait.total_seconds(),
         most=section.max_waiting,
         now=now,
     )
+
+
+def _deadlines(settings: Settings, section: GatewaySettings) -> RetentionDeadlines:
+    is_sealed = settings.seals(section.lane)
+    times = settings.epochs() if is_sealed else None
+    return RetentionDeadlines(times, promise=settings.lifetimes.promise)
+
+
+class _Marks:
+    """Writes marks without blocking the loop."""
+
+    def __init__(self, marks: ImageMarks, calls: BoundedCalls) -> None:
+        self._marks = marks
+        self._calls = calls
+
+    async def __call__(
+        self,
+        account: AccountId,
+        upload_id: UploadId,
+        state: ImageState,
+        is_retained: bool,  # noqa: FBT001 (the type of a callable has no names)
+    ) -> None:
+        await self._calls.run(self._marks.write, account, upload_id, state, is_retained=is_retained)
+
+
+class _Erasures:
+    """Requests erasures without blocking the loop."""
+
+    def __init__(self, requests: ErasureRequests, calls: BoundedCalls) -> None:
+        self._requests = requests
+        self._calls = calls
+
+    async def __call__(self, account: AccountId, upload_id: UploadId, key_id: str) -> None:
+        await self._calls.run(
+            self._requests.request,
+            account,
+            upload_id,
+            actor=f"key:{key_id}",
+            channel=Channel.LIBRARY,
+        )
 
 
 class _OptIn:

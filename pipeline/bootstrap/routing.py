@@ -13,6 +13,7 @@ from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.stages.routing import router
 from erasestream.pipeline.stages.routing.router import Router
 from erasestream.pipeline.stages.routing.stage import RouterStage
+from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.roles import ROUTER
@@ -23,6 +24,7 @@ from erasestream.topics.catalog.topic_names import (
     consent_of,
     cutouts_of,
     ephemeral_of,
+    index_of,
     ledger_of,
     revocations_of,
     uploads_of,
@@ -94,12 +96,18 @@ def router_stage(
             ),
             stopping=stopping,
             listener=quarantine,
+            has_follow_ups=bool(_indexed(catalog)),
         )
         opened.enter_context(closing(loop))
         stage = RouterStage(loop=loop, findings=findings, quarantine=quarantine)
         opened.enter_context(closing(stage))
         loop.start()
         yield stage
+
+
+def _indexed(catalog: Catalog) -> list[Lane]:
+    """Return the lanes whose results are indexed for a gateway."""
+    return [spec.name for spec in catalog.lanes if spec.gateway]
 
 
 def _check(connection: Connection, catalog: Catalog, *, answer_timeout_s: float) -> dict[str, int]:
@@ -112,6 +120,7 @@ def _check(connection: Connection, catalog: Catalog, *, answer_timeout_s: float)
             | {consent_of(lane): read for lane in lanes}
             | {revocations_of(lane): read for lane in lanes}
             | {ephemeral_of(lane): write for lane in lanes}
+            | {index_of(lane): write for lane in _indexed(catalog)}
             | {ledger_of(lane): write for lane in lanes}
             | {LEDGER: write, RETAINED: write, INSTALLATION: read}
         )

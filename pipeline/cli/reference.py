@@ -64,6 +64,8 @@ def _hours(seconds: float) -> str:
 def _lifetime(topic: Topic) -> str:
     if topic.lifetime:
         return _until_deleted(topic.lifetime)
+    if topic.metadata_lifetime:
+        return f"{_until_deleted(topic.metadata_lifetime)}; holds no image"
     if topic.superseded:
         return _until_superseded(topic.superseded)
     return "kept; holds no image"

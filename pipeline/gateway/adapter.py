@@ -14,8 +14,11 @@ from erasestream.pipeline.gateway.egress.fetchers import Fetchers
 from erasestream.pipeline.gateway.memory_budget import MemoryBudget
 from erasestream.pipeline.gateway.problems import Problem
 from erasestream.pipeline.gateway.rate_limits import Allowance, RateLimits
+from erasestream.pipeline.gateway.retention_deadline import RetentionDeadlines
+from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.events.credentials import CredentialSet
-from erasestream.schemas.ids import AccountId
+from erasestream.schemas.events.image_index import ImageState
+from erasestream.schemas.ids import AccountId, UploadId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,12 @@ class Services:
     callers: Callers
     memory: MemoryBudget
     limits: RateLimits
+    deadlines: RetentionDeadlines
+    mark: Callable[[AccountId, UploadId, ImageState, bool], Awaitable[None]]
+    """Tells every gateway of an image: its state, and whether it may be retained."""
+    erase: Callable[[AccountId, UploadId, str], Awaitable[None]]
+    """Asks to erase all that is retained of an upload, by the owner's key of this id."""
+    now: WallClock
     has_opted_in: Callable[[AccountId], Awaitable[bool]]
     """Reads the decision at its freshness mark."""
     is_ready: Callable[[], bool]
@@ -37,9 +46,9 @@ class Services:
     def admit(self, request: Request, caller: CredentialSet) -> Iterator[Allowance]:
         """Count an image of this caller until the block ends; the answer tells what is left.
 
-        Raises `Problem` (too_many_at_once, rate_limited, overloaded).
+        Raises `Problem` (too_many_at_once, rate_limited, overloaded, unavailable).
         """
-        self.core.waiting.check_room()
+        self.core.check_room()
         with self.limits.admit(caller.key_id) as allowance:
             try:
                 yield allowance

@@ -1,40 +1,55 @@
-"""The core of the gateway: cut out an image for an account, and wait for the result.
+"""The core of the gateway: cut out an image for an account, and find it again by its id.
 
-An upstream service like any other: it sends with `AsyncUploadProducer`, and one
-`AsyncResultSubscription` gives it all results of its lane.  Each gateway has a consumer group of
-its own, because any of them may wait for any result.
+An upstream service like any other: it sends with `AsyncUploadProducer`.  The index of its lane
+tells every gateway where each result is, whichever sent the image; it is fetched on demand.
 
 Adapters call this and know nothing of Kafka; this knows nothing of HTTP but `Problem`.
 """
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
-from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from erasestream.pipeline.gateway.fetching import Fetching
-from erasestream.pipeline.gateway.known_uploads import (
-    KnownUploads,
-    Place,
-    digest_of,
-    expired_key,
-)
-from erasestream.pipeline.gateway.problems import HttpCode, of_error, of_failure, problem
-from erasestream.pipeline.gateway.recent_uploads import RecentUploads
-from erasestream.pipeline.gateway.waiting_results import Result, WaitingResults
+from erasestream.pipeline.gateway.fetching import Fetching, Result
+from erasestream.pipeline.gateway.image_index import ImageIndex
+from erasestream.pipeline.gateway.known_uploads import KnownUploads, digest_of, expired_key
+from erasestream.pipeline.gateway.problems import deleted_image, of_error, of_failure
+from erasestream.pipeline.gateway.waiting_results import WaitingResults
 from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.errors import Code, ErasestreamError, InvalidInput, Unavailable
 from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.schemas.options import CutoutOptions
-from erasestream.topics.client.async_result_subscription import AsyncResultSubscription
 from erasestream.topics.client.async_upload_producer import AsyncUploadProducer
 from erasestream.topics.client.expired import Expired
 from erasestream.topics.client.upload_builder import idempotent_id
+from erasestream.topics.index.table import Image
 
 CLOSE_S = 8.0
 """Time for requests in flight at the end; those that still wait then are answered 503."""
+
+
+class Sent(NamedTuple):
+    """An upload that is on the brokers, and the image of which the result is awaited.
+
+    `image` is None if it had no result yet when it was sent.
+    """
+
+    id: UploadId
+    account: AccountId
+    at: datetime
+    image: Image | None
+    result: asyncio.Future[Image]
+
+
+class Finished(NamedTuple):
+    """A cut-out, and what the index knows about it."""
+
+    cutout: Cutout
+    image: Image
 
 
 class ImageCore:
@@ -45,7 +60,7 @@ class ImageCore:
         *,
         lane: Lane,
         producer: AsyncUploadProducer,
-        results: AsyncResultSubscription,
+        index: ImageIndex,
         fetching: Fetching,
         wait_s: float,
         most: int,
@@ -54,40 +69,35 @@ class ImageCore:
         """Wait for `most` uploads at once, `wait_s` for each."""
         self._lane = lane
         self._producer = producer
-        self._results = results
-        self._wait_s = wait_s
         self._now = now
-        self._reading: asyncio.Task[None] | None = None
         self._known = KnownUploads()
         self._fetching = fetching
+        self.index = index
+        self.wait_s = wait_s
         self.waiting = WaitingResults(most)
-        self.recent = RecentUploads()
 
     async def open(self) -> None:
-        """Connect, and begin to read results.  Raises `Refused` or `Unavailable`."""
+        """Connect, and begin to follow the index.  Raises `Refused` or `Unavailable`."""
         await self._producer.open()
-        await self._results.open()
-        self._reading = asyncio.create_task(self._read())
         self._fetching.open()
+        self.index.open(self._on_result)
 
-    async def _read(self) -> None:
-        async for delivery in self._results:
-            result = delivery.event
-            place = Place(delivery.partition, delivery.offset)
-            self._known.finish(result, place)
-            self.waiting.resolve(result)
-            self.recent.note(result.account, result.uploaded_at)
-            delivery.ack()
+    def _on_result(self, key: bytes, image: Image) -> None:
+        self._known.finish(key)
+        self.waiting.resolve(key, image)
 
     @property
     def failure(self) -> BaseException | None:
-        """The error that ended the reading of results; None while it goes on."""
-        reading = self._reading
-        if reading is None or not reading.done() or reading.cancelled():
-            return None
-        return reading.exception()
+        """The error that ended the following of the index; None while it goes on."""
+        return self.index.failure
 
-    async def cut_out(
+    def check_room(self) -> None:
+        """Raise `Problem` (unavailable, overloaded) if no image can be taken now."""
+        self.index.check_loaded()
+        self.waiting.check_room()
+
+    @asynccontextmanager
+    async def sending(
         self,
         image: bytes,
         *,
@@ -95,10 +105,10 @@ class ImageCore:
         options: CutoutOptions,
         idempotency_key: str | None = None,
         never_retain: bool = False,
-    ) -> Cutout:
-        """Return the cut-out of an image; the same again for the same key.
+    ) -> AsyncIterator[Sent]:
+        """Send an image; until the block ends, its result can be waited for.
 
-        Raises `Problem`: overloaded, that of a failed result, or of the way to it.
+        Not sent again is one that has a result for the same key.  Raises `Problem`.
         """
         if idempotency_key is None:
             # A key of its own: the id must be known, and waited for, before the upload is sent.
@@ -108,53 +118,56 @@ class ImageCore:
             digest = await asyncio.to_thread(digest_of, image, options, never_retain=never_retain)
         upload = _Upload(account, options, key, time, digest, never_retain)
         upload_id = upload.id(self._lane)
-        with self.waiting.expecting(account, upload_id, upload.digest) as result:
-            if upload.digest is not None:
-                place = self._known.begin(account, upload_id, upload.digest, self._now())
-                if place is not None:
-                    return await self._fetch_again(place, account, upload_id)
-            await self._send(image, upload, upload_id)
-            return await self._cutout_in(result)
+        with self.waiting.expecting(self.index.key(account, upload_id), digest) as result:
+            known = await self._known_image(upload, upload_id)
+            if known is not None and known.is_deleted:
+                raise deleted_image()
+            at = self._now() if known else await self._send(image, upload, upload_id)
+            yield Sent(upload_id, account, at, known, result)
 
-    async def _send(self, image: bytes, upload: "_Upload", upload_id: UploadId) -> None:
+    async def _known_image(self, upload: "_Upload", upload_id: UploadId) -> Image | None:
+        if upload.digest is None:
+            return None
+        image = await self.index.current(upload.account, upload_id)
+        key = self.index.key(upload.account, upload_id)
+        return self._known.begin(key, upload.digest, self._now(), image=image)
+
+    async def _send(self, image: bytes, upload: "_Upload", upload_id: UploadId) -> datetime:
         try:
-            await self._producer.send(
-                image,
-                account=upload.account,
-                reference=upload.digest,
-                options=upload.options,
-                idempotency_key=upload.key,
-                idempotency_time=upload.time,
-                never_retain=upload.never_retain,
-            )
+            receipt = await self._producer.send(image, **upload.arguments)
         except ErasestreamError as error:
             is_unsent = isinstance(error, InvalidInput)
             undo = self._known.forget if is_unsent else self._known.release
-            undo(upload.account, upload_id)
+            undo(self.index.key(upload.account, upload_id))
             raise of_error(error) from error
+        return receipt.appended_at
 
-    async def _cutout_in(self, result: asyncio.Future[Result]) -> Cutout:
+    async def finish(self, sent: Sent, wait_s: float) -> Finished | None:
+        """Wait for the result of an upload; None if it takes longer.  Raises `Problem`."""
         try:
-            async with asyncio.timeout(self._wait_s):
-                return cutout_in(await result)
+            async with asyncio.timeout(wait_s):
+                image = sent.image or await sent.result
         except TimeoutError:
-            pending = problem(HTTPStatus.GATEWAY_TIMEOUT, HttpCode.RESULT_PENDING)
-            raise pending from None
+            return None
         except ErasestreamError as error:
             raise of_error(error) from error
-
-    async def _fetch_again(self, place: Place, account: AccountId, upload_id: UploadId) -> Cutout:
-        result = await self._fetching.fetch(place, account, upload_id)
+        if image.is_deleted:
+            raise deleted_image()
+        result = await self.fetch(image, sent.account, sent.id)
         if result is None or isinstance(result, Expired):
             raise expired_key()
-        return cutout_in(result)
+        return Finished(cutout_in(result), image)
+
+    async def fetch(self, image: Image, account: AccountId, upload_id: UploadId) -> Result | None:
+        """Return the result of an image that has one; None if it is deleted.  Raises `Problem`."""
+        if image.place is None or image.is_deleted:
+            return None
+        return await self._fetching.fetch(image.place, account, upload_id)
 
     async def close(self) -> None:
         """Disconnect; what is sent is acknowledged first."""
         try:
-            if self._reading is not None:
-                await self._results.close()
-                await asyncio.gather(self._reading, return_exceptions=True)
+            await asyncio.to_thread(self.index.close)
         finally:
             self._fetching.close()
             await self._producer.close()
@@ -171,6 +184,18 @@ class _Upload(NamedTuple):
     time: datetime | None
     digest: str | None
     never_retain: bool
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the producer."""
+        return {
+            "account": self.account,
+            "reference": self.digest,
+            "options": self.options,
+            "idempotency_key": self.key,
+            "idempotency_time": self.time,
+            "never_retain": self.never_retain,
+        }
 
     def id(self, lane: Lane) -> UploadId:
         return idempotent_id(lane, self.account, self.key, self.time)

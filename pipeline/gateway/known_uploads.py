@@ -5,9 +5,10 @@
 * Once the day of the first is over, and with it its result: `key_expired`, as long as the upload
   is remembered.
 
-Image and options are remembered as a digest, which the upload carries as its reference: so each
-gateway learns from the result of an upload, whichever sent it.  An upload that was perhaps not
-appended is sent again under the same id; the first of its results counts.
+Image and options are remembered as a digest, which the upload carries as its reference: so the
+index tells each gateway of it once there is a result, whichever sent it.  Uploads that run are
+remembered here.  One that was perhaps not appended is sent again under the same id; the first of
+its results counts.
 
 Pure; for one event loop.
 """
@@ -19,33 +20,19 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from erasestream.pipeline.gateway.problems import HttpCode, Problem, problem, reused_key
-from erasestream.pipeline.gateway.waiting_results import Result
-from erasestream.schemas.ids import AccountId, UploadId
+from erasestream.pipeline.gateway.waiting_results import short_reference
 from erasestream.schemas.options import CutoutOptions
-from erasestream.topics.client.delivered_results import ResultKey
+from erasestream.topics.index.table import Image
 
-MAX_KNOWN = 200_000
-"""Uploads that are remembered, about 400 bytes each; the oldest go first."""
+MAX_RUNNING = 200_000
+"""Uploads without a result that are remembered, about 300 bytes each; the oldest go first."""
 DAY = timedelta(hours=24)
 
 
-class Place(NamedTuple):
-    """Where a result is in the lane's topic of results."""
-
-    partition: int
-    offset: int
-
-
-class KnownUpload(NamedTuple):
-    """One upload; `place` is None before it has a result."""
-
+class _Running(NamedTuple):
     digest: str
     began_at: datetime
     is_running: bool
-    place: Place | None = None
-
-
-_PREFIX = "sha256:"
 
 
 def digest_of(image: bytes, options: CutoutOptions, *, never_retain: bool = False) -> str:
@@ -53,67 +40,57 @@ def digest_of(image: bytes, options: CutoutOptions, *, never_retain: bool = Fals
     wish = b"never retain\0" if never_retain else b""
     digest = hashlib.sha256(options.to_json().encode() + b"\0" + wish)
     digest.update(image)
-    return f"{_PREFIX}{digest.hexdigest()}"
+    return f"sha256:{digest.hexdigest()}"
 
 
 class KnownUploads:
-    """Uploads by account and id; the id follows from the key."""
+    """Uploads by the keys of their images; the id follows from the Idempotency-Key."""
 
-    def __init__(self, most: int = MAX_KNOWN) -> None:
+    def __init__(self, most: int = MAX_RUNNING) -> None:
         self._most = most
-        self._uploads: OrderedDict[ResultKey, KnownUpload] = OrderedDict()
+        self._running: OrderedDict[bytes, _Running] = OrderedDict()
 
-    def begin(
-        self, account: AccountId, upload_id: UploadId, digest: str, now: datetime
-    ) -> Place | None:
-        """Remember an upload that begins; return where its result is if it was made before.
+    def begin(self, key: bytes, digest: str, now: datetime, *, image: Image | None) -> Image | None:
+        """Remember an upload that begins; return the image if it has a result.
 
-        Raises `Problem` (idempotency_key_reused, in_progress, key_expired).
+        `image` is what the index knows of it.  Raises `Problem` (idempotency_key_reused,
+        in_progress, key_expired).
         """
-        key = ResultKey.of(account, upload_id)
-        known = self._uploads.get(key)
+        if image is not None and image.place is not None:
+            if image.reference != short_reference(digest):
+                raise reused_key()
+            if now >= image.uploaded_at + DAY:
+                raise expired_key()
+            return image
+        known = self._running.get(key)
+        if known is None and image is not None:  # it runs: a gateway has accepted it
+            raise problem(HTTPStatus.CONFLICT, HttpCode.IN_PROGRESS)
         if known is None:
-            self._add(key, KnownUpload(digest, now, is_running=True))
+            self._running[key] = _Running(digest, now, is_running=True)
+            if len(self._running) > self._most:
+                self._running.popitem(last=False)
             return None
         if known.digest != digest:
             raise reused_key()
         if now >= known.began_at + DAY:
             raise expired_key()
-        if known.place is None and known.is_running:
+        if known.is_running:
             raise problem(HTTPStatus.CONFLICT, HttpCode.IN_PROGRESS)
-        if known.place is None:
-            self._uploads[key] = known._replace(is_running=True)
-        return known.place
+        self._running[key] = known._replace(is_running=True)
+        return None
 
-    def finish(self, result: Result, place: Place) -> None:
-        """Remember where the result of an upload is, if it has a key; the first one counts.
+    def finish(self, key: bytes) -> None:
+        """Note that an image has a result, which the index knows."""
+        self._running.pop(key, None)
 
-        It may be that of another image, which another gateway has sent: then the key is of that.
-        """
-        if result.reference is None or not result.reference.startswith(_PREFIX):
-            return
-        key = ResultKey.of(result.account, result.id)
-        known = self._uploads.get(key)
-        if known is None:
-            known = KnownUpload(result.reference, result.uploaded_at, is_running=False)
-            self._add(key, known)
-        if known.place is None:
-            self._uploads[key] = known._replace(digest=result.reference, place=place)
-
-    def release(self, account: AccountId, upload_id: UploadId) -> None:
+    def release(self, key: bytes) -> None:
         """Note that an upload may have to be sent again: it was perhaps not appended."""
-        key = ResultKey.of(account, upload_id)
-        if (known := self._uploads.get(key)) is not None:
-            self._uploads[key] = known._replace(is_running=False)
+        if (known := self._running.get(key)) is not None:
+            self._running[key] = known._replace(is_running=False)
 
-    def forget(self, account: AccountId, upload_id: UploadId) -> None:
+    def forget(self, key: bytes) -> None:
         """Forget an upload that was refused before it was sent."""
-        self._uploads.pop(ResultKey.of(account, upload_id), None)
-
-    def _add(self, key: ResultKey, upload: KnownUpload) -> None:
-        self._uploads[key] = upload
-        if len(self._uploads) > self._most:
-            self._uploads.popitem(last=False)
+        self._running.pop(key, None)
 
 
 def expired_key() -> Problem:

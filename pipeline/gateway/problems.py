@@ -37,6 +37,9 @@ class HttpCode(StrEnum):
     TOO_MANY_AT_ONCE = "too_many_at_once"
     OVERLOADED = "overloaded"
     RESULT_PENDING = "result_pending"
+    NO_IMAGE = "no_such_image"
+    IMAGE_EXPIRED = "image_expired"
+    IMAGE_DELETED = "image_deleted"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal_error"
     # Of the account page.
@@ -77,6 +80,9 @@ HTTP_SENTENCES: Mapping[HttpCode, str] = MappingProxyType(
         HttpCode.RESULT_PENDING: (
             "The cut-out is not ready yet: ask again, with the same Idempotency-Key."
         ),
+        HttpCode.NO_IMAGE: "There is no image with this id.",
+        HttpCode.IMAGE_EXPIRED: "The time of this image is over: it cannot be opened any more.",
+        HttpCode.IMAGE_DELETED: "This image was deleted.",
         HttpCode.UNAVAILABLE: "The service cannot process images now: try again later.",
         HttpCode.INTERNAL: "Something is wrong on our side.",
         HttpCode.TOO_MANY_REQUESTS: "Too many requests: wait as Retry-After asks.",
@@ -109,6 +115,9 @@ HTTP_STATUSES: Mapping[HttpCode, HTTPStatus] = MappingProxyType(
         HttpCode.TOO_MANY_AT_ONCE: HTTPStatus.TOO_MANY_REQUESTS,
         HttpCode.OVERLOADED: HTTPStatus.SERVICE_UNAVAILABLE,
         HttpCode.RESULT_PENDING: HTTPStatus.GATEWAY_TIMEOUT,
+        HttpCode.NO_IMAGE: HTTPStatus.NOT_FOUND,
+        HttpCode.IMAGE_EXPIRED: HTTPStatus.GONE,
+        HttpCode.IMAGE_DELETED: HTTPStatus.GONE,
         HttpCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
         HttpCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
         HttpCode.TOO_MANY_REQUESTS: HTTPStatus.TOO_MANY_REQUESTS,
@@ -196,6 +205,11 @@ def invalid_option(detail: str) -> Problem:
     """Return the problem of an option that is unknown or has no valid value."""
     message = f"{SENTENCES[Code.INVALID_OPTIONS]} ({detail})"
     return Problem(HTTPStatus.BAD_REQUEST, Code.INVALID_OPTIONS, message)
+
+
+def deleted_image() -> Problem:
+    """Return the problem of an image that its owner deleted."""
+    return problem(HTTPStatus.GONE, HttpCode.IMAGE_DELETED)
 
 
 def reused_key() -> Problem:

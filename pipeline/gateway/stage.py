@@ -135,7 +135,8 @@ class GatewayStage:
 
     def is_ready(self) -> bool:
         """Return whether requests can be answered."""
-        return self._server.is_serving and self._keys.is_fresh
+        is_current = self._keys.is_fresh and self._core.index.is_loaded
+        return self._server.is_serving and is_current
 
     def close(self) -> None:
         """Accept no more requests, and finish those in flight."""

@@ -7,31 +7,36 @@ For one event loop.
 """
 
 import asyncio
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from erasestream.pipeline.gateway.problems import HttpCode, reused_key, try_later
-from erasestream.schemas.events.images import Cutout, Failure
-from erasestream.schemas.ids import AccountId, UploadId
-from erasestream.topics.client.expired import Expired
+from erasestream.topics.index.records import REFERENCE_BYTES
+from erasestream.topics.index.table import NO_REFERENCE, Image
 
-Result = Cutout | Failure | Expired
+
+def short_reference(reference: str | None) -> bytes:
+    """Return what the index has of a reference."""
+    if reference is None:
+        return NO_REFERENCE
+    return hashlib.sha256(reference.encode()).digest()[:REFERENCE_BYTES]
 
 
 class _Wait(NamedTuple):
-    future: asyncio.Future[Result]
-    reference: str | None
+    future: asyncio.Future[Image]
+    reference: bytes
 
 
 class WaitingResults:
-    """Futures by account and id of the upload."""
+    """Futures by the keys of the images."""
 
     def __init__(self, most: int) -> None:
         """Have room for `most` uploads."""
         self._most = most
-        self._waits = defaultdict[tuple[AccountId, UploadId], set[_Wait]](set)
+        self._waits = defaultdict[bytes, set[_Wait]](set)
 
     def __len__(self) -> int:
         """Return the number of uploads that are waited for."""
@@ -46,33 +51,31 @@ class WaitingResults:
             raise try_later(HttpCode.OVERLOADED)
 
     @contextmanager
-    def expecting(
-        self, account: AccountId, upload_id: UploadId, reference: str | None
-    ) -> Iterator[asyncio.Future[Result]]:
-        """Yield the future of an upload's result.  Begin before the upload is sent.
+    def expecting(self, key: bytes, reference: str | None) -> Iterator[asyncio.Future[Image]]:
+        """Yield the future of an image with a result.  Begin before the upload is sent.
 
         It raises `Problem` (idempotency_key_reused) if the id has the result of another upload.
         Raises `Problem` (overloaded), too: bodies of many more may have been read at once.
         """
         self.check_room()
-        wait = _Wait(asyncio.get_running_loop().create_future(), reference)
-        key = account, upload_id
+        future = asyncio.get_running_loop().create_future()
+        wait = _Wait(future, short_reference(reference))
         self._waits[key].add(wait)
         try:
-            yield wait.future
+            yield future
         finally:
             self._waits[key].discard(wait)
             if not self._waits[key]:
                 del self._waits[key]
-            wait.future.cancel()
+            future.cancel()
 
-    def resolve(self, result: Result) -> None:
-        """Give a result to those that wait for it."""
-        for wait in self._waits.get((result.account, result.id), ()):
+    def resolve(self, key: bytes, image: Image) -> None:
+        """Tell those that wait for an image that it has a result."""
+        for wait in self._waits.get(key, ()):
             if wait.future.done():
                 continue
-            if wait.reference == result.reference:
-                wait.future.set_result(result)
+            if wait.reference == image.reference:
+                wait.future.set_result(image)
             else:
                 wait.future.set_exception(reused_key())
 

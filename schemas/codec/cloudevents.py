@@ -20,6 +20,7 @@ from erasestream.schemas.errors import Code, InvalidEvent
 from erasestream.schemas.events.base import Event, as_attributes
 from erasestream.schemas.events.consent import ConsentDecision
 from erasestream.schemas.events.credentials import CredentialSet, CredentialUsed
+from erasestream.schemas.events.image_index import ImageMarked, ResultIndexed
 from erasestream.schemas.events.images import (
     MAX_CUTOUT_BYTES,
     MAX_UPLOAD_BYTES,
@@ -77,6 +78,8 @@ EVENTS: tuple[type[Event], ...] = (
     InstallationMarked,
     CredentialSet,
     CredentialUsed,
+    ResultIndexed,
+    ImageMarked,
 )
 _BY_TYPE: Mapping[str, type[Event]] = {event.type: event for event in EVENTS}
 JSON = "application/json"

@@ -9,6 +9,7 @@ from tests.bench import (
     end_to_end,
     erasure,
     fairness,
+    gateway_index,
     inference,
     join,
     keys,
@@ -38,6 +39,7 @@ GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "sink": sink.measure,
     "reader": reader.measure,
     "erasure": erasure.measure,
+    "index": gateway_index.measure,
 }
 
 

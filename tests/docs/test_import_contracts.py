@@ -23,7 +23,7 @@ FORBIDDEN = {
     "schemas <- topics <- sinks <- pipeline": ("schemas.ids", "topics.kafka.tls"),
     "No folder and no module imports in a cycle": ("topics.kafka.tls", "topics.kafka.connection"),
     "schemas do no I/O and read no clock": ("schemas.ids", "os"),
-    "topics: catalog <- kafka <- consent, keys <- credentials <- client, admin": (
+    "topics: catalog <- kafka <- consent, keys <- credentials, index <- client, admin": (
         "topics.catalog.catalog",
         "topics.kafka.connection",
     ),

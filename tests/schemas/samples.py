@@ -10,6 +10,7 @@ from erasestream.schemas.events.credentials import (
     CredentialSet,
     CredentialUsed,
 )
+from erasestream.schemas.events.image_index import ImageMarked, ImageState, ResultIndexed
 from erasestream.schemas.events.images import Cutout, Failure, Part, Retained, Upload
 from erasestream.schemas.events.installation import Environment, InstallationMarked
 from erasestream.schemas.events.ledger import (
@@ -161,6 +162,10 @@ SAMPLES: tuple[Event, ...] = (
         expires_at=AT,
     ),
     CredentialUsed(id=ID, time=AT, key_id="0123456789ab", day=AT.date()),
+    ResultIndexed(
+        id=ID, owner=GRANT, offset=17, uploaded_at=AT, code="truncated", reference_sha256="ab" * 32
+    ),
+    ImageMarked(id=ID, time=AT, owner=GRANT, state=ImageState.DELETED),
 )
 
 

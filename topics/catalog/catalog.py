@@ -141,9 +141,9 @@ class Catalog:
             "retention.ms": "-1",
             "cleanup.policy": "compact" if topic.compacted else "delete",
         }
-        if topic.lifetime:
-            config["retention.ms"] = str(topic.lifetime.retention_ms)
-            config["segment.ms"] = str(topic.lifetime.segment_ms)
+        if lifetime := topic.lifetime or topic.metadata_lifetime:
+            config["retention.ms"] = str(lifetime.retention_ms)
+            config["segment.ms"] = str(lifetime.segment_ms)
         if topic.compacted:
             config["max.compaction.lag.ms"] = config["segment.ms"]
             config["min.cleanable.dirty.ratio"] = "0.01"

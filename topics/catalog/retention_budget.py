@@ -202,6 +202,16 @@ def retained(policy: Policy, lanes: tuple[LaneTimes, ...]) -> Lifetime:
     return _lifetime(policy, age_s=age_s, retention_s=needed_s, needed_s=needed_s)
 
 
+def metadata(policy: Policy, lane: LaneTimes) -> Lifetime:
+    """Return the lifetime of what a gateway knows about the images of a lane.
+
+    As long as the image, and as long again, in which its id is answered with when it was gone.
+    """
+    age_s = appended_age_s(policy, lane)
+    retention_s = 2 * policy.promise_s - age_s - policy.overhead_s
+    return _lifetime(policy, age_s=age_s, retention_s=retention_s, needed_s=policy.promise_s)
+
+
 def verify(policy: Policy, topic: str, lifetime: Lifetime) -> None:
     """Check both inequalities for one topic.
 

@@ -20,11 +20,15 @@ class Key(StrEnum):
     LANE = "lane"
     UPLOAD_ID = "upload id"
     KEY_ID = "key id"
+    IMAGE_KEY = "image key"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Topic:
-    """One topic.  `lifetime` is None for topics without images, which are permanent."""
+    """One topic.  `lifetime` is None for topics without images.
+
+    These are permanent, but for those with a `metadata_lifetime`.
+    """
 
     name: str
     events: tuple[type[Event], ...]
@@ -34,6 +38,8 @@ class Topic:
     readers: tuple[Role, ...]
     purgers: tuple[Role, ...] = ()
     lifetime: Lifetime | None = None
+    metadata_lifetime: Lifetime | None = None
+    """Lifetime of the records of a topic that is about images, and has none."""
     superseded: SupersededLifetime | None = None
     """Lifetime of records that a newer one of their key supersedes; None if not compacted."""
 

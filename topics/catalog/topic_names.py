@@ -62,6 +62,16 @@ def credentials_of(lane: Lane) -> str:
     return f"credentials.{lane}"
 
 
+def index_of(lane: Lane) -> str:
+    """Return the topic that tells a gateway where each result of its lane is."""
+    return f"index.{lane}"
+
+
+def marks_of(lane: Lane) -> str:
+    """Return the topic in which gateways tell each other of accepted and deleted images."""
+    return f"marks.{lane}"
+
+
 def lane_of(topic: str) -> Lane:
     """Return the lane of a topic: the topic's name proves the lane."""
     return Lane(topic.partition(".")[2])

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from erasestream.schemas.events.consent import ConsentDecision
 from erasestream.schemas.events.credentials import CredentialSet, CredentialUsed
+from erasestream.schemas.events.image_index import ImageMarked, ResultIndexed
 from erasestream.schemas.events.images import Cutout, Failure, Retained, Upload
 from erasestream.schemas.events.installation import InstallationMarked
 from erasestream.schemas.events.ledger import (
@@ -48,7 +49,9 @@ from erasestream.topics.catalog.topic_names import (
     cutouts_of,
     ephemeral_of,
     erasures_of,
+    index_of,
     ledger_of,
+    marks_of,
     revocations_of,
     uploads_of,
 )
@@ -72,6 +75,8 @@ def topics_of(
 ) -> Iterator[Topic]:
     """Yield all topics; `granting`: the operators that may grant."""
     for spec in lanes:
+        if spec.gateway:  # first: a partition of results has its partition of the index
+            yield from _index_topics(spec, policy)
         yield from _image_topics(spec, policy)
         yield _consent_topic(spec.name, policy, counts.consent, granting)
         yield from _history_topics(spec.name, counts.history, granting)
@@ -178,6 +183,29 @@ def _credentials_topic(lane: Lane, policy: Policy) -> Topic:
         writers=(account,),
         readers=(account,),
         superseded=retention_budget.superseded(policy),
+    )
+
+
+def _index_topics(spec: LaneSpec, policy: Policy) -> Iterator[Topic]:
+    account = lane_role(spec.name, LaneRole.ACCOUNT)  # as for credentials
+    lifetime = retention_budget.metadata(policy, spec.times)
+    yield Topic(
+        name=index_of(spec.name),
+        events=(ResultIndexed,),
+        key=Key.NONE,
+        partitions=spec.partitions,
+        writers=(ROUTER,),
+        readers=(account,),
+        metadata_lifetime=lifetime,
+    )
+    yield Topic(
+        name=marks_of(spec.name),
+        events=(ImageMarked,),
+        key=Key.IMAGE_KEY,
+        partitions=1,
+        writers=(account,),
+        readers=(account,),
+        metadata_lifetime=lifetime,
     )
 
 

@@ -32,6 +32,7 @@ class ResultFetcher:
             connection=Connection(cluster=cluster, role=role),
             group=f"{group_prefix(role)}fetcher",
             max_wait_s=MAX_WAIT_S,
+            reads_ahead=False,
         )
         self._opener = ResultOpener.of(cluster, lane, now=now)
 

@@ -19,7 +19,7 @@ def queue(
     `TypeError` about the name.  Ours are text, so that error means nothing else; the handler's
     exception is gone, and the program ends as one that was interrupted.
     """
-    topic, partition, key, headers, value = record
+    topic, partition, key, headers, value, _ = record
     try:
         producer.produce(topic, value, key, partition, delivered, headers=list(headers))
     except TypeError as error:

@@ -1,5 +1,6 @@
 """Records as they are read and written, independent of the client library."""
 
+from collections.abc import Callable
 from operator import methodcaller
 from typing import NamedTuple, Self, cast
 
@@ -78,3 +79,6 @@ class Outgoing(NamedTuple):
     key: bytes | None
     headers: Headers
     value: bytes
+    follow_up: "Callable[[int], Outgoing] | None" = None
+    """Makes a record that tells the offset at which this one was appended, for the same transaction
+    (`transaction/follow_ups.py`)."""

@@ -3,8 +3,9 @@
 Every page works without its script, which adds progress without reloading, and Try it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 
 from starlette.requests import Request
@@ -24,11 +25,11 @@ from erasestream.pipeline.gateway.account_page.page_limits import Handler, PageL
 from erasestream.pipeline.gateway.account_page.pages import Pages
 from erasestream.pipeline.gateway.adapter import Adapter
 from erasestream.pipeline.gateway.problems import HttpCode, Problem, invalid_option, problem
-from erasestream.pipeline.gateway.recent_uploads import LIFE, RecentUploads
 from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.events.credentials import MAX_LABEL, CredentialKind
-from erasestream.schemas.ids import Lane
+from erasestream.schemas.ids import AccountId, Lane
 from erasestream.topics.credentials.token import Token, prefix
+from erasestream.topics.index.owners import LIFE
 
 PREFIX = "/account"
 MAX_UPLOADS_SHOWN = 20
@@ -50,7 +51,8 @@ class AccountPageParts:
     door: Door
     limits: PageLimits
     accounts: OwnerAccounts
-    recent: RecentUploads
+    uploads_of: Callable[[AccountId], Sequence[datetime]]
+    """When the uploads of the last day were made."""
     pages: Pages
     now: WallClock
 
@@ -151,7 +153,7 @@ class _Overview:
             keys=parts.accounts.keys(account, parts.now()),
             key_prefix=prefix,
             created=created,
-            uploads=[(each, each + LIFE) for each in parts.recent.of(account, parts.now())],
+            uploads=[(each, each + LIFE) for each in parts.uploads_of(account)],
             max_uploads=MAX_UPLOADS_SHOWN,
         )
 

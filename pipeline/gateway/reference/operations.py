@@ -44,6 +44,7 @@ UPLOAD_CODES: tuple[AnyCode, ...] = (
     HttpCode.BODY_TIMEOUT,
     HttpCode.IN_PROGRESS,
     HttpCode.KEY_EXPIRED,
+    HttpCode.IMAGE_DELETED,
     HttpCode.UNSUPPORTED_BODY,
     HttpCode.KEY_REUSED,
     HttpCode.OVERLOADED,

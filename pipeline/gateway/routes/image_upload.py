@@ -1,7 +1,8 @@
 """One request with an image: the same for all contracts, which differ in fields and answers."""
 
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -9,11 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from erasestream.pipeline.gateway.adapter import Services
+from erasestream.pipeline.gateway.core import Sent
 from erasestream.pipeline.gateway.idempotency_header import idempotency_key
 from erasestream.pipeline.gateway.image_size import size_of
+from erasestream.pipeline.gateway.memory_budget import Share
 from erasestream.pipeline.gateway.problems import HttpCode, problem
 from erasestream.pipeline.gateway.rate_limits import Allowance
 from erasestream.pipeline.gateway.request_body import Body, BodyRules, memory_for, read_body
+from erasestream.pipeline.gateway.retention_deadline import RETENTION_DEADLINE
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, MAX_UPLOAD_BYTES, Cutout
 from erasestream.schemas.ids import AccountId
 from erasestream.schemas.options import CutoutOptions
@@ -48,8 +52,47 @@ class Contract:
     answer: Callable[[Request, Order, Cutout], Response]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """The image of a request on its way, and the memory that it takes."""
+
+    order: Order
+    sent: Sent
+    share: Share
+
+
 async def cut_out(services: Services, request: Request, contract: Contract) -> Response:
     """Cut out the image of a request.  Raises `Problem`."""
+    async with sending(services, request, contract) as upload:
+        response = await answer_within(
+            services, request, contract, upload, wait_s=services.core.wait_s
+        )
+    if response is None:
+        raise problem(HTTPStatus.GATEWAY_TIMEOUT, HttpCode.RESULT_PENDING)
+    return response
+
+
+async def answer_within(
+    services: Services, request: Request, contract: Contract, upload: Upload, *, wait_s: float
+) -> Response | None:
+    """Return the answer with the cut-out; None if that takes longer.  Raises `Problem`."""
+    finished = await services.core.finish(upload.sent, wait_s)
+    if finished is None:
+        return None
+    cutout, image = finished
+    upload.share.resize(len(cutout.data))
+    response = contract.answer(request, upload.order, cutout)
+    response.headers[RETENTION_DEADLINE] = services.deadlines.header(
+        image.uploaded_at, is_retained=image.is_retained
+    )
+    return response
+
+
+@asynccontextmanager
+async def sending(
+    services: Services, request: Request, contract: Contract
+) -> AsyncIterator[Upload]:
+    """Send the image of a request; until the block ends, it counts.  Raises `Problem`."""
     caller = services.callers.for_images(request)
     key = idempotency_key(request)
     with (
@@ -60,15 +103,15 @@ async def cut_out(services: Services, request: Request, contract: Contract) -> R
         image = await image_in(services, order, caller.account, allowance)
         allowance.charge(size_of(image).pixels)
         share.resize(len(image))
-        cutout = await services.core.cut_out(
+        send = services.core.sending(
             image,
             account=caller.account,
             options=order.options,
             idempotency_key=key,
             never_retain=is_never_retained(request),
         )
-        share.resize(len(cutout.data))
-        return contract.answer(request, order, cutout)
+        async with send as sent:
+            yield Upload(order=order, sent=sent, share=share)
 
 
 async def image_in(

@@ -1,17 +1,24 @@
 """Build the records that the router writes.  Pure."""
 
+import hashlib
 from datetime import datetime
 
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.codec.result_headers import CAPSULE
-from erasestream.schemas.errors import Code
 from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.image_index import ResultIndexed
 from erasestream.schemas.events.images import Cutout, Failure, Part, Result, Retained, Upload
 from erasestream.schemas.events.ledger import Finding, FindingKind
-from erasestream.schemas.ids import GrantId, Lane, upload_id_of_position
+from erasestream.schemas.ids import GrantId, Lane, image_key, owner_key, upload_id_of_position
 from erasestream.schemas.image_formats import sniff_content_type
 from erasestream.schemas.sealing.content_type import is_sealed
-from erasestream.topics.catalog.topic_names import LEDGER, RETAINED, ephemeral_of, uploads_of
+from erasestream.topics.catalog.topic_names import (
+    LEDGER,
+    RETAINED,
+    ephemeral_of,
+    index_of,
+    uploads_of,
+)
 from erasestream.topics.kafka.records import Outgoing, Record
 
 
@@ -26,11 +33,40 @@ def ephemeral_record(lane: Lane, record: Record, *, has_capsule: bool) -> Outgoi
     return Outgoing(ephemeral_of(lane), record.at.number, None, headers, record.value)
 
 
-def expired_record(lane: Lane, result: Result, now: datetime) -> Outgoing:
-    """Return the failed result *expired* in place of a result, in the same partition."""
-    event = Failure.in_place_of(result, Code.EXPIRED, now)
-    wire = to_wire(event, source=f"/lanes/{lane}/router")
-    return Outgoing(ephemeral_of(lane), result.position.partition, None, wire.headers, wire.value)
+def failed_record(lane: Lane, failure: Failure) -> Outgoing:
+    """Return a failed result in place of another result, in the same partition."""
+    wire = to_wire(failure, source=_source(lane))
+    at = failure.position.partition
+    return Outgoing(ephemeral_of(lane), at, None, wire.headers, wire.value)
+
+
+def with_index(
+    delivered: Outgoing, lane: Lane, result: Result, *, is_retained: bool = False
+) -> Outgoing:
+    """Return the record of a result, followed by one that tells the lane's gateways where it is."""
+    entry = ResultIndexed(
+        id=image_key(lane, result.account, result.id),
+        owner=owner_key(lane, result.account),
+        offset=0,
+        uploaded_at=result.uploaded_at,
+        code=result.code if isinstance(result, Failure) else None,
+        retained=is_retained,
+        reference_sha256=None if result.reference is None else _sha256(result.reference),
+    )
+
+    def at_offset(offset: int) -> Outgoing:
+        wire = to_wire(entry.model_copy(update={"offset": offset}), source=_source(lane))
+        return Outgoing(index_of(lane), delivered.partition, None, wire.headers, wire.value)
+
+    return delivered._replace(follow_up=at_offset)
+
+
+def _source(lane: Lane) -> str:
+    return f"/lanes/{lane}/router"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def retained_record(

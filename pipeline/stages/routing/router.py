@@ -12,6 +12,8 @@ For every result, in this order:
 3. The retention rule chooses the route (`routing_rule.py`).
 4. A retained cut-out needs its original, which is read again from its position.  Without it the
    result is ephemeral (`retention.py`).
+5. Where a gateway serves the lane, the index gets an entry about the result, in the same
+   transaction (`record_builder.with_index`).
 
 The rules are pure; the loop makes the decisions atomic.
 """
@@ -27,8 +29,9 @@ from erasestream.pipeline.stages.routing.deduplication import Classification, No
 from erasestream.pipeline.stages.routing.ports import BrokerQueries, FreshConsent, RecordSource
 from erasestream.pipeline.stages.routing.record_builder import (
     ephemeral_record,
-    expired_record,
+    failed_record,
     gap_finding,
+    with_index,
 )
 from erasestream.pipeline.stages.routing.replay_marks import ReplayMarks
 from erasestream.pipeline.stages.routing.result_parser import parse_headers, parse_result
@@ -36,9 +39,9 @@ from erasestream.pipeline.stages.routing.retention import Missing, Retention
 from erasestream.pipeline.stages.routing.routing_rule import Route
 from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.codec.result_headers import ResultHeaders
-from erasestream.schemas.errors import InvariantBroken
+from erasestream.schemas.errors import Code, InvariantBroken
 from erasestream.schemas.events.base import Position
-from erasestream.schemas.events.images import Cutout, Result
+from erasestream.schemas.events.images import Cutout, Failure, Result
 from erasestream.schemas.events.ledger import FindingKind
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.catalog import Catalog
@@ -63,6 +66,7 @@ class Router:
         self._backlog_limits = {
             spec.name: timedelta(seconds=spec.times.backlog_limit_s) for spec in catalog.lanes
         }
+        self._indexed = {spec.name for spec in catalog.lanes if spec.gateway}
         self._view = view
         self._now = now
         self._freshness = ConsentFreshness(view=view)
@@ -126,7 +130,7 @@ class Router:
 
     def _route(self, lane: Lane, record: Record, headers: ResultHeaders) -> Iterable[Outgoing]:
         grant = self._view.active_grant(lane, headers.account)
-        now = self._now()
+        now, is_indexed = self._now(), lane in self._indexed
         route = routing_rule.choose_route(
             headers,
             granted_at=grant.appended_at if grant else None,
@@ -136,19 +140,27 @@ class Router:
         match route:
             case Route.EXPIRED:
                 self.counts["expired"] += 1
-                yield expired_record(lane, parse_result(record), now)
+                expired = Failure.in_place_of(parse_result(record), Code.EXPIRED, now)
+                delivered = failed_record(lane, expired)
+                yield with_index(delivered, lane, expired) if is_indexed else delivered
             case Route.EPHEMERAL:
                 self.counts["ephemeral"] += 1
-                yield ephemeral_record(lane, record, has_capsule=headers.has_capsule)
+                delivered = ephemeral_record(lane, record, has_capsule=headers.has_capsule)
+                if is_indexed:
+                    delivered = with_index(delivered, lane, parse_result(record))
+                yield delivered
             case Route.RETAINED:
-                yield ephemeral_record(lane, record, has_capsule=headers.has_capsule)
-                yield from self._retained(lane, parse_result(record), grant)
+                result = parse_result(record)
+                retained = self._retained(lane, result, grant)
+                delivered = ephemeral_record(lane, record, has_capsule=headers.has_capsule)
+                if is_indexed:
+                    delivered = with_index(delivered, lane, result, is_retained=bool(retained))
+                yield delivered
+                yield from retained
             case _:
                 assert_never(route)
 
-    def _retained(
-        self, lane: Lane, result: Result, grant: ActiveGrant | None
-    ) -> Iterable[Outgoing]:
+    def _retained(self, lane: Lane, result: Result, grant: ActiveGrant | None) -> list[Outgoing]:
         if not isinstance(result, Cutout) or grant is None:
             raise InvariantBroken("a result to be retained is no cut-out, or not granted")
         records = self._retention.records(lane, result, grant.grant)

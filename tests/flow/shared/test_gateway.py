@@ -32,8 +32,8 @@ TIMEOUT_S = 60
 class Client:
     """One account's client, with a key."""
 
-    def __init__(self, flow: PipelineHarness, key: str) -> None:
-        self.url = flow.stack.gateway_url
+    def __init__(self, flow: PipelineHarness, key: str, url: str | None = None) -> None:
+        self.url = url or flow.stack.gateway_url
         self.session = requests.Session()
         self.session.trust_env = False  # nor another authority than this
         self.session.verify = str(flow.stack.files.identities / "ca.crt")
@@ -42,8 +42,11 @@ class Client:
     def post(self, path: str = "/v2", **arguments: object) -> requests.Response:
         return self.session.post(f"{self.url}{path}", timeout=TIMEOUT_S, **arguments)  # type: ignore[arg-type]
 
-    def get(self, path: str) -> requests.Response:
-        return self.session.get(f"{self.url}{path}", timeout=TIMEOUT_S)
+    def get(self, path: str, **headers: str) -> requests.Response:
+        return self.session.get(f"{self.url}{path}", timeout=TIMEOUT_S, headers=headers)
+
+    def delete(self, path: str) -> requests.Response:
+        return self.session.delete(f"{self.url}{path}", timeout=TIMEOUT_S)
 
     def cut_out(self, image: bytes | None = None, **options: str) -> requests.Response:
         files = {"image_file": ("photo.jpg", photo() if image is None else image)}

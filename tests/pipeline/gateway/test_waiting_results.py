@@ -5,25 +5,32 @@ import asyncio
 import pytest
 
 from erasestream.pipeline.gateway.problems import Problem
-from erasestream.pipeline.gateway.waiting_results import WaitingResults
-from erasestream.schemas.events.images import Cutout
-from erasestream.schemas.ids import UploadId
-from tests.schemas.samples import SAMPLES
+from erasestream.pipeline.gateway.waiting_results import WaitingResults, short_reference
+from erasestream.schemas.events.base import utc
+from erasestream.topics.index.table import Image, Place
 
-(RESULT,) = (each for each in SAMPLES[:4] if isinstance(each, Cutout))
+KEY, OTHER = b"k" * 16, b"o" * 16
+IMAGE = Image(
+    uploaded_at=utc(0),
+    place=Place(3, 17),
+    code=None,
+    is_retained=False,
+    is_deleted=False,
+    reference=short_reference("of-this-image"),
+)
 
 
 async def waited_for(reference: str | None) -> object:
     waiting = WaitingResults(1)
-    with waiting.expecting(RESULT.account, RESULT.id, reference) as result:
-        waiting.resolve(RESULT.model_copy(update={"reference": "of-this-image"}))
+    with waiting.expecting(KEY, reference) as result:
+        waiting.resolve(OTHER, IMAGE)
+        assert not result.done()
+        waiting.resolve(KEY, IMAGE)
         return await result
 
 
 def test_a_result_goes_to_the_request_of_its_image() -> None:
-    result = asyncio.run(waited_for("of-this-image"))
-    assert isinstance(result, Cutout)
-    assert result.data == RESULT.data
+    assert asyncio.run(waited_for("of-this-image")) == IMAGE
 
 
 @pytest.mark.parametrize("reference", [None, "of-another-image"])
@@ -40,10 +47,10 @@ def test_no_more_uploads_are_waited_for_than_may_be() -> None:
     async def wait_for_too_many() -> None:
         waiting = WaitingResults(1)
         waiting.check_room()
-        with waiting.expecting(RESULT.account, RESULT.id, None):
+        with waiting.expecting(KEY, None):
             with (
                 pytest.raises(Problem, match="overloaded"),
-                waiting.expecting(RESULT.account, UploadId("another"), None),
+                waiting.expecting(OTHER, None),
             ):
                 pass
             assert len(waiting) == 1

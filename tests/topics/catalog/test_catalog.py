@@ -31,8 +31,10 @@ from erasestream.topics.catalog.topic_names import (
     cutouts_of,
     ephemeral_of,
     erasures_of,
+    index_of,
     lane_of,
     ledger_of,
+    marks_of,
     revocations_of,
     uploads_of,
 )
@@ -144,6 +146,29 @@ def test_api_keys_are_the_accounts_own() -> None:
     topic = catalog[credentials_of(BULK)]
     assert {*topic.writers, *topic.readers} == {lane_role(BULK, LaneRole.ACCOUNT)}
     assert topic.compacted
+
+
+def test_the_index_of_a_gateway_holds_no_image_and_is_forgotten() -> None:
+    """Twice as long as an image, so that its id is answered with when it was gone."""
+    catalog = Catalog.build((LaneSpec(name=SHOP), LaneSpec(name=BULK, gateway=True, partitions=3)))
+    assert index_of(SHOP) not in {topic.name for topic in catalog.topics}
+    account = lane_role(BULK, LaneRole.ACCOUNT)
+    index, marks = catalog[index_of(BULK)], catalog[marks_of(BULK)]
+    assert (index.writers, index.readers) == ((ROUTER,), (account,))
+    assert (marks.writers, marks.readers) == ((account,), (account,))
+    assert index.partitions == catalog[ephemeral_of(BULK)].partitions
+    names = [topic.name for topic in catalog.topics]
+    assert names.index(index_of(BULK)) < names.index(ephemeral_of(BULK))
+    for topic in (index, marks):
+        assert (topic.lifetime, topic.compacted) == (None, False)
+        assert topic.max_record_bytes < 100_000
+        life = topic.metadata_lifetime
+        assert life
+        assert life.worst_age_s == pytest.approx(48 * 3600)
+        assert life.retention_s > 24 * 3600
+        config = catalog.config(topic)
+        assert config["retention.ms"] == str(life.retention_ms)
+        assert config["cleanup.policy"] == "delete"
 
 
 def test_only_the_eraser_writes_erasures() -> None:

@@ -2,7 +2,7 @@
 
 Rules, all of them:
 
-* It reads uncommitted, from the offsets that it is given.
+* It reads uncommitted by default, from the offsets that it is given.
 * An error that may pass is waited out; any other is raised.
 * A client is replaced once it has lost its brokers (`broker_loss_detector.py`), or its certificate
   was renewed.
@@ -25,6 +25,8 @@ from erasestream.topics.kafka.consumer.reported_end import ReportedEnds
 from erasestream.topics.kafka.errors import ClientErrorState, translate
 from erasestream.topics.kafka.records import Partition, Record
 
+UNCOMMITTED, COMMITTED = "read_uncommitted", "read_committed"
+"""Records of transactions: all, or those of committed ones."""
 MAX_READ = 100
 """Records that are returned at once: a flood in one lane delays what waits for other lanes' by so
 many."""
@@ -40,12 +42,14 @@ _IGNORED = {
 class AssignedConsumer:
     """Reads the partitions of its last assignment."""
 
-    def __init__(self, connection: Connection, *, fetch_wait_ms: int) -> None:
+    def __init__(
+        self, connection: Connection, fetch_wait_ms: int, isolation: str = UNCOMMITTED
+    ) -> None:
         """`fetch_wait_ms`: how long a request waits at a broker that has no new record."""
         self._errors = ClientErrorState()
         self._broker_loss = BrokerLossDetector(connection, self._errors)
         self._certificate = CertificateWatcher(connection.identity)
-        self._settings = _settings(connection, self._errors, fetch_wait_ms)
+        self._settings = _settings(connection, self._errors, fetch_wait_ms, isolation)
         self._ends = ReportedEnds()
         self._client = Consumer(self._settings)
 
@@ -130,14 +134,16 @@ class AssignedConsumer:
             self._errors(error)
 
 
-def _settings(connection: Connection, errors: ClientErrorState, fetch_wait_ms: int) -> Settings:
+def _settings(
+    connection: Connection, errors: ClientErrorState, fetch_wait_ms: int, isolation: str
+) -> Settings:
     return connection.settings(
         errors,
         group_id=connection.role,  # never joined: partitions are assigned
         enable_auto_commit=False,
         enable_auto_offset_store=False,
         auto_offset_reset="earliest",
-        isolation_level="read_uncommitted",
+        isolation_level=isolation,
         fetch_wait_max_ms=fetch_wait_ms,
         fetch_error_backoff_ms=50,
         # The bound on bytes counts keys and values; besides, each queued record costs librdkafka

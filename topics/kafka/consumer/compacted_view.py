@@ -5,6 +5,7 @@ applied every record that was acknowledged before the request.
 
 * The mark is the high watermark, and the view reads uncommitted: these topics hold single records
   outside transactions, and an acknowledged one must never be hidden behind an open transaction.
+  Topics that are written in transactions are read committed (`isolation`).
 * A record counts as applied once the caller's function has returned.
 * The view is never ahead of the log: a record is applied whatever offset it claims, since the order
   of the records is the broker's; but an offset that cannot be true advances nothing
@@ -25,7 +26,7 @@ from erasestream.schemas.clocks import Deadline
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.applied_offsets import AppliedOffsets
-from erasestream.topics.kafka.consumer.assigned_consumer import AssignedConsumer
+from erasestream.topics.kafka.consumer.assigned_consumer import UNCOMMITTED, AssignedConsumer
 from erasestream.topics.kafka.consumer.awaited_ends import AwaitedEnds
 from erasestream.topics.kafka.consumer.grouped_ends import GroupedEnds
 from erasestream.topics.kafka.offset_queries import OffsetQueries
@@ -66,6 +67,7 @@ class CompactedView:
         apply: Callable[[Record], None],
         only: Callable[[Partition], bool] = lambda _partition: True,
         fetch_wait_ms: int = FETCH_WAIT_MS,
+        isolation: str = UNCOMMITTED,
     ) -> None:
         """`topics`: their partition counts; `only` selects some of the partitions.
 
@@ -75,17 +77,13 @@ class CompactedView:
         with ExitStack() as opened:
             self._admin = opened.enter_context(Admin(connection))
             self._offsets = OffsetQueries(self._admin)
-            self._consumer = AssignedConsumer(connection, fetch_wait_ms=fetch_wait_ms)
+            self._consumer = AssignedConsumer(connection, fetch_wait_ms, isolation)
             opened.callback(self._consumer.close)
             self.assign(filter(only, everything), each(apply))
             opened.pop_all()
 
     def assign(
-        self,
-        partitions: Iterable[Partition],
-        apply_all: ApplyAll,
-        *,
-        start: Mark | None = None,
+        self, partitions: Iterable[Partition], apply_all: ApplyAll, *, start: Mark | None = None
     ) -> None:
         """Read these partitions and no others, as a new view would, with the same clients.
 

@@ -82,10 +82,15 @@ class RecordFetcher:
         connection: Connection,
         group: str | None = None,
         max_wait_s: float = math.inf,
+        reads_ahead: bool = True,
         clock: Clock = time.monotonic,
     ) -> None:
-        """`max_wait_s`: longest wait of one call; `group`: one that the role may read."""
+        """`max_wait_s`: longest wait of one call; `group`: one that the role may read.
+
+        Without `reads_ahead`, records are asked for in no order: nothing is read but those.
+        """
         self._clock = clock
+        self._reads_ahead = reads_ahead
         self._max_wait_s = max_wait_s
         self.received: int = 0
         """Records from the brokers, including those that were not asked for."""
@@ -99,10 +104,11 @@ class RecordFetcher:
             enable_auto_commit=False,
             enable_auto_offset_store=False,
             auto_offset_reset="error",
-            fetch_wait_max_ms=100,
+            # A broker answers one request at a time: that for what comes next delays the others.
+            fetch_wait_max_ms=100 if reads_ahead else 5,
             queued_max_messages_kbytes=MAX_HELD_BYTES // 1000,
             queued_min_messages=MIN_QUEUED_RECORDS,
-            fetch_message_max_bytes=4_000_000,
+            fetch_message_max_bytes=4_000_000 if reads_ahead else 64_000,
         )
         self._consumer = Consumer(self._settings)
 
@@ -118,7 +124,10 @@ class RecordFetcher:
             question.skipped_bytes += ahead.skip_to(offset)
             if ahead.records:
                 del self._questions[at]
-                return Record.of(ahead.records.popleft())
+                record = Record.of(ahead.records.popleft())
+                if not self._reads_ahead:
+                    self._ahead.drop(self._consumer, at)
+                return record
             if ahead.missing is not None:
                 self._ahead.drop(self._consumer, at)
                 if ahead.missing == offset:

@@ -28,11 +28,16 @@ class TransactionalClients:
         instance: str,
         initial_offset: Callable[[Partition], StartOffset | None],
         stopping: threading.Event,
+        has_follow_ups: bool = False,
     ) -> None:
         self.errors: ClientErrorState = ClientErrorState()
         with ExitStack() as opened:
             self.producer: TransactionalProducer = TransactionalProducer(
-                connection=connection, instance=instance, stopping=stopping, errors=self.errors
+                connection=connection,
+                instance=instance,
+                stopping=stopping,
+                errors=self.errors,
+                has_follow_ups=has_follow_ups,
             )
             opened.callback(self.producer.close)
             # Closed before the producer: closing revokes partitions, which may abort.

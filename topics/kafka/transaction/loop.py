@@ -58,9 +58,13 @@ class TransactionalLoop:
         stopping: threading.Event,
         listener: QuarantineListener,
         interval_s: float = 0.1,
+        has_follow_ups: bool = False,
         clock: Clock = time.monotonic,
     ) -> None:
-        """Open the clients; `listener` takes reports about quarantined partitions."""
+        """Open the clients; `listener` takes reports about quarantined partitions.
+
+        `has_follow_ups`: whether records of the handler have any (`follow_ups.py`).
+        """
         self._interval_s = interval_s
         self.counters: TransactionCounters = TransactionCounters(clock=clock)
         clients = self._clients = TransactionalClients(
@@ -69,6 +73,7 @@ class TransactionalLoop:
             instance=instance,
             initial_offset=handler.initial_offset,
             stopping=stopping,
+            has_follow_ups=has_follow_ups,
         )
         self._transaction = OpenTransaction(
             producer=clients.producer, counters=self.counters, clock=clock

@@ -28,6 +28,7 @@ from erasestream.topics.kafka.transaction.calls import (
     AbortRequired,
     TransactionCalls,
 )
+from erasestream.topics.kafka.transaction.follow_ups import FollowUps
 
 METADATA_S = 10.0
 """Added partitions are seen within this time."""
@@ -54,8 +55,11 @@ class TransactionalProducer:
         instance: str,
         stopping: threading.Event,
         errors: ClientErrorState,
+        has_follow_ups: bool = False,
     ) -> None:
+        """With `has_follow_ups`, records may have one: each acknowledgement then takes time."""
         self._write_error: AbortRequired | None = None
+        self._follow_ups = FollowUps()
         self._callbacks: dict[Partition, Callable[[KafkaError | None, Message], None]] = {}
         self._producer = Producer(
             connection.settings(
@@ -66,7 +70,7 @@ class TransactionalProducer:
                 message_max_bytes=MAX_RECORD_BYTES,
                 queue_buffering_max_kbytes=QUEUE_KBYTES,
                 linger_ms=LINGER_MS,
-                delivery_report_only_error=True,
+                delivery_report_only_error=not has_follow_ups,
                 topic_metadata_refresh_interval_ms=int(METADATA_S * 1000),
             )
         )
@@ -79,6 +83,7 @@ class TransactionalProducer:
     def begin(self) -> None:
         """Open a transaction."""
         self._write_error = None
+        self._follow_ups = FollowUps()
         try:
             self._producer.begin_transaction()
         except KafkaException as exception:
@@ -95,6 +100,8 @@ class TransactionalProducer:
         callback = self._callbacks.get(source)
         if callback is None:
             callback = self._callbacks[source] = partial(self._on_delivery, source)
+        if record.follow_up is not None:
+            callback = self._follow_ups.expecting(record, source, callback)
         while True:
             try:
                 queue(self._producer, record, callback)
@@ -121,11 +128,20 @@ class TransactionalProducer:
                 ),
                 meanwhile=lambda: self._producer.flush(SLICE_S),
             )
+        self._flush()
+        follow_ups = list(self._follow_ups.take())
+        for source, record in follow_ups:
+            self.write(record, source=source)
+        if follow_ups:
+            self._flush()
+        self._calls.make(lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
+
+    def _flush(self) -> None:
+        """Wait until all is acknowledged.  Raises `AbortRequired` if a record was refused."""
         self._producer.flush(DELIVERY_TIMEOUT_S)
         if self._write_error is not None:
             # The library would commit the transaction without the record.
             raise self._write_error
-        self._calls.make(lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
 
     def abort(self) -> None:
         """Undo what was written since `begin`."""

@@ -77,7 +77,7 @@ class LoopHarness:
             self._producer.produce(cutouts_of(self._lane), value, None, partition)
         assert self._producer.flush(20) == 0
 
-    def start(self, *, interval_s: float) -> TransactionalLoop:
+    def start(self, *, interval_s: float, has_follow_ups: bool = False) -> TransactionalLoop:
         loop = self.loop = TransactionalLoop(
             connection=self._kafka.connection(ROUTER),
             topics=[cutouts_of(self._lane)],
@@ -86,6 +86,7 @@ class LoopHarness:
             stopping=threading.Event(),
             listener=self.quarantine,
             interval_s=interval_s,
+            has_follow_ups=has_follow_ups,
             clock=self.handler.clock,
         )
         loop.start()
@@ -125,10 +126,14 @@ class LoopHarness:
 
     def committed(self) -> list[bytes]:
         """Return what a read-committed reader sees now."""
+        return [record.value for record in self.committed_records()]
+
+    def committed_records(self) -> list[Record]:
+        """Return the records of it."""
         topic = ephemeral_of(self._lane)
         reader = TopicReader(self._kafka.cluster, ADMIN, topic, PARTITIONS, COMMITTED)
         try:
-            return [record.value for record in reader.read_to_end()]
+            return reader.read_to_end()
         finally:
             reader.close()
 

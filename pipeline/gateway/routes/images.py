@@ -1,0 +1,205 @@
+"""`/v2/images`: the service's own contract, for those who do not wait.
+
+`POST /v2/images` takes what `POST /v2` takes, and answers at once where the image will be, or with
+the cut-out if it is there within the time that the client prefers to wait.  Any gateway of the lane
+answers for any image.
+"""
+
+from datetime import datetime
+from http import HTTPStatus
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from erasestream.pipeline.gateway.adapter import Adapter, Services
+from erasestream.pipeline.gateway.core import cutout_in
+from erasestream.pipeline.gateway.problems import (
+    HttpCode,
+    Problem,
+    deleted_image,
+    problem,
+)
+from erasestream.pipeline.gateway.retention_deadline import RETENTION_DEADLINE
+from erasestream.pipeline.gateway.routes.image_upload import (
+    Upload,
+    answer_within,
+    is_never_retained,
+    sending,
+)
+from erasestream.pipeline.gateway.routes.preferences import preference, prefers_image
+from erasestream.pipeline.gateway.routes.v2 import CONTRACT, render
+from erasestream.schemas.errors import SENTENCES
+from erasestream.schemas.events.image_index import ImageState
+from erasestream.schemas.ids import AccountId, UploadId, is_upload_id
+from erasestream.topics.client.expired import Expired
+from erasestream.topics.index.table import Image
+
+PREFIX = "/v2/images"
+RETRY_AFTER = "1"
+FETCH_BYTES = 16_000_000
+"""Room for a cut-out before its size is known."""
+
+
+def adapter(services: Services) -> Adapter:
+    """Return the routes of the contract."""
+    routes = _Routes(services)
+    one = f"{PREFIX}/{{id}}"
+    return Adapter(
+        prefix=PREFIX,
+        render=render,
+        routes=(
+            Route(PREFIX, routes.upload, methods=["POST"]),
+            Route(one, routes.read, methods=["GET"]),
+            Route(one, routes.delete, methods=["DELETE"]),
+        ),
+    )
+
+
+class _Routes:
+    """The handlers."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def upload(self, request: Request) -> Response:
+        """Send the image of the request, and answer with its place, or with its cut-out."""
+        services = self._services
+        wish = preference(request.headers.getlist("prefer"), most_s=services.core.wait_s)
+        async with sending(services, request, CONTRACT) as upload:
+            response = None
+            if wish.wait_s:
+                response = await answer_within(
+                    services, request, CONTRACT, upload, wait_s=wish.wait_s
+                )
+            response = response or await self._accept(request, upload)
+        response.headers["Location"] = f"{PREFIX}/{upload.sent.id}"
+        if wish.applied:
+            response.headers["Preference-Applied"] = wish.applied
+        return response
+
+    async def _accept(self, request: Request, upload: Upload) -> Response:
+        """Tell every gateway of the image, then the client."""
+        services, sent = self._services, upload.sent
+        image = sent.image
+        if image is None:
+            # Asked for after it was appended: a later grant does not cover it.
+            is_retained = not is_never_retained(request) and await services.has_opted_in(
+                sent.account
+            )
+            await services.mark(sent.account, sent.id, ImageState.ACCEPTED, is_retained)
+            image = _pending(sent.at, is_retained=is_retained)
+        return self._state(sent.id, image, HTTPStatus.ACCEPTED)
+
+    async def read(self, request: Request) -> Response:
+        """Answer with the state of an image, or with the image itself."""
+        services = self._services
+        account = services.callers.for_images(request).account
+        upload_id, image = await self._find(request, account)
+        if image.is_deleted:
+            raise deleted_image()
+        if services.now() >= services.deadlines.of(image.uploaded_at):
+            raise self._expired(image)
+        if not prefers_image(request.headers.get("accept", "")):
+            return self._state(upload_id, image, HTTPStatus.OK)
+        if image.place is None:
+            return self._state(upload_id, image, HTTPStatus.ACCEPTED)
+        return await self._fetched(account, upload_id, image)
+
+    async def delete(self, request: Request) -> Response:
+        """Hide an image on every gateway, and have what is retained of it erased.
+
+        For the account's owner: the image cannot be brought back.
+        """
+        services = self._services
+        owner = services.callers.for_owner(request)
+        account = owner.account
+        upload_id, image = await self._find(request, account)
+        await services.mark(account, upload_id, ImageState.DELETED, image.is_retained)
+        if image.is_retained:
+            await services.erase(account, upload_id, owner.key_id)
+        await services.core.index.current(account, upload_id)
+        deleted = image._replace(is_deleted=True)
+        return self._state(upload_id, deleted, HTTPStatus.OK)
+
+    async def _find(self, request: Request, account: AccountId) -> tuple[UploadId, Image]:
+        text = request.path_params["id"]
+        image = None
+        if is_upload_id(text):
+            image = await self._services.core.index.current(account, UploadId(text))
+        if image is None:
+            raise problem(HTTPStatus.NOT_FOUND, HttpCode.NO_IMAGE)
+        return UploadId(text), image
+
+    async def _fetched(self, account: AccountId, upload_id: UploadId, image: Image) -> Response:
+        services = self._services
+        with services.memory.admit(FETCH_BYTES, account) as share:
+            result = await services.core.fetch(image, account, upload_id)
+            if result is None or isinstance(result, Expired):
+                raise self._expired(image)
+            cutout = cutout_in(result)
+            share.resize(len(cutout.data))
+            headers = {RETENTION_DEADLINE: self._deadline(image), "Vary": "Accept"}
+            return Response(cutout.data, media_type=cutout.content_type, headers=headers)
+
+    def _state(self, upload_id: UploadId, image: Image, status: HTTPStatus) -> Response:
+        """Return the state of an image as JSON."""
+        deadline = self._services.deadlines.of(image.uploaded_at)
+        described: dict[str, object] = {
+            "id": upload_id,
+            "state": _state_of(image),
+            "uploaded_at": _text(image.uploaded_at),
+            "retention_deadline": None if self._is_kept(image) else _text(deadline),
+        }
+        if image.is_deleted:
+            described["forgotten_at"] = _text(deadline)
+            described["erasure"] = "requested" if image.is_retained else None
+        else:
+            described["retained"] = image.is_retained
+        if image.code is not None:
+            described["error"] = {"code": image.code, "message": _sentence(image.code)}
+        headers = {RETENTION_DEADLINE: self._deadline(image), "Vary": "Accept"}
+        if image.place is None and not image.is_deleted:
+            headers["Retry-After"] = RETRY_AFTER
+        return JSONResponse({"image": described}, status, headers=headers)
+
+    def _deadline(self, image: Image) -> str:
+        is_kept = self._is_kept(image)
+        return self._services.deadlines.header(image.uploaded_at, is_retained=is_kept)
+
+    @staticmethod
+    def _is_kept(image: Image) -> bool:
+        return image.is_retained and not image.is_deleted
+
+    def _expired(self, image: Image) -> Problem:
+        at = self._services.deadlines.of(image.uploaded_at)
+        found = problem(HTTPStatus.GONE, HttpCode.IMAGE_EXPIRED, f"since {_text(at)} at the latest")
+        found.headers = {RETENTION_DEADLINE: self._deadline(image)}
+        return found
+
+
+def _pending(uploaded_at: datetime, *, is_retained: bool) -> Image:
+    return Image(
+        uploaded_at=uploaded_at,
+        place=None,
+        code=None,
+        is_retained=is_retained,
+        is_deleted=False,
+        reference=b"",
+    )
+
+
+def _state_of(image: Image) -> str:
+    if image.is_deleted:
+        return "deleted"
+    if image.place is None:
+        return "pending"
+    return "done" if image.code is None else "failed"
+
+
+def _sentence(code: str) -> str:
+    return next((text for known, text in SENTENCES.items() if known == code), code)
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
