@@ -37,9 +37,10 @@ from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.pipeline.stages.routing.running_router import INSTANCE, RunningRouter
 
-SETTLED_S = 3.0
 TIMED_OUT_S = TRANSACTION_TIMEOUT_S + 15.0
 """When the broker, which looks every ten seconds, has surely aborted a transaction left open."""
+LEFT_OPEN_S = 3.0
+"""For a reader of what is delivered while a transaction of the test's own stays open."""
 ACCOUNT = AccountId("acct")
 
 
@@ -162,9 +163,9 @@ class KafkaRouterHarness:
             self._opened.callback(self._customer.close)
         return [event_of(record).position for record in self._customer.read(0.05)]
 
-    def delivered(self, partitions: int = 2) -> list[Position]:
+    def delivered(self, partitions: int = 2, settled_s: float = TIMED_OUT_S) -> list[Position]:
         """Return the uploads of all delivered results, once for each record."""
-        records = self.records(ephemeral_of(self.lane), partitions)
+        records = self.records(ephemeral_of(self.lane), partitions, settled_s)
         return [event_of(record).position for record in records]
 
     def retained(self) -> list[UploadId]:
@@ -173,7 +174,7 @@ class KafkaRouterHarness:
         The topic is shared: a test of another lane may have left a transaction open in it.
         """
         partitions = self.kafka.catalog()[RETAINED].partitions
-        records = self.records(RETAINED, partitions, settled_s=TIMED_OUT_S)
+        records = self.records(RETAINED, partitions)
         lane = self.lane.encode()
         return ids_in(r for r in records if dict(r.headers)["ce_lane"] == lane)
 
@@ -184,7 +185,7 @@ class KafkaRouterHarness:
             from_wire(Finding, r.headers, r.value) for r in records if r.key == self.lane.encode()
         ]
 
-    def records(self, topic: str, partitions: int, settled_s: float = SETTLED_S) -> list[Record]:
+    def records(self, topic: str, partitions: int, settled_s: float = TIMED_OUT_S) -> list[Record]:
         """Return what a read-committed reader sees, once the brokers have written the markers."""
         self._settle(topic, partitions, settled_s)
         reader = TopicReader(self.kafka.cluster, ADMIN, topic, partitions, COMMITTED)

@@ -18,7 +18,7 @@ from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.partition_broken import Defect
 from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
-from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness
+from tests.pipeline.stages.routing.router_harness import LEFT_OPEN_S, KafkaRouterHarness
 from tests.raw_kafka import (
     DUPLICATE_SEQUENCE,
     MAX_EPOCH,
@@ -193,7 +193,7 @@ def test_an_unavailable_original_is_waited_for(
         patch.setattr(record_fetcher, "ANSWER_TIMEOUT_S", 1.0)
         for _ in range(3):
             waiting.loop.run_once()
-    assert position not in harness.delivered()
+    assert position not in harness.delivered(settled_s=LEFT_OPEN_S)
     assert upload not in harness.retained()
     waiting.close()
     harness.route_until_delivered(position)

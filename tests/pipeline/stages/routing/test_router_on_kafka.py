@@ -19,7 +19,7 @@ from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.open_transaction import State
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import PARTITIONS, SHARED
-from tests.pipeline.stages.routing.router_harness import KafkaRouterHarness
+from tests.pipeline.stages.routing.router_harness import LEFT_OPEN_S, KafkaRouterHarness
 from tests.pipeline.stages.routing.running_router import INSTANCE
 
 NO_TOPIC = "A" * 22
@@ -70,7 +70,7 @@ def test_partitions_can_be_added_while_routers_run(harness: KafkaRouterHarness) 
     add_partition(harness)
     newcomer = KafkaRouterHarness(harness.kafka, harness.lane)  # its client knows 3 partitions
     added = [newcomer.upload_with_result(2) for _ in range(2)]
-    running.run_until(lambda: len(harness.delivered(3)) >= 3)
+    running.run_until(lambda: len(harness.delivered(3, LEFT_OPEN_S)) >= 3)
     assert sorted(harness.delivered(3), key=str) == sorted([before, *added], key=str)
 
 
@@ -93,9 +93,9 @@ def test_a_router_that_dies_in_its_first_transaction_is_succeeded(
     first.run_until(is_dying.is_set)
     first.close()
     assert harness.log_end(Partition(ephemeral_of(harness.lane), 2)) > 0
-    assert harness.delivered(3) == []
+    assert harness.delivered(3, LEFT_OPEN_S) == []
     second = harness.start_router()
-    second.run_until(lambda: harness.delivered(3) == [added])
+    second.run_until(lambda: harness.delivered(3, LEFT_OPEN_S) == [added])
 
 
 def test_a_fenced_router_delivers_nothing_more(harness: KafkaRouterHarness) -> None:
