@@ -28,10 +28,12 @@ from erasestream.topics.kafka.producer import acknowledged_writer as writer_modu
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.producer.producer_pool import ProducerPool
 from erasestream.topics.kafka.records import Partition, Record
+from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.leaks import (
     Closable,
     ConstructionFault,
+    Resources,
     baseline,
     check_each_construction_fails,
     no_leak,
@@ -167,7 +169,7 @@ def test_clients_with_the_old_certificate_are_closed(
         for role in (OPERATOR, ROUTER):
             kafka.authority.issue_role(role, kafka.identities)
         use(part, lane)
-        assert not before.threads <= resources().threads
+        await_an_ended_thread(before)
         part.close()
 
 
@@ -177,6 +179,11 @@ def use(part: Closable, lane: Lane) -> None:
             part.read(Partition(consent_of(lane), 0), ignore, deadline_s=DEADLINE_S)
         case AcknowledgedWriter():
             part.write(Partition(LEDGER, 0), b"key", WIRE)
+
+
+def await_an_ended_thread(before: Resources) -> None:
+    """Wait: the system lists a thread for a moment after it was joined."""
+    eventually("a thread has ended", lambda: not before.threads <= resources().threads)
 
 
 def test_a_queue_that_cannot_subscribe_leaves_nothing_open(
@@ -214,7 +221,7 @@ def test_a_replaced_client_of_the_pool_closes_itself(kafka: KafkaFixture, lane: 
         assert delivered.acquire(timeout=DEADLINE_S)
         replaced._thread.join()
         assert len(pool._opened) <= 2
-        assert not before.threads <= resources().threads
+        await_an_ended_thread(before)
     pool.close()
 
 

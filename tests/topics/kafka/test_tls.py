@@ -19,7 +19,7 @@ from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.tls import Identity, MinimumTls
 from tests.flow.waiting import eventually
 
-ANSWER_S = 5.0
+ANSWER_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +102,22 @@ def error_of_a_request(
     return raised.value
 
 
+def request_until_a_handshake(
+    identities: Path, listener: Listener, minimum_tls: MinimumTls = MinimumTls.TLS_1_3
+) -> None:
+    """Repeat the request: on a busy machine one can end in the middle of its handshake."""
+
+    def has_shaken_hands() -> bool:
+        error_of_a_request(identities, listener.port, minimum_tls)
+        return bool(listener.versions)
+
+    eventually("a handshake", has_shaken_hands)
+
+
 def test_librdkafka_shakes_hands_in_tls_1_3(identities: Path) -> None:
     """The cipher list that rules out the older versions does not affect TLS 1.3."""
     with listening(identities, ssl.TLSVersion.TLSv1_3) as listener:
-        error_of_a_request(identities, listener.port)
-        assert listener.connected.wait(ANSWER_S)
+        request_until_a_handshake(identities, listener)
     assert set(listener.versions) == {"TLSv1.3"}
 
 
@@ -151,8 +162,7 @@ GOOD, NO_AEAD, OLD = (
 
 def test_clients_that_may_accept_tls_1_2_with_aead_and_forward_secrecy(identities: Path) -> None:
     with listening(identities, *GOOD) as listener:
-        error_of_a_request(identities, listener.port, MinimumTls.TLS_1_2)
-        assert listener.connected.wait(ANSWER_S)
+        request_until_a_handshake(identities, listener, MinimumTls.TLS_1_2)
         assert python_handshake(identities, listener.port) == "TLSv1.2"
     assert set(listener.versions) == {"TLSv1.2"}
 

@@ -228,7 +228,7 @@ def test_waiting_questions_share_the_next_read(
     def slow(at: Partition) -> int:
         questions.append(1)
         is_asked.set()
-        may_ask.wait(20)
+        may_ask.wait(120)
         return log_end(at)
 
     state = opened.state(slow)
@@ -240,11 +240,11 @@ def test_waiting_questions_share_the_next_read(
 
     with ThreadPoolExecutor(5) as pool:
         first = pool.submit(ask)
-        assert is_asked.wait(20)
+        assert is_asked.wait(120)
         write()
         others = [pool.submit(ask) for _ in range(4)]
         for _ in range(len(others) + 2):  # the first has read the clock twice
-            assert waiting.acquire(timeout=20)
+            assert waiting.acquire(timeout=120)
         may_ask.set()
         assert [each.result(20) for each in others] == [[0]] * 4
         assert first.result(20) in ([], [0])

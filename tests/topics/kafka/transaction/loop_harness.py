@@ -112,7 +112,7 @@ class LoopHarness:
             loop.run_once()
             return bool(condition())
 
-        eventually("the loop does it", is_true_after_a_round, deadline_s=40, poll_s=0)
+        eventually("the loop does it", is_true_after_a_round, poll_s=0)
 
     @property
     def loop_is_open(self) -> bool:

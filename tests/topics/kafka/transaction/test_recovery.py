@@ -71,11 +71,14 @@ def test_a_refused_record_aborts_its_transaction(harness: KafkaRouterHarness) ->
 
 
 class ShortTransactions(Connection):
-    """A connection whose transactions may be open for a second."""
+    """A connection whose transactions may be open for a few seconds.
+
+    That is long enough for a busy machine to append a record within it.
+    """
 
     def settings(self, errors: ClientErrorState, **more: object) -> Settings:
         if "transaction_timeout_ms" in more:
-            more = {**more, "transaction_timeout_ms": 1000, "message_timeout_ms": 1000}
+            more = {**more, "transaction_timeout_ms": 5000, "message_timeout_ms": 5000}
         return super().settings(errors, **more)
 
 
