@@ -23,7 +23,7 @@ from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.quotas import PRODUCE, REQUESTS, LaneQuota
 from erasestream.topics.catalog.roles import AUDITOR, ROUTER, LaneRole, lane_role
 from erasestream.topics.catalog.topic_names import uploads_of
-from erasestream.topics.kafka.acl_bindings import exactly
+from erasestream.topics.kafka.acl_bindings import EVERY_BINDING, exactly
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.client_quotas import ClientQuotas
 from tests.flow.waiting import eventually
@@ -50,11 +50,19 @@ def rules(kafka: KafkaFixture, *bindings: AclBinding) -> Iterator[None]:
     with kafka.admin_client() as client:
         for created in client.create_acls(list(bindings)).values():
             created.result(20)
+        eventually("the rules are in effect", lambda: set(bindings) <= rules_in_effect(kafka))
         try:
             yield
         finally:
             for deleted in client.delete_acls([exactly(each) for each in bindings]).values():
                 deleted.result(20)
+            eventually("they are gone", lambda: not set(bindings) & rules_in_effect(kafka))
+
+
+def rules_in_effect(kafka: KafkaFixture) -> set[AclBinding]:
+    """Return the rules that the broker enforces; it acknowledges a change before it does."""
+    with kafka.admin_client() as client:
+        return set(client.describe_acls(EVERY_BINDING).result(20))
 
 
 def provisioned(kafka: KafkaFixture, catalog: Catalog) -> Plan:

@@ -15,9 +15,9 @@ from erasestream.topics.catalog.topic_names import consent_of, ledger_of
 from erasestream.topics.consent.reader import ConsentReader
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.consent.writer import ConsentWriter
-from erasestream.topics.kafka.acl_bindings import binding_of, exactly
 from erasestream.topics.kafka.errors import ClientErrorState
 from erasestream.topics.kafka.partitioner import partition_of
+from tests.flow.revoked_rights import without_rights
 from tests.flow.topic_reader import UNCOMMITTED, TopicReader
 from tests.kafka_fixture import KafkaFixture
 
@@ -38,15 +38,9 @@ def writer(kafka: KafkaFixture, lane: Lane) -> ConsentWriter:
 @contextmanager
 def without_right_to_write(kafka: KafkaFixture, role: Role, topic: str) -> Iterator[None]:
     """Withdraw the right of this role to write to this topic for a while."""
-    binding = binding_of(Right(role, Operation.WRITE, Resource.TOPIC, topic))
-    with kafka.admin_client() as client:
-        (deleted,) = client.delete_acls([exactly(binding)]).values()
-        assert deleted.result(20)
-        try:
-            yield
-        finally:
-            for created in client.create_acls([binding]).values():
-                created.result(20)
+    right = Right(role, Operation.WRITE, Resource.TOPIC, topic)
+    with kafka.admin as admin, without_rights(admin, [right]):
+        yield
 
 
 def count_decisions(kafka: KafkaFixture, lane: Lane) -> int:
