@@ -63,8 +63,6 @@ def test_a_superseded_decision_is_deleted_without_new_decisions(
 ) -> None:
     """With short segments: heartbeats alone remove the grant and keep the revocation."""
     topic, account = consent_of(lane), b"acct-that-left"
-    changes = [SetConfig(topic, name, None, value) for name, value in HURRIED.items()]
-    apply(kafka.admin, kafka.catalog(), changes)
     connection = kafka.connection(lane_role(lane, LaneRole.ACCOUNT))
     writer = ConsentWriter(connection=connection, lane=lane)
     writer.grant(account.decode(), **OWNER)
@@ -73,6 +71,8 @@ def test_a_superseded_decision_is_deleted_without_new_decisions(
     partition = partition_of(account, kafka.catalog()[topic].partitions)
     folder: Path = kafka.broker.data / f"{topic}-{partition}"
     assert files_containing(folder, [grant])
+    changes = [SetConfig(topic, name, None, value) for name, value in HURRIED.items()]
+    apply(kafka.admin, kafka.catalog(), changes)
 
     beats = heartbeats(kafka, lane)
     due = time.monotonic()

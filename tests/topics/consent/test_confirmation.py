@@ -52,7 +52,7 @@ def test_a_revocation_is_confirmed_once_its_markers_exist(
         writes.await_confirmed("acct", revoked, timeout_s=1)
     assert writes.reader.unerased_grants("acct") == [grant]
     vault.is_unavailable = False
-    writes.await_confirmed("acct", revoked, timeout_s=30)
+    writes.await_confirmed("acct", revoked, timeout_s=120)
     assert vault.marked == {grant}
     assert writes.reader.unerased_grants("acct") == []
 

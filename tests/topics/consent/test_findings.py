@@ -52,7 +52,12 @@ def send_with_partitioner(
     kafka: KafkaFixture, lane: Lane, account: AccountId, partitioner: str
 ) -> int:
     """Write a grant as another client, and return the partition that it chose."""
-    now = datetime.now(UTC)
+    role = lane_role(lane, LaneRole.ACCOUNT)
+    producer = Producer(
+        kafka.connection(role).settings(ClientErrorState(), partitioner=partitioner)
+    )
+    producer.list_topics(consent_of(lane), timeout=60)
+    now = datetime.now(UTC)  # last: a grant that takes 5 s to be appended is void
     event = ConsentDecision(
         id=new_upload_id(int(now.timestamp() * 1000), bytes(10)),
         time=now,
@@ -62,10 +67,6 @@ def send_with_partitioner(
         channel=Channel.LIBRARY,
     )
     wire = to_wire(event, source="/stranger")
-    role = lane_role(lane, LaneRole.ACCOUNT)
-    producer = Producer(
-        kafka.connection(role).settings(ClientErrorState(), partitioner=partitioner)
-    )
     landed: list[int] = []
 
     def delivered(error: KafkaError | None, message: Message) -> None:

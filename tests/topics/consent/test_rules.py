@@ -32,7 +32,7 @@ def test_a_revocation_ends_the_grants_of_two_concurrent_writers(
     kafka: KafkaFixture, lane: Lane
 ) -> None:
     """Both look up before either writes; the last grant is active, and both are remembered."""
-    both_have_looked_up = threading.Barrier(2, timeout=20)
+    both_have_looked_up = threading.Barrier(2, timeout=120)
 
     def now() -> datetime:
         both_have_looked_up.wait()

@@ -68,7 +68,7 @@ class StalledWriter(AcknowledgedWriter):
     def write(self, at: Partition, key: bytes, wire: object) -> Written:
         if not at.topic.startswith("ledger."):
             self.has_stalled.set()
-            assert self.may_continue.wait(30)
+            assert self.may_continue.wait(120)
         return super().write(at, key, wire)  # type: ignore[arg-type]
 
     has_stalled: threading.Event
@@ -108,13 +108,13 @@ def test_a_revocation_that_a_grant_overtook_is_written_again(
     vault.is_unavailable = False
     with ThreadPoolExecutor(1) as pool, running_eraser(kafka, lane, vault):
         pending = pool.submit(lambda: slow.writer.revoke("acct", **OWNER))
-        assert slow.has_stalled.wait(30)
+        assert slow.has_stalled.wait(120)
         granted = other.grant("acct", **OWNER)
         assert granted.written
         slow.may_continue.set()
         revoked = pending.result(30)
         assert other.reader.active_grant("acct") is None
-        other.await_confirmed("acct", revoked, timeout_s=30)
+        other.await_confirmed("acct", revoked, timeout_s=120)
     assert vault.marked == {granted.grant}
     assert other.reader.unerased_grants("acct") == []
     made = [entry.decision for entry in other.reader.history("acct")]
@@ -128,7 +128,7 @@ def test_a_grant_that_a_revocation_overtook_is_revoked(
     other = writer(kafka, lane)
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(lambda: slow.writer.grant("acct", **OWNER))
-        assert slow.has_stalled.wait(30)
+        assert slow.has_stalled.wait(120)
         revoked = other.revoke("acct", **OWNER)
         slow.may_continue.set()
         with pytest.raises(Unavailable, match="revocation was made at the same time"):
@@ -139,7 +139,7 @@ def test_a_grant_that_a_revocation_overtook_is_revoked(
     vault = FakeVault()
     vault.is_unavailable = False
     with running_eraser(kafka, lane, vault):
-        other.await_confirmed("acct", revoked, timeout_s=30)
+        other.await_confirmed("acct", revoked, timeout_s=120)
     assert again.grant not in vault.marked
     assert other.reader.unerased_grants("acct") == [again.grant]
     active = other.reader.active_grant("acct")
@@ -160,14 +160,14 @@ def test_an_erased_grant_is_not_active(
     monkeypatch.setattr(slow.writer.reader, "records_between", dies)
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(lambda: slow.writer.grant("acct", **OWNER))
-        assert slow.has_stalled.wait(30)
+        assert slow.has_stalled.wait(120)
         revoked = other.revoke("acct", **OWNER)
         slow.may_continue.set()
         with pytest.raises(KeyboardInterrupt):
             pending.result(30)
     assert other.reader.active_grant("acct"), "the last decision is the grant"
     with running_eraser(kafka, lane, vault):
-        other.await_confirmed("acct", revoked, timeout_s=30)
+        other.await_confirmed("acct", revoked, timeout_s=120)
     assert other.reader.active_grant("acct") is None
     again = other.grant("acct", **OWNER)
     assert again.written
@@ -183,7 +183,7 @@ def test_a_grant_after_a_revocation_does_not_delay_its_confirmation(
     revoked = writes.revoke("acct", **OWNER)
     second = writes.grant("acct", **OWNER)
     with running_eraser(kafka, lane, vault):
-        writes.await_confirmed("acct", revoked, timeout_s=30)
+        writes.await_confirmed("acct", revoked, timeout_s=120)
     assert vault.marked == {first.grant}
     assert writes.reader.unerased_grants("acct") == [second.grant]
 
@@ -202,7 +202,7 @@ def test_other_accounts_of_the_partition_are_no_conflict(
     assert at.topic == consent_of(lane)
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(lambda: slow.writer.revoke("acct", **OWNER))
-        assert slow.has_stalled.wait(30)
+        assert slow.has_stalled.wait(120)
         other.grant(neighbour, **OWNER)
         slow.may_continue.set()
         pending.result(30)

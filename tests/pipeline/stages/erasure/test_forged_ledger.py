@@ -24,7 +24,7 @@ def test_false_offsets_in_a_ledger_end_no_grant(
     revoked = theirs.revoke("ends", **OWNER)
     with eraser(kafka, lane, vault, threading.Event(), clock=clock, others=[other]) as stage:
         run_until("the other lane is done", stage, lambda: stage.count == 1)
-        theirs.await_confirmed("ends", revoked, timeout_s=30)
+        theirs.await_confirmed("ends", revoked, timeout_s=120)
         for _ in range(3):
             clock.now += LEDGER_LAG_S + 1
             stage.run_once()

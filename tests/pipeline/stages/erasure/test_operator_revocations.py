@@ -43,9 +43,9 @@ def test_a_revocation_by_an_operator_is_confirmed(
         ann.await_confirmed(ACCOUNT, revoked, timeout_s=0)
     again = owner.grant(ACCOUNT, **OWNER)
     with running_eraser(kafka, lane, vault):
-        ann.await_confirmed(ACCOUNT, revoked, timeout_s=30)
+        ann.await_confirmed(ACCOUNT, revoked, timeout_s=120)
         never_granted = ann.revoke("acct-2", **ANN)
-        ann.await_confirmed("acct-2", never_granted, timeout_s=30)
+        ann.await_confirmed("acct-2", never_granted, timeout_s=120)
         owner.grant(ACCOUNT, **OWNER)
     assert vault.marked == {first.grant}
     active = owner.reader.active_grant(ACCOUNT)

@@ -46,10 +46,10 @@ def test_an_erased_grant_is_not_erased_again(
 
     with running_eraser(kafka, lane, vault) as first:
         for _ in range(2):
-            writes.await_confirmed("acct", decide(), timeout_s=30)
+            writes.await_confirmed("acct", decide(), timeout_s=120)
     assert first.count == len(grants)
     with running_eraser(kafka, lane, vault) as second:
-        writes.await_confirmed("acct", decide(), timeout_s=30)
+        writes.await_confirmed("acct", decide(), timeout_s=120)
     assert second.count == 1
     assert vault.marked == grants
 
@@ -70,7 +70,7 @@ def test_an_unconfirmed_erasure_is_repeated(
     with pytest.raises(Unavailable, match="1 grants are not marked"):
         writes.await_confirmed("acct", revoked, timeout_s=0)
     with running_eraser(kafka, lane, vault) as second:
-        writes.await_confirmed("acct", revoked, timeout_s=30)
+        writes.await_confirmed("acct", revoked, timeout_s=120)
     assert second.count == 1
 
 
@@ -80,7 +80,7 @@ def test_both_topics_have_the_same_entry(kafka: KafkaFixture, lane: Lane, vault:
     writes.grant("acct", **OWNER)
     revoked = writes.revoke("acct", **OWNER)
     with running_eraser(kafka, lane, vault):
-        writes.await_confirmed("acct", revoked, timeout_s=30)
+        writes.await_confirmed("acct", revoked, timeout_s=120)
     in_ledger, in_erasures = (
         erasures_in(kafka, lane, each(lane)) for each in (ledger_of, erasures_of)
     )
@@ -107,7 +107,7 @@ def test_copies_of_a_revocation_elsewhere_change_nothing(
     for number in range(kafka.catalog()[topic].partitions):
         stranger.write(Partition(topic, number), entry.key, Wire(entry.headers, entry.value))
     with running_eraser(kafka, lane, vault):
-        writes.await_confirmed("acct", revoked, timeout_s=30)
+        writes.await_confirmed("acct", revoked, timeout_s=120)
     assert vault.marked == {grant}
     decisions = [each.decision for each in writes.reader.history("acct")]
     assert decisions == [Decision.GRANTED, Decision.REVOKED]

@@ -41,7 +41,7 @@ def test_a_missed_heartbeat_holds_up_no_decision(
     writes.grant("acct", **OWNER)
     revoked = writes.revoke("acct", **OWNER)
     with running_eraser(kafka, lane, vault, beat=beat):
-        writes.await_confirmed("acct", revoked, timeout_s=30)
+        writes.await_confirmed("acct", revoked, timeout_s=120)
     assert len(vault.marked) == 1
 
 
@@ -79,12 +79,12 @@ def test_an_unavailable_partition_holds_up_only_its_own_confirmations(
     writer_to_erasures = PartitionUnavailable(connection=kafka.connection(ERASER), timeout_s=20)
     writer_to_erasures.unavailable = unavailable
     with running_eraser(kafka, lane, vault, writes=writer_to_erasures) as stage:
-        writes.await_confirmed(other, revoked, timeout_s=30)
+        writes.await_confirmed(other, revoked, timeout_s=120)
         eventually("the first is pending", lambda: pending(stage) == 1)
         with pytest.raises(Unavailable, match="1 grants are not marked"):
             writes.await_confirmed(ACCOUNT, held_up, timeout_s=0)
         writer_to_erasures.unavailable = None
-        writes.await_confirmed(ACCOUNT, held_up, timeout_s=30)
+        writes.await_confirmed(ACCOUNT, held_up, timeout_s=120)
         eventually("nothing is pending", lambda: pending(stage) == 0)
 
 
