@@ -18,6 +18,7 @@ from erasestream.topics.client.delivery import Delivery
 from erasestream.topics.client.result_reader import ReceivingLimits
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.kafka.connection import ClientErrorState
+from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 
 TIMEOUT_S = 90.0
@@ -146,8 +147,11 @@ def committed(kafka: KafkaFixture, lane: Lane, partition: int = 0, group: str = 
 
 def poll_until(results: ResultSubscription, condition: Callable[[], bool]) -> None:
     """Poll, as a reader without new results, until the condition holds."""
-    for _ in range(100):
+
+    def holds_or_polled() -> bool:
         if condition():
-            return
+            return True
         assert results.poll(0.1) is None
-    raise AssertionError("the condition never held")
+        return False
+
+    eventually("the condition holds", holds_or_polled, poll_s=0)

@@ -1,6 +1,7 @@
 """The producer for asyncio."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ async def test_an_async_task_waits_for_room_without_blocking_the_loop(
     kafka: KafkaFixture, lane: Lane
 ) -> None:
     """Then it is refused with queue_full; no accepted upload is lost."""
-    async with AsyncUploadProducer(kafka.cluster, lane, limits=NARROW, sealed=False) as producer:
+    limits = replace(NARROW, max_wait_s=1.5)  # several turns of the loop, on a busy machine too
+    async with AsyncUploadProducer(kafka.cluster, lane, limits=limits, sealed=False) as producer:
         await producer.send(PNG, account="a")
         with kafka.silence():
             taken = [asyncio.create_task(producer.send(LARGE, account="a")) for _ in range(2)]

@@ -11,8 +11,10 @@ from erasestream.schemas.errors import Code
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, Cutout
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.topic_names import ephemeral_of
+from erasestream.topics.client.delivery import Delivery
 from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.kafka.records import Partition
+from tests.flow.waiting import eventually
 from tests.kafka_fixture import PARTITIONS, KafkaFixture
 from tests.topics.client.results import (
     ResultWriter,
@@ -172,13 +174,12 @@ def test_a_second_member_takes_over_and_nothing_is_lost(
         if delivery.event.id not in open_ids:
             delivery.ack()
     with ResultSubscription(kafka.cluster, lane, group="test") as second:
-        moved = None
-        for _ in range(150):
+
+        def moved_result() -> Delivery | None:
             assert results.poll(0.1) is None, "an open result was delivered twice to one session"
-            moved = moved or second.poll(0.1)
-            if moved:
-                break
-        assert moved is not None
+            return second.poll(0.1)
+
+        moved = eventually("a partition has moved", moved_result, poll_s=0)
         assert moved.event.id in open_ids
         moved.ack()
     for delivery in mine:

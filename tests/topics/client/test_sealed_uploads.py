@@ -22,9 +22,9 @@ from tests.kafka_fixture import KafkaFixture
 from tests.leaks import no_leak
 from tests.topics.client.lane_keys import WAIT_S, LaneKeys
 from tests.topics.client.programs import finish, start
-from tests.topics.client.uploads import PNG, TIMEOUT_S, upload_until_acknowledged
+from tests.topics.client.uploads import PNG, QUICK, TIMEOUT_S, upload_until_acknowledged
 
-IMPATIENT = SendingLimits(max_wait_s=0.5, readiness_s=1.0)
+IMPATIENT = SendingLimits(max_wait_s=1.5)
 LARGEST = PNG + bytes(MAX_UPLOAD_BYTES - len(PNG))
 
 
@@ -105,7 +105,7 @@ def test_without_a_key_a_producer_does_not_open(kafka: KafkaFixture, keys: LaneK
         UploadProducer(keys.cluster, kafka.open_lane(), now=keys.clock)
     keys.stop()
     with no_leak(), pytest.raises(Unavailable) as caught:
-        UploadProducer(keys.cluster, keys.lane, limits=IMPATIENT, now=keys.clock)
+        UploadProducer(keys.cluster, keys.lane, limits=QUICK, now=keys.clock)
     assert caught.value.code is Code.KEYS_UNAVAILABLE
 
 

@@ -224,7 +224,7 @@ def test_a_renewal_with_a_silent_broker_delays_no_poll(
     with kafka.silence():
         kafka.authority.issue_role(f"{lane}.consumer", kafka.identities)
         threading.Thread(target=poll, daemon=True).start()
-        assert polled.wait(30.0), "a poll waits for the broker"
+        assert polled.wait(TIMEOUT_S), "a poll waits for the broker"
     results.close()
 
 
