@@ -12,6 +12,7 @@ import pytest
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
+from erasestream.pipeline.stages.keys import connections
 from erasestream.pipeline.stages.keys.connections import MAX_CONNECTIONS
 from erasestream.schemas.errors import NotAuthorized, Refused, Unavailable
 from erasestream.sinks.keys.epoch_vault import KeyName
@@ -138,7 +139,11 @@ def test_a_broken_key_of_one_lane_concerns_this_lane_only(harness: KeyHarness) -
     assert harness.store().exists(f"epochs/results.bulk/{epoch + 1}")
 
 
-def test_a_lane_that_takes_all_connections_leaves_some_to_the_others(harness: KeyHarness) -> None:
+def test_a_lane_that_takes_all_connections_leaves_some_to_the_others(
+    harness: KeyHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HANDSHAKE_S", 600.0)
+    monkeypatch.setattr(connections, "LIFE_S", 600.0)
     replica = harness.start()
     replica.do_round()
     context = Identity.load(harness.identities, Role("bulk.producer")).ssl_context()
@@ -146,7 +151,7 @@ def test_a_lane_that_takes_all_connections_leaves_some_to_the_others(harness: Ke
         for _ in range(MAX_CONNECTIONS):
             taken = HTTPSConnection(HOST, replica.stage.port, timeout=WAIT_S, context=context)
             opened.enter_context(closing(taken)).connect()
-        assert harness.client(PRODUCER).sealing_key("inference.shop", timeout_s=5)
+        assert harness.client(PRODUCER).sealing_key("inference.shop", timeout_s=60)
 
 
 def test_connections_without_a_certificate_are_refused(harness: KeyHarness) -> None:
