@@ -12,10 +12,11 @@ from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.catalog.topic_names import uploads_of
 from erasestream.topics.kafka.errors import ClientErrorState
-from tests.flow.waiting import eventually
 from tests.kafka_fixture import PARTITIONS, KafkaFixture
 from tests.paths import ROOT
 from tests.pipeline.bulk_upload.manifests import manifest_of
+
+TIMEOUT_S = 300
 
 
 def appended_ids(kafka: KafkaFixture, lane: Lane) -> Iterator[str]:
@@ -39,19 +40,32 @@ def appended_ids(kafka: KafkaFixture, lane: Lane) -> Iterator[str]:
 
 
 SCRIPT = """
+import os
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from erasestream.pipeline.bulk_upload.checkpoint import Checkpoint
 from erasestream.pipeline.bulk_upload.uploader import open_checkpoint, upload_manifest
 from erasestream.schemas.ids import Lane
 from erasestream.topics.kafka.connection import Cluster
 from erasestream.topics.client.upload_producer import UploadProducer
 
-server, identities, lane, manifest, path = sys.argv[1:]
+server, identities, lane, manifest, path, goal = sys.argv[1:]
 cluster = Cluster(bootstrap_servers=(server,), identities=Path(identities))
 opened = open_checkpoint(
     Path(manifest), Path(path), lane=Lane(lane), resume=True, now=lambda: datetime.now(UTC)
 )
+record, recorded = Checkpoint.record, len(opened.acknowledged)
+
+def record_and_die(checkpoint, number):
+    global recorded
+    record(checkpoint, number)
+    recorded += 1
+    if recorded >= int(goal):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Checkpoint.record = record_and_die
 with opened as checkpoint, UploadProducer(cluster, Lane(lane), sealed=False) as producer:
     print(upload_manifest(Path(manifest), uploader=producer, checkpoint=checkpoint).acknowledged)
 """
@@ -67,23 +81,15 @@ def test_kills_in_the_middle_repeat_nothing_that_was_acknowledged(
 
     known: set[int] = set()
     for goal in (rows // 4, rows // 2):
-        process = subprocess.Popen(command, cwd=ROOT)
-        _wait_for_lines(path, goal, process)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        goes = [*command, str(goal)]
+        killed = subprocess.run(goes, cwd=ROOT, check=False, timeout=TIMEOUT_S)
+        assert killed.returncode == -signal.SIGKILL
         known |= {int(line) for line in path.read_bytes().split(b"\n")[1:-1]}
     assert rows // 2 <= len(known) < rows
-    last = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True)
+    never = str(rows + 1)
+    last = subprocess.run([*command, never], cwd=ROOT, capture_output=True, check=True, text=True)
     assert int(last.stdout) == rows - len(known)
     ids = list(appended_ids(kafka, lane))
     assert len(set(ids)) == rows
     recorded = [int(line) for line in path.read_bytes().split(b"\n")[1:-1]]
     assert sorted(recorded) == list(range(1, rows + 1)), "a row was acknowledged twice"
-
-
-def _wait_for_lines(path: Path, count: int, process: subprocess.Popen[bytes]) -> None:
-    def has_more() -> bool:
-        assert process.poll() is None, "it ended before it could be killed"
-        return path.exists() and path.read_bytes().count(b"\n") > count
-
-    eventually(f"{count} rows are recorded", has_more, poll_s=0.002)
