@@ -13,7 +13,7 @@ from tests.clients.tools import node_modules
 
 DESKTOP = {"width": 1180, "height": 900}
 PHONE = {"width": 390, "height": 844}
-TIMEOUT_MS = 60_000
+TIMEOUT_MS = 180_000
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Inference workers in their consumer group: restarts and new partitions."""
 
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -62,14 +63,18 @@ def rebalances_of_a_restart(flow: PipelineHarness) -> int:
 
 
 def upload_to(cluster: Cluster, partition: int) -> None:
-    """Upload pictures of several accounts until one is appended to this partition."""
-    producer = UploadProducer(cluster, BULK)
-    try:
-        accounts = (f"account-{number}" for number in range(100))
-        sent = (producer.send(photo(), account=account).result(30) for account in accounts)
-        assert any(receipt.partition == partition for receipt in sent)
-    finally:
-        producer.close()
+    """Upload pictures of several accounts until one is appended to this partition.
+
+    The brokers may take a moment to tell clients of a new partition.
+    """
+    numbers = count()
+    with UploadProducer(cluster, BULK) as producer:
+
+        def is_appended() -> bool:
+            receipt = producer.send(photo(), account=f"account-{next(numbers)}").result(120)
+            return receipt.partition == partition
+
+        eventually("an upload is appended to it", is_appended, poll_s=0.1)
 
 
 def test_restart_causes_no_rebalance_and_new_partitions_are_assigned(

@@ -22,6 +22,8 @@ from tests.flow.revoked_rights import without_rights
 
 ROLES: Mapping[str, Role] = {"infer": INFERENCE, "route": ROUTER, "sink": SINK}
 SHORT_DEADLINE = {"ERASESTREAM_STAGE__READY_DEADLINE": "PT3S"}
+DEADLINE = {"ERASESTREAM_STAGE__READY_DEADLINE": "PT20S"}
+"""Long enough to meet the refusal on a busy machine; most end the stage at once."""
 NOWHERE = {"ERASESTREAM_KAFKA__BOOTSTRAP_SERVERS": '["127.0.0.1:1"]'}
 
 
@@ -33,7 +35,7 @@ def assert_refused(
 ) -> None:
     """Assert that these stages do not start, and that each reports why, with its words."""
     for stage in words:
-        flow.stack.start_stage(stage, **SHORT_DEADLINE, **(environment or {}))
+        flow.stack.start_stage(stage, **DEADLINE, **(environment or {}))
     for stage, word in words.items():
         assert flow.exit_code(stage) == EX_CONFIG, flow.stack.log_of(stage).read_text()
         (ended,) = flow.lines(stage, "ended")

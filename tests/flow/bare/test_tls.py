@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
-from erasestream.schemas.errors import Code, ErasestreamError, Refused
+from erasestream.schemas.errors import Code, ErasestreamError
 from erasestream.topics.catalog.roles import LaneRole, lane_role
 from erasestream.topics.client.upload_producer import SendingLimits, UploadProducer
 from erasestream.topics.kafka.connection import Cluster, Connection, Settings
@@ -38,12 +38,12 @@ def settings(bare: PipelineHarness) -> Settings:
     return Connection(cluster=bare.stack.cluster, role=PRODUCER).settings(ClientErrorState())
 
 
-def connection_errors(settings: Settings) -> list[KafkaError]:
+def connection_errors(settings: Settings, *, timeout_s: float = 2.0) -> list[KafkaError]:
     """Return the errors that a client reports, or none if the broker answers it."""
     reported: list[KafkaError] = []
     client = AdminClient(settings | {"error_cb": reported.append})
     try:
-        client.list_topics(timeout=2)
+        client.list_topics(timeout=timeout_s)
     except KafkaException:
         eventually("a reason", lambda: client.poll(0.1) or reported)
         return reported
@@ -51,7 +51,7 @@ def connection_errors(settings: Settings) -> list[KafkaError]:
 
 
 def test_client_with_certificate_is_accepted(settings: Settings) -> None:
-    assert connection_errors(settings) == []
+    assert connection_errors(settings, timeout_s=60.0) == []
 
 
 def test_client_without_certificate_is_rejected(settings: Settings) -> None:
@@ -81,10 +81,19 @@ def foreign_cluster(bare: PipelineHarness, tmp_path: Path) -> Cluster:
     return Cluster(bootstrap_servers=cluster.bootstrap_servers, identities=tmp_path / "identities")
 
 
+def await_refusal(cluster: Cluster) -> None:
+    """Wait: on a busy machine the deadline can pass before the client reports its handshake."""
+
+    def code() -> Code:
+        with pytest.raises(ErasestreamError) as caught:
+            UploadProducer(cluster, SHOP, limits=SHORT, sealed=False)
+        return caught.value.code
+
+    eventually("the certificate is refused", lambda: code() is Code.CERTIFICATE_REFUSED)
+
+
 def test_client_certificate_of_another_authority_is_refused(foreign_cluster: Cluster) -> None:
-    with pytest.raises(ErasestreamError) as caught:
-        UploadProducer(foreign_cluster, SHOP, limits=SHORT, sealed=False)
-    assert caught.value.code is Code.CERTIFICATE_REFUSED, caught.value
+    await_refusal(foreign_cluster)
 
 
 def test_broker_certificate_of_another_authority_is_refused(
@@ -92,9 +101,7 @@ def test_broker_certificate_of_another_authority_is_refused(
 ) -> None:
     CertificateAuthority.create(tmp_path / "authority", now=now).issue_role(PRODUCER, tmp_path)
     cluster = Cluster(bootstrap_servers=bare.stack.cluster.bootstrap_servers, identities=tmp_path)
-    with pytest.raises(Refused) as caught:
-        UploadProducer(cluster, SHOP, limits=SHORT, sealed=False)
-    assert caught.value.code is Code.CERTIFICATE_REFUSED
+    await_refusal(cluster)
 
 
 Handshakes = Queue[str]
@@ -119,7 +126,7 @@ def server(
             yield listening.getsockname()[1], handshakes
         finally:
             listening.shutdown(socket.SHUT_RDWR)
-            thread.join(10)
+            thread.join(60)
 
 
 def _serve(listening: socket.socket, context: ssl.SSLContext, handshakes: Handshakes) -> None:
@@ -129,7 +136,7 @@ def _serve(listening: socket.socket, context: ssl.SSLContext, handshakes: Handsh
         except OSError:
             return
         try:
-            plain.settimeout(5)
+            plain.settimeout(30)
             with context.wrap_socket(plain, server_side=True) as connection:
                 # With TLS 1.3 the client's refusal comes after our side of the handshake.
                 handshakes.put(str(connection.version()) if connection.recv(1) else "closed")
@@ -148,7 +155,7 @@ def handshake(
             client = AdminClient(settings | {"bootstrap.servers": f"{HOST}:{port}"} | changed)
             with pytest.raises(KafkaException):  # the server does not speak Kafka's protocol
                 client.list_topics(timeout=1)
-            return handshakes.get(timeout=20)
+            return handshakes.get(timeout=60)
 
     return connect
 
