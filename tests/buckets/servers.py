@@ -21,6 +21,7 @@ from google.cloud import storage
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.gcs_emulator.configuration import ReportedConfiguration
 from erasestream.pipeline.devstack.gcs_emulator.process import BucketProcess
+from erasestream.pipeline.devstack.kafka.broker import free_ports
 from erasestream.sinks.buckets.access_policy import Role
 from tests.bucket_settings import OPEN_RULES, settings_in
 from tests.buckets.tools import fake_gcs_server, gcp_storage_emulator
@@ -98,7 +99,7 @@ def _local(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def _fake(folder: Path) -> Iterator[Server]:
-    port = _free_port()
+    (port,) = free_ports(1)
     program = [str(fake_gcs_server()), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
     options = ["-backend", "memory", "-public-host", f"127.0.0.1:{port}"]
     with _emulator(FAKE, [*program, *options], port, folder) as server:
@@ -107,7 +108,7 @@ def _fake(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def _python(folder: Path) -> Iterator[Server]:
-    port = _free_port()
+    (port,) = free_ports(1)
     program = [str(gcp_storage_emulator()), "start", "--host", "127.0.0.1", "--port", str(port)]
     with _emulator(PYTHON, [*program, "--in-memory"], port, folder) as server:
         yield server
@@ -133,7 +134,7 @@ def _emulator(name: str, command: list[str], port: int, folder: Path) -> Iterato
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
     try:
-        eventually(f"{name} listens", lambda: _listens(port), deadline_s=60)
+        eventually(f"{name} listens", lambda: _listens(port))
         client = _client(f"http://127.0.0.1:{port}", {})
         _create_buckets(client)
         yield Server(name, client, PLAIN, KEEPING)
@@ -166,11 +167,6 @@ def _client(endpoint: str, headers: dict[str, str]) -> storage.Client:
     client._http.trust_env = False
     client._bucket_metadata_cache = None
     return client
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def _listens(port: int) -> bool:

@@ -11,6 +11,7 @@ broker.
 """
 
 import contextlib
+import secrets
 import signal
 import socket
 from collections.abc import Sequence
@@ -28,15 +29,24 @@ from erasestream.schemas.errors import MissingCertificate, Refused, Unavailable
 START_TIMEOUT_S = 180.0
 STOP_GRACE_S = 20.0
 _POLL_S = 0.1
+_PORTS = range(16_384, 32_768)
+"""Below those that systems, as they are installed, give to sockets that name no port."""
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    """Return different ports of the loopback interface that are unused at this moment."""
+    """Return different ports of the loopback interface that are unused at this moment.
+
+    A broker takes them seconds later, and again after a restart: meanwhile no socket gets them
+    that does not name them.
+    """
+    ports = list[int]()
     with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return tuple(each.getsockname()[1] for each in sockets)
+        while len(ports) < count:
+            port = secrets.choice(_PORTS)
+            with contextlib.suppress(OSError):  # it is in use
+                held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                ports.append(port)
+    return tuple(ports)
 
 
 class Broker:
