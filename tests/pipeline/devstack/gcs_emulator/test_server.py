@@ -77,7 +77,7 @@ def test_sigterm_ends_it_with_status_0(served: Any, tmp_path: Path) -> None:
         ready = process.stdout.readline()
         assert ready == f"ready https://127.0.0.1:{(tmp_path / 'port').read_text()}\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_server_without_its_certificate_does_not_start_and_names_it(

@@ -45,8 +45,8 @@ def children_of(pool: ProcessPool) -> list[int]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Poll while the pool goes on; fail after 30 seconds."""
-    async with asyncio.timeout(30):
+    """Poll while the pool goes on; fail after two minutes."""
+    async with asyncio.timeout(120):
         while not condition():  # noqa: ASYNC110 (it happens in other processes)
             await asyncio.sleep(0.02)
 
