@@ -1,7 +1,7 @@
 """The demo: starts a stack, sends photos through it, inspects topics and buckets, and reports.
 
-It ends by itself, or once the visitors of its gateway have left.  Whatever ends it, everything that it started is stopped; see
-`output_folder.py`.
+It ends by itself, or once the visitors of its gateway have left.  Everything that
+it started is stopped, however it ends; see `output_folder.py`.
 """
 
 import time
