@@ -61,11 +61,14 @@ class OutputFormat(StrEnum):
 
     `auto` is a WebP that always fits: lossless, else lossy, else smaller; the result records
     which.  `jpg` has no transparency: its background is `bg_color`, by default white.
+    `zip` has the colour, black where the background was (`color.jpg`), and the alpha channel
+    (`alpha.png`); its upload is never retained.
     """
 
     PNG = "png"
     WEBP = "webp"
     JPG = "jpg"
+    ZIP = "zip"
     AUTO = "auto"
 
     @property
@@ -76,6 +79,8 @@ class OutputFormat(StrEnum):
                 return "image/png"
             case OutputFormat.JPG:
                 return "image/jpeg"
+            case OutputFormat.ZIP:
+                return "application/zip"
             case _:
                 return "image/webp"
 
@@ -166,7 +171,7 @@ class CutoutOptions(BaseModel):
         def __init__(
             self,
             *,
-            format: OutputFormat | Literal["png", "webp", "jpg", "auto"] = OutputFormat.PNG,  # noqa: A002
+            format: OutputFormat | Literal["png", "webp", "jpg", "zip", "auto"] = OutputFormat.PNG,  # noqa: A002
             channels: Channels | Literal["rgba", "alpha"] = Channels.RGBA,
             size: Size | _SizeName = Size.AUTO,
             max_dimension: int | None = None,
@@ -211,6 +216,10 @@ class CutoutOptions(BaseModel):
             raise _refused("size and max_dimension exclude each other")
         if self.quality is not None and self.format is OutputFormat.PNG:
             raise _refused("png is lossless and takes no quality")
+        if self.format is OutputFormat.ZIP and self.channels is Channels.ALPHA:
+            raise _refused("zip has colour and alpha channel")
+        if self.format is OutputFormat.ZIP and self.bg_color is not None:
+            raise _refused("zip has no bg_color")
         if self.bg_color is not None and self.channels is Channels.ALPHA:
             raise _refused("an alpha channel alone has no bg_color")
         return self

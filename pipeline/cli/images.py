@@ -38,7 +38,12 @@ from erasestream.topics.client.result_subscription import ResultSubscription
 from erasestream.topics.client.upload_builder import checked_options
 from erasestream.topics.client.upload_producer import UploadProducer
 
-EXTENSIONS = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpg"}
+EXTENSIONS = {
+    "image/png": "png",
+    "image/webp": "webp",
+    "image/jpeg": "jpg",
+    "application/zip": "zip",
+}
 SOME_FAILED = 1
 MAX_REFERENCE = 128
 WAIT_S = 60.0

@@ -3,7 +3,7 @@
 The header of an upload may say anything; the decoders believe the same.
 
 Source: PNG specification, third edition, 11.2.1; ITU-T T.81, B.2.2; RFC 9649, sections 2.7 and
-3.4; RFC 6386, section 9.1.
+3.4; RFC 6386, section 9.1; APPNOTE.TXT of PKWARE, section 4.3.7.
 """
 
 from typing import NamedTuple
@@ -16,6 +16,7 @@ _WITHOUT_LENGTH = frozenset({0x00, 0x01, _FILL, *range(0xD0, 0xD9)})
 _MAX_SEGMENTS = 1000
 """Before the frame of a JPEG.  Profiles and previews are the longest: 480 segments have 30 MB."""
 _WEBP_HEADER = 30
+_ZIP_START, _ZIP_HEADER = b"PK\x03\x04", 30
 
 
 class ImageSize(NamedTuple):
@@ -34,7 +35,12 @@ NO_SIZE = ImageSize(0, 0)
 
 
 def size_of(data: bytes) -> ImageSize:
-    """Return the size that a PNG, JPEG or WebP declares; 0 x 0 if it declares none."""
+    """Return the size that a PNG, JPEG or WebP declares; 0 x 0 if it declares none.
+
+    That of a zip is the size of its first file.
+    """
+    if data.startswith(_ZIP_START):
+        return _of_zip(data)
     match sniff_content_type(data):
         case found if found == PNG:
             return ImageSize(int.from_bytes(data[16:20]), int.from_bytes(data[20:24]))
@@ -59,6 +65,12 @@ def _of_jpeg(data: bytes) -> ImageSize:
         if marker not in _WITHOUT_LENGTH:
             at += int.from_bytes(data[at : at + 2])
     return NO_SIZE
+
+
+def _of_zip(data: bytes) -> ImageSize:
+    lengths = (int.from_bytes(data[at : at + 2], "little") for at in (26, 28))
+    first = data[_ZIP_HEADER + sum(lengths) :]
+    return NO_SIZE if first.startswith(_ZIP_START) else size_of(first)
 
 
 def _of_webp(head: bytes) -> ImageSize:

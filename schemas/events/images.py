@@ -30,6 +30,7 @@ from erasestream.schemas.events.base import (
     TimedEvent,
     Wish,
 )
+from erasestream.schemas.events.foreground import ForegroundField
 from erasestream.schemas.ids import (
     INVALID_ACCOUNT,
     AccountField,
@@ -37,7 +38,7 @@ from erasestream.schemas.ids import (
     LaneField,
     UploadIdField,
 )
-from erasestream.schemas.options import CutoutOptions
+from erasestream.schemas.options import CutoutOptions, OutputFormat
 
 MAX_UPLOAD_BYTES = 30_000_000
 """Largest upload, in bytes."""
@@ -91,6 +92,11 @@ class Upload(Event):
         if self.account == INVALID_ACCOUNT:
             raise ValueError("account is reserved")
         return self
+
+    @property
+    def is_retainable(self) -> bool:
+        """Whether it may be retained at all: no zip is, because readers expect one picture."""
+        return not self.never_retain and self.options.format is not OutputFormat.ZIP
 
 
 class Result(TimedEvent):
@@ -154,6 +160,8 @@ class Cutout(Result):
     """Duration of each processing step in milliseconds, by name."""
     adjusted: AdjustedField | None = None
     """One of `Adjusted`, as text, so that older readers accept newer values."""
+    foreground: ForegroundField | None = None
+    """Where the product is in the cut-out; the worker has checked that it is within."""
     capsule: Annotated[CapsuleField | None, Field(repr=False)] = None
     """The data keys of photo and cut-out, for the encryption sink alone, if they are sealed and may
     be retained."""

@@ -26,6 +26,8 @@ REFUSED = [
     {"bg_color": "blurple"},
     {"bg_color": "12345"},
     {"bg_color": "fff", "channels": "alpha"},
+    {"format": "zip", "bg_color": "fff"},
+    {"format": "zip", "channels": "alpha"},
     {"quality": 0},
     {"quality": 90, "format": "png"},
     {"edges": "sharp"},

@@ -101,4 +101,8 @@ def _response(answer: Answer, headers: Sequence[Header]) -> Json:
 
 
 def _header(header: Header) -> Mapping[str, object]:
-    return {"description": header.description, "required": True, "schema": header.schema}
+    return {
+        "description": header.description,
+        "required": header.is_always,
+        "schema": header.schema,
+    }

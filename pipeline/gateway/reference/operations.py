@@ -70,6 +70,8 @@ class Header:
     name: str
     description: str
     schema: Schema = field(default_factory=lambda: TEXT)
+    is_always: bool = True
+    """Whether every such answer has it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,7 @@ from erasestream.pipeline.gateway.routes.removebg_options import (
     TYPES,
     WITHOUT_EFFECT,
 )
+from erasestream.schemas.events.foreground import Foreground
 
 _IMAGE_TEXTS = (
     Field(name="image_file_b64", schema=BASE64, description="The image in Base64."),
@@ -96,6 +97,23 @@ _HEADERS = (
     Header(name="X-Type", description="Always auto."),
     Header(name="X-Credits-Charged", description="Always 0.", schema=_NUMBER),
 )
+_BOX_HEADERS = tuple(
+    Header(
+        name=f"X-Foreground-{side.capitalize()}",
+        description="Where the product is, if it is visible.",
+        schema=_NUMBER,
+        is_always=False,
+    )
+    for side in Foreground._fields
+)
+_RESULT: Schema = {
+    "type": "object",
+    "properties": {
+        "result_b64": BASE64,
+        **{f"foreground_{side}": _NUMBER for side in Foreground._fields},
+    },
+    "required": ["result_b64"],
+}
 _CREDITS: Mapping[str, Schema] = dict.fromkeys(
     ("total", "subscription", "payg", "enterprise"), _NUMBER
 )
@@ -126,9 +144,9 @@ CONTRACT = Contract(
                     description="The cut-out: its bytes, or JSON to clients that take only that.",
                     content={
                         **IMAGES,
-                        JSON: errors_of({"data": errors_of({"result_b64": BASE64})}),
+                        JSON: errors_of({"data": _RESULT}),
                     },
-                    headers=_HEADERS,
+                    headers=(*_HEADERS, *_BOX_HEADERS),
                 )
             },
             codes=UPLOAD_CODES,

@@ -52,9 +52,9 @@ def options(*, are_text: bool) -> Sequence[Field]:
     return (
         Field(
             name="format",
-            schema={"enum": ["png", "jpg", "jpeg", "webp", "auto"]},
-            description="png by default; jpg is opaque on `bg_color` or white; auto is the best "
-            "webp that fits.",
+            schema={"enum": ["png", "jpg", "jpeg", "webp", "zip", "auto"]},
+            description="png by default; jpg is opaque on `bg_color` or white; zip has color.jpg "
+            "and alpha.png; auto is the best webp that fits.",
         ),
         Field(
             name="channels",
@@ -118,7 +118,9 @@ _JSON_CUTOUT: Schema = {
         errors_of({"mask": BASE64, "content_type": TEXT, **_SIZE}),
     ]
 }
-IMAGES: dict[str, Schema] = dict.fromkeys(("image/png", "image/jpeg", "image/webp"), BINARY)
+IMAGES: dict[str, Schema] = dict.fromkeys(
+    ("image/png", "image/jpeg", "image/webp", "application/zip"), BINARY
+)
 _ACCOUNT = {"id": TEXT, "ai_training_data": {"enum": ["on", "off"]}}
 
 

@@ -138,9 +138,12 @@ def answer(request: Request, _order: Order, cutout: Cutout) -> Response:
         "X-Type": "auto",
         "X-Credits-Charged": "0",
     }
+    box = cutout.foreground._asdict() if cutout.foreground else {}
+    headers |= {f"X-Foreground-{name.capitalize()}": f"{box[name]}" for name in box}
     if not _wants_json(request):
         return Response(cutout.data, media_type=cutout.content_type, headers=headers)
-    text = base64_json({"data": {"result_b64": IMAGE}}, cutout.data)
+    data = {"result_b64": IMAGE, **{f"foreground_{name}": box[name] for name in box}}
+    text = base64_json({"data": data}, cutout.data)
     return Response(text, media_type="application/json", headers=headers)
 
 

@@ -13,7 +13,7 @@ from erasestream.schemas.options import CutoutOptions, Size
 _ALIASES = {"4k": "full", "50mp": "full", "": "preview"}
 """Further names of sizes, and the default."""
 SIZES = (*(size.value for size in Size), *filter(None, _ALIASES))
-FORMATS = ("auto", "png", "jpg", "jpeg", "webp")
+FORMATS = ("auto", "png", "jpg", "jpeg", "webp", "zip")
 WITHOUT_EFFECT: Mapping[str, frozenset[str]] = {
     "roi": frozenset({"0% 0% 100% 100%", "0 0 100% 100%"}),
     "scale": frozenset({"original", "100%"}),
@@ -53,6 +53,4 @@ def removebg_options(fields: Mapping[str, object]) -> CutoutOptions:
 def _format(given: Mapping[str, object]) -> str:
     """Return the format; `auto` is png where anything is transparent, and else jpg."""
     wanted = word("format", given.get("format", "auto"))
-    if wanted == "zip":
-        raise invalid_option("format zip is not supported")
     return wanted if wanted != "auto" else ("jpg" if "bg_color" in given else "png")

@@ -7,7 +7,7 @@ Rules, in this order:
 2. A cut-out whose upload is older than the lane's backlog limit becomes the failed result
    *expired*, so that nothing is delivered or retained beyond its time.
 3. A cut-out is ephemeral if its upload, or it itself, asks never to be retained, whatever the
-   consent.
+   consent; or if it is a zip.
 4. A cut-out is retained only if the account's last decision is a grant in force, and the upload
    was appended after it by more than the clocks of two brokers may differ.
 5. It is retained only with its original: the upload with the cut-out's id and account.
@@ -65,7 +65,7 @@ def is_original(upload: Upload, cutout: Cutout) -> bool:
 
 def is_retainable(upload: Upload) -> bool:
     """Return whether an upload, as it was read again, does not forbid that it is retained."""
-    return not upload.never_retain
+    return upload.is_retainable
 
 
 def is_sealed_alike(upload: Upload, cutout: Cutout) -> bool:

@@ -5,6 +5,7 @@ certificate of these tests has that name.
 """
 
 import base64
+import io
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
+from zipfile import ZipFile
 
 import pytest
 import requests
@@ -31,6 +33,7 @@ from tests.paths import ROOT
 HOST = "api.remove.bg"
 PROGRAMS = ROOT / "tests" / "clients"
 DEADLINE_S = 300
+BOX = ("Left", "Top", "Width", "Height")
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +177,24 @@ def test_a_form_in_base64_is_answered_with_bytes(client: Client) -> None:
     assert answer.ok, answer.text
     assert opened(answer.content).mode == "L"
     assert (int(answer.headers["X-Width"]), int(answer.headers["X-Height"])) == (48, 32)
+
+
+def test_a_zip_has_colour_and_alpha_and_where_the_product_is(client: Client) -> None:
+    """The same box as with any other format; in JSON as well."""
+    fields = {"format": "zip", "crop": "true", "crop_margin": "3px"}
+    answer = client.post("/v1.0/removebg", files={"image_file": photo()}, data=fields)
+    assert answer.ok, answer.text
+    assert answer.headers["Content-Type"] == "application/zip"
+    with ZipFile(io.BytesIO(answer.content)) as archive:
+        colour, alpha = (opened(archive.read(name)) for name in ("color.jpg", "alpha.png"))
+    width, height = int(answer.headers["X-Width"]), int(answer.headers["X-Height"])
+    assert (colour.mode, alpha.mode, colour.size) == ("RGB", "L", (width, height))
+    box = {name: int(answer.headers[f"X-Foreground-{name}"]) for name in BOX}
+    assert box == {"Left": 3, "Top": 3, "Width": width - 6, "Height": height - 6}
+    data = {**fields, "format": "png", "image_file_b64": base64.b64encode(photo()).decode()}
+    headers = {"Accept": "application/json"}
+    described = client.post("/v1.0/removebg", json=data, headers=headers).json()["data"]
+    assert {name: described[f"foreground_{name.lower()}"] for name in BOX} == box
 
 
 def test_the_account_has_credits_for_clients_that_ask(client: Client) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import UploadId
+from erasestream.schemas.options import CutoutOptions
 from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.consent.writer import RecordedDecision
 from tests.flow.byte_search import files_containing, sample_slices
@@ -135,16 +136,19 @@ def test_grant_applies_to_its_own_lane_only(flow: PipelineHarness) -> None:
 
 
 def test_what_is_never_to_be_retained_is_not(flow: PipelineHarness) -> None:
-    """Although its owner has opted in, and the upload before it is retained."""
+    """Although its owner has opted in, and the upload before it is retained; nor is a zip."""
     account = "keeps-this-one"
     before = upload_after(flow, account, flow.grant(account))
     sent = flow.producer().send(photo(), account=account, never_retain=True)
     wished = sent.result(30).upload_id
+    options = CutoutOptions(format="zip")
+    zipped = flow.producer().send(photo(), account=account, options=options).result(30).upload_id
     assert flow.cutout(before.upload_id).never_retain is None
     assert flow.cutout(wished).never_retain
+    assert flow.cutout(zipped).never_retain
     retained = flow.in_retained()
     assert before.upload_id in retained
-    assert wished not in retained
+    assert {wished, zipped}.isdisjoint(retained)
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from erasestream.schemas.options import CutoutOptions
             CutoutOptions(crop=True, crop_margin="10px"),
         ),
         ({"channels": "alpha", "size": "auto"}, CutoutOptions(channels="alpha")),
+        ({"format": "ZIP", "size": "auto"}, CutoutOptions(format="zip")),
         (
             {"roi": "0% 0% 100% 100%", "scale": "original", "position": "original"},
             CutoutOptions(size="preview"),
@@ -52,6 +53,7 @@ def test_fields_become_options(fields: dict[str, object], options: CutoutOptions
         ({"type": "spaceship"}, "type"),
         ({"size": "gigantic"}, "size"),
         ({"colour": "red"}, "colour"),
+        ({"format": "zip", "bg_color": "red"}, "zip"),
     ],
 )
 def test_a_field_that_cannot_be_honoured_is_named(fields: dict[str, object], named: str) -> None:

@@ -21,6 +21,7 @@ from erasestream.pipeline.stages.inference.imaging import edge_decontamination
 from erasestream.pipeline.stages.inference.imaging.decode import Picture
 from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
 from erasestream.schemas.errors import Code, InvalidImage
+from erasestream.schemas.events.foreground import Foreground
 from erasestream.schemas.events.images import Adjusted
 from erasestream.schemas.options import Channels, CutoutOptions, Edges, OutputFormat
 
@@ -89,16 +90,19 @@ def arrange(cutout: Picture, options: CutoutOptions, *, limits: Limits = LIMITS)
             raise InvalidImage("with its margins", code=Code.RESULT_TOO_LARGE)
         factor, adjusted = math.sqrt(most / (width * height)), Adjusted.SMALLER
     image = _crop_to(cutout.image, frame, factor)
+    box = _visible_box(image)
+    foreground = box and Foreground(box[0], box[1], box[2] - box[0], box[3] - box[1])
     if image.mode == "RGBA" and options.background is not None:
         ground = Image.new("RGB", image.size, options.background)
         ground.paste(image, mask=image.getchannel("A"))
         image = ground
-    return Picture(image=image, adjusted=adjusted)
+    return Picture(image=image, adjusted=adjusted, foreground=foreground)
 
 
 def scale(cutout: Picture, factor: float) -> Picture:
     """Scale both sides by this factor, with colour zero where it is transparent."""
-    return Picture(image=_resize(cutout.image, factor))
+    image = _resize(cutout.image, factor)
+    return Picture(image=image, foreground=cutout.foreground and _scaled_box(cutout, image.size))
 
 
 def _alpha_of(mask: NDArray[np.float32], size: tuple[int, int]) -> Image.Image:
@@ -161,13 +165,29 @@ def _without_hidden_colours(pixels: NDArray[np.uint8]) -> Image.Image:
 
 def _frame(image: Image.Image, options: CutoutOptions) -> Box:
     """Return the box of the result; beyond the photo's border it is transparent."""
-    alpha = image if image.mode == "L" else image.getchannel("A")
-    box = alpha.point(_VISIBLE).getbbox() if options.crop else None
+    box = _visible_box(image) if options.crop else None
     if box is None:
         return 0, 0, image.width, image.height
     left, top, right, bottom = box
     margins = options.margins(right - left, bottom - top)
     return left - margins.left, top - margins.top, right + margins.right, bottom + margins.bottom
+
+
+def _visible_box(image: Image.Image) -> Box | None:
+    """Return the box around all that is visible; None if nothing is."""
+    alpha = image if image.mode == "L" else image.getchannel("A")
+    return alpha.point(_VISIBLE).getbbox()
+
+
+def _scaled_box(cutout: Picture, size: tuple[int, int]) -> Foreground:
+    """Return where the product is once its cut-out has this size."""
+    left, top, width, height = cutout.foreground or (0, 0, *cutout.size)
+    sides = ((left, width, cutout.width, size[0]), (top, height, cutout.height, size[1]))
+    (left, right), (top, bottom) = (
+        (begin * scaled // side, -(-(begin + length) * scaled // side))
+        for begin, length, side, scaled in sides
+    )
+    return Foreground(left, top, right - left, bottom - top)
 
 
 def _factor(width: int, height: int, options: CutoutOptions) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from erasestream.schemas.events.foreground import Foreground
 from erasestream.schemas.events.images import Adjusted
 
 
@@ -31,3 +32,4 @@ class CutoutImage:
     width: int
     height: int
     adjusted: Adjusted | None = None
+    foreground: Foreground | None = None

@@ -36,6 +36,7 @@ from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
 from erasestream.pipeline.stages.inference.imaging.png_chunks import END as END_OF_PNG
 from erasestream.pipeline.stages.inference.imaging.scaling import scaled_to, size_within
 from erasestream.schemas.errors import Code, InvalidImage
+from erasestream.schemas.events.foreground import Foreground
 from erasestream.schemas.events.images import Adjusted
 from erasestream.schemas.image_formats import JPEG, PNG, WEBP, sniff_content_type
 
@@ -78,6 +79,8 @@ class Picture:
     """Size of the photo, if it was decoded at a smaller size."""
     adjusted: Adjusted | None = None
     """Change that was made so that it fits."""
+    foreground: Foreground | None = None
+    """Where the product is in a cut-out, unless nothing is visible."""
 
     @property
     def size(self) -> tuple[int, int]:

@@ -7,7 +7,8 @@
 import io
 import math
 from collections.abc import Iterator
-from typing import NamedTuple, assert_never
+from typing import IO, NamedTuple, assert_never
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from erasestream.pipeline.stages.inference.imaging.compose import scale, strips
 from erasestream.pipeline.stages.inference.imaging.decode import Picture
 from erasestream.pipeline.stages.inference.imaging.limits import LIMITS, Limits
 from erasestream.schemas.errors import Code, InvalidImage
+from erasestream.schemas.events.foreground import Foreground
 from erasestream.schemas.events.images import Adjusted
 from erasestream.schemas.options import CutoutOptions, OutputFormat
 
@@ -35,6 +37,7 @@ class EncodedImage(NamedTuple):
     width: int
     height: int
     adjusted: Adjusted | None = None
+    foreground: Foreground | None = None
 
 
 def encode(cutout: Picture, options: CutoutOptions, *, limits: Limits = LIMITS) -> EncodedImage:
@@ -78,10 +81,11 @@ def _encode(
     try:
         match output:
             case OutputFormat.PNG:
-                for piece in png_encoder.encode_png(*image.size, _strips(image)):
-                    file.write(piece)
+                _write_png(image, file)
             case OutputFormat.JPG:
                 image.save(file, "JPEG", quality=quality or JPG_QUALITY)
+            case OutputFormat.ZIP:
+                _write_zip(image, file, quality)
             case OutputFormat.WEBP | OutputFormat.AUTO:
                 if quality is None:
                     image.save(file, "WEBP", lossless=True, method=0, quality=0, exact=True)
@@ -92,7 +96,23 @@ def _encode(
                 assert_never(output)
     except (OSError, ValueError) as error:
         raise InvalidImage(code=Code.ENCODING_FAILED) from error
-    return EncodedImage(file.getvalue(), output.content_type, image.width, image.height)
+    return EncodedImage(
+        file.getvalue(), output.content_type, *image.size, foreground=cutout.foreground
+    )
+
+
+def _write_png(image: Image.Image, file: IO[bytes]) -> None:
+    for piece in png_encoder.encode_png(*image.size, _strips(image)):
+        file.write(piece)
+
+
+def _write_zip(image: Image.Image, file: IO[bytes], quality: int | None) -> None:
+    """Write colour, which is zero where nothing is, and alpha, as files of their own."""
+    with ZipFile(file, "w") as archive:
+        with archive.open(ZipInfo("color.jpg"), "w") as colour:
+            image.convert("RGB").save(colour, "JPEG", quality=quality or JPG_QUALITY)
+        with archive.open(ZipInfo("alpha.png"), "w") as alpha:
+            _write_png(image.getchannel("A"), alpha)
 
 
 def _strips(image: Image.Image) -> Iterator[NDArray[np.uint8]]:

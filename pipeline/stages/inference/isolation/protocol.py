@@ -14,8 +14,9 @@ and every field of the copy is checked (its name begins with `untrusted_` until 
                          READY:   nothing more (to a warm-up)
                          REFUSED: code bytes (u8), code
                          CUTOUT:  width, height, data bytes (u32 each), milliseconds per step
-                                  (f32 each), adjustment (u8; 0: none), data; for a sealed image,
-                                  the body of the sealed cut-out
+                                  (f32 each), adjustment (u8; 0: none), left, top, width and
+                                  height of the foreground (u32 each; 0: none), data; for a sealed
+                                  image, the body of the sealed cut-out
 """
 
 import math
@@ -35,8 +36,9 @@ from erasestream.schemas.errors import (
     ModelRefused,
     Refused,
 )
+from erasestream.schemas.events.foreground import Foreground
 from erasestream.schemas.events.images import MAX_CUTOUT_BYTES, Adjusted
-from erasestream.schemas.image_formats import sniff_content_type
+from erasestream.schemas.image_formats import begins_as
 from erasestream.schemas.options import CutoutOptions
 from erasestream.schemas.sealing.recipients import TAG_BYTES
 
@@ -86,8 +88,9 @@ class ReplyKind(IntEnum):
     CUTOUT = 4
 
 
+NO_FOREGROUND = Foreground(0, 0, 0, 0)
 ADJUSTMENTS = (None, *Adjusted)
-CUTOUT = struct.Struct(f"<III{len(Step)}fB")
+CUTOUT = struct.Struct(f"<III{len(Step)}fB4I")
 REPLY_BYTES = KIND.size + CUTOUT.size + MAX_CUTOUT_BYTES + TAG_BYTES
 
 IMAGE_CODES = frozenset(
@@ -143,7 +146,8 @@ def encode_cutout(cutout: CutoutImage, *, added_bytes: int = 0) -> tuple[bytes, 
     times = (cutout.steps_ms.get(step, 0.0) for step in Step)
     adjusted = ADJUSTMENTS.index(cutout.adjusted)
     size = len(cutout.data) + added_bytes
-    header = CUTOUT.pack(cutout.width, cutout.height, size, *times, adjusted)
+    box = cutout.foreground or NO_FOREGROUND
+    header = CUTOUT.pack(cutout.width, cutout.height, size, *times, adjusted, *box)
     return header, cutout.data
 
 
@@ -186,18 +190,20 @@ def parse_start_error(untrusted_code: bytes) -> Refused:
 
 @dataclass(frozen=True, kw_only=True)
 class CutoutHeader:
-    """Header of a cut-out: its claimed size in pixels and bytes, and its steps."""
+    """Header of a cut-out: its claimed size in pixels and bytes, its steps, and its foreground."""
 
     width: int
     height: int
     data_bytes: int
     steps_ms: Mapping[str, float]
     adjusted: Adjusted | None
+    foreground: Foreground | None
 
     @classmethod
     def parse(cls, untrusted_header: bytes) -> "CutoutHeader":
         """Return a header whose fields are bounded and finite.  Raises `ProtocolViolation`."""
-        width, height, data_bytes, *times, adjusted = CUTOUT.unpack(untrusted_header)
+        width, height, data_bytes, *times, adjusted = CUTOUT.unpack(untrusted_header)[:-4]
+        box = Foreground(*CUTOUT.unpack(untrusted_header)[-4:])
         if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
             raise ProtocolViolation("size")
         if not 0 < data_bytes <= MAX_CUTOUT_BYTES + TAG_BYTES:
@@ -206,6 +212,8 @@ class CutoutHeader:
             raise ProtocolViolation("times")
         if adjusted >= len(ADJUSTMENTS):
             raise ProtocolViolation("adjustment")
+        if box != NO_FOREGROUND and not box.is_within(width, height):
+            raise ProtocolViolation("foreground")
         steps = {str(step): round(time, 3) for step, time in zip(Step, times, strict=True)}
         return cls(
             width=width,
@@ -213,6 +221,7 @@ class CutoutHeader:
             data_bytes=data_bytes,
             steps_ms=MappingProxyType(steps),
             adjusted=ADJUSTMENTS[adjusted],
+            foreground=None if box == NO_FOREGROUND else box,
         )
 
     def with_data(self, untrusted_data: bytes, job: ImageJob) -> CutoutImage:
@@ -223,7 +232,7 @@ class CutoutHeader:
         if job.ciphers:
             if len(untrusted_data) <= TAG_BYTES:
                 raise ProtocolViolation("length")
-        elif sniff_content_type(untrusted_data) != job.options.format.content_type:
+        elif not begins_as(job.options.format.content_type, untrusted_data):
             raise ProtocolViolation("format")
         return CutoutImage(
             data=untrusted_data,
@@ -232,4 +241,5 @@ class CutoutHeader:
             width=self.width,
             height=self.height,
             adjusted=self.adjusted,
+            foreground=self.foreground,
         )

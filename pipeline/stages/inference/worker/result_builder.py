@@ -22,6 +22,7 @@ from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.codec.cloudevents import Wire, from_wire, header_of, to_wire
 from erasestream.schemas.errors import Code, ErasestreamError, InvalidInput
 from erasestream.schemas.events.base import ContentType, Reference, utc
+from erasestream.schemas.events.foreground import Foreground
 from erasestream.schemas.events.images import Adjusted, Cutout, Failure, Upload
 from erasestream.schemas.ids import (
     INVALID_ACCOUNT,
@@ -58,6 +59,10 @@ class Image(Protocol):
     @property
     def adjusted(self) -> Adjusted | None:
         """Change that was made so that it fits."""
+
+    @property
+    def foreground(self) -> Foreground | None:
+        """Where the product is; None if nothing is visible."""
 
 
 class Model(NamedTuple):
@@ -188,7 +193,8 @@ class ResultBuilder:
             model_version=model.version,
             steps_ms=image.steps_ms,
             adjusted=image.adjusted,
-            never_retain=upload.never_retain,
+            foreground=image.foreground,
+            never_retain=not upload.is_retainable or None,
             data=image.data,
         )
 

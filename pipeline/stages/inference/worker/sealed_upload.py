@@ -48,7 +48,7 @@ class OpenedUpload:
         There is no capsule, and so nothing that the sink could open, if they are never retained.
         """
         value = head_of(self.context, self.cutout_key, [self.keys.results]) + body
-        if self.upload.never_retain:
+        if not self.upload.is_retainable:
             return value, None
         capsule = seal_capsule(
             self.context.upload,

@@ -16,6 +16,7 @@ from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
 from erasestream.schemas.events.images import Cutout, Failure, Upload
 from erasestream.schemas.ids import INVALID_ACCOUNT, AccountId, UploadId
+from erasestream.schemas.options import CutoutOptions, OutputFormat
 from tests.schemas.samples import headers_of
 
 UPLOADED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -76,12 +77,26 @@ def test_a_wish_never_to_be_retained_only_narrows(after: timedelta, age: timedel
     assert found is (Route.EXPIRED if age > LIMIT else Route.EPHEMERAL)
 
 
-@pytest.mark.parametrize(("wish", "retainable"), [(None, True), (False, True), (True, False)])
+@pytest.mark.parametrize(
+    ("wish", "output", "retainable"),
+    [
+        (None, OutputFormat.PNG, True),
+        (False, OutputFormat.AUTO, True),
+        (True, OutputFormat.PNG, False),
+        (None, OutputFormat.ZIP, False),
+        (False, OutputFormat.ZIP, False),
+    ],
+)
 def test_an_upload_that_was_read_again_is_asked_as_well(
-    wish: bool | None, retainable: bool
+    wish: bool | None, output: OutputFormat, retainable: bool
 ) -> None:
     upload = Upload(
-        id=ID, account=ACCOUNT, content_type="image/png", never_retain=wish, data=b"photo"
+        id=ID,
+        account=ACCOUNT,
+        content_type="image/png",
+        options=CutoutOptions(format=output),
+        never_retain=wish,
+        data=b"photo",
     )
     assert is_retainable(upload) is retainable
 

@@ -20,7 +20,7 @@ from tests.pipeline.stages.inference.pictures import RED, disc, gradient, saved
 
 GREEN = (20, 240, 30)
 LOSSLESS = [OutputFormat.PNG, OutputFormat.WEBP, OutputFormat.AUTO]
-EVERY = list(OutputFormat)
+EVERY = [each for each in OutputFormat if each is not OutputFormat.ZIP]
 
 
 def cut_out(data: bytes, mask: np.ndarray, options: CutoutOptions) -> EncodedImage:
@@ -247,7 +247,7 @@ def noise(width: int = 64, height: int = 64) -> Picture:
     return Picture(image=Image.frombytes("RGBA", (width, height), os.urandom(width * height * 4)))
 
 
-@pytest.mark.parametrize("output", [OutputFormat.PNG, OutputFormat.WEBP, OutputFormat.JPG])
+@pytest.mark.parametrize("output", [each for each in OutputFormat if each is not OutputFormat.AUTO])
 def test_a_result_over_the_limit_is_refused(output: OutputFormat) -> None:
     """It has a code; it would be too large for any topic."""
     options = CutoutOptions(format=output)

@@ -32,6 +32,8 @@ def work(files: BinaryIO) -> None:
         preprocessing.to_input(picture, MANIFEST)
         mask = np.full((64, 64), 0.5, np.float32)
         for output, channels in product(OutputFormat, Channels):
+            if (output, channels) == (OutputFormat.ZIP, Channels.ALPHA):
+                continue
             options = CutoutOptions(
                 format=output, channels=channels, crop=True, crop_margin="5%", max_dimension=16
             )

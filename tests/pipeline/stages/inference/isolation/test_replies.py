@@ -16,6 +16,7 @@ from erasestream.pipeline.stages.inference.isolation.protocol import (
     ReplyKind,
 )
 from erasestream.pipeline.stages.inference.isolation.replies import read_cutout
+from erasestream.schemas.events.foreground import Foreground
 from tests.pipeline.stages.inference.isolation.pool_harness import CIPHERS, OPTIONS
 from tests.pipeline.stages.inference.pictures import saved
 
@@ -25,11 +26,14 @@ HONEST = CutoutImage(
     steps_ms=dict.fromkeys(Step, 1.0),
     width=4,
     height=3,
+    foreground=Foreground(1, 0, 3, 2),
 )
 JOB = ImageJob(b"", OPTIONS)
 SEALED_JOB = ImageJob(b"", OPTIONS, CIPHERS)
 WHOLE = b"".join((protocol.KIND.pack(ReplyKind.CUTOUT), *protocol.encode_cutout(HONEST)))
 HEADER_AT = protocol.KIND.size
+BOX_AT = protocol.CUTOUT.size - 16
+"""In the header: left, top, width and height of the foreground."""
 
 
 def changed(at: int, piece: bytes) -> bytes:
@@ -81,15 +85,25 @@ def test_an_honest_reply_is_read() -> None:
         changed(8, (64_000_001).to_bytes(4, "little")),
         changed(12, b"\0\0\xc0\x7f"),
         changed(12, b"\0\0\x80\xbf"),
-        changed(protocol.CUTOUT.size - 1, bytes([len(protocol.ADJUSTMENTS)])),
+        changed(BOX_AT - 1, bytes([len(protocol.ADJUSTMENTS)])),
+        changed(BOX_AT, b"\2"),
+        changed(BOX_AT + 4, b"\2"),
+        changed(BOX_AT + 8, b"\4"),
+        changed(BOX_AT + 8, b"\0"),
+        changed(BOX_AT + 12, b"\4"),
+        changed(BOX_AT, b"\xff\xff\xff\xff" + b"\0" * 4 + b"\xff\xff\xff\xff"),
         changed(protocol.CUTOUT.size, b"GIF89a"),
         changed(protocol.CUTOUT.size, b"\xff\xd8\xff"),
     ],
 )
 def test_a_false_reply_violates_the_protocol(reply: bytes) -> None:
-    """Kind, order, code, size, length, times and format are checked."""
+    """Kind, order, code, size, length, times, foreground and format are checked."""
     with pytest.raises(ProtocolViolation):
         parse(reply)
+
+
+def test_a_reply_may_have_no_foreground() -> None:
+    assert parse(changed(BOX_AT, bytes(16))) == dataclasses.replace(HONEST, foreground=None)
 
 
 def test_the_data_of_a_sealed_reply_are_not_looked_at() -> None:

@@ -14,6 +14,7 @@ from erasestream.pipeline.stages.inference.worker.upload_record import UploadRec
 from erasestream.schemas.codec.cloudevents import MAX_HEADER_BYTES, Wire, from_wire, to_wire
 from erasestream.schemas.errors import Code
 from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.foreground import Foreground
 from erasestream.schemas.events.images import Adjusted, Cutout, Failure, Upload
 from erasestream.schemas.ids import INVALID_ACCOUNT, AccountId, Lane, UploadId
 from erasestream.schemas.options import CutoutOptions, OutputFormat
@@ -36,6 +37,7 @@ CUTOUT = CutoutImage(
     width=4,
     height=3,
     adjusted=Adjusted.SMALLER,
+    foreground=Foreground(1, 0, 3, 2),
 )
 
 
@@ -68,6 +70,7 @@ async def test_a_result_names_its_model_its_steps_and_its_adjustment() -> None:
         "decode", "resize", "infer", "compose", "arrange", "encode",
     ]  # fmt: skip
     assert result.adjusted == "smaller"
+    assert result.foreground == (1, 0, 3, 2)
 
 
 async def test_a_refused_record_is_a_failed_result_with_its_code() -> None:

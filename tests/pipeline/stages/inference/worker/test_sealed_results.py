@@ -1,6 +1,7 @@
 """Results of sealed uploads: sealed for the epoch of the upload, or a code for what is wrong."""
 
 from hashlib import sha256
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -8,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from erasestream.schemas.errors import Code
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
+from erasestream.schemas.options import CutoutOptions, OutputFormat
 from erasestream.schemas.sealing.capsule import epoch_of, open_capsule
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE
 from erasestream.schemas.sealing.envelope import (
@@ -63,9 +65,12 @@ async def test_the_capsule_has_the_data_keys_of_both_images() -> None:
         assert opened.plaintext == plaintext
 
 
-async def test_what_is_never_retained_has_no_capsule() -> None:
+@pytest.mark.parametrize(
+    "wishes", [{"never_retain": True}, {"options": CutoutOptions(format=OutputFormat.ZIP)}]
+)
+async def test_what_is_never_retained_has_no_capsule(wishes: dict[str, Any]) -> None:
     """So that the sink could not open it, whatever a router does."""
-    result = await Worker().cutout_of(record(sealed(), never_retain=True))
+    result = await Worker().cutout_of(record(sealed(), **wishes))
     assert (result.capsule, result.never_retain) == (None, True)
 
 
