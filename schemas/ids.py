@@ -98,13 +98,13 @@ def upload_id_of_position(topic_id: str, partition: int, offset: int) -> UploadI
 
 
 def image_key(lane: Lane, account: AccountId, upload_id: UploadId) -> str:
-    """Return the name of an upload where neither account nor id may stand: a UUIDv8 of both."""
+    """Return the name of an upload that shows neither account nor id: a UUIDv8 of both."""
     digest = hashlib.sha256(f"image\0{lane}\0{account}\0{upload_id}".encode()).digest()
     return derived_uuid(digest)
 
 
 def owner_key(lane: Lane, account: AccountId) -> str:
-    """Return the name of an account where its id may not stand: a UUIDv8 of lane and account."""
+    """Return the name of an account that does not show its id: a UUIDv8 of lane and account."""
     return derived_uuid(hashlib.sha256(f"owner\0{lane}\0{account}".encode()).digest())
 
 
