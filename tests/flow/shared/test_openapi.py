@@ -55,7 +55,7 @@ def explore(flow: PipelineHarness, key: str, folder: Path, *, examples: int, pha
         "request-timeout": "120",
         "generation-database": "none",
         "suppress-health-check": "all",  # they fail on a busy machine
-        "workers": "2",
+        "workers": "1",  # CPython 3.11 fails if two threads compile modules at once
     }
     done = subprocess.run(
         [*command, *(f"--{name}={value}" for name, value in options.items())],
