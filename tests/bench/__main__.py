@@ -9,6 +9,7 @@ from tests.bench import (
     end_to_end,
     erasure,
     fairness,
+    gateway,
     gateway_index,
     inference,
     join,
@@ -40,6 +41,7 @@ GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "reader": reader.measure,
     "erasure": erasure.measure,
     "index": gateway_index.measure,
+    "gateway": gateway.measure,
 }
 
 

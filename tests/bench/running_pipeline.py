@@ -55,9 +55,16 @@ def pipeline(
     partitions: int = 4,
     stages: Sequence[str] = STAGES,
     settings: Mapping[str, str] = MappingProxyType({}),
+    gateway: Lane | None = None,
 ) -> Iterator[Stack]:
-    """Run a pipeline with both lanes; `settings` are environment variables of its stages."""
-    lanes = {lane: lane_settings(partitions) for lane in (SHOP, BULK)}
+    """Run a pipeline with both lanes; `settings` are environment variables of its stages.
+
+    `gateway` is the lane that has one.
+    """
+    lanes = {
+        lane: lane_settings(partitions).model_copy(update={"gateway": lane == gateway})
+        for lane in (SHOP, BULK)
+    }
     with (
         tempfile.TemporaryDirectory() as folder,
         provisioned_servers(Path(folder), models=models, model=model, lanes=lanes) as stack,
