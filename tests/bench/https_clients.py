@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-OK = b"HTTP/1.1 200 "
+OK = 200
 BOUNDARY = "bench"
 
 
@@ -118,14 +118,18 @@ class Connection:
         self._writer.write(request)
         await self._writer.drain()
 
-    async def answer(self) -> bytes:
-        """Return the body of the answer; raise if it is an error."""
+    async def response(self) -> tuple[int, bytes]:
+        """Return status and body of the answer.  Raises `OSError` or `EOFError` without one."""
         head = await self._reader.readuntil(b"\r\n\r\n")
         lines = head.lower().split(b"\r\n")
         (length,) = (int(line[15:]) for line in lines if line.startswith(b"content-length:"))
-        body = await self._reader.readexactly(length)
-        if not head.startswith(OK):
-            raise RuntimeError(head.decode() + body.decode(errors="replace"))
+        return int(head.split(b" ", 2)[1]), await self._reader.readexactly(length)
+
+    async def answer(self) -> bytes:
+        """Return the body of the answer; raise if it is an error."""
+        status, body = await self.response()
+        if status != OK:
+            raise RuntimeError(f"{status}: {body.decode(errors='replace')}")
         return body
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Faults: `python -m tests.faults [storm|hostile|batches|overload]`, and options (`--help`).
+"""Faults: `python -m tests.faults [storm|hostile|batches|overload|gateway]`; `--help`.
 
 Faults, checks and figures: `docs/faults.md`, `docs/hostile.md`.
 """
@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.bench.figures import Figure, publish
-from tests.faults import hostile, hostile_batches, overload
+from tests.faults import gateway_faults, hostile, hostile_batches, overload
 from tests.faults.storm import Outcome, Size, storm
 from tests.faults.verdict import GRANTED, MISSED, REVOKED, Verdict
 
@@ -19,9 +19,10 @@ SECONDS = 5400.0
 
 
 def main() -> int:
-    """Run the storm, the hostile images and batches, or one; return 0 if nothing is wrong."""
+    """Run one group or all, the storm first; return 0 if nothing is wrong."""
     parser = argparse.ArgumentParser(prog="faults")
-    parser.add_argument("only", nargs="?", choices=("storm", "hostile", "batches", "overload"))
+    groups = ("storm", "hostile", "batches", "overload", "gateway")
+    parser.add_argument("only", nargs="?", choices=groups)
     parser.add_argument("--uploads", type=int, default=UPLOADS)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
@@ -34,6 +35,8 @@ def main() -> int:
         return hostile_batches.run(given.seed)
     if given.only == "overload":
         return overload.run()
+    if given.only == "gateway":
+        return gateway_faults.run()
     outcome = storm(Size(uploads=given.uploads, seconds=given.seconds), given.seed, given.keep)
     for name, count in outcome.faults.items():
         sys.stderr.write(f"{count:6} {name}\n")
@@ -52,7 +55,13 @@ def main() -> int:
     wrong = int(any(outcome.wrong.values()))
     if given.only:
         return wrong
-    return wrong | hostile.run(given.seed) | hostile_batches.run(given.seed) | overload.run()
+    return (
+        wrong
+        | hostile.run(given.seed)
+        | hostile_batches.run(given.seed)
+        | overload.run()
+        | gateway_faults.run()
+    )
 
 
 def _figures(outcome: Outcome, seed: int) -> list[Figure]:

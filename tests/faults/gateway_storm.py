@@ -1,0 +1,135 @@
+"""Uploads through a gateway while gateway, worker, router, key service and broker are killed.
+
+Each upload has an Idempotency-Key, and its client retries until it is answered; then it fetches the
+answer again.  At the end every upload that a broker has must have a result, and exactly one unless it
+was appended twice: a gateway that is restarted, or a client that retries while its gateway is gone,
+sends the same upload again, under the same id.
+"""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from erasestream.pipeline.devstack.stack import Stack
+from erasestream.pipeline.devstack.stack_files import BROKER, GATEWAY
+from erasestream.pipeline.gateway.loop_thread import LoopThread
+from erasestream.schemas.clocks import Deadline
+from erasestream.schemas.ids import Lane
+from erasestream.topics.catalog.roles import ADMIN, KEYS
+from erasestream.topics.catalog.topic_names import ephemeral_of, uploads_of
+from tests.bench.running_pipeline import wait_ready
+from tests.faults.gateway_traffic import GatewayTraffic
+from tests.flow.topic_reader import TopicReader, ids_in
+
+VICTIMS = (GATEWAY, "infer", "route", KEYS, BROKER)
+STAGES = ("infer", "route", GATEWAY)
+TICK_S = 0.2
+DRAIN_S = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySize:
+    """Size of a storm: it ends after `seconds`, and once each victim was killed."""
+
+    clients: int
+    seconds: float
+    every_s: float
+
+
+class GatewayOutcome(NamedTuple):
+    """Counts; nothing is wrong if all of `wrong` are zero."""
+
+    uploads: int
+    refused: Counter[str]
+    appended_twice: int
+    wrong: dict[str, int]
+    codes: Counter[str]
+    """Codes of the answers that no client should get."""
+
+
+class Supervisor:
+    """Kills processes of a stack, and starts all that have ended, as a supervisor would.
+
+    For the thread that has started them.  `environment` is that of stages.
+    """
+
+    def __init__(self, stack: Stack, environment: Mapping[str, str]) -> None:
+        self._stack = stack
+        self._environment = environment
+        self.kills = Counter[str]()
+
+    def kill(self, name: str) -> None:
+        """Kill a process, as a power cut would."""
+        self.kills[name] += 1
+        if name == BROKER:
+            self._stack.broker.kill()
+        else:
+            self._stack.stage(name).kill()
+
+    def restart_ended(self) -> None:
+        """Start the processes that do not run."""
+        running = self._stack.running()
+        if BROKER not in running:
+            self._stack.broker.start()
+        if KEYS not in running:
+            self._stack.start_keys()
+        for name in STAGES:
+            if name not in running:
+                self._stack.start_stage(name, **self._environment)
+
+    def wait_until_whole(self) -> None:
+        """Return once all run and are ready."""
+        self.restart_ended()
+        for name in STAGES:
+            wait_ready(self._stack, name)
+
+
+def gateway_storm(size: GatewaySize, traffic: GatewayTraffic, supervisor: Supervisor) -> None:
+    """Run a storm until every upload that was begun is answered, or time is over."""
+    with LoopThread("clients") as loop:
+        running = loop.begin(traffic.run(size.clients, DRAIN_S))
+        _kill_in_turn(size, traffic, supervisor)
+        loop.call(traffic.stop())
+        while not running.done():
+            supervisor.restart_ended()
+            time.sleep(TICK_S)
+        running.result()
+
+
+def _kill_in_turn(size: GatewaySize, traffic: GatewayTraffic, supervisor: Supervisor) -> None:
+    end, turn = Deadline(size.seconds, time.monotonic), 0
+    while not end.has_passed or turn < len(VICTIMS):
+        pause = Deadline(size.every_s, time.monotonic)
+        while not pause.has_passed:
+            time.sleep(TICK_S)
+            supervisor.restart_ended()
+        victim = VICTIMS[turn % len(VICTIMS)]
+        sys.stderr.write(f"{len(traffic.finished)} answered, now kill -9 of {victim}\n")
+        supervisor.kill(victim)
+        turn += 1
+
+
+def judge(stack: Stack, lane: Lane, traffic: GatewayTraffic) -> GatewayOutcome:
+    """Compare the answers with one another, and the lane's results with its uploads."""
+    uploads, results = _ids(stack, uploads_of(lane)), _ids(stack, ephemeral_of(lane))
+    answered = {each.key for each in traffic.finished}
+    wrong = {
+        "unanswered": len(traffic.begun.keys() - answered),
+        "wrongly_answered": traffic.wrong.total(),
+        "answered_differently": sum(each.first != each.again for each in traffic.finished),
+        "lost": len(uploads.keys() - results.keys()),
+        "duplicated": sum(results[upload] > count for upload, count in uploads.items()),
+    }
+    twice = sum(count > 1 for count in uploads.values())
+    return GatewayOutcome(len(answered), traffic.refused, twice, wrong, traffic.wrong)
+
+
+def _ids(stack: Stack, topic: str) -> Counter[str]:
+    """Count the committed records of each upload, as the administrator reads them."""
+    partitions = stack.catalog()[topic].partitions
+    with closing(TopicReader(stack.cluster, ADMIN, topic, partitions)) as reader:
+        return Counter(ids_in(reader.read_to_end()))
