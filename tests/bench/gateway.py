@@ -46,9 +46,7 @@ def measure() -> Iterator[Figure]:
 
 def _overhead(stack: Stack) -> Iterator[Figure]:
     photo, server = a_photo(), server_of(stack)
-    request = upload_request(
-        "/v2", "image_file", photo, headers={"x-api-key": api_key(stack)}
-    )
+    request = upload_request("/v2", "image_file", photo, headers={"x-api-key": api_key(stack)})
     gateway = psutil.Process(stack.running()[GATEWAY])
     with LibraryClients(stack.cluster, BULK) as library:
         race(server, [request], clients=16, count=160)

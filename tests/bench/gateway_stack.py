@@ -10,6 +10,7 @@ from erasestream.pipeline.devstack.stack_files import GATEWAY_HOST
 from erasestream.pipeline.settings import load
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.events.credentials import CredentialKind
+from erasestream.schemas.ids import AccountId, Lane
 from erasestream.topics.catalog.roles import ADMIN
 from tests.bench.https_clients import Server
 from tests.bench.running_pipeline import SHOP
@@ -29,10 +30,10 @@ def server_of(stack: Stack) -> Server:
     return Server(GATEWAY_HOST, port, client_context(stack.files.identities, ADMIN))
 
 
-def api_key(stack: Stack, account: str = "acct") -> str:
+def api_key(stack: Stack, lane: Lane = SHOP) -> str:
     """Issue a key for images, and return it once the gateway knows it."""
-    with open_credential_writer(load(stack.files.settings), SHOP) as writer:
-        key = writer.create(account, CredentialKind.IMAGE).text
+    with open_credential_writer(load(stack.files.settings), lane) as writer:
+        key = writer.create(AccountId("acct"), CredentialKind.IMAGE).text
     deadline = Deadline(KNOWN_WITHIN_S, time.monotonic)
     while not _is_known(server_of(stack), key):
         if deadline.has_passed:

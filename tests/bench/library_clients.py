@@ -22,9 +22,7 @@ class LibraryClients:
 
     def __init__(self, cluster: Cluster, lane: Lane) -> None:
         self._opened = ExitStack()
-        self._results = self._opened.enter_context(
-            ResultSubscription(cluster, lane, group="bench")
-        )
+        self._results = self._opened.enter_context(ResultSubscription(cluster, lane, group="bench"))
         self._producer = self._opened.enter_context(UploadProducer(cluster, lane))
 
     def race(self, photo: bytes, *, clients: int, count: int) -> Race:

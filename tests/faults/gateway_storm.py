@@ -1,9 +1,9 @@
 """Uploads through a gateway while gateway, worker, router, key service and broker are killed.
 
 Each upload has an Idempotency-Key, and its client retries until it is answered; then it fetches the
-answer again.  At the end every upload that a broker has must have a result, and exactly one unless it
-was appended twice: a gateway that is restarted, or a client that retries while its gateway is gone,
-sends the same upload again, under the same id.
+answer again.  At the end every upload that a broker has must have a result, and exactly one unless
+it was appended twice: a gateway that was restarted sends the same upload again, under the same id,
+since it does not know what the one before had sent.
 """
 
 import sys
