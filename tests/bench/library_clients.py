@@ -14,7 +14,7 @@ from erasestream.topics.kafka.connection import Cluster
 from tests.bench.https_clients import Race
 
 POLL_S = 0.05
-WAIT_S = 120.0
+WAIT_S = 600.0
 
 
 class LibraryClients:
