@@ -18,7 +18,7 @@ from tests.faults.gateway_traffic import GatewayTraffic
 from tests.flow.pictures import noise, photo
 from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 
-FULL = GatewaySize(clients=200, seconds=120.0, every_s=6.0)
+FULL = GatewaySize(clients=200, seconds=120.0, every_s=6.0, patience_s=60.0)
 
 
 def run(size: GatewaySize = FULL) -> int:

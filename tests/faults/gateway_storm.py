@@ -38,6 +38,8 @@ class GatewaySize:
     clients: int
     seconds: float
     every_s: float
+    patience_s: float
+    """Longest wait for an answer between two kills: recovery takes longer on a busy machine."""
 
 
 class GatewayOutcome(NamedTuple):
@@ -101,10 +103,14 @@ def gateway_storm(size: GatewaySize, traffic: GatewayTraffic, supervisor: Superv
 
 
 def _kill_in_turn(size: GatewaySize, traffic: GatewayTraffic, supervisor: Supervisor) -> None:
+    while not traffic.finished:  # from then on there is something to be lost
+        time.sleep(TICK_S)
+        supervisor.restart_ended()
     end, turn = Deadline(size.seconds, time.monotonic), 0
     while not end.has_passed or turn < len(VICTIMS):
-        pause = Deadline(size.every_s, time.monotonic)
-        while not pause.has_passed:
+        pause, before = Deadline(size.every_s, time.monotonic), len(traffic.finished)
+        patience = Deadline(size.patience_s, time.monotonic)
+        while not (pause.has_passed and (len(traffic.finished) > before or patience.has_passed)):
             time.sleep(TICK_S)
             supervisor.restart_ended()
         victim = VICTIMS[turn % len(VICTIMS)]

@@ -6,7 +6,7 @@ from tests.faults.gateway_traffic import GatewayTraffic
 from tests.flow.pictures import noise, photo
 from tests.flow.pipeline_harness import BULK, PipelineHarness
 
-SMALL = GatewaySize(clients=12, seconds=0.0, every_s=1.0)
+SMALL = GatewaySize(clients=12, seconds=0.0, every_s=1.0, patience_s=0.0)
 """As long as it takes to kill each once."""
 
 
