@@ -3,6 +3,7 @@
 Source: OpenAPI Specification 3.1.0.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -50,13 +51,17 @@ def document(service: str, contracts: Sequence[Contract]) -> Json:
 def _operation(contract: Contract, of: Operation) -> Json:
     described: Json = {
         "tags": [contract.title],
-        "operationId": f"{of.method.lower()}{of.path.replace('/', '_').replace('.', '_')}",
+        "operationId": of.method.lower() + re.sub(r"\W+", "_", of.path).rstrip("_"),
         "summary": of.summary,
         "security": [{_KEY: []}] if of.has_key else [],
         "responses": _responses(contract, of),
     }
-    if of.headers:
-        described["parameters"] = [_parameter(each) for each in of.headers]
+    in_path = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for name in re.findall(r"{(\w+)}", of.path)
+    ]
+    if of.headers or in_path:
+        described["parameters"] = [*in_path, *map(_parameter, of.headers)]
     if of.bodies:
         content = {kind: {"schema": _body(fields)} for kind, fields in of.bodies.items()}
         described["requestBody"] = {"required": True, "content": content}

@@ -10,8 +10,7 @@ from starlette.routing import Route
 
 from erasestream.pipeline.gateway.account_page.pages import Pages
 from erasestream.pipeline.gateway.adapter import Adapter
-from erasestream.pipeline.gateway.problems import HttpCode
-from erasestream.pipeline.gateway.reference import removebg, v2
+from erasestream.pipeline.gateway.reference import images, removebg, v2
 from erasestream.pipeline.gateway.reference.document import document
 from erasestream.pipeline.gateway.reference.operations import (
     JSON,
@@ -50,9 +49,7 @@ _OWN = Contract(
         ),
     ),
 )
-CONTRACTS: Sequence[Contract] = (v2.CONTRACT, removebg.CONTRACT, _OWN)
-SHARED_CODES = (HttpCode.NO_ROUTE, HttpCode.WRONG_METHOD)
-"""Codes of paths and methods that are not declared."""
+CONTRACTS: Sequence[Contract] = (v2.CONTRACT, images.CONTRACT, removebg.CONTRACT, _OWN)
 
 
 def adapter(service: str, fallback: Adapter) -> Adapter:
