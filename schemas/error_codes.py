@@ -54,6 +54,7 @@ class Code(StrEnum):
     PROMISE_EXCEEDED = "promise_exceeded"
     USED_AFTER_FORK = "used_after_fork"
     CLOSED = "closed"
+    ACCOUNT_CLOSED = "account_closed"
     CHECKPOINT_REFUSED = "checkpoint_refused"
     # A row of a manifest, or an image file, is at fault.
     INVALID_ROW = "invalid_row"
@@ -150,6 +151,7 @@ SENTENCES: dict[Code, str] = {
     Code.PROMISE_EXCEEDED: "With these lifetimes a byte could outlive the promise: shorten them.",
     Code.USED_AFTER_FORK: "A client cannot be used after a fork: create it in the child process.",
     Code.CLOSED: "The client is closed: create a new one.",
+    Code.ACCOUNT_CLOSED: "Its owner has closed this account, for good: nothing can be opted in.",
     Code.CHECKPOINT_REFUSED: "The checkpoint cannot be used for this upload.",
     Code.INVALID_ROW: (
         "The row cannot be parsed, or has a column too many or too few: check its quotation marks."

@@ -19,6 +19,7 @@ from erasestream.schemas.error_codes import FAILURE_CODES, SENTENCES, Code
 __all__ = [
     "FAILURE_CODES",
     "SENTENCES",
+    "AccountClosed",
     "AlreadyExists",
     "BucketAccessDenied",
     "CertificateRefused",
@@ -210,6 +211,12 @@ class ClientClosed(Refused):
     """A client was used after `close`: create a new one."""
 
     default = Code.CLOSED
+
+
+class AccountClosed(Refused):
+    """The owner has closed the account, for good."""
+
+    default = Code.ACCOUNT_CLOSED
 
 
 class CheckpointRefused(Refused):

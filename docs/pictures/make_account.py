@@ -1,4 +1,6 @@
-"""Make the pictures of the account page: off, asking, on, erasing, and on a phone.
+"""Make the pictures of the account page: off, asking, on, erasing, with a receipt, on a phone.
+
+With the font Inter (Debian: fonts-inter), as many of its visitors have it.
 
 PYTHONPATH=. .venv/bin/python docs/pictures/make_account.py photo.jpg
 """  # noqa: INP001 (a script that runs by itself)
@@ -10,8 +12,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from erasestream.pipeline.bootstrap.receipts import cosigner
 from erasestream.schemas.clocks import utc_now
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
+from erasestream.schemas.events.credentials import CredentialKind
 from tests.flow.account_site import Site
 from tests.flow.browser import PHONE, Visitor, chromium
 from tests.flow.pipeline_harness import PipelineHarness
@@ -19,7 +23,8 @@ from tests.flow.waiting import eventually
 
 HERE = Path(__file__).parent
 ACCOUNT = "acct-17"
-STAGES = ("gateway", "erase")
+STAGES = ("gateway", "erase", "attest")
+UPLOADS = 7
 COLOURS = 160
 HEIGHT = 1000
 
@@ -42,6 +47,12 @@ def make(site: Site, photo: Path) -> None:
     owner.page.get_by_text("On since").first.wait_for()
     counts_from = utc_now() + MAX_CLOCK_SKEW
     eventually("an upload counts as after the grant", lambda: utc_now() > counts_from)
+    headers = {"x-api-key": site.issue(ACCOUNT, CredentialKind.IMAGE).text}
+    for _ in range(UPLOADS):
+        files = {"image_file": photo.read_bytes()}
+        site.ask("POST", "/v2", files=files, headers=headers).raise_for_status()
+    site.flow.wait_until_drained()
+    owner.page.reload()
     owner.page.locator("#photo").set_input_files(photo)
     owner.page.locator(".after").wait_for()
     owner.page.wait_for_function("document.querySelector('.after').naturalWidth > 0")
@@ -52,6 +63,16 @@ def make(site: Site, photo: Path) -> None:
     save(owner, "erasing")
     phone = site.owner(ACCOUNT, viewport=PHONE, device_scale_factor=2, color_scheme="dark")
     save(phone, "phone", 2 * PHONE["height"])
+    owner.page.locator("[data-step=gone][data-done=yes]").wait_for()
+    link = owner.page.get_by_role("link", name="Download the receipt")
+
+    def is_cosigned() -> bool:
+        with cosigner(site.flow.settings) as auditor:
+            auditor.cosign()
+        return bool(link.is_visible())
+
+    eventually("the receipt is in the page", is_cosigned, poll_s=1)
+    save(owner, "receipt", 700)
 
 
 def main(photo: Path) -> None:

@@ -2,10 +2,13 @@
 
 import os
 import time
+from collections.abc import Mapping
 
 from erasestream.pipeline.gateway.account_page import routes
 from erasestream.pipeline.gateway.account_page.door import Door
+from erasestream.pipeline.gateway.account_page.followed_accounts import FollowedAccounts
 from erasestream.pipeline.gateway.account_page.owner_account import OwnerAccounts
+from erasestream.pipeline.gateway.account_page.owner_keys import OwnerKeys
 from erasestream.pipeline.gateway.account_page.page_limits import PageLimits
 from erasestream.pipeline.gateway.account_page.pages import Pages
 from erasestream.pipeline.gateway.account_page.routes import AccountPageParts
@@ -30,9 +33,13 @@ def account_page(
     key_writer: CredentialWriter,
     consent: ConsentWriter,
     calls: BoundedCalls,
+    partitions: Mapping[str, int],
     now: WallClock,
 ) -> Adapter:
-    """Return the page.  Raises `Refused` if the file of the session key is unsafe."""
+    """Return the page; `partitions` has the counts of `held.L` and `receipts.L`.
+
+    Raises `Refused` if the file of the session key is unsafe.
+    """
     door = Door(
         sign_in=KeySignIn(keys, now=now),
         sessions=Sessions(
@@ -41,14 +48,19 @@ def account_page(
         callers=services.callers,
         memory=services.memory,
     )
+    owner_keys = OwnerKeys(keys, key_writer, calls)
     parts = AccountPageParts(
         lane=section.lane,
         service=section.service,
         door=door,
         limits=PageLimits(door, clock=time.monotonic, now=now),
         accounts=OwnerAccounts(
-            lane=section.lane, consent=consent, keys=keys, key_writer=key_writer, calls=calls
+            consent=consent,
+            followed=FollowedAccounts(consent.reader, section.lane, partitions=partitions),
+            keys=owner_keys,
+            calls=calls,
         ),
+        keys=owner_keys,
         uploads_of=services.core.index.recent,
         pages=Pages(service=section.service),
         now=now,

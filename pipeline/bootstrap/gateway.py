@@ -1,7 +1,7 @@
 """Open a gateway."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from threading import Event
 
@@ -35,8 +35,10 @@ from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.errors import IsolationMissing, Refused
 from erasestream.schemas.events.consent import Channel
 from erasestream.schemas.events.image_index import ImageState
-from erasestream.schemas.ids import AccountId, UploadId
+from erasestream.schemas.ids import AccountId, Lane, UploadId
+from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.roles import LaneRole, lane_role
+from erasestream.topics.catalog.topic_names import held_of, receipts_of
 from erasestream.topics.client.async_upload_producer import AsyncUploadProducer
 from erasestream.topics.client.result_fetcher import ResultFetcher
 from erasestream.topics.consent.erasure_requests import ErasureRequests
@@ -45,6 +47,8 @@ from erasestream.topics.credentials.view import credential_view
 from erasestream.topics.credentials.writer import credential_writer
 from erasestream.topics.index.marks import ImageMarks, image_marks
 from erasestream.topics.index.view import ImageIndexView, image_index_view
+from erasestream.topics.kafka.admin import Admin
+from erasestream.topics.kafka.connection import Connection
 
 FETCHERS = 4
 """Results that are fetched at once."""
@@ -121,6 +125,7 @@ def gateway_stage(
             key_writer=writer,
             consent=consent,
             calls=calls,
+            partitions=_partitions(account, section.lane),
             now=now,
         )
         primary = v2.adapter(services)
@@ -149,6 +154,14 @@ def gateway_stage(
             tls=tls,
         )
         yield opened.enter_context(closing(stage))
+
+
+def _partitions(account: Connection, lane: Lane) -> Mapping[str, int]:
+    """Return the partition counts of what only the account page reads.  Raises `Refused`."""
+    with Admin(account) as admin:
+        return admin.check_rights(
+            {name(lane): (Operation.READ,) for name in (held_of, receipts_of)}
+        )
 
 
 def gateway_of(settings: Settings) -> GatewaySettings:

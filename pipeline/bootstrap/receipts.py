@@ -1,7 +1,7 @@
 """Open the transparency log: the stage that writes it, its auditor, and the receipts in it."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -13,8 +13,11 @@ from erasestream.pipeline.settings import Settings
 from erasestream.pipeline.settings_sections import ReceiptSettings
 from erasestream.pipeline.stages.receipts.issuer import ReceiptIssuer
 from erasestream.pipeline.stages.receipts.leaves import Attested, LeafBuilder
+from erasestream.pipeline.stages.receipts.publisher import ReceiptPublisher, ReceiptQueue
 from erasestream.pipeline.stages.receipts.stage import ReceiptStage
+from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import Refused
+from erasestream.schemas.events.ledger import ReceiptIssued
 from erasestream.schemas.events.receipts import Receipts
 from erasestream.schemas.ids import Lane
 from erasestream.sinks.buckets.folder_store import FolderStore
@@ -28,12 +31,17 @@ from erasestream.sinks.secret_file import read_secret
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.roles import AUDITOR, ERASER, Role
 from erasestream.topics.catalog.topic_names import LEDGER, erasures_of, ledger_of
+from erasestream.topics.catalog.topic_names import receipts_of as published_of
+from erasestream.topics.consent.ledger_place import place
 from erasestream.topics.consent.reader import validated
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView
 from erasestream.topics.kafka.offset_queries import OffsetQueries
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition, Record
+
+WRITE_TIMEOUT_S = 20.0
 
 
 @contextmanager
@@ -54,15 +62,71 @@ def receipt_stage(settings: Settings, stopping: Event) -> Iterator[ReceiptStage]
             connection=connection, topics=counts, apply=lambda _: None, only=lambda _: False
         )
         opened.enter_context(closing(reader))
+        publish = opened.enter_context(_publisher(settings, connection, admin, store))
         stage = ReceiptStage(
             reader=reader,
             partitions=[Partition(name, n) for name in topics for n in range(counts[name])],
             starts=lambda missing: OffsetQueries(admin).log_starts(list(missing)),
             builder=builder,
             writer=LogWriter(store=store, key=key),
+            publish=publish,
             stopping=stopping,
         )
         yield opened.enter_context(closing(stage))
+
+
+@contextmanager
+def _publisher(
+    settings: Settings, connection: Connection, admin: Admin, store: ObjectStore
+) -> Iterator[Callable[[], None]]:
+    """Open what hands receipts to the account pages of the lanes that have a gateway."""
+    section = receipts_of(settings)
+    lanes = [spec.name for spec in settings.catalog().lanes if spec.gateway]
+    if not lanes:
+        yield lambda: None
+        return
+    rights = (Operation.READ, Operation.WRITE)
+    receipts = admin.check_rights(dict.fromkeys(map(published_of, lanes), rights))
+    entries = [name(lane) for name in (ledger_of, erasures_of) for lane in lanes]
+    counts = admin.check_rights(dict.fromkeys(entries, (Operation.READ,)))
+    queue = ReceiptQueue(_builder(section, counts), receipts)
+    writer = AcknowledgedWriter(connection=connection, timeout_s=WRITE_TIMEOUT_S)
+    with closing(writer), ExitStack() as opened:
+        views = [
+            opened.enter_context(
+                closing(CompactedView(connection=connection, topics=topics, apply=apply))
+            )
+            for topics, apply in (
+                (receipts, queue.apply_published),
+                (counts, queue.apply_entry),
+            )
+        ]
+
+        def write(event: ReceiptIssued) -> None:
+            at = place(published_of(event.lane), event.account, receipts)
+            writer.write(*at, to_wire(event, source="/attest"))
+
+        publisher = ReceiptPublisher(
+            queue=queue,
+            published=views[0],
+            entries=views[1],
+            partitions=[
+                Partition(name, n) for name, count in receipts.items() for n in range(count)
+            ],
+            issuer=lambda: _issuer(section, store),
+            write=write,
+        )
+        yield publisher.run_once
+
+
+def _issuer(section: ReceiptSettings, store: ObjectStore) -> ReceiptIssuer:
+    log = public_key(section.log_key)
+    return ReceiptIssuer(
+        reader=LogReader(store, log),
+        log=log,
+        cosigner=public_key(section.auditor_key),
+        receipts=_receipts(section),
+    )
 
 
 @contextmanager
@@ -125,14 +189,8 @@ def cosigner(settings: Settings) -> Iterator[Cosigner]:
 @contextmanager
 def receipt_issuer(settings: Settings) -> Iterator[ReceiptIssuer]:
     """Open what issues receipts."""
-    section = receipts_of(settings)
-    with log_reader(settings) as reader:
-        yield ReceiptIssuer(
-            reader=reader,
-            log=public_key(section.log_key),
-            cosigner=public_key(section.auditor_key),
-            receipts=_receipts(section),
-        )
+    with open_log(settings, AUDITOR) as store:
+        yield _issuer(receipts_of(settings), store)
 
 
 def attested_about(settings: Settings, lane: Lane, account: str) -> list[Attested]:

@@ -24,6 +24,7 @@ from erasestream.topics.catalog.topic_names import (
     consent_of,
     cutouts_of,
     ephemeral_of,
+    held_of,
     index_of,
     ledger_of,
     revocations_of,
@@ -122,6 +123,7 @@ def _check(connection: Connection, catalog: Catalog, *, answer_timeout_s: float)
             | {ephemeral_of(lane): write for lane in lanes}
             | {index_of(lane): write for lane in _indexed(catalog)}
             | {ledger_of(lane): write for lane in lanes}
+            | {held_of(spec.name): write for spec in catalog.lanes if spec.gateway}
             | {LEDGER: write, RETAINED: write, INSTALLATION: read}
         )
     GroupOffsets(connection, timeout_s=answer_timeout_s).check(

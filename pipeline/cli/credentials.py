@@ -9,6 +9,7 @@ from erasestream.pipeline.bootstrap.credentials import credential_table, open_cr
 from erasestream.pipeline.cli.console import AccountArgument, LaneOption, print_error, print_line
 from erasestream.pipeline.cli.tables import print_rows
 from erasestream.pipeline.settings import load
+from erasestream.schemas.errors import AccountClosed
 from erasestream.schemas.events.credentials import MAX_LABEL, CredentialKind
 from erasestream.schemas.ids import Lane
 from erasestream.topics.consent.reader import validated
@@ -37,8 +38,11 @@ def create(
     """Issue a key and print it, this once: only its digest is stored."""
     if len(label) > MAX_LABEL:
         raise typer.BadParameter(f"--label: at most {MAX_LABEL} characters")
-    lifetime = None if days is None else timedelta(days=days)
-    with open_credential_writer(load(), Lane(lane)) as writer:
+    lifetime, settings = None if days is None else timedelta(days=days), load()
+    with credential_table(settings, Lane(lane)) as table:
+        if table.is_closed(validated(account)):
+            raise AccountClosed
+    with open_credential_writer(settings, Lane(lane)) as writer:
         token = writer.create(account, kind, label=label, lifetime=lifetime)
     print_line(token.text)
     print_error("This is shown once: keep it like a password.")
@@ -81,7 +85,7 @@ def _row(each: Credential) -> tuple[str, ...]:
         state.label,
         state.created_at.date().isoformat(),
         _day(state.expires_at),
-        _day(state.revoked_at),
+        _day(state.revoked_at or each.closed_at),
         each.used_on.isoformat() if each.used_on else "",
     )
 

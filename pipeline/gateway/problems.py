@@ -10,7 +10,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 
 from erasestream.schemas.error_codes import SENTENCES, Code
-from erasestream.schemas.errors import ErasestreamError, InvalidInput, Unavailable
+from erasestream.schemas.errors import AccountClosed, ErasestreamError, InvalidInput, Unavailable
 
 
 class HttpCode(StrEnum):
@@ -194,6 +194,8 @@ def of_error(error: ErasestreamError) -> Problem:
     match error:
         case InvalidInput():
             return of_failure(error.code, error.sentence)
+        case AccountClosed():
+            return Problem(HTTPStatus.CONFLICT, error.code, error.sentence)
         case Unavailable(code=Code.QUEUE_FULL):
             return try_later(HttpCode.OVERLOADED)
         case Unavailable():

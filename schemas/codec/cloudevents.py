@@ -19,7 +19,11 @@ from pydantic import ValidationError
 from erasestream.schemas.errors import Code, InvalidEvent
 from erasestream.schemas.events.base import Event, as_attributes
 from erasestream.schemas.events.consent import ConsentDecision
-from erasestream.schemas.events.credentials import CredentialSet, CredentialUsed
+from erasestream.schemas.events.credentials import (
+    CredentialsClosed,
+    CredentialSet,
+    CredentialUsed,
+)
 from erasestream.schemas.events.image_index import ImageMarked, ResultIndexed
 from erasestream.schemas.events.images import (
     MAX_CUTOUT_BYTES,
@@ -38,9 +42,11 @@ from erasestream.schemas.events.ledger import (
     GrantErased,
     KeyDestroyed,
     MasterDestroyed,
+    ReceiptIssued,
     Repair,
     UploadErased,
     UploadErasureRequested,
+    UploadHeld,
 )
 from erasestream.schemas.sealing.content_type import SEALED_OVERHEAD_BYTES, is_sealed
 
@@ -75,11 +81,14 @@ EVENTS: tuple[type[Event], ...] = (
     MasterDestroyed,
     UploadErasureRequested,
     UploadErased,
+    UploadHeld,
+    ReceiptIssued,
     InstallationMarked,
     CredentialSet,
     CredentialUsed,
     ResultIndexed,
     ImageMarked,
+    CredentialsClosed,
 )
 _BY_TYPE: Mapping[str, type[Event]] = {event.type: event for event in EVENTS}
 JSON = "application/json"

@@ -1,7 +1,7 @@
 """API keys: who may call the gateway of a lane, for which account.
 
 The compacted topic `credentials.L` holds the last state of every key, under the key's id.  No
-record holds what a caller presents, only its digest.
+record holds what a caller presents, only its digest.  A closed account has one record more.
 """
 
 from datetime import date
@@ -46,6 +46,16 @@ class CredentialSet(TimedEvent):
     created_at: AwareDatetime
     expires_at: AwareDatetime | None = None
     revoked_at: AwareDatetime | None = None
+
+
+class CredentialsClosed(TimedEvent):
+    """The owner has closed the account: none of its keys is valid any more, old or new."""
+
+    type: ClassVar[str] = "com.backgrounderase.credential.closed.v1"
+    body: ClassVar[frozenset[str] | None] = frozenset({"closed_at"})
+
+    account: AccountField
+    closed_at: AwareDatetime
 
 
 class CredentialUsed(TimedEvent):

@@ -5,11 +5,11 @@ by lane and opaque id; it never contains an image.
 """
 
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from erasestream.schemas.events.base import Sha256, Text, TimedEvent
+from erasestream.schemas.events.base import PositionField, Sha256, Text, TimedEvent
 from erasestream.schemas.events.consent import Channel, Decision, NoticeField
 from erasestream.schemas.ids import (
     UUID_PATTERN,
@@ -26,7 +26,9 @@ class DecisionEntry(TimedEvent):
     """A consent decision; `id` is the id of the decision."""
 
     type: ClassVar[str] = "com.backgrounderase.ledger.decision.v1"
-    body: ClassVar[frozenset[str] | None] = frozenset({"decision", "actor", "channel", "notice"})
+    body: ClassVar[frozenset[str] | None] = frozenset(
+        {"decision", "actor", "channel", "notice", "closes"}
+    )
 
     lane: LaneField
     account: AccountField
@@ -34,6 +36,13 @@ class DecisionEntry(TimedEvent):
     actor: Actor
     channel: Channel
     notice: NoticeField | None = None
+    closes: Literal[True] | None = None
+    """Set if the owner has closed the account with this revocation: no grant after it counts."""
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether this decision closes the account, for good."""
+        return self.closes is True and self.decision is Decision.REVOKED
 
     @property
     def is_operators_revocation(self) -> bool:
@@ -215,6 +224,42 @@ class UploadErased(TimedEvent):
     objects_root: Sha256
     """Merkle root (RFC 6962) over the SHA-256 of each object's name, in ascending order."""
     state: UploadErasureState
+
+
+class UploadHeld(TimedEvent):
+    """An upload is retained: its photo and its cut-out are handed to the encryption sink.
+
+    The router writes it together with them.  It has no image, and no id of an upload.
+    """
+
+    type: ClassVar[str] = "com.backgrounderase.ledger.upload-held.v1"
+    body: ClassVar[frozenset[str] | None] = frozenset({"grant", "position", "uploaded_at"})
+
+    lane: LaneField
+    account: AccountField
+    grant: GrantIdField
+    position: PositionField
+    """Position of the upload, by which one that is routed again is counted once."""
+    uploaded_at: AwareDatetime
+
+
+class ReceiptIssued(TimedEvent):
+    """A receipt from the transparency log, as its owner keeps it; `id` is the receipt's.
+
+    `attest` writes it once the auditor has cosigned its leaf.
+    """
+
+    type: ClassVar[str] = "com.backgrounderase.ledger.receipt-issued.v1"
+    body: ClassVar[frozenset[str] | None] = frozenset({"kind", "about", "receipt"})
+
+    lane: LaneField
+    account: AccountField
+    kind: Text
+    """Kind of the leaf, such as consent or erasure."""
+    about: Text
+    """The decision, or what was erased: a grant, or an upload."""
+    receipt: Annotated[str, StringConstraints(max_length=12_000)]
+    """The file (C2SP tlog-proof), with the salt that shows whose it is."""
 
 
 class MasterDestroyed(TimedEvent):

@@ -50,6 +50,21 @@ class Visitor:
         """The opt-in."""
         return self.page.get_by_role("switch", name="AI training data")
 
+    @property
+    def is_on(self) -> bool:
+        """Whether the page shows the opt-in as on."""
+        return bool(self.switch.get_attribute("aria-checked") == "true")
+
+    @property
+    def token(self) -> str:
+        """The token that the page's forms have."""
+        return str(self.page.locator("input[name=csrf]").first.get_attribute("value"))
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The browser's cookies."""
+        return {str(each["name"]): str(each["value"]) for each in self.context.cookies()}
+
     def switch_on(self) -> None:
         """Opt in, with the confirmation."""
         self.switch.click()

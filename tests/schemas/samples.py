@@ -7,6 +7,7 @@ from erasestream.schemas.events.base import Event, Position
 from erasestream.schemas.events.consent import Channel, ConsentDecision, Decision
 from erasestream.schemas.events.credentials import (
     CredentialKind,
+    CredentialsClosed,
     CredentialSet,
     CredentialUsed,
 )
@@ -23,10 +24,12 @@ from erasestream.schemas.events.ledger import (
     KeyDestroyed,
     KeyState,
     MasterDestroyed,
+    ReceiptIssued,
     Repair,
     UploadErased,
     UploadErasureRequested,
     UploadErasureState,
+    UploadHeld,
 )
 from erasestream.schemas.ids import AccountId, GrantId, Lane, UploadId
 from erasestream.schemas.options import CutoutOptions, OutputFormat
@@ -149,6 +152,24 @@ SAMPLES: tuple[Event, ...] = (
         objects_root="ab" * 32,
         state=UploadErasureState.GONE,
     ),
+    ReceiptIssued(
+        id=ID,
+        time=AT,
+        lane=LANE,
+        account=ACCOUNT,
+        kind="erasure",
+        about=GRANT,
+        receipt="c2sp.org/tlog-proof@v1\n",
+    ),
+    UploadHeld(
+        id=ID,
+        time=AT,
+        lane=LANE,
+        account=ACCOUNT,
+        grant=GRANT,
+        position=POSITION,
+        uploaded_at=AT,
+    ),
     InstallationMarked(id=ID, time=AT, environment=Environment.PRODUCTION),
     CredentialSet(
         id=ID,
@@ -166,6 +187,7 @@ SAMPLES: tuple[Event, ...] = (
         id=ID, owner=GRANT, offset=17, uploaded_at=AT, code="truncated", reference_sha256="ab" * 32
     ),
     ImageMarked(id=ID, time=AT, owner=GRANT, state=ImageState.DELETED),
+    CredentialsClosed(id=ID, time=AT, account=ACCOUNT, closed_at=AT),
 )
 
 

@@ -72,6 +72,16 @@ def marks_of(lane: Lane) -> str:
     return f"marks.{lane}"
 
 
+def held_of(lane: Lane) -> str:
+    """Return the topic that counts what is retained, for the account page of the lane's gateway."""
+    return f"held.{lane}"
+
+
+def receipts_of(lane: Lane) -> str:
+    """Return the topic with the receipts of the lane's accounts, for its gateway's account page."""
+    return f"receipts.{lane}"
+
+
 def lane_of(topic: str) -> Lane:
     """Return the lane of a topic: the topic's name proves the lane."""
     return Lane(topic.partition(".")[2])

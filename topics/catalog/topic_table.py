@@ -4,7 +4,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from erasestream.schemas.events.consent import ConsentDecision
-from erasestream.schemas.events.credentials import CredentialSet, CredentialUsed
+from erasestream.schemas.events.credentials import (
+    CredentialsClosed,
+    CredentialSet,
+    CredentialUsed,
+)
 from erasestream.schemas.events.image_index import ImageMarked, ResultIndexed
 from erasestream.schemas.events.images import Cutout, Failure, Retained, Upload
 from erasestream.schemas.events.installation import InstallationMarked
@@ -16,9 +20,11 @@ from erasestream.schemas.events.ledger import (
     GrantErased,
     KeyDestroyed,
     MasterDestroyed,
+    ReceiptIssued,
     Repair,
     UploadErased,
     UploadErasureRequested,
+    UploadHeld,
 )
 from erasestream.schemas.ids import Lane
 from erasestream.topics.catalog import retention_budget
@@ -49,9 +55,11 @@ from erasestream.topics.catalog.topic_names import (
     cutouts_of,
     ephemeral_of,
     erasures_of,
+    held_of,
     index_of,
     ledger_of,
     marks_of,
+    receipts_of,
     revocations_of,
     uploads_of,
 )
@@ -63,7 +71,7 @@ class PartitionCounts(NamedTuple):
     consent: int
     """Of each lane's decisions: never changeable."""
     history: int
-    """Of each lane's ledger and erasures, and of `ledger`: never changeable."""
+    """Of each lane's ledger, erasures and counts, and of `ledger`: never changeable."""
     retained: int
 
 
@@ -82,6 +90,7 @@ def topics_of(
         yield from _history_topics(spec.name, counts.history, granting)
         if spec.gateway:
             yield _credentials_topic(spec.name, policy)
+            yield from _page_topics(spec.name, counts.history)
     yield Topic(
         name=RETAINED,
         events=(Retained,),
@@ -177,7 +186,7 @@ def _credentials_topic(lane: Lane, policy: Policy) -> Topic:
     account = lane_role(lane, LaneRole.ACCOUNT)  # as for consent: no operator can act as an owner
     return Topic(
         name=credentials_of(lane),
-        events=(CredentialSet, CredentialUsed),
+        events=(CredentialSet, CredentialUsed, CredentialsClosed),
         key=Key.KEY_ID,
         partitions=1,
         writers=(account,),
@@ -206,6 +215,26 @@ def _index_topics(spec: LaneSpec, policy: Policy) -> Iterator[Topic]:
         writers=(account,),
         readers=(account,),
         metadata_lifetime=lifetime,
+    )
+
+
+def _page_topics(lane: Lane, placed: int) -> Iterator[Topic]:
+    account = lane_role(lane, LaneRole.ACCOUNT)
+    yield Topic(
+        name=held_of(lane),
+        events=(UploadHeld,),
+        key=Key.LANE_AND_ACCOUNT,
+        partitions=placed,
+        writers=(ROUTER,),  # in transactions, so that no other role may write here
+        readers=(account,),
+    )
+    yield Topic(
+        name=receipts_of(lane),
+        events=(ReceiptIssued,),
+        key=Key.LANE_AND_ACCOUNT,
+        partitions=placed,
+        writers=(ERASER,),
+        readers=(account, ERASER),
     )
 
 

@@ -109,6 +109,7 @@ class ErasureStates:
         self._granted: list[_Granted] = []
         self._ended = 0
         """Number of those that an entry in the ledger has ended: the first ones."""
+        self._is_closed = False
         self._revoked_ms: list[int] = []
         """When operators revoked."""
         self._erasures: dict[GrantId, ErasureState] = {}
@@ -124,9 +125,11 @@ class ErasureStates:
         if entry.id in self._decisions or entry.is_operators_revocation:
             return
         self._decisions.add(entry.id)
+        self._is_closed = self._is_closed or entry.is_closing
         if entry.decision is Decision.GRANTED:
             grant = grant_id(self._lane, self._account, entry.id)
-            self._granted.append(_Granted(grant, record.appended_ms))
+            ended_ms = record.appended_ms if self._is_closed else None
+            self._granted.append(_Granted(grant, record.appended_ms, ended_ms))
         else:
             for n in range(self._ended, len(self._granted)):
                 self._granted[n] = self._granted[n]._replace(ended_ms=record.appended_ms)

@@ -17,7 +17,7 @@ from erasestream.schemas.events.ledger import DecisionEntry
 
 _ROW = struct.Struct("<16sQB")
 """A decision: its id, when its entry was appended, and its kind."""
-_REVOKES, _GRANTS, _REVOKES_AS_OPERATOR = range(3)
+_REVOKES, _GRANTS, _REVOKES_AS_OPERATOR, _CLOSES = range(4)
 _APPENDED = struct.Struct("<Q")
 _APPENDED_AT, _GRANTS_AT = 16, 24
 
@@ -71,7 +71,15 @@ class DecisionRows:
 
         Not of operators' revocations: they end grants by time (`unerased_by_operator`).
         """
-        return max(0, self._of(key)[_GRANTS_AT : end * _ROW.size : _ROW.size].rfind(_REVOKES))
+        kinds = self._kinds(key, end)
+        return max(0, kinds.rfind(_REVOKES), kinds.rfind(_CLOSES))
+
+    def ended(self, key: bytes, end: int) -> int:
+        """Return up to which row grants have ended, by the rows before `end`.
+
+        Up to the last revocation; all of them once the account is closed.
+        """
+        return end if _CLOSES in self._kinds(key, end) else self.last_revocation(key, end)
 
     def appended_until(self, key: bytes, until_ms: int) -> int:
         """Return how many decisions were appended until then."""
@@ -84,6 +92,9 @@ class DecisionRows:
         rows = memoryview(self._of(key))[begin * _ROW.size : end * _ROW.size]
         for id_, _, kind in _ROW.iter_unpack(rows):
             yield str(UUID(bytes=id_)) if kind == _GRANTS else None
+
+    def _kinds(self, key: bytes, end: int) -> Rows:
+        return self._of(key)[_GRANTS_AT : end * _ROW.size : _ROW.size]
 
     def _of(self, key: bytes) -> Rows:
         return self._rows.get(key, b"")
@@ -100,6 +111,8 @@ def _find(rows: Rows, wanted: bytes) -> int | None:
 def _kind(entry: DecisionEntry) -> int:
     if entry.is_operators_revocation:
         return _REVOKES_AS_OPERATOR
+    if entry.is_closing:
+        return _CLOSES
     return _GRANTS if entry.decision is Decision.GRANTED else _REVOKES
 
 

@@ -142,10 +142,12 @@ class GrantHistory:
     ) -> list[GrantId]:
         """Return the grants before the last revocation that precedes this grant.
 
-        That revocation may have been compacted before the eraser read it.
+        That revocation may have been compacted before the eraser read it.  If it has closed the
+        account, this grant has ended as well: its writer did not know, or did not ask.
         """
         key = ledger_key(lane, account)
-        end = self._decisions.last_revocation(key, self._decisions.number(key, decision) or 0)
+        number = self._decisions.number(key, decision)
+        end = 0 if number is None else self._decisions.ended(key, number + 1)
         return self._unerased.before(lane, account, end, most)
 
     def revoked_until(
@@ -153,8 +155,7 @@ class GrantHistory:
     ) -> list[GrantId]:
         """Return the grants before the last revocation whose entry was appended until then."""
         key = ledger_key(lane, account)
-        appended = self._decisions.appended_until(key, until_ms)
-        end = self._decisions.last_revocation(key, appended)
+        end = self._decisions.ended(key, self._decisions.appended_until(key, until_ms))
         return self._unerased.before(lane, account, end, most)
 
     def last_revocation(

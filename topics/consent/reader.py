@@ -18,6 +18,7 @@ from erasestream.topics.catalog.topic_names import (
     revocations_of,
 )
 from erasestream.topics.consent.account_records import AccountRecords
+from erasestream.topics.consent.closed_accounts import ClosedAccounts
 from erasestream.topics.consent.installation import MARKS, InstallationMark
 from erasestream.topics.consent.ledger_place import Place, place
 from erasestream.topics.consent.ledger_view import Erasures, GrantHistory
@@ -63,9 +64,8 @@ def validated(account: str) -> AccountId:
 class ConsentReader:
     """Current and past decisions of the accounts of one lane.  Thread-safe.
 
-    Every query reads the account's partition up to its end offset at that moment.  Active grants
-    and erasures are cached between queries, about 80 bytes for each granted account and for each
-    erased grant of the lane: the next query reads new records only.
+    Every query reads the account's partition up to its end at that moment: of active grants,
+    erasures and closed accounts, about 80 to 100 bytes each, the new records only.
     """
 
     def __init__(self, *, connection: Connection, lane: Lane) -> None:
@@ -81,6 +81,7 @@ class ConsentReader:
             self._opened = opened.pop_all()
         self._decisions = self._cached(consent_of(lane), self._empty_state)
         self._erasures = self._cached(erasures_of(lane), lambda: Erasures(self.partitions))
+        self._closed = self._cached(ledger_of(lane), lambda: ClosedAccounts(self.partitions))
         (self._revocations,) = self._cached(revocations_of(lane), Revocations)
 
     def close(self) -> None:
@@ -128,6 +129,12 @@ class ConsentReader:
         with self._revocations.now() as (revocations, _):
             return revocations.end(account, appended_at)
 
+    def is_closed(self, account: AccountId) -> bool:
+        """Return whether the owner has closed the account: then no grant counts any more."""
+        at, _ = self.place(ledger_of(self._lane), account)
+        with self._closed[at.number].now() as (closed, _):
+            return account in closed
+
     def end_mark(self, account: AccountId) -> Mark:
         """Return the end offset of the account's partition, current or slightly older."""
         at = self.partition_for(account)
@@ -139,8 +146,7 @@ class ConsentReader:
         if offset == begin[at]:
             return []
         records: list[Record] = []
-        place = Place(at, account.encode())
-        self.read(place, apply=records.append, begin=begin, end={at: offset})
+        self.read(Place(at, account.encode()), apply=records.append, begin=begin, end={at: offset})
         return records
 
     def partition_for(self, account: AccountId) -> Partition:

@@ -14,6 +14,9 @@ Rules of writing, in this order:
    raises instead of reporting success.
 5. Conflicting decisions of concurrent writers get one order, or are revoked
    (`write_conflicts.py`).
+6. Closing an account is a revocation whose ledger entry has `closes`.  From then on a grant is
+   refused before it is written, and revoked if the closing came meanwhile.  The eraser ends any
+   other grant after it, such as that of a writer that was killed (`ended_grants.py`).
 
 A revocation that `revoke` returned is *recorded*: every later routing decision honours it.  It is
 *confirmed* once the vault holds the erasure markers of all the account's grants, which the eraser
@@ -25,23 +28,18 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime
-from typing import NamedTuple
 
 from erasestream.schemas.clocks import Deadline, WallClock, utc_now
-from erasestream.schemas.codec.cloudevents import to_wire
-from erasestream.schemas.errors import Refused, Unavailable
-from erasestream.schemas.events.consent import GRANT_WINDOW, Channel, ConsentDecision, Decision
-from erasestream.schemas.events.ledger import DecisionEntry
-from erasestream.schemas.ids import AccountId, GrantId, Lane, new_upload_id
+from erasestream.schemas.errors import AccountClosed, Refused, Unavailable
+from erasestream.schemas.events.consent import GRANT_WINDOW, Channel, Decision
+from erasestream.schemas.ids import AccountId, GrantId, Lane
 from erasestream.topics.catalog.roles import OPERATOR
-from erasestream.topics.catalog.topic_names import ledger_of
+from erasestream.topics.consent.decision_records import DecisionRecords, RecordedDecision, Wish
 from erasestream.topics.consent.reader import ConsentReader, validated
-from erasestream.topics.consent.revocations import revocation_place
-from erasestream.topics.consent.write_conflicts import has_conflict
 from erasestream.topics.kafka.connection import Connection
-from erasestream.topics.kafka.consumer.compacted_view import Mark
-from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
+
+__all__ = ["ConsentWriter", "RecordedDecision"]
 
 WRITE_TIMEOUT_S = 2 * GRANT_WINDOW.total_seconds()
 """Timeout of a write.  A grant that was given up must never count.
@@ -51,21 +49,6 @@ a grant counts until two windows after its creation.
 """
 POLL_S = 0.2
 """Interval of the queries while waiting for a confirmation."""
-TOO_LATE = "the grant was appended too late to count; grant again"
-
-
-class RecordedDecision(NamedTuple):
-    """A decision that the brokers have acknowledged, or that was in force already."""
-
-    decision: Decision
-    grant: GrantId | None
-    at: datetime
-    written: bool
-    """False if the decision was in force already."""
-    decision_id: str | None = None
-    """Id in the ledger; None if the decision was in force already."""
-    by_operator: bool = False
-    """Whether this is an operator's revocation."""
 
 
 class ConsentWriter:
@@ -89,7 +72,7 @@ class ConsentWriter:
             writes = AcknowledgedWriter(connection=connection, timeout_s=WRITE_TIMEOUT_S)
             opened.callback(writes.close)
             self._opened = opened.pop_all()
-        self._records = _DecisionRecords(
+        self._records = DecisionRecords(
             writes, lane=lane, reader=self.reader, now=now, random=random
         )
 
@@ -108,7 +91,8 @@ class ConsentWriter:
         to count, or if a revocation was written at the same time or, by an operator, shortly before
         (which counts).  In the first case the grant may have been written, and count: ask
         `ConsentReader.active_grant`, or grant again, which changes nothing if it is active.
-        Raises `Refused` (before anything is written) if an operator may not grant.
+        Raises `Refused` (before anything is written) if an operator may not grant, and
+        `AccountClosed` if the owner has closed the account.
 
         For some seconds after a partition has changed its leader, the old leader may still return
         older records: `written=False` can name a grant that has been revoked since.
@@ -118,6 +102,7 @@ class ConsentWriter:
             raise Refused("operators may only revoke: an opt-in is the owner's own action")
         self._check(channel)
         owner = validated(account)
+        self._refuse_if_closed(owner)
         active, begin = self.reader.lookup(owner)
         if active is not None:
             return RecordedDecision(
@@ -125,11 +110,11 @@ class ConsentWriter:
             )
         if self.reader.is_ended_by_operator(owner, self._now()):
             raise Unavailable("an operator has just revoked; grant again in some seconds")
-        recorded, is_contested = self._decide(
-            _Wish(owner, Decision.GRANTED, actor, channel, notice), begin
-        )
+        wish = Wish(owner, Decision.GRANTED, actor, channel, notice)
+        recorded, is_contested = self._records.decide(wish, begin)
         if is_contested:
             self.revoke(account, actor=actor, channel=channel)
+            self._refuse_if_closed(owner)
             raise Unavailable("a revocation was made at the same time, and counts")
         return recorded
 
@@ -139,15 +124,23 @@ class ConsentWriter:
         Raises `Unavailable` if the brokers did not acknowledge it in time: it may have been
         written or not; revoke again until this returns.
         """
-        owner = validated(account)
-        self._check(channel)
+        return self._revoke(Wish(validated(account), Decision.REVOKED, actor, channel))
+
+    def close_account(self, account: str, *, actor: str, channel: Channel) -> RecordedDecision:
+        """Opt out for good: as `revoke`, and no later grant of any writer counts.
+
+        For owners alone: raises `Refused` as an operator.
+        """
         if self._is_operator:
-            return self._records.revoke_as_operator(owner, actor)
+            raise Refused("operators may only revoke: an account is its owner's to close")
+        return self._revoke(Wish(validated(account), Decision.REVOKED, actor, channel, closes=True))
+
+    def _revoke(self, wish: Wish) -> RecordedDecision:
+        self._check(wish.channel)
+        if self._is_operator:
+            return self._records.revoke_as_operator(wish.account, wish.actor)
         while True:
-            begin = self.reader.end_mark(owner)
-            recorded, is_contested = self._decide(
-                _Wish(owner, Decision.REVOKED, actor, channel), begin
-            )
+            recorded, is_contested = self._records.decide(wish, self.reader.end_mark(wish.account))
             if not is_contested:
                 return recorded
 
@@ -175,22 +168,9 @@ class ConsentWriter:
                 raise Unavailable(f"{len(left)} grants are not marked as erased yet")
             time.sleep(deadline.slice_s(POLL_S))
 
-    def _decide(self, wish: "_Wish", begin: Mark) -> tuple[RecordedDecision, bool]:
-        """Write a decision, and return whether another writer decided otherwise since `begin`."""
-        account, decided = wish.account, wish.decision
-        decision = self._records.new(wish)
-        entry, state = self._records.write(decision)
-        grant = decision.grant(self._lane) if decided is Decision.GRANTED else None
-        recorded = RecordedDecision(decided, grant, state.at, written=True, decision_id=decision.id)
-        if state.offset < 0:
-            raise Unavailable("written at an unknown offset; decide again")
-        between = self.reader.records_between(account, begin, state.offset)
-        is_contested = has_conflict(decided, account, between)
-        if grant is not None:
-            # The eraser judges by the entry's time, readers by the state's.
-            oldest = min(entry.at, state.at)
-            is_contested = is_contested or self.reader.is_ended_by_operator(account, oldest)
-        return recorded, is_contested
+    def _refuse_if_closed(self, account: AccountId) -> None:
+        if self.reader.is_closed(account):
+            raise AccountClosed
 
     def _check(self, channel: Channel) -> None:
         """Raise `Refused` unless the certificate proves the channel."""
@@ -198,79 +178,3 @@ class ConsentWriter:
             raise Refused(
                 "operators decide through the channel operator, and owners through others"
             )
-
-
-class _Wish(NamedTuple):
-    """A decision that is to be made."""
-
-    account: AccountId
-    decision: Decision
-    actor: str
-    channel: Channel
-    notice: str | None = None
-
-
-class _DecisionRecords:
-    """Writes the two records of a decision: its ledger entry, then its state.
-
-    Of an operator's revocation only one, in the topic where nothing can be granted.
-    """
-
-    def __init__(
-        self,
-        writes: AcknowledgedWriter,
-        *,
-        lane: Lane,
-        reader: ConsentReader,
-        now: WallClock,
-        random: Callable[[int], bytes],
-    ) -> None:
-        self._writes = writes
-        self._lane = lane
-        self._reader = reader
-        self._now = now
-        self._random = random
-
-    def new(self, wish: _Wish) -> ConsentDecision:
-        """Return a decision of this moment, with a new id."""
-        now_ms = int(self._now().timestamp() * 1000)
-        return ConsentDecision(
-            id=new_upload_id(now_ms, self._random(10)),
-            time=datetime.fromtimestamp(now_ms / 1000, UTC),
-            **wish._asdict(),
-        )
-
-    def write(self, decision: ConsentDecision) -> tuple[Written, Written]:
-        """Write both records, and return when and where they were appended.
-
-        Raises `Unavailable` if a grant is too late to count.  The append time of the entry shows
-        that before the state is written.
-        """
-        source = f"/lanes/{self._lane}/consent"
-        entry = DecisionEntry(lane=self._lane, **decision.model_dump())
-        entries = self._reader.place(ledger_of(self._lane), decision.account)
-        entered = self._writes.write(*entries, to_wire(entry, source=source))
-        if decision.is_void(entered.at):
-            raise Unavailable(TOO_LATE)
-        at, key = self._reader.partition_for(decision.account), decision.account.encode()
-        state = self._writes.write(at, key, to_wire(decision, source=source))
-        if decision.is_void(state.at):
-            raise Unavailable(TOO_LATE)
-        return entered, state
-
-    def revoke_as_operator(self, account: AccountId, actor: str) -> RecordedDecision:
-        """Write an operator's revocation."""
-        decision = self.new(_Wish(account, Decision.REVOKED, actor, Channel.OPERATOR))
-        place = revocation_place(self._lane, account)
-        source = f"/lanes/{self._lane}/operator"
-        written = self._writes.write(*place, to_wire(decision, source=source))
-        if written.offset < 0:
-            raise Unavailable("written at an unknown time; revoke again")
-        return RecordedDecision(
-            Decision.REVOKED,
-            None,
-            written.at,
-            written=True,
-            decision_id=decision.id,
-            by_operator=True,
-        )

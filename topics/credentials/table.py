@@ -3,6 +3,8 @@
 * The last record of a key counts.  One that cannot be read, or that is stored under another id,
   makes the key invalid.
 * A key is valid for the digest that its record has, until it expires or is revoked.
+* Any record under an account's closing key closes it, for good: none of its keys is valid, old
+  or new.
 """
 
 import hmac
@@ -12,14 +14,14 @@ from typing import NamedTuple
 
 from erasestream.schemas.codec.cloudevents import one_from_wire
 from erasestream.schemas.errors import InvalidEvent
-from erasestream.schemas.events.base import TimedEvent
+from erasestream.schemas.events.base import TimedEvent, utc
 from erasestream.schemas.events.credentials import CredentialSet, CredentialUsed
 from erasestream.schemas.ids import AccountId
 from erasestream.topics.credentials.token import Token
 from erasestream.topics.kafka.records import Record
 
 _EVENTS: tuple[type[TimedEvent], ...] = (CredentialSet, CredentialUsed)
-_USED = b"/used"
+_USED, _CLOSED = b"/used", b"/closed"
 
 
 def state_key(key_id: str) -> bytes:
@@ -32,16 +34,23 @@ def use_key(key_id: str) -> bytes:
     return key_id.encode() + _USED
 
 
+def closing_key(account: AccountId) -> bytes:
+    """Return the key of the record that closes an account; no id of a key has a slash."""
+    return account.encode() + _CLOSED
+
+
 class Credential(NamedTuple):
-    """An API key: its state, and the day of its last use."""
+    """An API key: its state, the day of its last use, and when its account was closed."""
 
     state: CredentialSet
     used_on: date | None
+    closed_at: datetime | None = None
 
     def is_valid(self, now: datetime) -> bool:
         """Return whether callers may use it."""
         expires_at = self.state.expires_at
-        return self.state.revoked_at is None and (expires_at is None or now < expires_at)
+        is_ended = self.state.revoked_at or self.closed_at
+        return is_ended is None and (expires_at is None or now < expires_at)
 
 
 class CredentialTable:
@@ -52,10 +61,14 @@ class CredentialTable:
         self._used: dict[str, date] = {}
         self._of_accounts: dict[AccountId, dict[str, None]] = {}
         """Ids of keys, so that looking at one account does not take longer the more others have."""
+        self._closed: dict[bytes, datetime] = {}
 
     def apply(self, record: Record) -> None:
         """Apply one record of the topic."""
         key = record.key or b""
+        if key.endswith(_CLOSED):
+            self._closed.setdefault(key, utc(record.appended_ms))
+            return
         key_id = key.removesuffix(_USED).decode(errors="replace")
         try:
             event = one_from_wire(_EVENTS, record.headers, record.value)
@@ -91,7 +104,11 @@ class CredentialTable:
     def get(self, key_id: str) -> Credential | None:
         """Return the key with this id, valid or not."""
         state = self._states.get(key_id)
-        return None if state is None else Credential(state, self._used.get(key_id))
+        return None if state is None else self._credential(state)
+
+    def is_closed(self, account: AccountId) -> bool:
+        """Return whether the account's owner has closed it."""
+        return closing_key(account) in self._closed
 
     def of_account(self, account: AccountId) -> list[Credential]:
         """Return the keys of an account, oldest first."""
@@ -100,5 +117,8 @@ class CredentialTable:
         return sorted(known, key=lambda each: each.state.created_at)
 
     def __iter__(self) -> Iterator[Credential]:
-        for key_id, state in list(self._states.items()):
-            yield Credential(state, self._used.get(key_id))
+        yield from map(self._credential, list(self._states.values()))
+
+    def _credential(self, state: CredentialSet) -> Credential:
+        closed_at = self._closed.get(closing_key(state.account))
+        return Credential(state, self._used.get(state.key_id), closed_at)

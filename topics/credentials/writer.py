@@ -10,13 +10,18 @@ from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import NotFound
 from erasestream.schemas.events.base import TimedEvent
-from erasestream.schemas.events.credentials import CredentialKind, CredentialSet, CredentialUsed
-from erasestream.schemas.ids import Lane, new_event_id
+from erasestream.schemas.events.credentials import (
+    CredentialKind,
+    CredentialsClosed,
+    CredentialSet,
+    CredentialUsed,
+)
+from erasestream.schemas.ids import AccountId, Lane, new_event_id
 from erasestream.topics.catalog.acl import Operation
 from erasestream.topics.catalog.topic_names import credentials_of
 from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
 from erasestream.topics.consent.reader import validated
-from erasestream.topics.credentials.table import Credential, state_key, use_key
+from erasestream.topics.credentials.table import Credential, closing_key, state_key, use_key
 from erasestream.topics.credentials.token import Token, new_token
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
@@ -80,6 +85,12 @@ class CredentialWriter:
         changed = {"id": self._id(now), "time": now, "revoked_at": now}
         state = credential.state.model_copy(update=changed)
         self._write(state_key(state.key_id), state)
+
+    def close_account(self, account: AccountId) -> None:
+        """Make every key of the account invalid, for good: also those that are created later."""
+        now = self._now()
+        closed = CredentialsClosed(id=self._id(now), time=now, account=account, closed_at=now)
+        self._write(closing_key(account), closed)
 
     def begin_use(self, key_id: str, day: date) -> Future[Written]:
         """Begin to record that a key was used on this day; the future is done during later `poll`.

@@ -22,7 +22,7 @@ def steps_of(state: ErasureState) -> list[Step]:
     """Return the steps of one grant's erasure, in their order."""
     left = ""
     if state.objects is not None:
-        left = f"{state.objects - (state.objects_left or 0)} of {state.objects}"
+        left = f"{state.objects - (state.objects_left or 0):,} of {state.objects:,}"
         if not state.objects_left:
             left = "last look under way"
     rows = [

@@ -4,41 +4,23 @@ Decisions, history and erasures are read up to the end of their topics with each
 gateways, or two open pages, never disagree about what was acknowledged.
 """
 
-import asyncio
-import time
-from collections import OrderedDict
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
 from http import HTTPStatus
-from threading import Lock
 from typing import NamedTuple
 
+from erasestream.pipeline.gateway.account_page.followed_accounts import Followed, FollowedAccounts
 from erasestream.pipeline.gateway.account_page.notice import CURRENT_NOTICE
+from erasestream.pipeline.gateway.account_page.owner_keys import OwnerKeys
 from erasestream.pipeline.gateway.account_page.sign_in import Owner
 from erasestream.pipeline.gateway.bounded_calls import BoundedCalls
-from erasestream.pipeline.gateway.problems import HttpCode, invalid_option, problem
-from erasestream.schemas.clocks import Deadline
+from erasestream.pipeline.gateway.problems import HttpCode, problem
 from erasestream.schemas.events.consent import Channel
-from erasestream.schemas.events.credentials import CredentialKind
-from erasestream.schemas.ids import AccountId, Lane
-from erasestream.topics.consent.account_erasures import AccountErasures, ErasureState
+from erasestream.schemas.events.ledger import ReceiptIssued
+from erasestream.schemas.ids import AccountId
+from erasestream.topics.consent.account_erasures import ErasureState
 from erasestream.topics.consent.reader import HistoryEntry
 from erasestream.topics.consent.writer import ConsentWriter
-from erasestream.topics.credentials.table import Credential
-from erasestream.topics.credentials.token import Token
-from erasestream.topics.credentials.view import CredentialView
-from erasestream.topics.credentials.writer import CredentialWriter
-
-MAX_FOLLOWED = 256
-"""Accounts whose erasures are read on from where the last look ended; others from the beginning."""
-MAX_KEYS = 50
-"""Valid keys of an account."""
-MAX_CREATED = 100
-"""Keys of an account that are made in 24 hours."""
-DAY = timedelta(hours=24)
-SHOWN_WITHIN_S = 5.0
-"""Longest wait until this gateway has read its own change of a key."""
-_POLL_S = 0.05
 
 
 class AccountState(NamedTuple):
@@ -50,6 +32,10 @@ class AccountState(NamedTuple):
     """All decisions, newest first."""
     erasures: Sequence[ErasureState]
     """Erasures of all grants that have ended, newest first."""
+    held: Mapping[date, int]
+    """Number of uploads that are kept, by the day of the upload, newest first."""
+    receipts: Mapping[tuple[str, str], ReceiptIssued]
+    """Receipts from the transparency log, by their kind, and the decision or grant."""
 
 
 class OwnerAccounts:
@@ -58,18 +44,15 @@ class OwnerAccounts:
     def __init__(
         self,
         *,
-        lane: Lane,
         consent: ConsentWriter,
-        keys: CredentialView,
-        key_writer: CredentialWriter,
+        followed: FollowedAccounts,
+        keys: OwnerKeys,
         calls: BoundedCalls,
     ) -> None:
-        self._lane = lane
         self._consent = consent
+        self._followed = followed
         self._keys = keys
-        self._key_writer = key_writer
         self._calls = calls
-        self._erasures = _Followed(lane, consent)
 
     async def is_on(self, account: AccountId) -> bool:
         """Return whether the account is opted in."""
@@ -82,15 +65,22 @@ class OwnerAccounts:
     def _state(self, account: AccountId) -> AccountState:
         reader = self._consent.reader
         active = reader.active_grant(account)
-        return AccountState(
-            on_since=None if active is None else active.appended_at,
-            history=reader.history(account)[::-1],
-            erasures=self._erasures.of(account)[::-1],
-        )
+        with self._followed.of(account) as followed:
+            return AccountState(
+                on_since=None if active is None else active.appended_at,
+                history=reader.history(account)[::-1],
+                erasures=_erasures(followed),
+                held={} if active is None else followed.held.now(active.grant),
+                receipts=_receipts(followed),
+            )
 
     async def erasures(self, account: AccountId) -> Sequence[ErasureState]:
         """Return the erasures alone, newest first."""
-        return (await self._calls.run(self._erasures.of, account))[::-1]
+        return await self._calls.run(self._erasures, account)
+
+    def _erasures(self, account: AccountId) -> Sequence[ErasureState]:
+        with self._followed.of(account) as followed:
+            return _erasures(followed)
 
     async def decision(self, account: AccountId, decision_id: str) -> HistoryEntry:
         """Return a decision of the account.  Raises `Problem` (no_such_path)."""
@@ -98,6 +88,17 @@ class OwnerAccounts:
             if entry.id == decision_id:
                 return entry
         raise problem(HTTPStatus.NOT_FOUND, HttpCode.NO_ROUTE)
+
+    async def receipt(self, account: AccountId, receipt_id: str) -> ReceiptIssued:
+        """Return a receipt of the account.  Raises `Problem` (no_such_path)."""
+        found = await self._calls.run(self._receipt, account, receipt_id)
+        if found is None:
+            raise problem(HTTPStatus.NOT_FOUND, HttpCode.NO_ROUTE)
+        return found
+
+    def _receipt(self, account: AccountId, receipt_id: str) -> ReceiptIssued | None:
+        with self._followed.of(account) as followed:
+            return followed.receipts.now().get(receipt_id)
 
     async def opt_in(self, owner: Owner, notice: str) -> None:
         """Opt in to the text that was shown.  Raises `Problem` if that is not the current one."""
@@ -120,87 +121,31 @@ class OwnerAccounts:
             channel=Channel.ACCOUNT_PAGE,
         )
 
-    def keys(self, account: AccountId, now: datetime) -> list[Credential]:
-        """Return the valid keys, newest first."""
-        return [each for each in self._keys.table.of_account(account) if each.is_valid(now)][::-1]
+    async def close(self, owner: Owner) -> None:
+        """Close the account for good: no opt-in counts any more, and no key, old or new.
 
-    def check_room_for_key(self, account: AccountId, now: datetime) -> None:
-        """Raise `Problem` (invalid_options) if the account cannot have another key now.
-
-        Revoked keys count, too: each stays in the memory of all gateways.
+        Consent first, so that an owner who is interrupted can still sign in, and repeat this.
         """
-        of_account = self._keys.table.of_account(account)
-        if sum(each.is_valid(now) for each in of_account) >= MAX_KEYS:
-            raise invalid_option(f"an account has at most {MAX_KEYS} keys")
-        if sum(each.state.created_at > now - DAY for each in of_account) >= MAX_CREATED:
-            raise invalid_option(f"at most {MAX_CREATED} keys are made in 24 hours")
-
-    async def create_key(
-        self, account: AccountId, kind: CredentialKind, *, label: str, days: int | None
-    ) -> Token:
-        """Issue a key."""
-        lifetime = None if days is None else timedelta(days=days)
-        token = await self._calls.run(
-            self._key_writer.create, account, kind, label=label, lifetime=lifetime
+        await self._calls.run(
+            self._consent.close_account,
+            owner.account,
+            actor=_actor(owner),
+            channel=Channel.ACCOUNT_PAGE,
         )
-        await self._until_read(token.key_id, is_revoked=False)
-        return token
+        await self._keys.close(owner.account)
 
-    async def revoke_key(self, account: AccountId, key_id: str) -> None:
-        """Revoke a key of the account.  Raises `Problem` (no_such_path) for any other."""
-        found = self._keys.table.get(key_id)
-        if found is None or found.state.account != account:
-            raise problem(HTTPStatus.NOT_FOUND, HttpCode.NO_ROUTE)
-        await self._calls.run(self._key_writer.revoke, found)
-        await self._until_read(key_id, is_revoked=True)
 
-    async def close(self, owner: Owner, now: datetime) -> None:
-        """Opt out, then revoke every key.
+def _receipts(followed: Followed) -> dict[tuple[str, str], ReceiptIssued]:
+    return {(each.kind, each.about): each for each in followed.receipts.now().values()}
 
-        The key that the owner has signed in with comes last, so that this can be repeated.
-        """
-        await self.opt_out(owner)
-        keys = self.keys(owner.account, now)
-        keys.sort(key=lambda each: each.state.key_id == owner.proof)
-        for each in keys:
-            await self.revoke_key(owner.account, each.state.key_id)
 
-    async def _until_read(self, key_id: str, *, is_revoked: bool) -> None:
-        """Wait until this gateway knows of a change, so that its next page shows it."""
-        deadline = Deadline(SHOWN_WITHIN_S, time.monotonic)  # written all the same
-        while not deadline.has_passed:
-            if self._knows(key_id, is_revoked=is_revoked):
-                return
-            await asyncio.sleep(_POLL_S)
-
-    def _knows(self, key_id: str, *, is_revoked: bool) -> bool:
-        found = self._keys.table.get(key_id)
-        return found is not None and (found.state.revoked_at is not None) is is_revoked
+def _erasures(followed: Followed) -> list[ErasureState]:
+    """Return the erasures, newest first, each with its receipt once there is one."""
+    receipts = _receipts(followed)
+    ids = {about: each.id for (kind, about), each in receipts.items() if kind == "erasure"}
+    newest_first = followed.erasures.now()[::-1]
+    return [each._replace(receipt=ids.get(each.grant)) for each in newest_first]
 
 
 def _actor(owner: Owner) -> str:
     return f"key:{owner.proof}"
-
-
-class _Followed:
-    """Erasures of the accounts that are looked at, each read on by one thread at a time."""
-
-    def __init__(self, lane: Lane, consent: ConsentWriter) -> None:
-        self._lane = lane
-        self._consent = consent
-        self._lock = Lock()
-        self._accounts = OrderedDict[AccountId, tuple[Lock, AccountErasures]]()
-
-    def of(self, account: AccountId) -> list[ErasureState]:
-        """Return the erasures of an account, oldest first."""
-        with self._lock:
-            followed = self._accounts.pop(account, None)
-            if followed is None:
-                erasures = AccountErasures(self._consent.reader, self._lane, account)
-                followed = Lock(), erasures
-            self._accounts[account] = followed
-            if len(self._accounts) > MAX_FOLLOWED:
-                self._accounts.popitem(last=False)
-        lock, erasures = followed
-        with lock:
-            return erasures.now()

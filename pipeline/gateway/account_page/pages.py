@@ -5,7 +5,7 @@ chosen or that were cut out in this page (`blob:`).
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from http import HTTPStatus
 from pathlib import Path
 
@@ -77,6 +77,6 @@ def moment(time: datetime) -> str:
     return f"{time.day} {time:%b %Y, %H:%M:%S} UTC"
 
 
-def day(time: datetime) -> str:
+def day(time: date) -> str:
     """Return a day in words."""
     return f"{time.day} {time:%b %Y}"

@@ -19,20 +19,23 @@ from erasestream.pipeline.gateway.account_page.door import (
     check_origin,
 )
 from erasestream.pipeline.gateway.account_page.erasure_steps import is_finished, steps_of
-from erasestream.pipeline.gateway.account_page.notice import CURRENT_NOTICE, NOTICES
+from erasestream.pipeline.gateway.account_page.notice import CURRENT_NOTICE
 from erasestream.pipeline.gateway.account_page.owner_account import OwnerAccounts
+from erasestream.pipeline.gateway.account_page.owner_keys import OwnerKeys
 from erasestream.pipeline.gateway.account_page.page_limits import Handler, PageLimits
 from erasestream.pipeline.gateway.account_page.pages import Pages
+from erasestream.pipeline.gateway.account_page.view import overview
 from erasestream.pipeline.gateway.adapter import Adapter
 from erasestream.pipeline.gateway.problems import HttpCode, Problem, invalid_option, problem
 from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.events.credentials import MAX_LABEL, CredentialKind
 from erasestream.schemas.ids import AccountId, Lane
-from erasestream.topics.credentials.token import Token, prefix
-from erasestream.topics.index.owners import LIFE
+from erasestream.topics.credentials.token import Token
 
 PREFIX = "/account"
-MAX_UPLOADS_SHOWN = 20
+PROOF = ".tlog-proof"
+"""End of the names of receipts from the transparency log (C2SP tlog-proof)."""
+TEXT = "text/plain"
 MAX_DAYS = 3650
 _CONFIRMED = "yes"
 _AT_SIGN_IN: Mapping[str, str] = {
@@ -51,6 +54,7 @@ class AccountPageParts:
     door: Door
     limits: PageLimits
     accounts: OwnerAccounts
+    keys: OwnerKeys
     uploads_of: Callable[[AccountId], Sequence[datetime]]
     """When the uploads of the last day were made."""
     pages: Pages
@@ -78,6 +82,7 @@ def adapter(parts: AccountPageParts, try_it: Handler) -> Adapter:
             Route(
                 f"{PREFIX}/receipts/{{decision}}.jsonld", owner(consent.receipt), methods=["GET"]
             ),
+            Route(f"{PREFIX}/receipts/{{id}}{PROOF}", owner(consent.proof), methods=["GET"]),
             Route(f"{PREFIX}/keys", owner(keys.create), methods=["POST"]),
             Route(f"{PREFIX}/keys/{{key_id}}/revoke", owner(keys.revoke), methods=["POST"]),
             Route(f"{PREFIX}/try", try_it, methods=["POST"]),
@@ -138,23 +143,17 @@ class _Overview:
         self._parts = parts
 
     async def page(self, visitor: Visitor, *, created: Token | None = None) -> Response:
-        parts = self._parts
-        account = visitor.owner.account
-        state = await parts.accounts.state(account)
-        return parts.pages.page(
-            "account.html",
-            visitor=visitor,
-            csrf=visitor.session.csrf,
-            account=account,
-            state=state,
-            erasures=[(each, steps_of(each)) for each in state.erasures],
-            is_erasing=not is_finished(state.erasures),
-            notices=NOTICES,
-            keys=parts.accounts.keys(account, parts.now()),
-            key_prefix=prefix,
+        parts, owner, now = self._parts, visitor.owner, self._parts.now()
+        return overview(
+            parts.pages,
+            state=await parts.accounts.state(owner.account),
+            uploads=parts.uploads_of(owner.account),
+            keys=parts.keys.valid(owner.account, now),
             created=created,
-            uploads=[(each, each + LIFE) for each in parts.uploads_of(account)],
-            max_uploads=MAX_UPLOADS_SHOWN,
+            now=now,
+            account=owner.account,
+            csrf=visitor.session.csrf,
+            proof=owner.proof,
         )
 
 
@@ -180,6 +179,7 @@ class _Consent(_Overview):
                         "steps": [step._asdict() for step in steps_of(each)],
                         "objects": each.objects,
                         "left": each.objects_left,
+                        "receipt": each.receipt,
                     }
                     for each in erasures
                 ],
@@ -220,7 +220,7 @@ class _Consent(_Overview):
         visitor, fields = await self._parts.door.form(request)
         if fields.get("sure") != _CONFIRMED:
             return RedirectResponse(f"{PREFIX}/close", HTTPStatus.SEE_OTHER)
-        await self._parts.accounts.close(visitor.owner, self._parts.now())
+        await self._parts.accounts.close(visitor.owner)
         answer = self._parts.pages.page("closed.html", account=visitor.owner.account)
         answer.headers["Set-Cookie"] = self._parts.door.sessions.end()
         return answer
@@ -240,6 +240,13 @@ class _Consent(_Overview):
         name = f'attachment; filename="consent-{entry.id}.jsonld"'
         return Response(raw, headers={"Content-Disposition": name}, media_type=MEDIA_TYPE)
 
+    async def proof(self, request: Request) -> Response:
+        """Answer with a receipt from the transparency log."""
+        account = self._parts.door.visitor(request).owner.account
+        issued = await self._parts.accounts.receipt(account, request.path_params["id"])
+        name = f'attachment; filename="{issued.kind}-{issued.id}{PROOF}"'
+        return Response(issued.receipt, headers={"Content-Disposition": name}, media_type=TEXT)
+
 
 class _Keys(_Overview):
     """The account's API keys."""
@@ -253,9 +260,9 @@ class _Keys(_Overview):
         ):
             raise invalid_option("label and expiry of a key")
         account = visitor.owner.account
-        self._parts.accounts.check_room_for_key(account, self._parts.now())
+        self._parts.keys.check_room(account, self._parts.now())
         kind = CredentialKind.OWNER if fields.get("kind") == "owner" else CredentialKind.IMAGE
-        created = await self._parts.accounts.create_key(
+        created = await self._parts.keys.create(
             account,
             kind,
             label=fields.get("label", "").strip(),
@@ -266,5 +273,5 @@ class _Keys(_Overview):
     async def revoke(self, request: Request) -> Response:
         """Revoke a key."""
         visitor, _ = await self._parts.door.form(request)
-        await self._parts.accounts.revoke_key(visitor.owner.account, request.path_params["key_id"])
+        await self._parts.keys.revoke(visitor.owner.account, request.path_params["key_id"])
         return _to_page()

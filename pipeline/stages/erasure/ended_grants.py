@@ -24,6 +24,8 @@ all grants listed until it was appended, once its own entry, which the eraser wr
   grants derive from lane and account (`ids.grant_id`), so that no record ends another lane's.
 * A record that follows a revocation may have replaced it before it was read.  So each ends the
   grants before the last revocation that the ledger lists before the record, too.
+* A revocation that closes its account ends the grants after it as well, each once its own record
+  is read.  The ledger keeps it, whatever is compacted, so that a closed account stays off.
 * A record in the wrong partition ends the same as in its own; the router refuses its account.
 * *Proven* means that the ledger was read past a record written after the decision was read
   (`missing_entries.py`); until then a decision without an entry ends nothing, and waits.

@@ -55,6 +55,7 @@ class ReceiptStage:
     """Reads the ledgers and appends to the log, in turns.
 
     `starts` returns the log starts of partitions: for those that the log has no position of.
+    `publish` does a turn of `publisher.py`.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class ReceiptStage:
         starts: Callable[[Iterable[Partition]], Offsets],
         builder: LeafBuilder,
         writer: LogWriter,
+        publish: Callable[[], None],
         stopping: threading.Event,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -73,6 +75,7 @@ class ReceiptStage:
         self._starts = starts
         self._builder = builder
         self._writer = writer
+        self._publish = publish
         self._stopping = stopping
         self._clock = clock
         self._outage = OutageLog()
@@ -90,6 +93,7 @@ class ReceiptStage:
                 self._reader.replace_if_lost()
             if self._leaves and (self._is_full or self._due.has_passed):
                 self._append()
+            self._publish()
         except Unavailable as error:
             self._outage.report(error)
             self._stopping.wait(RETRY_S)

@@ -8,7 +8,7 @@ from erasestream.schemas.codec.result_headers import CAPSULE
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.image_index import ResultIndexed
 from erasestream.schemas.events.images import Cutout, Failure, Part, Result, Retained, Upload
-from erasestream.schemas.events.ledger import Finding, FindingKind
+from erasestream.schemas.events.ledger import Finding, FindingKind, UploadHeld
 from erasestream.schemas.ids import GrantId, Lane, image_key, owner_key, upload_id_of_position
 from erasestream.schemas.image_formats import sniff_content_type
 from erasestream.schemas.sealing.content_type import is_sealed
@@ -19,6 +19,7 @@ from erasestream.topics.catalog.topic_names import (
     index_of,
     uploads_of,
 )
+from erasestream.topics.consent.ledger_place import Place
 from erasestream.topics.kafka.records import Outgoing, Record
 
 
@@ -92,6 +93,24 @@ def retained_record(
     )
     wire = to_wire(event, source="/router")
     return Outgoing(RETAINED, -1, cutout.id.encode(), wire.headers, wire.value)
+
+
+def held_record(
+    place: Place, lane: Lane, cutout: Cutout, *, grant: GrantId, now: datetime
+) -> Outgoing:
+    """Return the record that counts a retained upload."""
+    position = cutout.position
+    event = UploadHeld(
+        id=upload_id_of_position(*position),
+        time=now,
+        lane=lane,
+        account=cutout.account,
+        grant=grant,
+        position=position,
+        uploaded_at=cutout.uploaded_at,
+    )
+    wire = to_wire(event, source="/router")
+    return Outgoing(*place.at, place.key, wire.headers, wire.value)
 
 
 def _content_type(image: Upload | Cutout) -> str:

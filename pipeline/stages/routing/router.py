@@ -31,6 +31,7 @@ from erasestream.pipeline.stages.routing.record_builder import (
     ephemeral_record,
     failed_record,
     gap_finding,
+    held_record,
     with_index,
 )
 from erasestream.pipeline.stages.routing.replay_marks import ReplayMarks
@@ -43,9 +44,10 @@ from erasestream.schemas.errors import Code, InvariantBroken
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.images import Cutout, Failure, Result
 from erasestream.schemas.events.ledger import FindingKind
-from erasestream.schemas.ids import Lane
+from erasestream.schemas.ids import GrantId, Lane
 from erasestream.topics.catalog.catalog import Catalog
-from erasestream.topics.catalog.topic_names import cutouts_of, lane_of
+from erasestream.topics.catalog.topic_names import cutouts_of, held_of, lane_of
+from erasestream.topics.consent.ledger_place import place as place_of
 from erasestream.topics.consent.view import ActiveGrant
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from erasestream.topics.kafka.transaction.start_offsets import StartOffset
@@ -67,6 +69,11 @@ class Router:
             spec.name: timedelta(seconds=spec.times.backlog_limit_s) for spec in catalog.lanes
         }
         self._indexed = {spec.name for spec in catalog.lanes if spec.gateway}
+        self._held_partitions = {
+            held_of(spec.name): catalog[held_of(spec.name)].partitions
+            for spec in catalog.lanes
+            if spec.gateway
+        }
         self._view = view
         self._now = now
         self._freshness = ConsentFreshness(view=view)
@@ -99,7 +106,7 @@ class Router:
         return self._freshness.is_fresh(at)
 
     def handle(self, record: Record) -> list[Outgoing]:
-        """Return the records that a result becomes: none for a replay, else one or three.
+        """Return the records that a result becomes: none for a replay, else one to four.
 
         The mark moves last: whatever is raised, the record can be handled again.
         """
@@ -169,7 +176,13 @@ class Router:
             self.counts[records] += 1
             return []
         self.counts["retained"] += 1
-        return records
+        return [*records, *self._held(lane, result, grant.grant)]
+
+    def _held(self, lane: Lane, cutout: Cutout, grant: GrantId) -> Iterable[Outgoing]:
+        """Yield the record that counts the upload, for a lane with an account page."""
+        if held_of(lane) in self._held_partitions:
+            place = place_of(held_of(lane), cutout.account, self._held_partitions)
+            yield held_record(place, lane, cutout, grant=grant, now=self._now())
 
 
 def topics_of(catalog: Catalog) -> list[str]:

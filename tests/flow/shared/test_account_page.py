@@ -5,24 +5,24 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from erasestream.pipeline.bootstrap.credentials import credential_table
+from erasestream.pipeline.bootstrap.credentials import open_credential_writer
+from erasestream.pipeline.bootstrap.receipts import cosigner
 from erasestream.pipeline.gateway.account_page.notice import CURRENT_NOTICE
-from erasestream.pipeline.gateway.account_page.session import COOKIE, Sessions
-from erasestream.pipeline.gateway.account_page.sign_in import Owner
+from erasestream.pipeline.gateway.account_page.pages import day
+from erasestream.schemas.errors import AccountClosed
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel, Decision
 from erasestream.schemas.events.credentials import CredentialKind
-from erasestream.schemas.ids import AccountId
+from erasestream.schemas.events.receipts import ErasureLeaf
 from tests.flow.account_site import Site
-from tests.flow.browser import PHONE, Visitor, chromium, violations
+from tests.flow.browser import PHONE, chromium, violations
 from tests.flow.pictures import photo
 from tests.flow.pipeline_harness import BULK, PipelineHarness
 from tests.flow.waiting import eventually
 
-STAGES = ("gateway", "erase")
+STAGES = ("gateway", "erase", "attest")
 
 
 @pytest.fixture(scope="module")
@@ -55,31 +55,20 @@ def revoked(opened: Site) -> str:
     files = {"image_file": ("photo.jpg", photo())}
     assert opened.ask("POST", "/v2", files=files, headers=headers).ok
     opened.flow.wait_until_drained()
+    owner.page.reload()
+    owner.page.get_by_text("Kept, by day of upload").click()
+    assert owner.page.get_by_text(f"{day(datetime.now(UTC))}: 1 upload").is_visible()
     owner.switch.click()
     owner.page.locator("[data-step=recorded][data-done=yes]").wait_for()
     opened.leave()
     return account
 
 
-def is_on(visitor: Visitor) -> bool:
-    return bool(visitor.switch.get_attribute("aria-checked") == "true")
-
-
-def token_of(visitor: Visitor) -> str:
-    value = visitor.page.locator("input[name=csrf]").first.get_attribute("value")
-    assert value
-    return value
-
-
-def cookies_of(visitor: Visitor) -> dict[str, str]:
-    return {str(each["name"]): str(each["value"]) for each in visitor.context.cookies()}
-
-
 def test_the_opt_in_is_the_first_control_and_off(site: Site) -> None:
     owner = site.owner("page-new")
     first = owner.page.locator("main").locator("button, a, input, select").first
     assert first.get_attribute("role") == "switch"
-    assert not is_on(owner)
+    assert not owner.is_on
     assert owner.page.get_by_text("No decision yet").is_visible()
 
 
@@ -92,7 +81,7 @@ def test_switching_on_asks_once_more_with_the_exact_text(site: Site) -> None:
     assert site.flow.consent(BULK).reader.history("page-on") == []
     owner.page.get_by_role("button", name="Agree and switch on").click()
     owner.page.get_by_text("On since").first.wait_for()
-    assert is_on(owner)
+    assert owner.is_on
     (entry,) = site.flow.consent(BULK).reader.history("page-on")
     assert entry.decision is Decision.GRANTED
     assert (entry.channel, entry.notice) == (Channel.ACCOUNT_PAGE, CURRENT_NOTICE.reference)
@@ -115,7 +104,7 @@ def test_the_decision_is_downloaded_as_a_consent_receipt(site: Site) -> None:
     assert record["dct:identifier"] == entry.id
     other = site.owner("page-other")
     path = f"/account/receipts/{entry.id}.jsonld"
-    assert site.ask("GET", path, cookies=cookies_of(other)).status_code == 404
+    assert site.ask("GET", path, cookies=other.cookies).status_code == 404
 
 
 def test_two_browsers_agree_without_a_reload(site: Site) -> None:
@@ -125,12 +114,12 @@ def test_two_browsers_agree_without_a_reload(site: Site) -> None:
     other.switch.click()
     one.page.get_by_role("switch", checked=False).wait_for()
     one.page.reload()
-    assert not is_on(one)
+    assert not one.is_on
 
 
 def test_a_request_that_another_page_made_is_refused(site: Site) -> None:
     owner = site.owner("page-forged")
-    cookies, token = cookies_of(owner), token_of(owner)
+    cookies, token = owner.cookies, owner.token
     path, notice = "/account/opt-in", CURRENT_NOTICE.reference
 
     def post(fields: dict[str, str], **headers: str) -> int:
@@ -138,7 +127,7 @@ def test_a_request_that_another_page_made_is_refused(site: Site) -> None:
         return site.ask("POST", path, data=fields, cookies=cookies, headers=headers).status_code
 
     assert post({}) == 403
-    assert post({"csrf": token_of(site.owner("page-forger"))}) == 403
+    assert post({"csrf": site.owner("page-forger").token}) == 403
     assert post({"csrf": token}, Origin="https://127.0.0.9") == 403
     page = owner.context.new_page()  # of another origin: the browser sends no cookie
     page.goto("data:text/html,<title>other</title>")
@@ -153,8 +142,8 @@ def test_a_request_that_another_page_made_is_refused(site: Site) -> None:
 
 def test_another_text_than_the_one_that_was_shown_is_refused(site: Site) -> None:
     owner = site.owner("page-text")
-    fields = {"csrf": token_of(owner), "notice": f"ai-training-data.0/{'0' * 64}"}
-    answer = site.ask("POST", "/account/opt-in", data=fields, cookies=cookies_of(owner))
+    fields = {"csrf": owner.token, "notice": f"ai-training-data.0/{'0' * 64}"}
+    answer = site.ask("POST", "/account/opt-in", data=fields, cookies=owner.cookies)
     assert answer.status_code == 409
 
 
@@ -179,23 +168,12 @@ def test_a_session_ends_with_its_time_and_with_its_key(site: Site) -> None:
     assert cookie["secure"]
     assert cookie["httpOnly"]
     assert cookie["sameSite"] == "Strict"
-    (key_id,) = (
-        each.state.key_id
-        for each in table_of(site.flow)
-        if each.state.account == "page-session" and each.state.kind is CredentialKind.OWNER
-    )
-    early = datetime.now(UTC) - timedelta(hours=1)
-    ended = Sessions(
-        site.flow.stack.files.session_key.read_bytes(),
-        lifetime=timedelta(minutes=30),
-        now=lambda: early,
-        random=bytes,
-    ).begin(Owner(AccountId("page-session"), key_id))
-    value = ended.partition("=")[2].partition(";")[0]
-    assert site.ask("GET", "/account", cookies={COOKIE: value}).status_code == 401
+    (key_id,) = site.key_ids("page-session")
+    cookies = site.session("page-session", key_id, datetime.now(UTC) - timedelta(hours=1))
+    assert site.ask("GET", "/account", cookies=cookies).status_code == 401
     owner.page.get_by_role("button", name=f"Revoke es_owner_{key_id}").click()
     owner.page.get_by_text("Sign in to your account").wait_for()
-    assert site.ask("GET", "/account", cookies=cookies_of(owner)).status_code == 401
+    assert site.ask("GET", "/account", cookies=owner.cookies).status_code == 401
 
 
 def test_keys_are_created_and_revoked(site: Site) -> None:
@@ -230,23 +208,35 @@ def test_a_photo_is_cut_out_in_the_page(site: Site, tmp_path: Path) -> None:
     owner.page.reload()
     owner.page.get_by_text("When each upload is gone").click()
     assert owner.page.get_by_text("gone by").first.is_visible()
-    forged = site.ask(
-        "POST", "/account/try", files={"image_file": photo()}, cookies=cookies_of(owner)
-    )
+    forged = site.ask("POST", "/account/try", files={"image_file": photo()}, cookies=owner.cookies)
     assert forged.status_code == 403
 
 
-def test_a_closed_account_is_off_and_has_no_key(site: Site) -> None:
-    owner = site.owner("page-closed")
-    image_key = site.issue("page-closed", CredentialKind.IMAGE).text
+def test_a_closed_account_stays_off_and_has_no_key(site: Site) -> None:
+    """Also for a second browser that is about to switch it on, and for another process."""
+    account = "page-closed"
+    owner, other = site.owner(account), site.owner(account)
+    image_key = site.issue(account, CredentialKind.IMAGE).text
     owner.switch_on()
-    owner.page.get_by_role("link", name="Close").click()
+    owner.page.get_by_text("On since").first.wait_for()
+    other.page.goto(f"{other.url}/opt-in")
+    owner.page.get_by_role("link", name="Close account").click()
     owner.page.get_by_label("I understand").check()
     owner.page.get_by_role("button", name="Close the account").click()
     owner.page.get_by_text("This account is closed").wait_for()
     assert owner.context.cookies() == []
+    other.page.get_by_role("button", name="Agree and switch on").click()
+    other.page.get_by_text("Sign in to your account").wait_for()
+    with open_credential_writer(site.flow.settings, BULK) as writer:
+        late_key = writer.create(account, CredentialKind.OWNER).text
+    site.issue("page-after-the-late-key")
     assert site.account_of(image_key) is None
-    last = site.flow.consent(BULK).reader.history("page-closed")[-1]
+    assert site.account_of(late_key) is None
+    consent = site.flow.consent(BULK)
+    with pytest.raises(AccountClosed):
+        consent.grant(account, actor="owner", channel=Channel.LIBRARY)
+    assert consent.reader.active_grant(account) is None
+    last = consent.reader.history(account)[-1]
     assert last.decision is Decision.REVOKED
 
 
@@ -267,12 +257,30 @@ def test_everybody_can_use_it(site: Site, revoked: str, scheme: str) -> None:
 def test_an_erasure_is_followed_to_its_end(site: Site, revoked: str) -> None:
     owner = site.owner(revoked)
     owner.page.locator("[data-step=gone][data-done=yes]").wait_for()
-    owner.page.get_by_text("2 encrypted images erased").wait_for()
     owner.page.reload()
-    assert not is_on(owner)
+    assert not owner.is_on
     assert owner.page.get_by_text("All that was ever kept is erased").is_visible()
+    assert owner.page.get_by_text("2 encrypted images erased").is_visible()
 
 
-def table_of(flow: PipelineHarness) -> list[Any]:
-    with credential_table(flow.settings, BULK) as table:
-        return list(table)
+def test_the_receipt_of_an_erasure_is_downloaded_and_verified(site: Site, revoked: str) -> None:
+    """It appears in the open page once the auditor has cosigned it."""
+    owner = site.owner(revoked)
+    owner.page.locator("[data-step=gone][data-done=yes]").wait_for()
+    link = owner.page.get_by_role("link", name="Download the receipt")
+
+    def is_cosigned() -> bool:
+        with cosigner(site.flow.settings) as auditor:
+            auditor.cosign()
+        return bool(link.is_visible())
+
+    eventually("the receipt is in the page", is_cosigned, poll_s=1)
+    path = link.get_attribute("href")
+    with owner.page.expect_download() as download:
+        link.click()
+    verified = site.verify_receipt(Path(download.value.path()))
+    assert isinstance(verified.leaf, ErasureLeaf)
+    assert (verified.leaf.objects, verified.extra.account) == (2, revoked)
+    assert download.value.suggested_filename == f"erasure-{verified.leaf.id}.tlog-proof"
+    other = site.owner("page-no-receipt").cookies
+    assert site.ask("GET", str(path), cookies=other).status_code == 404

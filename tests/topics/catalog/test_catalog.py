@@ -31,10 +31,12 @@ from erasestream.topics.catalog.topic_names import (
     cutouts_of,
     ephemeral_of,
     erasures_of,
+    held_of,
     index_of,
     lane_of,
     ledger_of,
     marks_of,
+    receipts_of,
     revocations_of,
     uploads_of,
 )
@@ -169,6 +171,23 @@ def test_the_index_of_a_gateway_holds_no_image_and_is_forgotten() -> None:
         config = catalog.config(topic)
         assert config["retention.ms"] == str(life.retention_ms)
         assert config["cleanup.policy"] == "delete"
+
+
+def test_the_router_alone_counts_what_is_retained() -> None:
+    """In transactions, which another writer could disturb; for lanes with an account page."""
+    catalog = Catalog.build((LaneSpec(name=SHOP), LaneSpec(name=BULK, gateway=True)))
+    assert held_of(SHOP) not in {topic.name for topic in catalog.topics}
+    topic = catalog[held_of(BULK)]
+    assert topic.writers == (ROUTER,)
+    assert topic.readers == (lane_role(BULK, LaneRole.ACCOUNT),)
+
+
+def test_receipts_reach_the_account_page_from_the_eraser_alone() -> None:
+    catalog = Catalog.build((LaneSpec(name=SHOP), LaneSpec(name=BULK, gateway=True)))
+    assert receipts_of(SHOP) not in {topic.name for topic in catalog.topics}
+    topic = catalog[receipts_of(BULK)]
+    assert topic.writers == (ERASER,)
+    assert topic.readers == (lane_role(BULK, LaneRole.ACCOUNT), ERASER)
 
 
 def test_only_the_eraser_writes_erasures() -> None:

@@ -1,6 +1,7 @@
 """The steps of an erasure as an account page shows them."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.events.base import Event
@@ -36,7 +37,12 @@ def record(event: Event, appended: datetime = START) -> Record:
 
 
 def decided(
-    decision: Decision, seconds: float, *, lane: Lane = LANE, channel: Channel = Channel.LIBRARY
+    decision: Decision,
+    seconds: float,
+    *,
+    lane: Lane = LANE,
+    channel: Channel = Channel.LIBRARY,
+    closes: Literal[True] | None = None,
 ) -> Record:
     entry = DecisionEntry(
         id=DECISION if decision is Decision.GRANTED else new_upload_id(2, bytes(10)),
@@ -46,6 +52,7 @@ def decided(
         decision=decision,
         actor="owner",
         channel=channel,
+        closes=closes,
     )
     return record(entry, at(seconds))
 
@@ -129,3 +136,10 @@ def test_entries_of_others_and_grants_after_a_revocation_are_not_shown() -> None
     states.apply_erasure(progress(4, 1, 8))
     states.apply_erasure(erased(5, KeyState.UNREACHABLE))
     assert states.all() == []
+
+
+def test_a_grant_after_the_closing_of_the_account_ends_at_once() -> None:
+    states = ErasureStates(LANE, ACCOUNT)
+    states.apply_decision(decided(Decision.REVOKED, 1, closes=True))
+    states.apply_decision(decided(Decision.GRANTED, 2))
+    assert states.all() == [ErasureState(GRANT, at(2))]

@@ -109,6 +109,17 @@ def test_a_void_grant_is_a_refusal(late: timedelta) -> None:
     assert not view.opted_in()
 
 
+def test_a_decision_that_was_restored_or_moved_switches_nothing_on() -> None:
+    """From a backup, to another installation or lane, or to another account."""
+    view = ViewHarness()
+    for topic in (TOPIC, consent_of(OTHER)):
+        view.write(Decision.GRANTED, topic=topic, late=timedelta(days=1))
+    assert not view.opted_in()
+    assert not view.opted_in(OTHER)
+    view.write(Decision.GRANTED, account=AccountId("acct-0"), key=ACCOUNT.encode())
+    assert not view.opted_in()
+
+
 def test_a_late_revocation_counts() -> None:
     """Only grants are void."""
     view = ViewHarness()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from erasestream.schemas.codec.cloudevents import to_wire
-from erasestream.schemas.errors import Unavailable
+from erasestream.schemas.errors import AccountClosed, Unavailable
 from erasestream.schemas.events.consent import HEARTBEAT_KEY, Channel, ConsentDecision, Decision
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
 from erasestream.topics.catalog.topic_names import consent_of
@@ -17,6 +17,7 @@ from erasestream.topics.consent.write_conflicts import has_conflict
 from erasestream.topics.consent.writer import ConsentWriter
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter, Written
 from erasestream.topics.kafka.records import Partition, Record
+from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.topics.consent.consent_harness import OWNER, FakeVault, running_eraser, writer
 
@@ -172,6 +173,49 @@ def test_an_erased_grant_is_not_active(
     again = other.grant("acct", **OWNER)
     assert again.written
     assert again.grant not in vault.marked
+
+
+def test_an_account_that_was_closed_is_never_opted_in(
+    kafka: KafkaFixture, lane: Lane, slow: StalledDecision
+) -> None:
+    """Nor by a writer that had asked before, as from a second window or gateway."""
+    other = writer(kafka, lane)
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(lambda: slow.writer.grant("acct", **OWNER))
+        assert slow.has_stalled.wait(30)
+        other.close_account("acct", **OWNER)
+        slow.may_continue.set()
+        with pytest.raises(AccountClosed):
+            pending.result(30)
+    assert other.reader.active_grant("acct") is None
+    assert not any(each.reader.is_closed(OTHER) for each in (other, slow.writer))
+    made = [entry.decision for entry in other.reader.history("acct")]
+    other.revoke("acct", **OWNER)
+    with pytest.raises(AccountClosed):
+        other.grant("acct", **OWNER)
+    assert made == [Decision.GRANTED, Decision.REVOKED, Decision.REVOKED]
+
+
+def test_a_grant_after_the_closing_is_erased_though_its_writer_was_killed(
+    kafka: KafkaFixture, lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that asked before the closing, and wrote both records after it."""
+    vault, other, killed = FakeVault(), writer(kafka, lane), writer(kafka, lane)
+    vault.is_unavailable = False
+
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    other.close_account("acct", **OWNER)
+    monkeypatch.setattr(killed.reader, "is_closed", lambda _: False)
+    monkeypatch.setattr(killed.reader, "records_between", dies)
+    with pytest.raises(KeyboardInterrupt):
+        killed.grant("acct", **OWNER)
+    assert other.reader.active_grant("acct"), "the last decision is the grant"
+    with running_eraser(kafka, lane, vault):
+        eventually("it is erased", lambda: other.reader.unerased_grants("acct") == [])
+    assert other.reader.active_grant("acct") is None
+    assert len(vault.marked) == 1
 
 
 def test_a_grant_after_a_revocation_does_not_delay_its_confirmation(

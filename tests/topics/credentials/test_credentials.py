@@ -7,9 +7,14 @@ import pytest
 
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.events.base import TimedEvent
-from erasestream.schemas.events.credentials import CredentialKind, CredentialSet, CredentialUsed
+from erasestream.schemas.events.credentials import (
+    CredentialKind,
+    CredentialsClosed,
+    CredentialSet,
+    CredentialUsed,
+)
 from erasestream.schemas.ids import AccountId
-from erasestream.topics.credentials.table import CredentialTable, state_key, use_key
+from erasestream.topics.credentials.table import CredentialTable, closing_key, state_key, use_key
 from erasestream.topics.credentials.token import Token, new_token, parse_token
 from erasestream.topics.kafka.records import Partition, Record
 
@@ -129,3 +134,18 @@ def test_the_keys_of_an_account_follow_their_records() -> None:
     unreadable = record(state_key(one.key_id), state(one))._replace(value=b"", headers=[])
     keys.apply(unreadable)
     assert keys.of_account(BOB) == []
+
+
+def test_a_closed_account_has_no_valid_key_old_or_new() -> None:
+    """Whatever else the record holds; the keys of others stay valid."""
+    old, new, other = token(), token(CredentialKind.OWNER), token()
+    keys = table(state(old), state(other, BOB))
+    closed = CredentialsClosed(id=ID, time=NOW, account=ALICE, closed_at=NOW)
+    keys.apply(record(closing_key(ALICE), closed)._replace(value=b"nonsense"))
+    keys.apply(record(state_key(new.key_id), state(new)))
+    assert keys.authenticate(old, NOW) is None
+    assert keys.authenticate(new, NOW) is None
+    assert not any(each.is_valid(NOW) for each in keys.of_account(ALICE))
+    assert keys.is_closed(ALICE)
+    assert keys.authenticate(other, NOW)
+    assert not keys.is_closed(BOB)

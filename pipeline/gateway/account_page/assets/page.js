@@ -30,6 +30,12 @@ function showSteps(erasure) {
       when.textContent = text;
     }
   }
+  if (erasure.receipt !== null) {
+    const link = shown.querySelector("[data-receipt]");
+    link.querySelector("a").href = `/account/receipts/${erasure.receipt}.tlog-proof`;
+    link.hidden = false;
+    shown.querySelector("[data-no-receipt]").hidden = true;
+  }
   const bar = shown.querySelector("progress");
   if (bar !== null && erasure.objects) {
     bar.max = erasure.objects;
@@ -128,6 +134,13 @@ function enableCopying(button) {
   });
 }
 
+function enableOpening(link) {
+  link.addEventListener("click", () => {
+    document.querySelector(link.hash).open = true;
+  });
+}
+
 document.querySelectorAll("[data-watch]").forEach(watch);
 document.querySelectorAll(".try").forEach(enableTrying);
 document.querySelectorAll(".copy").forEach(enableCopying);
+document.querySelectorAll('a[href="#verify"]').forEach(enableOpening);

@@ -3,16 +3,21 @@
 Brokers and view are those of the state machine, which checks the decisions themselves.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from erasestream.schemas.codec.cloudevents import from_wire, to_wire, type_of
 from erasestream.schemas.errors import Code, InvariantBroken, Unavailable
 from erasestream.schemas.events.images import Failure, Part
-from erasestream.schemas.events.ledger import Finding
+from erasestream.schemas.events.ledger import Finding, UploadHeld
 from erasestream.schemas.ids import AccountId
-from erasestream.topics.catalog.topic_names import LEDGER, ephemeral_of, uploads_of
+from erasestream.topics.catalog.catalog import Catalog
+from erasestream.topics.catalog.topic_names import LEDGER, ephemeral_of, held_of, uploads_of
+from erasestream.topics.consent.ledger_place import place
 from erasestream.topics.kafka.records import Outgoing
-from tests.pipeline.stages.routing.join_brokers import LANE, PARTITIONS
+from tests.pipeline.stages.routing import join_members
+from tests.pipeline.stages.routing.join_brokers import CATALOG, LANE, PARTITIONS
 from tests.pipeline.stages.routing.router_in_memory import (
     ANN,
     CUTOUT,
@@ -47,6 +52,29 @@ def test_a_retained_result_is_delivered_too(harness: RouterHarness) -> None:
         assert (event.grant, event.mark) == (grant.grant, harness.process.view.mark_of(LANE, ANN))
         assert (event.position.offset, event.uploaded_at) == (0, upload.time)
     assert {each.key for each in others} == {upload.id.encode()}
+
+
+def test_a_retained_upload_is_counted_for_the_page_of_its_account(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the same transaction, without an image; one that is not retained is not counted."""
+    lane = replace(CATALOG.lanes[0], gateway=True)
+    monkeypatch.setattr(join_members, "CATALOG", Catalog.build((lane,)))
+    harness = RouterHarness()
+    (delivered,) = harness.route(harness.result(harness.upload(), 0))
+    assert delivered.topic == ephemeral_of(LANE)
+    harness.opt_in()
+    upload = harness.upload()
+    *_, counted = harness.route(harness.result(upload, 1))
+    partitions = {held_of(LANE): Catalog.build((lane,))[held_of(LANE)].partitions}
+    at, key = place(held_of(LANE), ANN, partitions)
+    assert (counted.topic, counted.partition, counted.key) == (*at, key)
+    event = from_wire(UploadHeld, counted.headers, counted.value)
+    grant = harness.process.view.active_grant(LANE, ANN)
+    assert grant
+    assert (event.lane, event.account, event.grant) == (LANE, ANN, grant.grant)
+    assert (event.position.offset, event.uploaded_at) == (1, upload.time)
+    assert upload.id not in str(counted)
 
 
 def test_the_content_type_is_sniffed(harness: RouterHarness) -> None:
