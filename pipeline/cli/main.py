@@ -51,9 +51,9 @@ def main() -> None:
     forbid_core_dumps()
     _show_reasons()
     try:
-        from erasestream.pipeline.cli.app import app
+        from erasestream.pipeline.cli.app import app_for
 
-        app()
+        app_for(sys.argv[1:])()
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if error.name in LEFT_OUT:

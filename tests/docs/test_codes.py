@@ -2,7 +2,7 @@
 
 from typer.testing import CliRunner
 
-from erasestream.pipeline.cli.app import app
+from erasestream.pipeline.cli.app import app_for
 from erasestream.schemas.error_reference import document
 from erasestream.schemas.errors import FAILURE_CODES, SENTENCES, Code
 from tests.paths import ROOT
@@ -13,7 +13,7 @@ DOCUMENT = ROOT / "docs/codes.md"
 def test_the_table_of_codes_is_current() -> None:
     """`erasestream codes > docs/codes.md` writes it."""
     assert DOCUMENT.read_text() == document()
-    assert CliRunner().invoke(app, ["codes"]).output == document()
+    assert CliRunner().invoke(app_for(["codes"]), ["codes"]).output == document()
 
 
 def test_every_code_is_there_once_and_those_of_customers_come_first() -> None:

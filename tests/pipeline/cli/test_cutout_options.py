@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from erasestream.pipeline.cli.app import app
+from erasestream.pipeline.cli.app import app_for
 from erasestream.schemas.errors import Code, InvalidEvent
 from erasestream.schemas.options import CutoutOptions
 
@@ -22,18 +22,24 @@ from erasestream.schemas.options import CutoutOptions
 def test_options_that_the_model_refuses_end_the_command_before_settings_are_read(
     arguments: list[str],
 ) -> None:
-    result = CliRunner().invoke(app, ["upload", "--lane", "shop", "photo.jpg", *arguments])
+    result = CliRunner().invoke(
+        app_for(["upload"]), ["upload", "--lane", "shop", "photo.jpg", *arguments]
+    )
     assert isinstance(result.exception, InvalidEvent)
     assert result.exception.code is Code.INVALID_OPTIONS
 
 
 @pytest.mark.parametrize("arguments", [["--colour", "red"], ["--format", "gif"]], ids=" ".join)
 def test_an_unknown_option_is_a_usage_error(arguments: list[str]) -> None:
-    result = CliRunner().invoke(app, ["upload", "--lane", "shop", "photo.jpg", *arguments])
+    result = CliRunner().invoke(
+        app_for(["upload"]), ["upload", "--lane", "shop", "photo.jpg", *arguments]
+    )
     assert result.exit_code == 2
 
 
 def test_every_option_of_the_model_is_on_the_command_line() -> None:
-    shown = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(app, ["upload", "--help"])
+    shown = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"}).invoke(
+        app_for(["upload"]), ["upload", "--help"]
+    )
     for name in CutoutOptions.model_fields:
         assert f"--{name.replace('_', '-')}" in shown.output

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from erasestream.pipeline.cli.app import app
+from erasestream.pipeline.cli.app import app_for
 from erasestream.pipeline.cli.probe import StageName
 from erasestream.pipeline.runtime.health import Health
 from erasestream.schemas.errors import Refused
@@ -40,7 +40,7 @@ def health(
 
 def run(*arguments: str) -> tuple[int, str]:
     """Return exit status and standard error of a probe."""
-    ran = CliRunner().invoke(app, ["probe", *arguments])
+    ran = CliRunner().invoke(app_for(["probe"]), ["probe", *arguments])
     return ran.exit_code, ran.stderr
 
 
@@ -57,7 +57,7 @@ def test_every_stage_can_be_probed() -> None:
     """A stage that the command does not know would be killed by its supervisor again and again."""
     commands = {
         command.callback.__name__
-        for command in app.registered_commands
+        for command in app_for().registered_commands
         if command.rich_help_panel == "Stages" and command.callback is not None
     }
     assert commands - {"probe"} == {*StageName}
@@ -80,6 +80,6 @@ def test_a_port_chosen_at_random_cannot_be_probed(
     health: Health, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ERASESTREAM_STAGE__HEALTH_PORT", "0")
-    ran = CliRunner().invoke(app, ["probe", "route"])
+    ran = CliRunner().invoke(app_for(["probe"]), ["probe", "route"])
     assert isinstance(ran.exception, Refused)
     assert "stage.health_port" in str(ran.exception)

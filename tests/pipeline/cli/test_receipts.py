@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from erasestream.pipeline.cli.app import app
+from erasestream.pipeline.cli.app import app_for
 from erasestream.schemas.errors import ProofRefused
 from tests.sinks.log.sample_log import AUDITOR, KEY, STRANGER, SampleLog, signed
 from tests.sinks.log.test_receipt import EXTRA, LOG, receipt
@@ -20,7 +20,9 @@ def files(tmp_path: Path) -> Path:
 
 def verify(files: Path, *options: str, log: str | None = None) -> Result:
     keys = ["--log-key", log or str(files / "log.pub"), "--auditor-key", str(AUDITOR.public)]
-    return CliRunner().invoke(app, ["receipt", "verify", str(files / "receipt"), *keys, *options])
+    return CliRunner().invoke(
+        app_for(["receipt"]), ["receipt", "verify", str(files / "receipt"), *keys, *options]
+    )
 
 
 def test_a_receipt_that_holds_is_printed(files: Path) -> None:

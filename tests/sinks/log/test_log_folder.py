@@ -7,7 +7,7 @@ from tlog_scales.backend import LocalBackend
 from tlog_scales.reader import TilesReader
 from typer.testing import CliRunner, Result
 
-from erasestream.pipeline.cli.app import app
+from erasestream.pipeline.cli.app import app_for
 from erasestream.schemas.errors import NotFound, ProofRefused
 from erasestream.sinks.buckets.folder_store import FolderStore
 from erasestream.sinks.log.cosigner import Cosigner
@@ -118,7 +118,7 @@ def test_the_auditor_does_not_cosign_a_log_that_was_replaced(tmp_path: Path) -> 
 
 
 def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["log", *arguments])
+    return CliRunner().invoke(app_for(["log"]), ["log", *arguments])
 
 
 def test_the_command_verifies_a_copy_since_an_older_checkpoint(
