@@ -3,8 +3,8 @@
 import dataclasses
 import inspect
 import typing
+from collections.abc import Callable
 from enum import Enum
-from pathlib import Path
 
 import pytest
 from mypy import api
@@ -14,17 +14,6 @@ import erasestream
 from erasestream import CutoutOptions
 from tests.paths import CACHE, ROOT
 from tests.test_readme import blocks
-
-
-def check(folder: Path, program: str) -> tuple[str, int]:
-    """Return the report of mypy, and its status."""
-    path = folder / "program.py"
-    path.write_text(program)
-    settings = folder / "mypy.ini"
-    settings.write_text(f"[mypy]\nmypy_path = {ROOT}\nfollow_imports = silent\n")
-    arguments = ["--strict", "--config-file", str(settings), "--cache-dir", str(CACHE / "mypy")]
-    report, _, status = api.run([*arguments, str(path)])
-    return report, status
 
 
 def options_by_name() -> str:
@@ -39,17 +28,41 @@ def options_by_name() -> str:
     return "\n".join([*lines, "CutoutOptions(quality=90)", ""])
 
 
-@pytest.mark.parametrize("program", [*blocks("python"), options_by_name()])
-def test_programs_pass_strict_type_checks(tmp_path: Path, program: str) -> None:
-    report, status = check(tmp_path, program)
-    assert status == 0, report
+RIGHT = {
+    f"right_{number}.py": program
+    for number, program in enumerate([*blocks("python"), options_by_name()])
+}
+WRONG = {
+    f"wrong_{number}.py": f"from erasestream import CutoutOptions\nCutoutOptions({options})\n"
+    for number, options in enumerate(['format="gif"', "quality=[]", 'fromat="png"'])
+}
 
 
-@pytest.mark.parametrize("options", ['format="gif"', "quality=[]", 'fromat="png"'])
-def test_options_that_do_not_exist_fail_type_checks(tmp_path: Path, options: str) -> None:
-    program = f"from erasestream import CutoutOptions\nCutoutOptions({options})\n"
-    report, status = check(tmp_path, program)
-    assert status == 1, report
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[str]]:
+    """Check all programs in one run, for which mypy loads our modules once."""
+    folder = tmp_path_factory.mktemp("programs")
+    paths = [folder / name for name in (RIGHT | WRONG)]
+    for path, program in zip(paths, (RIGHT | WRONG).values(), strict=True):
+        path.write_text(program)
+    settings = folder / "mypy.ini"
+    settings.write_text(f"[mypy]\nmypy_path = {ROOT}\nfollow_imports = silent\n")
+    arguments = ["--strict", "--config-file", str(settings), "--cache-dir", str(CACHE / "mypy")]
+    report, failed, status = api.run([*arguments, *map(str, paths)])
+    assert status == 1, report + failed
+    return lambda name: [line for line in report.splitlines() if f"{name}:" in line]
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_programs_pass_strict_type_checks(errors: Callable[[str], list[str]], name: str) -> None:
+    assert errors(name) == []
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_options_that_do_not_exist_fail_type_checks(
+    errors: Callable[[str], list[str]], name: str
+) -> None:
+    assert any("error:" in line for line in errors(name))
 
 
 def names_in(annotation: object) -> set[type]:
