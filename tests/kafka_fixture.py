@@ -34,6 +34,10 @@ SPARE_LANES = 12
 """Lanes that are provisioned at once for the tests of a whole worker: the broker takes most of a
 second for a single one, and two to four for all of them."""
 
+SESSION_S = 9.0
+"""Its heartbeats, six in a session, are much of what an idle broker does.  No test kills this
+broker, which could rejoin only after a session."""
+
 
 @dataclass
 class KafkaFixture(AdministeredBroker):
@@ -149,7 +153,12 @@ def opened_kafka(
     authority.issue_role(ADMIN, identities)
     port, controller = free_ports(2)
     config = single(port=port, controller_port=controller, random=os.urandom(16))
-    config = replace(config, proxied_listener=proxied_listener, managed_listener=managed_listener)
+    config = replace(
+        config,
+        proxied_listener=proxied_listener,
+        managed_listener=managed_listener,
+        session_s=SESSION_S,
+    )
     libs = install_kafka(CACHE, print)
     broker = Broker(folder / "broker", identities, libs, config=config, java_options=SHORT_LIVED)
     try:
