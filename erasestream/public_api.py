@@ -19,6 +19,7 @@ from erasestream.schemas.errors import (
     UsedAfterFork,
 )
 from erasestream.schemas.events.base import Position
+from erasestream.schemas.events.foreground import Foreground
 from erasestream.schemas.events.images import Adjusted, Cutout, Failure
 from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.schemas.options import (
@@ -67,6 +68,7 @@ __all__ = [
     "Failure",
     "Expired",
     "Adjusted",
+    "Foreground",
     "Position",
     "Cluster",
     "Authentication",
