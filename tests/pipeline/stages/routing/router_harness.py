@@ -52,6 +52,7 @@ class KafkaRouterHarness:
         self.lane = lane
         self._producer = Producer(kafka.connection(ADMIN).settings(ClientErrorState(), linger_ms=0))
         self._opened = contextlib.ExitStack()
+        self._admin = self._opened.enter_context(kafka.admin)
         self._customer: TopicReader | None = None
 
     # Input
@@ -198,12 +199,10 @@ class KafkaRouterHarness:
     def topic_id(self) -> str:
         """The current id of the uploads topic."""
         topic = uploads_of(self.lane)
-        with self.kafka.admin as admin:
-            return OffsetQueries(admin).topic_ids([topic])[topic]
+        return OffsetQueries(self._admin).topic_ids([topic])[topic]
 
     def log_end(self, at: Partition) -> int:
-        with self.kafka.admin as admin:
-            return OffsetQueries(admin).log_end(at)
+        return OffsetQueries(self._admin).log_end(at)
 
     def close(self) -> None:
         """Close every router, also if one of them fails to close: the next test begins alone."""
@@ -230,7 +229,7 @@ class KafkaRouterHarness:
         """
         ends = {TopicPartition(topic, number): OffsetSpec.latest() for number in range(partitions)}
         deadline = Deadline(settled_s, time.monotonic)
-        with self.kafka.admin_client() as client:
+        with self._admin.use() as client:
 
             def offsets(level: IsolationLevel) -> list[int]:
                 asked = client.list_offsets(ends, isolation_level=level)

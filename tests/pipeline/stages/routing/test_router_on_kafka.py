@@ -1,6 +1,7 @@
 """The router on a real broker: other uploads, other partitions, other members."""
 
 import threading
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -68,8 +69,9 @@ def test_partitions_can_be_added_while_routers_run(harness: KafkaRouterHarness) 
     before = harness.upload_with_result()
     running = harness.route_until_delivered(before)
     add_partition(harness)
-    newcomer = KafkaRouterHarness(harness.kafka, harness.lane)  # its client knows 3 partitions
-    added = [newcomer.upload_with_result(2) for _ in range(2)]
+    # Its clients know three partitions.
+    with closing(KafkaRouterHarness(harness.kafka, harness.lane)) as newcomer:
+        added = [newcomer.upload_with_result(2) for _ in range(2)]
     running.run_until(lambda: len(harness.delivered(3, LEFT_OPEN_S)) >= 3)
     assert sorted(harness.delivered(3), key=str) == sorted([before, *added], key=str)
 
@@ -81,7 +83,8 @@ def test_a_router_that_dies_in_its_first_transaction_is_succeeded(
     first = harness.start_router()
     first.run_until(lambda: first.loop.has_partitions)
     add_partition(harness)
-    added = KafkaRouterHarness(harness.kafka, harness.lane).upload_with_result(2)
+    with closing(KafkaRouterHarness(harness.kafka, harness.lane)) as newcomer:
+        added = newcomer.upload_with_result(2)
     producer = first.loop._clients.producer
     is_dying = threading.Event()
 
