@@ -213,7 +213,7 @@ class GatewaySettings(Section):
     """Fetch images from public https URLs (`image_url`), in confined processes of their own."""
     max_memory_bytes: Annotated[int, Field(ge=300_000_000)] = 512_000_000
     """Images and cut-outs in memory, Base64 included; requests beyond are answered 503."""
-    max_connections: PositiveInt = 2000
+    max_connections: PositiveInt = 1000
     """Open connections; more are closed at once, as are more than half of the open files allow."""
     connections_per_address: PositiveInt = 256
     """Open connections from one address.  Behind a balancer that hides its clients' addresses, as

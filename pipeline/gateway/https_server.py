@@ -39,7 +39,7 @@ ANSWER_TIMEOUT_S = 120.0
 """The largest answers need 5 Mbit/s."""
 MAX_HEAD_BYTES = 32_768
 BACKLOG = 1024
-LIMITS = ConnectionLimits(most=2000, of_address=256)
+LIMITS = ConnectionLimits(most=1000, of_address=256)
 
 
 class _Look(NamedTuple):
