@@ -16,6 +16,7 @@ from erasestream.pipeline.stages.erasure.progress_reports import ProgressReports
 from erasestream.pipeline.stages.erasure.stage import EraserStage
 from erasestream.pipeline.stages.erasure.unrecoverable_grants import UnrecoverableGrants
 from erasestream.pipeline.stages.erasure.upload_eraser import UploadEraser
+from erasestream.pipeline.stages.erasure.vault_pages import VaultPages, account_codes
 from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.sinks.buckets.gcs import PUT_ENDS_S
 from erasestream.sinks.images.deletion import GrantDeletion
@@ -37,6 +38,7 @@ from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.group_offsets import GroupOffsets
+from erasestream.topics.kafka.offset_queries import OffsetQueries
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 
@@ -61,7 +63,8 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
     with ExitStack() as opened:
         vault = opened.enter_context(open_vault(storage, ERASER))
         images = opened.enter_context(open_images(storage, ERASER))
-        namer = ObjectNamer(read_secret(storage.name_key, size=NAME_KEY_BYTES))
+        name_key = read_secret(storage.name_key, size=NAME_KEY_BYTES)
+        namer = ObjectNamer(name_key)
         writer = AcknowledgedWriter(connection=connection, timeout_s=LEDGER_TIMEOUT_S)
         opened.enter_context(closing(writer))
         beats = AcknowledgedWriter(connection=connection, timeout_s=BEAT_TIMEOUT_S)
@@ -97,7 +100,17 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
             outage=outage,
         )
         opened.enter_context(closing(uploads))
-        view = opened.enter_context(closing(LedgerView(connection=connection, partitions=ledger)))
+        with Admin(connection) as admin:
+            topic_ids = OffsetQueries(admin).topic_ids(ledger)
+        pages = VaultPages(vault=vault, topic_ids=topic_ids, stopping=stopping)
+        opened.enter_context(closing(pages))
+        view = LedgerView(
+            connection=connection,
+            partitions=ledger,
+            pages=pages,
+            key_of=account_codes(name_key),
+        )
+        opened.enter_context(closing(view))
         queue = WorkQueue(connection=connection, topics=topics, instance=settings.stage.instance)
         opened.enter_context(closing(queue))
         stage = EraserStage(

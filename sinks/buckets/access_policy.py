@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 KEYS = "keys/"
 ERASED = "erased/"
+PLACES = "places/"
 EPOCHS = "epochs/"
 DESTROYED = "destroyed/"
 MASTERS = "masters/"
@@ -81,6 +82,7 @@ VAULT: tuple[Rule, ...] = (
     _rule(Role.ERASER, Action.CREATE, Action.READ, prefix=ERASED),
     _rule(Role.ERASER, Action.DELETE, prefix=KEYS),
     _rule(Role.ERASER, Action.CREATE, Action.READ, prefix=LOG),
+    _rule(Role.ERASER, Action.CREATE, Action.READ, prefix=PLACES),
     _rule(Role.ERASER, Action.LIST, *VERIFY),
     _rule(Role.ROTATOR, Action.READ, Action.CREATE, Action.DELETE, prefix=KEYS),
     _rule(Role.ROTATOR, Action.READ, prefix=ERASED),
@@ -95,7 +97,8 @@ VAULT: tuple[Rule, ...] = (
 )
 """The vault: one wrapped key per grant below `keys/`, one marker per erased grant, and below
 `epochs/` one wrapped key for each epoch and purpose.  Below `masters/` is a note for each version
-of the grants' master key that was destroyed, and below `log/` the transparency log."""
+of the grants' master key that was destroyed, below `log/` the transparency log, and below `places/`
+how far the eraser has read the ledgers."""
 
 
 def allows(rules: Iterable[Rule], role: str, action: Action, name: str = "") -> bool:

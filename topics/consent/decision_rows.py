@@ -24,6 +24,8 @@ _APPENDED_AT, _GRANTS_AT = 16, 24
 MANY = 256
 """Decisions of an account beyond which they are indexed, at some 150 bytes each."""
 
+DECISION_BYTES = _ROW.size
+
 Rows = bytes | bytearray
 
 
@@ -37,13 +39,18 @@ class DecisionRows:
 
     def append(self, key: bytes, entry: DecisionEntry, appended_ms: int) -> None:
         """Add a decision, unless the account has one of this id."""
-        if self.number(key, entry.id) is not None:
+        self.append_packed(key, pack_decision(entry, appended_ms))
+
+    def append_packed(self, key: bytes, row: bytes) -> None:
+        """Add the row of a decision, unless the account has one of its id."""
+        id_, appended_ms, kind = _ROW.unpack(row)
+        if self._number(key, id_) is not None:
             return
         rows = self._rows.setdefault(key, bytearray())
         if rows:
             # Leaders' clocks differ a little.
             appended_ms = max(appended_ms, _appended_ms(rows, len(rows) // _ROW.size - 1))
-        rows += _ROW.pack(UUID(entry.id).bytes, appended_ms, _kind(entry))
+        rows += _ROW.pack(id_, appended_ms, kind)
 
     def count(self, key: bytes) -> int:
         """Return how many decisions an account has."""
@@ -51,7 +58,10 @@ class DecisionRows:
 
     def number(self, key: bytes, decision: str) -> int | None:
         """Return the number of a decision's row; None if the account has no such decision."""
-        rows, wanted = self._of(key), UUID(decision).bytes
+        return self._number(key, UUID(decision).bytes)
+
+    def _number(self, key: bytes, wanted: bytes) -> int | None:
+        rows = self._of(key)
         count = len(rows) // _ROW.size
         if count <= MANY:
             return _find(rows, wanted)
@@ -98,6 +108,11 @@ class DecisionRows:
 
     def _of(self, key: bytes) -> Rows:
         return self._rows.get(key, b"")
+
+
+def pack_decision(entry: DecisionEntry, appended_ms: int) -> bytes:
+    """Return the row of a decision."""
+    return _ROW.pack(UUID(entry.id).bytes, appended_ms, _kind(entry))
 
 
 def _find(rows: Rows, wanted: bytes) -> int | None:

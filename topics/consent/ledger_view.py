@@ -10,78 +10,21 @@ Rules:
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from uuid import UUID
+from functools import partial
+from itertools import chain
 
-from erasestream.schemas.codec.cloudevents import from_wire, type_of
-from erasestream.schemas.errors import InvalidEvent
-from erasestream.schemas.events.ledger import DecisionEntry, ErasureEntry
-from erasestream.schemas.ids import AccountId, GrantId, Lane, grant_id
-from erasestream.topics.catalog.topic_names import erasures_of, ledger_of
-from erasestream.topics.consent.decision_rows import MANY, DecisionRows
-from erasestream.topics.consent.ledger_place import belongs, ledger_key
+from erasestream.schemas.ids import AccountId, GrantId, Lane
+from erasestream.topics.consent.decision_rows import DECISION_BYTES, DecisionRows
+from erasestream.topics.consent.erased_grants import Erasures, UnerasedGrants
+from erasestream.topics.consent.ledger_pages import LedgerPages, PageWriter, end_of
+from erasestream.topics.consent.ledger_place import ledger_key
+from erasestream.topics.consent.ledger_rows import GRANT, KeyOf, RowKind, row_of, split_rows
 from erasestream.topics.consent.unfinished_erasures import UnfinishedErasures
 from erasestream.topics.kafka.connection import Connection
-from erasestream.topics.kafka.consumer.compacted_view import CompactedView
+from erasestream.topics.kafka.consumer.compacted_view import CompactedView, each
 from erasestream.topics.kafka.records import Partition, Record
 
-
-class Erasures:
-    """Grants whose erasure the eraser has confirmed, about 85 bytes each.  Pure.
-
-    A grant's id is derived from lane and account (`ids.grant_id`), so that it suffices.
-    """
-
-    def __init__(self, partitions: Mapping[str, int]) -> None:
-        """`partitions`: the partition counts by topic."""
-        self._partitions = partitions
-        self._erased: set[bytes] = set()
-
-    def apply(self, record: Record) -> None:
-        """Apply one record; records of other topics are ignored."""
-        try:
-            entry = from_wire(ErasureEntry, record.headers, record.value)
-        except InvalidEvent:
-            return
-        if belongs(record, erasures_of(entry.lane), entry.account, self._partitions):
-            self.add(entry.grant)
-
-    def add(self, grant: GrantId) -> None:
-        """Add a grant whose erasure is confirmed."""
-        self._erased.add(UUID(grant).bytes)
-
-    def __contains__(self, grant: GrantId) -> bool:
-        """Return whether the erasure of this grant is confirmed."""
-        return UUID(grant).bytes in self._erased
-
-
-class _UnerasedGrants:
-    """Grants whose erasure is not confirmed.
-
-    A query takes no longer for an account with many decisions, most of whose grants are erased.
-    """
-
-    def __init__(self, decisions: DecisionRows, erased: Erasures) -> None:
-        self._decisions = decisions
-        self._erased = erased
-        self._erased_below: dict[bytes, int] = {}
-        """Row before which an account has no unerased grant; of accounts with many decisions."""
-
-    def before(self, lane: Lane, account: AccountId, end: int, most: int | None) -> list[GrantId]:
-        """Return the unerased grants of the rows before `end`."""
-        key = ledger_key(lane, account)
-        erased_below = self._erased_below.get(key, 0)
-        found: list[GrantId] = []
-        for decision in self._decisions.granting(key, erased_below, end):
-            if len(found) == most:
-                break
-            grant = grant_id(lane, account, decision) if decision is not None else None
-            if grant is not None and grant not in self._erased:
-                found.append(grant)
-            elif not found:
-                erased_below += 1
-        if erased_below >= MANY:
-            self._erased_below[key] = erased_below
-        return found
+_DECISION, _MARKED = bytes([RowKind.DECISION]), bytes([RowKind.MARKED])
 
 
 class GrantHistory:
@@ -95,28 +38,24 @@ class GrantHistory:
     The grants that a query returns are not erased, and at most `most`, if it is given.
     """
 
-    def __init__(self, partitions: Mapping[str, int]) -> None:
+    def __init__(self, partitions: Mapping[str, int], key_of: KeyOf = lambda key: key) -> None:
         """`partitions`: the partition counts by topic."""
         self._partitions = partitions
+        self._key_of = key_of
         self._decisions = DecisionRows()
         self._erased = Erasures(partitions)
-        self._unerased = _UnerasedGrants(self._decisions, self._erased)
+        self._unerased = UnerasedGrants(self._decisions, self._erased, key_of)
 
     def apply(self, record: Record) -> None:
-        """Apply one entry of a ledger or of confirmed erasures.
+        """Apply one entry of a ledger or of confirmed erasures, in its place; ignore any other."""
+        self.apply_row(row_of(record, self._partitions, self._key_of))
 
-        Entries of other kinds, and entries where they do not belong, are ignored.
-        """
-        try:
-            if type_of(record.headers) is DecisionEntry:
-                entry = from_wire(DecisionEntry, record.headers, record.value)
-                if belongs(record, ledger_of(entry.lane), entry.account, self._partitions):
-                    key = ledger_key(entry.lane, entry.account)
-                    self._decisions.append(key, entry, record.appended_ms)
-            else:
-                self._erased.apply(record)
-        except InvalidEvent:
-            return
+    def apply_row(self, row: bytes) -> None:
+        """Apply what is kept of a record."""
+        if row[:1] == _DECISION:
+            self._decisions.append_packed(row[1 + DECISION_BYTES :], row[1 : 1 + DECISION_BYTES])
+        elif row[:1] == _MARKED:
+            self._erased.add_raw(row[GRANT])
 
     def confirm(self, grant: GrantId) -> None:
         """Note an erasure that was acknowledged, before its entry is read back."""
@@ -128,13 +67,13 @@ class GrantHistory:
 
     def has(self, lane: Lane, account: AccountId, decision: str) -> bool:
         """Return whether the entry of this decision, and so all before it, were applied."""
-        return self._decisions.number(ledger_key(lane, account), decision) is not None
+        return self._decisions.number(self._key(lane, account), decision) is not None
 
     def ended_by_revocation(
         self, lane: Lane, account: AccountId, decision: str, *, most: int | None = None
     ) -> list[GrantId]:
         """Return the grants before a revocation; none if the ledger does not have it."""
-        end = self._decisions.number(ledger_key(lane, account), decision) or 0
+        end = self._decisions.number(self._key(lane, account), decision) or 0
         return self._unerased.before(lane, account, end, most)
 
     def ended_by_grant(
@@ -145,7 +84,7 @@ class GrantHistory:
         That revocation may have been compacted before the eraser read it.  If it has closed the
         account, this grant has ended as well: its writer did not know, or did not ask.
         """
-        key = ledger_key(lane, account)
+        key = self._key(lane, account)
         number = self._decisions.number(key, decision)
         end = 0 if number is None else self._decisions.ended(key, number + 1)
         return self._unerased.before(lane, account, end, most)
@@ -154,7 +93,7 @@ class GrantHistory:
         self, lane: Lane, account: AccountId, until_ms: int, *, most: int | None = None
     ) -> list[GrantId]:
         """Return the grants before the last revocation whose entry was appended until then."""
-        key = ledger_key(lane, account)
+        key = self._key(lane, account)
         end = self._decisions.ended(key, self._decisions.appended_until(key, until_ms))
         return self._unerased.before(lane, account, end, most)
 
@@ -165,7 +104,7 @@ class GrantHistory:
 
         The last one before this decision, or if the ledger does not have it, until then.
         """
-        key = ledger_key(lane, account)
+        key = self._key(lane, account)
         end = self._decisions.number(key, before) if before else None
         if end is None:
             end = self._decisions.appended_until(key, until_ms)
@@ -176,7 +115,7 @@ class GrantHistory:
         self, lane: Lane, account: AccountId, until_ms: int, *, most: int | None = None
     ) -> list[GrantId]:
         """Return the grants whose entries were appended until then."""
-        end = self._decisions.appended_until(ledger_key(lane, account), until_ms)
+        end = self._decisions.appended_until(self._key(lane, account), until_ms)
         return self._unerased.before(lane, account, end, most)
 
     def unerased_by_operator(
@@ -192,7 +131,7 @@ class GrantHistory:
         until then (`revocations.ends_until_ms`).  None if that entry was not applied: then a
         grant's may be missing, too.
         """
-        key = ledger_key(lane, account)
+        key = self._key(lane, account)
         row = self._decisions.number(key, decision)
         if row is None:
             return None
@@ -201,7 +140,7 @@ class GrantHistory:
 
     def unerased(self, lane: Lane, account: AccountId) -> list[GrantId]:
         """Return the grants whose erasure the eraser has not confirmed."""
-        end = self._decisions.count(ledger_key(lane, account))
+        end = self._decisions.count(self._key(lane, account))
         return self._unerased.before(lane, account, end, None)
 
     def unerased_before(
@@ -211,22 +150,56 @@ class GrantHistory:
 
         None if the ledger does not have the decision (yet): the answer is unknown.
         """
-        end = self._decisions.number(ledger_key(lane, account), decision)
+        end = self._decisions.number(self._key(lane, account), decision)
         return None if end is None else self._unerased.before(lane, account, end, None)
+
+    def _key(self, lane: Lane, account: AccountId) -> bytes:
+        return self._key_of(ledger_key(lane, account))
 
 
 class LedgerView:
-    """Grants and erasures of the accounts of some lanes, read from the brokers."""
+    """Grants and erasures of the accounts of some lanes, read from the brokers.
 
-    def __init__(self, *, connection: Connection, partitions: Mapping[str, int]) -> None:
-        """Read these ledgers and confirmed erasures; `partitions` are their partition counts."""
-        self.grants: GrantHistory = GrantHistory(partitions)
+    With pages (`ledger_pages.py`), only what is behind them is read from the brokers.
+    """
+
+    def __init__(
+        self,
+        *,
+        connection: Connection,
+        partitions: Mapping[str, int],
+        pages: LedgerPages | None = None,
+        key_of: KeyOf = lambda key: key,
+    ) -> None:
+        """Read these ledgers and confirmed erasures; `partitions` are their partition counts.
+
+        `key_of`: the same as ever for the same pages.
+        """
+        self.grants: GrantHistory = GrantHistory(partitions, key_of)
         self.unfinished: UnfinishedErasures = UnfinishedErasures(partitions)
+        self._counts = partitions
+        self._key_of = key_of
         self._complete: Counter[Partition] = Counter()
         self.partitions: tuple[Partition, ...] = tuple(
             Partition(topic, n) for topic, count in partitions.items() for n in range(count)
         )
-        self._view = CompactedView(connection=connection, topics=partitions, apply=self._apply)
+        kept = pages.read() if pages else {}
+        begin = {at: end_of(found) for at, found in kept.items() if at in self.partitions}
+        for at in begin:
+            for row in chain.from_iterable(map(split_rows, kept[at])):
+                self._apply_row(at, row)
+        self._complete.update(begin)
+        self._writers = {
+            at: PageWriter(partial(pages.write, at), first=begin.get(at, 0))
+            for at in self.partitions
+            if pages
+        }
+        self._view = CompactedView(connection=connection, topics={}, apply=self._apply)
+        try:
+            self._view.assign(self.partitions, each(self._apply), start=begin)
+        except BaseException:
+            self._view.close()
+            raise
 
     def catch_up(self, partitions: Iterable[Partition], *, deadline_s: float) -> set[Partition]:
         """Apply every record acknowledged in these before this call; return where that is done.
@@ -244,10 +217,16 @@ class LedgerView:
         return self._complete[at]
 
     def _apply(self, record: Record) -> None:
-        self.grants.apply(record)
-        self.unfinished.apply(record)
+        row = row_of(record, self._counts, self._key_of)
+        self._apply_row(record.at, row)
+        if record.at in self._writers:
+            self._writers[record.at].add(record.offset, row)
         if record.offset == self._complete[record.at]:
             self._complete[record.at] += 1
+
+    def _apply_row(self, at: Partition, row: bytes) -> None:
+        self.grants.apply_row(row)
+        self.unfinished.apply_row(at, row)
 
     def close(self) -> None:
         """Stop reading."""

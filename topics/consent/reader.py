@@ -19,9 +19,10 @@ from erasestream.topics.catalog.topic_names import (
 )
 from erasestream.topics.consent.account_records import AccountRecords
 from erasestream.topics.consent.closed_accounts import ClosedAccounts
+from erasestream.topics.consent.erased_grants import Erasures
 from erasestream.topics.consent.installation import MARKS, InstallationMark
 from erasestream.topics.consent.ledger_place import Place, place
-from erasestream.topics.consent.ledger_view import Erasures, GrantHistory
+from erasestream.topics.consent.ledger_view import GrantHistory
 from erasestream.topics.consent.revocations import Revocations, ends_until_ms, revocation_place
 from erasestream.topics.consent.view import ActiveGrant, ConsentState
 from erasestream.topics.kafka.admin import Admin

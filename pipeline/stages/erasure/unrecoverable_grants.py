@@ -57,7 +57,7 @@ class UnrecoverableGrants:
 
     def _find(self, unfinished: UnfinishedErasures, shown: set[Partition]) -> None:
         self._look = Deadline(LOOK_S, self._clock)
-        left = [each.entry for each in unfinished.recoverable() if each.at in shown]
+        left = [each for each in unfinished.recoverable() if each.at in shown]
         if not left:
             return
         try:
@@ -65,10 +65,10 @@ class UnrecoverableGrants:
         except Unavailable as error:
             self._outage.report(error)
             return
-        found = [entry for entry in left if destroyed.issuperset(entry.keys)]
+        found = [each for each in left if destroyed.issuperset(each.keys)]
         if len(found) > MOST:
             self._look = Deadline(0, self._clock)
-        for entry in found[:MOST]:
+        for entry in (each.entry for each in found[:MOST]):
             ended = EndedGrant(entry.lane, entry.account, entry.grant)
             if ended not in self._unwritten:
                 self._unwritten[ended] = self._wire(entry)

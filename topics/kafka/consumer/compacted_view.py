@@ -87,11 +87,12 @@ class CompactedView:
     ) -> None:
         """Read these partitions and no others, as a new view would, with the same clients.
 
-        Begins at the log starts, or at `start`, which then names all of them.
+        Begins at the log starts, or at the offsets of `start`, which names some or all of them.
         """
         self._apply_all = apply_all
-        asked = list(partitions)
-        starts = start or (self._offsets.log_starts(asked) if asked else {})
+        starts = dict(start or {})
+        if unnamed := [at for at in partitions if at not in starts]:
+            starts |= self._offsets.log_starts(unnamed)
         self._ends = AwaitedEnds(self._offsets)
         self._applied = AppliedOffsets(self._consumer, starts)
         self._consumer.assign(starts)
