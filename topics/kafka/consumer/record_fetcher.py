@@ -108,6 +108,9 @@ class RecordFetcher:
             fetch_wait_max_ms=100 if reads_ahead else 5,
             queued_max_messages_kbytes=MAX_HELD_BYTES // 1000,
             queued_min_messages=MIN_QUEUED_RECORDS,
+            # A partition that was full is not fetched for this long, also once it was sought or
+            # assigned again; the default is a second.
+            fetch_queue_backoff_ms=10,
             fetch_message_max_bytes=4_000_000 if reads_ahead else 64_000,
         )
         self._consumer = Consumer(self._settings)

@@ -40,6 +40,7 @@ def member_settings(
         isolation_level="read_committed",
         fetch_message_max_bytes=4_000_000,
         fetch_wait_max_ms=100,
+        fetch_queue_backoff_ms=20,
         message_max_bytes=MAX_RECORD_BYTES,
         receive_message_max_bytes=2 * MAX_RECORD_BYTES,
         **more,

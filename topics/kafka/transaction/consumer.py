@@ -65,7 +65,6 @@ class TransactionalConsumer:
                 auto_offset_reset="error",
                 topic_metadata_refresh_interval_ms=int(METADATA_S * 1000),
                 fetch_error_backoff_ms=50,
-                fetch_queue_backoff_ms=20,
                 queued_max_messages_kbytes=PREFETCH_KBYTES,
             )
         )
