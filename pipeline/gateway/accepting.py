@@ -112,6 +112,9 @@ class Acceptor:
         try:
             while True:
                 await self._accept()
+                # A flood of connections, refused ones as well, must not keep the loop from all
+                # else: while some wait, accepting one does not give it a turn.
+                await asyncio.sleep(0)
         finally:
             for each in list(self._serving):  # of established ones, this only counts
                 each.cancel()
@@ -131,7 +134,6 @@ class Acceptor:
         serving = asyncio.create_task(self._serve(connection))
         self._serving.add(serving)
         serving.add_done_callback(partial(self._end, network))
-        await asyncio.sleep(0)  # a flood of connections must not keep the loop from all else
 
     def _end(self, network: str, serving: asyncio.Task[None]) -> None:
         self._serving.discard(serving)

@@ -1,6 +1,9 @@
 """Room for connections: in total, and from each address."""
 
+import asyncio
+import select
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -10,8 +13,11 @@ from starlette.routing import Route
 
 from erasestream.pipeline.gateway import https_server
 from erasestream.pipeline.gateway.accepting import (
+    Acceptor,
     ConnectionLimits,
     ConnectionRoom,
+    ServedProtocol,
+    Timeouts,
     network_of,
     open_files,
 )
@@ -91,6 +97,28 @@ def test_a_handshake_that_does_not_end_gives_its_room_back(
 def _short_handshakes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "does_not_end" in request.node.name:
         monkeypatch.setattr(https_server, "HEAD_TIMEOUT_S", 1.0)
+
+
+async def test_a_flood_of_refused_connections_leaves_turns_to_all_else() -> None:
+    with ExitStack() as opened:
+        listener = opened.enter_context(socket.create_server((HOST, 0), backlog=64))
+        address = listener.getsockname()
+        flood = [opened.enter_context(socket.create_connection(address)) for _ in range(32)]
+        acceptor = Acceptor(
+            listener,
+            room=ConnectionRoom(ConnectionLimits(most=0, of_address=0), files=64),
+            context=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER),
+            protocol=ServedProtocol,
+            timeouts=Timeouts(handshake_s=TIMEOUT_S, last_bytes_s=TIMEOUT_S),
+        )
+        accepting = asyncio.create_task(acceptor.run())
+        await asyncio.sleep(0)
+        assert select.select(flood, [], [], 0)[0] != flood, "all were refused in one turn"
+        for _ in flood:
+            await asyncio.sleep(0)
+        accepting.cancel()
+        await asyncio.wait([accepting])
+        assert all(map(is_closed, flood))
 
 
 def test_half_of_the_files_are_left_to_everything_else() -> None:
