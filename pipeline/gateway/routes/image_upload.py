@@ -27,7 +27,7 @@ CONVERTING_BYTES = max(_LARGEST.decoding_bytes, MAX_CUTOUT_BYTES * 4 // 3 + 1024
 """Memory for Base64: one image at a time is decoded or encoded, in one step of the event loop."""
 URL_FIELD = "image_url"
 NEVER_RETAIN = "x-never-retain"
-"""A header that only narrows: any value but a plain no is one."""
+"""A header that only narrows: any value but a plain no is one, also beside a no."""
 _NO = frozenset({"", "0", "false", "no"})
 _SPACE = b" \t\r\n\v\f"
 
@@ -132,7 +132,8 @@ async def image_in(
 
 def is_never_retained(request: Request) -> bool:
     """Return whether the image of a request is not to be retained, whatever the owner decided."""
-    return request.headers.get(NEVER_RETAIN, "").strip().lower() not in _NO
+    values = request.headers.getlist(NEVER_RETAIN)
+    return any(value.strip().lower() not in _NO for value in values)
 
 
 def image_of(body: Body, rules: BodyRules) -> bytes | str:
