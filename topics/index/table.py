@@ -5,6 +5,7 @@
 * A bucket is the concatenation of the rows that Python's own keyed hash assigns to it.
 * Rows of twelve hours are one generation, which is dropped as a whole: no row is ever moved.
 * The first result of an image counts; a mark may come before it or after.
+* Two uploads can have one id.  An image is retained if either is: to delete it is to erase that.
 
 Written by one thread, and read by any: a row is replaced by one call of the interpreter.
 """
@@ -80,6 +81,7 @@ class ImageTable:
         if found is not None:
             row = found[2]
             if row.offset != _NO_OFFSET:
+                _add_flags(*found, flags)
                 return False
             flags |= row.flags & _DELETED
         number = 0 if code is None else self._code(code)
@@ -98,8 +100,9 @@ class ImageTable:
         if found is None:
             self._add((mark.key, mark.at_ms, _NO_OFFSET, 0, flags, 0, NO_REFERENCE))
         elif is_deleted:
-            rows, at, row = found
-            _write(rows, at, row._replace(flags=row.flags | _DELETED))
+            _add_flags(*found, _DELETED)
+        elif found[2].offset == _NO_OFFSET:
+            _add_flags(*found, flags)
 
     def get(self, key: bytes) -> Image | None:
         """Return what is known about an image; None if it is unknown."""
@@ -148,6 +151,11 @@ class ImageTable:
             if at >= 0:
                 return rows, at, _Row(*_ROW.unpack_from(rows, at))
         return None
+
+
+def _add_flags(rows: bytearray, at: int, row: _Row, flags: int) -> None:
+    if flags & ~row.flags:
+        _write(rows, at, row._replace(flags=row.flags | flags))
 
 
 def _write(rows: bytearray, at: int, fields: _Fields) -> None:

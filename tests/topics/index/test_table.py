@@ -64,6 +64,33 @@ def test_marks_count_before_a_result_and_after_it(order: tuple[IndexedResult | M
     assert len(table) == 1
 
 
+@pytest.mark.parametrize("order", list(permutations((False, True))))
+def test_an_image_is_retained_if_one_of_its_uploads_is(order: tuple[bool, ...]) -> None:
+    """Two uploads of one id, only one of which asks never to be retained."""
+    accepted, done = ImageTable(), ImageTable()
+    for is_retained in order:
+        accepted.mark(ACCEPTED._replace(is_retained=is_retained))
+        done.put(RESULT._replace(is_retained=is_retained))
+    for table in (accepted, done):
+        image = table.get(KEY)
+        assert image
+        assert image.is_retained
+
+
+def test_the_result_tells_whether_an_image_is_retained() -> None:
+    """A mark tells only that it may be."""
+    for order in permutations((RESULT._replace(is_retained=False), ACCEPTED)):
+        table = ImageTable()
+        for each in order:
+            if isinstance(each, Mark):
+                table.mark(each)
+            else:
+                table.put(each)
+        image = table.get(KEY)
+        assert image
+        assert not image.is_retained
+
+
 def test_an_accepted_image_has_no_place_yet() -> None:
     table = ImageTable()
     table.mark(ACCEPTED)
