@@ -42,6 +42,9 @@ from erasestream.topics.kafka.records import Partition, Record
 MIN_QUEUED_RECORDS = 2
 """librdkafka fetches no more of a partition while it has as many.  It does not count the bytes of
 headers: a client can write 30 MB of them into each record."""
+QUEUE_BACKOFF_MS = 10
+"""A partition that was full is not fetched for this long, also once it was sought or assigned
+again; the default is a second."""
 MAX_SKIP_BYTES = 4_000_000
 """After reading so much on the way to an offset, it is sought after all: uploads can be large."""
 ANSWER_TIMEOUT_S = 10.0
@@ -108,9 +111,7 @@ class RecordFetcher:
             fetch_wait_max_ms=100 if reads_ahead else 5,
             queued_max_messages_kbytes=MAX_HELD_BYTES // 1000,
             queued_min_messages=MIN_QUEUED_RECORDS,
-            # A partition that was full is not fetched for this long, also once it was sought or
-            # assigned again; the default is a second.
-            fetch_queue_backoff_ms=10,
+            fetch_queue_backoff_ms=QUEUE_BACKOFF_MS,
             fetch_message_max_bytes=4_000_000 if reads_ahead else 64_000,
         )
         self._consumer = Consumer(self._settings)
