@@ -109,16 +109,18 @@ class _Routes:
     async def delete(self, request: Request) -> Response:
         """Hide an image on every gateway, and have what is retained of it erased.
 
-        For the account's owner: the image cannot be brought back.
+        For the account's owner: the image cannot be brought back.  The erasure is requested first,
+        so that nothing is left to do for an image that is deleted: its request stays for good.
         """
         services = self._services
         owner = services.callers.for_owner(request)
         account = owner.account
         upload_id, image = await self._find(request, account)
-        await services.mark(account, upload_id, ImageState.DELETED, image.is_retained)
-        if image.is_retained:
-            await services.erase(account, upload_id, owner.key_id)
-        await services.core.index.current(account, upload_id)
+        if not image.is_deleted:
+            if image.is_retained:
+                await services.erase(account, upload_id, owner.key_id)
+            await services.mark(account, upload_id, ImageState.DELETED, image.is_retained)
+            await services.core.index.current(account, upload_id)
         deleted = image._replace(is_deleted=True)
         return self._state(upload_id, deleted, HTTPStatus.OK)
 
