@@ -21,6 +21,15 @@ def breakable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineHarn
 
 @pytest.fixture
 def fragile(breakable: PipelineHarness) -> PipelineHarness:
-    """Return a pipeline whose processes a test may kill; all stages run before each test."""
+    """Return a pipeline whose processes a test may kill; all of it runs before each test.
+
+    A test that failed may have left the broker or the bucket as it broke them.
+    """
+    stack = breakable.stack
+    if stack.broker.process_id is None:
+        stack.broker.start()
+    stack.broker.resume()
+    if stack.bucket.process_id is None:
+        stack.start_bucket()
     breakable.start_stages((KEYS, *STAGES))
     return breakable

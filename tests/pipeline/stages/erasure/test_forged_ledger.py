@@ -17,9 +17,9 @@ def test_false_offsets_in_a_ledger_end_no_grant(
 ) -> None:
     """Neither of another lane, which goes on, nor of its own, whose entries may not be read."""
     other = kafka.open_lane()
-    forge(kafka, lane)
     ours, theirs = writer(kafka, lane), writer(kafka, other)
     granted = ours.grant("acct", **OWNER)
+    forge(kafka, lane)
     stays, ends = theirs.grant("stays", **OWNER), theirs.grant("ends", **OWNER)
     revoked = theirs.revoke("ends", **OWNER)
     with eraser(kafka, lane, vault, threading.Event(), clock=clock, others=[other]) as stage:

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from typing import Any
+from zipfile import ZipFile, is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,18 @@ def gradient(width: int = 96, height: int = 64) -> Image.Image:
     y, x = np.mgrid[0:height, 0:width]
     pixels = np.stack([x * 255 // width, y * 255 // height, (x + y) % 256], axis=-1)
     return Image.fromarray(pixels.astype(np.uint8))
+
+
+def opened(data: bytes) -> Image.Image:
+    """Return the picture of a cut-out; of a zip, its colour with its alpha."""
+    if not is_zipfile(io.BytesIO(data)):
+        return Image.open(io.BytesIO(data))
+    with ZipFile(io.BytesIO(data)) as archive:
+        colour, alpha = (
+            Image.open(io.BytesIO(archive.read(name))) for name in ("color.jpg", "alpha.png")
+        )
+    colour.putalpha(alpha)
+    return colour
 
 
 def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

@@ -3,7 +3,6 @@
 The model takes the dark half of all colours for background: it would remove the dark product.
 """
 
-import io
 import struct
 import zlib
 
@@ -19,7 +18,7 @@ from erasestream.pipeline.stages.inference.models.store import Installed
 from erasestream.schemas.events.images import Adjusted
 from erasestream.schemas.options import Channels, CutoutOptions, Edges, OutputFormat, OwnAlpha, Size
 from tests.pipeline.stages.inference.alphas import SIDE, box, drawn, photos, products
-from tests.pipeline.stages.inference.pictures import png_chunk, saved
+from tests.pipeline.stages.inference.pictures import opened, png_chunk, saved
 
 DARK, BRIGHT, HIDDEN = (20, 24, 28), (240, 235, 230), (9, 200, 90)
 PRODUCTS = products()
@@ -69,7 +68,7 @@ def palette_png(picture: Image.Image) -> bytes:
 
 def values(cutout: CutoutImage) -> np.ndarray:
     """Return the cut-out's red, green, blue and alpha."""
-    return np.asarray(Image.open(io.BytesIO(cutout.data)).convert("RGBA")).astype(int)
+    return np.asarray(opened(cutout.data).convert("RGBA")).astype(int)
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
