@@ -45,7 +45,7 @@ def test_a_worker_killed_before_it_gets_more_costs_one_test(tmp_path: Path) -> N
         (tmp_path / f"test_{number:02}.py").write_text(QUIET)
     (tmp_path / "conftest.py").write_text(KILLED_WHILE_ASKED)
     counted = re.search(r"1 failed, (\d+) passed", text := printed(tmp_path))
-    # The test that it was killed in may have passed, without the worker having said that it ended.
+    # The test that it was killed in may have passed, without a report that it ended.
     assert counted, text
     assert int(counted[1]) in {2 * UNITS - 1, 2 * UNITS}, text
 
