@@ -1,4 +1,4 @@
-"""Faults: `python -m tests.faults [storm|hostile|batches|overload|gateway]`; `--help`.
+"""Faults: `python -m tests.faults [storm|hostile|batches|overload|gateway|erasure]`; `--help`.
 
 Faults, checks and figures: `docs/faults.md`, `docs/hostile.md`.
 """
@@ -11,19 +11,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.bench.figures import Figure, publish
-from tests.faults import gateway_faults, hostile, hostile_batches, overload
+from tests.faults import erasure_faults, gateway_faults, hostile, hostile_batches, overload
 from tests.faults.storm import Outcome, Size, storm
 from tests.faults.verdict import GRANTED, MISSED, REVOKED, Verdict
 
 UPLOADS = 20_000
 SECONDS = 5400.0
-OTHERS: Mapping[str, Callable[[int], int]] = {
-    "hostile": hostile.run,
-    "batches": hostile_batches.run,
-    "overload": lambda _seed: overload.run(),
-    "gateway": lambda _seed: gateway_faults.run(),
+OTHERS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "hostile": lambda given: hostile.run(given.seed),
+    "batches": lambda given: hostile_batches.run(given.seed),
+    "overload": lambda _given: overload.run(),
+    "gateway": lambda _given: gateway_faults.run(),
+    "erasure": lambda given: erasure_faults.run(given.seed, given.accounts),
 }
-"""The other groups, run with a seed; each returns 0 if nothing is wrong."""
+"""The other groups, run with the options; each returns 0 if nothing is wrong."""
 
 
 def main() -> int:
@@ -31,13 +32,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="faults")
     parser.add_argument("only", nargs="?", choices=("storm", *OTHERS))
     parser.add_argument("--uploads", type=int, default=UPLOADS)
+    parser.add_argument("--accounts", type=int, default=erasure_faults.FULL.accounts)
     parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(2**32))
     parser.add_argument("--keep", type=Path, help="an empty folder to keep logs and data in")
     given = parser.parse_args()
     sys.stderr.write(f"seed {given.seed}\n")
     if given.only in OTHERS:
-        return OTHERS[given.only](given.seed)
+        return OTHERS[given.only](given)
     outcome = storm(Size(uploads=given.uploads, seconds=given.seconds), given.seed, given.keep)
     for name, count in outcome.faults.items():
         sys.stderr.write(f"{count:6} {name}\n")
@@ -56,7 +58,7 @@ def main() -> int:
     wrong = int(any(outcome.wrong.values()))
     if given.only:
         return wrong
-    return max(wrong, *(run(given.seed) for run in OTHERS.values()))
+    return max(wrong, *(run(given) for run in OTHERS.values()))
 
 
 def _figures(outcome: Outcome, seed: int) -> list[Figure]:
