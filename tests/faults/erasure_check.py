@@ -61,7 +61,7 @@ def judge_buckets(
         )
         wrong["keys_from_the_dead"] += sum(keys[grant] for grant in ended)
         if account.living is not None:
-            wrong += _judge_living(account, account.living, objects, reader)
+            wrong.update(_judge_living(account, account.living, objects, reader))  # keeps zeros
     return wrong
 
 
@@ -103,14 +103,14 @@ def judge_receipts(
         wrong["twice"] += sum(erased[grant] > 1 for grant in ended)
         verified, found = _verify(account, settings, observer, reader)
         count += verified
-        wrong += found
+        wrong.update(found)
     return count, wrong
 
 
 def _verify(
     account: Account, settings: Settings, observer: ErasureObserver, reader: ConsentReader
 ) -> tuple[int, Counter[str]]:
-    wrong, grants, uploads = Counter[str](), set[GrantId](), Counter[UploadId]()
+    wrong, grants, uploads = Counter[str](early=0), set[GrantId](), Counter[UploadId]()
     asked = {each.request: each.upload for each in Erasures.of(reader, account).uploads.now()}
     keys = [public_key(str(getattr(receipts_of(settings), f"{n}_key"))) for n in ("log", "auditor")]
     with receipt_issuer(settings) as issuer:
