@@ -30,7 +30,7 @@ from tests.faults.erasure_traffic import Account, bytes_of
 
 
 class Erasures(NamedTuple):
-    """What the topics tell of one account's erasures."""
+    """One account's erasures, as the topics tell of them."""
 
     grants: AccountErasures
     uploads: UploadErasures

@@ -43,7 +43,7 @@ OWNER: Any = {"actor": "owner", "channel": Channel.LIBRARY}
 
 @dataclass
 class Account:
-    """What became of an account."""
+    """Fate of an account."""
 
     name: AccountId
     ended: list[GrantId] = field(default_factory=list)
