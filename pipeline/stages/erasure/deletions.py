@@ -24,13 +24,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from erasestream.pipeline.runtime.retry import RETRY_S, OutageLog
+from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.stages.erasure.ended_grants import EndedGrant
 from erasestream.pipeline.stages.erasure.grant_entries import GrantEntries
+from erasestream.pipeline.stages.erasure.passes import in_turn, take_result
 from erasestream.pipeline.stages.erasure.progress_reports import Progress, ProgressReports
 from erasestream.schemas.clocks import Clock, Deadline, WallClock, utc_now
 from erasestream.schemas.codec.cloudevents import Wire, to_wire
-from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.ledger import ErasureEntry, GrantErased, KeyState
 from erasestream.schemas.ids import AccountId, GrantId, Lane, new_event_id
 from erasestream.sinks.images.deletion import MAX_OBJECTS, Deleted, Found
@@ -152,7 +152,7 @@ class Deletions:
         left = unfinished.all()
         self._follow(left, shown)
         for work in self._works.values():
-            self._take_result(work)
+            take_result(work, self._outage, self._clock)
         self._write(unfinished, shown)
         self._report(shown)
         self._begin()
@@ -187,31 +187,12 @@ class Deletions:
                 work = _Work(entry, self._clock(), settled, Deadline(0, self._clock))
                 self._works[entry.grant] = work
 
-    def _take_result(self, work: _Work) -> None:
-        if work.running is None or not work.running.done():
-            return
-        running, work.running = work.running, None
-        try:
-            running.result()
-        except Unavailable as error:
-            self._outage.report(error)
-            work.next = Deadline(RETRY_S, self._clock)
-
     def _report(self, shown: set[Partition]) -> None:
         progress = {work.ended: work.progress for work in self._works.values()}
         self._reports.write({each: p for each, p in progress.items() if p is not None}, shown)
 
     def _begin(self) -> None:
-        """Begin passes: of each lane in turn, and of its grants those with the fewest passes."""
-        works = self._works.values()
-        free = MAX_GRANTS - sum(work.running is not None for work in works)
-        begun = Counter(work.entry.lane for work in works if work.running)
-        ready = [w for w in works if w.running is None and w.wire is None and w.next.has_passed]
-        ready.sort(key=lambda work: work.passes)
-        for _ in range(min(free, len(ready))):
-            work = min(ready, key=lambda work: begun[work.entry.lane])
-            ready.remove(work)
-            begun[work.entry.lane] += 1
+        for work in in_turn(self._works.values(), lambda work: work.entry.lane, MAX_GRANTS):
             work.running = self._pool.submit(self._passes.run, work)
 
     def _write(self, unfinished: UnfinishedErasures, shown: set[Partition]) -> None:

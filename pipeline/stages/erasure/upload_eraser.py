@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from erasestream.pipeline.runtime.retry import RETRY_S, OutageLog
+from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.stages.erasure.grant_entries import OwnedEntries
+from erasestream.pipeline.stages.erasure.passes import in_turn, take_result
 from erasestream.schemas.clocks import Clock, Deadline, WallClock, utc_now
 from erasestream.schemas.codec.cloudevents import Wire, from_wire, to_wire, type_of
-from erasestream.schemas.errors import InvalidEvent, Unavailable
+from erasestream.schemas.errors import InvalidEvent
 from erasestream.schemas.events.base import utc
 from erasestream.schemas.events.ledger import (
     UploadErased,
@@ -199,7 +200,7 @@ class UploadEraser:
         `shown` are the partitions of `erasures.L` whose leaders answer.
         """
         for work in self._works.values():
-            self._take_result(work)
+            take_result(work, self._outage, self._clock)
         self._write(shown)
         self._begin()
 
@@ -219,29 +220,8 @@ class UploadEraser:
         appended = utc(record.appended_ms)
         return UploadRequest(asked.lane, asked.account, asked.id, asked.upload, appended)
 
-    def _take_result(self, work: _Work) -> None:
-        if work.running is None or not work.running.done():
-            return
-        running, work.running = work.running, None
-        try:
-            running.result()
-        except Unavailable as error:
-            self._outage.report(error)
-            work.next = Deadline(RETRY_S, self._clock)
-
     def _begin(self) -> None:
-        """Begin passes: of each lane in turn, and of its uploads those with the fewest passes."""
-        works = self._works.values()
-        begun = Counter(work.request.lane for work in works if work.running)
-        free = MAX_UPLOADS - begun.total()
-        if not free:
-            return
-        ready = [w for w in works if w.running is None and w.wire is None and w.next.has_passed]
-        ready.sort(key=lambda work: work.passes)
-        for _ in range(min(free, len(ready))):
-            work = min(ready, key=lambda work: begun[work.request.lane])
-            ready.remove(work)
-            begun[work.request.lane] += 1
+        for work in in_turn(self._works.values(), lambda work: work.request.lane, MAX_UPLOADS):
             work.running = self._pool.submit(self._passes.run, work)
 
     def _write(self, shown: set[Partition]) -> None:
