@@ -202,7 +202,7 @@ class GatewaySettings(Section):
     """Certificate for the customers' clients, with its chain; read again once it is replaced."""
     certificate_key: Path
     result_wait: PositiveTime = timedelta(seconds=60)
-    """Longest wait of a request for its cut-out."""
+    """Longest wait of a request for its cut-out, from the moment at which its image is there."""
     max_waiting: PositiveInt = 64
     """Uploads whose cut-outs are waited for; requests beyond are answered 503."""
     rate_per_minute: PositiveInt = 500

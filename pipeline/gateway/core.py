@@ -7,25 +7,24 @@ Adapters call this and know nothing of Kafka; this knows nothing of HTTP but `Pr
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from erasestream.pipeline.gateway.fetching import Fetching, Result
 from erasestream.pipeline.gateway.image_index import ImageIndex
-from erasestream.pipeline.gateway.known_uploads import KnownUploads, digest_of, expired_key
-from erasestream.pipeline.gateway.problems import deleted_image, of_error, of_failure
+from erasestream.pipeline.gateway.known_uploads import expired_key
+from erasestream.pipeline.gateway.problems import deleted_image, of_error, of_failure, try_later
+from erasestream.pipeline.gateway.upload_sending import Asked, UploadSending
 from erasestream.pipeline.gateway.waiting_results import WaitingResults
 from erasestream.schemas.clocks import WallClock, utc_now
-from erasestream.schemas.errors import Code, ErasestreamError, InvalidInput, Unavailable
+from erasestream.schemas.errors import Code, ErasestreamError, Unavailable
 from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import AccountId, Lane, UploadId
 from erasestream.schemas.options import CutoutOptions
 from erasestream.topics.client.async_upload_producer import AsyncUploadProducer
 from erasestream.topics.client.expired import Expired
-from erasestream.topics.client.upload_builder import idempotent_id
 from erasestream.topics.index.table import Image
 
 CLOSE_S = 8.0
@@ -43,6 +42,8 @@ class Sent(NamedTuple):
     at: datetime
     image: Image | None
     result: asyncio.Future[Image]
+    until: float
+    """Time of the event loop at which its request is answered at the latest."""
 
 
 class Finished(NamedTuple):
@@ -66,11 +67,9 @@ class ImageCore:
         most: int,
         now: WallClock = utc_now,
     ) -> None:
-        """Wait for `most` uploads at once, `wait_s` for each."""
-        self._lane = lane
-        self._producer = producer
+        """Wait for `most` uploads at once, `wait_s` for each, its sending included."""
+        self._sending = UploadSending(lane, producer, index, now=now)
         self._now = now
-        self._known = KnownUploads()
         self._fetching = fetching
         self.index = index
         self.wait_s = wait_s
@@ -78,12 +77,12 @@ class ImageCore:
 
     async def open(self) -> None:
         """Connect, and begin to follow the index.  Raises `Refused` or `Unavailable`."""
-        await self._producer.open()
+        await self._sending.open()
         self._fetching.open()
         self.index.open(self._on_result)
 
     def _on_result(self, key: bytes, image: Image) -> None:
-        self._known.finish(key)
+        self._sending.finish(key)
         self.waiting.resolve(key, image)
 
     @property
@@ -108,52 +107,39 @@ class ImageCore:
     ) -> AsyncIterator[Sent]:
         """Send an image; until the block ends, its result can be waited for.
 
-        Not sent again is one that has a result for the same key.  Raises `Problem`.
+        Not sent again is one that has a result for the same key.  Raises `Problem`; `unavailable`
+        if it is not on the brokers within the time of a request.
         """
-        if idempotency_key is None:
-            # A key of its own: the id must be known, and waited for, before the upload is sent.
-            key, time, digest = os.urandom(16).hex(), self._now(), None
-        else:
-            key, time = idempotency_key, None
-            digest = await asyncio.to_thread(digest_of, image, options, never_retain=never_retain)
-        upload = _Upload(account, options, key, time, digest, never_retain)
-        upload_id = upload.id(self._lane)
-        with self.waiting.expecting(self.index.key(account, upload_id), digest) as result:
-            known = await self._known_image(upload, upload_id)
-            if known is not None and known.is_deleted:
-                raise deleted_image()
-            at = self._now() if known else await self._send(image, upload, upload_id)
-            yield Sent(upload_id, account, at, known, result)
-
-    async def _known_image(self, upload: "_Upload", upload_id: UploadId) -> Image | None:
-        if upload.digest is None:
-            return None
-        image = await self.index.current(upload.account, upload_id)
-        key = self.index.key(upload.account, upload_id)
-        return self._known.begin(key, upload.digest, self._now(), image=image)
-
-    async def _send(self, image: bytes, upload: "_Upload", upload_id: UploadId) -> datetime:
-        try:
-            receipt = await self._producer.send(image, **upload.arguments)
-        except ErasestreamError as error:
-            is_unsent = isinstance(error, InvalidInput)
-            undo = self._known.forget if is_unsent else self._known.release
-            undo(self.index.key(upload.account, upload_id))
-            raise of_error(error) from error
-        return receipt.appended_at
+        until = asyncio.get_running_loop().time() + self.wait_s
+        asked = Asked(account, options, idempotency_key, never_retain)
+        upload = await self._sending.named(image, asked)
+        with self.waiting.expecting(upload.key, upload.digest) as result:
+            try:
+                async with asyncio.timeout_at(until):
+                    known = await self._sending.known(upload)
+                    if known is not None and known.is_deleted:
+                        raise deleted_image()
+                    at = self._now() if known else await self._sending.send(image, upload)
+            except TimeoutError:
+                raise try_later() from None
+            yield Sent(upload.id, account, at, known, result, until)
 
     async def finish(self, sent: Sent, wait_s: float) -> Finished | None:
-        """Wait for the result of an upload; None if it takes longer.  Raises `Problem`."""
+        """Wait for the result of an upload, and fetch it; None if that takes longer.
+
+        Never longer than the time that its request has left.  Raises `Problem`.
+        """
+        until = min(sent.until, asyncio.get_running_loop().time() + wait_s)
         try:
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout_at(until):
                 image = sent.image or await sent.result
+                if image.is_deleted:
+                    raise deleted_image()
+                result = await self.fetch(image, sent.account, sent.id)
         except TimeoutError:
             return None
         except ErasestreamError as error:
             raise of_error(error) from error
-        if image.is_deleted:
-            raise deleted_image()
-        result = await self.fetch(image, sent.account, sent.id)
         if result is None or isinstance(result, Expired):
             raise expired_key()
         return Finished(cutout_in(result), image)
@@ -170,35 +156,11 @@ class ImageCore:
             await asyncio.to_thread(self.index.close)
         finally:
             self._fetching.close()
-            await self._producer.close()
+            await self._sending.close()
 
     def give_up(self) -> None:
         """End all waits: the gateway is about to close."""
         self.waiting.fail_all(Unavailable("closing"))
-
-
-class _Upload(NamedTuple):
-    account: AccountId
-    options: CutoutOptions
-    key: str
-    time: datetime | None
-    digest: str | None
-    never_retain: bool
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the producer."""
-        return {
-            "account": self.account,
-            "reference": self.digest,
-            "options": self.options,
-            "idempotency_key": self.key,
-            "idempotency_time": self.time,
-            "never_retain": self.never_retain,
-        }
-
-    def id(self, lane: Lane) -> UploadId:
-        return idempotent_id(lane, self.account, self.key, self.time)
 
 
 def cutout_in(result: Result) -> Cutout:

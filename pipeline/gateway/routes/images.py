@@ -5,6 +5,7 @@ the cut-out if it is there within the time that the client prefers to wait.  Any
 answers for any image.
 """
 
+import asyncio
 from datetime import datetime
 from http import HTTPStatus
 
@@ -19,6 +20,7 @@ from erasestream.pipeline.gateway.problems import (
     Problem,
     deleted_image,
     problem,
+    try_later,
 )
 from erasestream.pipeline.gateway.retention_deadline import RETENTION_DEADLINE
 from erasestream.pipeline.gateway.routes.image_upload import (
@@ -37,6 +39,8 @@ from erasestream.topics.index.table import Image
 
 PREFIX = "/v2/images"
 RETRY_AFTER = "1"
+ACCEPT_S = 10.0
+"""Longest wait for the mark of an image that is on the brokers, after the wait for its cut-out."""
 FETCH_BYTES = 16_000_000
 """Room for a cut-out before its size is known."""
 
@@ -72,7 +76,11 @@ class _Routes:
                 response = await answer_within(
                     services, request, CONTRACT, upload, wait_s=wish.wait_s
                 )
-            response = response or await self._accept(request, upload)
+            try:
+                async with asyncio.timeout(ACCEPT_S):
+                    response = response or await self._accept(request, upload)
+            except TimeoutError:
+                raise try_later() from None
         response.headers["Location"] = f"{PREFIX}/{upload.sent.id}"
         if wish.applied:
             response.headers["Preference-Applied"] = wish.applied
