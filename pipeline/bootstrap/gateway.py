@@ -8,6 +8,7 @@ from threading import Event
 from erasestream.pipeline.bootstrap.account_page import account_page
 from erasestream.pipeline.bootstrap.consent import consent_writer
 from erasestream.pipeline.bootstrap.credentials import account_connection
+from erasestream.pipeline.gateway.accepted_marks import AcceptedMarks
 from erasestream.pipeline.gateway.accepting import ConnectionLimits
 from erasestream.pipeline.gateway.adapter import Services
 from erasestream.pipeline.gateway.app import application
@@ -77,6 +78,7 @@ def gateway_stage(
         role = lane_role(section.lane, LaneRole.ACCOUNT)
         consent = opened.enter_context(consent_writer(settings, section.lane, role=role))
         calls = opened.enter_context(closing(BoundedCalls("account")))
+        marking = opened.enter_context(closing(BoundedCalls("accepted", threads=8, most=1024)))
         loop = opened.enter_context(LoopThread("gateway"))
         view = opened.enter_context(image_index_view(account, section.lane, now=now))
         marks = opened.enter_context(image_marks(account, section.lane))
@@ -85,6 +87,8 @@ def gateway_stage(
         core = image_core(settings, section, view, now=now)
         opened.callback(lambda: loop.call(core.close()))
         loop.call(core.open())
+        accepted = AcceptedMarks(_Marks(marks, marking))
+        opened.callback(lambda: loop.call(accepted.close()))
         used = UsedKeys()
         server = opened.enter_context(
             closing(
@@ -111,6 +115,7 @@ def gateway_stage(
             ),
             deadlines=_deadlines(settings, section),
             mark=_Marks(marks, calls),
+            accepted=accepted,
             erase=_Erasures(erasures, calls),
             now=now,
             has_opted_in=_OptIn(consent.reader, calls),

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from erasestream.pipeline.gateway.accepted_marks import AcceptedMarks, Mark
 from erasestream.pipeline.gateway.callers import Callers
 from erasestream.pipeline.gateway.core import ImageCore
 from erasestream.pipeline.gateway.egress.fetchers import Fetchers
@@ -17,7 +18,6 @@ from erasestream.pipeline.gateway.rate_limits import Allowance, RateLimits
 from erasestream.pipeline.gateway.retention_deadline import RetentionDeadlines
 from erasestream.schemas.clocks import WallClock
 from erasestream.schemas.events.credentials import CredentialSet
-from erasestream.schemas.events.image_index import ImageState
 from erasestream.schemas.ids import AccountId, UploadId
 
 
@@ -30,8 +30,9 @@ class Services:
     memory: MemoryBudget
     limits: RateLimits
     deadlines: RetentionDeadlines
-    mark: Callable[[AccountId, UploadId, ImageState, bool], Awaitable[None]]
+    mark: Mark
     """Tells every gateway of an image: its state, and whether it may be retained."""
+    accepted: AcceptedMarks
     erase: Callable[[AccountId, UploadId, str], Awaitable[None]]
     """Asks to erase all that is retained of an upload, by the owner's key of this id."""
     now: WallClock

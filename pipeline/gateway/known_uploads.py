@@ -7,8 +7,8 @@
 
 Image and options are remembered as a digest, which the upload carries as its reference: so the
 index tells each gateway of it once there is a result, whichever sent it.  Uploads that run are
-remembered here.  One that was perhaps not appended is sent again under the same id; the first of
-its results counts.
+remembered here, and marked for the other gateways (`accepted_marks.py`).  One that was perhaps not
+appended is sent again under the same id; the first of its results counts.
 
 Pure; for one event loop.
 """
@@ -62,21 +62,16 @@ class KnownUploads:
             if now >= image.uploaded_at + DAY:
                 raise expired_key()
             return image
-        known = self._running.get(key)
-        if known is None and image is not None:  # it runs: a gateway has accepted it
-            raise problem(HTTPStatus.CONFLICT, HttpCode.IN_PROGRESS)
-        if known is None:
-            self._running[key] = _Running(digest, now, is_running=True)
-            if len(self._running) > self._most:
-                self._running.popitem(last=False)
-            return None
+        known = self._running.get(key, _Running(digest, now, is_running=False))
         if known.digest != digest:
             raise reused_key()
-        if now >= known.began_at + DAY:
+        if now >= (image.uploaded_at if image else known.began_at) + DAY:
             raise expired_key()
-        if known.is_running:
+        if known.is_running or image is not None:  # with a mark, it is on the brokers
             raise problem(HTTPStatus.CONFLICT, HttpCode.IN_PROGRESS)
         self._running[key] = known._replace(is_running=True)
+        if len(self._running) > self._most:
+            self._running.popitem(last=False)
         return None
 
     def finish(self, key: bytes) -> None:

@@ -39,7 +39,7 @@ class ImageState(StrEnum):
     """A promise of a gateway about an image."""
 
     ACCEPTED = "accepted"
-    """A customer has its id."""
+    """It is on the brokers, and a customer may have its id."""
     DELETED = "deleted"
     """No gateway shows it any more."""
 

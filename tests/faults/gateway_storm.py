@@ -2,8 +2,8 @@
 
 Each upload has an Idempotency-Key, and its client retries until it is answered; then it fetches the
 answer again.  At the end every upload that a broker has must have a result, and exactly one unless
-it was appended twice: a gateway that was restarted sends the same upload again, under the same id,
-since it does not know what the one before had sent.
+it was appended twice: under the same id, if its gateway was killed before it could mark the upload,
+or the broker before it could acknowledge it.
 """
 
 import sys

@@ -111,6 +111,8 @@ async def sending(
             never_retain=is_never_retained(request),
         )
         async with send as sent:
+            if key is not None and sent.image is None:
+                services.accepted.begin(sent.account, sent.id)
             yield Upload(order=order, sent=sent, share=share)
 
 

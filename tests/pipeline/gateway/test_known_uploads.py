@@ -62,8 +62,14 @@ def test_a_key_has_the_result_of_its_first_upload() -> None:
 
 
 def test_an_upload_that_another_gateway_has_accepted_runs() -> None:
-    """A customer has its id, so that it surely was appended."""
-    assert refusal(KnownUploads(), image=PENDING) == (409, "in_progress")
+    """It surely was appended; whether this gateway sent it, too, does not matter."""
+    uploads = KnownUploads()
+    assert refusal(uploads, image=PENDING) == (409, "in_progress")
+    uploads.begin(KEY, DIGEST, NOW, image=None)
+    uploads.release(KEY)
+    assert refusal(uploads, image=PENDING) == (409, "in_progress")
+    later = NOW + timedelta(hours=24)
+    assert refusal(KnownUploads(), now=later, image=PENDING) == (409, "key_expired")
 
 
 def test_an_upload_that_was_perhaps_not_appended_may_be_sent_again() -> None:

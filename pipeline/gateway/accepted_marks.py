@@ -1,0 +1,51 @@
+"""Mark uploads with an Idempotency-Key as accepted, beside their requests.
+
+With the mark every gateway of the lane, and this one after a restart, knows that the upload is on
+the brokers, and sends no retry of it.  Without, a retry may be sent again, under the same id:
+
+* a mark follows the acknowledgement of its upload, so that nothing is refused which was never
+  appended; a gateway that ends between the two leaves none;
+* a mark that cannot be written is given up, since the upload goes on.
+
+For one event loop.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from erasestream.pipeline.gateway.problems import Problem
+from erasestream.schemas.errors import ErasestreamError
+from erasestream.schemas.events.image_index import ImageState
+from erasestream.schemas.ids import AccountId, UploadId
+
+Mark = Callable[[AccountId, UploadId, ImageState, bool], Awaitable[None]]
+"""Writes a mark, with whether the image may be retained."""
+
+CLOSE_S = 2.0
+
+
+class AcceptedMarks:
+    """Marks that are being written."""
+
+    def __init__(self, mark: Mark) -> None:
+        self._mark = mark
+        self._tasks = set[asyncio.Task[None]]()
+
+    def begin(self, account: AccountId, upload_id: UploadId) -> None:
+        """Begin to mark an upload that is acknowledged."""
+        task = asyncio.create_task(self._write(account, upload_id))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Finish the marks that are being written, and give up those that take longer."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=CLOSE_S)
+            for task in late:
+                task.cancel()
+
+    async def _write(self, account: AccountId, upload_id: UploadId) -> None:
+        with suppress(Problem, ErasestreamError):
+            # Whether it is retained: from its result, or from the mark of `/v2/images`.
+            await self._mark(account, upload_id, ImageState.ACCEPTED, False)  # noqa: FBT003
