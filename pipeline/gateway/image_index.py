@@ -58,6 +58,11 @@ class ImageIndex:
         """Whether it knows every result that there was when it began."""
         return self._view.is_loaded and self.failure is None
 
+    @property
+    def applied(self) -> int:
+        """How many offsets are applied: it grows while the index is loaded."""
+        return self._view.applied
+
     def check_loaded(self) -> None:
         """Raise `Problem` (unavailable) unless it is."""
         if not self.is_loaded:

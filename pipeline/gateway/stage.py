@@ -138,6 +138,10 @@ class GatewayStage:
         is_current = self._keys.is_fresh and self._core.index.is_loaded
         return self._server.is_serving and is_current
 
+    def loaded(self) -> int:
+        """Return how far keys and index are read: as many images as there may be."""
+        return self._keys.applied + self._core.index.applied
+
     def close(self) -> None:
         """Accept no more requests, and finish those in flight."""
         self._server.stop()

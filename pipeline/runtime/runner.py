@@ -6,7 +6,7 @@ Rules, all of them:
   that raises `Unavailable` it is retried, up to the deadline; what failed half-way has closed
   what it had opened.
 * The deadline begins again once the stage is open: what it loads before, as many decisions as there
-  may be, takes as long as it takes.
+  may be, takes as long as it takes.  It begins again, too, whenever an open stage has loaded more.
 * The stage is closed whatever ends it: a signal, an error, a renewed certificate.
 * If an error ends the stage, `stopping` is set before it is closed, so that no thread of it waits
   any longer.  That error decides the exit status, not one that closing raises after it.
@@ -75,6 +75,14 @@ class MeasuredStage(Protocol):
 
     def metrics(self) -> str:
         """Return them in the text format of Prometheus."""
+
+
+@runtime_checkable
+class LoadingStage(Protocol):
+    """A stage that loads, once it is open, what it must know to be ready."""
+
+    def loaded(self) -> int:
+        """Return how much is loaded; while this grows, the stage may take longer."""
 
 
 Build = Callable[[threading.Event], AbstractContextManager[Stage]]
@@ -189,16 +197,19 @@ class StageRunner:
         self._stage = None
 
     def _work(self, stage: Stage, deadline: Deadline) -> None:
-        was_ready = False
+        was_ready, loaded = False, _loaded(stage)
         while not self._stopping.is_set() and not self._renewed():
             stage.run_once(RUN_ONCE_S)
             if was_ready:
                 continue
+            before, loaded = loaded, _loaded(stage)
             if stage.is_ready():
                 log.info("ready", extra={"stage": self._name})
                 was_ready = True
+            elif loaded > before:
+                deadline = Deadline(self._ready_deadline_s, time.monotonic)
             elif deadline.has_passed:
-                raise Unavailable("no partitions were assigned to this member in time")
+                raise Unavailable("not ready in time")
 
     def _ended(self, error: ErasestreamError) -> int:
         if self._is_asked and isinstance(error, Unavailable):
@@ -207,6 +218,10 @@ class StageRunner:
         fields = {"stage": self._name, "code": error.code, "reason": error.sentence}
         log.error("ended", extra=fields)
         return status_of(error)
+
+
+def _loaded(stage: object) -> int:
+    return stage.loaded() if isinstance(stage, LoadingStage) else 0
 
 
 def _close_after_error(opened: ExitStack) -> None:

@@ -55,6 +55,11 @@ class CredentialView:
         self._view.catch_up(self._view.mark(timeout_s=timeout_s), deadline_s=timeout_s)
 
     @property
+    def applied(self) -> int:
+        """How far the topic is applied."""
+        return self._view.applied[self._at]
+
+    @property
     def is_fresh(self) -> bool:
         """Whether the view knows every revocation but the latest."""
         return not self._fresh_until.has_passed

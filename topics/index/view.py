@@ -73,6 +73,11 @@ class ImageIndexView:
         """Whether everything is applied that was acknowledged when this began."""
         return not self._left
 
+    @property
+    def applied(self) -> int:
+        """How many offsets are applied, of all partitions."""
+        return sum(self._view.applied.values())
+
     def follow(self, timeout_s: float) -> None:
         """Apply new records; wait up to the timeout for some."""
         if self._left:

@@ -20,6 +20,9 @@ _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _NONE = -1
 """The brokers' answer if no record is as young as asked for."""
+ANSWER_S = 2.0
+"""A client that has not answered for so long is replaced.  Longer than it takes to connect, also on
+a busy machine: one that is replaced before it has connected never answers."""
 
 
 class OffsetQueries:
@@ -32,6 +35,7 @@ class OffsetQueries:
 
     def __init__(self, admin: Admin) -> None:
         self._admin = admin
+        self._silence = _Silence()
 
     def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
         """Return the current id of each topic, in the form that Kafka prints."""
@@ -93,6 +97,7 @@ class OffsetQueries:
     def _known(
         self, partitions: Iterable[Partition], spec: OffsetSpec, *, timeout_s: float
     ) -> dict[Partition, int]:
+        begun = time.monotonic()
         deadline = Deadline(timeout_s, time.monotonic)
         asked = [(at, TopicPartition(*at)) for at in partitions]
         known: dict[Partition, int] = {}
@@ -104,7 +109,9 @@ class OffsetQueries:
                 with suppress(Unavailable, MissingTopic):
                     found = self._admin.ask(context, answer, timeout_s=deadline.remaining_s)
                     known[at] = int(found.offset)
-            if len(known) < len(answers) or min(known.values(), default=0) < 0:
+            late = sum(at not in known and not answer.done() for at, answer in answers)
+            has_failed = len(known) + late < len(answers) or min(known.values(), default=0) < 0
+            if self._silence.is_too_long(begun, late) or has_failed:
                 self._admin.reconnect(client)
         return {at: offset for at, offset in known.items() if offset >= 0}
 
@@ -148,6 +155,20 @@ class OffsetQueries:
             if found[at] < least:
                 raise Unavailable(f"offsets of {at}: no answer")
         return found
+
+
+class _Silence:
+    """How long answers have been late."""
+
+    def __init__(self) -> None:
+        self._begun: float | None = None
+
+    def is_too_long(self, asked: float, late: int) -> bool:
+        """Note how many answers to what was asked at this time are late."""
+        begun = (self._begun or asked) if late else None
+        is_too_long = begun is not None and time.monotonic() - begun >= ANSWER_S
+        self._begun = None if is_too_long else begun  # its client is replaced
+        return is_too_long
 
 
 def _printed(topic_id: Uuid) -> str:

@@ -15,6 +15,7 @@ from erasestream.pipeline.devstack.kafka.broker import free_ports
 from erasestream.schemas.errors import ClientClosed, Unavailable
 from erasestream.topics.catalog.roles import ADMIN
 from erasestream.topics.kafka import admin as admin_module
+from erasestream.topics.kafka import offset_queries
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Cluster, Connection
@@ -70,6 +71,23 @@ def test_a_timeout_of_zero_waits_for_nothing(unreachable: Connection) -> None:
         assert offsets.known_log_ends([AT], timeout_s=0) == {}
     with Admin(unreachable, timeout_s=0) as admin, pytest.raises(Unavailable):
         OffsetQueries(admin).log_end(AT)
+
+
+def test_a_client_whose_answer_is_late_keeps_its_connection(
+    unreachable: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new one would have to connect first, and on a slow machine be as late each time."""
+    with Admin(unreachable) as admin:
+        offsets = OffsetQueries(admin)
+        with admin.use() as first:
+            for _ in range(3):
+                assert offsets.known_log_ends([AT], timeout_s=0) == {}
+        with admin.use() as client:
+            assert client is first
+        monkeypatch.setattr(offset_queries, "ANSWER_S", 0)
+        assert offsets.known_log_ends([AT], timeout_s=0) == {}
+        with admin.use() as client:
+            assert client is not first, "it has been silent for too long"
 
 
 def test_group_offsets_end_with_the_timeout(unreachable: Connection) -> None:
