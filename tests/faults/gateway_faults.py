@@ -37,15 +37,19 @@ def run(size: GatewaySize = FULL) -> int:
             outcome = judge(stack, SHOP, traffic)
     for code, count in (outcome.refused + outcome.codes).items():
         sys.stderr.write(f"{count:6} {code}\n")
+    for each in supervisor.exits:
+        sys.stderr.write(f"{each}\n")
     kills = supervisor.kills.total()
+    unexplained = sum(not each.is_expected for each in supervisor.exits)
+    wrong = {**outcome.wrong, "ended_unexplained": unexplained}
     figures = [
         Figure("faults.gateway.uploads", outcome.uploads, "1"),
         Figure("faults.gateway.kills", kills, "1"),
         Figure("faults.gateway.appended_twice", outcome.appended_twice, "1"),
         *(
             Figure(f"faults.gateway.{name}", count, "1", "= 0", count == 0)
-            for name, count in outcome.wrong.items()
+            for name, count in wrong.items()
         ),
     ]
     publish("faults.json", figures)
-    return int(any(outcome.wrong.values()))
+    return int(any(wrong.values()))

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,9 @@ from tests.bench.https_clients import OK, Connection, Server, upload_request
 
 ANSWER_S = 90.0
 """Longer than a gateway lets a request wait."""
-PAUSE_S = 0.5
+PAUSE_S, MAX_PAUSE_S = 0.5, 8.0
+"""Pause after a refusal, doubled with each one and shortened at random by up to half: many clients
+that ask again at once, each with its whole image, would keep a gateway from what it recovers."""
 AGAIN = frozenset({408, 429, 503, 504})
 IN_PROGRESS = "in_progress"
 
@@ -21,6 +24,8 @@ class Finished(NamedTuple):
     """An upload that was answered; the digests are of both answers."""
 
     key: str
+    photo: int
+    """Number of the photo that was uploaded."""
     first: str
     again: str
 
@@ -56,17 +61,17 @@ class GatewayTraffic:
     async def _client(self, number: int) -> None:
         count = 0
         while not self._stopping.is_set():
-            key, photo = f"{number}-{count}", self._photos[count % len(self._photos)]
-            request = upload_request(
-                "/v2", "image_file", photo, headers={**self._headers, "Idempotency-Key": key}
-            )
+            key, photo = f"{number}-{count}", count % len(self._photos)
+            headers = {**self._headers, "Idempotency-Key": key}
+            request = upload_request("/v2", "image_file", self._photos[photo], headers=headers)
             first = await self._until_answered(key, request)
             again = await self._until_answered(key, request)
-            self.finished.append(Finished(key, first, again))
+            self.finished.append(Finished(key, photo, first, again))
             count += 1
 
     async def _until_answered(self, key: str, request: bytes) -> str:
         """Return the digest of the answer, or the error that is one."""
+        pause_s = PAUSE_S
         while True:
             self.begun[key] += 1
             try:
@@ -82,7 +87,8 @@ class GatewayTraffic:
                     self.wrong[code] += 1
                     return code
                 self.refused[code] += 1
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1))
+            pause_s = min(2 * pause_s, MAX_PAUSE_S)
 
     async def _ask(self, request: bytes) -> tuple[int, bytes]:
         connection = await Connection.open(self._server)

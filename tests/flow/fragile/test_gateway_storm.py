@@ -24,4 +24,5 @@ def test_every_upload_is_answered_once_whatever_is_killed(fragile: PipelineHarne
         fragile.stack.stop_stage("gateway")
     assert supervisor.kills == dict.fromkeys(VICTIMS, 1)
     assert not any(outcome.wrong.values()), outcome
+    assert all(each.is_expected for each in supervisor.exits), supervisor.exits
     assert outcome.uploads >= SMALL.clients
