@@ -22,7 +22,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from erasestream.schemas.clocks import Clock, Deadline
-from erasestream.schemas.errors import Erased, NotFound, SealBroken, Unavailable
+from erasestream.schemas.errors import Code, Erased, NotFound, SealBroken, Unavailable
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import GrantId, UploadId
 from erasestream.schemas.sealing.envelope import Opened
@@ -194,7 +194,8 @@ class RetainedPictures:
                 for found, answer in answers
             ]
             if self._clock() - begun_s >= CACHE_LIMIT_S:
-                raise Unavailable("the buckets answer too slowly: their answers are out of date")
+                detail = "the buckets answer too slowly: their answers are out of date"
+                raise Unavailable(detail, Code.BUCKET_UNAVAILABLE)
             return opened
 
         opened = self._retry(attempt)

@@ -17,7 +17,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
-from erasestream.schemas.errors import AlreadyExists, NotFound, Unavailable
+from erasestream.schemas.errors import AlreadyExists, Code, NotFound, Unavailable
 from erasestream.schemas.ids import UploadId
 from erasestream.sinks.buckets.object_store import FolderedStore, ObjectStore
 from erasestream.sinks.images.deletion import (
@@ -102,7 +102,7 @@ class UploadDeletion:
 
     def _delete(self, name: str) -> None:
         if self._stopping.is_set():
-            raise Unavailable("the eraser is to stop")
+            raise Unavailable("the eraser is to stop", Code.CLOSED)
         with suppress(NotFound):
             self._images.delete(name)
 

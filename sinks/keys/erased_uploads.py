@@ -3,9 +3,10 @@
     erased/uploads/<owner>/<upload>    as in the names of its pictures (`object_names.py`)
 
 The eraser creates a tombstone before it deletes the upload's pictures.  Sink and readers ask for
-all tombstones of an owner at once, which are few or none, and cache them for as long as they cache
-absence of a grant's marker, counted from before they were requested.  Of an owner with many, each
-upload is asked about.
+all tombstones of an owner at once, which are few or none, and rely on the answer for as long as on
+absence of a grant's marker, counted from before it was requested.  A cached answer serves for half
+of that time: a put that begins with it is not late because the answer was about to expire.  Of an
+owner with many, each upload is asked about.
 """
 
 import threading
@@ -13,7 +14,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from erasestream.schemas.clocks import Clock
-from erasestream.schemas.errors import Erased, Unavailable
+from erasestream.schemas.errors import Code, Erased, Unavailable
 from erasestream.schemas.ids import UploadId
 from erasestream.sinks.buckets.object_store import ObjectReader
 from erasestream.sinks.keys.shared_calls import SharedCalls
@@ -70,14 +71,15 @@ class ErasedUploads:
     def assert_recent(self, since_s: float) -> None:
         """Raise `Unavailable` if what is known since then is out of date."""
         if self._clock() - since_s >= self._limit_s:
-            raise Unavailable("the vault answers too slowly: its answer is already out of date")
+            detail = "the vault answers too slowly: its answer is already out of date"
+            raise Unavailable(detail, Code.BUCKET_UNAVAILABLE)
 
     def _recent(self, owner: str) -> _Held | None:
         with self._lock:
             held = self._held.get(owner)
         if held is None or held.uploads is None:  # many stay many
             return held
-        return held if self._clock() - held.since_s < self._limit_s else None
+        return held if self._clock() - held.since_s < self._limit_s / 2 else None
 
     def _fetch(self, owner: str) -> _Held:
         since_s = self._clock()

@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from erasestream.schemas.clocks import Clock
-from erasestream.schemas.errors import AlreadyExists, NotFound, SealBroken, Unavailable
+from erasestream.schemas.errors import AlreadyExists, Code, NotFound, SealBroken, Unavailable
 from erasestream.schemas.ids import GrantId, is_uuid
 from erasestream.sinks.buckets.access_policy import KEYS
 from erasestream.sinks.buckets.object_store import ObjectStore
@@ -135,7 +135,8 @@ class KeyRewrapper:
             raise SealBroken
         wrapped = self._keyring.wrap(b"".join(keys), grant.encode())
         if self._clock() - asked_s >= CACHE_LIMIT_S:
-            raise Unavailable("the marker was read too long ago to create a key")
+            detail = "the marker was read too long ago to create a key"
+            raise Unavailable(detail, Code.BUCKET_UNAVAILABLE)
         with suppress(AlreadyExists):
             self._store.create(key_prefix(grant) + wrapped.version, wrapped.raw, OCTETS)
         return wrapped.version

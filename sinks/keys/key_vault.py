@@ -130,7 +130,8 @@ class KeyVaultReader:
         keys = fetch(grant)
         self.assert_not_erased(grant)
         if self._clock() - now_s >= CACHE_LIMIT_S:
-            raise Unavailable("the vault answers too slowly: its answer is already out of date")
+            detail = "the vault answers too slowly: its answer is already out of date"
+            raise Unavailable(detail, Code.BUCKET_UNAVAILABLE)
         # Valid from before the marker was requested, not from when the answer arrived.
         self._cache.put(grant, keys, now_s)
         return keys
@@ -216,7 +217,8 @@ class KeyVault(KeyVaultReader):
         """Create a key; the marker was absent at `asked_s` or later."""
         wrapped = self._keyring.wrap(self._random(KEY_BYTES), grant.encode())
         if self._clock() - asked_s >= CACHE_LIMIT_S:
-            raise Unavailable("the marker was read too long ago to create a key")
+            detail = "the marker was read too long ago to create a key"
+            raise Unavailable(detail, Code.BUCKET_UNAVAILABLE)
         try:
             self._store.create(key_prefix(grant) + wrapped.version, wrapped.raw, OCTETS)
         except AlreadyExists:

@@ -212,6 +212,18 @@ def test_many_tombstones_of_an_owner_are_not_listed(monkeypatch: pytest.MonkeyPa
     assert store.lists == 3
 
 
+@pytest.mark.parametrize("age_s", [0, 2.4, 2.6, 4.9, 4.99])
+def test_an_answer_is_never_about_to_expire(age_s: float) -> None:
+    """The put that begins with it has half of the limit, however old the cached answer is."""
+    clock, upload = ManualClock(), new_upload_id(1, bytes(10))
+    known = ErasedUploads(store=Tombstones([]), limit_s=CACHE_LIMIT_S, clock=clock)
+    known.assert_kept("owner", upload)
+    clock.now += age_s
+    since_s = known.assert_kept("owner", upload)
+    clock.now += 2.4
+    known.assert_recent(since_s)
+
+
 def test_an_answer_that_took_too_long_is_none(harness: RetentionHarness) -> None:
     """It may be out of date by now."""
 
@@ -221,8 +233,9 @@ def test_an_answer_that_took_too_long_is_none(harness: RetentionHarness) -> None
             return super().list(prefix)
 
     known = ErasedUploads(store=Slow([]), limit_s=CACHE_LIMIT_S, clock=harness.clock)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable) as caught:
         known.assert_kept("owner", new_upload_id(1, bytes(10)))
+    assert caught.value.code is Code.BUCKET_UNAVAILABLE
 
 
 def test_folders_are_listed_page_by_page(
