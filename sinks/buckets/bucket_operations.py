@@ -31,6 +31,9 @@ _MISSING_OBJECT = "No such object"
 Only this text is believed: another server's 404, or a proxy's, does not make a marker absent.
 """
 
+RETRIED = frozenset({408, 409, 429, 500, 502, 503, 504})
+"""Statuses after which the same request may succeed later."""
+
 Transient = (
     DataCorruption,
     TransportError,
@@ -87,7 +90,7 @@ class BucketOperations:
                 return absent()
             case 412:
                 return AlreadyExists()
-            case 408 | 409 | 429 | 500 | 502 | 503 | 504:
+            case _ if status in RETRIED:
                 return Unavailable(bucket, code=Code.BUCKET_UNAVAILABLE)
             case _:
                 return InvariantBroken(f"{bucket} answered {status}")

@@ -3,7 +3,7 @@
 Rules, all of them:
 
 * An object is created once, or `AlreadyExists`; it is sent and read in one request, with checksums
-  both ways (`object_transfer.py`).
+  both ways (`object_transfer.py`).  Many are deleted in one request (`batch_deletion.py`).
 * Every operation has a deadline.  No byte of a put is sent after its deadline has passed, so
   an erasure knows when the last put that began before it has ended.
 * No retries of the library's own: the caller retries, after deciding again.
@@ -11,9 +11,9 @@ Rules, all of them:
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 from google.api_core.exceptions import GoogleAPICallError
 
@@ -26,12 +26,11 @@ from erasestream.schemas.errors import (
 )
 from erasestream.sinks.buckets.access_policy import Action, Rule
 from erasestream.sinks.buckets.access_probe import Granted, attempt
+from erasestream.sinks.buckets.batch_deletion import MAX_PARTS, BatchDeletion
 from erasestream.sinks.buckets.bucket_operations import BucketOperations, is_missing_object
 from erasestream.sinks.buckets.bucket_privacy import deviations, read_configuration
 from erasestream.sinks.buckets.gcs_client import GcsSettings, open_client
-from erasestream.sinks.buckets.http_transport import (
-    OperationDeadline,
-)
+from erasestream.sinks.buckets.http_transport import OperationDeadline
 from erasestream.sinks.buckets.object_store import ObjectInfo
 from erasestream.sinks.buckets.object_transfer import ObjectTransfer
 
@@ -67,6 +66,9 @@ class GcsObjectStore:
             bucket=settings.bucket,
             deadline=self._deadline,
             timeout=TIMEOUT_S,
+        )
+        self._batches = BatchDeletion(
+            session, endpoint=settings.endpoint, bucket=settings.bucket, timeout=TIMEOUT_S
         )
         self._bucket = self._client.bucket(settings.bucket)
         self._operations = BucketOperations(settings.bucket, self._deadline)
@@ -124,44 +126,41 @@ class GcsObjectStore:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the objects whose name begins with `prefix`, in the order of their names."""
-        pages = self._client.list_blobs(
-            self._bucket,
-            prefix=prefix,
-            fields="items(name,size,timeCreated),nextPageToken",
-            page_size=PAGE,
-            timeout=TIMEOUT_S,
-            retry=None,
-        ).pages
-        while True:
-            with self._operations.run(OPERATION_DEADLINE_S, absent=self._operations.missing):
-                page = next(pages, None)
-            if page is None:
-                return
+        for page in self._pages(prefix, fields="items(name,size,timeCreated),nextPageToken"):
             for blob in page:
                 yield ObjectInfo(blob.name, blob.size, blob.time_created)
 
     def folders(self, prefix: str) -> Iterator[str]:
         """Yield once each text between `prefix` and the next slash, in their order."""
+        for page in self._pages(prefix, fields="prefixes,nextPageToken", delimiter="/"):
+            yield from (name[len(prefix) : -1] for name in sorted(page.prefixes))
+
+    def _pages(self, prefix: str, **options: str) -> Iterator[Any]:
         pages = self._client.list_blobs(
             self._bucket,
             prefix=prefix,
-            delimiter="/",
-            fields="prefixes,nextPageToken",
             page_size=PAGE,
             timeout=TIMEOUT_S,
             retry=None,
+            **options,
         ).pages
         while True:
             with self._operations.run(OPERATION_DEADLINE_S, absent=self._operations.missing):
                 page = next(pages, None)
             if page is None:
                 return
-            yield from (name[len(prefix) : -1] for name in sorted(page.prefixes))
+            yield page
 
     def delete(self, name: str) -> None:
         """Delete the object, or raise `NotFound`."""
         with self._operations.run(OPERATION_DEADLINE_S, absent=NotFound):
             self._bucket.blob(name).delete(timeout=TIMEOUT_S, retry=None)
+
+    def delete_all(self, names: Sequence[str]) -> None:
+        """Delete the objects, a hundred in one request; one that does not exist is deleted."""
+        for at in range(0, len(names), MAX_PARTS):
+            with self._operations.run(OPERATION_DEADLINE_S, absent=NotFound):
+                self._batches.delete(names[at : at + MAX_PARTS])
 
     def close(self) -> None:
         """Close all connections.  Idempotent."""

@@ -4,7 +4,7 @@ Objects are written once and never overwritten.  An error determines what happen
 `Unavailable` is retried, `Refused` ends the process, `NotFound` and `AlreadyExists` are answers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -46,6 +46,16 @@ class ObjectStore(ObjectReader, Protocol):
 
     def delete(self, name: str) -> None:
         """Delete the object.  Raises `NotFound` if there is none."""
+
+
+class BulkStore(ObjectStore, Protocol):
+    """A private bucket in which many objects are deleted at once."""
+
+    def delete_all(self, names: Sequence[str]) -> None:
+        """Delete the objects; one that does not exist is deleted already.
+
+        If it raises, some of them may be deleted.
+        """
 
 
 class FolderedStore(ObjectStore, Protocol):

@@ -14,22 +14,24 @@ Rules, all of them:
 
 import hashlib
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
-from erasestream.schemas.errors import AlreadyExists, NotFound, Unavailable
+from erasestream.schemas.errors import AlreadyExists, Code, NotFound, Unavailable
 from erasestream.schemas.ids import GrantId
-from erasestream.sinks.buckets.object_store import ObjectReader, ObjectStore
+from erasestream.sinks.buckets.object_store import BulkStore, ObjectReader, ObjectStore
 from erasestream.sinks.keys.key_vault import OCTETS, key_prefix, marker_name
 from erasestream.sinks.log.merkle import EMPTY_ROOT, fold, leaf_hash
 
 MAX_OBJECTS = 1_000
 """Objects that are deleted at a time: those of one page of a listing."""
-MAX_PARALLEL = 16
-"""Objects of all grants that are deleted at the same time."""
+MAX_BATCH = 100
+"""Objects that are deleted in one request; the eraser stops between two."""
+MAX_PARALLEL = 4
+"""Such requests, for all grants, at the same time."""
 DIGEST_BYTES = 32
 KEYS = "keys/"
 OBJECTS = "objects/"
@@ -58,9 +60,7 @@ class GrantDeletion:
     Once `stopping` is set, nothing more is deleted.
     """
 
-    def __init__(
-        self, *, vault: ObjectStore, images: ObjectStore, stopping: threading.Event
-    ) -> None:
+    def __init__(self, *, vault: ObjectStore, images: BulkStore, stopping: threading.Event) -> None:
         self._vault = vault
         self._images = images
         self._stopping = stopping
@@ -90,7 +90,9 @@ class GrantDeletion:
         names = [found.name for found in self._vault.list(key_prefix(grant))]
         for name in names:
             self._note(f"{marker_name(grant)}/{KEYS}{name.removeprefix(key_prefix(grant))}", b"")
-            self._delete(self._vault.delete, name)
+            self._check_stopping()
+            with suppress(NotFound):
+                self._vault.delete(name)
         return len(names)
 
     def _delete_objects(self, grant: GrantId, owner: str) -> int:
@@ -101,18 +103,21 @@ class GrantDeletion:
             note = b"".join(digests)
             digest = hashlib.sha256(note).hexdigest()
             self._note(f"{marker_name(grant)}/{OBJECTS}{digest}", note)
-            list(self._pool.map(lambda name: self._delete(self._images.delete, name), names))
+            batches = [names[at : at + MAX_BATCH] for at in range(0, len(names), MAX_BATCH)]
+            list(self._pool.map(self._delete_batch, batches))
         return len(names)
 
     def _note(self, name: str, content: bytes) -> None:
         with suppress(AlreadyExists):
             self._vault.create(name, content, OCTETS)
 
-    def _delete(self, delete: Callable[[str], None], name: str) -> None:
+    def _delete_batch(self, names: Sequence[str]) -> None:
+        self._check_stopping()
+        self._images.delete_all(names)
+
+    def _check_stopping(self) -> None:
         if self._stopping.is_set():
-            raise Unavailable("the eraser is to stop")
-        with suppress(NotFound):
-            delete(name)
+            raise Unavailable("the eraser is to stop", Code.CLOSED)
 
 
 def read_notes(vault: ObjectReader, grant: GrantId) -> Deleted:

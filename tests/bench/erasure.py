@@ -3,15 +3,18 @@
 Broker, local bucket and eraser are processes of their own, and share the cores.  A reader has
 opened a picture, and a sink has the grant's key in its cache.
 
-BENCH_OBJECTS makes it smaller, for a trial.
+BENCH_OBJECTS and BENCH_ROUNDS make it smaller, for a trial.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import psutil
 
 from erasestream.pipeline.bootstrap.keyring import open_keyring
 from erasestream.pipeline.bootstrap.storage import (
@@ -20,7 +23,8 @@ from erasestream.pipeline.bootstrap.storage import (
     retained_reader,
     storage_of,
 )
-from erasestream.pipeline.settings import Settings, load
+from erasestream.pipeline.devstack.stack import Stack
+from erasestream.pipeline.settings import load
 from erasestream.schemas.errors import Erased
 from erasestream.schemas.events.base import Position
 from erasestream.schemas.events.consent import Channel
@@ -40,56 +44,107 @@ from tests.bench.running_pipeline import SHOP, start
 from tests.bench.servers import servers
 
 OBJECTS = int(os.environ.get("BENCH_OBJECTS", "10000"))
-ACCOUNT = AccountId("bench")
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+OWNER: Mapping[str, Any] = {"actor": "owner", "channel": Channel.LIBRARY}
 THREADS = 16
 POLL_S = 0.05
 DEADLINE_S = 300.0
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 
 
+class Round(NamedTuple):
+    """One erasure: seconds since its revocation, and processor time for each object."""
+
+    keys_gone_s: float
+    objects_s: float
+    eraser_ms: float
+    bucket_ms: float
+
+
 def measure() -> Iterator[Figure]:
-    """Measure both, once: the eraser's own waiting is most of it."""
-    with servers() as stack, ExitStack() as opened:
+    """Measure one erasure after the other, and the end of the last one."""
+    with servers() as stack:
         start(stack, ["erase"])
-        settings = load(stack.files.settings)
-        role = lane_role(SHOP, LaneRole.ACCOUNT)
-        connection = Connection(cluster=settings.cluster, role=role)
-        writer = opened.enter_context(closing(ConsentWriter(connection=connection, lane=SHOP)))
-        vault, sink = _sink(settings, opened)
-        reader = opened.enter_context(retained_reader(settings))
-        owner = {"actor": "owner", "channel": Channel.LIBRARY}
-        grant = writer.grant(ACCOUNT, **owner).grant
-        assert grant is not None
-        name = _fill(sink, grant)
-        reader.open(name)
-        vault.key(grant)
-        writer.revoke(ACCOUNT, **owner)
-        begun_s = time.monotonic()
-        _wait(lambda: not _opens(reader, name))
-        _wait(lambda: not _has_key(vault, grant))
-        yield figure("erasure.keys_gone_s", [time.monotonic() - begun_s], "s", at_most=10)
-        page = AccountErasures(writer.reader, SHOP, ACCOUNT)
-        _wait(lambda: all(each.objects_left == 0 for each in page.now()))
-        gone_s = time.monotonic() - begun_s
-        yield figure("erasure.objects_10k_s", [gone_s], "s", at_most=60)
-        _wait(lambda: all(each.gone for each in page.now()))
-        yield figure("erasure.ended_s", [time.monotonic() - begun_s], "s")
-        assert [each.objects for each in page.now()] == [OBJECTS]
+        with _bench(stack) as bench:
+            rounds = [bench.erase(AccountId(f"bench-{n}")) for n in range(ROUNDS)]
+            ended_s = bench.ended_s()
+    yield figure("erasure.keys_gone_s", [each.keys_gone_s for each in rounds], "s", at_most=10)
+    yield figure("erasure.objects_10k_s", [each.objects_s for each in rounds], "s", at_most=60)
+    yield figure("erasure.eraser_ms_per_object", [each.eraser_ms for each in rounds], "ms")
+    yield figure("erasure.bucket_ms_per_object", [each.bucket_ms for each in rounds], "ms")
+    yield figure("erasure.ended_s", [ended_s], "s")
 
 
-def _sink(settings: Settings, opened: ExitStack) -> tuple[KeyVault, EncryptionSink]:
+@contextmanager
+def _bench(stack: Stack) -> Iterator["_Bench"]:
+    settings = load(stack.files.settings)
     storage = storage_of(settings)
-    vault = KeyVault(
-        store=opened.enter_context(open_vault(storage, SINK)),
-        keyring=opened.enter_context(open_keyring(storage, SINK)),
-        clock=time.monotonic,
-    )
-    images = opened.enter_context(open_images(storage, SINK))
-    name_key = read_secret(storage.name_key, size=NAME_KEY_BYTES)
-    return vault, EncryptionSink(store=images, vault=vault, name_key=name_key, capsules=None)
+    connection = Connection(cluster=settings.cluster, role=lane_role(SHOP, LaneRole.ACCOUNT))
+    with (
+        closing(ConsentWriter(connection=connection, lane=SHOP)) as writer,
+        open_vault(storage, SINK) as store,
+        open_keyring(storage, SINK) as keyring,
+        open_images(storage, SINK) as images,
+        retained_reader(settings) as reader,
+    ):
+        vault = KeyVault(store=store, keyring=keyring, clock=time.monotonic)
+        name_key = read_secret(storage.name_key, size=NAME_KEY_BYTES)
+        sink = EncryptionSink(store=images, vault=vault, name_key=name_key)
+        yield _Bench(stack, writer, vault, sink, reader)
 
 
-def _fill(sink: EncryptionSink, grant: GrantId) -> str:
+class _Bench:
+    """An owner, a sink and a reader."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        writer: ConsentWriter,
+        vault: KeyVault,
+        sink: EncryptionSink,
+        reader: RetainedReader,
+    ) -> None:
+        self._stack = stack
+        self._writer = writer
+        self._vault = vault
+        self._sink = sink
+        self._reader = reader
+
+    def erase(self, account: AccountId) -> Round:
+        """Store pictures of an account, revoke, and wait until the last one is deleted."""
+        grant = self._writer.grant(account, **OWNER).grant
+        assert grant is not None
+        name = _fill(self._sink, account, grant)
+        self._reader.open(name)
+        self._vault.key(grant)
+        self._writer.revoke(account, **OWNER)
+        self._revoked_s, before = time.monotonic(), _processor_ms(self._stack)
+        _wait(lambda: not _opens(self._reader, name))
+        _wait(lambda: not _has_key(self._vault, grant))
+        keys_gone_s = self._elapsed_s()
+        self._page = AccountErasures(self._writer.reader, SHOP, account)
+        _wait(lambda: all(each.objects_left == 0 for each in self._page.now()))
+        objects_s, after = self._elapsed_s(), _processor_ms(self._stack)
+        eraser, bucket = ((after[each] - before[each]) / OBJECTS for each in ("erase", "bucket"))
+        return Round(keys_gone_s, objects_s, eraser, bucket)
+
+    def ended_s(self) -> float:
+        """Wait until the last erasure has ended; return how long it took."""
+        _wait(lambda: all(each.gone for each in self._page.now()))
+        assert [each.objects for each in self._page.now()] == [OBJECTS]
+        return self._elapsed_s()
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._revoked_s
+
+
+def _processor_ms(stack: Stack) -> dict[str, float]:
+    """Return the processor time of each process so far."""
+    processes = {name: psutil.Process(pid).cpu_times() for name, pid in stack.running().items()}
+    return {name: (times.user + times.system) * 1e3 for name, times in processes.items()}
+
+
+def _fill(sink: EncryptionSink, account: AccountId, grant: GrantId) -> str:
     """Store pictures under a grant; return the name of one."""
 
     def store(number: int) -> str:
@@ -97,7 +152,7 @@ def _fill(sink: EncryptionSink, grant: GrantId) -> str:
             id=UploadId(new_upload_id(number, bytes(10))),
             time=NOW,
             lane=SHOP,
-            account=ACCOUNT,
+            account=account,
             part=Part.ORIGINAL,
             grant=grant,
             mark="0/7",

@@ -1,4 +1,6 @@
-"""docs/codes.md is current."""
+"""docs/codes.md is current, and an outage names what is out of reach."""
+
+import ast
 
 from typer.testing import CliRunner
 
@@ -22,3 +24,15 @@ def test_every_code_is_there_once_and_those_of_customers_come_first() -> None:
         row = f"| `{code}` | {SENTENCES[code]} |\n"
         assert document().count(row) == 1
         assert row in (customers if code in FAILURE_CODES else others)
+
+
+def test_an_outage_of_storage_never_advises_to_check_the_brokers() -> None:
+    """`Unavailable` means the brokers by default: buckets and keyrings name a code of their own."""
+    raised = {
+        f"{path.name}:{call.lineno}": [*call.args[1:], *call.keywords]
+        for path in (ROOT / "sinks").rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "Unavailable"
+    }
+    assert raised
+    assert {at for at, code in raised.items() if not code} == set()

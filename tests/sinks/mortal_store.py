@@ -2,11 +2,11 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from erasestream.sinks.buckets.object_store import ObjectInfo, ObjectStore
+from erasestream.sinks.buckets.object_store import ObjectInfo
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class Lives:
 class MortalStore:
     """One of the stores."""
 
-    def __init__(self, store: ObjectStore, lives: Lives) -> None:
+    def __init__(self, store: Any, lives: Lives) -> None:
         self._store = store
         self._lives = lives
 
@@ -57,3 +57,7 @@ class MortalStore:
 
     def delete(self, name: str) -> None:
         self._lives.spend(lambda: self._store.delete(name))
+
+    def delete_all(self, names: Sequence[str]) -> None:
+        for name in names:  # killed, this leaves some of them
+            self._lives.spend(lambda name=name: self._store.delete_all([name]))

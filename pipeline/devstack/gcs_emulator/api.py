@@ -1,9 +1,10 @@
 """The part of Cloud Storage's JSON API that the pipeline uses, and nothing else.
 
-Media and multipart upload, media and metadata get, list, delete, bucket get and the IAM policy: the
-requests of google-cloud-storage 3.17, read in its source.  No request changes the configuration
-that a bucket reports (`configuration.py`).  As there, a right to list holds for
-the whole bucket or not at all, and a role without it is denied an object that does not exist.
+Media and multipart upload, media and metadata get, list, delete, batches of deletions, bucket get
+and the IAM policy: the requests of google-cloud-storage 3.17, read in its source.  No request
+changes the configuration that a bucket reports (`configuration.py`).  As there, a right to list
+holds for the whole bucket or not at all, and a role without it is denied an object that does not
+exist.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from erasestream.pipeline.devstack.gcs_emulator.authentication import BearerAuthentication
+from erasestream.pipeline.devstack.gcs_emulator.batches import PATH, BatchApi
 from erasestream.pipeline.devstack.gcs_emulator.configuration import (
     bucket_resource,
     policy_resource,
@@ -60,8 +62,13 @@ def application(
     faults: FaultFile | None = None,
 ) -> ASGIApp:
     """Return the server's ASGI application.  `role_of` returns the role of a bearer token."""
+
+    async def serve_part(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+
     api, uploads = _BucketApi(buckets), UploadApi(buckets)
     routes = [
+        Route(PATH, BatchApi(serve_part).serve, methods=["POST"]),
         Route(f"/upload{B}/o", uploads.create, methods=["POST"]),
         Route(f"/download{O}", api.get, methods=["GET"]),
         Route(f"{B}/o", api.list, methods=["GET"]),

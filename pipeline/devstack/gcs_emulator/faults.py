@@ -127,7 +127,7 @@ async def _cut_request(scope: Scope, receive: Receive, size: int) -> None:
         message = await receive()
         received += len(message.get("body", b""))
     scope[TRANSPORT].abort()
-    while message["type"] != "http.disconnect":
+    while message.get("type") != "http.disconnect":
         message = await receive()
 
 

@@ -1,6 +1,7 @@
 """Report how far erasures are, to `erasures.L`: for owners, and for nothing else.
 
-Each grant once its keys are deleted, and then every `REPORT_S` while objects are being deleted.
+Each grant once its keys are deleted, then every `REPORT_S` while objects are being deleted, and
+once none is left.
 """
 
 import os
@@ -65,7 +66,7 @@ class ProgressReports:
     def _is_due(self, ended: EndedGrant, new: Progress) -> bool:
         if ended not in self._reported:
             return True
-        return self._reported[ended] != new and self._due[ended].has_passed
+        return self._reported[ended] != new and (new.left == 0 or self._due[ended].has_passed)
 
     def _wire(self, ended: EndedGrant, progress: Progress) -> Wire:
         now = self._now()

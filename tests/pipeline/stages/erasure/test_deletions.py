@@ -214,6 +214,23 @@ def test_the_next_eraser_goes_on(
     assert unfinished.all() == []
 
 
+def test_that_nothing_is_left_is_reported_at_once(kafka: KafkaFixture, lane: Lane) -> None:
+    """However little time has passed since the last report."""
+    partitions, held = ledger_partitions(kafka, lane), HeldObjects()
+    unfinished, grant = UnfinishedErasures(partitions), GrantId(new_upload_id(1, bytes(10)))
+    held.put(grant, MAX_OBJECTS + 1)
+    unfinished.apply(marked(kafka, lane, grant))
+    shown = {Partition(topic, n) for topic, count in partitions.items() for n in range(count)}
+    with closing(Round(kafka, [lane], held, ManualClock())) as own:
+
+        def is_reported() -> bool:
+            own.deletions.run_once(unfinished, shown)
+            return (MAX_OBJECTS + 1, 0) in reports(kafka, lane)
+
+        eventually("it is reported", is_reported, poll_s=0.2)
+    assert reports(kafka, lane) == [(MAX_OBJECTS, 1), (MAX_OBJECTS + 1, 0)]
+
+
 def test_a_lane_with_many_objects_delays_no_other(kafka: KafkaFixture, lane: Lane) -> None:
     """Lanes take turns, and a new grant goes before one that has had its turn."""
     other = kafka.open_lane()
