@@ -9,8 +9,8 @@ next eraser goes on with what this one leaves, wherever it was killed.  For each
 3. List and delete again, until a look that began after that time finds nothing.
 4. Write `GrantErased` to `erasures.L`, with the time of that look.
 
-Up to `MAX_GRANTS` at the same time, lanes in turn, new grants first: a lane whose grants have many
-objects delays no other.  Decisions wait for none of this.
+Up to `MAX_GRANTS` at the same time, lanes in turn and the accounts of each, new grants first: one
+that has many objects, or many grants, delays no other.  Decisions wait for none of this.
 """
 
 import logging
@@ -192,7 +192,7 @@ class Deletions:
         self._reports.write({each: p for each, p in progress.items() if p is not None}, shown)
 
     def _begin(self) -> None:
-        for work in in_turn(self._works.values(), lambda work: work.entry.lane, MAX_GRANTS):
+        for work in in_turn(self._works.values(), lambda work: work.ended, MAX_GRANTS):
             work.running = self._pool.submit(self._passes.run, work)
 
     def _write(self, unfinished: UnfinishedErasures, shown: set[Partition]) -> None:

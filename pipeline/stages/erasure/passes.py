@@ -1,4 +1,4 @@
-"""Passes of many erasures by a few threads, in turn for each lane."""
+"""Passes of many erasures by a few threads, in turn for each lane and each account."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 from erasestream.pipeline.runtime.retry import RETRY_S, OutageLog
+from erasestream.pipeline.stages.erasure.grant_entries import Owned
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.schemas.errors import Unavailable
@@ -25,18 +26,33 @@ class Work(Protocol):
 W = TypeVar("W", bound=Work)
 
 
-def in_turn(works: Collection[W], lane_of: Callable[[W], Lane], most: int) -> Iterator[W]:
-    """Yield those to begin: of each lane in turn, and of its own those with the fewest passes.
+def in_turn(works: Collection[W], owner_of: Callable[[W], Owned], most: int) -> Iterator[W]:
+    """Yield those to begin, at most so many that `most` run at once.
 
-    At most `most` run at once.
+    Lanes take turns, and the accounts of a lane: an account with few passes goes before one with
+    many, whatever it has left to delete.  Of an account, the work with the fewest passes is first.
     """
-    begun = Counter(lane_of(work) for work in works if work.running)
-    ready = [w for w in works if w.running is None and w.wire is None and w.next.has_passed]
-    ready.sort(key=lambda work: work.passes)
-    for _ in range(min(most - begun.total(), len(ready))):
-        work = min(ready, key=lambda work: begun[lane_of(work)])
-        ready.remove(work)
-        begun[lane_of(work)] += 1
+    running, passes = Counter[object](), Counter[object]()
+    ready = []
+    for work in works:
+        owner = owner_of(work)
+        lane, account = owner.lane, (owner.lane, owner.account)
+        passes[account] += work.passes
+        if work.running:
+            running.update((lane, account))
+        elif work.wire is None and work.next.has_passed:
+            ready.append((work, lane, account))
+
+    def turn(entry: tuple[W, Lane, object]) -> tuple[int, int, int, int]:
+        work, lane, account = entry
+        return running[lane], running[account], passes[account], work.passes
+
+    free = most - sum(work.running is not None for work in works)
+    for _ in range(min(free, len(ready))):
+        next_ = min(ready, key=turn)
+        ready.remove(next_)
+        work, lane, account = next_
+        running.update((lane, account))
         yield work
 
 

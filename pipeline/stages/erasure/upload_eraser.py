@@ -8,8 +8,9 @@ For each request, which the group reads from `ledger.L`:
 4. Write `UploadErased` (gone).  Only then is the request done, and its offset committed: the next
    eraser goes on with what this one leaves, wherever it was killed.  Repetitions are harmless.
 
-Several at the same time, lanes in turn.  A lane has up to `MAX_REQUESTS` in memory; beyond that no
-more of its ledger are read here, and its revocations, which are other topics', wait for none.
+Several at the same time, lanes in turn and the accounts of each.  A lane has up to `MAX_REQUESTS`
+in memory; beyond that no more of its ledger are read here, and its revocations, which are other
+topics', wait for none.
 """
 
 import logging
@@ -221,7 +222,7 @@ class UploadEraser:
         return UploadRequest(asked.lane, asked.account, asked.id, asked.upload, appended)
 
     def _begin(self) -> None:
-        for work in in_turn(self._works.values(), lambda work: work.request.lane, MAX_UPLOADS):
+        for work in in_turn(self._works.values(), lambda work: work.request, MAX_UPLOADS):
             work.running = self._pool.submit(self._passes.run, work)
 
     def _write(self, shown: set[Partition]) -> None:
