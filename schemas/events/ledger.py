@@ -41,8 +41,9 @@ class DecisionEntry(TimedEvent):
 
     @property
     def is_closing(self) -> bool:
-        """Whether this decision closes the account, for good."""
-        return self.closes is True and self.decision is Decision.REVOKED
+        """Whether this decision closes the account, for good: its owner's alone."""
+        is_revocation = self.decision is Decision.REVOKED and not self.is_operators_revocation
+        return self.closes is True and is_revocation
 
     @property
     def is_operators_revocation(self) -> bool:

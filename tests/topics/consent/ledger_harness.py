@@ -45,6 +45,7 @@ class Ledger:
         decision_id: str,
         decision: Decision,
         closes: Literal[True] | None = None,
+        channel: Channel = Channel.LIBRARY,
         **where: Any,
     ) -> None:
         """Write a decision under an id, which may be known already."""
@@ -55,7 +56,7 @@ class Ledger:
             account=ACCOUNT,
             decision=decision,
             actor="owner",
-            channel=Channel.LIBRARY,
+            channel=channel,
             closes=closes,
         )
         self.write(entry, **where)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from erasestream.schemas.events.consent import Decision
+from erasestream.schemas.events.consent import Channel, Decision
 from erasestream.schemas.ids import AccountId
 from erasestream.topics.consent.closed_accounts import ClosedAccounts
 from tests.topics.consent.ledger_harness import (
@@ -28,6 +28,16 @@ def test_closing_ends_the_grants_after_it_too() -> None:
     later = ledger.grant()
     assert ledger.ended_by_grant(later) == grants_of(before, late, later)
     assert ledger.grants.revoked_until(LANE, ACCOUNT, 1_000) == grants_of(before, late, later)
+
+
+def test_an_operator_closes_nothing() -> None:
+    """An entry in an operator's name revokes; only the owner closes."""
+    closed = ClosedAccounts(PARTITIONS)
+    Ledger(closed.apply).decide(Decision.REVOKED, closes=True, channel=Channel.OPERATOR)
+    assert ACCOUNT not in closed
+    ledger = Ledger()
+    ledger.decide(Decision.REVOKED, closes=True, channel=Channel.OPERATOR)
+    assert ledger.ended_by_grant(ledger.grant()) == []
 
 
 def test_a_grant_closes_nothing() -> None:
