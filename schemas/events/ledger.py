@@ -130,8 +130,13 @@ class KeyDestroyed(TimedEvent):
     state: KeyState
 
 
-MasterName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:/-]{1,255}$")]
+MASTER_NAME_PATTERN = r"^[A-Za-z0-9_.:/-]{1,255}$"
+MasterName = Annotated[str, StringConstraints(pattern=MASTER_NAME_PATTERN)]
 """Version of the grants' master key, as its keyring names it."""
+MAX_MASTERS = 16
+"""Versions that an entry lists.  A grant has one key, and up to three while rotation moves it."""
+OTHERS = "..."
+"""Stands for versions that are not listed.  No version has this name, so none is destroyed."""
 
 
 class GrantErased(TimedEvent):
@@ -157,8 +162,8 @@ class GrantErased(TimedEvent):
     objects: Annotated[int, Field(ge=0)]
     objects_root: Sha256
     """Merkle root (RFC 6962) over the SHA-256 of each object's name, in ascending order."""
-    keys: Annotated[tuple[MasterName, ...], Field(max_length=64)]
-    """Versions of the master key under which the grant's keys were wrapped."""
+    keys: Annotated[tuple[MasterName, ...], Field(max_length=MAX_MASTERS)]
+    """Versions of the master key under which the grant's keys were wrapped, or `OTHERS`."""
     state: KeyState
 
 
@@ -244,6 +249,13 @@ class UploadHeld(TimedEvent):
     uploaded_at: AwareDatetime
 
 
+MAX_RECEIPT = 12_000
+"""Characters.  The longest receipt has `MAX_MASTERS` names of 255, which with the rest of the leaf
+and the owner's part are 7,700 in Base64; a path of 63 hashes is 2,800, and a checkpoint with its
+two signatures and names of 200 is 1,000.
+"""
+
+
 class ReceiptIssued(TimedEvent):
     """A receipt from the transparency log, as its owner keeps it; `id` is the receipt's.
 
@@ -259,7 +271,7 @@ class ReceiptIssued(TimedEvent):
     """Kind of the leaf, such as consent or erasure."""
     about: Text
     """The decision, or what was erased: a grant, or an upload."""
-    receipt: Annotated[str, StringConstraints(max_length=12_000)]
+    receipt: Annotated[str, StringConstraints(max_length=MAX_RECEIPT)]
     """The file (C2SP tlog-proof), with the salt that shows whose it is."""
 
 

@@ -13,6 +13,7 @@ Rules, all of them:
 """
 
 import hashlib
+import re
 import threading
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from erasestream.schemas.errors import AlreadyExists, Code, NotFound, Unavailable
+from erasestream.schemas.events.ledger import MASTER_NAME_PATTERN, MAX_MASTERS, OTHERS
 from erasestream.schemas.ids import GrantId
 from erasestream.sinks.buckets.object_store import BulkStore, ObjectReader, ObjectStore
 from erasestream.sinks.keys.key_vault import OCTETS, key_prefix, marker_name
@@ -48,7 +50,10 @@ class Deleted(NamedTuple):
     """All that was ever deleted of a grant."""
 
     keys: tuple[str, ...]
-    """Versions of the master key under which the grant's keys were wrapped."""
+    """Versions of the master key under which the grant's keys were wrapped, or `OTHERS`.
+
+    As many as an entry lists.  `OTHERS` stands for the rest, and for what no keyring has named.
+    """
     objects: int
     objects_root: str
     """Merkle root (RFC 6962) over the SHA-256 of each object's name, in ascending order."""
@@ -89,7 +94,8 @@ class GrantDeletion:
     def _delete_keys(self, grant: GrantId) -> int:
         names = [found.name for found in self._vault.list(key_prefix(grant))]
         for name in names:
-            self._note(f"{marker_name(grant)}/{KEYS}{name.removeprefix(key_prefix(grant))}", b"")
+            version = _version(name.removeprefix(key_prefix(grant)))
+            self._note(f"{marker_name(grant)}/{KEYS}{version}", b"")
             self._check_stopping()
             with suppress(NotFound):
                 self._vault.delete(name)
@@ -127,11 +133,22 @@ def read_notes(vault: ObjectReader, grant: GrantId) -> Deleted:
     for found in vault.list(prefix):
         kind = found.name.removeprefix(prefix)
         if kind.startswith(KEYS):
-            keys.append(kind.removeprefix(KEYS))
+            keys.append(_version(kind.removeprefix(KEYS)))
         elif kind.startswith(OBJECTS):
             note = vault.read(found.name, MAX_OBJECTS * DIGEST_BYTES)
             digests |= split_digests(note)
-    return Deleted(tuple(keys), len(digests), objects_root(digests))
+    return Deleted(_listed(keys), len(digests), objects_root(digests))
+
+
+def _version(name: str) -> str:
+    return name if re.fullmatch(MASTER_NAME_PATTERN, name) else OTHERS
+
+
+def _listed(versions: Collection[str]) -> tuple[str, ...]:
+    known = tuple(dict.fromkeys(each for each in versions if each != OTHERS))
+    if len(known) <= MAX_MASTERS and OTHERS not in versions:
+        return known
+    return (*known[: MAX_MASTERS - 1], OTHERS)
 
 
 def objects_root(digests: Collection[bytes]) -> str:

@@ -34,6 +34,10 @@ from erasestream.topics.consent.decision_rows import pack_decision
 from erasestream.topics.consent.ledger_place import belongs, ledger_key
 from erasestream.topics.kafka.records import Record
 
+ROW_LENGTH_BYTES = 4
+MAX_ROW_BYTES = 4_400
+"""A deleted grant's: 150 bytes, the account's 64, and `MAX_MASTERS` names of 256."""
+
 KeyOf = Callable[[bytes], bytes]
 """Returns under which key an account's decisions are kept, given the key of its entries."""
 
@@ -127,15 +131,16 @@ def masters(packed: bytes) -> tuple[str, ...]:
 
 def pack_rows(rows: list[bytes]) -> bytes:
     """Return rows one after the other, each after its length."""
-    return b"".join(len(row).to_bytes(4, "big") + row for row in rows)
+    return b"".join(len(row).to_bytes(ROW_LENGTH_BYTES, "big") + row for row in rows)
 
 
 def split_rows(packed: bytes) -> Iterator[bytes]:
     """Yield what `pack_rows` was given."""
     at = 0
     while at < len(packed):
-        end = at + 4 + int.from_bytes(packed[at : at + 4], "big")
-        yield packed[at + 4 : end]
+        begin = at + ROW_LENGTH_BYTES
+        end = begin + int.from_bytes(packed[at:begin], "big")
+        yield packed[begin:end]
         at = end
 
 

@@ -3,27 +3,33 @@
     places/<topic>/<topic id>/<partition>/<number>    (`topics/consent/ledger_pages.py`)
 
 The topic id tells a topic from one of the same name before it.  Accounts are in no page: only codes
-of them under the name key.  A page that could not be written costs the next eraser time, and
-nothing else.
+of them under the name key.  A page that could not be written, or that is not one, costs the next
+eraser time, and nothing else.
 """
 
 import hmac
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from itertools import takewhile
 
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
-from erasestream.schemas.errors import AlreadyExists, Unavailable
+from erasestream.schemas.errors import AlreadyExists, SealBroken, Unavailable
 from erasestream.sinks.buckets.access_policy import PLACES
 from erasestream.sinks.buckets.object_store import ObjectStore
 from erasestream.sinks.keys.key_vault import OCTETS
+from erasestream.topics.consent.ledger_pages import PAGE
+from erasestream.topics.consent.ledger_rows import MAX_ROW_BYTES, ROW_LENGTH_BYTES
 from erasestream.topics.kafka.records import Partition
 
+log: logging.Logger = logging.getLogger(__name__)
+
 MAX_PARALLEL = 16
-MAX_BYTES = 1_000_000
-"""A page has 512 rows of some 40 to 200 bytes."""
+MAX_BYTES = PAGE * (MAX_ROW_BYTES + ROW_LENGTH_BYTES)
+"""2.3 MB; rows are some 40 to 200 bytes."""
 MAX_WAITING = 100
 """Pages that wait to be written; beyond that none is kept."""
 LABEL = b"erasestream/v1/place/account\0"
@@ -57,7 +63,8 @@ class VaultPages:
                 if int(page) == len(names):
                     names.append(info.name)
         with ThreadPoolExecutor(MAX_PARALLEL, thread_name_prefix="pages") as pool:
-            return {at: list(pool.map(self._read, names)) for at, names in found.items()}
+            read = {at: pool.map(self._read, names) for at, names in found.items()}
+            return {at: list(takewhile(len, pages)) for at, pages in read.items()}
 
     def write(self, at: Partition, number: int, page: bytes) -> None:
         """Write a page in a thread of its own, once the vault is available."""
@@ -72,7 +79,12 @@ class VaultPages:
         return f"{PLACES}{at.topic}/{self._topic_ids[at.topic]}/{at.number}/"
 
     def _read(self, name: str) -> bytes:
-        return self._vault.read(name, MAX_BYTES)
+        """Return a page; nothing of what is no page: the brokers have its records."""
+        try:
+            return self._vault.read(name, MAX_BYTES)
+        except SealBroken:
+            log.warning("place_unreadable", extra={"reason": name})
+            return b""
 
     def _write(self, name: str, page: bytes) -> None:
         try:

@@ -126,11 +126,19 @@ class ReceiptPublisher:
             for attested in list(self._queue.pending.values()):
                 raw = issuer.issue(attested)
                 if raw is not None:
-                    self._write(self._event(attested, raw))
-                    self._queue.done(attested.leaf.id)
+                    self._publish_one(attested, raw)
         except ProofRefused as error:  # the log is written on; a person has to look
             fields = {"code": error.code, "reason": error.detail}
             log.warning("receipts_not_published", extra=fields)
+
+    def _publish_one(self, attested: Attested, raw: bytes) -> None:
+        """Write a receipt; leave out one that no event holds, so that it holds up no other."""
+        try:
+            self._write(self._event(attested, raw))
+        except (InvalidEvent, ValueError):
+            reason = f"receipt {attested.leaf.id}: {len(raw)} bytes"
+            log.critical("receipt_not_published", extra={"reason": reason})
+        self._queue.done(attested.leaf.id)
 
     def _event(self, attested: Attested, raw: bytes) -> ReceiptIssued:
         leaf, subject = attested

@@ -9,13 +9,14 @@ from contextlib import closing, suppress
 import pytest
 
 from erasestream.schemas.errors import Code, Erased, Unavailable
+from erasestream.schemas.events.ledger import MAX_MASTERS, OTHERS
 from erasestream.schemas.ids import GrantId, new_upload_id
 from erasestream.sinks.buckets.access_policy import Role
 from erasestream.sinks.buckets.object_store import ObjectStore
 from erasestream.sinks.images import deletion as deletion_module
 from erasestream.sinks.images.deletion import Deleted, Found, GrantDeletion
 from erasestream.sinks.images.object_names import ObjectNamer
-from erasestream.sinks.keys.key_vault import CACHE_LIMIT_S, key_prefix, mark_erased
+from erasestream.sinks.keys.key_vault import CACHE_LIMIT_S, OCTETS, key_prefix, mark_erased
 from erasestream.sinks.log.merkle import EMPTY_ROOT, fold, leaf_hash
 from tests.sinks.conftest import code_of
 from tests.sinks.mortal_store import Killed, Lives, MortalStore
@@ -70,6 +71,33 @@ def test_all_keys_and_objects_go_and_are_counted(harness: RetentionHarness, gran
         assert eraser.deleted(grant) == expected(names)
     assert is_gone(harness, grant)
     assert not is_gone(harness, other)
+
+
+def test_keys_that_no_entry_can_list_are_deleted_as_well(
+    harness: RetentionHarness, grant: GrantId
+) -> None:
+    """And are called others: names of no version, which may be longer than a note's, and many."""
+    names = [*map(str, range(1, MAX_MASTERS + 1)), "no version", "a" * 980]
+    sink = harness.stack.store("vault", Role.SINK)
+    for name in names:
+        sink.create(key_prefix(grant) + name, b"key", OCTETS)
+    mark_erased(harness.eraser(), grant)
+    with closing(deletion(harness)) as eraser:
+        assert eraser.delete(grant, owner(grant)) == Found(keys=len(names), objects=0)
+        listed = eraser.deleted(grant).keys
+    assert is_gone(harness, grant)
+    assert (len(listed), listed[-1]) == (MAX_MASTERS, OTHERS)
+    assert set(listed[:-1]) < set(names)
+
+
+def test_one_key_of_no_version_is_called_another(harness: RetentionHarness, grant: GrantId) -> None:
+    store(harness, grant, 1)
+    sink = harness.stack.store("vault", Role.SINK)
+    sink.create(f"{key_prefix(grant)}no version", b"key", OCTETS)
+    mark_erased(harness.eraser(), grant)
+    with closing(deletion(harness)) as eraser:
+        eraser.delete(grant, owner(grant))
+        assert set(eraser.deleted(grant).keys) == {"1", OTHERS}
 
 
 def test_a_grant_under_which_nothing_was_kept(harness: RetentionHarness, grant: GrantId) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from erasestream.schemas.errors import ProofRefused
 from erasestream.schemas.events.consent import Decision
+from erasestream.schemas.events.ledger import MAX_MASTERS, MAX_RECEIPT
 from erasestream.schemas.events.receipts import (
     ConsentLeaf,
     ErasureLeaf,
@@ -19,8 +20,10 @@ from erasestream.schemas.events.receipts import (
     decode_leaf,
 )
 from erasestream.schemas.ids import AccountId, GrantId, Lane
-from erasestream.sinks.log.proof_file import TlogProof
+from erasestream.sinks.log.checkpoint import Checkpoint
+from erasestream.sinks.log.proof_file import MAX_HASHES, TlogProof
 from erasestream.sinks.log.receipt import verify_receipt
+from erasestream.sinks.log.signed_note import Kind, SigningKey
 from tests.sinks.log.sample_log import AUDITOR, KEY, SIGNED_S, STRANGER, SampleLog, signed
 
 TIME = datetime(2026, 11, 30, 10, 0, 0, 123_000, UTC)
@@ -160,3 +163,18 @@ def test_canonical_json_is_that_of_the_standard() -> None:
     for refused_value in (1.5, {"\u20ac": 1}, 2**53, {1: 2}):
         with pytest.raises(ValueError, match=r"ASCII|number"):
             canonical_json(refused_value)
+
+
+def test_the_longest_receipt_fits_into_its_event() -> None:
+    """In a log of the largest size, with long names of all keys."""
+    names = tuple(f"{n:a>255}" for n in range(MAX_MASTERS))
+    leaf = LEAF.model_copy(
+        update={"keys": names, "software": "1" * 50, "topics_worthless": TIME, "objects": 2**53 - 1}
+    )
+    subject = Subject(Lane("a" * 32), AccountId("a" * 64), GRANT)
+    extra = EXTRA.model_copy(update={"leaf": leaf.encode().decode(), **subject._asdict()})
+    key = SigningKey("l" * 200, Kind.LOG, bytes(32))
+    auditor = SigningKey("a" * 200, Kind.COSIGNATURE, bytes(32))
+    checkpoint = signed(Checkpoint("l" * 200, 2**59, bytes(32)), key, auditor)
+    proof = TlogProof(2**59 - 1, (bytes(32),) * MAX_HASHES, checkpoint, extra.encode())
+    assert 11_000 < len(proof.format()) <= MAX_RECEIPT

@@ -9,6 +9,7 @@ import pytest
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.events.base import Event
 from erasestream.schemas.events.ledger import (
+    MAX_MASTERS,
     ErasureEntry,
     ErasureProgress,
     GrantErased,
@@ -20,7 +21,7 @@ from erasestream.topics.catalog.topic_names import erasures_of, ledger_of
 from erasestream.topics.consent import ledger_pages
 from erasestream.topics.consent.ledger_pages import PageWriter
 from erasestream.topics.consent.ledger_place import place
-from erasestream.topics.consent.ledger_rows import pack_rows, row_of, split_rows
+from erasestream.topics.consent.ledger_rows import MAX_ROW_BYTES, pack_rows, row_of, split_rows
 from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.consent.unfinished_erasures import UnfinishedErasures
 from erasestream.topics.kafka.records import Partition, Record
@@ -93,6 +94,17 @@ def test_a_deleted_grant_is_the_entry_that_was_written(keys: tuple[str, ...]) ->
     (left,) = erasures.recoverable()
     assert (left.entry, left.keys) == (entry, keys)
     assert len(left.packed) < 200
+
+
+def test_the_longest_rows_fit_into_a_page() -> None:
+    """Of each entry, with the longest of all that it may name."""
+    names = tuple(f"{n:a>255}" for n in range(MAX_MASTERS))
+    longest = {"account": AccountId("a" * 64)}
+    for entry in (erased(KeyState.UNREACHABLE, names), marked()):
+        at, key = place(erasures_of(LANE), longest["account"], PARTITIONS)
+        wire = to_wire(entry.model_copy(update=longest), source="/eraser")
+        row = row_of(Record(at, 0, 0, key, wire.headers, wire.value), PARTITIONS)
+        assert 100 < len(row) <= MAX_ROW_BYTES
 
 
 def test_rows_are_split_as_they_were_packed() -> None:

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from erasestream.pipeline.stages.erasure.vault_pages import VaultPages, account_codes
+from erasestream.pipeline.stages.erasure.vault_pages import (
+    MAX_BYTES,
+    VaultPages,
+    account_codes,
+)
 from erasestream.schemas.errors import Unavailable
 from erasestream.sinks.buckets.folder_store import FolderStore
 from erasestream.topics.kafka.records import Partition
@@ -59,6 +63,16 @@ def test_pages_are_read_from_the_first_one_on(vault: Vault, pages: VaultPages) -
     eventually("all are written", lambda: pages.read() == expected)
     with closing(open_pages(vault, "second")) as others:
         assert others.read() == {}
+
+
+def test_a_page_that_is_none_costs_its_records_again(vault: Vault, pages: VaultPages) -> None:
+    """Those behind it, too: pages are used up to it, and an eraser starts all the same."""
+    full = bytes(MAX_BYTES)
+    for page, content in enumerate((full, b"1", bytes(MAX_BYTES + 1), b"3")):
+        pages.write(Partition(TOPIC, 0), page, content)
+    pages.write(Partition(TOPIC, 1), 0, b"other")
+    eventually("all are written", lambda: Partition(TOPIC, 1) in pages.read())
+    assert pages.read() == {Partition(TOPIC, 0): [full, b"1"], Partition(TOPIC, 1): [b"other"]}
 
 
 def test_a_page_waits_for_the_vault(vault: Vault, pages: VaultPages) -> None:

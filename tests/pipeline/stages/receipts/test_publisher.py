@@ -12,7 +12,7 @@ from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import ProofRefused
 from erasestream.schemas.events.base import Event
 from erasestream.schemas.events.consent import Channel, Decision
-from erasestream.schemas.events.ledger import DecisionEntry, ReceiptIssued
+from erasestream.schemas.events.ledger import MAX_RECEIPT, DecisionEntry, ReceiptIssued
 from erasestream.schemas.events.receipts import Receipts
 from erasestream.schemas.ids import AccountId, Lane, new_upload_id
 from erasestream.topics.catalog.topic_names import ledger_of, receipts_of
@@ -75,12 +75,14 @@ class Log:
 
     def __init__(self) -> None:
         self.cosigned: set[str] = set()
+        self.proofs: dict[str, bytes] = {}
         self.is_broken = False
 
     def issue(self, attested: Attested) -> bytes | None:
         if self.is_broken:
             raise ProofRefused("not of this log")
-        return b"proof\n" if attested.leaf.id in self.cosigned else None
+        receipt = attested.leaf.id
+        return self.proofs.get(receipt, b"proof\n") if receipt in self.cosigned else None
 
 
 class Harness:
@@ -153,6 +155,15 @@ def test_a_log_that_proves_nothing_stops_nothing_else() -> None:
     assert harness.turn() == []
     harness.log.is_broken = False
     assert harness.turn() == [id_of(entry)]
+
+
+def test_a_receipt_that_no_event_holds_holds_up_no_other() -> None:
+    entries = [decision(1), decision(2)]
+    harness = Harness(entries)
+    harness.log.cosigned |= set(map(id_of, entries))
+    harness.log.proofs[id_of(entries[0])] = b"?" * (MAX_RECEIPT + 1)
+    assert harness.turn() == harness.turn() == [id_of(entries[1])]
+    assert harness.queue.pending == {}
 
 
 def test_receipts_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
