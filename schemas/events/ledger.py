@@ -235,11 +235,13 @@ class UploadErased(TimedEvent):
 class UploadHeld(TimedEvent):
     """An upload is retained: its photo and its cut-out are handed to the encryption sink.
 
-    The router writes it together with them.  It has no image, and no id of an upload.
+    The router writes it together with them.  It has no image, and no id of an upload.  `image` is
+    the upload's key (`ids.image_key`), by which one that is erased alone is no longer counted;
+    earlier versions did not write it.
     """
 
     type: ClassVar[str] = "com.backgrounderase.ledger.upload-held.v1"
-    body: ClassVar[frozenset[str] | None] = frozenset({"grant", "position", "uploaded_at"})
+    body: ClassVar[frozenset[str] | None] = frozenset({"grant", "position", "uploaded_at", "image"})
 
     lane: LaneField
     account: AccountField
@@ -247,6 +249,7 @@ class UploadHeld(TimedEvent):
     position: PositionField
     """Position of the upload, by which one that is routed again is counted once."""
     uploaded_at: AwareDatetime
+    image: Annotated[str, StringConstraints(pattern=UUID_PATTERN)] | None = None
 
 
 MAX_RECEIPT = 12_000

@@ -35,7 +35,7 @@ class FollowedAccounts:
         """`partitions`: the partition counts of `held.L` and `receipts.L`."""
         self._reader = reader
         self._lane = lane
-        self._partitions = partitions
+        self._partitions = {**reader.partitions, **partitions}
         self._lock = Lock()
         self._accounts = OrderedDict[AccountId, tuple[Lock, Followed]]()
 

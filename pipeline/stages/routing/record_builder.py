@@ -108,6 +108,7 @@ def held_record(
         grant=grant,
         position=position,
         uploaded_at=cutout.uploaded_at,
+        image=image_key(lane, cutout.account, cutout.id),
     )
     wire = to_wire(event, source="/router")
     return Outgoing(*place.at, place.key, wire.headers, wire.value)

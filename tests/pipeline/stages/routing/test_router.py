@@ -11,7 +11,7 @@ from erasestream.schemas.codec.cloudevents import from_wire, to_wire, type_of
 from erasestream.schemas.errors import Code, InvariantBroken, Unavailable
 from erasestream.schemas.events.images import Failure, Part
 from erasestream.schemas.events.ledger import Finding, UploadHeld
-from erasestream.schemas.ids import AccountId
+from erasestream.schemas.ids import AccountId, image_key
 from erasestream.topics.catalog.catalog import Catalog
 from erasestream.topics.catalog.topic_names import LEDGER, ephemeral_of, held_of, uploads_of
 from erasestream.topics.consent.ledger_place import place
@@ -74,6 +74,7 @@ def test_a_retained_upload_is_counted_for_the_page_of_its_account(
     assert grant
     assert (event.lane, event.account, event.grant) == (LANE, ANN, grant.grant)
     assert (event.position.offset, event.uploaded_at) == (1, upload.time)
+    assert event.image == image_key(LANE, ANN, upload.id)
     assert upload.id not in str(counted)
 
 
