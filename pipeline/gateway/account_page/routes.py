@@ -260,13 +260,13 @@ class _Keys(_Overview):
         ):
             raise invalid_option("label and expiry of a key")
         account = visitor.owner.account
-        self._parts.keys.check_room(account, self._parts.now())
         kind = CredentialKind.OWNER if fields.get("kind") == "owner" else CredentialKind.IMAGE
         created = await self._parts.keys.create(
             account,
             kind,
             label=fields.get("label", "").strip(),
             days=int(days) if days else None,
+            now=self._parts.now(),
         )
         return await self.page(visitor, created=created)
 
