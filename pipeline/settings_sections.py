@@ -209,6 +209,8 @@ class GatewaySettings(Section):
     """Images of each API key in a minute at this gateway; one counts once for each megapixel."""
     images_at_once: PositiveInt = 32
     """Images of each API key that are processed at once at this gateway."""
+    reads_per_minute: PositiveInt = 3000
+    """Requests of each API key in a minute at this gateway that read or delete an image."""
     fetch_urls: bool = False
     """Fetch images from public https URLs (`image_url`), in confined processes of their own."""
     max_memory_bytes: Annotated[int, Field(ge=300_000_000)] = 512_000_000

@@ -22,7 +22,7 @@ from erasestream.pipeline.gateway.https_server import HttpsServer
 from erasestream.pipeline.gateway.image_index import ImageIndex
 from erasestream.pipeline.gateway.loop_thread import LoopThread
 from erasestream.pipeline.gateway.memory_budget import MemoryBudget
-from erasestream.pipeline.gateway.rate_limits import RateLimits
+from erasestream.pipeline.gateway.rate_limits import REQUESTS, RateLimits
 from erasestream.pipeline.gateway.reference import routes as reference
 from erasestream.pipeline.gateway.retention_deadline import RetentionDeadlines
 from erasestream.pipeline.gateway.routes import images, removebg, v2
@@ -53,6 +53,8 @@ from erasestream.topics.kafka.connection import Connection
 
 FETCHERS = 4
 """Results that are fetched at once."""
+READS_AT_ONCE = 64
+"""Requests of one API key about images by their ids, which may wait for a fetcher."""
 
 
 @contextmanager
@@ -112,6 +114,13 @@ def gateway_stage(
                 at_once=section.images_at_once,
                 clock=time.monotonic,
                 now=now,
+            ),
+            reads=RateLimits(
+                per_minute=section.reads_per_minute,
+                at_once=READS_AT_ONCE,
+                clock=time.monotonic,
+                now=now,
+                names=REQUESTS,
             ),
             deadlines=_deadlines(settings, section),
             mark=_Marks(marks, calls),

@@ -29,6 +29,8 @@ class Services:
     callers: Callers
     memory: MemoryBudget
     limits: RateLimits
+    reads: RateLimits
+    """Of requests about images by their ids."""
     deadlines: RetentionDeadlines
     mark: Mark
     """Tells every gateway of an image: its state, and whether it may be retained."""
@@ -55,6 +57,16 @@ class Services:
                 yield allowance
             finally:
                 request.state.headers = allowance.headers
+
+    @contextmanager
+    def admit_read(self, caller: CredentialSet) -> Iterator[None]:
+        """Count a request of this caller about an image, until the block ends.
+
+        Raises `Problem` (too_many_requests).
+        """
+        with self.reads.admit(caller.key_id) as allowance:
+            allowance.charge(0)
+            yield
 
 
 @dataclass(frozen=True, kw_only=True)

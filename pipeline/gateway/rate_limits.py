@@ -32,6 +32,7 @@ class LimitNames(NamedTuple):
 
 
 IMAGES = LimitNames("images", HttpCode.RATE_LIMITED, HttpCode.TOO_MANY_AT_ONCE)
+REQUESTS = LimitNames("requests", HttpCode.TOO_MANY_REQUESTS, HttpCode.TOO_MANY_REQUESTS)
 
 
 class Allowance:

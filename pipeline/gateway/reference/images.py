@@ -106,6 +106,7 @@ CONTRACT = Contract(
             codes=(
                 *KEY_CODES,
                 *_NOT_FOUND,
+                HttpCode.TOO_MANY_REQUESTS,
                 HttpCode.IMAGE_DELETED,
                 HttpCode.IMAGE_EXPIRED,
                 HttpCode.OVERLOADED,
@@ -123,7 +124,7 @@ CONTRACT = Contract(
                     headers=(_DEADLINE,),
                 )
             },
-            codes=(*KEY_CODES, HttpCode.FORBIDDEN, *_NOT_FOUND),
+            codes=(*KEY_CODES, HttpCode.FORBIDDEN, *_NOT_FOUND, HttpCode.TOO_MANY_REQUESTS),
         ),
     ),
 )

@@ -6,6 +6,7 @@ answers for any image.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from http import HTTPStatus
 
@@ -14,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from erasestream.pipeline.gateway.adapter import Adapter, Services
+from erasestream.pipeline.gateway.callers import Callers
 from erasestream.pipeline.gateway.core import cutout_in
 from erasestream.pipeline.gateway.problems import (
     HttpCode,
@@ -32,6 +34,7 @@ from erasestream.pipeline.gateway.routes.image_upload import (
 from erasestream.pipeline.gateway.routes.preferences import preference, prefers_image
 from erasestream.pipeline.gateway.routes.v2 import CONTRACT, render
 from erasestream.schemas.errors import SENTENCES
+from erasestream.schemas.events.credentials import CredentialSet
 from erasestream.schemas.events.image_index import ImageState
 from erasestream.schemas.ids import AccountId, UploadId, is_upload_id
 from erasestream.topics.client.expired import Expired
@@ -54,10 +57,25 @@ def adapter(services: Services) -> Adapter:
         render=render,
         routes=(
             Route(PREFIX, routes.upload, methods=["POST"]),
-            Route(one, routes.read, methods=["GET"]),
-            Route(one, routes.delete, methods=["DELETE"]),
+            Route(one, _limited(services, Callers.for_images, routes.read), methods=["GET"]),
+            Route(one, _limited(services, Callers.for_owner, routes.delete), methods=["DELETE"]),
         ),
     )
+
+
+def _limited(
+    services: Services,
+    caller_of: Callable[[Callers, Request], CredentialSet],
+    handler: Callable[[Request, CredentialSet], Awaitable[Response]],
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return a handler for as many requests about images as a caller may send."""
+
+    async def handle(request: Request) -> Response:
+        caller = caller_of(services.callers, request)
+        with services.admit_read(caller):
+            return await handler(request, caller)
+
+    return handle
 
 
 class _Routes:
@@ -99,10 +117,9 @@ class _Routes:
             image = _pending(sent.at, is_retained=is_retained)
         return self._state(sent.id, image, HTTPStatus.ACCEPTED)
 
-    async def read(self, request: Request) -> Response:
+    async def read(self, request: Request, caller: CredentialSet) -> Response:
         """Answer with the state of an image, or with the image itself."""
-        services = self._services
-        account = services.callers.for_images(request).account
+        services, account = self._services, caller.account
         upload_id, image = await self._find(request, account)
         if image.is_deleted:
             raise deleted_image()
@@ -114,15 +131,13 @@ class _Routes:
             return self._state(upload_id, image, HTTPStatus.ACCEPTED)
         return await self._fetched(account, upload_id, image)
 
-    async def delete(self, request: Request) -> Response:
+    async def delete(self, request: Request, owner: CredentialSet) -> Response:
         """Hide an image on every gateway, and have what is retained of it erased.
 
         For the account's owner: the image cannot be brought back.  The erasure is requested first,
         so that nothing is left to do for an image that is deleted: its request stays for good.
         """
-        services = self._services
-        owner = services.callers.for_owner(request)
-        account = owner.account
+        services, account = self._services, owner.account
         upload_id, image = await self._find(request, account)
         if not image.is_deleted:
             if image.is_retained:

@@ -26,7 +26,7 @@ GATEWAY = ROOT / "pipeline" / "gateway"
 TEXT = (ROOT / "docs" / "gateway.md").read_text()
 DOCUMENT: Any = document("Service", reference.CONTRACTS)
 OF_REMOVEBG = frozenset({"format", "channels", "size", "bg_color", "crop", "crop_margin"})
-PAGE_CODES = frozenset({"session_ended", "form_refused", "notice_changed", "too_many_requests"})
+PAGE_CODES = frozenset({"session_ended", "form_refused", "notice_changed"})
 SERVICES: Any = SimpleNamespace()
 
 
