@@ -107,7 +107,8 @@ async def read_body(request: Request, rules: BodyRules) -> Body:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             match content_type.lower():
                 case "multipart/form-data":
-                    return await _multipart(request, rules, parameters.get("boundary", ""))
+                    chunks = _chunks(request, rules)
+                    return await _multipart(chunks, rules, parameters.get("boundary", ""))
                 case "application/json":
                     return _json(await _whole(request, rules))
                 case "application/x-www-form-urlencoded":
@@ -205,11 +206,20 @@ def _named(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-async def _multipart(request: Request, rules: BodyRules, boundary: str) -> Body:
+async def _multipart(chunks: AsyncIterator[bytes], rules: BodyRules, boundary: str) -> Body:
+    try:
+        return await _parts_in(chunks, rules, boundary)
+    except Problem:
+        async for _ in chunks:  # as one that is too large: the connection of an endless one closes
+            pass
+        raise
+
+
+async def _parts_in(chunks: AsyncIterator[bytes], rules: BodyRules, boundary: str) -> Body:
     parts = _Parts(rules)
     try:
         with PushMultipartParser(boundary, max_segment_count=MAX_FIELDS) as parser:
-            async for chunk in _chunks(request, rules):
+            async for chunk in chunks:
                 if not chunk or parser.closed:  # what follows the last boundary is ignored
                     continue
                 for event in parser.parse(chunk):

@@ -33,6 +33,11 @@ IDLE = 1000
 CLOSED = ConnectionError, ssl.SSLError
 """Errors at a connection that the server has closed; not those of waiting in vain."""
 HEAD = b"POST /image HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
+MULTIPART_HEAD = HEAD.replace(b"application/json", b"multipart/form-data; boundary=b")
+PART = (
+    b'61\r\n--b\r\nContent-Disposition: form-data; name="image_file"; filename="a"\r\n'
+    b"Content-Type: image/png\r\n\r\n\r\n"
+)
 CHUNK = b"4000\r\n" + b"A" * 0x4000 + b"\r\n"
 
 
@@ -114,6 +119,7 @@ def test_a_half_closed_connection_ends_its_request(attacked: Attacked) -> None:
         HEAD + b"Content-Length: 1000000000000\r\n\r\n",
         HEAD + b"Content-Length: 1000000\r\n\r\n" + bytes(1_000_000),
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + CHUNK * 100,
+        MULTIPART_HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + PART + CHUNK * 100,
     ],
 )
 def test_a_body_without_end_is_refused_and_its_connection_closed(

@@ -170,6 +170,16 @@ def test_connections_without_a_request_are_closed(
     with served.connected() as slow, suppress(OSError):  # it may be closed before it sends
         slow.sendall(REQUEST[:10])
         assert slow.recv(1) == b""
+    with served.connected() as trickling, suppress(OSError):
+        trickling.sendall(REQUEST[:-2])
+        trickling.settimeout(0.05)
+        for _ in range(1000):
+            with suppress(TimeoutError):
+                assert trickling.recv(1) == b""
+                break
+            trickling.sendall(b"X")
+        else:
+            pytest.fail("a byte now and then keeps the connection")
 
 
 def test_an_answer_waits_for_a_slow_client(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,7 @@ REFUSED = [
     "https://0x7f.0x0.0x0.0x1/",
     "https://0177.0.0.1/",
     "https://127.1/",
+    "https://169.254.169.254/latest/meta-data/",
     "https://1.2.3.4.5/",
     "https://[::1]/",
     "https://[::ffff:127.0.0.1]/",
