@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from erasestream.pipeline.demo.plaintext_search import HEAD_BYTES, named_pieces, pieces, search
+from erasestream.pipeline.demo.plaintext_search import (
+    HEAD_BYTES,
+    PIECE_BYTES,
+    named_pieces,
+    pieces,
+    search,
+)
 
 IMAGE = os.urandom(2000)
 
@@ -50,6 +56,12 @@ def test_a_name_in_a_path_is_found(tmp_path: Path) -> None:
     (tmp_path / "acct-4711").mkdir()
     (tmp_path / "acct-4711" / "object").write_bytes(b"")
     assert search(tmp_path, {"account": b"acct-4711"}).found == ("account",)
+
+
+def test_a_row_of_zeros_in_an_image_is_not_searched_for() -> None:
+    """The compressed image before it is: all files of an index have zeros."""
+    assert pieces(IMAGE + bytes(4 * PIECE_BYTES))[2] == IMAGE[-PIECE_BYTES:]
+    assert pieces(IMAGE[:HEAD_BYTES] + bytes(2000)) == [IMAGE[:HEAD_BYTES]]
 
 
 def test_an_image_too_short_for_later_pieces_is_searched_by_its_first_bytes() -> None:
