@@ -1,9 +1,11 @@
 """`demo`: run the whole pipeline once with real photos and write a report (extra dev)."""
 
 import os
+import shlex
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -15,6 +17,7 @@ from erasestream.pipeline.cli.console import CACHE, CacheOption, console, print_
 
 if TYPE_CHECKING:
     from erasestream.pipeline.demo.run import Outcome, Serving
+    from erasestream.pipeline.demo.visitors import Invitation
 
 SOME_CHECK_FAILED = 1
 CHECK_EVERY_S = 1.0
@@ -40,8 +43,7 @@ def demo(
     from erasestream.pipeline.demo.run import run_demo
     from erasestream.pipeline.demo.terminal import Terminal
 
-    # As Ctrl-C does: unwinding stops everything that was started.
-    signal.signal(signal.SIGTERM, _interrupt)
+    end_at_ctrl_c()
     photos = photos_of(images, print_line) if images else packaged_photos()
     with Terminal(console) as terminal:
 
@@ -78,22 +80,52 @@ def is_attended() -> bool:
 
 
 def serve_until_interrupted(serving: "Serving") -> None:
-    """Say how to use the gateway, until Ctrl-C.  Raises `Refused` if a stage ends."""
-    at, authority = serving.invitation.url, serving.invitation.authority
-    print_line("")
-    print_line(f"The gateway serves until Ctrl-C. Account page: {at}/account")
-    print_line(f"Its certificate is from {authority}, which your browser does not know.")
-    print_line(f"Key of the owner, to sign in: {serving.invitation.owner_key}")
-    print_line(f"Key for images: {serving.invitation.image_key}")
-    print_line(
-        f"curl --cacert {authority} --header 'x-api-key: {serving.invitation.image_key}'"
-        f" --form image_file=@photo.jpg --output cutout.png {at}/v2"
-    )
+    """Show how to use the gateway, until Ctrl-C.  Raises `Refused` if a stage ends."""
+    serving.issue_receipts()
+    for line in _how_to_use(serving.invitation):
+        print_line(line)
     with suppress(KeyboardInterrupt):
         while True:
             time.sleep(CHECK_EVERY_S)
             serving.check()
 
 
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _how_to_use(invitation: "Invitation") -> Iterator[str]:
+    """Yield the lines; each command works as it is, in another terminal and the same folder."""
+    at, authority = invitation.url, shlex.quote(str(invitation.authority))
+    photo = shlex.quote(f"image_file=@{invitation.photo}")
+    program = shlex.quote(sys.argv[0])
+    yield ""
+    yield "The gateway serves until Ctrl-C."
+    yield ""
+    yield "Cut out a photo, in another terminal:"
+    yield (
+        f"    curl --fail-with-body --cacert {authority}"
+        f" --header 'x-api-key: {invitation.image_key}'"
+        f" --form {photo} --output cutout.png {at}/v2"
+    )
+    yield ""
+    yield f"Account page: {at}/account"
+    yield f"    Sign in with the owner's key: {invitation.owner_key}"
+    yield "    The browser does not know the authority of its certificate, and warns: go on."
+    yield ""
+    yield "Verify a receipt that you have downloaded from the account page, also later and offline:"
+    yield (
+        f"    {program} receipt verify RECEIPT"
+        f" --log-key {invitation.log_key} --auditor-key {invitation.auditor_key}"
+    )
+
+
+def end_at_ctrl_c() -> None:
+    """Unwind at Ctrl-C and at SIGTERM, which stops everything that was started.
+
+    An impatient second one does not interrupt that.
+    """
+
+    def unwind(_number: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, unwind)

@@ -48,6 +48,8 @@ def up(
     model: Annotated[str, typer.Option(help="An installed model.")] = "isnet",
 ) -> None:
     """Start broker, bucket and all stages; they run until `dev down`."""
+    from erasestream.pipeline.devstack.stack import AUDIT
+
     stack = _stack(directory, cache)
     if not stack.exists:
         stack.create(model=model)
@@ -65,9 +67,12 @@ def up(
     for stage in STAGES:
         if stage not in running:
             stack.start_stage(stage)
+    if AUDIT not in running:
+        stack.start_audit()
     stack.wait_for_gateway()
     authority = stack.files.identities / "ca.crt"
     print_line(f"Gateway: {stack.gateway_url}, for curl with --cacert {authority}")
+    print_line(f"Account page: {stack.gateway_url}/account, for a key with --kind owner")
     print_line(f"Running. Now: export {SETTINGS_VARIABLE}={stack.files.settings}")
 
 

@@ -1,6 +1,7 @@
 """`receipt`: get and verify receipts.  `log`: cosign, copy and verify the log that has them."""
 
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +13,11 @@ from erasestream.pipeline.cli.console import (
     LaneOption,
     print_error,
     print_line,
+    seconds,
     write_private,
 )
-from erasestream.pipeline.settings import load
-from erasestream.schemas.errors import NotFound
+from erasestream.pipeline.settings import Settings, load
+from erasestream.schemas.errors import NotFound, Unavailable
 from erasestream.schemas.ids import Lane
 
 log = typer.Typer(no_args_is_help=True, help="The transparency log (extra sink).")
@@ -106,14 +108,41 @@ def log_keys(
         print_line(f"{setting} = {json.dumps(value)}")
 
 
+def _pause(value: float | None) -> float | None:
+    return None if value is None else seconds(value)
+
+
 @log.command("cosign")
-def log_cosign() -> None:
-    """Cosign the log as its auditor, once, after a look at what receipts report as gone."""
+def log_cosign(
+    *,
+    every: Annotated[
+        float | None,
+        typer.Option(callback=_pause, help="Repeat, with a pause of so many seconds."),
+    ] = None,
+) -> None:
+    """Cosign the log as its auditor, after a look at what receipts report as gone."""
+    settings = load()
+    if every is None:
+        print_line(_cosign(settings) or "nothing new")
+        return
+    while True:
+        try:
+            cosigned = _cosign(settings)
+        except Unavailable as error:
+            print_error(error.sentence)
+        else:
+            if cosigned:
+                print_line(cosigned)
+        time.sleep(every)
+
+
+def _cosign(settings: Settings) -> str | None:
+    """Return what was cosigned; None if there was nothing new."""
     from erasestream.pipeline.bootstrap.receipts import cosigner
 
-    with cosigner(load()) as auditor:
+    with cosigner(settings) as auditor:
         cosigned = auditor.cosign()
-    print_line(f"{cosigned.size} leaves cosigned" if cosigned else "nothing new")
+    return f"{cosigned.size} leaves cosigned" if cosigned else None
 
 
 @log.command("copy")

@@ -20,7 +20,7 @@ from erasestream.topics.kafka.connection import Cluster
 
 GROUP = "demo"
 POLL_TIMEOUT_S = 0.1
-IDLE_TIMEOUT_S = 90.0
+IDLE_TIMEOUT_S = 180.0
 """Time without any result after which the demo fails."""
 
 
@@ -103,7 +103,7 @@ class ResultReceiver:
         """Poll until every upload has its result.
 
         Calls `on_poll`, which may raise, after each poll.  Raises `Unavailable` if no result
-        arrives for 90 s.
+        arrives for three minutes.
         """
         missing = set(uploads)
         count, deadline = 0, Deadline(IDLE_TIMEOUT_S, time.monotonic)

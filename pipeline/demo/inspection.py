@@ -40,7 +40,7 @@ from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.consumer.compacted_view import CompactedView
 from erasestream.topics.kafka.records import Record
 
-READ_DEADLINE_S = 60.0
+READ_DEADLINE_S = 180.0
 SHOWN_BYTES = 64
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from erasestream.pipeline.demo.observations import UploadTrace
+from erasestream.pipeline.demo.photos import Photo
 from erasestream.pipeline.demo.scenario import SENDERS
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.schemas.errors import Refused
@@ -42,6 +43,11 @@ def temporary_stack(output: Path, cache: Path, log: Callable[[str], None]) -> It
         shutil.rmtree(folder)
 
 
+def saved_photo(output: Path, photo: Photo) -> Path:
+    """Return where a photo is saved."""
+    return output / RESULTS / PHOTOS / photo.name
+
+
 def save_pictures(output: Path, uploads: Sequence[UploadTrace]) -> None:
     """Write photos and cut-outs, a folder for each account; replace those of an earlier demo."""
     results = output / RESULTS
@@ -51,7 +57,7 @@ def save_pictures(output: Path, uploads: Sequence[UploadTrace]) -> None:
             old.unlink()
     for upload in uploads:
         order, number = upload.order, upload.order.reference.rpartition("-")[2]
-        (results / PHOTOS / order.photo.name).write_bytes(order.photo.data)
+        saved_photo(output, order.photo).write_bytes(order.photo.data)
         if cutout := upload.cutout:
             name = f"{Path(order.photo.name).stem}-{number}.{EXTENSIONS[cutout.content_type]}"
             (results / order.sender.label / name).write_bytes(cutout.data)

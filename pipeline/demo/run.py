@@ -22,11 +22,21 @@ from erasestream.pipeline.demo.observations import (
     UploadTrace,
     trace_uploads,
 )
-from erasestream.pipeline.demo.output_folder import REPORT, save_pictures, temporary_stack
+from erasestream.pipeline.demo.output_folder import (
+    REPORT,
+    save_pictures,
+    saved_photo,
+    temporary_stack,
+)
 from erasestream.pipeline.demo.photos import Photo
 from erasestream.pipeline.demo.progress import Counter, ProgressListener
 from erasestream.pipeline.demo.scenario import BULK, OPTED_IN, SENDERS, SHOP, Order, orders
-from erasestream.pipeline.demo.stage_processes import POLL_S, check_stages, start_stages
+from erasestream.pipeline.demo.stage_processes import (
+    POLL_S,
+    check_stages,
+    start_receipts,
+    start_stages,
+)
 from erasestream.pipeline.demo.visitors import Invitation, Keys
 from erasestream.pipeline.devstack.kafka.java_launcher import SHORT_LIVED
 from erasestream.pipeline.devstack.polling import poll_until
@@ -45,7 +55,7 @@ LANE_SETTINGS: Mapping[Lane, LaneSettings] = {
     SHOP: LaneSettings(gateway=True),
     BULK: LaneSettings(),
 }
-STORED_TIMEOUT_S = 60.0
+STORED_TIMEOUT_S = 180.0
 """Longest wait for the sink; an object that is missing then is missing in the report."""
 BEYOND_SKEW = MAX_CLOCK_SKEW + timedelta(seconds=0.5)
 """Time after an opt-in from which every upload counts as made after it."""
@@ -66,6 +76,8 @@ class Serving(NamedTuple):
     invitation: Invitation
     check: Callable[[], None]
     """Raises `Refused` if a stage has ended."""
+    issue_receipts: Callable[[], None]
+    """Starts what issues receipts to the owners, within seconds."""
 
 
 def run_demo(
@@ -93,7 +105,14 @@ def run_demo(
         save_pictures(output, observed.uploads)
         path = report.write(output / REPORT, observed, pictures)
         outcome = Outcome(path, evaluate(observed), time.monotonic() - started)
-        serve(Serving(outcome, visitors.invitation(stack, keys), lambda: check_stages(stack)))
+        serve(
+            Serving(
+                outcome,
+                visitors.invitation(stack, keys, saved_photo(output, photos[0])),
+                check=lambda: check_stages(stack),
+                issue_receipts=lambda: start_receipts(stack),
+            )
+        )
         progress.log("Stopping everything")
     return outcome
 

@@ -14,6 +14,8 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 SIZE = {"width": 1180, "height": 900}
 TIMEOUT_MS = 180_000
 """Of each step; Chromium takes half a minute to start on a busy machine."""
+TRIES = 5
+"""Of a page that is unavailable because a broker was slow."""
 
 
 class Screenshot(NamedTuple):
@@ -66,8 +68,14 @@ def _page(browser: Browser, url: str, key: str) -> bytes:
     with browser.new_context(viewport=SIZE) as context:  # type: ignore[arg-type]
         context.set_default_timeout(TIMEOUT_MS)
         page = context.new_page()
-        page.goto(f"{url}/account")
-        page.locator("#key").fill(key)
-        page.get_by_role("button", name="Sign in").click()
-        page.get_by_role("switch", name="AI training data").wait_for()
+        opt_in = page.get_by_role("switch", name="AI training data")
+        for _ in range(TRIES):
+            page.goto(f"{url}/account")
+            if page.locator("#key").is_visible():
+                page.locator("#key").fill(key)
+                page.get_by_role("button", name="Sign in").click()
+            opt_in.or_(page.get_by_role("alert")).wait_for()
+            if opt_in.is_visible():
+                break
+        opt_in.wait_for()
         return page.screenshot()

@@ -30,6 +30,12 @@ def start_stages(stack: Stack, progress: ProgressListener) -> None:
         raise Unavailable(f"the stages are not ready after {READY_TIMEOUT_S:.0f} s")
 
 
+def start_receipts(stack: Stack) -> None:
+    """Start the log of receipts and its auditor, without waiting for them."""
+    stack.start_stage("attest")
+    stack.start_audit()
+
+
 def check_stages(stack: Stack) -> None:
     """Raise `Refused`, with the logged reason, if a stage has ended."""
     for name in STAGES:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from erasestream.pipeline.bootstrap.credentials import open_credential_writer
+from erasestream.pipeline.bootstrap.receipts import receipts_of
 from erasestream.pipeline.demo.scenario import NOT_OPTED_IN, OPTED_IN, SHOP, Sender
 from erasestream.pipeline.demo.screenshots import Screenshots, take
 from erasestream.pipeline.devstack.stack import Stack
@@ -20,6 +21,12 @@ class Invitation(NamedTuple):
     """Certificate that clients trust."""
     image_key: str
     owner_key: str
+    photo: Path
+    """A photo to try it with."""
+    log_key: str
+    """Public key of the log that has the receipts."""
+    auditor_key: str
+    """Public key of its auditor."""
 
 
 class Keys(NamedTuple):
@@ -46,11 +53,15 @@ def screenshots(stack: Stack, keys: Keys) -> Screenshots:
     return take(stack.gateway_url, certificate, owners)
 
 
-def invitation(stack: Stack, keys: Keys) -> Invitation:
+def invitation(stack: Stack, keys: Keys, photo: Path) -> Invitation:
     """Return the invitation to the running gateway."""
+    receipts = receipts_of(load(stack.files.settings))
     return Invitation(
         url=stack.gateway_url,
         authority=stack.files.identities / "ca.crt",
         image_key=keys.image,
         owner_key=keys.owners[NOT_OPTED_IN],
+        photo=photo,
+        log_key=receipts.log_key,
+        auditor_key=receipts.auditor_key,
     )

@@ -39,6 +39,10 @@ DEFAULT_LANES: Mapping[Lane, LaneSettings] = {
 }
 
 
+AUDIT = "audit"
+AUDIT_EVERY_S = 2
+
+
 def keys_name(replica: int) -> str:
     """Return the name of a replica's process; the first is 1."""
     return KEYS if replica == 1 else f"{KEYS}-{replica}"
@@ -140,15 +144,21 @@ class Stack(StackView):
             name, lambda: check_certificate(host, port, context), timeout_s=START_TIMEOUT_S
         )
 
-    def start_stage(self, command: str, *, name: str | None = None, **environment: str) -> None:
+    def start_stage(
+        self, command: str, *arguments: str, name: str | None = None, **environment: str
+    ) -> None:
         """Start a stage by its CLI command, without waiting for it.
 
         `name` distinguishes several of a kind; `environment` adds to its settings.
         """
         module = "erasestream.pipeline.cli.main"
         self._processes.launch(
-            name or command, ["-m", module, command], self.environment | environment
+            name or command, ["-m", module, command, *arguments], self.environment | environment
         )
+
+    def start_audit(self) -> None:
+        """Start the auditor, who cosigns the log of receipts as it grows."""
+        self.start_stage("log", "cosign", "--every", f"{AUDIT_EVERY_S}", name=AUDIT)
 
     def stop_stage(self, name: str, *, grace_s: float = STOP_GRACE_S) -> None:
         """Stop a stage: SIGTERM, and SIGKILL after the grace."""

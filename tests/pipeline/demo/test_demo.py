@@ -1,5 +1,6 @@
 """The whole demo with a small model: all checks hold, and nothing is left running."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,13 +12,19 @@ from erasestream.pipeline.demo.output_folder import LOGS, RESULTS, STACK
 from erasestream.pipeline.demo.photos import Photo
 from erasestream.pipeline.demo.progress import Counter
 from erasestream.pipeline.demo.run import Outcome, Serving, run_demo
+from erasestream.pipeline.demo.scenario import NOT_OPTED_IN
+from erasestream.pipeline.demo.visitors import Invitation
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.schemas.errors import Code, Refused
+from erasestream.sinks.log.key_files import public_key
+from erasestream.sinks.log.receipt import VerifiedReceipt, verify_receipt
 from tests.flow.pictures import noise, photo
+from tests.flow.waiting import eventually
 from tests.paths import CACHE
 from tests.pipeline.stages.inference.tiny_model import build_tiny_model
 
 MODEL = "tiny"
+TIMEOUT_S = 180
 
 
 class Recorder:
@@ -74,26 +81,66 @@ class Visit:
     """A person who uses the gateway at the end of the demo."""
 
     def __init__(self) -> None:
-        self.sent: requests.Response | None = None
-        self.account: requests.Response | None = None
+        self.content_type = ""
+        self.verified: VerifiedReceipt | None = None
 
     def __call__(self, serving: Serving) -> None:
         serving.check()
+        serving.issue_receipts()
         invitation = serving.invitation
         with requests.Session() as session:
             session.trust_env = False
             session.verify = str(invitation.authority)
-            self.sent = session.post(
+            self._send(session, invitation)
+            self._decide(session, invitation)
+        serving.check()
+
+    def _send(self, session: requests.Session, invitation: Invitation) -> None:
+        cutout = answered(
+            lambda: session.post(
                 f"{invitation.url}/v2",
-                files={"image_file": photo(96, 64)},
+                files={"image_file": invitation.photo.read_bytes()},
                 headers={"x-api-key": invitation.image_key},
-                timeout=60,
+                timeout=TIMEOUT_S,
             )
-            self.account = session.get(
-                f"{invitation.url}/v2/account",
-                headers={"x-api-key": invitation.owner_key},
-                timeout=60,
+        )
+        self.content_type = cutout.headers["Content-Type"]
+
+    def _decide(self, session: requests.Session, invitation: Invitation) -> None:
+        """Switch on, and verify the receipt of that decision."""
+        account = f"{invitation.url}/account"
+        answered(
+            lambda: session.post(
+                f"{account}/sign-in", data={"key": invitation.owner_key}, timeout=TIMEOUT_S
             )
+        )
+        asked = answered(lambda: session.get(f"{account}/opt-in", timeout=TIMEOUT_S)).text
+        fields = dict(re.findall(r'name="(csrf|notice)" value="([^"]+)"', asked))
+        answered(lambda: session.post(f"{account}/opt-in", data=fields, timeout=TIMEOUT_S))
+        link = eventually(
+            "the page has the receipt",
+            lambda: re.search(
+                r"/account/receipts/[^/]+\.tlog-proof",
+                answered(lambda: session.get(account, timeout=TIMEOUT_S)).text,
+            ),
+            poll_s=1,
+        )
+        receipt = answered(lambda: session.get(f"{invitation.url}{link[0]}", timeout=TIMEOUT_S))
+        keys = public_key(invitation.log_key), public_key(invitation.auditor_key)
+        self.verified = verify_receipt(receipt.content, *keys)
+
+
+def answered(ask: Callable[[], requests.Response]) -> requests.Response:
+    """Return the answer, once the service has time for it, as clients repeat what is 503 or 504."""
+
+    def ask_again() -> requests.Response | None:
+        answer = ask()
+        if answer.status_code in (503, 504):
+            return None
+        assert answer.ok, (answer.status_code, answer.text)
+        return answer
+
+    return eventually("an answer", ask_again, poll_s=1)
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
@@ -120,14 +167,13 @@ def is_running(process: psutil.Process) -> bool:
 def test_all_checks_hold_and_only_the_output_is_left(tmp_path: Path, models: Path) -> None:
     """Report, pictures and logs are left, processes and topics are not.
 
-    Before they are stopped, a visitor of the gateway gets a cut-out.
+    Before they are stopped, a visitor of the gateway gets a cut-out, and the receipt of a decision.
     """
     output, listener, visit = tmp_path / "demo", Recorder(), Visit()
     outcome = run(output, models, listener, serve=visit)
-    assert visit.sent is not None
-    assert visit.sent.headers["Content-Type"] == "image/png", visit.sent.text
-    assert visit.account is not None
-    assert visit.account.json()["account"]["ai_training_data"] == "off"
+    assert visit.content_type == "image/png"
+    assert visit.verified is not None
+    assert visit.verified.extra.account == NOT_OPTED_IN.account
     assert [check for check in outcome.checks if not check.holds] == []
     assert listener.counts == {
         Counter.READY: (5, 5),
@@ -146,7 +192,8 @@ def test_all_checks_hold_and_only_the_output_is_left(tmp_path: Path, models: Pat
         "product-0002.png", "product-0004.png", "product-0006.webp", "product.jpg",
     ]  # fmt: skip
     assert sorted(path.name for path in output.iterdir()) == [LOGS, "report.html", RESULTS]
-    assert processes_of(output / STACK) == []
+    # A process of a killed stage ends a moment after it.
+    eventually("all processes have ended", lambda: not processes_of(output / STACK))
     assert Stack(output / STACK, cache=CACHE).running() == {}
 
 
@@ -164,7 +211,7 @@ def test_an_interrupted_demo_stops_everything(tmp_path: Path, models: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         run(output, models, Interrupting(interrupt_at="Sending"))
     assert len(seen) >= 8  # broker, bucket, key service and five stages
-    assert not any(is_running(process) for process in seen)
+    eventually("they have ended", lambda: not any(map(is_running, seen)))
     assert [path.name for path in output.iterdir()] == [LOGS]
 
 
