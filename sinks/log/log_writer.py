@@ -81,7 +81,10 @@ class LogWriter:
         """
         if self.follow():
             return False
-        new = {each: leaf for leaf in leaves if self._ids.find(each := id_of(leaf)) is None}
+        new: dict[str, bytes] = {}
+        for leaf in leaves:
+            if self._ids.find(each := id_of(leaf)) is None:
+                new.setdefault(each, leaf)  # of those that repeat one, the first counts
         if not new:
             self.positions = positions
             return True

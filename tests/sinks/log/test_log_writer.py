@@ -74,6 +74,15 @@ def test_leaves_are_appended_once_and_positions_kept(store: FolderStore) -> None
     assert content(store) == leaves(0, 5)
 
 
+def test_of_the_leaves_of_a_receipt_the_first_counts(store: FolderStore) -> None:
+    """Two erasers that end an erasure at once each write when they saw that all is gone."""
+    first, second = (json.dumps({"id": str(uuid.UUID(int=1)), "n": n}).encode() for n in (1, 2))
+    writer = LogWriter(store=store, key=KEY)
+    assert writer.append([first, second, leaf(3)], {})
+    assert writer.append([second], {})
+    assert content(store) == [first, leaf(3)]
+
+
 @pytest.mark.parametrize("is_done", [False, True])
 def test_a_kill_at_any_step_loses_and_repeats_nothing(tmp_path: Path, is_done: bool) -> None:
     killed = 0
