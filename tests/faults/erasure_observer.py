@@ -4,7 +4,7 @@ The auditor looks and cosigns all the time: a receipt before its deed is refused
 """
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import ExitStack
 from datetime import datetime
 
@@ -13,19 +13,21 @@ from erasestream.pipeline.bootstrap.storage import open_images, open_vault, stor
 from erasestream.pipeline.settings import Settings
 from erasestream.schemas.clocks import utc_now
 from erasestream.schemas.errors import ProofRefused, Unavailable
-from erasestream.schemas.ids import UploadId
+from erasestream.schemas.ids import GrantId, is_uuid
 from erasestream.sinks.images.object_names import StoredName
 from erasestream.topics.catalog.roles import AUDITOR
 
 EVERY_S = 0.5
-KEYS = "keys/"
+KEYS, MARKERS = "keys/", "erased/"
 
 
 class ErasureObserver:
-    """Notes when something was last seen to exist; run it in a thread of its own."""
+    """Notes when something existed; run it in a thread of its own."""
 
     def __init__(self, settings: Settings) -> None:
         self._stopping = threading.Event()
+        self.created: defaultdict[str, set[datetime]] = defaultdict(set)
+        """By name, each time at which an object was created that a listing had."""
         self.last_seen: dict[str, datetime] = {}
         """By grant, and by upload: the beginning of the last listing that had a key or object."""
         self.refused: Counter[str] = Counter()
@@ -51,18 +53,27 @@ class ErasureObserver:
 
     def objects(self) -> list[StoredName]:
         """List all objects."""
-        begun = _now()
-        names = [StoredName.parse(info.name) for info in self._images.list("")]
-        for name in names:
+        begun, names = _now(), list[StoredName]()
+        for info in self._images.list(""):
+            name = StoredName.parse(info.name)
+            self.created[info.name].add(info.created)
             self.last_seen[name.grant] = self.last_seen[name.upload_id] = begun
+            names.append(name)
         return names
 
-    def grants_with_keys(self) -> Counter[str]:
+    def grants_with_keys(self) -> Counter[GrantId]:
         """Return which grants have how many keys."""
         begun = _now()
-        found = Counter(info.name.split("/")[1] for info in self._vault.list(KEYS))
+        found = Counter(GrantId(info.name.split("/")[1]) for info in self._vault.list(KEYS))
         self.last_seen |= dict.fromkeys(found, begun)
         return found
+
+    def deleted_grants(self) -> set[GrantId]:
+        """Return the grants that have a marker, and neither keys nor objects."""
+        names = [info.name.removeprefix(MARKERS) for info in self._vault.list(MARKERS)]
+        marked = {GrantId(name) for name in names if is_uuid(name)}
+        marked -= self.grants_with_keys().keys()
+        return marked - {name.grant for name in self.objects()} if marked else marked
 
     def cosign(self) -> None:
         """Cosign the log as it is now, after a look."""
@@ -70,10 +81,6 @@ class ErasureObserver:
             self.grown += self._cosigner.cosign() is not None
         except ProofRefused as error:
             self.refused[error.detail] += 1
-
-    def saw(self, what: str | UploadId, since: datetime) -> bool:
-        """Return whether a listing that began after this time had it."""
-        return what in self.last_seen and self.last_seen[what] > since
 
     def stop(self) -> None:
         """Look no more."""
