@@ -25,6 +25,8 @@ MAX_STALENESS_S = 15.0
 """Longest time for which a revoked key may still be accepted, while brokers are unavailable."""
 CONFIRM_EVERY_S = 1.0
 """Interval at which the end of the topic is asked for; new records are read at once."""
+STALE_WAIT_S = 2.0
+"""Longest wait for that end, and then for the records before it, of a view that is not fresh."""
 
 
 class CredentialView:
@@ -40,15 +42,25 @@ class CredentialView:
         self._fresh_until = Deadline(0, clock)
 
     def follow(self, timeout_s: float) -> None:
-        """Apply new records; wait up to the timeout for some."""
+        """Apply new records; wait up to the timeout for some, or longer if it is not fresh."""
         if self._due.has_passed:
             # Taken before: a revocation that is acknowledged meanwhile may be missing.
             fresh_until = Deadline(MAX_STALENESS_S, self._clock)
-            if self._view.catch_up_reachable([self._at], deadline_s=2 * timeout_s):
+            if self._has_caught_up(timeout_s):
                 self._fresh_until = fresh_until
                 self._due = Deadline(CONFIRM_EVERY_S, self._clock)
                 return
         self._view.read(timeout_s)
+
+    def _has_caught_up(self, timeout_s: float) -> bool:
+        if self.is_fresh:
+            return bool(self._view.catch_up_reachable([self._at], deadline_s=2 * timeout_s))
+        try:
+            # No key is accepted meanwhile.  A machine under load may never answer within a turn.
+            self.load(timeout_s=max(timeout_s, STALE_WAIT_S))
+        except Unavailable:
+            return False
+        return True
 
     def load(self, *, timeout_s: float) -> None:
         """Apply everything that is acknowledged by now.  Raises `Unavailable` after the timeout."""
