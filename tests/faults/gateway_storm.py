@@ -132,10 +132,13 @@ def _kill_in_turn(size: GatewaySize, traffic: GatewayTraffic, supervisor: Superv
     while not traffic.finished:  # from then on there is something to be lost
         time.sleep(TICK_S)
         supervisor.restart_ended()
-    end, turn = Deadline(size.seconds, time.monotonic), 0
-    while not end.has_passed or turn < len(VICTIMS):
+    begun_s, turn = time.monotonic(), 0
+    while time.monotonic() - begun_s < size.seconds or turn < len(VICTIMS):
         victim = VICTIMS[turn % len(VICTIMS)]
-        sys.stderr.write(f"{len(traffic.finished)} answered, now kill -9 of {victim}\n")
+        after_s = time.monotonic() - begun_s
+        sys.stderr.write(
+            f"{after_s:.0f} s: {len(traffic.finished)} answered, now kill -9 of {victim}\n"
+        )
         supervisor.kill(victim)
         turn += 1
         _wait_for_recovery(size, traffic, supervisor)
