@@ -101,6 +101,12 @@ class Unavailable(ErasestreamError):
     default = Code.BROKER_UNAVAILABLE
 
 
+class NotReady(Unavailable):
+    """A process of the embedded stack, or a file that it needs, is not there in time."""
+
+    advice: ClassVar[str | None] = "The embedded stack is not ready: see the cause, and try again."
+
+
 class Fenced(ErasestreamError):
     """Another process has replaced this one: end the process."""
 

@@ -5,7 +5,7 @@ import json
 from erasestream.pipeline.demo.progress import Counter, ProgressListener
 from erasestream.pipeline.devstack.polling import poll_until
 from erasestream.pipeline.devstack.stack import Stack
-from erasestream.schemas.errors import Refused, Unavailable
+from erasestream.schemas.errors import NotReady, Refused
 
 STAGES = ("infer", "route", "sink", "erase", "gateway")
 READY_TIMEOUT_S = 240.0
@@ -27,7 +27,7 @@ def start_stages(stack: Stack, progress: ProgressListener) -> None:
         return ready == len(STAGES)
 
     if not poll_until(are_ready, timeout_s=READY_TIMEOUT_S, poll_s=POLL_S):
-        raise Unavailable(f"the stages are not ready after {READY_TIMEOUT_S:.0f} s")
+        raise NotReady(f"the stages are not ready after {READY_TIMEOUT_S:.0f} s")
 
 
 def start_receipts(stack: Stack) -> None:

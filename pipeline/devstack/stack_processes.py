@@ -8,7 +8,7 @@ from pathlib import Path
 from erasestream.pipeline.devstack.child_process import Attachment, ChildProcess
 from erasestream.pipeline.devstack.polling import poll_until
 from erasestream.pipeline.devstack.private_folder import make_private
-from erasestream.schemas.errors import Refused, Unavailable
+from erasestream.schemas.errors import NotReady, Refused
 
 
 class StackProcesses:
@@ -63,4 +63,4 @@ class StackProcesses:
             return False
 
         if not poll_until(is_ready, timeout_s=timeout_s):
-            raise Unavailable(f"{name} is not ready after {timeout_s:g} s: see {self.log_of(name)}")
+            raise NotReady(f"{name} is not ready after {timeout_s:g} s: see {self.log_of(name)}")

@@ -24,7 +24,7 @@ from erasestream.pipeline.devstack.kafka.readiness import client_context, is_in_
 from erasestream.pipeline.devstack.kafka.storage_format import format_storage
 from erasestream.pipeline.devstack.polling import poll_until
 from erasestream.pipeline.devstack.private_folder import make_private
-from erasestream.schemas.errors import MissingCertificate, Refused, Unavailable
+from erasestream.schemas.errors import MissingCertificate, NotReady, Refused
 
 START_TIMEOUT_S = 180.0
 STOP_GRACE_S = 20.0
@@ -140,7 +140,7 @@ class Broker:
         after the timeout; the error names the log.
         """
         if not poll_until(self.is_ready, timeout_s=timeout_s, poll_s=_POLL_S):
-            raise Unavailable(f"the broker is not ready after {timeout_s:g} s: see {self.log}")
+            raise NotReady(f"the broker is not ready after {timeout_s:g} s: see {self.log}")
 
     def is_ready(self) -> bool:
         """Return whether the broker is in service.

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from erasestream.schemas.errors import Refused, Unavailable
+from erasestream.schemas.errors import NotReady, Refused
 
 KAFKA_VERSION = "4.4.0"
 MIN_JAVA = 17
@@ -90,11 +90,11 @@ def _copy(maven: str, pom: Path, target: Path) -> None:
     try:
         subprocess.run(command, capture_output=True, check=True, timeout=_FETCH_TIMEOUT_S)
     except subprocess.TimeoutExpired as error:
-        raise Unavailable("Maven took too long to fetch Kafka: run it again") from error
+        raise NotReady("Maven took too long to fetch Kafka: run it again") from error
     except subprocess.CalledProcessError as error:
         lines = error.stdout.decode(errors="replace").splitlines()
         reason = next((line for line in lines if line.startswith("[ERROR]")), "no reason given")
-        raise Unavailable(f"Maven could not fetch Kafka: {reason[:300]}") from error
+        raise NotReady(f"Maven could not fetch Kafka: {reason[:300]}") from error
 
 
 def _pinned(path: Path) -> dict[str, str]:

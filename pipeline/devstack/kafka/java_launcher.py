@@ -12,7 +12,7 @@ from pathlib import Path
 
 from erasestream.pipeline.devstack.kafka.distribution import FILES, class_archive, require_java
 from erasestream.pipeline.devstack.private_folder import MASK
-from erasestream.schemas.errors import Refused, Unavailable
+from erasestream.schemas.errors import NotReady, Refused
 
 HEAP_MB = 768
 DIRECT_MB = 256
@@ -96,7 +96,7 @@ class JavaLauncher:
                 umask=MASK,
             )
         except subprocess.TimeoutExpired as error:
-            raise Unavailable(f"{purpose} took longer than {timeout_s:g} s") from error
+            raise NotReady(f"{purpose} took longer than {timeout_s:g} s") from error
         if done.returncode != 0:
             output = self._log.with_suffix(".out")
             output.write_bytes(done.stdout + done.stderr)

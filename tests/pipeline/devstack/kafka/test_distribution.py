@@ -7,7 +7,7 @@ import pytest
 
 from erasestream.pipeline.devstack.kafka import distribution
 from erasestream.pipeline.devstack.kafka.distribution import install_kafka, require_java
-from erasestream.schemas.errors import Refused, Unavailable
+from erasestream.schemas.errors import NotReady, Refused
 
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 """SHA-256 of no bytes."""
@@ -127,5 +127,5 @@ def test_mavens_reason_is_passed_on_if_it_cannot_fetch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_maven(tmp_path, monkeypatch, "echo '[ERROR] no route to host'; exit 1")
-    with pytest.raises(Unavailable, match="no route to host"):
+    with pytest.raises(NotReady, match=r"The embedded stack is not ready.*no route to host"):
         install_kafka(tmp_path / "cache", progress([]))
