@@ -6,6 +6,7 @@ counted as               if
 orphans                  an object of an ended grant or an erased upload is left
 keys_from_the_dead       a key of an ended grant is left
 still_opened             a picture of an ended grant or an erased upload opens
+strange                  an object is left that is no picture in `retained`
 lost, duplicated         a picture that is to be kept has no object, or two
 overwritten              it was created twice
 unopened                 it does not open, or is another
@@ -25,7 +26,7 @@ from tests.faults.erasure_evidence import ErasureEvidence, bytes_of
 def judge(evidence: ErasureEvidence) -> Counter[str]:
     """Count what is wrong, by name; nothing is wrong if all counts are zero."""
     receipts = receipts_check.judge(evidence)
-    wrong = _judge_gone(evidence)
+    wrong = _judge_left(evidence)
     for counts in (
         _judge_kept(evidence),
         {f"receipts_{name}": receipts[name] for name in receipts},
@@ -34,14 +35,18 @@ def judge(evidence: ErasureEvidence) -> Counter[str]:
     return wrong
 
 
-def _judge_gone(evidence: ErasureEvidence) -> Counter[str]:
+def _judge_left(evidence: ErasureEvidence) -> Counter[str]:
     ended = {grant for account in evidence.accounts for grant in account.ended}
     erased = {upload for account in evidence.accounts for upload in account.requested}
 
     def is_gone(name: StoredName) -> bool:
         return name.grant in ended or name.upload_id in erased
 
+    written = {each.picture for each in evidence.written}
     return Counter(
+        strange=sum(
+            (name.grant, name.upload_id, name.part) not in written for name in evidence.objects
+        ),
         orphans=sum(map(is_gone, evidence.objects)),
         keys_from_the_dead=sum(evidence.keys[grant] for grant in ended),
         still_opened=sum(map(is_gone, evidence.opened)),

@@ -138,14 +138,17 @@ def entries() -> list[Attested]:
 def clean(attested: Sequence[Attested] = ()) -> ErasureEvidence:
     """Return evidence in which nothing is wrong; or, with other entries, that of their log."""
     attested = attested or entries()
-    picture = (ENDED, LATE, Part.ORIGINAL)
+    pictures = [(ENDED, LATE), (LIVING, KEPT), (LIVING_TOO, KEPT_TOO), (LIVING_TOO, ERASED)]
     return ErasureEvidence(
         accounts=[
             Account(REVOKED, ended=[ENDED]),
             Account(RENEWED, ended=[ENDED_TOO], living=LIVING, kept={KEPT: SIZE}),
             Account(ASKED, living=LIVING_TOO, kept={KEPT_TOO: SIZE}, requested={ERASED}),
         ],
-        written=[Written(Partition(RETAINED, 0), 7, picture)],
+        written=[
+            Written(Partition(RETAINED, number), 7, (*picture, Part.ORIGINAL))
+            for number, picture in enumerate(pictures)
+        ],
         sink_kills=[SinkKill(at(20), {Partition(RETAINED, 0): 7})],
         objects=[KEPT_NAME, stored(LIVING_TOO, KEPT_TOO)],
         opened={KEPT_NAME: digest(KEPT), stored(LIVING_TOO, KEPT_TOO): digest(KEPT_TOO)},

@@ -12,10 +12,11 @@ An eraser waits for a minute between the deletion and its entry, and meets any k
 of receipts are watched, and killed as soon as there is a gap.
 """
 
+import os
 import random
 import time
 from collections import Counter
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.devstack.stack_files import BUCKET, VAULT_BUCKET
@@ -30,6 +31,8 @@ from tests.faults.erasure_victims import WRITERS, Victims
 
 DELETION, ENTRY, TREE = "deletion", "entry", "tree"
 GAPS = (DELETION, ENTRY, TREE)
+MAX_PAUSE_S = 20.0
+"""Longest pause after a kill of both writers, in which the log grows."""
 
 
 def file_name(name: str) -> str:
@@ -45,10 +48,11 @@ class LogFiles:
 
     def newest(self) -> SignedSize | None:
         """Return the name of the newest checkpoint."""
-        pattern = file_name(f"{LOG}{CHECKPOINTS}").replace("=", "*")
-        names = [unquote(file.name).removesuffix("=") for file in self._folder.glob(pattern)]
-        found = [SignedSize.parse(name.removeprefix(f"{LOG}{CHECKPOINTS}")) for name in names]
-        return max(filter(None, found), default=None)
+        prefix = quote(f"{LOG}{CHECKPOINTS}", safe="")
+        with os.scandir(self._folder) as files:
+            names = (file.name for file in files if file.name.startswith(prefix))
+            newest = min(names, default=None)  # the order in a name falls as the log grows
+        return SignedSize.parse(newest.removeprefix(prefix).removesuffix("=")) if newest else None
 
     def has_unsigned_tree(self, newest: SignedSize | None) -> bool:
         """Return whether there is a batch after the newest checkpoint."""
@@ -76,12 +80,14 @@ class Gaps:
         self._newest: SignedSize | None = None
         self._entry_due: Deadline | None = None
         """When to kill between an entry and its leaf, which waits for others for `LINGER_S`."""
+        self._pause = Deadline(0, time.monotonic)
         self.met: Counter[str] = Counter(dict.fromkeys(GAPS, 0))
         """Kills that met each gap."""
 
     def turn(self) -> None:
         """Kill both writers if there is a gap."""
-        if not self._left.total() or not self._victims.are_ready(*WRITERS):
+        is_idle = not self._left.total() or not self._pause.has_passed
+        if is_idle or not self._victims.are_ready(*WRITERS):
             return
         self._ledger.read()
         found = self._open()
@@ -98,6 +104,7 @@ class Gaps:
         self._victims.kill(*WRITERS)
         self._left[gap] -= 1
         self._entry_due = None
+        self._pause = Deadline(self._dice.uniform(0, MAX_PAUSE_S), time.monotonic)
         time.sleep(2 * VAULT_DELAY_S)  # what they had sent may still arrive
         self.met.update(self._open())
 

@@ -114,6 +114,7 @@ class _Storm:
 
     def collect(self) -> ErasureOutcome:
         """Let the auditor look once more, and return what there is."""
+        sys.stderr.write("all is over; collecting the evidence\n")
         self._observer.cosign()
         evidence = collect(
             self._settings,

@@ -52,7 +52,7 @@ def found(evidence: ErasureEvidence) -> set[str]:
 
 def test_a_clean_storm_is_accepted(evidence: ErasureEvidence) -> None:
     assert judge(evidence).total() == 0
-    assert len(judge(evidence)) == 12
+    assert len(judge(evidence)) == 13
 
 
 def second_erasure() -> bytes:
@@ -68,6 +68,10 @@ SEEN: dict[str, tuple[str, Change]] = {
     "an object of an erased upload": (
         "orphans",
         lambda e: {"objects": [*e.objects, ERASED_NAME]},
+    ),
+    "an object of no picture": (
+        "strange",
+        lambda e: {"objects": [*e.objects, stored(LIVING, upload(70))]},
     ),
     "a key of an ended grant": (
         "keys_from_the_dead",
