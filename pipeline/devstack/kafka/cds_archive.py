@@ -18,6 +18,9 @@ from erasestream.pipeline.devstack.kafka.distribution import Progress, class_arc
 from erasestream.pipeline.devstack.stack_files import now
 
 _DUMP_S = 120.0
+_OWN_CRYPTOGRAPHY = "-Djava.security.properties="
+"""Java 17 ends while it writes the archive if classes of a signed jar, as the provider is, have
+lambdas."""
 
 
 def make_class_archive(libs: Path, progress: Progress) -> None:
@@ -36,9 +39,9 @@ def make_class_archive(libs: Path, progress: Progress) -> None:
         authority.issue_broker("broker", identities)
         port, controller_port = free_ports(2)
         config = single(port=port, controller_port=controller_port, random=os.urandom(16))
-        option = f"-XX:ArchiveClassesAtExit={draft}"
+        options = [f"-XX:ArchiveClassesAtExit={draft}", _OWN_CRYPTOGRAPHY]
         broker = Broker(
-            Path(folder) / "broker", identities, libs, config=config, java_options=[option]
+            Path(folder) / "broker", identities, libs, config=config, java_options=options
         )
         try:
             broker.start()

@@ -1,4 +1,4 @@
-"""Apache Kafka's jars: fetched once through Maven, accepted only if they are the pinned ones.
+"""Jars of Apache Kafka and for its TLS: fetched once through Maven, accepted only if pinned.
 
 `pom.xml` lists them, `jars.sha256` pins their digests; a comment in the first explains how to
 update the second.  Every call verifies the jars, so a cache that was changed later is refused
@@ -16,9 +16,12 @@ from pathlib import Path
 from erasestream.schemas.errors import NotReady, Refused
 
 KAFKA_VERSION = "4.4.0"
+FOLDER = f"kafka-{KAFKA_VERSION}-accp-2.5.0"
+"""Below the cache, which other checkouts may share: another list of jars has another folder."""
+
 MIN_JAVA = 17
-DOWNLOAD_MB = 65
-"""The jars (43 MB) and the plugins that Maven needs to copy them, if neither is cached."""
+DOWNLOAD_MB = 68
+"""The jars (46 MB) and the plugins that Maven needs to copy them, if neither is cached."""
 
 FILES = Path(__file__).parent
 _FETCH_TIMEOUT_S = 900.0
@@ -36,7 +39,7 @@ def install_kafka(cache: Path, progress: Progress, *, files: Path = FILES) -> Pa
     """
     expected = _pinned(files / "jars.sha256")
     # Maven resolves a relative path against the folder of the pom.
-    libs = cache.resolve() / f"kafka-{KAFKA_VERSION}" / "libs"
+    libs = cache.resolve() / FOLDER / "libs"
     require_java()
     if not libs.is_dir():
         _install(libs, expected, progress, files)

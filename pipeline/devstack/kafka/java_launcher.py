@@ -3,9 +3,13 @@
 `-XX:+ExitOnOutOfMemoryError`, which many guides advise, is left out on purpose.  Decompressing a
 batch, Kafka allocates what a record claims to hold before it reads it: with that option, any
 client that may write to a topic ends the broker with one request of 89 bytes.
+
+TLS is Java's own.  On x86-64 its algorithms are native code, those of Amazon's Corretto Crypto
+Provider (`docs/decisions/0051-native-cryptography.md`).
 """
 
 import os
+import platform
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +22,11 @@ HEAP_MB = 768
 DIRECT_MB = 256
 """Limits of the Java heap and of buffers outside it: the whole demo has 4 GB."""
 
-SHORT_LIVED = (
+_CURVES = "secp256r1,secp384r1,secp521r1"
+"""The curves of key exchange that are native: clients offer X25519 as well, which is not."""
+
+_FIRST_COMPILER = ("-XX:TieredStopAtLevel=1",)
+_SECOND_COMPILER_LATE = (
     "-XX:Tier4InvocationThreshold=150000",
     "-XX:Tier4MinInvocationThreshold=18000",
     "-XX:Tier4CompileThreshold=450000",
@@ -27,11 +35,12 @@ SHORT_LIVED = (
     "-XX:CompileCommand=CompileThresholdScaling,com.sun.crypto.provider.*::*,0.002",
     "-XX:CompileCommand=CompileThresholdScaling,java.util.zip.*::*,0.002",
 )
-"""Options for a broker that lives for minutes: Java's second compiler, which would take more than
-it gives, compiles encryption and checksums, and of the rest what runs thirty times as often as it
-would wait for.  CPU seconds, measured: 4.2 to start instead of 7.4; 22 instead of 27 to create a
-dozen lanes and to answer six consumers of 48 partitions for a minute (24 with a hundred times).
-Without the second compiler, writing and reading 300 MB takes ten times as much."""
+"""Java's second compiler, which would take more than it gives, compiles encryption and checksums,
+and of the rest what runs thirty times as often as it would wait for.  With neither it nor native
+cryptography, writing and reading 300 MB takes ten times as much."""
+
+SHORT_LIVED = _FIRST_COMPILER if platform.machine() == "x86_64" else _SECOND_COMPILER_LATE
+"""Options for a broker that lives for minutes."""
 
 _ENVIRONMENT = ("PATH", "JAVA_HOME", "HOME", "TMPDIR")
 
@@ -72,6 +81,9 @@ class JavaLauncher:
             *([f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []),
             f"-Dlog4j2.configurationFile={FILES / 'log4j2.properties'}",
             f"-Derasestream.log={self._log}",
+            f"-Djava.security.properties={FILES / 'providers.security'}",
+            f"-Djdk.tls.namedGroups={_CURVES}",
+            f"-Dcom.amazon.corretto.crypto.provider.tmpdir={self._log.parent}",
             "-cp",
             f"{self._libs}/*",
             *options,

@@ -1,5 +1,6 @@
 """TLS of the real broker: which clients it accepts, and that there is no plaintext."""
 
+import platform
 import socket
 import ssl
 from datetime import UTC, datetime
@@ -46,6 +47,15 @@ def test_a_role_certificate_is_accepted_under_tls_1_3_with_aead(
         cipher = connection.cipher()
         assert cipher is not None
         assert cipher[0].endswith(("GCM_SHA256", "GCM_SHA384", "POLY1305_SHA256"))
+
+
+def test_tls_is_computed_in_native_code_where_there_is_some(broker: Broker) -> None:
+    """From the broker's own folder: nothing is in `/tmp`."""
+    assert broker.process_id is not None
+    maps = Path(f"/proc/{broker.process_id.pid}/maps").read_text().splitlines()
+    loaded = [line for line in maps if "libamazonCorrettoCryptoProvider.so" in line]
+    assert bool(loaded) is (platform.machine() == "x86_64")
+    assert all(f" {broker.log.parent}/" in line for line in loaded)
 
 
 def test_a_client_refuses_a_broker_under_another_host_name(

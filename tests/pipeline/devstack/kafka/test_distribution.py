@@ -105,7 +105,7 @@ def test_a_jar_with_another_digest_is_refused_and_nothing_is_left(
         install_kafka(tmp_path / "cache", progress(lines), files=files)
     assert len(lines) == 1
     assert "MB" in lines[0]
-    assert not list((tmp_path / "cache" / f"kafka-{distribution.KAFKA_VERSION}").iterdir())
+    assert not list((tmp_path / "cache" / distribution.FOLDER).iterdir())
 
 
 def test_a_jar_that_changes_after_the_installation_is_refused(
