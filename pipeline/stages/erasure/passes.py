@@ -10,7 +10,6 @@ from erasestream.pipeline.stages.erasure.grant_entries import Owned
 from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.codec.cloudevents import Wire
 from erasestream.schemas.errors import Unavailable
-from erasestream.schemas.ids import Lane
 
 
 class Work(Protocol):
@@ -43,15 +42,13 @@ def in_turn(works: Collection[W], owner_of: Callable[[W], Owned], most: int) -> 
         elif work.wire is None and work.next.has_passed:
             ready.append((work, lane, account))
 
-    def turn(entry: tuple[W, Lane, object]) -> tuple[int, int, int, int]:
-        work, lane, account = entry
+    def turn(at: int) -> tuple[int, int, int, int]:
+        work, lane, account = ready[at]
         return running[lane], running[account], passes[account], work.passes
 
     free = most - sum(work.running is not None for work in works)
     for _ in range(min(free, len(ready))):
-        next_ = min(ready, key=turn)
-        ready.remove(next_)
-        work, lane, account = next_
+        work, lane, account = ready.pop(min(range(len(ready)), key=turn))
         running.update((lane, account))
         yield work
 
