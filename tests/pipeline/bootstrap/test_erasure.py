@@ -13,6 +13,7 @@ from erasestream.pipeline.bootstrap.erasure import eraser_stage
 from erasestream.pipeline.bootstrap.receipts import attested_about, cosigner, receipt_stage
 from erasestream.pipeline.bootstrap.storage import open_images, open_vault, storage_of
 from erasestream.pipeline.settings import Settings
+from erasestream.schemas.events.ledger import OTHERS, KeyState
 from erasestream.schemas.events.receipts import (
     ConsentLeaf,
     ErasureLeaf,
@@ -24,7 +25,8 @@ from erasestream.sinks.buckets.access_policy import MASTERS
 from erasestream.sinks.images.object_names import NAME_KEY_BYTES, ObjectNamer
 from erasestream.sinks.keys.key_vault import key_prefix
 from erasestream.sinks.secret_file import read_secret
-from erasestream.topics.catalog.roles import AUDITOR, ROTATOR, SINK
+from erasestream.topics.catalog.roles import AUDITOR, ERASER, ROTATOR, SINK
+from erasestream.topics.catalog.topic_names import erasures_of
 from erasestream.topics.consent.account_erasures import AccountErasures
 from erasestream.topics.consent.upload_erasures import UploadErasures
 from tests.flow.waiting import eventually
@@ -111,9 +113,11 @@ def test_a_grant_is_unrecoverable_once_its_master_key_was_seen_destroyed(
     lane: Lane,
     with_log: Settings,  # noqa: F811
 ) -> None:
-    """Not before, and once, however often the eraser starts."""
+    """Once, however often the eraser starts; never if some of its keys are not listed."""
     log = Log(with_log, kafka, lane)
-    (grant,) = log.decide()
+    grant, other = log.decide(rounds=2)
+    unlisted = log.erased(other, KeyState.UNREACHABLE).model_copy(update={"keys": ("1", OTHERS)})
+    log.write(ERASER, erasures_of(lane), unlisted)
     log.write_erased(grant)
 
     def leaves() -> list[UnrecoverableLeaf]:
