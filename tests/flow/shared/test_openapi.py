@@ -70,7 +70,7 @@ def explore(flow: PipelineHarness, key: str, folder: Path, *, examples: int, pha
 
 
 def test_every_answer_is_documented(flow: PipelineHarness, key: str, tmp_path: Path) -> None:
-    explore(flow, key, tmp_path, examples=20, phases="fuzzing")
+    explore(flow, key, tmp_path, examples=10, phases="fuzzing")
 
 
 @pytest.mark.long
