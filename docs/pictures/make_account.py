@@ -1,11 +1,13 @@
 """Make the pictures of the account page: off, asking, on, erasing, with a receipt, on a phone.
 
-With the font Inter (Debian: fonts-inter), as many of its visitors have it.
+All of it is real: the stack, the account, the model.  With the font Inter (Debian: fonts-inter),
+as many of its visitors have it.
 
 PYTHONPATH=. .venv/bin/python docs/pictures/make_account.py photo.jpg
 """  # noqa: INP001 (a script that runs by itself)
 
 import io
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -15,15 +17,19 @@ from PIL import Image
 from erasestream.pipeline.bootstrap.receipts import cosigner
 from erasestream.schemas.clocks import utc_now
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW
-from erasestream.schemas.events.credentials import CredentialKind
 from tests.flow.account_site import Site
 from tests.flow.browser import PHONE, Visitor, chromium
 from tests.flow.pipeline_harness import PipelineHarness
 from tests.flow.waiting import eventually
+from tests.paths import CACHE
 
 HERE = Path(__file__).parent
 ACCOUNT = "acct-17"
 STAGES = ("gateway", "erase", "attest")
+MODEL = {
+    "ERASESTREAM_INFERENCE__MODELS": str(CACHE / "models"),
+    "ERASESTREAM_INFERENCE__MODEL": "isnet",
+}
 UPLOADS = 7
 COLOURS = 160
 HEIGHT = 1000
@@ -34,6 +40,13 @@ def save(visitor: Visitor, name: str, height: int = HEIGHT) -> None:
     picture = Image.open(io.BytesIO(visitor.page.screenshot(full_page=True))).convert("RGB")
     upper = picture.crop((0, 0, picture.width, min(height, picture.height)))
     upper.quantize(COLOURS).save(HERE / f"account-{name}.png", optimize=True)
+
+
+def create_key(owner: Visitor, name: str) -> str:
+    """Create a key in the page, and return it."""
+    owner.page.get_by_label("Name", exact=True).fill(name)
+    owner.page.get_by_role("button", name="Create key").click()
+    return str(owner.page.locator("#new-key").inner_text())
 
 
 def make(site: Site, photo: Path) -> None:
@@ -47,12 +60,12 @@ def make(site: Site, photo: Path) -> None:
     owner.page.get_by_text("On since").first.wait_for()
     counts_from = utc_now() + MAX_CLOCK_SKEW
     eventually("an upload counts as after the grant", lambda: utc_now() > counts_from)
-    headers = {"x-api-key": site.issue(ACCOUNT, CredentialKind.IMAGE).text}
+    headers = {"x-api-key": create_key(owner, "Shop server")}
     for _ in range(UPLOADS):
         files = {"image_file": photo.read_bytes()}
         site.ask("POST", "/v2", files=files, headers=headers).raise_for_status()
     site.flow.wait_until_drained()
-    owner.page.reload()
+    owner.page.goto(owner.url)
     owner.page.locator("#photo").set_input_files(photo)
     owner.page.locator(".after").wait_for()
     owner.page.wait_for_function("document.querySelector('.after').naturalWidth > 0")
@@ -78,6 +91,7 @@ def make(site: Site, photo: Path) -> None:
 def main(photo: Path) -> None:
     """Run a stack for it."""
     with tempfile.TemporaryDirectory() as folder:
+        os.environ |= MODEL
         flow = PipelineHarness(Path(folder))
         try:
             flow.start()

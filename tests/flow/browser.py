@@ -70,6 +70,11 @@ class Visitor:
         self.switch.click()
         self.page.get_by_role("button", name="Agree and switch on").click()
 
+    def revoke(self, prefix: str) -> None:
+        """Revoke a key, with the confirmation."""
+        self.page.locator("summary", has_text=prefix).click()
+        self.page.get_by_role("button", name=f"Revoke {prefix}").click()
+
     def close(self) -> None:
         """Close the browser's windows."""
         self.context.close()

@@ -6,6 +6,19 @@ from typing import NamedTuple
 from erasestream.pipeline.gateway.account_page.pages import moment
 from erasestream.topics.consent.account_erasures import ErasureState
 
+_DONE = {
+    "recorded": "No further image is kept.",
+    "confirmed": "No kept image can be opened any more.",
+    "keys": "The keys of these images are gone.",
+    "gone": "The encrypted images are gone, too.",
+}
+_PENDING = {
+    "confirmed": "From then on no kept image can be opened.",
+    "keys": "Next, the keys of these images are deleted.",
+    "gone": "Last, the encrypted images are deleted, too.",
+}
+"""Nothing is reported before it is so."""
+
 
 class Step(NamedTuple):
     """One step: what it means, and how far it is."""
@@ -24,16 +37,22 @@ def steps_of(state: ErasureState) -> list[Step]:
     if state.objects is not None:
         left = f"{state.objects - (state.objects_left or 0):,} of {state.objects:,}"
         if not state.objects_left:
-            left = "last look under way"
+            left = "checking once more"
     rows = [
-        ("recorded", "Recorded", "No further image is kept.", state.recorded, ""),
-        ("confirmed", "Confirmed", "Nothing that was kept opens any more.", state.confirmed, ""),
-        ("keys", "Keys deleted", "The keys of these images are gone.", state.keys_deleted, ""),
-        ("gone", "Images erased", "The encrypted images are gone, too.", state.gone, left),
+        ("recorded", "Recorded", state.recorded, ""),
+        ("confirmed", "Confirmed", state.confirmed, ""),
+        ("keys", "Keys deleted", state.keys_deleted, ""),
+        ("gone", "Images erased", state.gone, left),
     ]
     return [
-        Step(name, title, means, time is not None, moment(time) if time else detail)
-        for name, title, means, time, detail in rows
+        Step(
+            name=name,
+            title=title,
+            means=(_DONE if time else _PENDING)[name],
+            is_done=time is not None,
+            detail=moment(time) if time else detail,
+        )
+        for name, title, time, detail in rows
     ]
 
 

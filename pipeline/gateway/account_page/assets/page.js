@@ -13,6 +13,13 @@ async function status() {
   return answer.ok ? answer.json() : null;
 }
 
+// Unchanged text is left alone: a screen reader reads what changes.
+function showText(element, text) {
+  if (element.textContent !== text) {
+    element.textContent = text;
+  }
+}
+
 function showSteps(erasure) {
   const shown = document.querySelector(`.erasure[data-grant="${CSS.escape(erasure.grant)}"]`);
   if (shown === null) {
@@ -24,11 +31,8 @@ function showSteps(erasure) {
     if (item.dataset.done !== done) {
       item.dataset.done = done;
     }
-    const when = item.querySelector(".when");
-    const text = step.detail || "pending";
-    if (when.textContent !== text) {
-      when.textContent = text;
-    }
+    showText(item.querySelector(".means"), step.means);
+    showText(item.querySelector(".when"), step.detail || "pending");
   }
   if (erasure.receipt !== null) {
     const link = shown.querySelector("[data-receipt]");
@@ -140,7 +144,24 @@ function enableOpening(link) {
   });
 }
 
+// Marks the section that is read, in the list of sections.
+function enableSections(nav) {
+  const links = [...nav.querySelectorAll("a")];
+  const sections = links.map((link) => document.querySelector(link.hash));
+  const mark = () => {
+    const atEnd = innerHeight + scrollY >= document.documentElement.scrollHeight - 2;
+    const above = sections.filter((each) => each.getBoundingClientRect().top < innerHeight / 3);
+    const current = sections.indexOf(atEnd ? sections.at(-1) : (above.at(-1) ?? sections[0]));
+    links.forEach((link, n) =>
+      n === current ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current"),
+    );
+  };
+  addEventListener("scroll", mark, { passive: true });
+  mark();
+}
+
 document.querySelectorAll("[data-watch]").forEach(watch);
+document.querySelectorAll(".sections").forEach(enableSections);
 document.querySelectorAll(".try").forEach(enableTrying);
 document.querySelectorAll(".copy").forEach(enableCopying);
 document.querySelectorAll('a[href="#verify"]').forEach(enableOpening);
