@@ -15,12 +15,10 @@ from erasestream.pipeline.devstack.certificate_authority import CertificateAutho
 from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import single
 from erasestream.pipeline.devstack.kafka.distribution import Progress, class_archive
+from erasestream.pipeline.devstack.kafka.java_launcher import JAVAS_CRYPTOGRAPHY
 from erasestream.pipeline.devstack.stack_files import now
 
 _DUMP_S = 120.0
-_OWN_CRYPTOGRAPHY = "-Djava.security.properties="
-"""Java 17 ends while it writes the archive if classes of a signed jar, as the provider is, have
-lambdas."""
 
 
 def make_class_archive(libs: Path, progress: Progress) -> None:
@@ -39,7 +37,8 @@ def make_class_archive(libs: Path, progress: Progress) -> None:
         authority.issue_broker("broker", identities)
         port, controller_port = free_ports(2)
         config = single(port=port, controller_port=controller_port, random=os.urandom(16))
-        options = [f"-XX:ArchiveClassesAtExit={draft}", _OWN_CRYPTOGRAPHY]
+        # Java 17 crashes while it archives lambdas of a signed jar's classes, as the provider's are.
+        options = [f"-XX:ArchiveClassesAtExit={draft}", JAVAS_CRYPTOGRAPHY]
         broker = Broker(
             Path(folder) / "broker", identities, libs, config=config, java_options=options
         )
