@@ -10,7 +10,7 @@ from tests.flow.pipeline_harness import STAGES, PipelineHarness
 from tests.flow.upload_batch import UploadBatch
 from tests.flow.waiting import eventually
 
-EVERY_STAGE = ("keys", "infer", "route", "sink", "purge", "erase")
+EVERY_STAGE = ("keys", "infer", "route", "sink", "purge", "erase", "gateway")
 GRACE_S = 30.0
 """Kubernetes and our compose file kill a process after this time."""
 
