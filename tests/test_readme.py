@@ -29,7 +29,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
-MAKE, DEBIAN, CURL, PLAY, MANIFEST, MODEL = blocks("sh")
+FIRST, MAKE, DEBIAN, CURL, PLAY, MANIFEST, MODEL = blocks("sh")
 
 
 class Shell(NamedTuple):
@@ -120,6 +120,12 @@ def test_playing_shows_result_retained_images_and_revocation(shell: Shell) -> No
     assert shell.output.count(".cutout.") == 1
     assert "not opted in" in shell.output
     assert "ephemeral.shop" in shell.output
+
+
+def test_the_first_example_is_part_of_one_that_runs() -> None:
+    *arguments, address = FIRST.split()
+    assert set(arguments) <= set(CURL.split())
+    assert address == "https://cutouts.example/v2"
 
 
 def test_one_curl_fetches_a_cutout(shell: Shell) -> None:
