@@ -37,7 +37,7 @@ def make_class_archive(libs: Path, progress: Progress) -> None:
         authority.issue_broker("broker", identities)
         port, controller_port = free_ports(2)
         config = single(port=port, controller_port=controller_port, random=os.urandom(16))
-        # Java 17 crashes while it archives lambdas of a signed jar, such as the provider.
+        # Java 17 crashes when it archives lambdas of a signed jar, such as the provider.
         options = [f"-XX:ArchiveClassesAtExit={draft}", JAVAS_CRYPTOGRAPHY]
         broker = Broker(
             Path(folder) / "broker", identities, libs, config=config, java_options=options
