@@ -42,7 +42,7 @@ def site(opened: Site) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def revoked(opened: Site) -> str:
-    """Return an account whose owner has opted in, sent a photo, and opted out again."""
+    """Return an account whose owner has opted in, sent two photos, deleted one, and opted out."""
     account = "page-revoked"
     owner = opened.owner(account)
     owner.switch_on()
@@ -54,10 +54,19 @@ def revoked(opened: Site) -> str:
     headers = {"x-api-key": opened.issue(account, CredentialKind.IMAGE).text}
     files = {"image_file": ("photo.jpg", photo())}
     assert opened.ask("POST", "/v2", files=files, headers=headers).ok
+    headers["Prefer"] = "wait=60"
+    deleted = opened.ask("POST", "/v2/images", files=files, headers=headers)
     opened.flow.wait_until_drained()
-    owner.page.reload()
-    owner.page.get_by_text("Kept, by day of upload").click()
-    assert owner.page.get_by_text(f"{day(datetime.now(UTC))}: 1 upload").is_visible()
+
+    def is_counted(uploads: str) -> bool:
+        owner.page.reload()
+        owner.page.get_by_text("Kept, by day of upload").click()
+        return owner.page.get_by_text(f"{day(datetime.now(UTC))}: {uploads}").is_visible()
+
+    assert is_counted("2 uploads")
+    owners = {"x-api-key": opened.issue(account).text}
+    assert opened.ask("DELETE", deleted.headers["Location"], headers=owners).ok
+    eventually("what is deleted is not counted", lambda: is_counted("1 upload"), poll_s=0.5)
     owner.switch.click()
     owner.page.locator("[data-step=recorded][data-done=yes]").wait_for()
     opened.leave()
