@@ -26,6 +26,7 @@ from erasestream.sinks.buckets.access_policy import LOG
 from erasestream.sinks.log.log_objects import CHECKPOINTS, SignedSize
 from tests.faults.bucket_delays import VAULT_DELAY_S
 from tests.faults.erasure_observer import ErasureObserver
+from tests.faults.erasure_pictures import persist
 from tests.faults.erasure_records import FollowedLedger, FollowedLog
 from tests.faults.erasure_victims import WRITERS, Victims
 
@@ -110,15 +111,15 @@ class Gaps:
 
     def killed_eraser(self) -> None:
         """Count the kill of an eraser if something is deleted and not entered yet."""
-        deleted = self._observer.deleted_grants()
-        self._ledger.read_to_end()
+        deleted = persist(self._observer.deleted_grants)
+        persist(self._ledger.read_to_end)
         self.met[DELETION] += bool(deleted - self._ledger.erased)
 
     def _open(self) -> list[str]:
         """Return the gaps that there are."""
         newest = self._files.newest()
         if newest != self._newest:
-            self._log.read()
+            persist(self._log.read)
             self._newest = newest
         found = [TREE] if self._files.has_unsigned_tree(newest) else []
         return found + [ENTRY] * bool(self._ledger.erasures - self._log.ids)

@@ -110,7 +110,7 @@ class ErasurePictures:
 
 
 def persist(attempt: Callable[[], T]) -> T:
-    """Repeat it until it is acknowledged, as an owner's service does."""
+    """Repeat it until it is acknowledged or answered, as an owner's service does."""
     while True:
         try:
             return attempt()

@@ -28,6 +28,7 @@ from tests.faults.erasure_collector import collect
 from tests.faults.erasure_evidence import ErasureEvidence, SinkKill
 from tests.faults.erasure_gaps import Gaps
 from tests.faults.erasure_observer import ErasureObserver
+from tests.faults.erasure_pictures import persist
 from tests.faults.erasure_records import FollowedLedger, FollowedLog
 from tests.faults.erasure_traffic import OWNERS, ErasureTraffic
 from tests.faults.erasure_victims import ERASERS, SINKS, ErasureSize, Victims, instance_of
@@ -164,7 +165,7 @@ class _Storm:
         deadline, look = Deadline(END_S, time.monotonic), Deadline(0, time.monotonic)
         while not deadline.has_passed:
             if look.has_passed:
-                if condition():
+                if persist(condition):
                     return
                 look = Deadline(LOOK_S, time.monotonic)
             self._turn()
