@@ -254,7 +254,7 @@ class UploadHeld(TimedEvent):
 
 MAX_RECEIPT = 12_000
 """Characters.  The longest receipt has `MAX_MASTERS` names of 255, which with the rest of the leaf
-and the owner's part are 7,700 in Base64; a path of 63 hashes is 2,800, and a checkpoint with its
+and the owner's part are 6,900 in Base64; a path of 63 hashes is 2,800, and a checkpoint with its
 two signatures and names of 200 is 1,000.
 """
 
