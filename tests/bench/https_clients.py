@@ -62,31 +62,46 @@ def upload_request(
     return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
 
 
-def race(server: Server, requests: Sequence[bytes], *, clients: int, count: int) -> Race:
-    """Send `count` requests in turn from so many clients, each its next once it has an answer."""
-    return asyncio.run(_race(server, requests, clients, count))
+def race(
+    server: Server, requests: Sequence[bytes], *, clients: int, count: int, period_s: float = 0.0
+) -> Race:
+    """Send `count` requests in turn from so many clients.
+
+    Each client sends one in `period_s`, and none before it has the answer to its last one.
+    """
+    return asyncio.run(_race(server, requests, clients, count, period_s))
 
 
-async def _race(server: Server, requests: Sequence[bytes], clients: int, count: int) -> Race:
+async def _race(
+    server: Server, requests: Sequence[bytes], clients: int, count: int, period_s: float
+) -> Race:
     connections = [await Connection.open(server) for _ in range(clients)]
     left = iter(range(count))
     latencies: list[float] = []
 
-    async def run(connection: Connection) -> None:
+    async def run(connection: Connection, due_s: float) -> None:
         for number in left:
+            await asyncio.sleep(due_s - time.monotonic())
             begun_s = time.monotonic()
+            due_s = begun_s + period_s
             await connection.send(requests[number % len(requests)])
             await connection.answer()
             latencies.append(time.monotonic() - begun_s)
 
     started_s = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
-        for connection in connections:
-            tasks.create_task(run(connection))
+        for due_s, connection in zip(first_s(clients, period_s), connections, strict=True):
+            tasks.create_task(run(connection, due_s))
     elapsed_s = time.monotonic() - started_s
     for connection in connections:
         connection.close()
     return Race(latencies, elapsed_s)
+
+
+def first_s(clients: int, period_s: float) -> list[float]:
+    """Return when each client sends its first request, spread over a period from now."""
+    now_s = time.monotonic()
+    return [now_s + period_s * number / clients for number in range(clients)]
 
 
 async def hold(
