@@ -53,9 +53,9 @@ def test_a_worker_killed_before_it_gets_more_costs_one_test(tmp_path: Path) -> N
 def printed(tests: Path) -> str:
     """Run the tests of a folder with two workers; return what pytest prints."""
     (tests / "pytest.ini").write_text("[pytest]\n")
-    command = [sys.executable, "-m", "pytest", "-p", "tests.schedule", "--numprocesses", "2", "-q"]
+    plugins = ["-p", "tests.schedule", "-p", "no:cacheprovider", "-p", "no:schemathesis"]
     ended = subprocess.run(
-        [*command, "-p", "no:cacheprovider", tests],
+        [sys.executable, "-m", "pytest", *plugins, "--numprocesses", "2", "-q", tests],
         cwd=tests,
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,
