@@ -134,10 +134,12 @@ class ReceiptPublisher:
     def _publish_one(self, attested: Attested, raw: bytes) -> None:
         """Write a receipt; leave out one that no event holds, so that it holds up no other."""
         try:
-            self._write(self._event(attested, raw))
+            event = self._event(attested, raw)
         except (InvalidEvent, ValueError):
             reason = f"receipt {attested.leaf.id}: {len(raw)} bytes"
             log.critical("receipt_not_published", extra={"reason": reason})
+        else:
+            self._write(event)
         self._queue.done(attested.leaf.id)
 
     def _event(self, attested: Attested, raw: bytes) -> ReceiptIssued:
