@@ -77,6 +77,9 @@ class GatewayTraffic:
             try:
                 async with asyncio.timeout(ANSWER_S):
                     status, body = await self._ask(request)
+            except TimeoutError:  # before `OSError`, which it is: each request ends within its time
+                self.wrong["silence"] += 1
+                return "silence"
             except (OSError, EOFError) as error:  # its gateway was killed, or is not there
                 self.refused[type(error).__name__] += 1
             else:
