@@ -79,7 +79,8 @@ def gateway_stage(
         writer = opened.enter_context(credential_writer(account, section.lane))
         role = lane_role(section.lane, LaneRole.ACCOUNT)
         consent = opened.enter_context(consent_writer(settings, section.lane, role=role))
-        calls = opened.enter_context(closing(BoundedCalls("account")))
+        page_calls = opened.enter_context(closing(BoundedCalls("account")))
+        calls = opened.enter_context(closing(BoundedCalls("images")))
         marking = opened.enter_context(closing(BoundedCalls("accepted", threads=8, most=1024)))
         loop = opened.enter_context(LoopThread("gateway"))
         view = opened.enter_context(image_index_view(account, section.lane, now=now))
@@ -89,7 +90,7 @@ def gateway_stage(
         core = image_core(settings, section, view, now=now)
         opened.callback(lambda: loop.call(core.close()))
         loop.call(core.open())
-        accepted = AcceptedMarks(_Marks(marks, marking))
+        accepted = AcceptedMarks(_Marks(marks, marking), _OptIn(consent.reader, marking))
         opened.callback(lambda: loop.call(accepted.close()))
         used = UsedKeys()
         server = opened.enter_context(
@@ -138,7 +139,7 @@ def gateway_stage(
             keys=keys,
             key_writer=writer,
             consent=consent,
-            calls=calls,
+            calls=page_calls,
             partitions=_partitions(account, section.lane),
             now=now,
         )

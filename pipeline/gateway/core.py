@@ -117,8 +117,6 @@ class ImageCore:
             try:
                 async with asyncio.timeout_at(until):
                     known = await self._sending.known(upload)
-                    if known is not None and known.is_deleted:
-                        raise deleted_image()
                     at = self._now() if known else await self._sending.send(image, upload)
             except TimeoutError:
                 raise try_later() from None

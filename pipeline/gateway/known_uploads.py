@@ -2,8 +2,8 @@
 
 * The same key with the same image and options: the same result, which is fetched again.
 * With others: `idempotency_key_reused`.  While the first runs: `in_progress`.
-* Once the day of the first is over, and with it its result: `key_expired`, as long as the upload
-  is remembered.
+* Once the day of the first is over, and with it its result: `key_expired`, for another day.
+* Once its image is deleted: `image_deleted`.
 
 Image and options are remembered as a digest, which the upload carries as its reference: so the
 index tells each gateway of it once there is a result, whichever sent it.  Uploads that run are
@@ -19,7 +19,13 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import NamedTuple
 
-from erasestream.pipeline.gateway.problems import HttpCode, Problem, problem, reused_key
+from erasestream.pipeline.gateway.problems import (
+    HttpCode,
+    Problem,
+    deleted_image,
+    problem,
+    reused_key,
+)
 from erasestream.pipeline.gateway.waiting_results import short_reference
 from erasestream.schemas.options import CutoutOptions
 from erasestream.topics.index.table import Image
@@ -54,13 +60,16 @@ class KnownUploads:
         """Remember an upload that begins; return the image if it has a result.
 
         `image` is what the index knows of it.  Raises `Problem` (idempotency_key_reused,
-        in_progress, key_expired).
+        in_progress, key_expired, image_deleted).
         """
         if image is not None and image.place is not None:
             if image.reference != short_reference(digest):
                 raise reused_key()
             if now >= image.uploaded_at + DAY:
                 raise expired_key()
+        if image is not None and image.is_deleted:
+            raise deleted_image()
+        if image is not None and image.place is not None:
             return image
         known = self._running.get(key, _Running(digest, now, is_running=False))
         if known.digest != digest:

@@ -1,4 +1,4 @@
-"""Table of the images of one lane, some 70 bytes each.
+"""Table of the images of one lane, 52 bytes each.
 
 * An image is one row: the 16 bytes of its key, when it was uploaded, where its result is, and what
   its gateway has promised.  Neither account nor id is in memory.
@@ -6,6 +6,7 @@
 * Rows of twelve hours are one generation, which is dropped as a whole: no row is ever moved.
 * The first result of an image counts; a mark may come before it or after.
 * Two uploads can have one id.  An image is retained if either is: to delete it is to erase that.
+* A deleted image counts as retained if its erasure was requested, whatever its result.
 
 Written by one thread, and read by any: a row is replaced by one call of the interpreter.
 """
@@ -83,7 +84,8 @@ class ImageTable:
             if row.offset != _NO_OFFSET:
                 _add_flags(*found, flags)
                 return False
-            flags |= row.flags & _DELETED
+            if row.flags & _DELETED:
+                flags |= row.flags
         number = 0 if code is None else self._code(code)
         fields = (key, uploaded_ms, offset, partition, flags, number, reference or NO_REFERENCE)
         if found is None:
@@ -100,8 +102,10 @@ class ImageTable:
         if found is None:
             self._add((mark.key, mark.at_ms, _NO_OFFSET, 0, flags, 0, NO_REFERENCE))
         elif is_deleted:
-            _add_flags(*found, _DELETED)
-        elif found[2].offset == _NO_OFFSET:
+            rows, at, row = found
+            is_known = row.offset != _NO_OFFSET or row.flags & _DELETED
+            _write(rows, at, row._replace(flags=flags | (row.flags if is_known else 0)))
+        elif found[2].offset == _NO_OFFSET and not found[2].flags & _DELETED:
             _add_flags(*found, flags)
 
     def get(self, key: bytes) -> Image | None:

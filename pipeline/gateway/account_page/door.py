@@ -79,5 +79,5 @@ def check_origin(request: Request) -> None:
 
 def check_token(visitor: Visitor, token: str) -> None:
     """Raise `Problem` (form_refused) unless this is the session's token."""
-    if not hmac.compare_digest(token.encode(), visitor.session.csrf.encode()):
+    if not hmac.compare_digest(token.encode(errors="replace"), visitor.session.csrf.encode()):
         raise problem(HTTPStatus.FORBIDDEN, HttpCode.FORM_REFUSED)

@@ -3,6 +3,7 @@
 Every page works without its script, which adds progress without reloading, and Try it.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,6 +38,7 @@ PROOF = ".tlog-proof"
 """End of the names of receipts from the transparency log (C2SP tlog-proof)."""
 TEXT = "text/plain"
 MAX_DAYS = 3650
+_DAYS = re.compile("[1-9][0-9]{0,3}")
 _CONFIRMED = "yes"
 _AT_SIGN_IN: Mapping[str, str] = {
     HttpCode.SESSION_ENDED: "",
@@ -256,7 +258,7 @@ class _Keys(_Overview):
         visitor, fields = await self._parts.door.form(request)
         days = fields.get("days", "")
         if len(fields.get("label", "")) > MAX_LABEL or (
-            days and not (days.isdecimal() and 0 < int(days) <= MAX_DAYS)
+            days and not (_DAYS.fullmatch(days) and int(days) <= MAX_DAYS)
         ):
             raise invalid_option("label and expiry of a key")
         account = visitor.owner.account

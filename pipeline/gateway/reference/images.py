@@ -124,7 +124,13 @@ CONTRACT = Contract(
                     headers=(_DEADLINE,),
                 )
             },
-            codes=(*KEY_CODES, HttpCode.FORBIDDEN, *_NOT_FOUND, HttpCode.TOO_MANY_REQUESTS),
+            codes=(
+                *KEY_CODES,
+                HttpCode.FORBIDDEN,
+                *_NOT_FOUND,
+                HttpCode.TOO_MANY_REQUESTS,
+                HttpCode.OVERLOADED,
+            ),
         ),
     ),
 )

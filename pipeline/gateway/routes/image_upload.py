@@ -94,7 +94,7 @@ async def sending(
 ) -> AsyncIterator[Upload]:
     """Send the image of a request; until the block ends, it counts.  Raises `Problem`."""
     caller = services.callers.for_images(request)
-    key = idempotency_key(request)
+    key, never_retain = idempotency_key(request), is_never_retained(request)
     with (
         services.admit(request, caller) as allowance,
         services.memory.admit(memory_for(request, contract.rules), caller.account) as share,
@@ -108,11 +108,11 @@ async def sending(
             account=caller.account,
             options=order.options,
             idempotency_key=key,
-            never_retain=is_never_retained(request),
+            never_retain=never_retain,
         )
         async with send as sent:
             if key is not None and sent.image is None:
-                services.accepted.begin(sent.account, sent.id)
+                services.accepted.begin(sent.account, sent.id, never_retain=never_retain)
             yield Upload(order=order, sent=sent, share=share)
 
 

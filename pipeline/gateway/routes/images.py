@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from erasestream.pipeline.gateway.adapter import Adapter, Services
 from erasestream.pipeline.gateway.callers import Callers
-from erasestream.pipeline.gateway.core import cutout_in
+from erasestream.pipeline.gateway.core import Sent, cutout_in
 from erasestream.pipeline.gateway.problems import (
     HttpCode,
     Problem,
@@ -31,7 +31,7 @@ from erasestream.pipeline.gateway.routes.image_upload import (
     is_never_retained,
     sending,
 )
-from erasestream.pipeline.gateway.routes.preferences import preference, prefers_image
+from erasestream.pipeline.gateway.routes.preferences import Preference, preference, prefers_image
 from erasestream.pipeline.gateway.routes.v2 import CONTRACT, render
 from erasestream.schemas.errors import SENTENCES
 from erasestream.schemas.events.credentials import CredentialSet
@@ -89,20 +89,29 @@ class _Routes:
         services = self._services
         wish = preference(request.headers.getlist("prefer"), most_s=services.core.wait_s)
         async with sending(services, request, CONTRACT) as upload:
-            response = None
-            if wish.wait_s:
-                response = await answer_within(
-                    services, request, CONTRACT, upload, wait_s=wish.wait_s
-                )
+            headers = _headers(upload.sent, wish)
             try:
-                async with asyncio.timeout(ACCEPT_S):
-                    response = response or await self._accept(request, upload)
-            except TimeoutError:
-                raise try_later() from None
-        response.headers["Location"] = f"{PREFIX}/{upload.sent.id}"
-        if wish.applied:
-            response.headers["Preference-Applied"] = wish.applied
+                response = await self._answer(request, upload, wait_s=wish.wait_s)
+            except Problem as found:
+                if (image := _known(upload.sent)) is not None:
+                    headers[RETENTION_DEADLINE] = self._deadline(image)
+                found.headers = {**found.headers, **headers}
+                raise
+        response.headers.update(headers)
         return response
+
+    async def _answer(self, request: Request, upload: Upload, *, wait_s: float) -> Response:
+        """Answer with the cut-out if it is there in time; otherwise accept its image."""
+        services = self._services
+        if wait_s and (
+            response := await answer_within(services, request, CONTRACT, upload, wait_s=wait_s)
+        ):
+            return response
+        try:
+            async with asyncio.timeout(ACCEPT_S):
+                return await self._accept(request, upload)
+        except TimeoutError:
+            raise try_later() from None
 
     async def _accept(self, request: Request, upload: Upload) -> Response:
         """Tell every gateway of the image, then the client."""
@@ -120,9 +129,9 @@ class _Routes:
     async def read(self, request: Request, caller: CredentialSet) -> Response:
         """Answer with the state of an image, or with the image itself."""
         services, account = self._services, caller.account
-        upload_id, image = await self._find(request, account)
+        upload_id, image = await _find(services, request, account)
         if image.is_deleted:
-            raise deleted_image()
+            raise self._with_deadline(deleted_image(), image)
         if services.now() >= services.deadlines.of(image.uploaded_at):
             raise self._expired(image)
         if not prefers_image(request.headers.get("accept", "")):
@@ -138,7 +147,7 @@ class _Routes:
         so that nothing is left to do for an image that is deleted: its request stays for good.
         """
         services, account = self._services, owner.account
-        upload_id, image = await self._find(request, account)
+        upload_id, image = await _find(services, request, account)
         if not image.is_deleted:
             if image.is_retained:
                 await services.erase(account, upload_id, owner.key_id)
@@ -147,22 +156,16 @@ class _Routes:
         deleted = image._replace(is_deleted=True)
         return self._state(upload_id, deleted, HTTPStatus.OK)
 
-    async def _find(self, request: Request, account: AccountId) -> tuple[UploadId, Image]:
-        text = request.path_params["id"]
-        image = None
-        if is_upload_id(text):
-            image = await self._services.core.index.current(account, UploadId(text))
-        if image is None:
-            raise problem(HTTPStatus.NOT_FOUND, HttpCode.NO_IMAGE)
-        return UploadId(text), image
-
     async def _fetched(self, account: AccountId, upload_id: UploadId, image: Image) -> Response:
         services = self._services
         with services.memory.admit(FETCH_BYTES, account) as share:
             result = await services.core.fetch(image, account, upload_id)
             if result is None or isinstance(result, Expired):
                 raise self._expired(image)
-            cutout = cutout_in(result)
+            try:
+                cutout = cutout_in(result)
+            except Problem as failure:
+                raise self._with_deadline(failure, image) from None
             share.resize(len(cutout.data))
             headers = {RETENTION_DEADLINE: self._deadline(image), "Vary": "Accept"}
             return Response(cutout.data, media_type=cutout.content_type, headers=headers)
@@ -174,7 +177,7 @@ class _Routes:
             "id": upload_id,
             "state": _state_of(image),
             "uploaded_at": _text(image.uploaded_at),
-            "retention_deadline": None if self._is_kept(image) else _text(deadline),
+            "retention_deadline": None if _is_kept(image) else _text(deadline),
         }
         if image.is_deleted:
             described["forgotten_at"] = _text(deadline)
@@ -189,18 +192,43 @@ class _Routes:
         return JSONResponse({"image": described}, status, headers=headers)
 
     def _deadline(self, image: Image) -> str:
-        is_kept = self._is_kept(image)
+        is_kept = _is_kept(image)
         return self._services.deadlines.header(image.uploaded_at, is_retained=is_kept)
-
-    @staticmethod
-    def _is_kept(image: Image) -> bool:
-        return image.is_retained and not image.is_deleted
 
     def _expired(self, image: Image) -> Problem:
         at = self._services.deadlines.of(image.uploaded_at)
         found = problem(HTTPStatus.GONE, HttpCode.IMAGE_EXPIRED, f"since {_text(at)} at the latest")
-        found.headers = {RETENTION_DEADLINE: self._deadline(image)}
+        return self._with_deadline(found, image)
+
+    def _with_deadline(self, found: Problem, image: Image) -> Problem:
+        found.headers = {**found.headers, RETENTION_DEADLINE: self._deadline(image)}
         return found
+
+
+async def _find(services: Services, request: Request, account: AccountId) -> tuple[UploadId, Image]:
+    text = request.path_params["id"]
+    image = None
+    if is_upload_id(text):
+        image = await services.core.index.current(account, UploadId(text))
+    if image is None:
+        raise problem(HTTPStatus.NOT_FOUND, HttpCode.NO_IMAGE)
+    return UploadId(text), image
+
+
+def _headers(sent: Sent, wish: Preference) -> dict[str, str]:
+    applied = {"Preference-Applied": wish.applied} if wish.applied else {}
+    return {"Location": f"{PREFIX}/{sent.id}", **applied}
+
+
+def _known(sent: Sent) -> Image | None:
+    """Return the image of an upload if it has a result by now."""
+    if sent.image is None and sent.result.done() and not sent.result.cancelled():
+        return sent.result.result()
+    return sent.image
+
+
+def _is_kept(image: Image) -> bool:
+    return image.is_retained and not image.is_deleted
 
 
 def _pending(uploaded_at: datetime, *, is_retained: bool) -> Image:

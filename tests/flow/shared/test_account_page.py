@@ -12,6 +12,7 @@ from erasestream.pipeline.bootstrap.credentials import open_credential_writer
 from erasestream.pipeline.bootstrap.receipts import cosigner
 from erasestream.pipeline.gateway.account_page.notice import CURRENT_NOTICE
 from erasestream.pipeline.gateway.account_page.pages import day
+from erasestream.schemas.error_codes import SENTENCES, Code
 from erasestream.schemas.errors import AccountClosed
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel, Decision
 from erasestream.schemas.events.credentials import CredentialKind
@@ -213,7 +214,8 @@ def test_a_photo_is_cut_out_in_the_page(site: Site, tmp_path: Path) -> None:
         owner.page.get_by_role("link", name="Download PNG").click()
     assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
     owner.page.locator("#photo").set_input_files({**file, "buffer": b"GIF89a"})
-    owner.page.get_by_text("not supported").or_(owner.page.locator(".try-status")).first.wait_for()
+    refused = SENTENCES[Code.UNSUPPORTED_FORMAT]
+    owner.page.locator(".try-status", has_text=refused).wait_for()
     owner.page.reload()
     owner.page.get_by_text("When each upload is gone").click()
     assert owner.page.get_by_text("gone by").first.is_visible()

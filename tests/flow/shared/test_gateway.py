@@ -219,7 +219,21 @@ def test_the_topic_of_keys_is_compacted_while_no_key_changes(gateway: PipelineHa
         )
 
 
-def test_no_image_reaches_a_file(gateway: PipelineHarness, client: Client) -> None:
+@pytest.mark.parametrize(
+    ("kind", "head", "tail"),
+    [
+        ("application/json", b'{"image_base64": "', b'"}'),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="image_file"; filename="a"\r\n\r\n',
+            b"\r\n--b--\r\n",
+        ),
+    ],
+    ids=["json", "multipart"],
+)
+def test_no_image_reaches_a_file(
+    gateway: PipelineHarness, client: Client, kind: str, head: bytes, tail: bytes
+) -> None:
     """Not while it arrives either: the process has no unnamed file open, as spooling leaves."""
     process = gateway.stack.stage("gateway").process_id
     assert process is not None
@@ -233,11 +247,11 @@ def test_no_image_reaches_a_file(gateway: PipelineHarness, client: Client) -> No
         return {name for name in found if name.startswith("/") and "(deleted)" in name}
 
     def slowly() -> Iterator[bytes]:
-        yield b'{"image_base64": "'
+        yield head
         for _ in range(20):
             yield b"A" * 1_000_000
             assert not files()
-        yield b'"}'
+        yield tail
 
-    kind = {"Content-Type": "application/json"}
-    assert error_of(client.post(data=slowly(), headers=kind)) == (415, Code.UNSUPPORTED_FORMAT)
+    response = client.post(data=slowly(), headers={"Content-Type": kind})
+    assert error_of(response) == (415, Code.UNSUPPORTED_FORMAT)

@@ -152,7 +152,14 @@ def test_a_failed_image_has_its_code(one: Client, two: Client) -> None:
     until_done(two, location, "failed")
     described = two.get(location).json()["image"]
     assert described["error"]["code"] == Code.TRUNCATED
-    assert error_of(two.get(location, Accept="image/*")) == (400, Code.TRUNCATED)
+    fetched = two.get(location, Accept="image/*")
+    assert error_of(fetched) == (400, Code.TRUNCATED)
+    waited = send(one, photo()[:500], Prefer="wait=60")
+    assert error_of(waited) == (400, Code.TRUNCATED)
+    assert waited.headers["Preference-Applied"] == "wait=60"
+    assert state_at(two, waited.headers["Location"]) == "failed"
+    for answer in (fetched, waited):
+        assert timedelta(hours=21) < deadline_of(answer) <= DAY
 
 
 def test_another_accounts_image_does_not_exist(gateways: Gateways, one: Client) -> None:
@@ -184,7 +191,9 @@ def test_a_deleted_image_is_hidden_on_every_gateway_at_once(
     assert (described["state"], described["erasure"]) == ("deleted", None)
     assert described["forgotten_at"] == described["retention_deadline"]
     for client in (two, one):
-        assert error_of(client.get(location)) == (410, "image_deleted")
+        gone = client.get(location)
+        assert error_of(gone) == (410, "image_deleted")
+        assert timedelta(hours=21) < deadline_of(gone) <= DAY
         assert error_of(client.get(location, Accept="image/*")) == (410, "image_deleted")
         assert error_of(send(client, image, **wish)) == (410, "image_deleted")
     assert owner.delete(location).ok

@@ -72,6 +72,12 @@ def test_an_upload_that_another_gateway_has_accepted_runs() -> None:
     assert refusal(KnownUploads(), now=later, image=PENDING) == (409, "key_expired")
 
 
+@pytest.mark.parametrize("image", [IMAGE, PENDING])
+def test_a_deleted_image_has_no_result_and_does_not_run(image: Image) -> None:
+    deleted = image._replace(is_deleted=True)
+    assert refusal(KnownUploads(), image=deleted) == (410, "image_deleted")
+
+
 def test_an_upload_that_was_perhaps_not_appended_may_be_sent_again() -> None:
     uploads = KnownUploads()
     uploads.begin(KEY, DIGEST, NOW, image=None)

@@ -91,6 +91,25 @@ def test_the_result_tells_whether_an_image_is_retained() -> None:
         assert not image.is_retained
 
 
+@pytest.mark.parametrize("is_requested", [False, True])
+@pytest.mark.parametrize("order", list(permutations((0, 1, 2))))
+def test_whether_the_erasure_of_a_deleted_image_was_requested_does_not_change(
+    order: tuple[int, ...], *, is_requested: bool
+) -> None:
+    """Only the mark tells: the image may have been retained, and its result was not."""
+    table = ImageTable()
+    for step in order:
+        if step == 0:
+            table.mark(ACCEPTED)
+        elif step == 1:
+            table.mark(DELETED._replace(is_retained=is_requested))
+        else:
+            table.put(RESULT._replace(is_retained=False))
+    image = table.get(KEY)
+    assert image
+    assert (image.is_deleted, image.is_retained) == (True, is_requested)
+
+
 def test_an_accepted_image_has_no_place_yet() -> None:
     table = ImageTable()
     table.mark(ACCEPTED)
