@@ -36,7 +36,7 @@ def key(flow: PipelineHarness) -> Iterator[str]:
     roomy = SETTINGS | {"ERASESTREAM_GATEWAY__MAX_WAITING": "64"}
     flow.start_stages(("gateway",), **roomy)
     with open_credential_writer(flow.settings, BULK) as writer:
-        key = writer.create("schemathesis", CredentialKind.IMAGE).text
+        key = writer.create("schemathesis", CredentialKind.OWNER).text  # may delete, too
     eventually("the key is known", lambda: Client(flow, key).get("/v1.0/account").ok)
     yield key
     flow.stack.stop_stage("gateway")
