@@ -106,13 +106,19 @@ class _Passes:
             work.wire = to_wire(_end(entry, deleted, seen), source="/eraser")
 
     def _progress(self, work: _Work, found: Found, owner: str) -> Progress:
-        """Count all objects once, and then down."""
+        """Count all objects once, and then down; none is left after less than a page.
+
+        A pass that failed may have deleted some of its page, which no later pass finds.  They are
+        deleted, too.
+        """
         if work.progress is None:
             grant = work.entry.grant
             left = self._deletion.count(grant, owner) if found.objects == MAX_OBJECTS else 0
             return Progress(self._deletion.deleted(grant).objects, left)
         deleted, left = work.progress
-        return Progress(deleted + found.objects, max(0, left - found.objects))
+        total = deleted + max(left, found.objects)
+        left = 0 if found.objects < MAX_OBJECTS else max(0, left - found.objects)
+        return Progress(total - left, left)
 
 
 class Deletions:
