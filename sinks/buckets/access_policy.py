@@ -24,6 +24,9 @@ DESTROYED = "destroyed/"
 MASTERS = "masters/"
 LOG = "log/"
 COSIGNATURES = "log/cosignatures/"
+OF_THE_LOG = ("log/batches/", "log/checkpoints/", "log/ids/", "log/tile/")
+"""Folders that the log's writer fills.  An object of its own among the auditor's cosignatures would
+keep a checkpoint from being cosigned."""
 
 
 class Action(StrEnum):
@@ -81,7 +84,8 @@ VAULT: tuple[Rule, ...] = (
     _rule(Role.READER, Action.LIST),
     _rule(Role.ERASER, Action.CREATE, Action.READ, prefix=ERASED),
     _rule(Role.ERASER, Action.DELETE, prefix=KEYS),
-    _rule(Role.ERASER, Action.CREATE, Action.READ, prefix=LOG),
+    _rule(Role.ERASER, Action.READ, prefix=LOG),
+    *(_rule(Role.ERASER, Action.CREATE, prefix=each) for each in OF_THE_LOG),
     _rule(Role.ERASER, Action.CREATE, Action.READ, prefix=PLACES),
     _rule(Role.ERASER, Action.LIST, *VERIFY),
     _rule(Role.ROTATOR, Action.READ, Action.CREATE, Action.DELETE, prefix=KEYS),

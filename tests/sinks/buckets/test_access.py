@@ -49,6 +49,30 @@ RIGHTS = {
         for role in Role
     },
     **{
+        ("vault", role, f"log/{folder}/7"): {
+            Role.ERASER: "create read list see",
+            Role.AUDITOR: "read list see",
+            Role.READER: "list",
+        }.get(role, "list see")
+        for role in Role
+        for folder in ("batches", "checkpoints", "ids", "tile")
+    },
+    **{
+        ("vault", role, "log/cosignatures/7"): {
+            Role.ERASER: "read list see",
+            Role.AUDITOR: "create read list see",
+            Role.READER: "list",
+        }.get(role, "list see")
+        for role in Role
+    },
+    **{
+        ("vault", role, "places/7"): {
+            Role.ERASER: "create read list see",
+            Role.READER: "list",
+        }.get(role, "list see")
+        for role in Role
+    },
+    **{
         ("vault", role, "elsewhere/x"): "list" if role is Role.READER else "list see"
         for role in Role
     },
