@@ -68,13 +68,6 @@ resource "google_kms_crypto_key_iam_binding" "grants_versions" {
   members       = [local.member["sink"], local.member["reader"], local.member["rotator"]]
 }
 
-# What is observed is believed: the auditor sees the state of versions, and uses none.
-resource "google_kms_crypto_key_iam_binding" "seen" {
-  crypto_key_id = google_kms_crypto_key.grants.id
-  role          = "roles/cloudkms.viewer"
-  members       = [local.member["auditor"]]
-}
-
 resource "google_project_iam_custom_role" "rotation" {
   role_id     = "erasestreamRotation"
   title       = "erasestream: rotation of a master key"

@@ -82,7 +82,6 @@ def test_every_master_key_has_an_explicit_time_until_it_is_destroyed() -> None:
     [
         ("grants", "roles/cloudkms.cryptoKeyEncrypterDecrypter", {"sink", "rotator"}),
         ("grants", "roles/cloudkms.cryptoKeyDecrypter", {"reader"}),
-        ("grants", "roles/cloudkms.viewer", {"auditor"}),
         ("grants", "versions", {"sink", "reader", "rotator"}),
         ("grants", "rotation", {"rotator"}),
     ],
