@@ -228,6 +228,8 @@ class ReceiptExtra(BaseModel):
         """Compare the owner's part with the leaf.  Raises `ProofRefused`."""
         committed = getattr(leaf, "subject", None)
         if committed is None:
+            if (self.lane, self.account, self.about, self.salt) != (None,) * 4:
+                raise ProofRefused("the receipt names an owner, and its leaf has none")
             return
         if None in {self.lane, self.account, self.about, self.salt}:
             raise ProofRefused("the receipt does not say whose it is")

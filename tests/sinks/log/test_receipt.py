@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from erasestream.schemas.errors import ProofRefused
 from erasestream.schemas.events.consent import Decision
-from erasestream.schemas.events.ledger import MAX_MASTERS, MAX_RECEIPT
+from erasestream.schemas.events.ledger import MAX_MASTERS, MAX_RECEIPT, KeyState
 from erasestream.schemas.events.receipts import (
     ConsentLeaf,
+    EpochKeyLeaf,
     ErasureLeaf,
     ReceiptExtra,
     Receipts,
@@ -100,6 +101,24 @@ def test_a_receipt_that_lacks_its_subject_or_leaf_is_refused() -> None:
     assert "whose it is" in refused(receipt(EXTRA.model_copy(update={"salt": None})))
     assert "no leaf" in refused(LOG.prove(5, 9, b"{}"))
     assert "this version" in refused(LOG.prove(4, 9, canonical_json({"leaf": "leaf 4"})))
+
+
+def test_a_receipt_that_names_an_owner_whom_its_leaf_does_not_prove_is_refused() -> None:
+    """As of a dead key: its receipt names no owner."""
+    leaf = EpochKeyLeaf(
+        id=ID,
+        software="0.1.0",
+        purpose="sink",
+        epoch=7,
+        public_key_sha256="ab" * 32,
+        state=KeyState.UNREACHABLE,
+        seen=TIME,
+    )
+    ownerless = ReceiptExtra(leaf=leaf.encode().decode())
+    ownerless.check(leaf)
+    for claim in ({"account": "acct-7"}, {"lane": "shop"}, {"about": DECISION}, {"salt": ""}):
+        with pytest.raises(ProofRefused, match="names an owner"):
+            ownerless.model_copy(update=claim).check(leaf)
 
 
 def test_a_leaf_has_nothing_of_the_person() -> None:
