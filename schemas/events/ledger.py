@@ -215,7 +215,8 @@ class UploadErased(TimedEvent):
 
     type: ClassVar[str] = "com.backgrounderase.ledger.upload-erased.v1"
     body: ClassVar[frozenset[str] | None] = frozenset(
-        {"upload", "request", "recorded", "stored_as", "objects", "objects_root", "state"}
+        {"upload", "request", "recorded", "confirmed", "stored_as"}
+        | {"objects", "objects_root", "state"}
     )
 
     lane: LaneField
@@ -224,6 +225,9 @@ class UploadErased(TimedEvent):
     request: Annotated[str, StringConstraints(pattern=UUID_PATTERN)]
     recorded: AwareDatetime
     """When the brokers had the request."""
+    confirmed: AwareDatetime | None = None
+    """Time of the entry `confirmed`, the last one if there are several; in both entries.  Earlier
+    versions did not write it."""
     stored_as: Sha256
     """SHA-256 of the upload's tombstone's name: names no one, and the auditor can compare it."""
     objects: Annotated[int, Field(ge=0)]

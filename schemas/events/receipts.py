@@ -112,6 +112,8 @@ class UploadErasureLeaf(_Leaf):
     objects_root: Sha256
     """Merkle root (RFC 6962) over the SHA-256 of each object's name, in ascending order."""
     recorded: Time
+    confirmed: Time | None = None
+    """When its tombstone was seen in the vault; earlier versions did not write it."""
     gone: Time
 
 

@@ -88,6 +88,8 @@ class _Work:
     passes: int = 0
     wire: Wire | None = None
     """The entry to write."""
+    confirmed: datetime | None = None
+    """When the first of its entries became true."""
 
 
 class _Passes:
@@ -118,15 +120,16 @@ class _Passes:
         is_first = request.next_state is UploadErasureState.CONFIRMED
         if (is_first and found < MAX_OBJECTS) or (is_settled and not found):
             seen = self._now()
-            entry = _entry(request, kept, self._deletion.deleted(kept), seen)
+            if is_first:
+                work.confirmed = seen
+            entry = _entry(work, kept, self._deletion.deleted(kept), seen)
             work.wire = to_wire(entry, source="/eraser")
         if not is_settled and found < MAX_OBJECTS:
             work.next = work.settled
 
 
-def _entry(
-    request: UploadRequest, kept: KeptUpload, deleted: DeletedUpload, seen: datetime
-) -> UploadErased:
+def _entry(work: _Work, kept: KeptUpload, deleted: DeletedUpload, seen: datetime) -> UploadErased:
+    request = work.request
     return UploadErased(
         id=new_event_id(seen, os.urandom(10)),
         time=seen,
@@ -135,6 +138,7 @@ def _entry(
         upload=request.upload,
         request=request.id,
         recorded=request.recorded,
+        confirmed=work.confirmed,
         stored_as=kept.stored_as,
         objects=deleted.objects,
         objects_root=deleted.objects_root,

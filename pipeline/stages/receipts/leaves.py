@@ -151,6 +151,7 @@ class LeafBuilder:
             objects=entry.objects,
             objects_root=entry.objects_root,
             recorded=entry.recorded,
+            confirmed=entry.confirmed,
             gone=entry.time,
         )
         return Attested(leaf, subject)
