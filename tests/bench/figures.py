@@ -59,15 +59,17 @@ def figure(
 def publish(file: str, figures: Iterable[Figure]) -> None:
     """Print the figures, and merge them into the file with those of other groups.
 
-    Figures that were measured before a failure are kept.
+    Figures that were measured before a failure are kept.  Each has its own commit and number of
+    cores: others in the file may be of another day, and of another machine.
     """
     path = FIGURES / file
+    source = {"commit": _commit(), "cores": _machine()["cores"]}
     before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"figures": []}
     merged = {entry["name"]: entry for entry in before["figures"]}
     try:
         for each in figures:
             sys.stdout.write(f"{each}\n")
-            merged[each.name] = each._asdict()
+            merged[each.name] = each._asdict() | source
     finally:
         _write(path, merged)
 
