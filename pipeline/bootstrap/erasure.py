@@ -1,6 +1,6 @@
 """Open the eraser as a process."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from threading import Event
@@ -14,6 +14,7 @@ from erasestream.pipeline.stages.erasure.grant_eraser import GrantEraser
 from erasestream.pipeline.stages.erasure.missing_entries import MissingEntries
 from erasestream.pipeline.stages.erasure.progress_reports import ProgressReports
 from erasestream.pipeline.stages.erasure.stage import EraserStage
+from erasestream.pipeline.stages.erasure.topic_copies import TopicCopies
 from erasestream.pipeline.stages.erasure.unrecoverable_grants import UnrecoverableGrants
 from erasestream.pipeline.stages.erasure.upload_eraser import UploadEraser
 from erasestream.pipeline.stages.erasure.vault_pages import VaultPages, account_codes
@@ -25,8 +26,11 @@ from erasestream.sinks.images.upload_deletion import KeptUpload, UploadDeletion
 from erasestream.sinks.keys.key_vault import CACHE_LIMIT_S, destroyed_masters, mark_erased
 from erasestream.sinks.secret_file import read_secret
 from erasestream.topics.catalog.acl import Operation
+from erasestream.topics.catalog.epochs import EpochTimes
+from erasestream.topics.catalog.lane_spec import Sealing
 from erasestream.topics.catalog.roles import ERASER
 from erasestream.topics.catalog.topic_names import (
+    LEDGER,
     consent_of,
     erasures_of,
     ledger_of,
@@ -36,6 +40,7 @@ from erasestream.topics.consent.compaction_heartbeat import CompactionHeartbeat
 from erasestream.topics.consent.ledger_view import LedgerView
 from erasestream.topics.kafka.admin import Admin
 from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.consumer.compacted_view import CompactedView, each
 from erasestream.topics.kafka.consumer.work_queue import WorkQueue
 from erasestream.topics.kafka.group_offsets import GroupOffsets
 from erasestream.topics.kafka.offset_queries import OffsetQueries
@@ -44,6 +49,8 @@ from erasestream.topics.kafka.records import Partition
 
 LEDGER_TIMEOUT_S = 20.0
 BEAT_TIMEOUT_S = 5.0
+READ_S = 2.0
+"""Longest wait of one turn for `ledger`."""
 
 
 @contextmanager
@@ -111,6 +118,7 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
             key_of=account_codes(name_key),
         )
         opened.enter_context(closing(view))
+        copies = _topic_copies(settings)
         queue = WorkQueue(connection=connection, topics=topics, instance=settings.stage.instance)
         opened.enter_context(closing(queue))
         stage = EraserStage(
@@ -120,7 +128,11 @@ def eraser_stage(settings: Settings, stopping: Event) -> Iterator[EraserStage]:
             missing=MissingEntries(writes=writer, complete_to=view.complete_to, outage=outage),
             deletions=deletions,
             unrecoverable=UnrecoverableGrants(
-                destroyed=partial(destroyed_masters, vault), entries=entries(), outage=outage
+                destroyed=partial(destroyed_masters, vault),
+                copies=copies,
+                read_ledger=opened.enter_context(_ledger_reads(connection, partitions, copies)),
+                entries=entries(),
+                outage=outage,
             ),
             uploads=uploads,
             outage=outage,
@@ -134,13 +146,39 @@ def _kept_as(namer: ObjectNamer, lane: Lane, account: AccountId, upload: UploadI
     return KeptUpload(namer.owner(lane, account), namer.upload_id(lane, account, upload))
 
 
+def _topic_copies(settings: Settings) -> TopicCopies:
+    """Return what knows the ends of epochs' keys; without a section `keys`, nothing."""
+    if settings.keys is None:
+        return TopicCopies(EpochTimes(), ())
+    lanes = settings.catalog().lanes
+    sealed = {spec.name for spec in lanes if spec.sealing is Sealing.REQUIRED}
+    return TopicCopies(settings.epochs(), sealed)
+
+
+@contextmanager
+def _ledger_reads(
+    connection: Connection, partitions: Mapping[str, int], copies: TopicCopies
+) -> Iterator[Callable[[], bool]]:
+    """Open what reads `ledger` up to its end; it asks brokers once it is called, and not before."""
+    whole = [Partition(LEDGER, n) for n in range(partitions[LEDGER])]
+    view = CompactedView(connection=connection, topics={}, apply=copies.apply, only=lambda _: False)
+
+    def read() -> bool:
+        if not view.applied:
+            view.assign(whole, each(copies.apply))
+        return view.catch_up_reachable(whole, deadline_s=READ_S) == set(whole)
+
+    with closing(view):
+        yield read
+
+
 def _check(connection: Connection, lanes: Iterable[Lane]) -> dict[str, int]:
     """Return how many partitions the lanes' decisions, ledgers and confirmed erasures have."""
-    read, both = (Operation.READ,), (Operation.READ, Operation.WRITE)
+    both = (Operation.READ, Operation.WRITE)
     topics = [name(lane) for name in (consent_of, ledger_of, erasures_of) for lane in lanes]
+    rights: dict[str, tuple[Operation, ...]] = dict.fromkeys(topics, both)
+    rights |= dict.fromkeys([LEDGER, *map(revocations_of, lanes)], (Operation.READ,))
     with Admin(connection) as admin:
-        partitions = admin.check_rights(
-            dict.fromkeys(topics, both) | {revocations_of(lane): read for lane in lanes}
-        )
+        partitions = admin.check_rights(rights)
     GroupOffsets(connection).check(ERASER, Partition(topics[0], 0))
     return partitions

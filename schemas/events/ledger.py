@@ -148,6 +148,7 @@ class GrantErased(TimedEvent):
     type: ClassVar[str] = "com.backgrounderase.ledger.grant-erased.v1"
     body: ClassVar[frozenset[str] | None] = frozenset(
         {"grant", "decision", "recorded", "confirmed", "objects", "objects_root", "keys", "state"}
+        | {"topics_worthless"}
     )
 
     lane: LaneField
@@ -165,6 +166,9 @@ class GrantErased(TimedEvent):
     keys: Annotated[tuple[MasterName, ...], Field(max_length=MAX_MASTERS)]
     """Versions of the master key under which the grant's keys were wrapped, or `OTHERS`."""
     state: KeyState
+    topics_worthless: AwareDatetime | None = None
+    """When the keys were seen destroyed that opened the last copy in a topic, if that is known; in
+    the entry of state unrecoverable."""
 
 
 class ErasureProgress(TimedEvent):

@@ -97,8 +97,6 @@ class ErasureLeaf(_Leaf):
     recorded: Time
     confirmed: Time
     unreachable: Time
-    topics_worthless: Time | None = None
-    """When the last copy in a topic could no longer be opened."""
 
 
 class UploadErasureLeaf(_Leaf):
@@ -125,6 +123,8 @@ class UnrecoverableLeaf(_Leaf):
     grant: GrantIdField
     erasure: ReceiptId
     keys: tuple[Text, ...]
+    topics_worthless: Time | None = None
+    """When the keys were seen destroyed that opened the last copy in a topic, if that is known."""
     unrecoverable: Time
 
 

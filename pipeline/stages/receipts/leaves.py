@@ -134,6 +134,7 @@ class LeafBuilder:
             grant=entry.grant,
             erasure=erasure,
             keys=entry.keys,
+            topics_worthless=entry.topics_worthless,
             unrecoverable=entry.time,
         )
         return Attested(later, subject)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
@@ -12,8 +13,9 @@ from erasestream.pipeline.bootstrap.consent import erasure_requests
 from erasestream.pipeline.bootstrap.erasure import eraser_stage
 from erasestream.pipeline.bootstrap.receipts import attested_about, cosigner, receipt_stage
 from erasestream.pipeline.bootstrap.storage import open_images, open_vault, storage_of
-from erasestream.pipeline.settings import Settings
-from erasestream.schemas.events.ledger import OTHERS, KeyState
+from erasestream.pipeline.settings import KeySettings, Settings
+from erasestream.schemas.codec.cloudevents import to_wire
+from erasestream.schemas.events.ledger import OTHERS, KeyDestroyed, KeyState
 from erasestream.schemas.events.receipts import (
     ConsentLeaf,
     ErasureLeaf,
@@ -25,19 +27,23 @@ from erasestream.sinks.buckets.access_policy import MASTERS
 from erasestream.sinks.images.object_names import NAME_KEY_BYTES, ObjectNamer
 from erasestream.sinks.keys.key_vault import key_prefix
 from erasestream.sinks.secret_file import read_secret
-from erasestream.topics.catalog.roles import AUDITOR, ERASER, ROTATOR, SINK
-from erasestream.topics.catalog.topic_names import erasures_of
+from erasestream.topics.catalog.lane_spec import Sealing
+from erasestream.topics.catalog.purposes import KEPT, results_of, uploads_for
+from erasestream.topics.catalog.roles import AUDITOR, ERASER, KEYS, ROTATOR, SINK
+from erasestream.topics.catalog.topic_names import LEDGER, erasures_of
 from erasestream.topics.consent.account_erasures import AccountErasures
 from erasestream.topics.consent.upload_erasures import UploadErasures
+from erasestream.topics.kafka.records import Partition
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 from tests.pipeline.bootstrap import test_receipts
 from tests.pipeline.bootstrap.test_receipts import Log, with_log  # noqa: F401 (a fixture)
-from tests.topics.consent.consent_harness import ACCOUNT, OWNER, writer
+from tests.topics.consent.consent_harness import ACCOUNT, OWNER, write_as, writer
 
 OBJECTS = 3
 OTHER_GRANT = "018f3c4e-0000-7000-8000-0000000000aa"
 """A grant that the ledger does not have."""
+LONG_AGO = datetime(2019, 5, 6, 7, 30, tzinfo=UTC)
 UPLOAD = UploadId("018f3c4e-0000-7000-8000-0000000000bb")
 
 
@@ -95,8 +101,8 @@ def test_a_revocation_deletes_what_is_held_and_leaves_a_receipt(
     assert (leaf.grant, leaf.objects, leaf.keys) == (grant, OBJECTS, ("1",))
     decisions = [each.leaf for each in attested_about(settings, lane, ACCOUNT)]
     assert leaf.decision in {each.id for each in decisions if isinstance(each, ConsentLeaf)}
-    assert uploads.now()[0].objects == OBJECTS
-    assert [each.objects for each in decisions if isinstance(each, UploadErasureLeaf)] == [OBJECTS]
+    (upload,) = (each for each in decisions if isinstance(each, UploadErasureLeaf))
+    assert (upload.objects, upload.confirmed) == (OBJECTS, uploads.now()[0].confirmed)
     with receipt_stage(settings, stopping) as attest:
 
         def is_attested() -> bool:
@@ -113,19 +119,36 @@ def test_a_grant_is_unrecoverable_once_its_master_key_was_seen_destroyed(
     lane: Lane,
     with_log: Settings,  # noqa: F811
 ) -> None:
-    """Once, however often the eraser starts; never if some of its keys are not listed."""
-    log = Log(with_log, kafka, lane)
+    """Once, however often the eraser starts; never if some of its keys are not listed.
+
+    The keys of its epoch were seen destroyed, too, in an hour of a year that no other test has.
+    """
+    required = with_log.lanes[lane].model_copy(update={"sealing": Sealing.REQUIRED})
+    keys = KeySettings(endpoints=("https://127.0.0.1:1",))
+    sealed = with_log.model_copy(update={"lanes": {lane: required}, "keys": keys})
+    log, times = Log(sealed, kafka, lane), sealed.epochs()
+    for hours, purpose in enumerate((KEPT, uploads_for(lane), results_of(lane))):
+        dead = KeyDestroyed(
+            id=test_receipts.new_id(),
+            time=LONG_AGO + timedelta(days=1, hours=hours),
+            purpose=purpose,
+            epoch=times.number(LONG_AGO),
+            public_key_sha256="ab" * 32,
+            state=KeyState.UNRECOVERABLE,
+        )
+        write_as(kafka, KEYS, Partition(LEDGER, 0), b"", to_wire(dead, source="/test"))
     grant, other = log.decide(rounds=2)
     unlisted = log.erased(other, KeyState.UNREACHABLE).model_copy(update={"keys": ("1", OTHERS)})
     log.write(ERASER, erasures_of(lane), unlisted)
-    log.write_erased(grant)
+    erased = log.erased(grant, KeyState.UNREACHABLE).model_copy(update={"recorded": LONG_AGO})
+    log.write(ERASER, erasures_of(lane), erased)
 
     def leaves() -> list[UnrecoverableLeaf]:
-        found = [each.leaf for each in attested_about(with_log, lane, test_receipts.ACCOUNT)]
+        found = [each.leaf for each in attested_about(sealed, lane, test_receipts.ACCOUNT)]
         return [each for each in found if isinstance(each, UnrecoverableLeaf)]
 
     def run_eraser(until: Callable[[], object]) -> None:
-        with eraser_stage(with_log, threading.Event()) as eraser:
+        with eraser_stage(sealed, threading.Event()) as eraser:
             eventually("the eraser is done", lambda: eraser.run_once() or until(), poll_s=0)
 
     def reads_ends() -> Callable[[], bool]:
@@ -134,9 +157,10 @@ def test_a_grant_is_unrecoverable_once_its_master_key_was_seen_destroyed(
 
     run_eraser(reads_ends())
     assert leaves() == []
-    with closing(open_vault(storage_of(with_log), ROTATOR)) as vault:
+    with closing(open_vault(storage_of(sealed), ROTATOR)) as vault:
         vault.create(f"{MASTERS}1", b"", "application/octet-stream")
     run_eraser(leaves)
     run_eraser(reads_ends())
     (leaf,) = leaves()
     assert (leaf.grant, leaf.keys) == (grant, ("1",))
+    assert leaf.topics_worthless == LONG_AGO + timedelta(days=1, hours=2)
