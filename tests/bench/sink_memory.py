@@ -1,20 +1,21 @@
 """Print the peak memory of a process that stores pictures, in MB: `python -m ... SIZE COUNT`.
 
-It has the sink's parts but Kafka's client, which may hold 32 MB of fetched records more, and makes
-the pictures itself, one at a time.
+It has the sink's parts but Kafka's client, for which it holds as many bytes as that may have
+fetched, and makes the pictures itself, one at a time.
 """
 
-import resource
 import sys
 import threading
 from typing import NamedTuple, cast
 
 # Imported for its memory: the process of the sink has it all.
+from erasestream.pipeline.bootstrap.encryption import QUEUE_KBYTES
 from erasestream.pipeline.settings_sections import StorageSettings
 from erasestream.pipeline.stages.encryption.picture_store import Picture, PictureStore
 from erasestream.schemas.ids import GrantId
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.records import Partition
+from tests.bench.servers import memory_mb
 from tests.bench.sink import GRANT, OneKey, contenders_of, sealed_picture
 
 DEFAULTS = {name: field.default for name, field in StorageSettings.model_fields.items()}
@@ -33,6 +34,7 @@ class _OneGrant:
 
 def main(size: int, count: int) -> None:
     """Store so many pictures of a size, with the settings' defaults."""
+    fetched = b"\1" * (QUEUE_KBYTES * 1024)
     source = OneKey()
     with contenders_of(source) as contenders:
         store = PictureStore(
@@ -52,8 +54,9 @@ def main(size: int, count: int) -> None:
                 store.wait(0.1)
             done += len(store.finished())
         store.close()
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    sys.stdout.write(f"{peak_mb}\n")
+    # Not `ru_maxrss`: that has the peak of the process that started this one, too.
+    sys.stdout.write(f"{memory_mb()[1]}\n")
+    del fetched
 
 
 if __name__ == "__main__":
