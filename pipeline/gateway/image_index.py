@@ -59,9 +59,9 @@ class ImageIndex:
         return self._view.is_loaded and self.failure is None
 
     @property
-    def applied(self) -> int:
-        """How many offsets are applied: it grows while the index is loaded."""
-        return self._view.applied
+    def loading(self) -> int:
+        """How many offsets are applied of what is not loaded yet; 0 once all is."""
+        return self._view.loading
 
     def check_loaded(self) -> None:
         """Raise `Problem` (unavailable) unless it is."""

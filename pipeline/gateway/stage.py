@@ -139,8 +139,13 @@ class GatewayStage:
         return self._server.is_serving and is_current
 
     def loaded(self) -> int:
-        """Return how far keys and index are read: as many images as there may be."""
-        return self._keys.applied + self._core.index.applied
+        """Return how far that is read which is not known yet: as many images as there may be.
+
+        What arrives in the rest does not count: with it, one partition that cannot be read would
+        delay the deadline as long as there is traffic.
+        """
+        keys = 0 if self._keys.is_fresh else self._keys.applied
+        return keys + self._core.index.loading
 
     def close(self) -> None:
         """Accept no more requests, and finish those in flight."""

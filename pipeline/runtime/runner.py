@@ -6,7 +6,8 @@ Rules, all of them:
   that raises `Unavailable` it is retried, up to the deadline; what failed half-way has closed
   what it had opened.
 * The deadline begins again once the stage is open: what it loads before, as many decisions as there
-  may be, takes as long as it takes.  It begins again, too, whenever an open stage has loaded more.
+  may be, takes as long as it takes.  It begins again, too, whenever an open stage has loaded more;
+  but a stage that is not ready `LONGEST_LOADING` deadlines after it was opened ends.
 * The stage is closed whatever ends it: a signal, an error, a renewed certificate.
 * If an error ends the stage, `stopping` is set before it is closed, so that no thread of it waits
   any longer.  That error decides the exit status, not one that closing raises after it.
@@ -32,7 +33,7 @@ from erasestream.pipeline.runtime.health import Health
 from erasestream.pipeline.runtime.json_logging import log_to_stderr
 from erasestream.pipeline.runtime.quarantine import QuarantinedPartition
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
-from erasestream.schemas.clocks import Deadline
+from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import ErasestreamError, Refused, Unavailable
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ EX_CONFIG = 78
 
 BUILD_RETRY_S = 0.5
 """Pause before a stage that could not be built is built again."""
+LONGEST_LOADING = 10
+"""How many deadlines an open stage may load, whatever its progress: that may be without end."""
 RUN_ONCE_S = 0.2
 """Longest wait of a stage for work before the runner checks whether it is to stop."""
 
@@ -82,7 +85,7 @@ class LoadingStage(Protocol):
     """A stage that loads, once it is open, what it must know to be ready."""
 
     def loaded(self) -> int:
-        """Return how much is loaded; while this grows, the stage may take longer."""
+        """Return how much is loaded of what is missing; while it grows, the deadline is renewed."""
 
 
 Build = Callable[[threading.Event], AbstractContextManager[Stage]]
@@ -133,11 +136,18 @@ class StageRunner:
     """Builds, runs and closes one stage, again for each certificate."""
 
     def __init__(
-        self, name: str, build: Build, *, ready_deadline: timedelta, renewed: Callable[[], bool]
+        self,
+        name: str,
+        build: Build,
+        *,
+        ready_deadline: timedelta,
+        renewed: Callable[[], bool],
+        clock: Clock = time.monotonic,
     ) -> None:
         self._name = name
         self._build = build
         self._ready_deadline_s = ready_deadline.total_seconds()
+        self._clock = clock
         self._renewed = renewed
         self._stopping = threading.Event()
         self._is_asked = False
@@ -181,7 +191,7 @@ class StageRunner:
         return EX_OK
 
     def _run_until_renewed(self) -> None:
-        deadline = Deadline(self._ready_deadline_s, time.monotonic)
+        deadline = Deadline(self._ready_deadline_s, self._clock)
         retry = RetryUntilStopped(self._stopping, retry_s=BUILD_RETRY_S)
         with ExitStack() as opened:
             stage = retry.call(
@@ -189,14 +199,16 @@ class StageRunner:
             )
             self._stage = stage
             try:
-                self._work(stage, Deadline(self._ready_deadline_s, time.monotonic))
+                self._work(stage)
             except BaseException:
                 self._stopping.set()
                 _close_after_error(opened)
                 raise
         self._stage = None
 
-    def _work(self, stage: Stage, deadline: Deadline) -> None:
+    def _work(self, stage: Stage) -> None:
+        deadline = Deadline(self._ready_deadline_s, self._clock)
+        last = Deadline(LONGEST_LOADING * self._ready_deadline_s, self._clock)
         was_ready, loaded = False, _loaded(stage)
         while not self._stopping.is_set() and not self._renewed():
             stage.run_once(RUN_ONCE_S)
@@ -206,9 +218,9 @@ class StageRunner:
             if stage.is_ready():
                 log.info("ready", extra={"stage": self._name})
                 was_ready = True
-            elif loaded > before:
-                deadline = Deadline(self._ready_deadline_s, time.monotonic)
-            elif deadline.has_passed:
+            elif loaded > before and not last.has_passed:
+                deadline = Deadline(self._ready_deadline_s, self._clock)
+            elif deadline.has_passed or last.has_passed:
                 raise Unavailable("not ready in time")
 
     def _ended(self, error: ErasestreamError) -> int:

@@ -74,14 +74,15 @@ class ImageIndexView:
         return not self._left
 
     @property
-    def applied(self) -> int:
-        """How many offsets are applied, of all partitions."""
-        return sum(self._view.applied.values())
+    def loading(self) -> int:
+        """How many offsets are applied of the partitions that are not loaded yet."""
+        return sum(self._view.applied[at] for at in self._left)
 
     def follow(self, timeout_s: float) -> None:
         """Apply new records; wait up to the timeout for some."""
         if self._left:
-            self._left -= self._view.catch_up_reachable(self._left, deadline_s=2 * LOAD_S)
+            reached = self._view.catch_up_reachable(self._left, deadline_s=2 * LOAD_S)
+            self._left = self._left - reached  # a new set: others read this one
         elif not self._view.read(timeout_s):
             self._view.advance()
             self._view.replace_if_lost()

@@ -42,11 +42,13 @@ class Turns:
     def __init__(self) -> None:
         self.records, self.used = Records(), UsedKeys()
         self.followed = self.beats = 0
+        self.keys = SimpleNamespace(follow=self.follow, is_fresh=False, applied=7)
+        self.core = SimpleNamespace(failure=None, index=SimpleNamespace(loading=100))
         self.stage = GatewayStage(
             server=SimpleNamespace(port=1),  # type: ignore[arg-type]
             serving=Future(),
-            core=SimpleNamespace(failure=None),  # type: ignore[arg-type]
-            keys=SimpleNamespace(follow=self.follow),  # type: ignore[arg-type]
+            core=self.core,  # type: ignore[arg-type]
+            keys=self.keys,  # type: ignore[arg-type]
             records=self.records,
             used=self.used,
             heartbeats=HeartbeatSchedule(beat=self.beat, every_s=60, clock=lambda: 0.0),
@@ -85,3 +87,10 @@ def test_a_refused_use_ends_the_stage(turns: Turns) -> None:
     turns.records.outcomes.append(Refused("no right to write"))
     with pytest.raises(Refused):
         turns.stage.run_once(0)
+
+
+def test_keys_that_are_fresh_are_no_progress(turns: Turns) -> None:
+    """Other gateways write to their topic: without end, if the index cannot be loaded."""
+    assert turns.stage.loaded() == 107
+    turns.keys.is_fresh = True
+    assert turns.stage.loaded() == 100

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -21,6 +22,7 @@ from erasestream.pipeline.runtime.runner import (
     EX_UNAVAILABLE,
     StageRunner,
 )
+from erasestream.schemas.clocks import Clock
 from erasestream.schemas.errors import (
     ErasestreamError,
     Fenced,
@@ -76,8 +78,11 @@ def runner(
     *,
     ready_deadline: timedelta = timedelta(seconds=60),
     renewed: Callable[[], bool] = lambda: False,
+    clock: Clock = time.monotonic,
 ) -> StageRunner:
-    return StageRunner("test", stage.opened, ready_deadline=ready_deadline, renewed=renewed)
+    return StageRunner(
+        "test", stage.opened, ready_deadline=ready_deadline, renewed=renewed, clock=clock
+    )
 
 
 @pytest.fixture
