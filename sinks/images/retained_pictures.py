@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
-from itertools import groupby
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from erasestream.schemas.clocks import Clock, Deadline
@@ -168,7 +168,11 @@ class RetainedPictures:
     def pairs(self) -> Iterator[RetainedPair]:
         """Yield photo and cut-out of each upload that has both, and each once."""
         for _, parts in groupby(self._fetched(), key=_upload_of):
-            opened = self._opened(list(parts))
+            few = list(islice(parts, len(Part) + 1))
+            if len(few) > len(Part):  # a lane may use one id for any number of uploads: keep none
+                self.counts[Skipped.UNPAIRED] += len(few) + sum(1 for _ in parts)
+                continue
+            opened = self._opened(few)
             found = {each.part: each for each in opened}
             if len(opened) == len(found) == len(Part):
                 yield RetainedPair(found[Part.ORIGINAL], found[Part.CUTOUT])
