@@ -90,7 +90,8 @@ class Finding(TimedEvent):
     body: ClassVar[frozenset[str] | None] = frozenset({"kind", "detail"})
 
     kind: FindingKind
-    detail: Text
+    detail: Annotated[str, StringConstraints(max_length=600)]
+    """Room for a position and the id of an upload, of 255 characters."""
 
 
 class Repair(TimedEvent):
@@ -135,6 +136,8 @@ MasterName = Annotated[str, StringConstraints(pattern=MASTER_NAME_PATTERN)]
 """Version of the grants' master key, as its keyring names it."""
 MAX_MASTERS = 16
 """Versions that an entry lists.  A grant has one key, and up to three while rotation moves it."""
+MAX_MASTERS_READ = 64
+"""Versions in an entry of an earlier version."""
 OTHERS = "..."
 """Stands for versions that are not listed.  No version has this name, so none is destroyed."""
 
@@ -163,7 +166,7 @@ class GrantErased(TimedEvent):
     objects: Annotated[int, Field(ge=0)]
     objects_root: Sha256
     """Merkle root (RFC 6962) over the SHA-256 of each object's name, in ascending order."""
-    keys: Annotated[tuple[MasterName, ...], Field(max_length=MAX_MASTERS)]
+    keys: Annotated[tuple[MasterName, ...], Field(max_length=MAX_MASTERS_READ)]
     """Versions of the master key under which the grant's keys were wrapped, or `OTHERS`."""
     state: KeyState
     topics_worthless: AwareDatetime | None = None

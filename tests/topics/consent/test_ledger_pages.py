@@ -86,7 +86,15 @@ def test_an_open_erasure_is_the_entry_that_was_written(*, is_old: bool) -> None:
     assert left.entry == entry
 
 
-@pytest.mark.parametrize("keys", [(), ("1",), ("kms-0123456789ab-1", "kms-0123456789ab-22")])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        (),
+        ("1",),
+        ("kms-0123456789ab-1", "kms-0123456789ab-22"),
+        tuple("0123456789abcdefghijk"),  # of a version that did not know `MAX_MASTERS`
+    ],
+)
 def test_a_deleted_grant_is_the_entry_that_was_written(keys: tuple[str, ...]) -> None:
     """In far fewer bytes."""
     entry, erasures = erased(KeyState.UNREACHABLE, keys), UnfinishedErasures(PARTITIONS)
