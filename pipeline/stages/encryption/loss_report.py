@@ -16,8 +16,6 @@ from erasestream.schemas.events.ledger import Finding, FindingKind
 from erasestream.schemas.ids import Lane, upload_id_of_position
 from erasestream.topics.kafka.records import Partition
 
-MAX_TEXT = 255
-
 
 class LostPicture(NamedTuple):
     """A picture whose key is dead, in the order of findings: by lane, then by position."""
@@ -66,4 +64,4 @@ class LossReport:
 
     def _entry(self, kind: FindingKind, at: Partition, offset: int, detail: str) -> Finding:
         name = upload_id_of_position(f"{kind}:{at.topic}", at.number, offset)
-        return Finding(id=name, time=self._now(), kind=kind, detail=detail[:MAX_TEXT])
+        return Finding(id=name, time=self._now(), kind=kind, detail=detail)

@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from erasestream.pipeline.stages.encryption.held_records import HeldRecords
+from erasestream.pipeline.stages.encryption.held_records import HeldRecords, WaitingRecord
 from erasestream.pipeline.stages.encryption.loss_report import LossReport
 from erasestream.pipeline.stages.encryption.loss_watch import LossWatch
 from erasestream.pipeline.stages.encryption.stage import EncryptionStage
 from erasestream.pipeline.stages.encryption.unread_records import UnreadRecords
 from erasestream.pipeline.stages.encryption.unstored_alarm import UnstoredAlarm
-from erasestream.schemas.ids import Lane
+from erasestream.schemas.ids import Lane, UploadId
 from erasestream.topics.catalog.roles import SINK
 from erasestream.topics.catalog.topic_names import RETAINED
 from erasestream.topics.kafka.records import Partition
@@ -75,6 +75,15 @@ def test_an_unreadable_record_is_held_until_its_life_ends() -> None:
     losses.update(held)
     assert not alarm.is_raised
     assert len(written) == 1
+
+
+def test_the_longest_id_is_in_the_ledger_whole() -> None:
+    """A person searches for it."""
+    written, name = list[str](), UploadId("\N{GRINNING FACE}" * 255)
+    report = LossReport(lambda _, finding: written.append(finding.detail))
+    at = Partition(RETAINED, 2**31 - 1)
+    report.report_purged([WaitingRecord(at, 2**63 - 1, Lane("shop"), name, {})])
+    assert written == [f"{at} at {2**63 - 1}, upload {name}"]
 
 
 @pytest.mark.parametrize(
