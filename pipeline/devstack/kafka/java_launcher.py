@@ -4,13 +4,14 @@
 batch, Kafka allocates what a record claims to hold before it reads it: with that option, any
 client that may write to a topic ends the broker with one request of 89 bytes.
 
-TLS is Java's own.  On x86-64 its algorithms are native code, those of Amazon's Corretto Crypto
+TLS is Java's own.  On Linux on x86-64 its algorithms are native code, those of Amazon's Corretto Crypto
 Provider (`docs/decisions/0051-native-cryptography.md`).
 """
 
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +43,10 @@ _SECOND_COMPILER_LATE = (
 and of the rest what runs thirty times as often as it would wait for.  With neither it nor native
 cryptography, writing and reading 300 MB takes ten times as much."""
 
-SHORT_LIVED = _FIRST_COMPILER if platform.machine() == "x86_64" else _SECOND_COMPILER_LATE
+IS_NATIVE = (sys.platform, platform.machine()) == ("linux", "x86_64")
+"""Whether there is native cryptography for this machine."""
+
+SHORT_LIVED = _FIRST_COMPILER if IS_NATIVE else _SECOND_COMPILER_LATE
 """Options for a broker that lives for minutes."""
 
 _ENVIRONMENT = ("PATH", "JAVA_HOME", "HOME", "TMPDIR")

@@ -1,6 +1,5 @@
 """TLS of the real broker: which clients it accepts, and that there is no plaintext."""
 
-import platform
 import socket
 import ssl
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ import pytest
 
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
 from erasestream.pipeline.devstack.kafka.broker import Broker
+from erasestream.pipeline.devstack.kafka.java_launcher import IS_NATIVE
 from erasestream.pipeline.devstack.kafka.readiness import brokers_in_service, client_context
 
 CORRELATION_ID = bytes.fromhex("0000000f")
@@ -54,7 +54,7 @@ def test_tls_is_computed_in_native_code_where_there_is_some(broker: Broker) -> N
     assert broker.process_id is not None
     maps = Path(f"/proc/{broker.process_id.pid}/maps").read_text().splitlines()
     loaded = [line for line in maps if "libamazonCorrettoCryptoProvider.so" in line]
-    assert bool(loaded) is (platform.machine() == "x86_64")
+    assert bool(loaded) is IS_NATIVE
     assert all(f" {broker.log.parent}/" in line for line in loaded)
 
 
