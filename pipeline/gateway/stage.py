@@ -141,7 +141,7 @@ class GatewayStage:
     def loaded(self) -> int:
         """Return how far that is read which is not known yet: as many images as there may be.
 
-        What arrives in the rest does not count: with it, one partition that cannot be read would
+        Records of the rest do not count: with them, one partition that cannot be read would
         delay the deadline as long as there is traffic.
         """
         keys = 0 if self._keys.is_fresh else self._keys.applied

@@ -4,8 +4,8 @@
 batch, Kafka allocates what a record claims to hold before it reads it: with that option, any
 client that may write to a topic ends the broker with one request of 89 bytes.
 
-TLS is Java's own.  On Linux on x86-64 its algorithms are native code, those of Amazon's Corretto Crypto
-Provider (`docs/decisions/0051-native-cryptography.md`).
+TLS is Java's own.  On Linux on x86-64 its algorithms are native code, those of Amazon's Corretto
+Crypto Provider (`docs/decisions/0051-native-cryptography.md`).
 """
 
 import os
