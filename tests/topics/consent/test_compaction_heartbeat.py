@@ -26,11 +26,18 @@ from tests.flow.waiting import eventually
 from tests.kafka_fixture import KafkaFixture
 
 OWNER = {"actor": "owner", "channel": Channel.LIBRARY}
+LEGIBLE = {"compression.type": "uncompressed"}
+"""Compressed, an id refers to earlier bytes wherever it has four of them in common."""
 HURRIED = {
     "segment.ms": "1000",
     "max.compaction.lag.ms": "1000",
     "file.delete.delay.ms": "500",
 }
+
+
+def configure(kafka: KafkaFixture, topic: str, wanted: dict[str, str]) -> None:
+    changes = [SetConfig(topic, name, None, value) for name, value in wanted.items()]
+    apply(kafka.admin, kafka.catalog(), changes)
 
 
 def heartbeats(kafka: KafkaFixture, lane: Lane) -> CompactionHeartbeat:
@@ -63,6 +70,7 @@ def test_a_superseded_decision_is_deleted_without_new_decisions(
 ) -> None:
     """With short segments: heartbeats alone remove the grant and keep the revocation."""
     topic, account = consent_of(lane), b"acct-that-left"
+    configure(kafka, topic, LEGIBLE)
     connection = kafka.connection(lane_role(lane, LaneRole.ACCOUNT))
     writer = ConsentWriter(connection=connection, lane=lane)
     writer.grant(account.decode(), **OWNER)
@@ -71,8 +79,7 @@ def test_a_superseded_decision_is_deleted_without_new_decisions(
     partition = partition_of(account, kafka.catalog()[topic].partitions)
     folder: Path = kafka.broker.data / f"{topic}-{partition}"
     assert files_containing(folder, [grant])
-    changes = [SetConfig(topic, name, None, value) for name, value in HURRIED.items()]
-    apply(kafka.admin, kafka.catalog(), changes)
+    configure(kafka, topic, HURRIED)
 
     beats = heartbeats(kafka, lane)
     due = time.monotonic()
