@@ -20,7 +20,8 @@ from hashlib import sha256
 from erasestream.schemas.events.images import Part
 from erasestream.sinks.images.object_names import StoredName
 from tests.faults import receipts_check
-from tests.faults.erasure_evidence import ErasureEvidence, bytes_of
+from tests.faults.erasure_evidence import ErasureEvidence
+from tests.kept_pictures import bytes_of
 
 
 def judge(evidence: ErasureEvidence) -> Counter[str]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import sha256
 from typing import NamedTuple
 
 from erasestream.pipeline.stages.receipts.leaves import Attested
@@ -17,8 +16,6 @@ from erasestream.schemas.ids import AccountId, GrantId, UploadId
 from erasestream.sinks.images.object_names import StoredName
 from erasestream.sinks.log.signed_note import PublicKey
 from erasestream.topics.kafka.records import Partition
-
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass
@@ -86,9 +83,3 @@ class ErasureEvidence:
             for what in (name.grant, name.upload_id):
                 latest[what] = max(*times, latest.get(what, min(times)))
         return latest
-
-
-def bytes_of(upload: UploadId, size: int) -> bytes:
-    """Return the bytes of an upload's pictures, which follow from its id."""
-    digest = sha256(upload.encode()).digest()
-    return (PNG + digest * (1 + size // len(digest)))[:size]

@@ -23,7 +23,8 @@ from erasestream.sinks.log.signed_note import SigningKey
 from erasestream.topics.catalog.topic_names import RETAINED, erasures_of, ledger_of
 from erasestream.topics.consent.ledger_place import place
 from erasestream.topics.kafka.records import Partition, Record
-from tests.faults.erasure_evidence import Account, ErasureEvidence, SinkKill, Written, bytes_of
+from tests.faults.erasure_evidence import Account, ErasureEvidence, SinkKill, Written
+from tests.kept_pictures import bytes_of
 from tests.sinks.log.sample_log import AUDITOR, KEY, SampleLog, signed
 
 LANE = Lane("shop")

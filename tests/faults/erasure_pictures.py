@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from erasestream.pipeline.bootstrap.storage import open_images, storage_of
@@ -14,8 +13,7 @@ from erasestream.pipeline.settings import Settings
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import Unavailable
-from erasestream.schemas.events.base import Position
-from erasestream.schemas.events.images import Part, Retained
+from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import GrantId, UploadId, new_upload_id
 from erasestream.sinks.images.object_names import NAME_KEY_BYTES, ObjectNamer
 from erasestream.sinks.secret_file import read_secret
@@ -25,7 +23,8 @@ from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 from tests.bench.running_pipeline import SHOP
-from tests.faults.erasure_evidence import PNG, Account, Written, bytes_of
+from tests.faults.erasure_evidence import Account, Written
+from tests.kept_pictures import PNG, kept_picture
 
 T = TypeVar("T")
 
@@ -77,7 +76,9 @@ class ErasurePictures:
             (
                 Partition(RETAINED, self._dice.randrange(self._partitions)),
                 b"key",
-                to_wire(_picture(account, grant, upload, size, part), source="/router"),
+                to_wire(
+                    kept_picture(SHOP, account.name, grant, upload, size, part), source="/router"
+                ),
             )
             for upload, size in sizes.items()
         ]
@@ -116,20 +117,3 @@ def persist(attempt: Callable[[], T]) -> T:
             return attempt()
         except Unavailable:
             time.sleep(1)
-
-
-def _picture(account: Account, grant: GrantId, upload: UploadId, size: int, part: Part) -> Retained:
-    now = datetime.now(UTC)
-    return Retained(
-        id=upload,
-        time=now,
-        lane=SHOP,
-        account=account.name,
-        part=part,
-        grant=grant,
-        mark="0/0",
-        position=Position(topic_id="A" * 22, partition=0, offset=0),
-        uploaded_at=now,
-        content_type="image/png",
-        data=bytes_of(upload, size),
-    )

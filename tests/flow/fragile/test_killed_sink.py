@@ -2,16 +2,15 @@
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
-from hashlib import sha256
+from datetime import datetime
 
 import pytest
 
 from erasestream.schemas.codec.cloudevents import to_wire
-from erasestream.schemas.events.base import Position
-from erasestream.schemas.events.images import Part, Retained
+from erasestream.schemas.events.images import Retained
 from erasestream.schemas.ids import AccountId, GrantId, UploadId, new_upload_id
 from erasestream.sinks.images.image_reader import RetainedReader
 from erasestream.sinks.images.retained_pictures import RetainedObject, Selection
@@ -22,10 +21,10 @@ from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWr
 from erasestream.topics.kafka.records import Partition
 from tests.flow.pipeline_harness import SHOP, PipelineHarness
 from tests.flow.waiting import eventually
+from tests.kept_pictures import bytes_of, kept_picture
 
 KILLS = 300
 ACCOUNT = AccountId("kept-through-kills")
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.mark.long
@@ -69,7 +68,7 @@ def test_a_sink_that_is_killed_all_the_time_stores_each_picture_once(
 def _assert_each_opens(reader: RetainedReader, kept: Selection, sizes: dict[UploadId, int]) -> None:
     pictures = reader.pictures(kept)
     for each in pictures:
-        assert each.data == _bytes(each.upload_id, sizes[each.upload_id])
+        assert each.data == bytes_of(each.upload_id, sizes[each.upload_id])
     assert pictures.counts == {"opened": len(sizes)}
 
 
@@ -82,24 +81,5 @@ def _writer(flow: PipelineHarness) -> Iterator[AcknowledgedWriter]:
 
 
 def _picture(grant: GrantId, size: int) -> Retained:
-    now = datetime.now(UTC)
-    upload = new_upload_id(round(now.timestamp() * 1000), random.randbytes(10))
-    return Retained(
-        id=upload,
-        time=now,
-        lane=SHOP,
-        account=ACCOUNT,
-        part=Part.ORIGINAL,
-        grant=grant,
-        mark="0/0",
-        position=Position(topic_id="A" * 22, partition=0, offset=0),
-        uploaded_at=now,
-        content_type="image/png",
-        data=_bytes(upload, size),
-    )
-
-
-def _bytes(upload: UploadId, size: int) -> bytes:
-    """Return bytes that follow from the upload."""
-    digest = sha256(upload.encode()).digest()
-    return (PNG + digest * (1 + size // len(digest)))[:size]
+    upload = new_upload_id(round(time.time() * 1000), random.randbytes(10))
+    return kept_picture(SHOP, ACCOUNT, grant, upload, size)
