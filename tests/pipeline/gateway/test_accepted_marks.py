@@ -4,12 +4,19 @@ import asyncio
 
 import pytest
 
-from erasestream.pipeline.gateway.accepted_marks import AcceptedMarks
+from erasestream.pipeline.gateway.accepted_marks import AcceptedMarks, HasOptedIn, Mark
 from erasestream.pipeline.gateway.problems import try_later
 from erasestream.schemas.events.image_index import ImageState
 from erasestream.schemas.ids import AccountId, UploadId
 
 ACCOUNT, UPLOAD = AccountId("acct"), UploadId("an-upload")
+
+
+async def mark_one(mark: Mark, has_opted_in: HasOptedIn, *, never_retain: bool) -> None:
+    """Mark one upload, and wait until that is written or given up."""
+    marks = AcceptedMarks(mark, has_opted_in)
+    marks.begin(ACCOUNT, UPLOAD, never_retain=never_retain)
+    await marks.close()
 
 
 @pytest.mark.parametrize(
@@ -39,12 +46,7 @@ def test_a_mark_tells_whether_the_image_may_be_retained(
             raise try_later()
         return opted_in
 
-    async def run() -> None:
-        marks = AcceptedMarks(mark, has_opted_in)
-        marks.begin(ACCOUNT, UPLOAD, never_retain=never_retain)
-        await marks.close()
-
-    asyncio.run(run())
+    asyncio.run(mark_one(mark, has_opted_in, never_retain=never_retain))
     assert written == [(ACCOUNT, UPLOAD, ImageState.ACCEPTED, may_be_retained)]
 
 
@@ -55,11 +57,6 @@ def test_a_mark_that_cannot_be_written_is_logged(caplog: pytest.LogCaptureFixtur
     async def has_opted_in(_account: AccountId) -> bool:
         return False
 
-    async def run() -> None:
-        marks = AcceptedMarks(mark, has_opted_in)
-        marks.begin(ACCOUNT, UPLOAD, never_retain=False)
-        await marks.close()
-
-    asyncio.run(run())
+    asyncio.run(mark_one(mark, has_opted_in, never_retain=False))
     (record,) = caplog.records
     assert (record.message, vars(record)["code"]) == ("upload_not_marked", "unavailable")
