@@ -26,6 +26,7 @@ from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.certificate_watcher import CertificateWatcher
 from erasestream.topics.kafka.connection import Connection, Settings
 from erasestream.topics.kafka.consumer.group_assignment import GroupAssignment
+from erasestream.topics.kafka.consumer.leaving import leave_and_close
 from erasestream.topics.kafka.consumer.offset_committer import Acknowledgements, OffsetCommitter
 from erasestream.topics.kafka.consumer.reported_end import ReadToEnd, ReportedEnds
 from erasestream.topics.kafka.errors import ClientErrorState, kafka_error, translate
@@ -141,7 +142,7 @@ class GroupConsumer:
         try:
             self._committer.commit_now(self._consumer)
         finally:
-            self._consumer.close()
+            leave_and_close(self._consumer)
 
     def _rejoin(self) -> None:
         self.close()
@@ -150,9 +151,8 @@ class GroupConsumer:
 
     def _reconnect(self) -> None:
         """Replace the client; uncommitted records are redelivered."""
-        self._consumer.unsubscribe()  # it cannot commit: closing must not revoke anything
-        self._committer.drop()
-        self._consumer.close()
+        self._committer.drop()  # it cannot commit: leaving must not try to
+        leave_and_close(self._consumer)
         self._committer.reset()
         self._consumer = self._join()
 

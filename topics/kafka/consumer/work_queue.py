@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.connection import QUEUE_KBYTES, Connection
+from erasestream.topics.kafka.consumer.leaving import StaticMember
 from erasestream.topics.kafka.consumer.offset_commits import OffsetCommits
 from erasestream.topics.kafka.consumer.reported_end import ReportedEnds
 from erasestream.topics.kafka.consumer.static_membership import member_settings
@@ -57,13 +58,11 @@ class WorkQueue:
             queued_max_messages_kbytes=queue_kbytes,
         )
         self._consumer = Consumer(settings | {"on_commit": self._commits.on_commit})
+        self._member = StaticMember(
+            self._consumer, on_assign=self._on_assign, on_revoke=self._on_revoke
+        )
         try:
-            self._consumer.subscribe(
-                topics,
-                on_assign=self._on_assign,
-                on_revoke=self._on_revoke,
-                on_lost=self._on_revoke,
-            )
+            self._member.subscribe(topics)
         except BaseException:
             self._consumer.close()
             raise
@@ -121,7 +120,7 @@ class WorkQueue:
 
     def close(self) -> None:
         """Leave the group; uncommitted records are redelivered to the next member."""
-        self._consumer.close()
+        self._member.close()
 
     def _is_true(self, at: Partition, end: int) -> bool:
         """Return whether the log reaches this end; report a record that claims more."""

@@ -13,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.connection import Connection
+from erasestream.topics.kafka.consumer.leaving import StaticMember
 from erasestream.topics.kafka.consumer.reassign import reassign
 from erasestream.topics.kafka.consumer.static_membership import member_settings
 from erasestream.topics.kafka.errors import ClientErrorState, translate
@@ -54,6 +55,7 @@ class TransactionalConsumer:
         self._errors = errors
         self._broker_loss = BrokerLossDetector(connection, errors)
         self._listener: AssignmentListener | None = None
+        self._member: StaticMember | None = None
         self._paused: set[Partition] = set()
         self.client: Consumer = Consumer(
             member_settings(
@@ -72,14 +74,14 @@ class TransactionalConsumer:
     def subscribe(self, listener: AssignmentListener) -> None:
         """Join the group."""
         self._listener = listener
-        self.client.subscribe(
-            self._topics,
+        self._member = StaticMember(
+            self.client,
             on_assign=lambda _, found: listener.on_assigned(
                 [Partition(tp.topic, tp.partition) for tp in found]
             ),
             on_revoke=lambda *_: listener.on_revoked(),
-            on_lost=lambda *_: listener.on_revoked(),
         )
+        self._member.subscribe(self._topics)
 
     def assign(self, starts: Mapping[Partition, StartOffset]) -> None:
         """Read exactly these partitions, from these offsets on."""
@@ -112,7 +114,10 @@ class TransactionalConsumer:
 
     def close(self) -> None:
         """Leave the group."""
-        self.client.close()
+        if self._member is None:
+            self.client.close()
+        else:
+            self._member.close()
 
     def _resume(self, partitions: set[Partition]) -> None:
         if partitions:
