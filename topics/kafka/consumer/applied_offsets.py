@@ -4,8 +4,8 @@ Rules, all of them:
 
 * A record counts as applied once `record_all` was called with it.
 * Offsets without records (compacted) count once the consumer's position is beyond them.
-* An offset beyond the end that the leader reported advances nothing, and is reported
-  (`reported_end.py`).
+* An offset beyond the end that the leader reported advances nothing, and is logged if no later end
+  is beyond it (`reported_end.py`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,7 +47,7 @@ class AppliedOffsets:
         if self._consumer.reaches(record.at, record.offset + 1):
             self._offsets[record.at] = record.offset + 1
         else:
-            self._consumer.report_forged(record.at, record.offset)
+            self._consumer.suspect(record.at, record.offset)
 
     def missing(self, mark: Mapping[Partition, int]) -> dict[Partition, int]:
         """Return the part of the mark that is not reached, by what was counted so far."""

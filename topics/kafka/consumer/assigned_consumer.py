@@ -99,9 +99,9 @@ class AssignedConsumer:
         """Return whether the log is known to reach this end (`reported_end.py`)."""
         return self._ends.covers(self._client, at, end)
 
-    def report_forged(self, at: Partition, offset: int) -> None:
-        """Log a record whose offset cannot be true, once for each partition."""
-        self._ends.report(at, offset)
+    def suspect(self, at: Partition, offset: int) -> None:
+        """Note a record whose offset is beyond the reported end (`reported_end.py`)."""
+        self._ends.suspect(at, offset)
 
     def explain(self, otherwise: str) -> ErasestreamError:
         """Return why nothing arrives, as far as the client knows."""

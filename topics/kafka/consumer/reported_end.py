@@ -6,19 +6,29 @@ the records.  Where a lane can write, the topics are also compressed by the brok
 number all records themselves (`topics/catalog/catalog.py`); this is for a cluster that is not
 configured so.
 
+A leader takes the end that it reports before it reads the records beside it, so that one which was
+appended in between is beyond the end for a moment (seen with Kafka 4.4).  Such a record does not
+count until a later response reports it.  It is called forged only once none has for `CONFIRM_S`.
+
 A client that asks for it (`enable.partition.eof`) also reports that it has read a partition to its
 end, and where that is: behind the markers that end transactions, which are no records.  To commit
 this offset instead of the one behind the last record makes a group's lag 0.
 """
 
 import logging
+import time
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.topics.kafka.records import Partition
 
 log: logging.Logger = logging.getLogger(__name__)
+
+
+CONFIRM_S = 2.0
+"""Several responses: a broker without new records answers within half a second."""
 
 
 class ReadToEnd(NamedTuple):
@@ -31,8 +41,10 @@ class ReadToEnd(NamedTuple):
 class ReportedEnds:
     """The ends that came with the records that a consumer has fetched.  Asks no broker."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
         self._ends: dict[Partition, int] = {}
+        self._suspects: dict[Partition, tuple[int, Deadline]] = {}
         self.forged: set[Partition] = set()
         """Partitions in which a record claimed an offset at or beyond the end."""
 
@@ -42,10 +54,11 @@ class ReportedEnds:
         After a change of leaders this can be False for a moment although it does: a new leader
         learns the end from the others.
         """
-        if end > self._ends.get(at, 0):
+        if end > self._ends.get(at, 0) or at in self._suspects:
             # For readers of committed records it is the end of these.
             _, reported = consumer.get_watermark_offsets(TopicPartition(*at), cached=True)
             self._ends[at] = max(self._ends.get(at, 0), reported)
+            self._judge(at)
         return end <= self._ends.get(at, 0)
 
     def read_to_end(self, consumer: Consumer, message: Message) -> ReadToEnd | None:
@@ -55,9 +68,19 @@ class ReportedEnds:
             return None
         return reported
 
-    def report(self, at: Partition, offset: int) -> None:
-        """Log a record whose offset cannot be true, once for each partition."""
+    def suspect(self, at: Partition, offset: int) -> None:
+        """Note a record at or beyond the end, to be logged once if no later end is beyond it."""
         if at not in self.forged:
+            self._suspects.setdefault(at, (offset, Deadline(CONFIRM_S, self._clock)))
+
+    def _judge(self, at: Partition) -> None:
+        if at not in self._suspects:
+            return
+        offset, confirmed = self._suspects[at]
+        if offset < self._ends[at]:
+            del self._suspects[at]
+        elif confirmed.has_passed:
+            del self._suspects[at]
             self.forged.add(at)
             fields = {"topic": at.topic, "partition": at.number, "offset": offset}
             log.warning("forged_offset", extra=fields)

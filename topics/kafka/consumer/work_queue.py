@@ -123,10 +123,10 @@ class WorkQueue:
         self._member.close()
 
     def _is_true(self, at: Partition, end: int) -> bool:
-        """Return whether the log reaches this end; report a record that claims more."""
+        """Return whether the log reaches this end; note a record that claims more."""
         if self._ends.covers(self._consumer, at, end):
             return True
-        self._ends.report(at, end - 1)
+        self._ends.suspect(at, end - 1)
         return False
 
     def _is_record(self, message: Message) -> bool:

@@ -133,6 +133,7 @@ def test_a_view_is_never_ahead_of_the_log(
 
     eventually("the forged record is applied", forged_is_applied)
     assert opened.view.applied == {unnumbered: first + 1}
+    eventually("it is reported", lambda: forged_is_applied() and opened.view.forged)
     assert opened.view.forged == {unnumbered}
     send(raw, unnumbered, 0, value=b"revoked")
     opened.catch_up()
