@@ -43,6 +43,27 @@ def test_named_files_and_tests_exist(document: Path) -> None:
             assert re.search(rf"(?m)^(async )?def {test}\(", (ROOT / path).read_text()), name
 
 
+@pytest.mark.parametrize(
+    "decision", sorted((ROOT / "docs" / "decisions").glob("*.md")), ids=lambda path: path.name[:4]
+)
+def test_decisions_have_a_number_and_a_status(decision: Path) -> None:
+    lines = decision.read_text().splitlines()
+    assert lines[0].startswith(f"# {decision.name[:4]}: ")
+    assert lines[2].startswith("Status: accepted")
+
+
+def test_the_layout_names_every_folder() -> None:
+    layout = (ROOT / "docs" / "decisions" / "0017-the-layout.md").read_text()
+    named = set(re.findall(r"[a-z_]+", layout))
+    folders = {
+        path.parent.relative_to(ROOT)
+        for package in ("schemas", "topics", "sinks", "pipeline")
+        for path in (ROOT / package).glob("*/__init__.py")
+    }
+    stages = {path.parent.relative_to(ROOT) for path in ROOT.glob("pipeline/stages/*/__init__.py")}
+    assert {str(each) for each in folders | stages if each.name not in named} == set()
+
+
 def commands() -> list[str]:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     blocks = re.findall(r"(?ms)^ *```sh\n(.*?)^ *```$", text)
