@@ -63,6 +63,7 @@ def key_service_stage(
         server = KeyServer(
             host=keys.listen_host, port=keys.listen_port, identity=identity, answer=answers.answer
         )
+        opened.enter_context(closing(server))
         stage = KeyServiceStage(
             server=server,
             vault=vault,
