@@ -34,6 +34,7 @@ __all__ = [
     "InvalidInput",
     "InvariantBroken",
     "IsolationMissing",
+    "KeyringAccessDenied",
     "MissingBucket",
     "MissingCertificate",
     "MissingModel",
@@ -42,10 +43,12 @@ __all__ = [
     "NotAuthenticated",
     "NotAuthorized",
     "NotFound",
+    "NotReady",
     "PromiseExceeded",
     "ProofRefused",
     "Refused",
     "SealBroken",
+    "StageNotReady",
     "Unavailable",
     "UnsafeBucket",
     "UsedAfterFork",
@@ -105,6 +108,14 @@ class NotReady(Unavailable):
     """A process of the embedded stack, or a file that it needs, is not there in time."""
 
     advice: ClassVar[str | None] = "The embedded stack is not ready: see the cause, and try again."
+
+
+class StageNotReady(Unavailable):
+    """A stage waits for something that it needs, and has for too long."""
+
+    advice: ClassVar[str | None] = (
+        "The stage is not ready: see what its log waits for, and check that service."
+    )
 
 
 class Fenced(ErasestreamError):

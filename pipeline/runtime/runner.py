@@ -34,7 +34,7 @@ from erasestream.pipeline.runtime.json_logging import log_to_stderr
 from erasestream.pipeline.runtime.quarantine import QuarantinedPartition
 from erasestream.pipeline.runtime.retry import RetryUntilStopped
 from erasestream.schemas.clocks import Clock, Deadline
-from erasestream.schemas.errors import ErasestreamError, Refused, Unavailable
+from erasestream.schemas.errors import ErasestreamError, Refused, StageNotReady, Unavailable
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -221,7 +221,7 @@ class StageRunner:
             elif loaded > before and not last.has_passed:
                 deadline = Deadline(self._ready_deadline_s, self._clock)
             elif deadline.has_passed or last.has_passed:
-                raise Unavailable("not ready in time")
+                raise StageNotReady(f"after {self._ready_deadline_s:g} s")
 
     def _ended(self, error: ErasestreamError) -> int:
         if self._is_asked and isinstance(error, Unavailable):
