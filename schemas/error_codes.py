@@ -115,7 +115,7 @@ SENTENCES: dict[Code, str] = {
         "The cut-out would exceed the size limit: ask for a smaller one, or for auto."
     ),
     Code.PROCESSING_CRASHED: "Processing this image failed; it was not kept. Send another version.",
-    Code.PROCESSING_TIMEOUT: "Processing took too long; the image was not kept: send a smaller one.",
+    Code.PROCESSING_TIMEOUT: "Processing took too long; it was not kept: send a smaller image.",
     Code.EXPIRED: "The upload waited longer than allowed and was not processed: send it again.",
     Code.MALFORMED_BATCH: "The producer's Kafka client sent a malformed record batch: replace it.",
     Code.NOT_SEALED: "This lane takes sealed images only: seal the image before sending it.",
