@@ -2,7 +2,7 @@
 
 In every round, as the keyring reports its versions:
 
-1. If the newest is older than the interval, add one.
+1. If the newest is older than the interval, add one (`version_schedule.py`).
 2. Wait until every sink and reader knows the newest version, and all that began to create a key
    under an older one has ended.  This begins again in each process.
 3. Move the keys of living grants to the newest version, a few at a time, and look again, until a
@@ -27,6 +27,7 @@ from functools import partial
 from erasestream.pipeline.runtime.retry import OutageLog
 from erasestream.pipeline.stages.rotation.destruction_report import DestructionReport
 from erasestream.pipeline.stages.rotation.rewrap_pass import UNREADABLE, RewrapPass
+from erasestream.pipeline.stages.rotation.version_schedule import VersionSchedule
 from erasestream.schemas.clocks import Clock, Deadline, WallClock
 from erasestream.schemas.errors import Code, Unavailable
 from erasestream.sinks.keys.key_rewrap import KeyRewrapper, Outcome
@@ -58,20 +59,12 @@ class RotationStage:
         self._keyring = keyring
         self._rewrapper = rewrapper
         self._destruction_report = report
-        self._interval = interval
-        self._settle_s = settle_s
+        self._schedule = VersionSchedule(interval=interval, settle_s=settle_s, now=now, clock=clock)
         self._stopping = stopping
-        self._now = now
         self._clock = clock
         self._outage = OutageLog()
         self._pool = ThreadPoolExecutor(MAX_PARALLEL, thread_name_prefix="rotate")
         self._due = Deadline(0, clock)
-        self._newest = ""
-        self._settled = Deadline(0, clock)
-        # A clock that is wrong does not make this process add one version after the other.
-        self._may_rotate = Deadline(0, clock)
-        self._conflict = ""
-        """The version under which two keys of one grant cannot be joined."""
         self._pass: RewrapPass | None = None
         self._old: frozenset[str] = frozenset()
         self._is_ready = False
@@ -107,16 +100,15 @@ class RotationStage:
             raise Unavailable("no version of the master key is enabled", Code.KEYRING_UNAVAILABLE)
         newest = enabled[-1]
         self._due = Deadline(ROUND_S, self._clock)
-        if self._needs_version(history, newest):
+        if self._schedule.needs_version(history, newest):
             self._keyring.rotate()
-            self._may_rotate = Deadline(self._interval.total_seconds(), self._clock)
+            self._schedule.added()
             log.info("master_rotated")
             self._due = Deadline(0, self._clock)
             return
-        if newest != self._newest:
-            self._newest, self._settled = newest, Deadline(self._settle_s, self._clock)
+        self._schedule.follow(newest)
         self._old = frozenset(_older(history, newest))
-        if self._old and self._settled.has_passed:
+        if self._old and self._schedule.settled.has_passed:
             self._pass = RewrapPass(
                 found=self._rewrapper.outdated(self._old),
                 rewrap=partial(self._rewrapper.rewrap, old=self._old, newest=newest),
@@ -125,16 +117,9 @@ class RotationStage:
             )
             self._due = Deadline(0, self._clock)
         elif self._old:
-            self._due = Deadline(self._settled.slice_s(ROUND_S), self._clock)
+            self._due = Deadline(self._schedule.settled.slice_s(ROUND_S), self._clock)
         self._is_ready = True
         self._report(history)
-
-    def _needs_version(self, history: Sequence[MasterVersion], newest: str) -> bool:
-        if self._conflict == newest == history[-1].name:  # a later one may not be ready yet
-            return True
-        created = history[-1].created
-        is_old = created is not None and self._now() - created >= self._interval
-        return is_old and self._may_rotate.has_passed
 
     def _go_on(self, current: RewrapPass) -> None:
         """Give some grants their turns; at the end of the pass, decide what follows."""
@@ -144,7 +129,7 @@ class RotationStage:
         if moved := counts[Outcome.MOVED]:
             log.info("keys_rewrapped", extra={"count": moved})
         if counts[Outcome.CONFLICT]:
-            self._conflict = self._newest
+            self._schedule.note_conflict()
         if disabled := counts[Outcome.DISABLED]:
             log.error("master_disabled", extra={"count": disabled})
         unneeded = self._old - current.needed
