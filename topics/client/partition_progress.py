@@ -5,9 +5,7 @@ Rules:
 * The offset to commit is that of the first delivered record that is not acknowledged; if there is
   none, the offset after the last record that was read.
 * After a seek back to a returned record (`nack`), the records that were read before are passed.
-* All returned records that are due are read again in one pass.  The next pass begins only after a
-  new record was read, or nothing was left to read: a record that is returned again and again
-  delays the others, and does not stop them.
+* Returned records are read again in passes (`returned_records.py`).
 * A returned record that does not come again was deleted, and counts as acknowledged.
 * What a commit remembers counts only if the reading begins where that commit was: a record below
   it means that the log was cut, and that the offsets may name other records.
@@ -18,6 +16,7 @@ from enum import Enum, auto
 from itertools import chain, pairwise
 
 from erasestream.topics.client.acknowledged_offsets import to_metadata
+from erasestream.topics.client.returned_records import ReturnedRecords
 
 
 class Reading(Enum):
@@ -40,20 +39,16 @@ class PartitionProgress:
         self._unacknowledged: dict[int, None] = {}
         """Ascending."""
         self._next: int | None = None
-        self._due_s: dict[int, float] = {}
-        """When each returned record is to be read again."""
-        self._awaited: set[int] = set()
-        """Returned records that the current pass reads."""
-        self._is_rereading = False
+        self._returned = ReturnedRecords()
         self.acknowledgements = 0
 
     def read(self, offset: int) -> Reading:
         """Take a record that was read."""
         self._expire_below(offset)
         if self._next is not None and offset < self._next:
-            if offset not in self._awaited:
+            if offset not in self._returned.awaited:
                 return Reading.KNOWN
-            self._awaited.discard(offset)
+            self._returned.awaited.discard(offset)
             return Reading.RETURNED
         if self._next is None and offset < self._start:
             self._remembered = []
@@ -61,8 +56,9 @@ class PartitionProgress:
         return Reading.KNOWN if self._is_remembered(offset) else Reading.NEW
 
     def _expire_below(self, offset: int) -> None:
-        for gone in [each for each in self._awaited if each < offset]:
-            self.acknowledge(gone)
+        if awaited := self._returned.awaited:
+            for gone in [each for each in awaited if each < offset]:
+                self.acknowledge(gone)
 
     def _is_remembered(self, offset: int) -> bool:
         while self._remembered and self._remembered[0].stop <= offset:
@@ -73,7 +69,7 @@ class PartitionProgress:
         """Take the end of what was read: nothing is left before this offset, markers included."""
         self._expire_below(offset)
         self._next = max(offset, self._next or 0)
-        self._is_rereading = False
+        self._returned.end_pass()
 
     def deliver(self, offset: int) -> None:
         """Expect an acknowledgement of a record that was read."""
@@ -84,31 +80,22 @@ class PartitionProgress:
         if offset not in self._unacknowledged:
             return False
         del self._unacknowledged[offset]
-        self._due_s.pop(offset, None)
-        self._awaited.discard(offset)
+        self._returned.forget(offset)
         self.acknowledgements += 1
         return True
 
     def return_at(self, offset: int, due_s: float) -> None:
         """Read a delivered record again at this time, unless it is acknowledged."""
         if offset in self._unacknowledged:
-            self._awaited.discard(offset)
-            self._due_s[offset] = due_s
+            self._returned.return_at(offset, due_s)
 
     def nothing_left(self) -> None:
         """Let the next pass begin: there was nothing new to read."""
-        self._is_rereading = False
+        self._returned.end_pass()
 
     def begin_pass(self, now_s: float) -> int | None:
         """Return the offset to seek to if returned records are due, and begin to read them."""
-        due = [offset for offset, due_s in self._due_s.items() if due_s <= now_s]
-        if self._is_rereading or not due:
-            return None
-        for offset in due:
-            del self._due_s[offset]
-        self._awaited.update(due)
-        self._is_rereading = True
-        return min(self._awaited)
+        return self._returned.begin_pass(now_s)
 
     @property
     def committable(self) -> int | None:
