@@ -67,7 +67,6 @@ class FetchSession:
         """Notified when there is a result to open."""
         self._awaits_key = False
         self._is_wanted = False
-        self._patience_s = FIRST_POLL_S
         self._clock = clock
         self._next_poll = Deadline(POLL_EVERY_S, clock)
 
@@ -113,14 +112,11 @@ class FetchSession:
         is_waiting = self.waiting > 0 and self.failure is None
         return self._is_wanted or (is_waiting and self.queue.has_room())
 
-    def patience_s(self) -> float:
-        """Return how long to wait for the first record: 0 if no caller waits."""
+    @property
+    def may_wait(self) -> bool:
+        """Whether to wait for the first record: some caller waits."""
         with self.changed:
-            if self.is_held or not self.waiting:
-                return 0.0
-            patience_s = self._patience_s
-            self._patience_s = min(2 * patience_s, POLL_S)
-            return patience_s
+            return self.waiting > 0 and not self.is_held
 
     def put(self, item: Fetched) -> bool:
         """Queue what was fetched; return whether there is room for more.  Then `notify`."""
@@ -128,7 +124,6 @@ class FetchSession:
             self.queue.put(item)
             if isinstance(item, FetchedRecord) and item.outcome is None:
                 self._sealed.notify_all()
-            self._patience_s = FIRST_POLL_S
             return self.queue.has_room() and not self.is_closing
 
     def await_sealed(self, timeout_s: float) -> FetchedRecord | None:
@@ -173,6 +168,23 @@ class FetchSession:
         self.notify()
 
 
+class Patience:
+    """How long to wait inside librdkafka for a first record: twice as long each time in vain."""
+
+    def __init__(self) -> None:
+        self._next_s = FIRST_POLL_S
+
+    def next_s(self) -> float:
+        """Return how long to wait now."""
+        now_s = self._next_s
+        self._next_s = min(2 * now_s, POLL_S)
+        return now_s
+
+    def reset(self) -> None:
+        """Begin with the shortest wait: there was a record."""
+        self._next_s = FIRST_POLL_S
+
+
 class LockedAcknowledgements:
     """The acknowledgements of a session, for its consumer.
 
@@ -206,23 +218,28 @@ def start_fetching(
 
 
 def _run(session: FetchSession, member: GroupConsumer, opener: ResultOpener) -> None:
+    patience = Patience()
     try:
         while session.await_work():
             try:
-                _fetch(session, member, opener)
+                _fetch(session, member, opener, patience)
             except Exception as error:  # noqa: BLE001 (raised to the next caller)
                 session.fail(error)
     finally:
         _leave(session, member)
 
 
-def _fetch(session: FetchSession, member: GroupConsumer, opener: ResultOpener) -> None:
+def _fetch(
+    session: FetchSession, member: GroupConsumer, opener: ResultOpener, patience: Patience
+) -> None:
     """Fetch until the queue is full or nothing is left."""
     member.pause(is_paused=session.is_held)
     _seek(session, member)
-    patience_s = session.patience_s()
-    item = member.poll(patience_s)
-    if item is None and patience_s == POLL_S:
+    wait_s = patience.next_s() if session.may_wait else 0.0
+    item = member.poll(wait_s)
+    if item is not None:
+        patience.reset()
+    elif wait_s == POLL_S:
         session.queue.tracker.nothing_left()
     wake = Deadline(WAKE_EVERY_S, time.monotonic)
     while item is not None and session.put(opener.prepare(item)):
