@@ -16,6 +16,7 @@ flight are bounded in bytes and in number; one is always admitted, however large
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from enum import StrEnum
 from typing import NamedTuple
@@ -109,6 +110,34 @@ class _FailedAttempts:
         return due
 
 
+class _MarkerChecks:
+    """Checks of the erasure markers of finished pictures, one request per grant at a time."""
+
+    def __init__(self, pool: ThreadPoolExecutor, is_erased: Callable[[GrantId], bool]) -> None:
+        self._pool = pool
+        self._is_erased = is_erased
+        self._unchecked: Finished = []
+        self._current: _Check | None = None
+
+    def add(self, picture: Picture, outcome: Outcome) -> None:
+        """Take a picture that has an outcome, to be checked if it was stored."""
+        self._unchecked.append((picture, outcome))
+
+    def take_done(self) -> _Check | None:
+        """Return a check whose answers are there, each once; begin the next one if none runs."""
+        if self._current is None and self._unchecked:
+            stored = (each for each, outcome in self._unchecked if outcome is Outcome.STORED)
+            answers = [
+                self._pool.submit(self._is_erased, g) for g in {each.grant for each in stored}
+            ]
+            self._current = _Check(self._unchecked, answers)
+            self._unchecked = []
+        if self._current is None or not all(each.done() for each in self._current.answers):
+            return None
+        check, self._current = self._current, None
+        return check
+
+
 class PictureStore:
     """Seals and creates pictures in parallel.  One thread calls it."""
 
@@ -136,8 +165,7 @@ class PictureStore:
         self._uploads: dict[Future[Outcome], Attempt] = {}
         self._failed = _FailedAttempts(clock)
         self._bytes = 0
-        self._unchecked: Finished = []
-        self._check: _Check | None = None
+        self._checks = _MarkerChecks(self._pool, self._is_erased)
         self.counts: Counter[str] = Counter()
         """Number of pictures of each outcome, and of grants that were erased while stored under."""
 
@@ -151,7 +179,7 @@ class PictureStore:
     def begin(self, picture: Picture, event: Retained) -> None:
         """Begin to store a picture; the view must be fresh for its lane."""
         if not self._is_in_force(event):
-            self._unchecked.append((picture, Outcome.DROPPED))
+            self._checks.add(picture, Outcome.DROPPED)
             return
         future = self._pool.submit(self._create, event)
         self._uploads[future] = Attempt(picture, event)
@@ -170,16 +198,8 @@ class PictureStore:
         """
         for future in [each for each in self._uploads if each.done()]:
             self._take_answer(future, self._uploads.pop(future))
-        if self._check is None and self._unchecked:
-            stored = (each for each, outcome in self._unchecked if outcome is Outcome.STORED)
-            answers = [
-                self._pool.submit(self._is_erased, g) for g in {each.grant for each in stored}
-            ]
-            self._check = _Check(self._unchecked, answers)
-            self._unchecked = []
-        if self._check is None or not all(each.done() for each in self._check.answers):
+        if (check := self._checks.take_done()) is None:
             return []
-        check, self._check = self._check, None
         self.counts.update(outcome for _, outcome in check.pictures)
         self.counts["erased"] += sum(each.result() for each in check.answers)
         return check.pictures
@@ -215,7 +235,7 @@ class PictureStore:
             return
         self._failed.end()
         self._bytes -= len(attempt.event.data)
-        self._unchecked.append((attempt.picture, outcome))
+        self._checks.add(attempt.picture, outcome)
 
     def _create(self, event: Retained) -> Outcome:
         try:

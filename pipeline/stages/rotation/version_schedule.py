@@ -3,7 +3,7 @@
 Rules:
 
 * A version is added once the last one is older than the interval, and at most one in an interval
-  by this process, whatever its clock says.
+  by this process, even if its clock is wrong.
 * A version under which two keys of one grant cannot be joined is followed by another at once,
   unless a later one exists: that one may not be enabled yet.
 * No key is created under an older version `settle_s` after this process first saw the newest one.

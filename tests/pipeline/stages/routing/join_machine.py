@@ -21,7 +21,8 @@ from tests.pipeline.stages.routing.join_brokers import (
     FakeBrokers,
     Source,
 )
-from tests.pipeline.stages.routing.join_members import InferenceWorker, RouterProcess, result_in
+from tests.pipeline.stages.routing.join_decisions import result_in
+from tests.pipeline.stages.routing.join_members import InferenceWorker, RouterProcess
 
 NAMES = ("first", "second")
 NUMBERS = st.integers(0, len(PARTITIONS) - 1)

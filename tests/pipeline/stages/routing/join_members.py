@@ -5,16 +5,16 @@ transactional loop runs it: read, take the mark, wait if the view is behind, dec
 all or nothing.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 
 from erasestream.pipeline.stages.routing.router import Router
-from erasestream.schemas.codec.cloudevents import from_wire, type_of
+from erasestream.schemas.codec.cloudevents import from_wire
 from erasestream.schemas.errors import InvariantBroken
 from erasestream.schemas.events.base import Position, utc
 from erasestream.schemas.events.images import Cutout, Failure, Retained, Upload
 from erasestream.schemas.events.ledger import Finding
-from erasestream.schemas.ids import AccountId, GrantId, Lane
-from erasestream.topics.catalog.topic_names import RETAINED, consent_of, ephemeral_of, uploads_of
+from erasestream.schemas.ids import AccountId, Lane
+from erasestream.topics.catalog.topic_names import RETAINED, consent_of, ephemeral_of
 from erasestream.topics.consent.view import ActiveGrant, ConsentState
 from erasestream.topics.kafka.consumer.compacted_view import Mark
 from erasestream.topics.kafka.partitioner import partition_of
@@ -25,10 +25,10 @@ from tests.pipeline.stages.routing.join_brokers import (
     CONSENT_PARTITIONS,
     LANE,
     PARTITIONS,
-    SKEW_MS,
     FakeBrokers,
     Source,
 )
+from tests.pipeline.stages.routing.join_decisions import DecisionCheck, result_in
 
 
 class FakeConsentView:
@@ -76,6 +76,44 @@ class FakeConsentView:
         return f"{number}/{self.offsets[CONSENT_PARTITIONS[number]]}"
 
 
+class OpenWork:
+    """Records and offsets of a router process that are not committed."""
+
+    def __init__(self, brokers: FakeBrokers) -> None:
+        self._brokers = brokers
+        self._next: dict[Partition, int] = {}
+        self._written: list[Outgoing] = []
+
+    def add(self, record: Record, outgoing: Iterable[Outgoing]) -> None:
+        self._written += outgoing
+        self._next[record.at] = record.offset + 1
+
+    def drop(self) -> None:
+        self._next, self._written = {}, []
+
+    def commit(self, metadata: Callable[[Partition], str]) -> None:
+        for outgoing in self._written:
+            self._publish(outgoing)
+        for at, offset in self._next.items():
+            self._brokers.commits[at] = StartOffset(offset, metadata(at))
+        self.drop()
+
+    def _publish(self, outgoing: Outgoing) -> None:
+        if outgoing.topic == ephemeral_of(LANE):
+            position = result_in(outgoing).position
+            self._brokers.ephemeral.append(
+                Source(position.topic_id, position.partition, position.offset)
+            )
+        elif outgoing.topic == RETAINED:
+            event = from_wire(Retained, outgoing.headers, outgoing.value)
+            self._brokers.retained[event.id] += 1
+        else:
+            detail = from_wire(Finding, outgoing.headers, outgoing.value).detail.split()
+            topic_id, partition, offset = detail[-1].split("/")
+            gap = range(int(offset) - int(detail[0]), int(offset))
+            self._brokers.purged |= {Source(topic_id, int(partition), n) for n in gap}
+
+
 class RouterProcess:
     """One router process, as the transactional loop runs it."""
 
@@ -93,12 +131,11 @@ class RouterProcess:
         )
         self.generation = -1
         self._position: dict[Partition, int] = {}
-        self._next: dict[Partition, int] = {}
-        self._written: list[Outgoing] = []
+        self._work = OpenWork(brokers)
         self._unhandled: list[Record] = []
         self._is_fresh = False
         self._mark: Mark = {}
-        self._decisions_at_mark = 0
+        self._check = DecisionCheck(brokers)
 
     def assign(self, partitions: Iterable[Partition]) -> None:
         """Join the group, perhaps again: drop what is uncommitted, start from what is committed."""
@@ -109,7 +146,8 @@ class RouterProcess:
         }
         self.router.on_assigned(starts)
         self._position = {at: start.offset for at, start in starts.items()}
-        self._next, self._written, self._unhandled = {}, [], []
+        self._work.drop()
+        self._unhandled = []
 
     def read(self, most: int) -> None:
         """Make a small read, then take the mark."""
@@ -126,7 +164,7 @@ class RouterProcess:
             self._position[at] += len(found)
             self._unhandled += found
         if self._unhandled:
-            self._decisions_at_mark = len(self._brokers.decisions)
+            self._check.take_mark()
             self._mark = self.view.mark()
             self.router.on_read({record.at for record in self._unhandled})
             self._is_fresh = all(self.router.is_ready(each.at) for each in self._unhandled)
@@ -141,7 +179,8 @@ class RouterProcess:
             self._end()
 
     def _end(self) -> None:
-        self._next, self._written, self._unhandled, self._position = {}, [], [], {}
+        self._work.drop()
+        self._unhandled, self._position = [], {}
 
     def _handle(self) -> None:
         # If the view was behind, earlier decisions are committed before it is waited for.
@@ -152,9 +191,8 @@ class RouterProcess:
             assert all(self.router.is_ready(each.at) for each in self._unhandled)
         for record in self._unhandled:
             outgoing = self.router.handle(record)
-            self._check_decision(record, outgoing)
-            self._written += outgoing
-            self._next[record.at] = record.offset + 1
+            self._check.check(record, outgoing)
+            self._work.add(record, outgoing)
         self._unhandled = []
 
     @property
@@ -168,71 +206,8 @@ class RouterProcess:
         if not self.is_member:
             self._end()
             return False
-        for outgoing in self._written:
-            self._publish(outgoing)
-        for at, offset in self._next.items():
-            metadata = self.router.offset_metadata(at)
-            self._brokers.commits[at] = StartOffset(offset, metadata)
-        self._next, self._written = {}, []
+        self._work.commit(self.router.offset_metadata)
         return True
-
-    def _publish(self, outgoing: Outgoing) -> None:
-        if outgoing.topic == ephemeral_of(LANE):
-            position = result_in(outgoing).position
-            self._brokers.ephemeral.append(
-                Source(position.topic_id, position.partition, position.offset)
-            )
-        elif outgoing.topic == RETAINED:
-            event = from_wire(Retained, outgoing.headers, outgoing.value)
-            self._brokers.retained[event.id] += 1
-        else:
-            detail = from_wire(Finding, outgoing.headers, outgoing.value).detail.split()
-            topic_id, partition, offset = detail[-1].split("/")
-            gap = range(int(offset) - int(detail[0]), int(offset))
-            self._brokers.purged |= {Source(topic_id, int(partition), n) for n in gap}
-
-    def _check_decision(self, record: Record, outgoing: list[Outgoing]) -> None:
-        if not any(each.topic == ephemeral_of(LANE) for each in outgoing):
-            assert outgoing == [], "retained but not delivered"
-            return
-        retained = [
-            from_wire(Retained, each.headers, each.value)
-            for each in outgoing
-            if each.topic == RETAINED
-        ]
-        assert len(retained) in (0, 2), "photo and cut-out, or neither"
-        grants = {event.grant for event in retained}
-        result = result_in(record)
-        allowed = set(self._allowed_grants(result))
-        found = grants.pop() if grants else None
-        assert found in allowed, f"retained under {found}, allowed: {allowed}"
-
-    def _allowed_grants(self, result: Cutout | Failure) -> Iterator[GrantId | None]:
-        """Yield the grants that the result may be retained under, by true time; None: not at all.
-
-        ConsentState after the mark was taken may be applied already, or not.
-        """
-        decisions = self._brokers.decisions
-        original = self._brokers.read(
-            Partition(uploads_of(LANE), result.position.partition), result.position.offset
-        )
-        is_there = original and from_wire(Upload, original.headers, original.value).id == result.id
-        for applied in range(self._decisions_at_mark, len(decisions) + 1):
-            of_account = [each for each in decisions[:applied] if each.account == result.account]
-            last = of_account[-1] if of_account else None
-            if last is None or last.grant is None or isinstance(result, Failure) or not is_there:
-                yield None
-                continue
-            after_ms = self._brokers.uploaded_ms[result.id] - last.at_ms
-            if after_ms > 0:
-                yield last.grant
-            if after_ms <= 4 * SKEW_MS:
-                yield None
-
-
-def result_in(record: Record | Outgoing) -> Cutout | Failure:
-    event = Failure if type_of(record.headers) is Failure else Cutout
-    return from_wire(event, record.headers, record.value)
 
 
 class InferenceWorker:
