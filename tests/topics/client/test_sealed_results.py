@@ -113,9 +113,14 @@ def test_what_does_not_open_is_a_failure(keys: LaneKeys, router: ResultWriter) -
 
 def test_a_key_of_the_next_epoch_is_awaited(keys: LaneKeys, router: ResultWriter) -> None:
     """Clocks differ; but an epoch that no clock explains does not hold back what follows."""
-    keys.clock.at = TIMES.begins(TIMES.number(datetime.now(UTC))) - timedelta(minutes=30)
-    router.write(sealed(keys, 1, ahead=1), sealed(keys, 2))
+    now, early = datetime.now(UTC), timedelta(minutes=10)
+    ends = TIMES.begins(TIMES.number(now) + 1)
+    # Within the time that clocks explain, and well before the next epoch.
+    keys.clock.at = now if ends - now > early else now - early
+    router.write(sealed(keys, 0))
     with subscribed(keys) as results:
+        assert [each.event for each in take(results, 1)] == [opened(0)]
+        router.write(sealed(keys, 1, ahead=1), sealed(keys, 2))
         assert results.poll(BRIEF_S) is None
         keys.clock.advance(hours=1)
         assert [each.event for each in take(results, 2)] == [opened(1), opened(2)]

@@ -5,7 +5,7 @@ while the client's main thread ends the group, and ask that thread for the rebal
 without a time limit.  A request that arrives just before the group has ended is dropped unanswered
 (https://github.com/confluentinc/librdkafka/issues/4041, seen with 2.15.1).  confluent-kafka holds
 the interpreter's lock meanwhile: no other thread of the process runs again, and only SIGKILL ends
-it.  One of ten members that closed while they joined their group did so.  Rules:
+it.  One in five to ten members that closed while they joined their group did so.  Rules:
 
 * A dynamic member ends its subscription first.  Once that call returns, no rebalance begins, and
   polling handles those before it.

@@ -18,8 +18,8 @@ from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.consumer import TransactionalConsumer
 from tests.kafka_fixture import KafkaFixture
 
-CLOSES = 25
-"""One of ten froze the process, before."""
+CLOSES = 12
+"""One in five to ten froze the process, before."""
 
 
 class Listener:
