@@ -40,7 +40,7 @@ def probe(stage: StageArgument, *, ready: ReadyOption = False) -> None:
     """Succeed if the stage is alive, for the health check of a container."""
     port = load().stage.health_port
     if port == 0:
-        raise Refused("settings: a probe needs stage.health_port")
+        raise Refused("settings: a probe needs stage.health_port: set it")
     if problem := problem_of(stage, port, "/readyz" if ready else "/healthz"):
         sys.stderr.write(f"{problem}\n")
         raise typer.Exit(1)

@@ -132,7 +132,7 @@ class ChildProcess:
     def kill(self) -> None:
         """Kill it, and return once it has ended.  Idempotent."""
         if not self._end(signal.SIGKILL, wait_s=_KILL_TIMEOUT_S):
-            raise Refused(f"the process of {self._pid_file} cannot be killed")
+            raise Refused(f"the process of {self._pid_file} cannot be killed: end it by hand")
         self._pid_file.unlink(missing_ok=True)
 
     def _end(self, *signals: signal.Signals, wait_s: float) -> bool:

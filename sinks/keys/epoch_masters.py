@@ -76,7 +76,9 @@ class LocalEpochMasters:
         try:
             names = [path.name for path in self._directory.iterdir()]
         except FileNotFoundError:
-            raise Refused("the folder of the epochs' master keys is missing") from None
+            raise Refused(
+                "the folder of the epochs' master keys is missing: mount its disk"
+            ) from None
         except OSError as error:
             raise Unavailable(code=Code.KEYRING_UNAVAILABLE) from error
         self._check_identity()

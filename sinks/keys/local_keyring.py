@@ -35,14 +35,18 @@ class LocalKeyring:
         self._directory = directory
         self._random = random
         if not self.versions():
-            raise Refused("the keyring's folder holds no master key")
+            raise Refused(
+                "the keyring's folder holds no master key: run `erasestream keyring create`"
+            )
 
     @classmethod
     def create(cls, directory: Path) -> Self:
         """Create a keyring with its first master key.  Raises `Refused` if the folder has one."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(directory.glob(f"*{SUFFIX}")):
-            raise Refused("the folder already holds a master key; it was not changed")
+            raise Refused(
+                "the folder already holds a master key, which was not changed: name another folder"
+            )
         write_master(directory / f"1{SUFFIX}")
         return cls(directory)
 
@@ -52,7 +56,9 @@ class LocalKeyring:
             names = [p.name.removesuffix(SUFFIX) for p in self._directory.glob(f"*{SUFFIX}")]
             self._directory.stat()
         except FileNotFoundError:
-            raise Refused("the keyring's folder is missing") from None
+            raise Refused(
+                "the keyring's folder is missing: mount its disk, or correct its path"
+            ) from None
         except OSError as error:
             raise Unavailable(code=Code.KEYRING_UNAVAILABLE) from error
         numbers = (int(name) for name in names if VERSION_PATTERN.fullmatch(name))
@@ -103,7 +109,9 @@ class LocalKeyring:
     def _newest(self) -> str:
         versions = self.versions()
         if not versions:
-            raise Refused("the keyring's folder holds no master key")
+            raise Refused(
+                "the keyring's folder holds no master key: run `erasestream keyring create`"
+            )
         return versions[0]
 
     def _version(self, version: str) -> MasterVersion:

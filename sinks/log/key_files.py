@@ -21,7 +21,7 @@ def make_keys(folder: Path, *, log: str, auditor: str) -> Mapping[str, str]:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     paths = [folder / name for name in (LOG_KEY, AUDITOR_KEY, SECRET)]
     if any(path.exists() for path in paths):
-        raise Refused(f"{folder} has keys of a log, which never change")
+        raise Refused(f"{folder} has keys of a log, which never change: name another folder")
     for path in paths:
         _create(path, os.urandom(KEY_BYTES))
     settings = settings_of(folder, log=log, auditor=auditor)

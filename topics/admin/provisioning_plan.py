@@ -151,10 +151,14 @@ def _topic_changes(catalog: Catalog, counts: dict[str, int]) -> Iterator[Change]
             yield CreateTopic(topic)
         elif actual < topic.partitions:
             if topic.is_placed_by_account:
-                raise Refused(f"{topic.name} has {actual} partitions, and that never changes")
+                raise Refused(
+                    f"{topic.name} has {actual} partitions, and that never changes: declare as many"
+                )
             yield AddPartitions(topic, actual)
         elif actual > topic.partitions:
-            raise Refused(f"{topic.name} has {actual} partitions, and counts never shrink")
+            raise Refused(
+                f"{topic.name} has {actual} partitions, and counts never shrink: declare as many"
+            )
 
 
 def _config_changes(admin: Admin, catalog: Catalog, counts: dict[str, int]) -> Iterator[SetConfig]:

@@ -95,7 +95,7 @@ class RoutingEvidence:
         (settings,) = topic_settings(self._admin, [topic])
         retention = timedelta(milliseconds=int(settings["retention.ms"].value or -1))
         if retention < timedelta(0):
-            raise Refused(f"{topic} has no retention, so its results were not deleted by it")
+            raise Refused(f"{topic} has no retention, so its results are still there: provision it")
         return round((self._now() + MAX_CLOCK_SKEW - retention).timestamp() * 1000)
 
     def _first_cutout(self, lane: Lane, number: int) -> Record | None:

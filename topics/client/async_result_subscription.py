@@ -77,7 +77,7 @@ class AsyncResultSubscription(SubscriptionControls):
         if self._is_closed:
             raise ClientClosed("open() after close()")
         if self._opened is not None:
-            raise Refused("open() was called already")
+            raise Refused("open() was called already: call it once")
 
     def _connected(self) -> ResultReader:
         if self._opened is None:

@@ -52,7 +52,9 @@ class SelfCheck:
         after = self._now()
         self._is_in_time = before - self._allowed <= seen <= after + self._allowed
         if not self._is_in_time:
-            raise Refused(f"this clock is {(after - seen).total_seconds():+.0f} s from the vault's")
+            raise Refused(
+                f"this clock is {(after - seen).total_seconds():+.0f} s from the vault's: set it"
+            )
 
     def check_masters(self) -> None:
         """Raise `Refused` if the folder is not the vault's, `Unavailable` if that is not known."""

@@ -112,9 +112,9 @@ class WorkerProcess:
                 await self._channel.wait_loaded()
                 await self._warm_up()
         except TimeoutError as error:
-            raise Refused("a worker process did not become ready in time") from error
+            raise Refused("a worker process is not ready in time: check the load") from error
         except (WorkerProcessGone, ProtocolViolation) as error:
-            raise Refused("a worker process ended before it was ready") from error
+            raise Refused("a worker process ended at its start: see the log") from error
 
     async def _warm_up(self) -> None:
         with (

@@ -53,7 +53,7 @@ def of_folder(folder: Path) -> PhotoSet:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
         found = {_sha256(data): data for path in paths if (data := _bounded(path))}
     except OSError as error:
-        raise Refused(f"the photos in {folder} cannot be read") from error
+        raise Refused(f"the photos in {folder} cannot be read: check its path") from error
     chosen = [found[digest] for digest in sorted(found)][:MOST]
     return PhotoSet(calibration=tuple(chosen[::2]), held_out=tuple(chosen[1::2]))
 
@@ -120,7 +120,7 @@ def _checked(folder: Path, photo: Photo) -> bytes:
     try:
         data = (folder / photo.name).read_bytes()
     except OSError as error:
-        raise MissingModel(f"{photo.name} cannot be read") from error
+        raise MissingModel(f"{photo.name} cannot be read: check its path") from error
     if _sha256(data) != photo.sha256:
         raise ModelRefused(f"{photo.name} is not the pinned photo")
     return data
