@@ -4,12 +4,11 @@ Rules, all of them:
 
 * A public key is used until its epoch ends, by the client's own clock.  The next epoch's key is
   fetched with it, and used while the service is unavailable (`sealing_keys.py`).
-* The key of a given epoch is dropped when it dies, by the client's own clock.  A dead key is an
-  answer, `NoKey.EXPIRED`, not an error; it is remembered, as it stays dead.
+* The key of a given epoch is dropped when it dies (`epoch_key_cache.py`).  A dead key is an
+  answer, `NoKey.EXPIRED`, not an error.
 * No key is used later than 24 hours from now, whatever the service answers.
 """
 
-import math
 import threading
 import time
 from collections.abc import Sequence
@@ -30,9 +29,7 @@ from erasestream.topics.keys.answers import (
     SealingKeys,
 )
 from erasestream.topics.keys.endpoints import ATTEMPT_S, KeyEndpoints
-
-MAX_EXPIRED = 4096
-"""Dead keys that are remembered, so that a backlog of old records is no load on the service."""
+from erasestream.topics.keys.epoch_key_cache import EpochKeyCache
 
 
 class KeyClient:
@@ -53,10 +50,7 @@ class KeyClient:
         self._clock = clock
         self._lock = threading.Lock()
         self._sealing: dict[str, tuple[SealingKey, ...]] = {}
-        self._of_epochs: dict[KeyRequest, EpochKey] = {}
-        self._next_death_s = math.inf
-        """When the first of them dies."""
-        self._expired: set[KeyRequest] = set()
+        self._of_epochs = EpochKeyCache(now)
 
     @classmethod
     def of(cls, cluster: Cluster, role: Role, *, now: WallClock = utc_now) -> Self:
@@ -124,7 +118,7 @@ class KeyClient:
     def drop_dead(self) -> None:
         """Drop every private key that has died.  Call it regularly where no key is asked for."""
         with self._lock:
-            self._drop_dead()
+            self._of_epochs.drop_dead()
 
     def _of_epoch(self, request: KeyRequest, timeout_s: float) -> bytes | NoKey:
         if (known := self._known(request)) is not None:
@@ -133,30 +127,8 @@ class KeyClient:
         if isinstance(answer, EpochKey):
             answer = answer.until(self._now().timestamp() + PROMISE_S)
         with self._lock:
-            if isinstance(answer, EpochKey) and answer.dies_s > self._now().timestamp():
-                self._of_epochs[request] = answer
-                self._next_death_s = min(self._next_death_s, answer.dies_s)
-                return answer.key
-            if isinstance(answer, EpochKey) or answer is NoKey.EXPIRED:
-                self._remember_expired(request)
-                return NoKey.EXPIRED
-        return answer
+            return self._of_epochs.take(request, answer)
 
     def _known(self, request: KeyRequest) -> bytes | NoKey | None:
         with self._lock:
-            self._drop_dead()
-            if (cached := self._of_epochs.get(request)) is not None:
-                return cached.key
-            return NoKey.EXPIRED if request in self._expired else None
-
-    def _remember_expired(self, request: KeyRequest) -> None:
-        if len(self._expired) >= MAX_EXPIRED:
-            self._expired.clear()
-        self._expired.add(request)
-
-    def _drop_dead(self) -> None:
-        now_s = self._now().timestamp()
-        if now_s >= self._next_death_s:
-            alive = {r: key for r, key in self._of_epochs.items() if key.dies_s > now_s}
-            self._of_epochs = alive
-            self._next_death_s = min((key.dies_s for key in alive.values()), default=math.inf)
+            return self._of_epochs.get(request)
