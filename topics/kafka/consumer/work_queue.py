@@ -9,13 +9,14 @@ has done all records commits the end, so that its group has no lag.
 
 from collections.abc import Collection, Iterable, Mapping
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message
 
 from erasestream.schemas.errors import Fenced, Unavailable
 from erasestream.topics.kafka.broker_loss_detector import BrokerLossDetector
 from erasestream.topics.kafka.connection import QUEUE_KBYTES, Connection
 from erasestream.topics.kafka.consumer.leaving import StaticMember
 from erasestream.topics.kafka.consumer.offset_commits import OffsetCommits
+from erasestream.topics.kafka.consumer.queue_assignment import QueueAssignment
 from erasestream.topics.kafka.consumer.reported_end import ReportedEnds
 from erasestream.topics.kafka.consumer.static_membership import member_settings
 from erasestream.topics.kafka.errors import ClientErrorState, translate
@@ -40,13 +41,8 @@ class WorkQueue:
         self._errors = ClientErrorState()
         self._broker_loss = BrokerLossDetector(connection, self._errors)
         self._ends = ReportedEnds()
-        self._assigned: set[Partition] = set()
-        self._paused: set[Partition] = set()
         self._commits = OffsetCommits(self._errors)
-        self._read_to: dict[Partition, int] = {}
-        self.has_joined: bool = False
-        self.assignments: int = 0
-        """How often the group has assigned partitions; read again from what is committed."""
+        self._assignment = QueueAssignment(self._commits)
         settings = member_settings(
             connection,
             self._errors,
@@ -59,13 +55,25 @@ class WorkQueue:
         )
         self._consumer = Consumer(settings | {"on_commit": self._commits.on_commit})
         self._member = StaticMember(
-            self._consumer, on_assign=self._on_assign, on_revoke=self._on_revoke
+            self._consumer,
+            on_assign=self._assignment.on_assign,
+            on_revoke=self._assignment.on_revoke,
         )
         try:
             self._member.subscribe(topics)
         except BaseException:
             self._consumer.close()
             raise
+
+    @property
+    def assignments(self) -> int:
+        """How often the group has assigned partitions; read again from what is committed."""
+        return self._assignment.count
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether the group has assigned partitions; there may be none."""
+        return self._assignment.count > 0
 
     def read(self, *, timeout_s: float, most: int, max_bytes: int | None = None) -> list[Record]:
         """Return up to so many records; the last one is the first that reaches `max_bytes`."""
@@ -83,20 +91,14 @@ class WorkQueue:
 
         An end is behind the markers of transactions, too, which are no records.
         """
-        ends, self._read_to = self._read_to, {}
-        return ends
+        return self._assignment.take_ends()
 
     def pause(self, topics: Collection[str]) -> None:
         """Read no records of these topics, and go on with those of all others.
 
         The client drops the records of these topics that it has fetched, and fetches them again.
         """
-        paused = {at for at in self._assigned if at.topic in topics}
-        if begun := paused - self._paused:
-            self._consumer.pause([TopicPartition(*at) for at in begun])
-        if ended := self._paused - paused:
-            self._consumer.resume([TopicPartition(*at) for at in ended])
-        self._paused = paused
+        self._assignment.pause(self._consumer, topics)
 
     def commit(self, records: Iterable[Record]) -> None:
         """Commit these records and all that were read before them.  See `commit_below`."""
@@ -113,8 +115,9 @@ class WorkQueue:
         An offset beyond the end that the leader reported is not committed: a record claimed an
         offset that cannot be true, and those behind it would never be read.
         """
+        assigned = self._assignment.partitions
         for at, offset in offsets.items():
-            if at in self._assigned and self._is_true(at, offset):
+            if at in assigned and self._is_true(at, offset):
                 self._commits.add(at, offset)
         self._commits.send(self._consumer)
 
@@ -137,22 +140,12 @@ class WorkQueue:
             raise Fenced(error.str())
         if error.code() == KafkaError._PARTITION_EOF:
             if found := self._ends.read_to_end(self._consumer, message):
-                self._read_to[found.at] = found.end
+                self._assignment.read_to_end(found)
             return False
         if not isinstance(translate(error), Unavailable):
             raise translate(error, f"reading {', '.join(self._topics)}")
         self._errors(error)
         return False
-
-    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._assigned = {Partition(tp.topic, tp.partition) for tp in partitions}
-        self._paused, self._read_to = set(), {}
-        self.has_joined = True
-        self.assignments += 1
-
-    def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
-        self._assigned, self._paused = set(), set()
-        self._commits.clear()
 
 
 def _more(consumer: Consumer, most: int, max_bytes: int | None) -> list[Message]:

@@ -93,7 +93,10 @@ def join_as_eraser(
     """Join as an eraser does."""
     queue = WorkQueue(connection=kafka.connection(ERASER), topics=topics, instance=instance)
     opened.callback(queue.close)
-    return Member(lambda wait_s: queue.read(timeout_s=wait_s, most=1), lambda: len(queue._assigned))
+    return Member(
+        lambda wait_s: queue.read(timeout_s=wait_s, most=1),
+        lambda: len(queue._assignment.partitions),
+    )
 
 
 def poll_until(members: list[Member], shares: list[int]) -> None:
