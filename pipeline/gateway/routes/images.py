@@ -11,7 +11,7 @@ from datetime import datetime
 from http import HTTPStatus
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from erasestream.pipeline.gateway.adapter import Adapter, Services
@@ -25,6 +25,7 @@ from erasestream.pipeline.gateway.problems import (
     try_later,
 )
 from erasestream.pipeline.gateway.retention_deadline import RETENTION_DEADLINE
+from erasestream.pipeline.gateway.routes.image_answers import ImageAnswers
 from erasestream.pipeline.gateway.routes.image_upload import (
     Upload,
     answer_within,
@@ -33,7 +34,6 @@ from erasestream.pipeline.gateway.routes.image_upload import (
 )
 from erasestream.pipeline.gateway.routes.preferences import Preference, preference, prefers_image
 from erasestream.pipeline.gateway.routes.v2 import CONTRACT, render
-from erasestream.schemas.errors import SENTENCES
 from erasestream.schemas.events.credentials import CredentialSet
 from erasestream.schemas.events.image_index import ImageState
 from erasestream.schemas.ids import AccountId, UploadId, is_upload_id
@@ -41,7 +41,6 @@ from erasestream.topics.client.expired import Expired
 from erasestream.topics.index.table import Image
 
 PREFIX = "/v2/images"
-RETRY_AFTER = "1"
 ACCEPT_S = 10.0
 """Longest wait for the mark of an image that is on the brokers, after the wait for its cut-out."""
 FETCH_BYTES = 16_000_000
@@ -83,6 +82,7 @@ class _Routes:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._answers = ImageAnswers(services.deadlines)
 
     async def upload(self, request: Request) -> Response:
         """Send the image of the request, and answer with its place, or with its cut-out."""
@@ -94,7 +94,7 @@ class _Routes:
                 response = await self._answer(request, upload, wait_s=wish.wait_s)
             except Problem as found:
                 if (image := _known(upload.sent)) is not None:
-                    headers[RETENTION_DEADLINE] = self._deadline(image)
+                    headers[RETENTION_DEADLINE] = self._answers.deadline(image)
                 found.headers = {**found.headers, **headers}
                 raise
         response.headers.update(headers)
@@ -124,20 +124,20 @@ class _Routes:
             )
             await services.mark(sent.account, sent.id, ImageState.ACCEPTED, is_retained)
             image = _pending(sent.at, is_retained=is_retained)
-        return self._state(sent.id, image, HTTPStatus.ACCEPTED)
+        return self._answers.state(sent.id, image, HTTPStatus.ACCEPTED)
 
     async def read(self, request: Request, caller: CredentialSet) -> Response:
         """Answer with the state of an image, or with the image itself."""
         services, account = self._services, caller.account
         upload_id, image = await _find(services, request, account)
         if image.is_deleted:
-            raise self._with_deadline(deleted_image(), image)
+            raise self._answers.with_deadline(deleted_image(), image)
         if services.now() >= services.deadlines.of(image.uploaded_at):
-            raise self._expired(image)
+            raise self._answers.expired(image)
         if not prefers_image(request.headers.get("accept", "")):
-            return self._state(upload_id, image, HTTPStatus.OK)
+            return self._answers.state(upload_id, image, HTTPStatus.OK)
         if image.place is None:
-            return self._state(upload_id, image, HTTPStatus.ACCEPTED)
+            return self._answers.state(upload_id, image, HTTPStatus.ACCEPTED)
         return await self._fetched(account, upload_id, image)
 
     async def delete(self, request: Request, owner: CredentialSet) -> Response:
@@ -154,55 +154,21 @@ class _Routes:
             await services.mark(account, upload_id, ImageState.DELETED, image.is_retained)
             await services.core.index.current(account, upload_id)
         deleted = image._replace(is_deleted=True)
-        return self._state(upload_id, deleted, HTTPStatus.OK)
+        return self._answers.state(upload_id, deleted, HTTPStatus.OK)
 
     async def _fetched(self, account: AccountId, upload_id: UploadId, image: Image) -> Response:
         services = self._services
         with services.memory.admit(FETCH_BYTES, account) as share:
             result = await services.core.fetch(image, account, upload_id)
             if result is None or isinstance(result, Expired):
-                raise self._expired(image)
+                raise self._answers.expired(image)
             try:
                 cutout = cutout_in(result)
             except Problem as failure:
-                raise self._with_deadline(failure, image) from None
+                raise self._answers.with_deadline(failure, image) from None
             share.resize(len(cutout.data))
-            headers = {RETENTION_DEADLINE: self._deadline(image), "Vary": "Accept"}
+            headers = {RETENTION_DEADLINE: self._answers.deadline(image), "Vary": "Accept"}
             return Response(cutout.data, media_type=cutout.content_type, headers=headers)
-
-    def _state(self, upload_id: UploadId, image: Image, status: HTTPStatus) -> Response:
-        """Return the state of an image as JSON."""
-        deadline = self._services.deadlines.of(image.uploaded_at)
-        described: dict[str, object] = {
-            "id": upload_id,
-            "state": _state_of(image),
-            "uploaded_at": _text(image.uploaded_at),
-            "retention_deadline": None if _is_kept(image) else _text(deadline),
-        }
-        if image.is_deleted:
-            described["forgotten_at"] = _text(deadline)
-            described["erasure"] = "requested" if image.is_retained else None
-        else:
-            described["retained"] = image.is_retained
-        if image.code is not None:
-            described["error"] = {"code": image.code, "message": _sentence(image.code)}
-        headers = {RETENTION_DEADLINE: self._deadline(image), "Vary": "Accept"}
-        if image.place is None and not image.is_deleted:
-            headers["Retry-After"] = RETRY_AFTER
-        return JSONResponse({"image": described}, status, headers=headers)
-
-    def _deadline(self, image: Image) -> str:
-        is_kept = _is_kept(image)
-        return self._services.deadlines.header(image.uploaded_at, is_retained=is_kept)
-
-    def _expired(self, image: Image) -> Problem:
-        at = self._services.deadlines.of(image.uploaded_at)
-        found = problem(HTTPStatus.GONE, HttpCode.IMAGE_EXPIRED, f"since {_text(at)} at the latest")
-        return self._with_deadline(found, image)
-
-    def _with_deadline(self, found: Problem, image: Image) -> Problem:
-        found.headers = {**found.headers, RETENTION_DEADLINE: self._deadline(image)}
-        return found
 
 
 async def _find(services: Services, request: Request, account: AccountId) -> tuple[UploadId, Image]:
@@ -227,10 +193,6 @@ def _known(sent: Sent) -> Image | None:
     return sent.image
 
 
-def _is_kept(image: Image) -> bool:
-    return image.is_retained and not image.is_deleted
-
-
 def _pending(uploaded_at: datetime, *, is_retained: bool) -> Image:
     return Image(
         uploaded_at=uploaded_at,
@@ -240,19 +202,3 @@ def _pending(uploaded_at: datetime, *, is_retained: bool) -> Image:
         is_deleted=False,
         reference=b"",
     )
-
-
-def _state_of(image: Image) -> str:
-    if image.is_deleted:
-        return "deleted"
-    if image.place is None:
-        return "pending"
-    return "done" if image.code is None else "failed"
-
-
-def _sentence(code: str) -> str:
-    return next((text for known, text in SENTENCES.items() if known == code), code)
-
-
-def _text(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -27,7 +27,7 @@ TEXT = (ROOT / "docs" / "gateway.md").read_text()
 DOCUMENT: Any = document("Service", reference.CONTRACTS)
 OF_REMOVEBG = frozenset({"format", "channels", "size", "bg_color", "crop", "crop_margin"})
 PAGE_CODES = frozenset({"session_ended", "form_refused", "notice_changed"})
-SERVICES: Any = SimpleNamespace()
+SERVICES: Any = SimpleNamespace(deadlines=None)
 
 
 def raised() -> Iterator[tuple[str, str, str]]:
