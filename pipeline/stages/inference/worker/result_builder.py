@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from erasestream.pipeline.stages.inference.isolation.ciphers import ImageCiphers
 from erasestream.pipeline.stages.inference.worker.epoch_keys import EpochKeys
+from erasestream.pipeline.stages.inference.worker.failed_result import attribute_of, failed_result
 from erasestream.pipeline.stages.inference.worker.sealed_upload import (
     check_context,
     epoch_of,
@@ -19,25 +20,18 @@ from erasestream.pipeline.stages.inference.worker.sealed_upload import (
 )
 from erasestream.pipeline.stages.inference.worker.upload_record import UploadRecord
 from erasestream.schemas.clocks import WallClock, utc_now
-from erasestream.schemas.codec.cloudevents import Wire, from_wire, header_of, to_wire
-from erasestream.schemas.errors import Code, ErasestreamError, InvalidInput
-from erasestream.schemas.events.base import ContentType, Reference, utc
+from erasestream.schemas.codec.cloudevents import Wire, from_wire, to_wire
+from erasestream.schemas.errors import Code, InvalidInput
+from erasestream.schemas.events.base import ContentType, utc
 from erasestream.schemas.events.foreground import Foreground
-from erasestream.schemas.events.images import Adjusted, Cutout, Failure, Upload
+from erasestream.schemas.events.images import Adjusted, Cutout, Upload
 from erasestream.schemas.ids import (
-    INVALID_ACCOUNT,
-    AccountId,
     Lane,
-    UploadId,
-    is_account,
-    is_upload_id,
-    upload_id_of_position,
 )
 from erasestream.schemas.options import CutoutOptions
 from erasestream.schemas.sealing.content_type import SEALED_CONTENT_TYPE, is_sealed
 from erasestream.schemas.sealing.envelope import upload_digest
 
-MAX_REFERENCE = 128
 _CONTENT_TYPE = TypeAdapter(ContentType)
 
 
@@ -114,7 +108,7 @@ class ResultBuilder:
             self._refuse_expired(record)
             return to_wire(await self._cutout(record), source=_source_of(record))
         except InvalidInput as error:
-            return to_wire(self._failure(record, error), source=_source_of(record))
+            return to_wire(failed_result(record, error, self._now()), source=_source_of(record))
 
     def readiness_of(self, record: UploadRecord) -> Callable[[], bool]:
         """Return what tells whether the keys are there that `build` needs for this upload.
@@ -137,7 +131,7 @@ class ResultBuilder:
         try:
             self._refuse_expired(record)
         except InvalidInput as error:
-            return to_wire(self._failure(record, error), source=_source_of(record))
+            return to_wire(failed_result(record, error, self._now()), source=_source_of(record))
         return result
 
     def _refuse_expired(self, record: UploadRecord) -> None:
@@ -198,43 +192,14 @@ class ResultBuilder:
             data=image.data,
         )
 
-    def _failure(self, record: UploadRecord, error: ErasestreamError) -> Failure:
-        """Build a failed result, with those of the upload's attributes that can be used."""
-        account = _attribute(record, "account")
-        upload_id = _attribute(record, "id")
-        reference: Reference | None = _attribute(record, "reference")
-        position = record.position
-        return Failure(
-            id=UploadId(upload_id)
-            if is_upload_id(upload_id)
-            else upload_id_of_position(position.topic_id, position.partition, position.offset),
-            time=self._now(),
-            account=AccountId(account) if is_account(account) else INVALID_ACCOUNT,
-            reference=reference if reference and len(reference) <= MAX_REFERENCE else None,
-            position=position,
-            uploaded_at=utc(record.appended_ms),
-            code=error.code,
-            sentence=error.sentence[:255],
-        )
-
 
 def _content_type(record: UploadRecord) -> str:
     """Return the content type as `from_wire` does; empty if the upload will be refused."""
     try:
-        return _CONTENT_TYPE.validate_python(_attribute(record, "content_type"))
+        return _CONTENT_TYPE.validate_python(attribute_of(record, "content_type"))
     except ValidationError:
         return ""
 
 
 def _source_of(record: UploadRecord) -> str:
     return f"/lanes/{record.lane}/inference"
-
-
-def _attribute(record: UploadRecord, field: str) -> str:
-    """Return one attribute, whatever is wrong with the others; empty if missing or no text."""
-    name = header_of(field)
-    raw = next((value for each, value in record.headers if each == name), b"")
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return ""
