@@ -20,7 +20,6 @@ The rules are pure; the loop makes the decisions atomic.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from datetime import timedelta
 from typing import assert_never
 
 from erasestream.pipeline.stages.routing import routing_rule
@@ -37,6 +36,7 @@ from erasestream.pipeline.stages.routing.record_builder import (
 from erasestream.pipeline.stages.routing.replay_marks import ReplayMarks
 from erasestream.pipeline.stages.routing.result_parser import parse_headers, parse_result
 from erasestream.pipeline.stages.routing.retention import Missing, Retention
+from erasestream.pipeline.stages.routing.routed_lanes import RoutedLanes
 from erasestream.pipeline.stages.routing.routing_rule import Route
 from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.codec.result_headers import ResultHeaders
@@ -46,8 +46,7 @@ from erasestream.schemas.events.images import Cutout, Failure, Result
 from erasestream.schemas.events.ledger import FindingKind
 from erasestream.schemas.ids import GrantId, Lane
 from erasestream.topics.catalog.catalog import Catalog
-from erasestream.topics.catalog.topic_names import cutouts_of, held_of, lane_of
-from erasestream.topics.consent.ledger_place import place as place_of
+from erasestream.topics.catalog.topic_names import cutouts_of, lane_of
 from erasestream.topics.consent.view import ActiveGrant
 from erasestream.topics.kafka.records import Outgoing, Partition, Record
 from erasestream.topics.kafka.transaction.start_offsets import StartOffset
@@ -65,25 +64,14 @@ class Router:
         offsets: BrokerQueries,
         now: WallClock = utc_now,
     ) -> None:
-        self._backlog_limits = {
-            spec.name: timedelta(seconds=spec.times.backlog_limit_s) for spec in catalog.lanes
-        }
-        self._indexed = {spec.name for spec in catalog.lanes if spec.gateway}
-        self._held_partitions = {
-            held_of(spec.name): catalog[held_of(spec.name)].partitions
-            for spec in catalog.lanes
-            if spec.gateway
-        }
+        self._lanes = RoutedLanes(catalog)
         self._view = view
         self._now = now
         self._freshness = ConsentFreshness(view=view)
         self._marks = ReplayMarks(offsets)
         self._retention = Retention(view=view, originals=originals, now=now)
         self.counts: Counter[str] = Counter()
-        """How many results took which route; only names of routes.
-
-        Decisions, not deliveries: one that was aborted and repeated counts twice.
-        """
+        """Decisions by route, not deliveries: one that was aborted and repeated counts twice."""
 
     def on_assigned(self, starts: Mapping[Partition, StartOffset]) -> None:
         """Take the replay marks that were committed with the start offsets."""
@@ -137,12 +125,12 @@ class Router:
 
     def _route(self, lane: Lane, record: Record, headers: ResultHeaders) -> Iterable[Outgoing]:
         grant = self._view.active_grant(lane, headers.account)
-        now, is_indexed = self._now(), lane in self._indexed
+        now, is_indexed = self._now(), lane in self._lanes.indexed
         route = routing_rule.choose_route(
             headers,
             granted_at=grant.appended_at if grant else None,
             now=now,
-            backlog_limit=self._backlog_limits[lane],
+            backlog_limit=self._lanes.backlog_limits[lane],
         )
         match route:
             case Route.EXPIRED:
@@ -180,8 +168,7 @@ class Router:
 
     def _held(self, lane: Lane, cutout: Cutout, grant: GrantId) -> Iterable[Outgoing]:
         """Yield the record that counts the upload, for a lane with an account page."""
-        if held_of(lane) in self._held_partitions:
-            place = place_of(held_of(lane), cutout.account, self._held_partitions)
+        if (place := self._lanes.held_place(lane, cutout.account)) is not None:
             yield held_record(place, lane, cutout, grant=grant, now=self._now())
 
 

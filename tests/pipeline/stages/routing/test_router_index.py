@@ -17,7 +17,7 @@ from tests.pipeline.stages.routing.router_in_memory import ANN, LIMIT, RouterHar
 @pytest.fixture
 def harness() -> RouterHarness:
     harness = RouterHarness()
-    harness.router._indexed.add(LANE)
+    harness.router._lanes.indexed.add(LANE)
     return harness
 
 
