@@ -160,32 +160,40 @@ class StackFiles:
                 "retained_partitions": FEW_PARTITIONS,
             },
             "lifetimes": lifetimes.model_dump(mode="json", exclude_defaults=True),
-            "storage": {
-                "bucket": IMAGE_BUCKET,
-                "vault": VAULT_BUCKET,
-                "keyring": str(self.keyring),
-                "name_key": str(self.name_key),
-                "endpoint": endpoint,
-                "ca": str(self.identities / "ca.crt"),
-                "tokens": str(self.tokens),
-            },
+            "storage": _storage(self, endpoint),
             "keys": keys.model_dump(mode="json", exclude_defaults=True),
             "receipts": settings_of(self.receipts, log=LOG_NAME, auditor=AUDITOR_NAME),
             "inference": {"models": str(models.resolve()), "model": model},
         }
         served = [lane for lane, settings in lanes.items() if settings.gateway]
         if gateway is not None and served:
-            sections["gateway"] = {
-                "lane": served[0],
-                "listen_host": gateway[0],
-                "listen_port": gateway[1],
-                "certificate": str(self.identities / f"{GATEWAY}.crt"),
-                "certificate_key": str(self.identities / f"{GATEWAY}.key"),
-                "session_key": str(self.session_key),
-            }
+            sections["gateway"] = _gateway(self, served[0], *gateway)
         for lane, settings in lanes.items():
             sections[f"lanes.{lane}"] = settings.model_dump(mode="json", exclude_none=True)
         self.settings.write_text(_toml(sections))
+
+
+def _storage(files: StackFiles, endpoint: str) -> Mapping[str, object]:
+    return {
+        "bucket": IMAGE_BUCKET,
+        "vault": VAULT_BUCKET,
+        "keyring": str(files.keyring),
+        "name_key": str(files.name_key),
+        "endpoint": endpoint,
+        "ca": str(files.identities / "ca.crt"),
+        "tokens": str(files.tokens),
+    }
+
+
+def _gateway(files: StackFiles, lane: Lane, host: str, port: int) -> Mapping[str, object]:
+    return {
+        "lane": lane,
+        "listen_host": host,
+        "listen_port": port,
+        "certificate": str(files.identities / f"{GATEWAY}.crt"),
+        "certificate_key": str(files.identities / f"{GATEWAY}.key"),
+        "session_key": str(files.session_key),
+    }
 
 
 def _toml(sections: Mapping[str, Mapping[str, object]]) -> str:

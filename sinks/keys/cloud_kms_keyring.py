@@ -53,6 +53,27 @@ EMPTY = {_State.IMPORT_FAILED, _State.GENERATION_FAILED}
 """Versions that never had any material."""
 
 
+class _VersionNames:
+    """Names of the versions of one key, here and in Cloud KMS."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        self._prefix = f"kms-{digest[:12]}-"
+
+    def version(self, found: Any) -> MasterVersion:
+        """Return a version as Cloud KMS describes it."""
+        name = self._prefix + found.name.rpartition("/")[2]
+        return MasterVersion(name, _state_of(found), found.create_time)
+
+    def path(self, version: str) -> str:
+        """Return the name in Cloud KMS.  Raises `SealBroken` for a version of another key."""
+        number = version.removeprefix(self._prefix)
+        if number == version or _NUMBER.fullmatch(number) is None:
+            raise SealBroken
+        return f"{self._key}/cryptoKeyVersions/{number}"
+
+
 class CloudKmsKeyring:
     """One key of Cloud KMS.  Thread-safe."""
 
@@ -62,8 +83,7 @@ class CloudKmsKeyring:
         Raises `Refused` for settings that cannot work.
         """
         self._key = settings.key
-        digest = hashlib.sha256(settings.key.encode()).hexdigest()
-        self._prefix = f"kms-{digest[:12]}-"
+        self._names = _VersionNames(settings.key)
         self._clock = clock
         self._lock = threading.Lock()
         self._known: tuple[str, ...] = ()
@@ -88,7 +108,7 @@ class CloudKmsKeyring:
         if newest is None:
             self._forget_versions()
             raise Unavailable("no version of the key is enabled", Code.KEYRING_UNAVAILABLE)
-        name, bound = self._path(newest), _bound(newest, context)
+        name, bound = self._names.path(newest), _bound(newest, context)
         try:
             answer = self._call(
                 self._client.encrypt,
@@ -111,7 +131,7 @@ class CloudKmsKeyring:
 
     def unwrap(self, version: str, wrapped: bytes, context: bytes) -> bytes:
         """Return the keys that were wrapped for this context, under this version."""
-        self._path(version)
+        self._names.path(version)
         bound = _bound(version, context)
         answer = self._call(
             self._client.decrypt,
@@ -136,12 +156,12 @@ class CloudKmsKeyring:
             )
         made = (each for each in found if each.state not in EMPTY)
         numbered = sorted(made, key=lambda each: int(each.name.rpartition("/")[2]))
-        return tuple(map(self._version, numbered))
+        return tuple(map(self._names.version, numbered))
 
     def state(self, version: str) -> VersionState:
         """Return the state of one version."""
-        found = self._call(self._client.get_crypto_key_version, name=self._path(version))
-        return self._version(found).state
+        found = self._call(self._client.get_crypto_key_version, name=self._names.path(version))
+        return self._names.version(found).state
 
     def rotate(self) -> None:
         """Add a version."""
@@ -155,7 +175,7 @@ class CloudKmsKeyring:
             raise Refused("only an older version of the master key can be destroyed")
         if self.state(version) not in {VersionState.SCHEDULED, VersionState.DESTROYED}:
             try:
-                self._call(self._client.destroy_crypto_key_version, name=self._path(version))
+                self._call(self._client.destroy_crypto_key_version, name=self._names.path(version))
             except SealBroken as error:
                 raise Unavailable("the version's state", Code.KEYRING_UNAVAILABLE) from error
         self._forget_versions()
@@ -171,16 +191,6 @@ class CloudKmsKeyring:
     def _forget_versions(self) -> None:
         with self._lock:
             self._outdated = Deadline(0, self._clock)
-
-    def _version(self, found: Any) -> MasterVersion:
-        name = self._prefix + found.name.rpartition("/")[2]
-        return MasterVersion(name, _state_of(found), found.create_time)
-
-    def _path(self, version: str) -> str:
-        number = version.removeprefix(self._prefix)
-        if number == version or _NUMBER.fullmatch(number) is None:
-            raise SealBroken
-        return f"{self._key}/cryptoKeyVersions/{number}"
 
 
 def _state_of(found: Any) -> VersionState:

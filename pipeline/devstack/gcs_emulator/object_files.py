@@ -139,7 +139,7 @@ class ObjectFiles:
             _rfc3339(self._now()),
         )
         upload.finish(metadata)
-        target = self._path(name)
+        target = _path_in(self._objects, name)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._lock:
             exists = self._check(name, conditions)
@@ -166,7 +166,7 @@ class ObjectFiles:
     def open(self, name: str) -> tuple[ObjectMetadata, BinaryIO]:
         """Open an object's file, at its first byte; the object ends after `size` bytes."""
         try:
-            file = self._path(name).open("rb")
+            file = _path_in(self._objects, name).open("rb")
         except FileNotFoundError:
             raise NotFound from None
         return _trailer(file), file
@@ -176,7 +176,7 @@ class ObjectFiles:
         with self._lock:
             if generation not in (None, self.get(name).generation):
                 raise AlreadyExists
-            path = self._path(name)
+            path = _path_in(self._objects, name)
             path.unlink()
             del self._index[name]
             del self._names[bisect.bisect_left(self._names, name)]
@@ -204,15 +204,16 @@ class ObjectFiles:
             raise Refused
         return existing is not None
 
-    def _path(self, name: str) -> Path:
-        # JSON can hold half a character, which has no UTF-8.
-        size = len(name.encode(errors="ignore"))
-        if not 0 < size <= MAX_NAME_BYTES or re.search("[\n\r\ud800-\udfff]", name):
-            raise InvalidInput("object name")
-        encoded = quote(name, safe="")
-        cuts = [encoded[at : at + SEGMENT] for at in range(0, len(encoded), SEGMENT)]
-        folders = (f"{segment}+" for segment in cuts[:-1])
-        return self._objects.joinpath(*folders, f"{cuts[-1]}=")
+
+def _path_in(folder: Path, name: str) -> Path:
+    # JSON can hold half a character, which has no UTF-8.
+    size = len(name.encode(errors="ignore"))
+    if not 0 < size <= MAX_NAME_BYTES or re.search("[\n\r\ud800-\udfff]", name):
+        raise InvalidInput("object name")
+    encoded = quote(name, safe="")
+    cuts = [encoded[at : at + SEGMENT] for at in range(0, len(encoded), SEGMENT)]
+    folders = (f"{segment}+" for segment in cuts[:-1])
+    return folder.joinpath(*folders, f"{cuts[-1]}=")
 
 
 def _link(source: Path, target: Path) -> None:
