@@ -19,7 +19,7 @@ UNCOMMITTED = "read_uncommitted"
 
 
 class TopicReader:
-    """Every record of a topic from its first offset: none skipped, none deduplicated."""
+    """Every record of a topic that is not deleted, from the first: none is deduplicated."""
 
     def __init__(
         self,
@@ -44,6 +44,8 @@ class TopicReader:
                 enable_auto_commit=False,
                 enable_partition_eof=True,
                 isolation_level=isolation,
+                # The first records may be deleted; the default continues at the end.
+                auto_offset_reset="earliest",
                 fetch_wait_max_ms=fetch_wait_ms,
                 fetch_error_backoff_ms=50,
                 receive_message_max_bytes=2 * MAX_RECORD_BYTES,

@@ -9,18 +9,22 @@ import pytest
 from erasestream.pipeline.bootstrap import routing
 from erasestream.pipeline.settings import KafkaSettings, LaneSettings, Settings, StageSettings
 from erasestream.pipeline.stages.routing.router import Router
+from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.errors import Fenced
 from erasestream.schemas.events.consent import Channel
-from erasestream.schemas.ids import AccountId
+from erasestream.schemas.ids import AccountId, grant_id
 from erasestream.topics.admin.provisioning_plan import plan
-from erasestream.topics.catalog.topic_names import cutouts_of, ephemeral_of, uploads_of
+from erasestream.topics.catalog.roles import ROUTER
+from erasestream.topics.catalog.topic_names import RETAINED, cutouts_of, ephemeral_of, uploads_of
 from erasestream.topics.consent.view import ConsentView
 from erasestream.topics.kafka.partition_broken import Defect
+from erasestream.topics.kafka.producer.acknowledged_writer import AcknowledgedWriter
 from erasestream.topics.kafka.records import Partition
 from erasestream.topics.kafka.transaction.open_transaction import State
 from tests.flow.waiting import eventually
 from tests.kafka_fixture import PARTITIONS, SHARED
-from tests.pipeline.stages.routing.router_harness import LEFT_OPEN_S, KafkaRouterHarness
+from tests.pipeline.stages.encryption.sink_harness import picture
+from tests.pipeline.stages.routing.router_harness import ACCOUNT, LEFT_OPEN_S, KafkaRouterHarness
 from tests.pipeline.stages.routing.running_router import INSTANCE
 
 NO_TOPIC = "A" * 22
@@ -161,3 +165,15 @@ def test_all_decisions_are_applied_before_the_first_result_is_read(
     with routing.router_stage(settings, threading.Event()):
         opted_in = [each for each in accounts if views[0].active_grant(harness.lane, each)]
     assert opted_in == accounts[1:]
+
+
+def test_records_of_other_tests_hide_no_retained_picture(harness: KafkaRouterHarness) -> None:
+    """Tests that share the topic delete records, and write records without headers."""
+    at = Partition(RETAINED, 0)
+    harness.produce(at.topic, [b"deleted", b"without headers"])
+    harness.kafka.delete_records({at: harness.log_end(at) - 1})
+    event = picture(harness.lane, grant_id(harness.lane, ACCOUNT, "decision"), mark="0/0")
+    connection = harness.kafka.connection(ROUTER)
+    with closing(AcknowledgedWriter(connection=connection, timeout_s=20)) as writes:
+        writes.write(at, b"key", to_wire(event, source="/router"))
+    assert harness.retained() == [event.id]
