@@ -1,6 +1,5 @@
 """Open the transparency log: the stage that writes it, its auditor, and the receipts in it."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version
@@ -182,7 +181,6 @@ def cosigner(settings: Settings) -> Iterator[Cosigner]:
             log=public_key(section.log_key),
             key=key,
             look=AbsenceCheck(vault=vault, images=images),
-            now_s=time.time,
         )
 
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -18,6 +17,7 @@ from erasestream.pipeline.bulk_upload.uploader import (
 )
 from erasestream.pipeline.cli.console import errors, print_error, print_line
 from erasestream.pipeline.settings import Settings
+from erasestream.schemas.clocks import utc_now
 from erasestream.schemas.errors import CheckpointRefused, Code
 from erasestream.schemas.ids import Lane
 from erasestream.schemas.options import CutoutOptions
@@ -39,9 +39,7 @@ def upload_rows(
     """Upload a manifest with the checkpoint at `path`; return this run's failures by code."""
     failed: list[FailedRow] = []
     with (
-        open_checkpoint(
-            manifest, path, lane=lane, resume=resume, now=lambda: datetime.now(UTC)
-        ) as checkpoint,
+        open_checkpoint(manifest, path, lane=lane, resume=resume, now=utc_now) as checkpoint,
         FailureFile.beside(path) as failures,
     ):
 

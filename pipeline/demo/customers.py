@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Self
 
 from erasestream.pipeline.demo.scenario import LANES, Order
-from erasestream.schemas.clocks import Deadline
+from erasestream.schemas.clocks import Deadline, utc_now
 from erasestream.schemas.errors import Unavailable
 from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import Lane, UploadId
@@ -22,11 +22,6 @@ GROUP = "demo"
 POLL_TIMEOUT_S = 0.1
 IDLE_TIMEOUT_S = 180.0
 """Time without any result after which the demo fails."""
-
-
-def now() -> datetime:
-    """Return the time of this machine's clock, which the demo's brokers use too."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +54,7 @@ def send_all(
             lane = order.sender.lane
             if lane not in producers:
                 producers[lane] = opened.enter_context(UploadProducer(cluster, lane))
-            sent_at = now()
+            sent_at = utc_now()
             future = producers[lane].send(
                 order.photo.data,
                 account=order.sender.account,
@@ -93,7 +88,7 @@ class ResultReceiver:
                         lane=lane,
                         event=delivery.event,
                         appended_at=delivery.appended_at,
-                        received_at=now(),
+                        received_at=utc_now(),
                     )
                 )
                 delivery.ack()

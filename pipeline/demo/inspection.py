@@ -8,7 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from erasestream.pipeline.bootstrap import storage
 from erasestream.pipeline.demo.observations import (
@@ -22,6 +22,7 @@ from erasestream.pipeline.demo.observations import (
 from erasestream.pipeline.demo.scenario import BULK, SHOP
 from erasestream.pipeline.demo.stored_values import StoredValues
 from erasestream.pipeline.settings import Settings
+from erasestream.schemas.clocks import utc_now
 from erasestream.schemas.codec.cloudevents import from_wire, type_of
 from erasestream.schemas.errors import ErasestreamError, Refused, SealBroken
 from erasestream.schemas.events.images import Failure, Part, Retained
@@ -84,7 +85,7 @@ class Inspector:
     def keys(self) -> KeyLife:
         """Return the life of the keys of the present hour."""
         times = self._settings.epochs()
-        epoch = times.number(datetime.now(UTC))
+        epoch = times.number(utc_now())
         dies = times.dies(epoch)
         return KeyLife(
             epoch=epoch,

@@ -14,7 +14,7 @@ from erasestream.pipeline.bootstrap import storage
 from erasestream.pipeline.bootstrap.consent import consent_writer
 from erasestream.pipeline.demo import plaintext_search, report, visitors
 from erasestream.pipeline.demo.checks import Check, evaluate
-from erasestream.pipeline.demo.customers import ResultReceiver, SentUpload, now, send_all
+from erasestream.pipeline.demo.customers import ResultReceiver, SentUpload, send_all
 from erasestream.pipeline.demo.inspection import Inspector
 from erasestream.pipeline.demo.observations import (
     Observations,
@@ -44,6 +44,7 @@ from erasestream.pipeline.devstack.stack import Stack
 from erasestream.pipeline.devstack.stack_files import BROKER, BUCKET
 from erasestream.pipeline.settings import LaneSettings, load
 from erasestream.pipeline.stages.inference.models.store import ModelStore
+from erasestream.schemas.clocks import utc_now
 from erasestream.schemas.events.consent import MAX_CLOCK_SKEW, Channel
 from erasestream.schemas.events.images import Part
 from erasestream.schemas.ids import Lane
@@ -95,7 +96,7 @@ def run_demo(
     `cache`: the folder with Kafka's jars; `models`: the store in which `model` is installed.
     `serve` is called at the end, with everything running; once it returns, everything is stopped.
     """
-    started_at, started = now(), time.monotonic()
+    started_at, started = utc_now(), time.monotonic()
     ModelStore(models).find(model)
     with temporary_stack(output, cache, progress.log) as stack:
         keys = _start(stack, progress, model=model, models=models)
@@ -166,7 +167,8 @@ class _Scenario:
         with consent_writer(self._settings, OPTED_IN.lane, role=role) as writer:
             granted = writer.grant(OPTED_IN.account, actor="owner", channel=Channel.LIBRARY)
         self._progress.log("One account has opted in; the others have not")
-        while now() <= granted.at + BEYOND_SKEW:
+        # The demo's brokers use this machine's clock, too.
+        while utc_now() <= granted.at + BEYOND_SKEW:
             results.poll()  # meanwhile the subscriptions join their groups
         return granted.at
 

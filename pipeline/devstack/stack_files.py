@@ -16,7 +16,6 @@ Created once and never changed.  In the folder, which only its owner can enter:
 import json
 import os
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
 from erasestream.pipeline.devstack.certificate_authority import LOCAL_HOSTS, CertificateAuthority
@@ -24,6 +23,7 @@ from erasestream.pipeline.devstack.gcs_emulator.authentication import issue_toke
 from erasestream.pipeline.devstack.gcs_emulator.server import BucketSettings
 from erasestream.pipeline.devstack.private_folder import make_private
 from erasestream.pipeline.settings import KeySettings, LaneSettings, LifetimeSettings
+from erasestream.schemas.clocks import utc_now
 from erasestream.schemas.errors import Refused
 from erasestream.schemas.ids import Lane
 from erasestream.sinks.buckets.access_policy import IMAGES, VAULT, Role
@@ -50,11 +50,6 @@ LOG_NAME = "localhost/erasestream"
 AUDITOR_NAME = "localhost/auditor"
 FEW_PARTITIONS = 4
 """Of the topics that lanes share or do not size: one broker of a development stack has them all."""
-
-
-def now() -> datetime:
-    """Return the current time, for certificates."""
-    return datetime.now(UTC)
 
 
 class StackFiles:
@@ -96,7 +91,7 @@ class StackFiles:
             )
         make_private(self.directory)
         self.identities.mkdir(mode=0o700)
-        authority = CertificateAuthority.create(self.directory / "authority", now=now)
+        authority = CertificateAuthority.create(self.directory / "authority", now=utc_now)
         authority.issue_broker(BROKER, self.identities, hosts=broker_hosts)
         authority.issue_server(BUCKET, self.identities, hosts=bucket_hosts)
         authority.issue_stage_server(KEYS, self.identities, hosts=key_hosts)

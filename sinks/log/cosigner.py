@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
+from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.errors import AlreadyExists, ProofRefused
 from erasestream.schemas.events.receipts import (
     EpochKeyLeaf,
@@ -36,7 +37,7 @@ Look = Callable[[Iterable[Leaf]], None]
 
 
 class Cosigner:
-    """The auditor of one log; `now_s` is its clock, in seconds since 1970."""
+    """The auditor of one log."""
 
     def __init__(
         self,
@@ -45,13 +46,13 @@ class Cosigner:
         log: PublicKey,
         key: SigningKey,
         look: Look,
-        now_s: Callable[[], float],
+        now: WallClock = utc_now,
     ) -> None:
         self._objects = LogObjects(store)
         self._reader = LogReader(store, log)
         self._key = key
         self._look = look
-        self._now_s = now_s
+        self._now = now
 
     def cosign(self) -> Checkpoint | None:
         """Cosign the newest checkpoint; None if there is none that is not cosigned.
@@ -67,7 +68,7 @@ class Cosigner:
             if before.name == newest.name:
                 return None
         self._look(map(decode_leaf, new_leaves(before and before.checkpoint, newest)))
-        line = self._key.cosign(newest.checkpoint.text, int(self._now_s()))
+        line = self._key.cosign(newest.checkpoint.text, int(self._now().timestamp()))
         # Of auditors that sign at once, at different seconds, the first one counts.
         with suppress(AlreadyExists):
             self._objects.create(f"{COSIGNATURES}{newest.name}", newest.signed + line.encode())

@@ -6,7 +6,7 @@ Their topics have the partitions and settings of the router's topics, and receiv
 from dataclasses import replace
 
 from erasestream.pipeline.devstack.certificate_authority import CertificateAuthority
-from erasestream.pipeline.devstack.stack_files import now
+from erasestream.schemas.clocks import utc_now
 from erasestream.topics.admin.provisioning import apply
 from erasestream.topics.admin.provisioning_plan import CreateTopic, GrantRight
 from erasestream.topics.catalog.acl import Match, Operation, Resource, Right
@@ -21,7 +21,7 @@ def open_peer(
     role = Role(name)
     peer = Contender(role, f"{name}.in", f"{name}.out")
     files, catalog = harness.stack.files, harness.stack.catalog()
-    CertificateAuthority.load(files.directory / "authority", now=now).issue_role(
+    CertificateAuthority.load(files.directory / "authority", now=utc_now).issue_role(
         name, files.identities
     )
     topics = {peer.source: OURS.source, peer.target: OURS.target}

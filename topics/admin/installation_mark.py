@@ -3,8 +3,8 @@
 import os
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from erasestream.schemas.clocks import utc_now
 from erasestream.schemas.codec.cloudevents import to_wire
 from erasestream.schemas.events.installation import Environment, InstallationMarked
 from erasestream.schemas.ids import new_event_id
@@ -37,7 +37,7 @@ def marked_environment(connection: Connection) -> Environment:
 
 def write_mark(connection: Connection, environment: Environment) -> None:
     """Write a mark, and wait until it is acknowledged."""
-    now = datetime.now(UTC)
+    now = utc_now()
     event = InstallationMarked(
         id=new_event_id(now, os.urandom(10)),
         time=now,

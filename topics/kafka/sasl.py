@@ -10,13 +10,13 @@ has changed (`certificate_watcher.py`).  A token is read again every minute, and
 connection.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from erasestream.schemas.clocks import utc_now
 from erasestream.schemas.errors import MissingCertificate
 from erasestream.topics.catalog.roles import Role
 
@@ -103,7 +103,7 @@ class Sasl:
 
         The library calls this in a thread of its own when most of the time has passed.
         """
-        next_look = time.time() + TOKEN_READ_AGAIN_S
+        next_look = utc_now().timestamp() + TOKEN_READ_AGAIN_S
         return self.token(), next_look, self.role, dict(self.extensions)
 
 

@@ -14,7 +14,6 @@ import socket
 import ssl
 import sys
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from erasestream.pipeline.devstack.gcs_emulator.faults import TRANSPORT, FaultFi
 from erasestream.pipeline.devstack.gcs_emulator.object_files import ObjectFiles
 from erasestream.pipeline.devstack.gcs_emulator.request_context import Bucket
 from erasestream.pipeline.runtime.memory_protection import forbid_core_dumps
+from erasestream.schemas.clocks import utc_now
 from erasestream.schemas.errors import ErasestreamError, MissingCertificate
 from erasestream.sinks.buckets.access_policy import Rule
 
@@ -117,7 +117,7 @@ def serve(settings: BucketSettings) -> None:
     buckets = {
         name: Bucket(
             name,
-            ObjectFiles(settings.data / name, now=_now),
+            ObjectFiles(settings.data / name, now=utc_now),
             rules,
             settings.reported.get(name, ReportedConfiguration()),
         )
@@ -161,10 +161,6 @@ def _announce(settings: BucketSettings, port: int) -> None:
     draft.replace(settings.port_file)
     sys.stdout.write(f"ready https://{settings.host}:{port}\n")
     sys.stdout.flush()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def main(arguments: Iterable[str] | None = None) -> int:

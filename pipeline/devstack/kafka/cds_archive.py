@@ -16,7 +16,7 @@ from erasestream.pipeline.devstack.kafka.broker import Broker, free_ports
 from erasestream.pipeline.devstack.kafka.broker_config import single
 from erasestream.pipeline.devstack.kafka.distribution import Progress, class_archive
 from erasestream.pipeline.devstack.kafka.java_launcher import JAVAS_CRYPTOGRAPHY
-from erasestream.pipeline.devstack.stack_files import now
+from erasestream.schemas.clocks import utc_now
 
 _DUMP_S = 120.0
 
@@ -33,7 +33,7 @@ def make_class_archive(libs: Path, progress: Progress) -> None:
     with tempfile.TemporaryDirectory(dir=archive.parent, prefix=".classes-") as folder:
         draft = Path(folder) / archive.name
         identities = Path(folder) / "identities"
-        authority = CertificateAuthority.create(Path(folder) / "authority", now=now)
+        authority = CertificateAuthority.create(Path(folder) / "authority", now=utc_now)
         authority.issue_broker("broker", identities)
         port, controller_port = free_ports(2)
         config = single(port=port, controller_port=controller_port, random=os.urandom(16))

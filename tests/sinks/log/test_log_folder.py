@@ -1,5 +1,6 @@
 """A copy of the log is complete, only grows, and shows whatever was changed in it."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,11 @@ class Published:
         self.writer = LogWriter(store=store, key=KEY)
         self.reader = LogReader(store, KEY.public)
         self.cosigner = Cosigner(
-            store=store, log=KEY.public, key=AUDITOR, look=lambda _: None, now_s=lambda: SIGNED_S
+            store=store,
+            log=KEY.public,
+            key=AUDITOR,
+            look=lambda _: None,
+            now=lambda: datetime.fromtimestamp(SIGNED_S, UTC),
         )
 
     def grow(self, size: int) -> SignedTree:
