@@ -18,7 +18,7 @@ from erasestream.pipeline.gateway.known_uploads import expired_key
 from erasestream.pipeline.gateway.problems import deleted_image, of_error, of_failure, try_later
 from erasestream.pipeline.gateway.upload_sending import Asked, UploadSending
 from erasestream.pipeline.gateway.waiting_results import WaitingResults
-from erasestream.schemas.clocks import WallClock, utc_now
+from erasestream.schemas.clocks import Deadline, WallClock, utc_now
 from erasestream.schemas.errors import Code, ErasestreamError, Unavailable
 from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import AccountId, Lane, UploadId
@@ -42,8 +42,8 @@ class Sent(NamedTuple):
     at: datetime
     image: Image | None
     result: asyncio.Future[Image]
-    until: float
-    """Time of the event loop at which its request is answered at the latest."""
+    deadline: Deadline
+    """End of the time in which its request is answered, on the event loop's clock."""
 
 
 class Finished(NamedTuple):
@@ -110,26 +110,25 @@ class ImageCore:
         Not sent again is one that has a result for the same key.  Raises `Problem`; `unavailable`
         if it is not on the brokers within the time of a request.
         """
-        until = asyncio.get_running_loop().time() + self.wait_s
+        deadline = Deadline(self.wait_s, asyncio.get_running_loop().time)
         asked = Asked(account, options, idempotency_key, never_retain)
         upload = await self._sending.named(image, asked)
         with self.waiting.expecting(upload.key, upload.digest) as result:
             try:
-                async with asyncio.timeout_at(until):
+                async with asyncio.timeout(deadline.remaining_s):
                     known = await self._sending.known(upload)
                     at = self._now() if known else await self._sending.send(image, upload)
             except TimeoutError:
                 raise try_later() from None
-            yield Sent(upload.id, account, at, known, result, until)
+            yield Sent(upload.id, account, at, known, result, deadline)
 
     async def finish(self, sent: Sent, wait_s: float) -> Finished | None:
         """Wait for the result of an upload, and fetch it; None if that takes longer.
 
         Never longer than the time that its request has left.  Raises `Problem`.
         """
-        until = min(sent.until, asyncio.get_running_loop().time() + wait_s)
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout(sent.deadline.slice_s(wait_s)):
                 image = sent.image or await sent.result
                 if image.is_deleted:
                     raise deleted_image()

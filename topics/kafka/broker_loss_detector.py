@@ -11,7 +11,7 @@ import time
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from erasestream.schemas.clocks import Clock
+from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.schemas.errors import Unavailable
 from erasestream.topics.kafka.connection import Connection
 from erasestream.topics.kafka.errors import ClientErrorState
@@ -36,7 +36,7 @@ class BrokerLossDetector:
         self._connection = connection
         self._errors = errors
         self._clock = clock
-        self._next_probe_s = 0.0
+        self._next_probe = Deadline(0, clock)
         self._failed_probes = 0
 
     def is_lost(self, client: Consumer | Producer) -> bool:
@@ -49,9 +49,9 @@ class BrokerLossDetector:
         if since_s is None:
             self._failed_probes = 0
             return False
-        if self._clock() < max(since_s + SUSPECT_AFTER_S, self._next_probe_s):
+        if self._clock() - since_s < SUSPECT_AFTER_S or not self._next_probe.has_passed:
             return False
-        self._next_probe_s = self._clock() + PROBE_EVERY_S
+        self._next_probe = Deadline(PROBE_EVERY_S, self._clock)
         if _is_answered(client):
             self._reset()
             return False

@@ -12,7 +12,7 @@ not match each other nothing is due.  A token is not watched: clients read it ag
 import threading
 import time
 
-from erasestream.schemas.clocks import Clock
+from erasestream.schemas.clocks import Clock, Deadline
 from erasestream.topics.kafka.tls import Identity
 
 LOOK_EVERY_S = 5.0
@@ -33,17 +33,17 @@ class CertificateWatcher:
         self._clock = clock
         self._lock = threading.Lock()
         self._known = identity.fingerprint()
-        self._next_look_s = clock() + look_every_s
+        self._next_look = Deadline(look_every_s, clock)
 
     def is_due(self) -> bool:
         """Return whether the clients must be replaced; true once for each change of the files.
 
         Reads the files at most every `look_every_s`.
         """
-        if self._clock() < self._next_look_s:
+        if not self._next_look.has_passed:
             return False
         with self._lock:
-            self._next_look_s = self._clock() + self._look_every_s
+            self._next_look = Deadline(self._look_every_s, self._clock)
             now = self._identity.fingerprint()
             if now is None or now == self._known:
                 return False

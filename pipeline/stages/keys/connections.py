@@ -16,7 +16,7 @@ from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from erasestream.schemas.clocks import Clock
+from erasestream.schemas.clocks import Clock, Deadline
 
 MAX_CONNECTIONS = 256
 MAX_OF_ONE = MAX_CONNECTIONS // 2
@@ -28,7 +28,7 @@ POLL_S = 0.1
 @dataclass
 class _Connection:
     holder: Hashable
-    ends_s: float
+    end: Deadline
 
 
 class Connections:
@@ -49,7 +49,7 @@ class Connections:
             while len(self._open) >= MAX_CONNECTIONS and not self._is_closed:
                 self._changed.wait(POLL_S)
                 self._end_overdue()
-            self._open[sock] = _Connection(holder, self._clock() + HANDSHAKE_S)
+            self._open[sock] = _Connection(holder, Deadline(HANDSHAKE_S, self._clock))
             return not self._is_closed
 
     def prove(self, sock: ssl.SSLSocket, peer: str) -> bool:
@@ -58,7 +58,7 @@ class Connections:
         with self._changed:
             if not self._has_room_for(holder):
                 return False
-            self._open[sock] = _Connection(holder, self._clock() + LIFE_S)
+            self._open[sock] = _Connection(holder, Deadline(LIFE_S, self._clock))
             return True
 
     def remove(self, sock: ssl.SSLSocket) -> None:
@@ -82,9 +82,8 @@ class Connections:
         return sum(each.holder == holder for each in self._open.values()) < MAX_OF_ONE
 
     def _end_overdue(self) -> None:
-        now_s = self._clock()
         for sock, connection in self._open.items():
-            if connection.ends_s <= now_s:
+            if connection.end.has_passed:
                 with suppress(OSError):
                     # Not the method of the TLS socket, which would change it under its thread.
                     socket.socket.shutdown(sock, socket.SHUT_RDWR)
