@@ -17,6 +17,8 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
+from erasestream.pipeline.runtime.retry import PausedAttempts
+
 RETRY_S = 0.1
 """Pause after a connection that could not be accepted: no descriptor was left, say."""
 _OF_ONE_CUSTOMER = 64
@@ -121,12 +123,11 @@ class Acceptor:
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
-        try:
-            connection, (host, *_) = await loop.sock_accept(self._listener)
-        except OSError:  # the client has left, or no descriptor is left
-            await asyncio.sleep(RETRY_S)
-            return
-        network = network_of(host)
+        async for _ in PausedAttempts(RETRY_S):
+            with suppress(OSError):  # the client has left, or no descriptor is left
+                connection, address = await loop.sock_accept(self._listener)
+                break
+        network = network_of(address[0])
         if not self._room.has(network):
             connection.close()
             return

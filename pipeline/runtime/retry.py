@@ -1,6 +1,10 @@
 """Retry while a dependency is unavailable, and log it once.
 
-The only place in `pipeline` that knows how to wait and try again.  Rules, all of them:
+The only place in `pipeline` that sleeps between attempts of one call.  Stages and the bulk upload,
+which work in rounds, try again in a later round, and log through `OutageLog`.  Other sleeps poll a
+condition or keep an interval: `tests/docs/test_waits.py` lists them.
+
+Rules of `RetryUntilStopped`, all of them:
 
 * Only `Unavailable` is retried; every other error goes to the caller at once.
 * Pauses double, from the first one to `MAX_RETRY_S`, and are shortened at random by up to half:
@@ -10,6 +14,7 @@ The only place in `pipeline` that knows how to wait and try again.  Rules, all o
 * An outage is logged once, however many attempts fail and however many threads wait for it.
 """
 
+import asyncio
 import logging
 import random
 import threading
@@ -93,6 +98,35 @@ class RetryUntilStopped:
             is_first = self._waiting == 1
         if is_first:
             _log_outage(self._event, error)
+
+
+class PausedAttempts:
+    """Attempts with equal pauses, in an event loop: `async for _ in PausedAttempts(1.0)`.
+
+    For errors other than `Unavailable`, and for steady rates.  Leave the loop once an attempt has
+    succeeded; it ends after `most` attempts, without an error.  A pause follows every attempt,
+    the last one included.
+    """
+
+    # No async generator: the event loop would need a task to close one that is left early.
+
+    def __init__(self, pause_s: float, *, most: int | None = None) -> None:
+        self._pause_s = pause_s
+        self._most = most
+        self._begun = 0
+
+    def __aiter__(self) -> "PausedAttempts":
+        """Return this object."""
+        return self
+
+    async def __anext__(self) -> int:
+        """Return the number of the next attempt, from 1 on, after the pause."""
+        if self._begun:
+            await asyncio.sleep(self._pause_s)
+        if self._begun == self._most:
+            raise StopAsyncIteration
+        self._begun += 1
+        return self._begun
 
 
 class OutageLog:

@@ -1,12 +1,14 @@
 """Retries end when the dependency is back, the stage stops or the deadline passes."""
 
+import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from erasestream.pipeline.runtime.retry import OutageLog, RetryUntilStopped
+from erasestream.pipeline.runtime.retry import OutageLog, PausedAttempts, RetryUntilStopped
 from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.errors import Code, InvariantBroken, Unavailable
 from tests.flow.waiting import eventually
@@ -161,3 +163,40 @@ def test_an_outage_ends_with_a_round_without_errors(
         assert outage.end_round()
         assert not outage.end_round()
     assert waits() == ["broker", "broker"]
+
+
+class PausingLoop(asyncio.SelectorEventLoop):
+    """Notes pauses, and does not wait for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float] = []
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        self.pauses.append(delay)
+        return super().call_later(0, callback, *args, context=context)
+
+
+async def attempts(most: int | None, succeeds_at: int | None) -> list[int]:
+    numbers = list[int]()
+    async for number in PausedAttempts(3.0, most=most):
+        numbers.append(number)
+        if number == succeeds_at:
+            break
+    return numbers
+
+
+@pytest.mark.parametrize(
+    ("most", "succeeds_at", "begun", "pauses"),
+    [(None, 1, 1, 0), (None, 4, 4, 3), (3, 2, 2, 1), (3, None, 3, 3), (0, None, 0, 0)],
+)
+def test_a_pause_follows_each_attempt_that_failed(
+    most: int | None, succeeds_at: int | None, begun: int, pauses: int
+) -> None:
+    with asyncio.Runner(loop_factory=PausingLoop) as runner:
+        numbers = runner.run(attempts(most, succeeds_at))
+        loop = runner.get_loop()
+        assert isinstance(loop, PausingLoop)
+        assert (numbers, loop.pauses) == ([*range(1, begun + 1)], [3.0] * pauses)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from erasestream.pipeline.runtime.retry import PausedAttempts
 from erasestream.pipeline.stages.inference.isolation.launch import WorkerProcessSettings
 from erasestream.pipeline.stages.inference.isolation.worker_process import WorkerProcess
 from erasestream.schemas.errors import Refused
@@ -70,11 +71,10 @@ class Supervisor:
         await process.gone.wait()
         await process.end()
         self._processes.discard(process)
-        for _ in range(_START_ATTEMPTS - 1):
+        async for _ in PausedAttempts(_RETRY_S, most=_START_ATTEMPTS - 1):
             with contextlib.suppress(Refused, OSError):
                 await self._add()
                 return
-            await asyncio.sleep(_RETRY_S)
         await self._add()
 
     def _stop_watching(self, watcher: asyncio.Task[None]) -> None:

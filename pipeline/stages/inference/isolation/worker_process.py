@@ -17,6 +17,7 @@ import signal
 import socket
 from asyncio.subprocess import Process
 
+from erasestream.pipeline.runtime.retry import PausedAttempts
 from erasestream.pipeline.runtime.sandbox.restrictions import Isolation
 from erasestream.pipeline.stages.inference.imaging.cutout_image import CutoutImage
 from erasestream.pipeline.stages.inference.isolation import protocol, shared_memory
@@ -126,14 +127,13 @@ class WorkerProcess:
 
     async def _run(self, command: Command, request: int, reply: int, deadline_s: float) -> Outcome:
         """Run a task, again while the zygote cannot fork, which then raises `InvariantBroken`."""
-        for _ in range(_FORK_ATTEMPTS):
+        async for _ in PausedAttempts(_FORK_RETRY_S, most=_FORK_ATTEMPTS):
             outcome = await self._run_once(command, request, reply, deadline_s)
             if outcome is not Outcome.FORK_FAILED:
                 return outcome
             if self._is_long_lived:  # it forks no children, and must not end the parent
                 self._kill()
                 raise WorkerProcessGone(blames_image=True)
-            await asyncio.sleep(_FORK_RETRY_S)
         raise InvariantBroken("the system has no process for a child any more")
 
     async def _run_once(

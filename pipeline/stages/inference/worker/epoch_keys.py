@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from erasestream.pipeline.runtime.retry import OutageLog
+from erasestream.pipeline.runtime.retry import OutageLog, PausedAttempts
 from erasestream.schemas.clocks import WallClock, utc_now
 from erasestream.schemas.errors import Code, InvalidInput, Refused, Unavailable
 from erasestream.schemas.ids import Lane
@@ -118,13 +118,14 @@ class EpochKeys:
     async def _fetch_until_known(self, key: _Key) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while not self._drop_if_dead(key):
+            async for _ in PausedAttempts(RETRY_S):
+                if self._drop_if_dead(key):
+                    break
                 try:
                     self._known[key] = await loop.run_in_executor(self._threads, self._fetch, *key)
                 except (Unavailable, Refused) as error:
                     self._outage.report(Unavailable(error.sentence, Code.KEYS_UNAVAILABLE))
                     self.on_change()
-                    await asyncio.sleep(RETRY_S)
                 else:
                     self._outage.end_round()
                     break

@@ -26,6 +26,7 @@ from faust.transport.drivers.aiokafka import Producer as FaustProducer
 from faust.transport.drivers.aiokafka import Transport as FaustTransport
 from faust.types import TP
 
+from erasestream.pipeline.runtime.retry import PausedAttempts
 from erasestream.pipeline.stages.inference.worker.broker_login import BrokerLogin
 
 _FAUST = logging.getLogger("faust.group")
@@ -53,9 +54,10 @@ class IdempotentProducer(FaustProducer):
     ) -> Awaitable[Any]:
         """Send a record, once the client knows its partition: the consumer may know it earlier."""
         client = self._ensure_producer()
-        while partition not in (await client.partitions_for(topic) or ()):
+        async for _ in PausedAttempts(_RETRY_S):
+            if partition in (await client.partitions_for(topic) or ()):
+                break
             await client.client.force_metadata_update()
-            await asyncio.sleep(_RETRY_S)
         return await super().send(topic, key, value, partition, *more, **named)
 
     async def flush(self) -> None:
