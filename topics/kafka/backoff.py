@@ -1,4 +1,7 @@
-"""Wait and try again: the only place in `topics` that does.
+"""Wait and try again: the only place in `topics` and `sinks` that sleeps between attempts.
+
+Threads that an event may wake before the next attempt (`opening_thread.py`, `sealing_keys.py`) wait
+for it themselves, for `pause_s` at most.
 
 Rules, all of them:
 
