@@ -115,7 +115,7 @@ class WorkerProcess:
         except TimeoutError as error:
             raise Refused("a worker process is not ready in time: check the load") from error
         except (WorkerProcessGone, ProtocolViolation) as error:
-            raise Refused("a worker process ended at its start: see the log") from error
+            raise Refused("a worker process ended and was not ready: see the log") from error
 
     async def _warm_up(self) -> None:
         with (
