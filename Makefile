@@ -13,7 +13,7 @@ ONLY ?=
 BUCKETS ?=
 # Half of a test's time is spent waiting: for a broker, a rebalance, a deadline.  CI sets three, which
 # are slower and steadier beside a busy neighbour.
-WORKERS := $(shell cores=$$(nproc); echo $$((cores < 4 ? 2 * cores : 8)))
+WORKERS := $(shell cores=$$(nproc); echo $$((cores < 4 ? 2 * cores + 1 : 8)))
 export ERASESTREAM_CACHE := $(CURDIR)/.cache
 # Keep the bytecode: otherwise each worker rewrites the asserts of all tests, and each process that
 # they start compiles our modules.

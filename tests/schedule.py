@@ -2,7 +2,7 @@
 
 A worker takes a unit at a time: the tests of one file, or of a folder whose tests share a running
 pipeline, which would otherwise be started once in each worker.  `tests/durations.json`
-holds seconds per unit, as `make durations` measured them with four workers on two cores.  It
+holds seconds per unit, as `make durations` measured them with five workers on two cores.  It
 decides the order and the estimate and nothing else.  Rules:
 
 * Longest units first; a unit that is not in the file counts as longest.

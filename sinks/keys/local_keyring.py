@@ -45,7 +45,7 @@ class LocalKeyring:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(directory.glob(f"*{SUFFIX}")):
             raise Refused(
-                "the folder already holds a master key, which was not changed: name another folder"
+                "the folder already holds a master key; it was not changed: name another folder"
             )
         write_master(directory / f"1{SUFFIX}")
         return cls(directory)
