@@ -1,9 +1,11 @@
 """Read whole topics, independently of the code under test."""
 
+import time
 from collections.abc import Iterable
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from erasestream.schemas.clocks import Deadline
 from erasestream.schemas.codec.cloudevents import from_wire, type_of
 from erasestream.schemas.events.images import Cutout, Failure
 from erasestream.schemas.ids import UploadId
@@ -37,20 +39,19 @@ class TopicReader:
         self._partitions = [TopicPartition(topic, n, 0) for n in range(partitions)]
         self._ends: dict[int, int] = {}
         """Per partition, the last end that was reached."""
-        self._consumer = Consumer(
-            Connection(cluster=cluster, role=role).settings(
-                ClientErrorState(),
-                group_id=f"{role}.topic-reader",  # never joined: partitions are assigned
-                enable_auto_commit=False,
-                enable_partition_eof=True,
-                isolation_level=isolation,
-                # The first records may be deleted; the default continues at the end.
-                auto_offset_reset="earliest",
-                fetch_wait_max_ms=fetch_wait_ms,
-                fetch_error_backoff_ms=50,
-                receive_message_max_bytes=2 * MAX_RECORD_BYTES,
-            )
+        self._settings = Connection(cluster=cluster, role=role).settings(
+            ClientErrorState(),
+            group_id=f"{role}.topic-reader",  # never joined: partitions are assigned
+            enable_auto_commit=False,
+            enable_partition_eof=True,
+            isolation_level=isolation,
+            # The first records may be deleted; the default continues at the end.
+            auto_offset_reset="earliest",
+            fetch_wait_max_ms=fetch_wait_ms,
+            fetch_error_backoff_ms=50,
+            receive_message_max_bytes=2 * MAX_RECORD_BYTES,
         )
+        self._consumer = Consumer(self._settings)
         self._consumer.assign(self._partitions)
 
     def read(self, timeout_s: float = 0.1) -> list[Record]:
@@ -58,7 +59,9 @@ class TopicReader:
         for message in self._consumer.consume(500, timeout_s):
             error = message.error()
             if error is None:
-                self.records.append(Record.of(message))
+                record = Record.of(message)
+                self.records.append(record)
+                self._partitions[record.at.number].offset = record.offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._ends[message.partition() or 0] = message.offset() or 0
         return self.records
@@ -71,10 +74,25 @@ class TopicReader:
     def read_to_end(self) -> list[Record]:
         """Read every partition to its present end and return all records so far."""
         for at in self._partitions:
-            _, end = self._consumer.get_watermark_offsets(at, timeout=DEADLINE_S)
+            end = self._end(at)
             while self._ends.get(at.partition, -1) < end:
                 self.read()
         return self.records
+
+    def _end(self, at: TopicPartition) -> int:
+        """Return the end offset; replace a client that has lost its brokers, as after a restart."""
+        deadline = Deadline(DEADLINE_S, time.monotonic)
+        while True:
+            try:
+                _, end = self._consumer.get_watermark_offsets(at, timeout=DEADLINE_S)
+            except KafkaException:
+                if deadline.has_passed:
+                    raise
+                self._consumer.close()
+                self._consumer = Consumer(self._settings)
+                self._consumer.assign(self._partitions)
+            else:
+                return end
 
     def close(self) -> None:
         """Close the consumer."""

@@ -40,11 +40,11 @@ class StaticMember:
     """Subscribes a static member of a group, and closes it.  One thread."""
 
     def __init__(self, consumer: Consumer, *, on_assign: Callback, on_revoke: Callback) -> None:
-        """Create one; the callbacks run in calls of the consumer and in `close`."""
+        """Create one; `on_revoke` may also run in `close`, `on_assign` never does."""
         self._consumer = consumer
         self._on_assign = on_assign
         self._on_revoke = on_revoke
-        self._is_assigned = False
+        self._is_assigned = self._is_closing = False
 
     def subscribe(self, topics: list[str]) -> None:
         """Join the group."""
@@ -57,6 +57,7 @@ class StaticMember:
 
         Fetched records are dropped.  Exceptions of callbacks are raised once the client is closed.
         """
+        self._is_closing = True
         try:
             with suppress(KafkaException):
                 self._consumer.pause(self._consumer.assignment())  # so that polling comes to an end
@@ -68,7 +69,8 @@ class StaticMember:
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._is_assigned = True
-        self._on_assign(consumer, partitions)
+        if not self._is_closing:
+            self._on_assign(consumer, partitions)
 
     def _revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._is_assigned = False

@@ -23,9 +23,10 @@ CLOSES = 12
 
 
 class Listener:
-    """Takes an assignment and does nothing with it."""
+    """Fails if it is assigned anything: its consumer never reads, and only closes."""
 
-    def on_assigned(self, partitions: list[Partition]) -> None: ...
+    def on_assigned(self, partitions: list[Partition]) -> None:
+        raise AssertionError(partitions)
 
     def on_revoked(self) -> None: ...
 
