@@ -18,6 +18,8 @@ from tests.flow.waiting import DEADLINE_S
 
 COMMITTED = "read_committed"
 UNCOMMITTED = "read_uncommitted"
+ATTEMPT_S = 15.0
+"""Longest wait of a client for an answer; after it, another client asks."""
 
 
 class TopicReader:
@@ -39,7 +41,7 @@ class TopicReader:
         self._partitions = [TopicPartition(topic, n, 0) for n in range(partitions)]
         self._ends: dict[int, int] = {}
         """Per partition, the last end that was reached."""
-        self._settings = Connection(cluster=cluster, role=role).settings(
+        self._settings = lambda: Connection(cluster=cluster, role=role).settings(
             ClientErrorState(),
             group_id=f"{role}.topic-reader",  # never joined: partitions are assigned
             enable_auto_commit=False,
@@ -51,7 +53,7 @@ class TopicReader:
             fetch_error_backoff_ms=50,
             receive_message_max_bytes=2 * MAX_RECORD_BYTES,
         )
-        self._consumer = Consumer(self._settings)
+        self._consumer = Consumer(self._settings())
         self._consumer.assign(self._partitions)
 
     def read(self, timeout_s: float = 0.1) -> list[Record]:
@@ -84,12 +86,12 @@ class TopicReader:
         deadline = Deadline(DEADLINE_S, time.monotonic)
         while True:
             try:
-                _, end = self._consumer.get_watermark_offsets(at, timeout=DEADLINE_S)
+                _, end = self._consumer.get_watermark_offsets(at, timeout=ATTEMPT_S)
             except KafkaException:
                 if deadline.has_passed:
                     raise
                 self._consumer.close()
-                self._consumer = Consumer(self._settings)
+                self._consumer = Consumer(self._settings())
                 self._consumer.assign(self._partitions)
             else:
                 return end
