@@ -119,6 +119,7 @@ class HttpsServer:
         self._tls = tls
         self._room = ConnectionRoom(limits, open_files())
         self._server: uvicorn.Server | None = None
+        self._is_stopped = False
 
     async def serve(self, app: ASGIApp, *, give_up: Callable[[], None]) -> None:
         """Serve until `stop`.  `give_up` ends the requests that are left after `CLOSE_S`."""
@@ -135,7 +136,8 @@ class HttpsServer:
             timeout_graceful_shutdown=int(CLOSE_S) + 2,
         )
         self._server = _Server(config, give_up, self._acceptor)
-        await self._server.serve(sockets=[self._socket])
+        if not self._is_stopped:
+            await self._server.serve(sockets=[self._socket])
 
     def _acceptor(self, protocol: Callable[[], _Protocol]) -> Acceptor:
         return Acceptor(
@@ -152,7 +154,8 @@ class HttpsServer:
         return self._server is not None and self._server.started
 
     def stop(self) -> None:
-        """End `serve`; from any thread."""
+        """End `serve`, also one that has not begun yet; from any thread."""
+        self._is_stopped = True
         if self._server is not None:
             self._server.should_exit = True
 

@@ -108,6 +108,15 @@ def served(tmp_path: Path) -> Iterator[Served]:
         serving.result(TIMEOUT_S)
 
 
+def test_a_server_that_is_stopped_before_it_serves_ends(tmp_path: Path) -> None:
+    served = Served(tmp_path)
+    app = application([], served.memory)
+    with LoopThread("gateway") as loop, closing(served.server):
+        served.server.stop()
+        loop.begin(served.server.serve(app, give_up=lambda: None)).result(TIMEOUT_S)
+    assert not served.server.is_serving
+
+
 def test_a_renewed_certificate_is_used_and_connections_go_on(served: Served) -> None:
     """Whether a client names the host, or its address, of which TLS sends no name."""
     with served.connected() as before:
