@@ -43,7 +43,11 @@ class KeyServer:
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(POLL_S,), name="keys", daemon=True
         )
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # the system has no thread for it
+            self._server.server_close()
+            raise
 
     def renew(self, identity: Identity) -> None:
         """Use these certificates for new connections.  Raises `CertificateRefused`."""

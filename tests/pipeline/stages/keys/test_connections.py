@@ -1,6 +1,7 @@
 """Connections that do nothing, or as little as possible, take no key from the others."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -8,9 +9,12 @@ import pytest
 
 from erasestream.pipeline.stages.keys import connections
 from erasestream.pipeline.stages.keys.connections import MAX_CONNECTIONS
-from erasestream.topics.catalog.roles import Role
+from erasestream.pipeline.stages.keys.https_server import KeyServer
+from erasestream.pipeline.stages.keys.key_answers import Answer
+from erasestream.topics.catalog.roles import KEYS, Role
 from erasestream.topics.kafka.tls import Identity
 from tests.flow.waiting import eventually
+from tests.leaks import no_leak
 from tests.pipeline.stages.keys.key_harness import HOST, KeyHarness
 
 BRIEF_S = 0.3
@@ -86,3 +90,17 @@ def end_slowly(sock: socket.socket, start: bytes) -> None:
 
     with sock:
         eventually("the server has ended it", has_ended, deadline_s=60)
+
+
+def test_a_server_without_a_thread_stops_listening(
+    harness: KeyHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    identity = Identity.load(harness.identities, KEYS)
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    # While the error is kept, nothing is closed by the end of its last reference.
+    with no_leak(), pytest.raises(RuntimeError) as failure:
+        KeyServer(host=HOST, port=0, identity=identity, answer=lambda *_: Answer(200, ""))
+    assert "thread" in str(failure.value)
