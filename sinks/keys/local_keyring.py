@@ -34,10 +34,7 @@ class LocalKeyring:
     def __init__(self, directory: Path, *, random: Callable[[int], bytes] = os.urandom) -> None:
         self._directory = directory
         self._random = random
-        if not self.versions():
-            raise Refused(
-                "the keyring's folder holds no master key: run `erasestream keyring create`"
-            )
+        self._newest()
 
     @classmethod
     def create(cls, directory: Path) -> Self:

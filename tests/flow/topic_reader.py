@@ -53,8 +53,12 @@ class TopicReader:
             fetch_error_backoff_ms=50,
             receive_message_max_bytes=2 * MAX_RECORD_BYTES,
         )
-        self._consumer = Consumer(self._settings())
-        self._consumer.assign(self._partitions)
+        self._consumer = self._open()
+
+    def _open(self) -> Consumer:
+        consumer = Consumer(self._settings())
+        consumer.assign(self._partitions)
+        return consumer
 
     def read(self, timeout_s: float = 0.1) -> list[Record]:
         """Read for `timeout_s` and return all records read so far."""
@@ -91,8 +95,7 @@ class TopicReader:
                 if deadline.has_passed:
                     raise
                 self._consumer.close()
-                self._consumer = Consumer(self._settings())
-                self._consumer.assign(self._partitions)
+                self._consumer = self._open()
             else:
                 return end
 

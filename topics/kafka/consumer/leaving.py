@@ -7,14 +7,15 @@ without a time limit.  A request that arrives just before the group has ended is
 the interpreter's lock meanwhile: no other thread of the process runs again, and only SIGKILL ends
 it.  One in five to ten members that closed while they joined their group did so.  Rules:
 
-* A dynamic member ends its subscription first.  Once that call returns, no rebalance begins, and
-  polling handles those before it.
+* A dynamic member ends its subscription first.  Once that has taken effect, no rebalance begins,
+  and polling handles those before it.
 * A static member that ended its subscription would leave its group, and a restart would move
   partitions.  One that has its assignment only handles what has come, and closes.  One that has
   none, because it joins or the group rebalances, has nothing to keep: it leaves.
 
 Left: a rebalance that another member begins in the microseconds between the last poll of a static
-member and its close.
+member and its close; and an unsubscription that librdkafka postpones, as a cooperative rebalance
+is under way.
 """
 
 from collections.abc import Callable
