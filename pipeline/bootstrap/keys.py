@@ -64,7 +64,7 @@ def key_service_stage(
             host=keys.listen_host, port=keys.listen_port, identity=identity, answer=answers.answer
         )
         opened.enter_context(closing(server))
-        stage = KeyServiceStage(
+        yield KeyServiceStage(
             server=server,
             vault=vault,
             masters=masters,
@@ -76,7 +76,6 @@ def key_service_stage(
             stopping=stopping,
             now=now,
         )
-        yield opened.enter_context(closing(stage))
 
 
 def _section(settings: Settings) -> KeySettings:
